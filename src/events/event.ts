@@ -1,0 +1,80 @@
+/**
+ * What an event is, once its bytes have been decoded and found good, and what a message is before that.
+ * Everything behind the decoder (the sequencer, the processors, the store) sees `Event` only.
+ */
+import type { RejectionReason } from './reasons.ts';
+
+/** One arrival from the broker, as bytes and properties: nothing in it has been checked. */
+export interface RawMessage {
+  readonly body: Uint8Array;
+  readonly routingKey: string;
+  readonly contentType: string | undefined;
+  readonly contentEncoding: string | undefined;
+  readonly messageId: string | undefined;
+  readonly type: string | undefined;
+  /** AMQP timestamp, in seconds since 1970. */
+  readonly timestamp: number | undefined;
+  readonly replyTo: string | undefined;
+  readonly correlationId: string | undefined;
+  readonly headers: Readonly<Record<string, unknown>>;
+}
+
+/** The entity that an event belongs to. */
+export interface EntityRef {
+  readonly entityType: string;
+  readonly entityId: string;
+}
+
+/** An event that passed every check of DESIGN section 3. */
+export interface Event extends EntityRef {
+  /** As given by the producer, or derived: the first 32 hex digits of the SHA-256 of the canonical JSON. */
+  readonly id: string;
+  /** True when the producer gave no id. */
+  readonly idDerived: boolean;
+  /** 1, 2, 3… within its entity; null when the producer gave none (`UNSEQUENCED` decides). */
+  readonly sequence: number | null;
+  readonly type: string;
+  /** When it happened, as the producer wrote it (ISO 8601), or null. */
+  readonly timestamp: string | null;
+  /** `timestamp` in milliseconds since 1970, or null. */
+  readonly timestampMs: number | null;
+  readonly data: unknown;
+  /** The bytes of `data` as the producer wrote them, as text: large integers and `1.0` survive in it. */
+  readonly dataJson: string;
+  readonly metadata: Readonly<Record<string, unknown>>;
+  /** Says whether two events claim the same thing: 16 base64url characters (96 bits) of a SHA-256 over type and canonical data. */
+  readonly payloadHash: string;
+}
+
+/** Limits on one message, each with a named reason when exceeded. */
+export interface EventLimits {
+  /** Largest body, in bytes. Default 1 MiB. */
+  readonly maxBodyBytes: number;
+  /** Largest entity id (and type), in bytes of UTF-8. Default 512. */
+  readonly maxEntityIdBytes: number;
+  /** Largest header block, in bytes of keys and values. Default 64 KiB. */
+  readonly maxHeaderBytes: number;
+  /** Deepest nesting of the JSON. Default 64. */
+  readonly maxJsonDepth: number;
+}
+
+export const defaultEventLimits: EventLimits = {
+  maxBodyBytes: 1_048_576,
+  maxEntityIdBytes: 512,
+  maxHeaderBytes: 65_536,
+  maxJsonDepth: 64,
+};
+
+/** Why a message cannot become an event, with what could be read of it. */
+export interface Refusal {
+  readonly reason: RejectionReason;
+  /** One sentence for the operator: what is wrong and where. Never contains the payload. */
+  readonly detail: string;
+  readonly id: string | null;
+  readonly entityType: string | null;
+  readonly entityId: string | null;
+  readonly sequence: number | null;
+  readonly type: string | null;
+}
+
+export type Decoded = { readonly ok: true; readonly event: Event } | { readonly ok: false; readonly refusal: Refusal };

@@ -1,0 +1,132 @@
+/**
+ * The language between the sequencer and whoever drives it: facts go in, effects come out. Effects are data;
+ * the driver carries them out and reports back with a fact that names the same operation number.
+ *
+ * An operation (`load`, `openGap`, `commit`, `recall`, `park`, `reject`) is answered by exactly one fact,
+ * unless the channel is lost first; answers to operations from before `channelLost` are ignored.
+ */
+import type { EntityRef, Event, Refusal } from '../events/event.ts';
+import type { RejectionReason } from '../events/reasons.ts';
+
+/** One arrival, decoded. `tag` is the broker's delivery tag on the channel that delivered. */
+export interface Delivery {
+  readonly tag: number;
+  readonly event: Event;
+}
+
+/** One arrival that is no event. */
+export interface RefusedDelivery {
+  readonly tag: number;
+  readonly refusal: Refusal;
+}
+
+/** What the sequencer needs of a store's snapshot; the state is the driver's business. */
+export interface EntityView {
+  readonly exists: boolean;
+  readonly version: number;
+  readonly holes: string;
+  readonly parked: boolean;
+}
+
+/** How a slot of a commit is to be treated. */
+export type SlotAction =
+  /** Run the processor. */
+  | 'apply'
+  /** The version passes it, the state does not change, its id is not recorded: it repeats an event applied elsewhere. */
+  | 'consume'
+  /** `skip` strategy: the version passes it, the state does not change. */
+  | 'skip';
+
+export interface Slot {
+  readonly delivery: Delivery;
+  /** The sequence it is recorded under; for an unsequenced event the next version. */
+  readonly sequence: number;
+  readonly action: SlotAction;
+  /** The version and the holes once this slot and all before it are committed. */
+  readonly versionAfter: number;
+  readonly holesAfter: string;
+}
+
+export type Fact =
+  | { readonly kind: 'delivered'; readonly deliveries: readonly (Delivery | RefusedDelivery)[] }
+  /** Answers `load` and `openGap`. */
+  | { readonly kind: 'loaded'; readonly op: number; readonly view: EntityView }
+  /** Answers `commit`. The first `done` slots are committed; then, if there is one, the next failed for good. */
+  | {
+      readonly kind: 'committed';
+      readonly op: number;
+      readonly done: number;
+      readonly parked: boolean;
+      readonly failure: { readonly reason: RejectionReason; readonly detail: string } | null;
+    }
+  /** Answers `commit` and `park`: nothing was written, the entity is not where it was thought to be. */
+  | { readonly kind: 'stale'; readonly op: number; readonly view: EntityView }
+  /** Answers `commit`: nothing was written; these slots carry ids that are known under other sequences. */
+  | {
+      readonly kind: 'idConflict';
+      readonly op: number;
+      readonly conflicts: readonly { readonly index: number; readonly recordedSequence: number; readonly samePayload: boolean }[];
+    }
+  /** Answers `recall`, item by item. */
+  | { readonly kind: 'recalled'; readonly op: number; readonly verdicts: readonly ('same' | 'different' | 'unknown')[] }
+  /** Answers `park`. */
+  | { readonly kind: 'parked'; readonly op: number }
+  /** Answers `reject`: the reasons are on record and the rejects are on their way. */
+  | { readonly kind: 'rejected'; readonly op: number }
+  /** Answers `openGap` and `park`: a later epoch owns the entity. The sequencer halts; the driver closes the channel. */
+  | { readonly kind: 'fenced'; readonly op: number }
+  /** Any operation: only this entity's keys are unusable. It is tried again later, alone. */
+  | { readonly kind: 'entityUnavailable'; readonly op: number; readonly retryInMs: number }
+  /** The outcome of these operations is unknown. They are asked again: one probe after `retryInMs`, then all. */
+  | { readonly kind: 'storeUnavailable'; readonly ops: readonly number[]; readonly retryInMs: number }
+  /** Everything delivered so far belongs to the broker again. A new epoch begins with the next delivery. */
+  | { readonly kind: 'channelLost' }
+  | { readonly kind: 'timePassed' }
+  /** Finish what is in flight, start nothing new, then say `drained`. */
+  | { readonly kind: 'drainRequested' };
+
+export type Outcome = 'applied' | 'duplicate' | 'skipped';
+
+export interface Rejection {
+  readonly tag: number;
+  readonly reason: RejectionReason;
+  readonly detail: string;
+  readonly event: Event | null;
+  readonly refusal: Refusal | null;
+}
+
+export type Effect =
+  | { readonly kind: 'load'; readonly op: number; readonly entity: EntityRef }
+  /** Claim the entity for this epoch and read it again. */
+  | { readonly kind: 'openGap'; readonly op: number; readonly entity: EntityRef }
+  | {
+      readonly kind: 'commit';
+      readonly op: number;
+      readonly entity: EntityRef;
+      readonly expectedVersion: number;
+      readonly expectedHoles: string;
+      readonly slots: readonly Slot[];
+      /** The entity is unknown and its first event is its base line (`FIRST_SEQUENCE=any`). */
+      readonly adopts: boolean;
+    }
+  | { readonly kind: 'recall'; readonly op: number; readonly deliveries: readonly Delivery[] }
+  | {
+      readonly kind: 'park';
+      readonly op: number;
+      readonly entity: EntityRef;
+      readonly expectedVersion: number;
+      readonly sequence: number;
+      readonly reason: RejectionReason;
+      readonly detail: string;
+    }
+  | { readonly kind: 'reject'; readonly op: number; readonly rejections: readonly Rejection[] }
+  | { readonly kind: 'ack'; readonly outcome: Outcome; readonly deliveries: readonly Delivery[] }
+  /** An event came before its predecessor. For counters, logs and the detector; nothing is to be done. */
+  | { readonly kind: 'violation'; readonly event: Event; readonly expected: number; readonly received: number }
+  /** The store is away: nothing is asked of it until the probe. */
+  | { readonly kind: 'pause' }
+  | { readonly kind: 'resume' }
+  /** Draining is over: close the channel. */
+  | { readonly kind: 'drained' }
+  /** This owner was overtaken (`fenced`) or the store went backwards: stop the shard and say so. */
+  | { readonly kind: 'halt'; readonly cause: 'fenced' | 'store-went-backwards'; readonly detail: string };

@@ -1,0 +1,197 @@
+/**
+ * The store as the worker sees it: versioned aggregate state, idempotency records and the reasons of dead
+ * letters, per entity. One conformance suite (test/conformance) runs against every implementation.
+ *
+ * Guarantees asked of an implementation:
+ * - `commit` is one atomic step per entity: all of it or nothing, and fenced by version and holes. The same
+ *   commit (same token) again answers `duplicate`, also after its reply was lost.
+ * - Every method takes a batch and answers in the order of the batch, in one round trip. An item that fails
+ *   alone answers `failed`; the call itself rejects with `UnavailableError` only when nothing can be said about
+ *   any item. "Unknown" is never reported as done: the caller asks again with the same token.
+ * - State, results and holes are opaque: they come back byte for byte.
+ */
+import type { EntityRef } from '../events/event.ts';
+import type { RejectionReason } from '../events/reasons.ts';
+
+/** Why an entity is parked. */
+export interface Parked {
+  readonly reason: RejectionReason;
+  readonly detail: string;
+  /** The sequence that was dead-lettered first. */
+  readonly sequence: number;
+  /** ISO 8601, the store's clock. */
+  readonly at: string;
+}
+
+/** What is known of one entity. */
+export interface Snapshot {
+  /** False when the store has never heard of the entity. `version` is then 0. */
+  readonly exists: boolean;
+  readonly version: number;
+  /** The serialised state, or null before the first applied event. */
+  readonly state: string | null;
+  /** Serialised by `ordering/holes.ts`; the empty string when there are none. */
+  readonly holes: string;
+  readonly parked: Parked | null;
+}
+
+/** One event of a commit. */
+export interface CommitEvent {
+  readonly id: string;
+  /** False for an event without an id of its own whose sequence identifies it: no id record is kept. */
+  readonly recordId: boolean;
+  /** The sequence under which it is recorded. */
+  readonly sequence: number;
+  readonly payloadHash: string;
+  /** What its handler returned, serialised; null when nothing is to be remembered. */
+  readonly result: string | null;
+  /** True when the slot is consumed by an id that is already known: its id is neither checked nor recorded. */
+  readonly consumed: boolean;
+}
+
+export interface Commit extends EntityRef {
+  /** Unique per commit: `<epoch>:<number>`. The same token means the same commit, sent again. */
+  readonly token: string;
+  readonly expectedVersion: number;
+  readonly expectedHoles: string;
+  /** May equal `expectedVersion` when the commit closes a hole. */
+  readonly newVersion: number;
+  readonly newHoles: string;
+  /** The state after the commit; null leaves the stored one as it is. */
+  readonly state: string | null;
+  readonly events: readonly CommitEvent[];
+}
+
+/** An event of a commit whose id is already recorded under another sequence. */
+export interface IdConflict {
+  /** Index into `Commit.events`. */
+  readonly index: number;
+  /** The sequence under which the id was applied. */
+  readonly recordedSequence: number;
+  /** True when the remembered payload is the same. */
+  readonly samePayload: boolean;
+}
+
+export type CommitResult =
+  | { readonly status: 'ok'; readonly parked: Parked | null }
+  /** This very commit had gone through before. */
+  | { readonly status: 'duplicate'; readonly parked: Parked | null }
+  /** Version or holes are not what was expected; nothing was written. */
+  | { readonly status: 'stale'; readonly snapshot: Snapshot }
+  /** Ids are known under other sequences; nothing was written. */
+  | { readonly status: 'conflict'; readonly conflicts: readonly IdConflict[] }
+  /** This entity's keys cannot be used (wrong type under our key): only this entity waits. */
+  | { readonly status: 'failed'; readonly error: Error };
+
+export type LoadResult =
+  | { readonly status: 'ok'; readonly snapshot: Snapshot }
+  | { readonly status: 'failed'; readonly error: Error };
+
+/** Opens a gap: remembers that `epoch` of `shard` owns the entity, and reads it. */
+export interface Claim extends EntityRef {
+  readonly shard: number;
+  readonly epoch: number;
+}
+
+export type ClaimResult =
+  | { readonly status: 'ok'; readonly snapshot: Snapshot }
+  /** A later epoch of the same shard has claimed it: the caller is no longer the owner. */
+  | { readonly status: 'fenced' }
+  | { readonly status: 'failed'; readonly error: Error };
+
+/** Parks an entity: of it something is about to be dead-lettered, and what follows must follow there. */
+export interface Park extends EntityRef {
+  readonly shard: number;
+  readonly epoch: number;
+  /** The park is refused as `stale` when the version has moved meanwhile. */
+  readonly expectedVersion: number;
+  readonly reason: RejectionReason;
+  readonly detail: string;
+  readonly sequence: number;
+}
+
+export type ParkResult =
+  /** Parked now, or already parked: then the earlier reason stays. */
+  | { readonly status: 'ok'; readonly parked: Parked }
+  | { readonly status: 'stale'; readonly snapshot: Snapshot }
+  | { readonly status: 'fenced' }
+  | { readonly status: 'failed'; readonly error: Error };
+
+/** Asks what is remembered of an event at or below the version, and of nothing else. */
+export interface RecallQuery extends EntityRef {
+  /** Null: ask by id (an unsequenced event). */
+  readonly sequence: number | null;
+  readonly id: string;
+}
+
+export type RecallResult =
+  | { readonly status: 'known'; readonly payloadHash: string; readonly result: string | null }
+  /** Forgotten (older than IDEMPOTENCY_TTL_SECONDS) or never recorded. */
+  | { readonly status: 'unknown' }
+  | { readonly status: 'failed'; readonly error: Error };
+
+/** The record of one dead letter, written before the reject because a reject carries no reason. */
+export interface DeadLetterRecord {
+  /** First 32 hex digits of the SHA-256 of the body: with it `dead-letters list` finds the record. */
+  readonly fingerprint: string;
+  readonly id: string | null;
+  readonly entityType: string | null;
+  readonly entityId: string | null;
+  readonly sequence: number | null;
+  readonly type: string | null;
+  readonly reason: RejectionReason;
+  /** At most 1,024 characters are kept. */
+  readonly detail: string;
+  readonly shard: number;
+  /** ISO 8601, the worker's clock. */
+  readonly deadLetteredAt: string;
+}
+
+export interface DeadLetterQuery {
+  readonly fingerprint: string;
+  readonly entityType: string | null;
+  readonly entityId: string | null;
+}
+
+export interface EntitySummary extends EntityRef {
+  readonly version: number;
+  readonly parked: Parked | null;
+}
+
+/** One finding about the store's own set-up, for the start-up checks and `inorder doctor`. */
+export interface StoreFinding {
+  readonly level: 'ok' | 'warning' | 'failure';
+  readonly subject: string;
+  readonly detail: string;
+  readonly remedy: string | null;
+}
+
+export interface Store {
+  load(entities: readonly EntityRef[]): Promise<readonly LoadResult[]>;
+  commit(commits: readonly Commit[]): Promise<readonly CommitResult[]>;
+  claim(claims: readonly Claim[]): Promise<readonly ClaimResult[]>;
+  park(parks: readonly Park[]): Promise<readonly ParkResult[]>;
+  recall(queries: readonly RecallQuery[]): Promise<readonly RecallResult[]>;
+  /** Kept for 30 days. Rejects as a whole when any could not be written. */
+  recordDeadLetters(records: readonly DeadLetterRecord[]): Promise<void>;
+  findDeadLetters(queries: readonly DeadLetterQuery[]): Promise<readonly (DeadLetterRecord | null)[]>;
+  /** The next epoch of this stream: greater than every one before it, for all shards and workers. */
+  nextEpoch(): Promise<number>;
+  /** The highest epoch that was ever handed out; lower than one's own means that the store went backwards. */
+  currentEpoch(): Promise<number>;
+  /** All entities of the stream, in no order, in bounded memory. */
+  listEntities(filter: { readonly entityType?: string }): AsyncIterable<EntitySummary>;
+  /** Version, eviction policy, persistence, role: what an operator must know before relying on it. */
+  inspect(): Promise<readonly StoreFinding[]>;
+  /** Resolves when the store can be asked; rejects with `UnavailableError`. */
+  ping(): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** What every implementation is told. */
+export interface StoreOptions {
+  /** Name of the stream: every key starts with it. */
+  readonly stream: string;
+  /** How long ids, hashes and results are remembered after the entity's last commit, in seconds. */
+  readonly idempotencyTtlSeconds: number;
+}
