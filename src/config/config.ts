@@ -1,0 +1,94 @@
+/**
+ * The configuration as everything behind the loader sees it: read once at the start, checked as a whole,
+ * frozen, and complete. Nothing in it is optional and nothing is text that still has to be parsed; where a
+ * thing can be absent it is null. `load.ts` makes it from the environment, `variables.ts` says what each
+ * variable means; a library user may write one by hand.
+ */
+import type { EventLimits } from '../events/event.ts';
+import type { GapTimeoutAction, ViolationStrategy } from '../ordering/limits.ts';
+
+export const logLevels = ['debug', 'info', 'warn', 'error'] as const;
+export type LogLevel = (typeof logLevels)[number];
+
+/** The broker, and what of the stream's topology this process works on. */
+export interface BrokerConfig {
+  /** Nodes of one cluster, tried in turn; each with its credentials. Never printed as they are. */
+  readonly urls: readonly [string, ...string[]];
+  /** The management API with its credentials, or null: then nothing that needs it is checked. */
+  readonly managementUrl: string | null;
+  /** Name of the exchange, and the first part of every queue's name. */
+  readonly stream: string;
+  readonly exchangeType: 'x-consistent-hash' | 'x-modulus-hash';
+  readonly queueType: 'quorum' | 'classic';
+  /** Number of shard queues of the stream: 1 to 1,000. */
+  readonly shards: number;
+  /** The shards that this process consumes, ascending and without repeats. */
+  readonly workerShards: readonly number[];
+  /** Unacknowledged deliveries of one shard. */
+  readonly prefetch: number;
+  /** At the start: make what is missing, or only compare. */
+  readonly topology: 'declare' | 'verify';
+}
+
+export interface StoreConfig {
+  readonly kind: 'redis';
+  /** With credentials. Never printed as it is. */
+  readonly redisUrl: string;
+  /** How long ids, payload hashes and results are remembered, in seconds. */
+  readonly idempotencyTtlSeconds: number;
+}
+
+/** Field for field what the sequencer is told (`SequencerLimits`), as far as an operator may choose it. */
+export interface OrderingConfig {
+  readonly strategy: ViolationStrategy;
+  readonly gapTimeoutMs: number;
+  readonly gapTimeoutAction: GapTimeoutAction;
+  /** Held deliveries of one entity; never more than the prefetch. */
+  readonly maxHeldPerEntity: number;
+  /** Held deliveries of one shard: 80 % of the prefetch, so that the missing event can still be delivered. */
+  readonly maxHeld: number;
+  readonly firstSequence: 1 | 'any';
+  readonly unsequenced: 'reject' | 'process';
+}
+
+export interface ProcessingConfig {
+  /** `order`, `history`, or the path of a module. */
+  readonly processor: string;
+  /** The type of an entity whose event names none. */
+  readonly entityType: string;
+  /** Attempts at one event, the first one included. */
+  readonly retryMaxAttempts: number;
+  /** Pause after the first failed attempt, in milliseconds; it doubles from there, with jitter. */
+  readonly retryInitialMs: number;
+  readonly retryMaxMs: number;
+  /** One attempt of a handler may take this long, in milliseconds. */
+  readonly handlerTimeoutMs: number;
+}
+
+/** Every limit on one message, and on what it may grow into. */
+export interface LimitsConfig extends EventLimits {
+  /** Largest serialised state of one entity, in bytes. */
+  readonly maxStateBytes: number;
+}
+
+export interface HttpConfig {
+  readonly host: string;
+  /** 0 asks the system for any free port. */
+  readonly port: number;
+}
+
+export interface Config {
+  /** The `service` label of every metric. */
+  readonly serviceName: string;
+  readonly logLevel: LogLevel;
+  readonly broker: BrokerConfig;
+  readonly store: StoreConfig;
+  readonly ordering: OrderingConfig;
+  readonly processing: ProcessingConfig;
+  readonly limits: LimitsConfig;
+  readonly http: HttpConfig;
+  /** From the request to stop until the process gives up waiting for what is in flight, in milliseconds. */
+  readonly shutdownTimeoutMs: number;
+  /** Sentences for the log: variables that are set and have no effect in this version. */
+  readonly warnings: readonly string[];
+}
