@@ -47,6 +47,8 @@ export interface Slot {
   readonly holesAfter: string;
 }
 
+export type RecallVerdict = 'same' | 'different' | 'unknown' | 'failed';
+
 export type Fact =
   | { readonly kind: 'delivered'; readonly deliveries: readonly (Delivery | RefusedDelivery)[] }
   /** Answers `load` and `openGap`. */
@@ -67,15 +69,15 @@ export type Fact =
       readonly op: number;
       readonly conflicts: readonly { readonly index: number; readonly recordedSequence: number; readonly samePayload: boolean }[];
     }
-  /** Answers `recall`, item by item. */
-  | { readonly kind: 'recalled'; readonly op: number; readonly verdicts: readonly ('same' | 'different' | 'unknown')[] }
+  /** Answers `recall`, item by item. `failed`: this entity's keys are unusable; it is asked again later, alone. */
+  | { readonly kind: 'recalled'; readonly op: number; readonly verdicts: readonly RecallVerdict[] }
   /** Answers `park`. */
   | { readonly kind: 'parked'; readonly op: number }
   /** Answers `reject`: the reasons are on record and the rejects are on their way. */
   | { readonly kind: 'rejected'; readonly op: number }
   /** Answers `openGap` and `park`: a later epoch owns the entity. The sequencer halts; the driver closes the channel. */
   | { readonly kind: 'fenced'; readonly op: number }
-  /** Any operation: only this entity's keys are unusable. It is tried again later, alone. */
+  /** Answers `load`, `openGap`, `commit` and `park`: only this entity's keys are unusable. It is tried again later, alone. */
   | { readonly kind: 'entityUnavailable'; readonly op: number; readonly retryInMs: number }
   /** The outcome of these operations is unknown. They are asked again: one probe after `retryInMs`, then all. */
   | { readonly kind: 'storeUnavailable'; readonly ops: readonly number[]; readonly retryInMs: number }

@@ -1,0 +1,44 @@
+/**
+ * When a lane wants to be looked at again: the end of its gap's time, the next reading of its version, a
+ * retry of its own. Entries are never removed; one that comes up for a lane with nothing due is harmless.
+ */
+import { MinHeap } from './heap.ts';
+
+interface Entry<T> {
+  readonly atMs: number;
+  readonly item: T;
+}
+
+export class Deadlines<T> {
+  #heap = new MinHeap<Entry<T>>((entry) => entry.atMs);
+  /** The earliest entry per item: a later one is pushed only when this one comes up. */
+  readonly #earliest = new Map<T, number>();
+
+  get nextMs(): number | null {
+    return this.#heap.peek()?.atMs ?? null;
+  }
+
+  set(item: T, atMs: number): void {
+    const earliest = this.#earliest.get(item);
+    if (earliest !== undefined && earliest <= atMs) return;
+    this.#earliest.set(item, atMs);
+    this.#heap.push({ atMs, item });
+  }
+
+  /** Removes and returns what is due. An item comes at most once. */
+  takeDue(nowMs: number): readonly T[] {
+    const due: T[] = [];
+    for (let top = this.#heap.peek(); top !== undefined && top.atMs <= nowMs; top = this.#heap.peek()) {
+      this.#heap.pop();
+      if (this.#earliest.get(top.item) !== top.atMs) continue;
+      this.#earliest.delete(top.item);
+      due.push(top.item);
+    }
+    return due;
+  }
+
+  clear(): void {
+    this.#heap = new MinHeap((entry) => entry.atMs);
+    this.#earliest.clear();
+  }
+}

@@ -1,0 +1,63 @@
+/**
+ * What must hold of a sequencer after every step. Slow, for tests and the simulation.
+ */
+import { type Lane, unknownVersion } from './lane.ts';
+import type { Operation } from './operations.ts';
+
+export interface Totals {
+  readonly unsettled: number;
+  readonly held: number;
+  readonly gaps: number;
+}
+
+/** The first contradiction found, or null. */
+export function checkInvariants(lanes: Iterable<Lane>, operations: Iterable<Operation>, totals: Totals): string | null {
+  const seen = new Set<number>();
+  let held = 0;
+  let gaps = 0;
+  let problem: string | null = null;
+  const see = (tag: number, where: string) => {
+    if (seen.has(tag)) problem ??= `delivery ${tag} is in two places (${where})`;
+    seen.add(tag);
+  };
+  const underWay = new Set<Operation>();
+  for (const operation of operations) {
+    underWay.add(operation);
+    if (operation.lane !== null && operation.lane.op !== operation) problem ??= `operation ${operation.id} is not its lane's`;
+    for (const slot of operation.slots) see(slot.delivery.tag, 'slot');
+    for (const delivery of operation.deliveries) see(delivery.tag, 'recall');
+    problem ??= checkSlots(operation);
+  }
+  for (const lane of lanes) {
+    const name = `${lane.entity.entityType} ${lane.entity.entityId}`;
+    for (const delivery of lane.arrivals) see(delivery.tag, 'arrivals');
+    for (const delivery of lane.held.deliveries()) see(delivery.tag, 'held');
+    if (lane.failure !== null) see(lane.failure.delivery.tag, 'failure');
+    held += lane.held.count;
+    if (lane.gap !== null) gaps++;
+    if (lane.op !== null && !underWay.has(lane.op)) problem ??= `${name} waits for an operation that is over`;
+    if (lane.op === null && lane.version === unknownVersion && lane.held.count > 0) problem ??= `${name} holds without knowing its version`;
+    const lowest = lane.held.lowest();
+    if (lane.op === null && lowest !== null && lowest <= lane.version + 1) problem ??= `${name} holds ${lowest} at version ${lane.version}`;
+    if (lane.op === null && lowest !== null && lane.gap === null) problem ??= `${name} holds ${lowest} and watches no gap`;
+  }
+  if (problem !== null) return problem;
+  if (held !== totals.held) return `${held} are held, but ${totals.held} are counted`;
+  if (gaps !== totals.gaps) return `${gaps} gaps are open, but ${totals.gaps} are counted`;
+  if (seen.size !== totals.unsettled) return `${seen.size} deliveries are kept, but ${totals.unsettled} are unsettled`;
+  return null;
+}
+
+/** The slots of a commit go up by one from the expected version, except over holes. */
+function checkSlots(operation: Operation): string | null {
+  if (operation.effect.kind !== 'commit') return null;
+  let version = operation.effect.expectedVersion;
+  for (const slot of operation.slots) {
+    const closesHole = slot.sequence <= version;
+    if (slot.versionAfter < version) return `operation ${operation.id} takes the version back to ${slot.versionAfter}`;
+    if (!closesHole && slot.versionAfter !== slot.sequence) return `operation ${operation.id} records ${slot.sequence} as ${slot.versionAfter}`;
+    if (slot.sequence > version + 1 && slot.holesAfter === '') return `operation ${operation.id} passes over sequences without holes`;
+    version = slot.versionAfter;
+  }
+  return null;
+}

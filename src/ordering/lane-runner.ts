@@ -1,0 +1,109 @@
+/**
+ * Lets lanes take their steps: asks the plan what comes next and turns it into an operation. A lane goes on
+ * until it waits for an answer, for time, or for the next delivery.
+ */
+import type { RejectionReason } from '../events/reasons.ts';
+import type { Deadlines } from './deadlines.ts';
+import type { GapWatch } from './gap-watch.ts';
+import { type Failure, type Lane, unknownVersion } from './lane.ts';
+import type { SequencerLimits } from './limits.ts';
+import type { NewOperation, Operations } from './operations.ts';
+import { planLane } from './plan.ts';
+import type { Settlements } from './settlements.ts';
+
+export class LaneRunner {
+  readonly #limits: SequencerLimits;
+  readonly #operations: Operations;
+  readonly #gaps: GapWatch;
+  readonly #deadlines: Deadlines<Lane>;
+  readonly #settlements: Settlements;
+
+  constructor(limits: SequencerLimits, operations: Operations, gaps: GapWatch, deadlines: Deadlines<Lane>, settlements: Settlements) {
+    this.#limits = limits;
+    this.#operations = operations;
+    this.#gaps = gaps;
+    this.#deadlines = deadlines;
+    this.#settlements = settlements;
+  }
+
+  /** With `starts` false only what a park has already decided is carried out. */
+  advance(lane: Lane, nowMs: number, starts: boolean): void {
+    while (lane.op === null && (starts || (lane.parked && (lane.failure !== null || lane.verdict !== null)))) {
+      if (lane.version === unknownVersion) {
+        if (lane.arrivals.length > 0) this.#begin(lane, { kind: 'load', entity: lane.entity });
+        return;
+      }
+      this.#settleFailure(lane);
+      const step = planLane(lane, this.#limits, nowMs, this.#settlements);
+      this.#gaps.note(lane);
+      if (step.kind === 'idle') return;
+      if (step.kind === 'fail') this.fail(lane, step);
+      else if (step.kind === 'gap') {
+        if (!this.#watchGap(lane, nowMs)) return;
+      } else {
+        const { slots, adopts } = step.run;
+        const expected = { expectedVersion: lane.version, expectedHoles: lane.holes.toString() };
+        this.#begin(lane, { kind: 'commit', entity: lane.entity, ...expected, slots, adopts });
+      }
+    }
+  }
+
+  /** The event that was next in line cannot be processed: its entity is parked first, then it is rejected. */
+  fail(lane: Lane, failure: Failure): void {
+    const { delivery, reason, detail } = failure;
+    const sequence = delivery.event.sequence;
+    lane.idVerdicts.delete(delivery);
+    const nextInLine = sequence === lane.version + 1 || reason === 'out_of_order';
+    if (sequence === null || !nextInLine || lane.parked) {
+      this.#settlements.reject(delivery, reason, detail);
+      return;
+    }
+    lane.failure = { delivery, reason, detail };
+    this.#park(lane, sequence, reason, detail);
+  }
+
+  /** Once its entity is parked, the event that caused it is rejected before what follows it. */
+  #settleFailure(lane: Lane): void {
+    if (lane.failure === null) return;
+    const { delivery, reason, detail } = lane.failure;
+    lane.failure = null;
+    this.#settlements.reject(delivery, reason, detail);
+  }
+
+  /** What a gap asks for now. True when the lane can go on at once. */
+  #watchGap(lane: Lane, nowMs: number): boolean {
+    const next = this.#gaps.watch(lane, nowMs);
+    switch (next.kind) {
+      case 'wait':
+        this.#deadlines.set(lane, next.untilMs);
+        this.#endOldestGapWhenFull(nowMs);
+        return false;
+      case 'read':
+        this.#begin(lane, { kind: 'openGap', entity: lane.entity });
+        this.#endOldestGapWhenFull(nowMs);
+        return false;
+      case 'skip-ahead':
+        lane.skipsAhead = true;
+        return true;
+      case 'park':
+        lane.verdict = { reason: next.reason, detail: next.detail };
+        this.#park(lane, next.sequence, next.reason, next.detail);
+        return false;
+    }
+  }
+
+  /** Keeps room in the prefetch window for the events that are missing. */
+  #endOldestGapWhenFull(nowMs: number): void {
+    const lane = this.#gaps.endOldestWhenFull();
+    if (lane !== null) this.#deadlines.set(lane, nowMs);
+  }
+
+  #park(lane: Lane, sequence: number, reason: RejectionReason, detail: string): void {
+    const { entity, version } = lane;
+    this.#begin(lane, { kind: 'park', entity, expectedVersion: version, sequence, reason, detail });
+  }
+
+  #begin(lane: Lane, operation: NewOperation): void {
+    this.#operations.begin(lane, operation, this.#settlements.effects);
+  }
+}

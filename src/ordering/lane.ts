@@ -1,0 +1,91 @@
+/**
+ * One entity's lane: what is known of its version, what has arrived and is not yet decided, what is held, and
+ * the one operation that may be under way. Lanes do not see each other, so a stuck entity delays no other.
+ */
+import type { EntityRef } from '../events/event.ts';
+import type { RejectionReason } from '../events/reasons.ts';
+import type { Delivery, EntityView, Slot } from './facts.ts';
+import { Holes } from './holes.ts';
+import type { Operation } from './operations.ts';
+import { SequenceBuffer } from './sequence-buffer.ts';
+
+/** The version before the store was asked. */
+export const unknownVersion = -1;
+
+/** A gap below the lowest held sequence. A new one begins whenever the version has moved and something is still held. */
+export interface Gap {
+  /** The version it stands above: the first missing sequence is one more. */
+  readonly aboveVersion: number;
+  /** Ends it early: too much is held. */
+  overflow: boolean;
+  /** Claimed for this epoch and read again since it was opened. */
+  claimed: boolean;
+  /** Its time is over and the version is being, or has been, read for the last time. */
+  final: boolean;
+  nextReadMs: number;
+}
+
+/** An event that was next in line and cannot be processed, waiting until its entity is parked. */
+export interface Failure {
+  readonly delivery: Delivery;
+  readonly reason: RejectionReason;
+  readonly detail: string;
+}
+
+export class Lane {
+  readonly entity: EntityRef;
+  readonly held = new SequenceBuffer();
+  /** Arrived and not yet decided, in order of arrival. */
+  arrivals: Delivery[] = [];
+  version = unknownVersion;
+  exists = false;
+  holes = Holes.none;
+  parked = false;
+  /** The highest sequence seen; what comes above it by more than one reveals a new gap. */
+  highest = 0;
+  op: Operation | null = null;
+  gap: Gap | null = null;
+  /** `held.count` as it was last counted into the shard's total. */
+  heldNoted = 0;
+  failure: Failure | null = null;
+  /** Why everything held is to be rejected, once the entity is parked. */
+  verdict: { readonly reason: RejectionReason; readonly detail: string } | null = null;
+  /** The gap's time is over and `skip-ahead` is chosen: go on with the lowest held sequence. */
+  skipsAhead = false;
+  /** Deliveries whose id is known under another sequence: consume the slot, or fail. */
+  readonly idVerdicts = new Map<Delivery, 'consume' | 'conflict'>();
+
+  constructor(entity: EntityRef) {
+    this.entity = entity;
+  }
+
+  /** Takes over what the store says. */
+  update(view: EntityView): void {
+    this.version = view.version;
+    this.exists = view.exists;
+    this.parked = view.parked;
+    this.holes = Holes.parse(view.holes);
+    if (this.highest < view.version) this.highest = view.version;
+  }
+
+  /** The first `done` slots are in the store. */
+  settle(slots: readonly Slot[], done: number): void {
+    const last = slots[done - 1];
+    if (last === undefined) return;
+    this.version = last.versionAfter;
+    this.holes = Holes.parse(last.holesAfter);
+    this.exists = true;
+    if (this.highest < this.version) this.highest = this.version;
+    if (this.idVerdicts.size > 0) for (const slot of slots.slice(0, done)) this.idVerdicts.delete(slot.delivery);
+  }
+
+  /** Slots that were not committed are to be decided again, before what arrived since. */
+  putBack(slots: readonly Slot[]): void {
+    this.arrivals = slots.map((slot) => slot.delivery).concat(this.arrivals);
+  }
+
+  /** True when forgetting it loses nothing but a cached version. */
+  get idle(): boolean {
+    return this.op === null && this.arrivals.length === 0 && this.held.count === 0;
+  }
+}

@@ -1,0 +1,47 @@
+/** What the sequencer is told: the strategies and limits of one shard, fixed for its life. */
+
+/** What happens to an event that comes before its predecessor. */
+export type ViolationStrategy = 'buffer' | 'skip' | 'fail' | 'log_and_process';
+export type GapTimeoutAction = 'dead-letter' | 'skip-ahead';
+
+export interface SequencerLimits {
+  readonly strategy: ViolationStrategy;
+  /** How long the first event held for a gap waits, in milliseconds. */
+  readonly gapTimeoutMs: number;
+  readonly gapTimeoutAction: GapTimeoutAction;
+  /** While a gap is open the version is read again this often, in milliseconds. */
+  readonly gapRereadMs: number;
+  /** Held deliveries of one entity; reaching it ends the entity's gap. */
+  readonly maxHeldPerEntity: number;
+  /** Held deliveries of the shard; reaching it ends the oldest gap. Must stay below the prefetch, or the missing event could not be delivered. */
+  readonly maxHeld: number;
+  /** `any`: the first event seen of an unknown entity is its base line. */
+  readonly firstSequence: 1 | 'any';
+  readonly unsequenced: 'reject' | 'process';
+  /** An entity whose keys are unusable is asked for again after this long, in milliseconds. */
+  readonly entityRetryMs: number;
+  /** Most events that one commit of one entity may carry. */
+  readonly maxFold: number;
+  /** Operations that go out together to find out whether the store is back. */
+  readonly maxProbe: number;
+  /** Entities whose version is remembered; idle ones beyond it are forgotten. */
+  readonly maxLanes: number;
+}
+
+/** An event further ahead than this is an error of the producer, not a gap. */
+export const maxAhead = 1_000_000;
+
+export const defaultSequencerLimits: SequencerLimits = {
+  strategy: 'buffer',
+  gapTimeoutMs: 30_000,
+  gapTimeoutAction: 'dead-letter',
+  gapRereadMs: 5_000,
+  maxHeldPerEntity: 1_000,
+  maxHeld: 800,
+  firstSequence: 1,
+  unsequenced: 'reject',
+  entityRetryMs: 1_000,
+  maxFold: 256,
+  maxProbe: 16,
+  maxLanes: 50_000,
+};

@@ -1,0 +1,174 @@
+/**
+ * Decides what one lane does next: DESIGN's table "per delivery", case by case. It is called whenever the
+ * lane has no operation under way, looks at what arrived in the order of arrival, and stops at the first
+ * thing that needs the store's answer.
+ */
+import type { RejectionReason } from '../events/reasons.ts';
+import type { Delivery, SlotAction } from './facts.ts';
+import type { Lane } from './lane.ts';
+import { maxAhead, type SequencerLimits } from './limits.ts';
+import { Run } from './run.ts';
+
+export type Step =
+  | { readonly kind: 'commit'; readonly run: Run }
+  /** The event that is next in line, or with `fail` the one that came too early, cannot be processed. */
+  | { readonly kind: 'fail'; readonly delivery: Delivery; readonly reason: RejectionReason; readonly detail: string }
+  /** Something is held and its predecessor is not here. */
+  | { readonly kind: 'gap' }
+  | { readonly kind: 'idle' };
+
+/** Decisions that need nothing further of the lane. */
+export interface PlanSink {
+  /** At or below the version: to be compared with what the store remembers. */
+  recall(delivery: Delivery): void;
+  /** Falls into a hole that `skip` left. */
+  skipped(delivery: Delivery): void;
+  reject(delivery: Delivery, reason: RejectionReason, detail: string): void;
+  violation(delivery: Delivery, sequence: number, expected: number): void;
+}
+
+export function planLane(lane: Lane, limits: SequencerLimits, nowMs: number, sink: PlanSink): Step {
+  const run = new Run(lane);
+  const arrivals = lane.arrivals;
+  const later: Delivery[] = [];
+  let failed: Step | null = null;
+  let at = 0;
+  for (;;) {
+    if (run.slots.length >= limits.maxFold) break;
+    if (takeHeld(lane, run, later)) continue;
+    const delivery = arrivals[at];
+    if (delivery === undefined) break;
+    const verdict = placeArrival(lane, run, delivery, limits, nowMs, sink);
+    if (verdict === 'stop') break;
+    if (verdict === 'later') later.push(delivery);
+    else if (typeof verdict === 'object') failed = verdict;
+    at++;
+    if (failed !== null) break;
+  }
+  // Copies of what is in the run wait for its commit; they go first, as they came before the rest.
+  if (at > 0 || later.length > 0) lane.arrivals = later.length === 0 ? arrivals.slice(at) : later.concat(arrivals.slice(at));
+  if (failed !== null) return failed;
+  if (run.isEmpty && lane.held.count > 0) settleHeld(lane, run, sink);
+  if (!run.isEmpty) return { kind: 'commit', run };
+  return lane.held.count > 0 ? { kind: 'gap' } : { kind: 'idle' };
+}
+
+/** Moves what is held for the next sequence into the run. */
+function takeHeld(lane: Lane, run: Run, later: Delivery[]): boolean {
+  if (lane.held.count === 0 || !run.takes(false) || !lane.held.has(run.version + 1)) return false;
+  const [first, ...copies] = lane.held.take(run.version + 1) ?? [];
+  if (first === undefined) return false;
+  if (!run.admits(first) || lane.idVerdicts.has(first)) {
+    // Decided as an arrival, where these cases are at home.
+    lane.arrivals.push(first, ...copies);
+    return true;
+  }
+  run.follow(first, 'apply');
+  later.push(...copies);
+  return true;
+}
+
+type Placement = 'placed' | 'later' | 'stop' | Extract<Step, { kind: 'fail' }>;
+
+function placeArrival(lane: Lane, run: Run, delivery: Delivery, limits: SequencerLimits, nowMs: number, sink: PlanSink): Placement {
+  const sequence = delivery.event.sequence;
+  if (!run.takes(sequence === null)) return 'stop';
+  if (sequence === null) return placeUnsequenced(lane, run, delivery);
+  if (sequence <= lane.version) return placeSettled(lane, run, delivery, sequence, limits, sink);
+  if (sequence <= run.version) return 'later';
+  if (sequence === run.version + 1) {
+    return placeAs(lane, run, delivery, (action) => run.follow(delivery, action));
+  }
+  if (sequence > lane.version + maxAhead) {
+    sink.reject(delivery, 'invalid_sequence', `sequence ${sequence} is more than ${maxAhead} ahead of version ${lane.version}`);
+    return 'placed';
+  }
+  if (!lane.exists && lane.version === 0 && limits.firstSequence === 'any' && run.isEmpty) {
+    run.adopt(delivery, sequence);
+    return 'placed';
+  }
+  if (lane.parked) {
+    sink.reject(delivery, 'entity_parked', `the entity is parked at version ${lane.version}`);
+    return 'placed';
+  }
+  return placeEarly(lane, run, delivery, sequence, limits, nowMs, sink);
+}
+
+function placeUnsequenced(lane: Lane, run: Run, delivery: Delivery): Placement {
+  return placeAs(lane, run, delivery, () => run.unsequenced(delivery));
+}
+
+/** At or below the version: a duplicate, unless it falls into a hole. */
+function placeSettled(lane: Lane, run: Run, delivery: Delivery, sequence: number, limits: SequencerLimits, sink: PlanSink): Placement {
+  if (!lane.holes.has(sequence)) {
+    sink.recall(delivery);
+    return 'placed';
+  }
+  if (!run.holes.has(sequence)) return 'later';
+  if (limits.strategy === 'skip') {
+    sink.skipped(delivery);
+    return 'placed';
+  }
+  if (limits.strategy !== 'log_and_process') {
+    sink.reject(delivery, 'late', `version ${lane.version} has passed over sequence ${sequence}`);
+    return 'placed';
+  }
+  return placeAs(lane, run, delivery, (action) => run.close(delivery, sequence, action));
+}
+
+/** Into the run, as what the store has said about its id; a conflict is decided when it comes first. */
+function placeAs(lane: Lane, run: Run, delivery: Delivery, place: (action: SlotAction) => void): Placement {
+  if (!run.admits(delivery)) return 'stop';
+  const verdict = lane.idVerdicts.get(delivery);
+  if (verdict === 'conflict') return run.isEmpty ? conflict(delivery) : 'stop';
+  place(verdict ?? 'apply');
+  return 'placed';
+}
+
+/** Beyond the next in line: a violation if it reveals a new gap, and then by strategy. */
+function placeEarly(lane: Lane, run: Run, delivery: Delivery, sequence: number, limits: SequencerLimits, nowMs: number, sink: PlanSink): Placement {
+  if (limits.strategy === 'fail' && !run.isEmpty) return 'stop';
+  const expected = Math.max(lane.highest, run.version) + 1;
+  if (sequence > expected) sink.violation(delivery, sequence, expected);
+  if (lane.highest < sequence) lane.highest = sequence;
+  switch (limits.strategy) {
+    case 'buffer':
+      lane.held.add(sequence, delivery, nowMs);
+      return 'placed';
+    case 'fail':
+      return { kind: 'fail', delivery, reason: 'out_of_order', detail: `expected ${run.version + 1}, received ${sequence}` };
+    case 'skip':
+      run.leap(delivery, sequence, 'skip');
+      return 'placed';
+    case 'log_and_process':
+      return placeAs(lane, run, delivery, (action) => run.leap(delivery, sequence, action));
+  }
+}
+
+function conflict(delivery: Delivery): Extract<Step, { kind: 'fail' }> {
+  return {
+    kind: 'fail',
+    delivery,
+    reason: 'message_id_conflict',
+    detail: 'the id was already applied with another payload, under another sequence',
+  };
+}
+
+/** Nothing follows the version: what is held is rejected when the entity is parked, or the gap is skipped. */
+function settleHeld(lane: Lane, run: Run, sink: PlanSink): void {
+  if (lane.parked) {
+    const reason = lane.verdict?.reason ?? 'entity_parked';
+    const detail = lane.verdict?.detail ?? `the entity is parked at version ${lane.version}`;
+    for (const delivery of lane.held.drain()) sink.reject(delivery, reason, detail);
+    lane.verdict = null;
+    return;
+  }
+  if (!lane.skipsAhead) return;
+  lane.skipsAhead = false;
+  const lowest = lane.held.lowest();
+  if (lowest === null) return;
+  const [first, ...copies] = lane.held.take(lowest) ?? [];
+  if (first === undefined) return;
+  run.leap(first, lowest, 'apply');
+  lane.arrivals.unshift(...copies);
+}

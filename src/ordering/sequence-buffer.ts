@@ -1,0 +1,98 @@
+/**
+ * What one entity holds back: deliveries that wait for a predecessor, by sequence. A sequence may be held in
+ * several copies; they leave together, so a copy can neither block the buffer nor be acknowledged before the
+ * event itself is settled.
+ *
+ * It also knows how long the longest wait has lasted, which is what a gap's deadline is counted from: not
+ * the arrival of the lowest sequence, which may have come last.
+ */
+import type { Delivery } from './facts.ts';
+import { MinHeap } from './heap.ts';
+
+interface Slot {
+  readonly sequence: number;
+  readonly sinceMs: number;
+  readonly copies: Delivery[];
+}
+
+export class SequenceBuffer {
+  readonly #slots = new Map<number, Slot>();
+  #bySequence = new MinHeap<number>((sequence) => sequence);
+  /** In order of arrival; entries whose slot has left are skipped at the head. */
+  #arrivals: Slot[] = [];
+  #head = 0;
+  #count = 0;
+
+  /** Deliveries held, copies included. */
+  get count(): number {
+    return this.#count;
+  }
+
+  has(sequence: number): boolean {
+    return this.#slots.has(sequence);
+  }
+
+  add(sequence: number, delivery: Delivery, nowMs: number): void {
+    this.#count++;
+    const held = this.#slots.get(sequence);
+    if (held !== undefined) {
+      held.copies.push(delivery);
+      return;
+    }
+    const slot: Slot = { sequence, sinceMs: nowMs, copies: [delivery] };
+    this.#slots.set(sequence, slot);
+    this.#bySequence.push(sequence);
+    this.#arrivals.push(slot);
+  }
+
+  /** Removes and returns every copy of `sequence`, or null. */
+  take(sequence: number): readonly Delivery[] | null {
+    const slot = this.#slots.get(sequence);
+    if (slot === undefined) return null;
+    this.#slots.delete(sequence);
+    this.#count -= slot.copies.length;
+    if (this.#count === 0) this.#forget();
+    return slot.copies;
+  }
+
+  /** The lowest sequence held, or null. */
+  lowest(): number | null {
+    for (;;) {
+      const sequence = this.#bySequence.peek();
+      if (sequence === undefined) return null;
+      if (this.#slots.has(sequence)) return sequence;
+      this.#bySequence.pop();
+    }
+  }
+
+  /** When the delivery that has waited longest arrived, or null. */
+  oldestMs(): number | null {
+    while (this.#head < this.#arrivals.length) {
+      const slot = this.#arrivals[this.#head] as Slot;
+      if (this.#slots.get(slot.sequence) === slot) return slot.sinceMs;
+      this.#head++;
+    }
+    return null;
+  }
+
+  /** Removes and returns everything, by sequence. */
+  drain(): readonly Delivery[] {
+    const all: Delivery[] = [];
+    for (let sequence = this.lowest(); sequence !== null; sequence = this.lowest()) {
+      all.push(...(this.take(sequence) ?? []));
+    }
+    return all;
+  }
+
+  /** Drops the outdated entries of both indexes, so that a buffer that fills and empties does not grow. */
+  #forget(): void {
+    this.#bySequence = new MinHeap((sequence) => sequence);
+    this.#arrivals = [];
+    this.#head = 0;
+  }
+
+  /** Every delivery held, in no order, left where it is. */
+  *deliveries(): Iterable<Delivery> {
+    for (const slot of this.#slots.values()) yield* slot.copies;
+  }
+}

@@ -1,0 +1,64 @@
+/**
+ * What is settled within one fact: acknowledgements go out as they are decided; rejections and questions
+ * about duplicates are gathered over all entities and go out once, as one operation each.
+ */
+import type { RejectionReason } from '../events/reasons.ts';
+import type { Delivery, Effect, Outcome, RefusedDelivery, Rejection } from './facts.ts';
+import type { Operations } from './operations.ts';
+import type { PlanSink } from './plan.ts';
+
+export class Settlements implements PlanSink {
+  /** Deliveries taken in and neither acknowledged nor rejected. */
+  unsettled = 0;
+  effects: Effect[] = [];
+  #rejections: Rejection[] = [];
+  #recalls: Delivery[] = [];
+  #skipped: Delivery[] = [];
+
+  recall(delivery: Delivery): void {
+    this.#recalls.push(delivery);
+  }
+
+  skipped(delivery: Delivery): void {
+    this.#skipped.push(delivery);
+  }
+
+  violation(delivery: Delivery, received: number, expected: number): void {
+    this.effects.push({ kind: 'violation', event: delivery.event, expected, received });
+  }
+
+  ack(outcome: Outcome, deliveries: readonly Delivery[]): void {
+    if (deliveries.length === 0) return;
+    this.unsettled -= deliveries.length;
+    this.effects.push({ kind: 'ack', outcome, deliveries });
+  }
+
+  reject(delivery: Delivery, reason: RejectionReason, detail: string): void {
+    this.unsettled--;
+    this.#rejections.push({ tag: delivery.tag, reason, detail, event: delivery.event, refusal: null });
+  }
+
+  refuse(delivery: RefusedDelivery): void {
+    const { reason, detail } = delivery.refusal;
+    this.unsettled--;
+    this.#rejections.push({ tag: delivery.tag, reason, detail, event: null, refusal: delivery.refusal });
+  }
+
+  flush(operations: Operations): void {
+    if (this.#skipped.length > 0) this.ack('skipped', this.#skipped);
+    if (this.#recalls.length > 0) operations.begin(null, { kind: 'recall', deliveries: this.#recalls }, this.effects);
+    if (this.#rejections.length > 0) operations.begin(null, { kind: 'reject', rejections: this.#rejections }, this.effects);
+    this.#empty();
+  }
+
+  clear(): void {
+    this.unsettled = 0;
+    this.#empty();
+  }
+
+  #empty(): void {
+    if (this.#skipped.length > 0) this.#skipped = [];
+    if (this.#recalls.length > 0) this.#recalls = [];
+    if (this.#rejections.length > 0) this.#rejections = [];
+  }
+}
