@@ -1,0 +1,204 @@
+/**
+ * A private RabbitMQ node made from the installed binaries: its own name, data, ports, port mapper and
+ * configuration, on the loopback address only, with the consistent-hash exchange and the management plugin.
+ * Any number of them run side by side and beside a system service.
+ *
+ * A node dies with the process that started it (guarded-process.ts). `stop` ends it for good; `kill`, `shutdown` and
+ * `restart` keep name, ports and data, so that a client sees the same broker come back.
+ */
+import { execFile } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { mkdir, readFile } from 'node:fs/promises';
+import { connect } from 'node:net';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { accepts, epmdPort } from './epmd.ts';
+import { freePort, LOOPBACK } from './free-port.ts';
+import { GuardedProcess } from './guarded-process.ts';
+import { createPrivateDirectory, removePrivateDirectory, sweepStaleDirectories } from './private-directory.ts';
+import { findRabbitBinaries, type RabbitBinaries } from './rabbit-binaries.ts';
+import { rabbitNodeEnvironment, writeRabbitNodeFiles, type RabbitNodeIdentity } from './rabbit-node-files.ts';
+import { waitUntil } from './wait-until.ts';
+
+const run = promisify(execFile);
+
+const START_TIMEOUT_MS = 90_000;
+const SHUTDOWN_GRACE_MS = 30_000;
+const CTL_TIMEOUT_MS = 60_000;
+const START_ATTEMPTS = 3;
+const LOG_LINES_IN_ERRORS = 15;
+const AMQP_PROTOCOL_HEADER = Buffer.from('AMQP\x00\x00\x09\x01', 'latin1');
+
+/** Nodes of one process share a cookie, so that they may be joined into a cluster. */
+const COOKIE = randomBytes(12).toString('hex').toUpperCase();
+
+export interface RabbitNodeOptions {
+  /** Lines added to rabbitmq.conf, for instance `consumer_timeout = 10000`. */
+  readonly configLines?: readonly string[];
+  /** Joins the cluster of a running node of this process. */
+  readonly joins?: RabbitNode;
+}
+
+export class RabbitNode {
+  readonly #identity: RabbitNodeIdentity;
+  readonly #binaries: RabbitBinaries;
+  #process: GuardedProcess | null = null;
+
+  private constructor(identity: RabbitNodeIdentity, binaries: RabbitBinaries) {
+    this.#identity = identity;
+    this.#binaries = binaries;
+  }
+
+  /** Starts a fresh node and resolves when it serves AMQP. Throws, with what it logged, when it does not come up. */
+  static async start(options: RabbitNodeOptions = {}): Promise<RabbitNode> {
+    const binaries = findRabbitBinaries();
+    if (binaries === null) throw new Error('RabbitMQ is not installed on this machine');
+    await sweepStaleDirectories();
+    let lastError: unknown;
+    for (let attempt = 1; attempt <= START_ATTEMPTS; attempt += 1) {
+      const node = new RabbitNode(await newIdentity(), binaries);
+      try {
+        await writeRabbitNodeFiles(node.#identity, options.configLines ?? []);
+        await node.#launch();
+        if (options.joins !== undefined) await node.#join(options.joins);
+        return node;
+      } catch (error) {
+        lastError = error;
+        await node.stop();
+        // Only a port that was taken between the draw and the start is worth another attempt.
+        if (!String(error).includes('eaddrinuse')) break;
+      }
+    }
+    throw lastError;
+  }
+
+  /** `amqp://guest:guest@127.0.0.1:…`; stays the same over restarts. */
+  get amqpUrl(): string {
+    return `amqp://guest:guest@${LOOPBACK}:${this.#identity.amqpPort}`;
+  }
+
+  /** `http://guest:guest@127.0.0.1:…`, the base of the management API. */
+  get managementUrl(): string {
+    return `http://guest:guest@${LOOPBACK}:${this.#identity.managementPort}`;
+  }
+
+  get nodeName(): string {
+    return this.#identity.nodeName;
+  }
+
+  get running(): boolean {
+    return this.#process?.running ?? false;
+  }
+
+  /** SIGKILL; data and ports stay for `restart`. */
+  async kill(): Promise<void> {
+    await this.#process?.kill();
+  }
+
+  /** An orderly end that keeps data and ports for `restart`. */
+  async shutdown(): Promise<void> {
+    await this.#process?.terminate(SHUTDOWN_GRACE_MS);
+  }
+
+  /** Starts the node again with the same name, data and ports, after an orderly end if it still runs. */
+  async restart(): Promise<void> {
+    await this.shutdown();
+    await this.#launch();
+  }
+
+  /** SIGSTOP: connections stay open and nothing answers until `resume`. */
+  suspend(): void {
+    this.#process?.signal('SIGSTOP');
+  }
+
+  resume(): void {
+    this.#process?.signal('SIGCONT');
+  }
+
+  /** Ends the node at once and removes its data. Safe to call twice. */
+  async stop(): Promise<void> {
+    await this.kill();
+    this.#process = null;
+    await removePrivateDirectory(this.#identity.directory);
+  }
+
+  /** Runs `rabbitmqctl` against this node and returns what it printed; throws with its error text. */
+  async ctl(...args: string[]): Promise<string> {
+    const { stdout } = await run(this.#binaries.ctl, ['--quiet', ...args], {
+      env: rabbitNodeEnvironment(this.#identity),
+      timeout: CTL_TIMEOUT_MS,
+    });
+    return stdout;
+  }
+
+  /** Resolves when AMQP and the management API answer; throws when the node ends instead or takes longer than `timeoutMs`. */
+  async waitReady(timeoutMs: number = START_TIMEOUT_MS): Promise<void> {
+    const answers = async (): Promise<boolean> => {
+      if (!this.running) throw new Error('the node ended while it was starting');
+      return (await speaksAmqp(this.#identity.amqpPort)) && (await accepts(this.#identity.managementPort));
+    };
+    try {
+      await waitUntil(answers, { timeoutMs, what: 'RabbitMQ to answer', intervalMs: 100 });
+    } catch (cause) {
+      const reason = cause instanceof Error ? cause.message : String(cause);
+      throw new Error(`RabbitMQ did not start: ${reason}\n${await this.#whatItSaid()}`, { cause });
+    }
+  }
+
+  async #launch(): Promise<void> {
+    this.#process = await GuardedProcess.spawn({
+      command: this.#binaries.server,
+      args: [],
+      env: rabbitNodeEnvironment(this.#identity),
+      directory: this.#identity.directory,
+      logFile: join(this.#identity.directory, 'console.log'),
+    });
+    await this.waitReady();
+  }
+
+  async #join(member: RabbitNode): Promise<void> {
+    await this.ctl('stop_app');
+    await this.ctl('join_cluster', member.nodeName);
+    await this.ctl('start_app');
+    await this.waitReady();
+  }
+
+  /** The first errors that the node logged, for they name the cause; without any, the last lines. */
+  async #whatItSaid(): Promise<string> {
+    const files = [join(this.#identity.directory, 'console.log'), join(this.#identity.directory, 'log', 'rabbit.log')];
+    const texts = await Promise.all(files.map((file) => readFile(file, 'utf8').catch(() => '')));
+    const lines = texts.join('\n').split('\n').filter((line) => line.trim() !== '');
+    const errors = lines.filter((line) => /\[error\] \S+ +\S/.test(line));
+    return (errors.length > 0 ? errors.slice(0, LOG_LINES_IN_ERRORS) : lines.slice(-LOG_LINES_IN_ERRORS)).join('\n');
+  }
+}
+
+async function newIdentity(): Promise<RabbitNodeIdentity> {
+  const directory = await createPrivateDirectory('rabbit');
+  await mkdir(join(directory, 'conf.d'));
+  return {
+    directory,
+    nodeName: `inorder-${randomBytes(4).toString('hex')}@localhost`,
+    cookie: COOKIE,
+    amqpPort: await freePort(),
+    managementPort: await freePort(),
+    distributionPort: await freePort(),
+    epmdPort: await epmdPort(),
+  };
+}
+
+/** Whether a broker there answers the protocol header, which it does only when its boot is complete. */
+function speaksAmqp(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect({ port, host: LOOPBACK }, () => socket.write(AMQP_PROTOCOL_HEADER));
+    const answer = (speaks: boolean): void => {
+      socket.destroy();
+      resolve(speaks);
+    };
+    socket.setTimeout(5_000, () => answer(false));
+    // The first octet of a method frame is 1; a broker that refuses the version answers with "AMQP" instead.
+    socket.once('data', (data) => answer(data[0] === 1));
+    socket.once('error', () => answer(false));
+    socket.once('close', () => answer(false));
+  });
+}

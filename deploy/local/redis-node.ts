@@ -1,0 +1,181 @@
+/**
+ * A private Redis server made from the installed binary: its own directory and port, on the loopback address only,
+ * refusing to evict (`noeviction`), as Inorder demands of its store.
+ *
+ * A node dies with the process that started it (guarded-process.ts). `stop` ends it for good; `kill`, `shutdown` and
+ * `restart` keep port and files. What survives a kill is what Redis had written: with `appendonly` at the latest
+ * second, without it nothing.
+ */
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { connect } from 'node:net';
+import { join } from 'node:path';
+import { freePort, LOOPBACK } from './free-port.ts';
+import { GuardedProcess } from './guarded-process.ts';
+import { createPrivateDirectory, removePrivateDirectory, sweepStaleDirectories } from './private-directory.ts';
+import { findExecutable } from './rabbit-binaries.ts';
+import { waitUntil } from './wait-until.ts';
+
+const START_TIMEOUT_MS = 20_000;
+const SHUTDOWN_GRACE_MS = 10_000;
+const START_ATTEMPTS = 3;
+const LOG_LINES_IN_ERRORS = 10;
+
+export interface RedisNodeOptions {
+  /** Keeps an append-only file, fsynced every second. Default false: nothing survives a kill. */
+  readonly appendonly?: boolean;
+  /** Cluster mode; the node is empty of slots until startRedisCluster (redis-cluster.ts) assigns them. Default false. */
+  readonly cluster?: boolean;
+  /** Lines added to redis.conf, for instance `maxmemory 16mb`. They come last and override. */
+  readonly configLines?: readonly string[];
+}
+
+export class RedisNode {
+  readonly port: number;
+  readonly #directory: string;
+  readonly #command: string;
+  #process: GuardedProcess | null = null;
+
+  private constructor(command: string, directory: string, port: number) {
+    this.#command = command;
+    this.#directory = directory;
+    this.port = port;
+  }
+
+  /** Starts an empty server and resolves when it answers. Throws, with the end of its log, when it does not come up. */
+  static async start(options: RedisNodeOptions = {}): Promise<RedisNode> {
+    const command = findExecutable('redis-server');
+    if (command === null) throw new Error('Redis is not installed on this machine');
+    await sweepStaleDirectories();
+    let lastError: unknown;
+    for (let attempt = 1; attempt <= START_ATTEMPTS; attempt += 1) {
+      const node = new RedisNode(command, await createPrivateDirectory('redis'), await freePort());
+      try {
+        await node.#configure(options);
+        await node.#launch();
+        return node;
+      } catch (error) {
+        lastError = error;
+        await node.stop();
+        // Only a port that was taken between the draw and the start is worth another attempt.
+        if (!String(error).includes('Address already in use')) break;
+      }
+    }
+    throw lastError;
+  }
+
+  /** `redis://127.0.0.1:…`; stays the same over restarts. */
+  get redisUrl(): string {
+    return `redis://${LOOPBACK}:${this.port}`;
+  }
+
+  get running(): boolean {
+    return this.#process?.running ?? false;
+  }
+
+  /** SIGKILL; the port and what is on disk stay for `restart`. */
+  async kill(): Promise<void> {
+    await this.#process?.kill();
+  }
+
+  /** An orderly end that keeps port and files for `restart`. */
+  async shutdown(): Promise<void> {
+    await this.#process?.terminate(SHUTDOWN_GRACE_MS);
+  }
+
+  /** Starts the server again on its files and port, after an orderly end if it still runs. */
+  async restart(): Promise<void> {
+    await this.shutdown();
+    await this.#launch();
+  }
+
+  /** SIGSTOP: connections stay open and nothing answers until `resume`. */
+  suspend(): void {
+    this.#process?.signal('SIGSTOP');
+  }
+
+  resume(): void {
+    this.#process?.signal('SIGCONT');
+  }
+
+  /** Ends the server at once and removes its data. Safe to call twice. */
+  async stop(): Promise<void> {
+    await this.kill();
+    this.#process = null;
+    await removePrivateDirectory(this.#directory);
+  }
+
+  async #configure(options: RedisNodeOptions): Promise<void> {
+    const lines = [
+      `bind ${LOOPBACK}`,
+      `port ${this.port}`,
+      `dir ${this.#directory}`,
+      'daemonize no',
+      // The title would replace the arguments, by which a left-behind process is recognised.
+      'set-proc-title no',
+      'save ""',
+      'maxmemory-policy noeviction',
+      `appendonly ${options.appendonly === true ? 'yes' : 'no'}`,
+    ];
+    if (options.cluster === true) {
+      lines.push('cluster-enabled yes', 'cluster-config-file nodes.conf', 'cluster-node-timeout 2000');
+      lines.push(`cluster-port ${await freePort()}`);
+    }
+    lines.push(...(options.configLines ?? []));
+    await mkdir(this.#directory, { recursive: true });
+    await writeFile(join(this.#directory, 'redis.conf'), `${lines.join('\n')}\n`);
+  }
+
+  async #launch(): Promise<void> {
+    const process = await GuardedProcess.spawn({
+      command: this.#command,
+      args: [join(this.#directory, 'redis.conf')],
+      env: { PATH: '/usr/local/bin:/usr/bin:/bin', LANG: 'C.UTF-8' },
+      directory: this.#directory,
+      logFile: join(this.#directory, 'redis.log'),
+    });
+    this.#process = process;
+    const answers = async (): Promise<boolean> => {
+      if (!process.running) throw new Error('the server ended while it was starting');
+      return (await redisCommand(this.port, 'PING').catch(() => '')) === '+PONG';
+    };
+    try {
+      await waitUntil(answers, { timeoutMs: START_TIMEOUT_MS, what: 'Redis to answer' });
+    } catch (cause) {
+      const log = await readFile(join(this.#directory, 'redis.log'), 'utf8').catch(() => '');
+      const end = log.trimEnd().split('\n').slice(-LOG_LINES_IN_ERRORS).join('\n');
+      throw new Error(`Redis did not start: ${cause instanceof Error ? cause.message : String(cause)}\n${end}`, { cause });
+    }
+  }
+}
+
+/**
+ * Sends one inline command over a connection of its own and returns the first line of the reply (or the lines of a bulk
+ * reply). Enough to set a server up, without asking for a client library before one is known to be there.
+ */
+export function redisCommand(port: number, command: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const socket = connect({ port, host: LOOPBACK }, () => socket.write(`${command}\r\n`));
+    let received = '';
+    socket.setTimeout(5_000, () => socket.destroy(new Error(`no answer to ${command.split(' ')[0]} within 5 s`)));
+    socket.setEncoding('utf8');
+    socket.on('data', (text: string) => {
+      received += text;
+      const reply = completeReply(received);
+      if (reply === null) return;
+      socket.destroy();
+      if (reply.startsWith('-')) reject(new Error(reply.slice(1)));
+      else resolve(reply);
+    });
+    socket.once('error', reject);
+    socket.once('close', () => reject(new Error('the connection was closed before the reply')));
+  });
+}
+
+function completeReply(received: string): string | null {
+  const end = received.indexOf('\r\n');
+  if (end < 0) return null;
+  if (!received.startsWith('$')) return received.slice(0, end);
+  const length = Number(received.slice(1, end));
+  const body = received.slice(end + 2);
+  return Buffer.byteLength(body) >= length + 2 ? body.slice(0, length) : null;
+}
