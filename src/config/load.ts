@@ -1,0 +1,207 @@
+/**
+ * Makes the configuration from the environment, or says everything that is wrong with it at once. Guarantees
+ * that a configuration which comes out is complete and consistent; that an empty variable counts as unset;
+ * that a secret's value is in no message. It reads the files that `_FILE` variables name, and nothing else:
+ * whether broker, store and processor are there is for those who connect to them.
+ */
+import { readFileSync } from 'node:fs';
+import { ConfigError } from '../errors.ts';
+import type { Config } from './config.ts';
+import { nearMiss } from './near-miss.ts';
+import { consumerTimeoutMs, isVariableName, notInThisVersion, variableNames, variables } from './variables.ts';
+import type { Values, VariableName } from './variables.ts';
+
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+/** Held deliveries must leave room for the one they wait for: DESIGN section 5. */
+const heldShareOfPrefetch = 0.8;
+
+/** @throws ConfigError with every problem, each naming its variable, what it is and what it must be. */
+export function loadConfig(env: Environment): Config {
+  const problems: string[] = [];
+  const given = readTexts(env, problems);
+  const values = parse(given, problems);
+  refuseUnknown(env, problems);
+  // Consistency can only be judged of values that are each allowed.
+  if (problems.length === 0) checkTogether(values, given, problems);
+  if (problems.length > 0) throw new ConfigError(problems);
+  return arrange(values, given, warningsOf(env));
+}
+
+type Texts = ReadonlyMap<VariableName, string>;
+
+/** What is set, with the contents of files in their place. */
+function readTexts(env: Environment, problems: string[]): Texts {
+  const texts = new Map<VariableName, string>();
+  for (const name of variableNames) {
+    const direct = env[name] || undefined;
+    const path = (variables[name].secret && env[`${name}_FILE`]) || undefined;
+    if (direct !== undefined && path !== undefined) {
+      problems.push(`${name} and ${name}_FILE are both set: set one of them`);
+    } else if (direct !== undefined) {
+      texts.set(name, direct);
+    } else if (path !== undefined) {
+      const text = readSecret(name, path, problems);
+      if (text !== null) texts.set(name, text);
+    }
+  }
+  return texts;
+}
+
+function readSecret(name: VariableName, path: string, problems: string[]): string | null {
+  try {
+    const text = readFileSync(path, 'utf8').replace(/\r?\n$/, '');
+    if (text !== '') return text;
+    problems.push(`${name}_FILE is ${quoted(path)}: the file is empty`);
+  } catch (error) {
+    problems.push(
+      `${name}_FILE is ${quoted(path)}: the file cannot be read (${(error as NodeJS.ErrnoException).code})`,
+    );
+  }
+  return null;
+}
+
+function parse(given: Texts, problems: string[]): Values {
+  const values: Partial<Record<VariableName, unknown>> = {};
+  for (const name of variableNames) {
+    const { defaultText, kind, secret } = variables[name];
+    const text = given.get(name) ?? defaultText;
+    const value = text === null ? null : kind.parse(text);
+    values[name] = value;
+    if (text !== null && value === null) problems.push(refusal(name, secret, text, kind.allowed));
+  }
+  return values as Values;
+}
+
+function refusal(name: VariableName, secret: boolean, text: string, allowed: string): string {
+  if (name === 'STATE_STORE' && text === 'postgres') {
+    return 'STATE_STORE is `postgres`: PostgreSQL is not in this version; it must be `redis`';
+  }
+  return secret
+    ? `${name}: its value is not shown; it must be ${allowed}`
+    : `${name} is ${quoted(text)}: it must be ${allowed}`;
+}
+
+function refuseUnknown(env: Environment, problems: string[]): void {
+  const known = variableNames.flatMap((name) => (variables[name].secret ? [name, `${name}_FILE`] : [name]));
+  for (const name of Object.keys(env).sort()) {
+    if (!env[name]) continue;
+    const later = Object.hasOwn(notInThisVersion, name) ? notInThisVersion[name] : undefined;
+    if (later && !later.harmless.test(env[name])) {
+      problems.push(`${name} is set, but is not in this version: ${later.consequence}; unset it`);
+      continue;
+    }
+    const stem = name.endsWith('_FILE') ? name.slice(0, -'_FILE'.length) : null;
+    if (stem !== null && isVariableName(stem) && !variables[stem].secret) {
+      problems.push(`${name} is set, but ${stem} cannot be given as a file: set ${stem}`);
+      continue;
+    }
+    const meant = nearMiss(name, known);
+    if (meant !== null) problems.push(`${name} is not a variable of Inorder: did you mean ${meant}?`);
+  }
+}
+
+/** Checks of several variables; only a limit that was set can be in conflict, a default gives way. */
+function checkTogether(values: Values, given: Texts, problems: string[]): void {
+  const { SHARDS: shards, WORKER_SHARDS: chosen, PREFETCH: prefetch, MAX_BUFFERED_PER_ENTITY: window } = values;
+  if (chosen !== 'all') {
+    const missing = chosen.filter((shard) => shard >= shards);
+    if (missing.length > 0) {
+      problems.push(
+        `WORKER_SHARDS names ${missing.join(', ')}: with SHARDS ${shards} there are shards 0 to ${shards - 1}`,
+      );
+    }
+  }
+  if (given.has('MAX_BUFFERED_PER_ENTITY') && prefetch < window) {
+    problems.push(
+      `PREFETCH is ${prefetch}, below the window MAX_BUFFERED_PER_ENTITY of ${window}: so many are never delivered; raise one or lower the other`,
+    );
+  }
+  if (values.RETRY_MAX_MS < values.RETRY_INITIAL_MS) {
+    problems.push(
+      `RETRY_MAX_MS is ${values.RETRY_MAX_MS}: it must be at least RETRY_INITIAL_MS, ${values.RETRY_INITIAL_MS}`,
+    );
+  }
+  const longestMs = longestRetryMs(values);
+  if (longestMs >= consumerTimeoutMs) {
+    problems.push(
+      `RETRY_MAX_ATTEMPTS, HANDLER_TIMEOUT_MS and RETRY_MAX_MS let one event take ${Math.ceil(longestMs / 60_000)} minutes: ` +
+        'it must be less than the 30 minutes of consumer_timeout; lower one of them',
+    );
+  }
+}
+
+/** From the first attempt to the end of the last, when each takes all of its time. */
+function longestRetryMs(values: Values): number {
+  let totalMs = values.HANDLER_TIMEOUT_MS;
+  for (let attempt = 1; attempt < values.RETRY_MAX_ATTEMPTS; attempt++) {
+    totalMs += Math.min(values.RETRY_MAX_MS, values.RETRY_INITIAL_MS * 2 ** (attempt - 1)) + values.HANDLER_TIMEOUT_MS;
+  }
+  return totalMs;
+}
+
+function warningsOf(env: Environment): string[] {
+  return env['DATABASE_URL'] ? ['DATABASE_URL is set and not used: PostgreSQL is not in this version'] : [];
+}
+
+function arrange(values: Values, given: Texts, warnings: readonly string[]): Config {
+  const { PREFETCH: prefetch, MAX_BUFFERED_PER_ENTITY: window, WORKER_SHARDS: chosen } = values;
+  return deepFreeze({
+    serviceName: values.SERVICE_NAME,
+    logLevel: values.LOG_LEVEL,
+    broker: {
+      urls: values.AMQP_URL,
+      managementUrl: values.MANAGEMENT_URL,
+      stream: values.STREAM,
+      exchangeType: values.EXCHANGE_TYPE,
+      queueType: values.QUEUE_TYPE,
+      shards: values.SHARDS,
+      workerShards: chosen === 'all' ? Array.from({ length: values.SHARDS }, (_, shard) => shard) : chosen,
+      prefetch,
+      topology: values.TOPOLOGY,
+    },
+    store: {
+      kind: values.STATE_STORE,
+      redisUrl: values.REDIS_URL,
+      idempotencyTtlSeconds: values.IDEMPOTENCY_TTL_SECONDS,
+    },
+    ordering: {
+      strategy: values.ORDERING_VIOLATION_STRATEGY,
+      gapTimeoutMs: values.GAP_TIMEOUT_MS,
+      gapTimeoutAction: values.GAP_TIMEOUT_ACTION,
+      maxHeldPerEntity: given.has('MAX_BUFFERED_PER_ENTITY') ? window : Math.min(window, prefetch),
+      maxHeld: Math.floor(prefetch * heldShareOfPrefetch),
+      firstSequence: values.FIRST_SEQUENCE,
+      unsequenced: values.UNSEQUENCED,
+    },
+    processing: {
+      processor: values.PROCESSOR,
+      entityType: values.ENTITY_TYPE,
+      retryMaxAttempts: values.RETRY_MAX_ATTEMPTS,
+      retryInitialMs: values.RETRY_INITIAL_MS,
+      retryMaxMs: values.RETRY_MAX_MS,
+      handlerTimeoutMs: values.HANDLER_TIMEOUT_MS,
+    },
+    limits: {
+      maxBodyBytes: values.MAX_BODY_BYTES,
+      maxEntityIdBytes: values.MAX_ENTITY_ID_BYTES,
+      maxHeaderBytes: values.MAX_HEADER_BYTES,
+      maxJsonDepth: values.MAX_JSON_DEPTH,
+      maxStateBytes: values.MAX_STATE_BYTES,
+    },
+    http: { host: values.HTTP_HOST, port: values.HTTP_PORT },
+    shutdownTimeoutMs: values.SHUTDOWN_TIMEOUT_MS,
+    warnings,
+  });
+}
+
+function deepFreeze<T extends object>(value: T): T {
+  for (const inner of Object.values(value)) if (typeof inner === 'object' && inner !== null) deepFreeze(inner);
+  return Object.freeze(value);
+}
+
+/** In quotes, on one line, and not longer than a line. */
+function quoted(text: string): string {
+  const shown = JSON.stringify(text);
+  return shown.length <= 80 ? shown : `${shown.slice(0, 77)}…"`;
+}

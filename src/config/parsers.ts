@@ -1,0 +1,118 @@
+/**
+ * The kinds of value that a variable can have. Each says in words what it accepts, so that the refusal, the
+ * help and the README say the same, and parses text into its value or into null. None of them trims, guesses
+ * or falls back: `08 `, `1e3` and `0x10` are refused where a whole number is asked for.
+ */
+
+export interface ValueKind<T> {
+  /** Completes the sentence "it must be …". */
+  readonly allowed: string;
+  /** Null: not one of the allowed. */
+  readonly parse: (text: string) => T | null;
+}
+
+/** A whole number in plain decimal digits, within bounds, both allowed. */
+export function wholeNumber(min: number, max: number): ValueKind<number> {
+  return {
+    allowed: `a whole number from ${grouped(min)} to ${grouped(max)}`,
+    parse(text) {
+      if (!/^(0|[1-9][0-9]{0,15})$/.test(text)) return null;
+      const value = Number(text);
+      return value >= min && value <= max ? value : null;
+    },
+  };
+}
+
+export function oneOf<const T extends string>(...values: readonly T[]): ValueKind<T> {
+  return {
+    allowed: values.length === 1 ? `\`${values[0]}\`` : `one of ${values.map((value) => `\`${value}\``).join(', ')}`,
+    parse: (text) => values.find((value) => value === text) ?? null,
+  };
+}
+
+/** Text that fits a pattern, as it is. */
+export function matching(pattern: RegExp, allowed: string): ValueKind<string> {
+  return { allowed, parse: (text) => (pattern.test(text) ? text : null) };
+}
+
+/** The first whole number of a stream's events, or `any`. */
+export const firstSequence: ValueKind<1 | 'any'> = {
+  allowed: '`1` or `any`',
+  parse: (text) => (text === '1' ? 1 : text === 'any' ? 'any' : null),
+};
+
+/** `all`, or numbers and ranges; which of them exist is checked against SHARDS later. */
+export const shardList: ValueKind<'all' | readonly number[]> = {
+  allowed: '`all`, or numbers and ranges such as `0-3,6`',
+  parse(text) {
+    if (text === 'all') return 'all';
+    const shards = new Set<number>();
+    for (const part of text.split(',')) {
+      const match = /^\s*([0-9]{1,4})(?:-([0-9]{1,4}))?\s*$/.exec(part);
+      if (!match) return null;
+      const first = Number(match[1]);
+      const last = Number(match[2] ?? match[1]);
+      if (last < first) return null;
+      for (let shard = first; shard <= last; shard++) shards.add(shard);
+    }
+    return [...shards].sort((a, b) => a - b);
+  },
+};
+
+/** One or more AMQP URLs, separated by commas (a comma in a password is written `%2C`). */
+export const amqpUrls: ValueKind<readonly [string, ...string[]]> = {
+  allowed: 'an `amqp://` or `amqps://` URL, or several separated by commas',
+  parse(text) {
+    const [first, ...others] = text.split(',').map((part) => part.trim());
+    if (first === undefined || ![first, ...others].every((part) => isUrl(part, ['amqp:', 'amqps:']))) return null;
+    return [first, ...others];
+  },
+};
+
+/** One Redis, or the nodes of a cluster, or sentinels with the name of what they watch. */
+export const redisUrl: ValueKind<string> = {
+  allowed:
+    'a `redis://` or `rediss://` URL, `redis+cluster://host:port,host:port`, or `redis+sentinel://host:port,host:port/master-name`',
+  parse(text) {
+    if (isUrl(text, ['redis:', 'rediss:'])) return text;
+    return isRedisGroupUrl(text) ? text : null;
+  },
+};
+
+export const httpUrl: ValueKind<string> = {
+  allowed: 'an `http://` or `https://` URL',
+  parse: (text) => (isUrl(text, ['http:', 'https:']) ? text : null),
+};
+
+function isUrl(text: string, protocols: readonly string[]): boolean {
+  // The scheme is compared as text first: `new URL` also takes `amqp:host` and strips line ends and tabs.
+  if (/[\s,]/.test(text) || !protocols.some((protocol) => text.startsWith(`${protocol}//`))) return false;
+  if (!URL.canParse(text)) return false;
+  const url = new URL(text);
+  return url.hostname !== '' && url.port !== '0' && isPercentDecodable(url);
+}
+
+// Credentials and virtual hosts are decoded by the clients, which throw on a stray percent sign.
+function isPercentDecodable(url: URL): boolean {
+  try {
+    [url.username, url.password, url.pathname].forEach(decodeURIComponent);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function isRedisGroupUrl(text: string): boolean {
+  const match = /^(rediss?)\+(cluster|sentinel):\/\/((?:[^@/?#\s]*@)?)([^@/?#\s]+)(\/[^?#\s]*)?(\?[^#\s]*)?$/.exec(
+    text,
+  );
+  if (!match) return false;
+  const [, scheme, kind, userinfo, hosts, path] = match;
+  if (kind === 'sentinel' && !/^\/[^/]+(\/[0-9]+)?$/.test(path ?? '')) return false;
+  if (kind === 'cluster' && path !== undefined && path !== '/') return false;
+  return hosts!.split(',').every((host) => isUrl(`${scheme}://${userinfo}${host}`, [`${scheme}:`]));
+}
+
+function grouped(value: number): string {
+  return value.toLocaleString('en-US');
+}

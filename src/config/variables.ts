@@ -1,0 +1,214 @@
+/**
+ * Every environment variable of Inorder: one row makes its type, its loader, its line in `--help`, its row in
+ * the README and its entry in `.env.example`. What concerns several variables at once is checked in `load.ts`.
+ */
+import { defaultEventLimits } from '../events/event.ts';
+import { logLevels } from './config.ts';
+import * as kinds from './parsers.ts';
+import type { ValueKind } from './parsers.ts';
+
+export interface Variable<T> {
+  /** As text, as one would write it. Null: unset by default, and then null in the configuration. */
+  readonly defaultText: string | null;
+  readonly kind: ValueKind<T>;
+  /** What it does and in which unit, in a sentence or two; may name other variables. */
+  readonly meaning: string;
+  /** Its value is never printed, and `<NAME>_FILE` may name a file that holds it. */
+  readonly secret: boolean;
+}
+
+/** RabbitMQ's default: a delivery that stays unacknowledged for longer costs the channel. */
+export const consumerTimeoutMs = 1_800_000;
+const longestMs = consumerTimeoutMs / 3;
+
+const row = <T>(defaultText: string, kind: ValueKind<T>, meaning: string) =>
+  ({ defaultText, kind, meaning, secret: false }) as const;
+const secret = <T, D extends string | null>(defaultText: D, kind: ValueKind<T>, meaning: string) =>
+  ({ defaultText, kind, meaning, secret: true }) as const;
+
+export const variables = {
+  AMQP_URL: secret(
+    'amqp://localhost:5672',
+    kinds.amqpUrls,
+    'RabbitMQ. Several URLs, separated by commas, are nodes of one cluster, tried in turn.',
+  ),
+  MANAGEMENT_URL: secret(
+    null,
+    kinds.httpUrl,
+    'The management API, such as `http://user:password@localhost:15672`. Unset: what only it can tell is not checked.',
+  ),
+  REDIS_URL: secret('redis://localhost:6379', kinds.redisUrl, 'Redis; also the nodes of a cluster, or sentinels.'),
+  STATE_STORE: row('redis', kinds.oneOf('redis'), 'Where versions and states live.'),
+  STREAM: row(
+    'events',
+    kinds.matching(
+      /^(?!amq\.)[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/,
+      'up to 100 letters, digits, `.`, `_` and `-`, starting with a letter or digit and not with `amq.`',
+    ),
+    'Name of the stream: of its exchange, and the first part of the name of every queue and key.',
+  ),
+  EXCHANGE_TYPE: row(
+    'x-consistent-hash',
+    kinds.oneOf('x-consistent-hash', 'x-modulus-hash'),
+    'Type of the exchange. `x-modulus-hash` needs RabbitMQ 4.3.',
+  ),
+  QUEUE_TYPE: row(
+    'quorum',
+    kinds.oneOf('quorum', 'classic'),
+    'Type of the shard queues. Classic ones are not replicated.',
+  ),
+  SHARDS: row(
+    '8',
+    kinds.wholeNumber(1, 1_000),
+    'Number of shard queues; the same in every process of a stream. Each entity lives in one of them.',
+  ),
+  WORKER_SHARDS: row(
+    'all',
+    kinds.shardList,
+    'Shards that this worker consumes. Workers that name the same shard are standbys of each other.',
+  ),
+  TOPOLOGY: row(
+    'declare',
+    kinds.oneOf('declare', 'verify'),
+    'At the start of a worker: `declare` makes what is missing, `verify` only compares.',
+  ),
+  PREFETCH: row(
+    '1000',
+    kinds.wholeNumber(2, 65_535),
+    'Unacknowledged deliveries of one shard. At most 80 % of them are held; the rest is room for the event that is missing.',
+  ),
+  PROCESSOR: row(
+    'order',
+    kinds.matching(/^[^\0\r\n]+$/, '`order`, `history`, or the path of a module'),
+    'What processes the events: `order`, `history`, or the path of a module that exports aggregates and handlers.',
+  ),
+  ENTITY_TYPE: row(
+    'order',
+    kinds.matching(
+      /^[^\p{Cc}\s](?:[^\p{Cc}]{0,98}[^\p{Cc}\s])?$/u,
+      'up to 100 characters without control characters or outer spaces',
+    ),
+    'Entity type of an event that names none.',
+  ),
+  ORDERING_VIOLATION_STRATEGY: row(
+    'buffer',
+    kinds.oneOf('buffer', 'skip', 'fail', 'log_and_process'),
+    'An event that comes before its predecessor: `buffer` holds it, `fail` dead-letters it and parks the entity, ' +
+      '`skip` passes over it, `log_and_process` applies it.',
+  ),
+  GAP_TIMEOUT_MS: row(
+    '30000',
+    kinds.wholeNumber(1, longestMs),
+    'How long a held event waits for its predecessor, in milliseconds; at most a third of `consumer_timeout`.',
+  ),
+  GAP_TIMEOUT_ACTION: row(
+    'dead-letter',
+    kinds.oneOf('dead-letter', 'skip-ahead'),
+    'Then: `dead-letter` what is held and park the entity, or `skip-ahead` over the gap.',
+  ),
+  MAX_BUFFERED_PER_ENTITY: row(
+    '1000',
+    kinds.wholeNumber(1, 65_535),
+    'Events held of one entity; reaching it ends its gap early. At most PREFETCH, and PREFETCH when that is lower than the default.',
+  ),
+  FIRST_SEQUENCE: row(
+    '1',
+    kinds.firstSequence,
+    'Sequence of the first event of an entity. `any` takes the first event seen of an unknown entity as its base line.',
+  ),
+  UNSEQUENCED: row(
+    'reject',
+    kinds.oneOf('reject', 'process'),
+    'An event without a sequence: `reject` it, or `process` it in order of delivery.',
+  ),
+  IDEMPOTENCY_TTL_SECONDS: row(
+    '86400',
+    kinds.wholeNumber(1, 315_360_000),
+    "How long ids, payload hashes and results are remembered after an entity's last event, in seconds.",
+  ),
+  RETRY_MAX_ATTEMPTS: row(
+    '5',
+    kinds.wholeNumber(1, 1_000),
+    'Attempts at one event before it is dead-lettered, the first included.',
+  ),
+  RETRY_INITIAL_MS: row(
+    '100',
+    kinds.wholeNumber(1, longestMs),
+    'Pause after the first failed attempt, in milliseconds; it doubles with each one, with jitter.',
+  ),
+  RETRY_MAX_MS: row('10000', kinds.wholeNumber(1, longestMs), 'Longest pause between two attempts, in milliseconds.'),
+  HANDLER_TIMEOUT_MS: row(
+    '30000',
+    kinds.wholeNumber(1, longestMs),
+    'Longest time for one attempt of a handler, in milliseconds.',
+  ),
+  MAX_BODY_BYTES: row(
+    String(defaultEventLimits.maxBodyBytes),
+    kinds.wholeNumber(1, 134_217_728),
+    'Largest message body, in bytes.',
+  ),
+  MAX_HEADER_BYTES: row(
+    String(defaultEventLimits.maxHeaderBytes),
+    kinds.wholeNumber(1, 1_048_576),
+    'Largest header block, in bytes of keys and values.',
+  ),
+  MAX_ENTITY_ID_BYTES: row(
+    String(defaultEventLimits.maxEntityIdBytes),
+    kinds.wholeNumber(1, 65_535),
+    'Largest entity id or type, in bytes of UTF-8.',
+  ),
+  MAX_JSON_DEPTH: row(
+    String(defaultEventLimits.maxJsonDepth),
+    kinds.wholeNumber(1, 1_000),
+    'Deepest nesting of the JSON.',
+  ),
+  MAX_STATE_BYTES: row(
+    '1048576',
+    kinds.wholeNumber(1, 134_217_728),
+    'Largest serialised state of one entity, in bytes.',
+  ),
+  SHUTDOWN_TIMEOUT_MS: row(
+    '30000',
+    kinds.wholeNumber(1, longestMs),
+    'From SIGTERM until a worker gives up waiting for what is in flight, in milliseconds.',
+  ),
+  HTTP_HOST: row(
+    '127.0.0.1',
+    kinds.matching(/^[A-Za-z0-9.:_%-]{1,255}$/, 'a host name or an IP address'),
+    'Address on which a worker serves `/metrics`, `/healthz`, `/readyz` and `/status`.',
+  ),
+  HTTP_PORT: row('9464', kinds.wholeNumber(0, 65_535), 'Its port; `0` takes any free one.'),
+  SERVICE_NAME: row(
+    'inorder',
+    kinds.matching(
+      /^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/,
+      'up to 100 letters, digits, `.`, `_` and `-`, starting with a letter or digit',
+    ),
+    'The `service` label of every metric.',
+  ),
+  LOG_LEVEL: row('info', kinds.oneOf(...logLevels), 'Least level that is logged; `debug` also prints stacks.'),
+} as const satisfies Record<string, Variable<unknown>>;
+
+export type VariableName = keyof typeof variables;
+type Row = typeof variables;
+
+/** What the rows parse to, by name. */
+export type Values = {
+  readonly [Name in VariableName]: Row[Name] extends { kind: ValueKind<infer T>; defaultText: infer D }
+    ? D extends null
+      ? T | null
+      : T
+    : never;
+};
+
+export const variableNames = Object.keys(variables) as readonly VariableName[];
+
+export function isVariableName(name: string): name is VariableName {
+  return Object.hasOwn(variables, name);
+}
+
+/** Named by the design and not built yet: setting one must not look as if it worked. */
+export const notInThisVersion: Readonly<Record<string, { readonly harmless: RegExp; readonly consequence: string }>> = {
+  AUTO_REPLAY: { harmless: /^false$/, consequence: 'dead letters are not replayed by themselves' },
+  ADMIN_TOKEN: { harmless: /^$/, consequence: 'a worker has no administrative endpoint to protect' },
+};
