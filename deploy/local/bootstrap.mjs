@@ -1,0 +1,131 @@
+/**
+ * Makes a fresh clone runnable, then runs what was asked for, in this same process:
+ *
+ *   node deploy/local/bootstrap.mjs build               builds, always
+ *   node deploy/local/bootstrap.mjs demo [arguments]    inorder demo
+ *   node deploy/local/bootstrap.mjs test [files]        every test, with services   (unit: those that need none)
+ *   node deploy/local/bootstrap.mjs bench [arguments]   the benchmark
+ *
+ * It needs nothing but Node: it installs the locked dependencies where they are missing or others, and compiles where the
+ * build is missing or older than the sources. Only when that is done is code of the project loaded.
+ */
+import { spawnSync } from 'node:child_process';
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, utimesSync } from 'node:fs';
+import { dirname, join, relative } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+
+const ROOT = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
+const BUILD = join(ROOT, 'build');
+const SOURCES = ['src', 'test', join('deploy', 'local'), 'tsconfig.json', 'package.json'];
+const OLDEST_NODE = [20, 12];
+
+const PROGRAMS = {
+  demo: { file: 'src/main.js', args: ['demo'] },
+  test: { file: 'test/support/run-tests.js', args: ['all'] },
+  unit: { file: 'test/support/run-tests.js', args: ['unit'] },
+  bench: { file: 'test/bench/run.js', args: [] },
+};
+
+class BootstrapError extends Error {}
+
+function requireNode() {
+  const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
+  const [oldestMajor, oldestMinor] = OLDEST_NODE;
+  if (major > oldestMajor || (major === oldestMajor && minor >= oldestMinor)) return;
+  throw new BootstrapError(`Inorder needs Node ${OLDEST_NODE.join('.')} or later; this is ${process.versions.node}`);
+}
+
+/** Whether node_modules holds every version that package-lock.json names (optional ones depend on the platform). */
+function dependenciesAreInstalled() {
+  const installed = readJson(join(ROOT, 'node_modules', '.package-lock.json'))?.packages;
+  if (installed === undefined) return false;
+  return Object.entries(readJson(join(ROOT, 'package-lock.json')).packages).every(
+    ([path, wanted]) => path === '' || wanted.optional || installed[path]?.version === wanted.version,
+  );
+}
+
+function readJson(file) {
+  try {
+    return JSON.parse(readFileSync(file, 'utf8'));
+  } catch (error) {
+    if (error.code === 'ENOENT') return null;
+    throw error;
+  }
+}
+
+function installDependencies() {
+  process.stderr.write('installing dependencies (npm ci), once\n');
+  // npm's own path when npm started us; the PATH otherwise.
+  const npm = process.env.npm_execpath?.endsWith('.js') ? [process.execPath, process.env.npm_execpath] : ['npm'];
+  run([...npm, 'ci', '--no-audit', '--no-fund', '--loglevel=error'], 'npm ci failed');
+}
+
+function run([command, ...args], failure) {
+  const { status, error } = spawnSync(command, args, { cwd: ROOT, stdio: ['ignore', 2, 2] });
+  if (error !== undefined) throw new BootstrapError(`${failure}: ${error.message}`);
+  if (status !== 0) throw new BootstrapError(failure);
+}
+
+function buildIsCurrent() {
+  if (!existsSync(BUILD)) return false;
+  const built = statSync(BUILD).mtimeMs;
+  return SOURCES.every((source) => newestChange(join(ROOT, source)) <= built);
+}
+
+/** Directories count too: removing a file changes only them. */
+function newestChange(path) {
+  const stat = statSync(path);
+  if (!stat.isDirectory()) return stat.mtimeMs;
+  return readdirSync(path).reduce((newest, name) => Math.max(newest, newestChange(join(path, name))), stat.mtimeMs);
+}
+
+/** Compiles beside the present build and then takes its place, so that a failure leaves the old one as it was. */
+function build() {
+  const fresh = join(ROOT, `build.${process.pid}`);
+  const startedAt = new Date();
+  process.stderr.write('building\n');
+  try {
+    mkdirSync(fresh);
+    const compiler = join(ROOT, 'node_modules', 'typescript', 'bin', 'tsc');
+    run([process.execPath, compiler, '-p', ROOT, '--outDir', fresh], 'the build failed');
+    copyScripts(join(ROOT, 'src'), fresh);
+    // What was edited while the compiler ran counts as newer than the build.
+    utimesSync(fresh, startedAt, startedAt);
+    rmSync(BUILD, { recursive: true, force: true });
+    renameSync(fresh, BUILD);
+  } finally {
+    rmSync(fresh, { recursive: true, force: true });
+  }
+}
+
+/** The compiler leaves the Lua scripts behind, which are loaded from beside the compiled files. */
+function copyScripts(directory, fresh) {
+  for (const entry of readdirSync(directory, { withFileTypes: true })) {
+    const path = join(directory, entry.name);
+    if (entry.isDirectory()) copyScripts(path, fresh);
+    else if (entry.name.endsWith('.lua')) cpSync(path, join(fresh, relative(ROOT, path)));
+  }
+}
+
+async function main([name, ...args]) {
+  const program = Object.hasOwn(PROGRAMS, name ?? '') ? PROGRAMS[name] : null;
+  if (program === null && name !== 'build') {
+    throw new BootstrapError(`usage: bootstrap.mjs build | ${Object.keys(PROGRAMS).join(' | ')} [arguments]`);
+  }
+  requireNode();
+  if (!dependenciesAreInstalled()) installDependencies();
+  if (program === null || !buildIsCurrent()) build();
+  if (program === null) return;
+  const file = join(BUILD, program.file);
+  // As if it had been started by itself: no process between it and the terminal that would have to pass signals on.
+  process.argv = [process.execPath, file, ...program.args, ...args];
+  await import(pathToFileURL(file).href);
+}
+
+try {
+  await main(process.argv.slice(2));
+} catch (error) {
+  if (!(error instanceof BootstrapError)) throw error;
+  process.stderr.write(`${error.message}\n`);
+  process.exitCode = 1;
+}
