@@ -43,7 +43,7 @@ export const variables = {
     'events',
     kinds.matching(
       /^(?!amq\.)[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/,
-      'up to 100 letters, digits, `.`, `_` and `-`, starting with a letter or digit and not with `amq.`',
+      'up to 100 letters, digits, dots, underscores and hyphens, starting with a letter or digit and not with `amq.`',
     ),
     'Name of the stream: of its exchange, and the first part of the name of every queue and key.',
   ),
@@ -182,7 +182,7 @@ export const variables = {
     'inorder',
     kinds.matching(
       /^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/,
-      'up to 100 letters, digits, `.`, `_` and `-`, starting with a letter or digit',
+      'up to 100 letters, digits, dots, underscores and hyphens, starting with a letter or digit',
     ),
     'The `service` label of every metric.',
   ),

@@ -1,0 +1,72 @@
+/**
+ * The log: one JSON line on standard output for each thing that an operator would act on. Guarantees that no
+ * credentials of a URL appear in it, wherever they were put, and that a log which cannot be written stops
+ * nothing: not a closed pipe, not a full disk, not a reader that is too slow. Payloads and states are kept out
+ * by whoever logs.
+ */
+import { pino } from 'pino';
+import type { LogLevel } from '../config/config.ts';
+import { LineWriter } from './line-writer.ts';
+import { redactUrls } from './redaction.ts';
+
+export type LogFields = Readonly<Record<string, unknown>>;
+
+/** What the rest of Inorder sees. An `Error` is logged under the field `error`. */
+export interface Log {
+  debug(fields: LogFields, message: string): void;
+  info(fields: LogFields, message: string): void;
+  warn(fields: LogFields, message: string): void;
+  error(fields: LogFields, message: string): void;
+}
+
+export interface LogOptions {
+  readonly level: LogLevel;
+  /** In every line. */
+  readonly service: string;
+  /** Where the lines go. Default: standard output. */
+  readonly writeLine?: (line: string) => void;
+}
+
+export function createLog({ level, service, writeLine }: LogOptions): Log {
+  const stdout = new LineWriter(1);
+  const write = writeLine ?? ((line: string) => stdout.write(line));
+  const logger = pino(
+    {
+      level,
+      base: { service },
+      messageKey: 'message',
+      timestamp: pino.stdTimeFunctions.isoTime,
+      formatters: { level: (label) => ({ level: label }) },
+      serializers: { error: (error: unknown) => describeError(error, level === 'debug') },
+    },
+    { write: (line) => write(redactUrls(line)) },
+  );
+  return {
+    debug: (fields, message) => logger.debug(fields, message),
+    info: (fields, message) => logger.info(fields, message),
+    warn: (fields, message) => logger.warn(fields, message),
+    error: (fields, message) => logger.error(fields, message),
+  };
+}
+
+interface DescribedError {
+  readonly code?: string;
+  readonly message: string;
+  readonly cause?: DescribedError;
+  readonly stack?: string;
+}
+
+/** A chain of causes may be long or closed in a circle. */
+const maxCauses = 5;
+
+// Field by field, because errors of client libraries carry arguments of commands and whole messages.
+function describeError(error: unknown, withStack: boolean, causes = maxCauses): DescribedError {
+  if (!(error instanceof Error)) return { message: String(error) };
+  const code: unknown = 'code' in error ? error.code : undefined;
+  return {
+    ...(typeof code === 'string' || typeof code === 'number' ? { code: String(code) } : {}),
+    message: error.message,
+    ...(error.cause === undefined || causes === 0 ? {} : { cause: describeError(error.cause, withStack, causes - 1) }),
+    ...(withStack && error.stack !== undefined ? { stack: error.stack } : {}),
+  };
+}

@@ -1,0 +1,100 @@
+/**
+ * Every metric of Inorder: one row makes the metric and its row in the README. The first four keep the names
+ * and buckets of the recipe; dashboards and alerts are built on them.
+ */
+
+export interface MetricRow {
+  readonly type: 'counter' | 'gauge' | 'histogram';
+  readonly help: string;
+  /** After `service`, which every one has. */
+  readonly labels: readonly string[];
+  /** Upper bounds of a histogram's buckets. */
+  readonly buckets?: readonly number[];
+}
+
+export const metricTable = {
+  message_ordering_violations_total: {
+    type: 'counter',
+    help: 'Events that came before their predecessor.',
+    labels: ['event_type'],
+  },
+  message_sequence_gap: {
+    type: 'histogram',
+    help: 'Missing sequences before an event that came too early.',
+    labels: ['entity_type'],
+    buckets: [1, 5, 10, 50, 100, 500, 1000],
+  },
+  message_buffer_size: {
+    type: 'gauge',
+    help: 'Events held until their predecessor arrives.',
+    labels: ['entity_type'],
+  },
+  message_processing_lag_seconds: {
+    type: 'histogram',
+    help: 'From the time of an event, by its producer, to its commit.',
+    labels: ['event_type'],
+    buckets: [0.1, 0.5, 1, 5, 10, 30, 60],
+  },
+  inorder_events_total: {
+    type: 'counter',
+    help: 'Messages by how they ended: applied, duplicate, dead-lettered or skipped.',
+    labels: ['shard', 'outcome'],
+  },
+  inorder_dead_letters_total: {
+    type: 'counter',
+    help: 'Messages that were dead-lettered, by reason.',
+    labels: ['shard', 'reason'],
+  },
+  inorder_deliveries_total: {
+    type: 'counter',
+    help: 'Arrivals from the broker, redeliveries included.',
+    labels: ['shard'],
+  },
+  inorder_held: {
+    type: 'gauge',
+    help: 'Events held in a shard.',
+    labels: ['shard'],
+  },
+  inorder_gaps_open: {
+    type: 'gauge',
+    help: 'Entities of a shard that wait for a missing event.',
+    labels: ['shard'],
+  },
+  inorder_shard_state: {
+    type: 'gauge',
+    help: '1 for the state that a shard is in, 0 for the others.',
+    labels: ['shard', 'state'],
+  },
+  inorder_store_unavailable_total: {
+    type: 'counter',
+    help: 'Calls to the store of which the outcome is unknown or that it could not serve.',
+    labels: [],
+  },
+  inorder_processor_retries_total: {
+    type: 'counter',
+    help: 'Attempts of a processor after a failed one.',
+    labels: [],
+  },
+  inorder_reconnects_total: {
+    type: 'counter',
+    help: 'Connections and channels opened again after a loss.',
+    labels: [],
+  },
+  inorder_commit_seconds: {
+    type: 'histogram',
+    help: 'Duration of one call to the store that commits a batch.',
+    labels: [],
+    buckets: [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5],
+  },
+} as const satisfies Record<string, MetricRow>;
+
+export type MetricName = keyof typeof metricTable;
+
+/** Rows of Markdown: metric with its labels, type, meaning with its buckets. */
+export function renderMetricsTable(): string {
+  const rows = Object.entries<MetricRow>(metricTable).map(([name, { type, help, labels, buckets }]) => {
+    const bounds = buckets === undefined ? '' : ` Buckets: ${buckets.join(', ')}.`;
+    return `| \`${name}{${['service', ...labels].join(',')}}\` | ${type} | ${help}${bounds} |`;
+  });
+  return ['| Metric | Type | Meaning |', '|---|---|---|', ...rows, ''].join('\n');
+}
