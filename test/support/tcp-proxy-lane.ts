@@ -5,7 +5,7 @@
  * has been accepted and not yet written is bounded; beyond that the sender is not read, as on a real, slow wire.
  */
 import type { Socket } from 'node:net';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
 
 export type Direction = 'toServer' | 'toClient';
 
@@ -99,9 +99,10 @@ export class Lane {
         resolve();
       });
     });
-    // Slices are awaited, or the kernel would join them again.
-    const { bytesPerSecond } = this.#conditions;
+    const { bytesPerSecond, sliceBytes } = this.#conditions;
     await written;
+    // Gives the receiver a turn to read this slice, or the kernel would join it with the next.
+    if (Number.isFinite(sliceBytes)) await nextTurn();
     if (Number.isFinite(bytesPerSecond)) await sleep((bytes.length * 1000) / bytesPerSecond);
   }
 }
