@@ -1,0 +1,102 @@
+/**
+ * The frame around every command. Guarantees one readable line on standard error for each problem, without
+ * credentials and without a stack (unless LOG_LEVEL is `debug`), and the exit code that belongs to it.
+ */
+import { ConfigError, InorderError } from '../errors.ts';
+import { redactUrls } from '../observability/redaction.ts';
+import { closest, parseArguments } from './arguments.ts';
+import type { Command, CommandIo, ExitCode } from './command.ts';
+import { renderCommandHelp, renderCommandList } from './help.ts';
+
+/** Other words for the first word of a command. */
+const aliases: Readonly<Record<string, string>> = { dlq: 'dead-letters' };
+
+export interface Cli {
+  readonly commands: readonly Command[];
+  readonly version: string;
+}
+
+/** `words` is what was typed after `inorder`. Never rejects. */
+export async function runCli(cli: Cli, words: readonly string[], io: CommandIo): Promise<ExitCode> {
+  try {
+    return await dispatch(cli, words, io);
+  } catch (error) {
+    return await report(error, io);
+  }
+}
+
+async function dispatch(cli: Cli, words: readonly string[], io: CommandIo): Promise<ExitCode> {
+  const [first, ...others] = words;
+  if (first === undefined) {
+    await io.stderr.write(renderCommandList(cli.commands));
+    return 2;
+  }
+  if (first === '--version' || first === '-v') {
+    await io.stdout.write(`${cli.version}\n`);
+    return 0;
+  }
+  const wantsHelp = first === 'help' || first === '--help' || first === '-h';
+  if (wantsHelp && others.length === 0) {
+    await io.stdout.write(renderCommandList(cli.commands));
+    return 0;
+  }
+  const { command, rest } = find(cli.commands, wantsHelp ? others : words);
+  if (command === null) {
+    await io.stdout.write(renderCommandList(rest));
+    return 0;
+  }
+  const args = wantsHelp ? null : parseArguments(command, rest);
+  if (args !== null) return await command.run(args, io);
+  await io.stdout.write(renderCommandHelp(command));
+  return 0;
+}
+
+type Found =
+  | { readonly command: Command; readonly rest: readonly string[] }
+  | { readonly command: null; readonly rest: readonly Command[] };
+
+/** The command and the words behind its name; or, for a group's name with `--help`, the group's commands. */
+function find(commands: readonly Command[], typed: readonly string[]): Found {
+  const words = [aliases[typed[0]!] ?? typed[0]!, ...typed.slice(1)];
+  for (const length of [2, 1]) {
+    const command = commands.find(
+      ({ name }) => name === words.slice(0, length).join(' ') && name.split(' ').length === length,
+    );
+    if (command !== undefined) return { command, rest: words.slice(length) };
+  }
+  const [first, second] = words as [string, string?];
+  const group = commands.filter(({ name }) => name.startsWith(`${first} `));
+  if (group.length === 0) {
+    const meant = closest(first, [...new Set(commands.map(({ name }) => name.split(' ', 1)[0]!))]);
+    throw new ConfigError([
+      `unknown command ${JSON.stringify(typed[0])}${meant === null ? '' : `: did you mean \`${meant}\`?`} (see \`inorder --help\`)`,
+    ]);
+  }
+  if (second === '--help' || second === '-h') return { command: null, rest: group };
+  const choices = group.map(({ name }) => name.slice(first.length + 1));
+  const problem =
+    second === undefined || second.startsWith('-')
+      ? `\`${first}\` needs one of ${choices.join(', ')}`
+      : `unknown command ${JSON.stringify(`${first} ${second}`)}: there are ${choices.join(', ')}`;
+  throw new ConfigError([`${problem} (see \`inorder ${first} --help\`)`]);
+}
+
+async function report(error: unknown, io: CommandIo): Promise<ExitCode> {
+  const problems = error instanceof ConfigError ? error.problems : [messageOf(error)];
+  for (const problem of problems) await io.stderr.write(`inorder: ${oneLine(redactUrls(problem))}\n`);
+  if (io.env['LOG_LEVEL'] === 'debug') await io.stderr.write(`${redactUrls(stackOf(error))}\n`);
+  return error instanceof ConfigError ? 2 : 1;
+}
+
+function messageOf(error: unknown): string {
+  if (error instanceof InorderError) return error.message;
+  return `unexpected error: ${error instanceof Error ? error.message || error.name : String(error)} (LOG_LEVEL=debug prints where)`;
+}
+
+function stackOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  const cause = error.cause instanceof Error ? `\ncaused by ${error.cause.stack ?? error.cause.message}` : '';
+  return `${error.stack ?? error.message}${cause}`;
+}
+
+const oneLine = (text: string) => text.replace(/\s*[\r\n]+\s*/g, '; ');
