@@ -1,0 +1,138 @@
+/**
+ * Notices that the events of an entity come in another order than they were numbered in, and keeps count.
+ * It watches and tells; it holds nothing back and drops nothing: what becomes of an event is decided by the
+ * sequencer, or by the middleware (middleware.ts) around a handler of one's own.
+ *
+ * After a violation it expects what follows the event that came too early. Otherwise one lost event would
+ * make a violation of every later one.
+ */
+
+/** What the detector looks at: one arrival of an event. */
+export interface ObservedEvent {
+  readonly messageId: string;
+  readonly entityType: string;
+  readonly entityId: string;
+  /** 1, 2, 3… within its entity. */
+  readonly sequence: number;
+  readonly type: string;
+  /** When it happened, in milliseconds since 1970. */
+  readonly occurredAtMs?: number;
+  /** When it arrived here, in milliseconds since 1970. */
+  readonly receivedAtMs: number;
+}
+
+/** An event came before one or more of its predecessors. */
+export interface Violation {
+  readonly entityType: string;
+  readonly entityId: string;
+  readonly expected: number;
+  readonly received: number;
+  readonly messageId: string;
+  /** Of the event. */
+  readonly type: string;
+  /** Sequences that were passed over: `received - expected`. */
+  readonly gap: number;
+  /** When it was noticed, in milliseconds since 1970. */
+  readonly atMs: number;
+}
+
+export type Observation =
+  | { readonly kind: 'in-order' }
+  /** A sequence that came before, or that was passed over and comes late. */
+  | { readonly kind: 'old' }
+  | { readonly kind: 'violation'; readonly violation: Violation };
+
+export interface OrderingStatistics {
+  /** Violations since the start. */
+  readonly total: number;
+  /** Entities with at least one; exact up to `maxEntities`, then a lower bound. */
+  readonly affectedEntities: number;
+  /** Mean of the gaps of all violations; 0 when there was none. */
+  readonly averageGap: number;
+  readonly maxGap: number;
+  /** The last violations, the latest last. */
+  readonly recent: readonly Violation[];
+}
+
+export interface OrderingDetectorOptions {
+  /** Violations kept for `statistics().recent`. Default 10. */
+  readonly recent?: number;
+  /** Entities remembered, for their last sequence and among the affected; the one not seen for longest is forgotten first. Default 100,000. */
+  readonly maxEntities?: number;
+}
+
+const inOrder: Observation = { kind: 'in-order' };
+const old: Observation = { kind: 'old' };
+
+export class OrderingDetector {
+  readonly #keepRecent: number;
+  readonly #maxEntities: number;
+  /** The highest sequence seen, by entity; least recently seen first. */
+  readonly #lastSequences = new Map<string, number>();
+  readonly #affected = new Set<string>();
+  readonly #recent: Violation[] = [];
+  #total = 0;
+  #gaps = 0;
+  #maxGap = 0;
+
+  constructor({ recent = 10, maxEntities = 100_000 }: OrderingDetectorOptions = {}) {
+    this.#keepRecent = recent;
+    this.#maxEntities = maxEntities;
+  }
+
+  /** Compares the event with what was seen of its entity. The first event of an entity is expected to be number 1. */
+  observe(event: ObservedEvent): Observation {
+    const key = keyOf(event);
+    const last = this.#lastSequences.get(key) ?? 0;
+    this.#see(key, Math.max(last, event.sequence));
+    if (event.sequence <= last) return old;
+    const expected = last + 1;
+    if (event.sequence === expected) return inOrder;
+    const violation: Violation = {
+      entityType: event.entityType,
+      entityId: event.entityId,
+      expected,
+      received: event.sequence,
+      messageId: event.messageId,
+      type: event.type,
+      gap: event.sequence - expected,
+      atMs: event.receivedAtMs,
+    };
+    this.record(violation);
+    return { kind: 'violation', violation };
+  }
+
+  /** Counts a violation that was found elsewhere. */
+  record(violation: Violation): void {
+    this.#total++;
+    this.#gaps += violation.gap;
+    if (violation.gap > this.#maxGap) this.#maxGap = violation.gap;
+    if (this.#affected.size < this.#maxEntities) this.#affected.add(keyOf(violation));
+    this.#recent.push(violation);
+    if (this.#recent.length > this.#keepRecent) this.#recent.shift();
+  }
+
+  statistics(): OrderingStatistics {
+    return {
+      total: this.#total,
+      affectedEntities: this.#affected.size,
+      averageGap: this.#total === 0 ? 0 : this.#gaps / this.#total,
+      maxGap: this.#maxGap,
+      recent: [...this.#recent],
+    };
+  }
+
+  #see(key: string, sequence: number): void {
+    this.#lastSequences.delete(key);
+    this.#lastSequences.set(key, sequence);
+    if (this.#lastSequences.size <= this.#maxEntities) return;
+    for (const oldest of this.#lastSequences.keys()) {
+      this.#lastSequences.delete(oldest);
+      return;
+    }
+  }
+}
+
+function keyOf({ entityType, entityId }: { readonly entityType: string; readonly entityId: string }): string {
+  return `${entityType.length}:${entityType}${entityId}`;
+}
