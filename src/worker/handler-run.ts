@@ -1,0 +1,94 @@
+/**
+ * Runs one handler for one event until it succeeds, fails for good, or the shard is lost.
+ *
+ *   attempt ──ok──▶ result
+ *      │ throws, rejects, or HANDLER_TIMEOUT_MS is over
+ *      ├─ PermanentError ───────────────▶ failed
+ *      ├─ UnavailableError ─▶ back off ─▶ attempt   (without end: what it calls is away, the event is not at fault)
+ *      ├─ attempts left ────▶ back off ─▶ attempt
+ *      └─ RETRY_MAX_ATTEMPTS made ──────▶ failed
+ *
+ * An attempt that timed out may still be running when the next begins: its signal is aborted, and its
+ * idempotency key is the same.
+ */
+import type { Handler } from '../aggregates/definition.ts';
+import { PermanentError, UnavailableError } from '../errors.ts';
+import type { Event } from '../events/event.ts';
+import { backOffMs, pause } from './back-off.ts';
+
+export interface RetryLimits {
+  readonly maxAttempts: number;
+  readonly initialMs: number;
+  readonly maxMs: number;
+  readonly timeoutMs: number;
+}
+
+export interface HandlerRun {
+  readonly limits: RetryLimits;
+  readonly headers: Readonly<Record<string, unknown>>;
+  /** Aborted when the shard is lost or stops: the outcome is then nobody's business any more. */
+  readonly life: AbortSignal;
+  readonly random: () => number;
+  readonly onRetry: (event: Event, attempt: number, error: unknown) => void;
+}
+
+export type HandlerOutcome =
+  | { readonly kind: 'ok'; readonly value: unknown }
+  | { readonly kind: 'failed'; readonly detail: string }
+  | { readonly kind: 'abandoned' };
+
+export async function runHandler(handler: Handler, event: Event, run: HandlerRun): Promise<HandlerOutcome> {
+  const { limits, life } = run;
+  let counted = 0;
+  for (let attempt = 1; ; attempt++) {
+    if (life.aborted) return { kind: 'abandoned' };
+    try {
+      const value = await attemptOnce(handler, event, attempt, run);
+      return { kind: 'ok', value };
+    } catch (error) {
+      if (life.aborted) return { kind: 'abandoned' };
+      if (error instanceof PermanentError) return { kind: 'failed', detail: messageOf(error) };
+      if (!(error instanceof UnavailableError)) counted++;
+      if (counted >= limits.maxAttempts) {
+        return { kind: 'failed', detail: `${messageOf(error)} (attempt ${attempt})` };
+      }
+      run.onRetry(event, attempt, error);
+      await pause(backOffMs(limits, attempt, run.random), life);
+    }
+  }
+}
+
+function attemptOnce(handler: Handler, event: Event, attempt: number, run: HandlerRun): Promise<unknown> {
+  const { timeoutMs } = run.limits;
+  const abort = new AbortController();
+  return new Promise((resolve, reject) => {
+    const onLost = () => {
+      abort.abort();
+      reject(new UnavailableError('the shard was lost'));
+    };
+    const timer = setTimeout(() => {
+      abort.abort();
+      reject(new Error(`the handler did not finish within ${timeoutMs} ms`));
+    }, timeoutMs);
+    run.life.addEventListener('abort', onLost, { once: true });
+    const settle = () => {
+      clearTimeout(timer);
+      run.life.removeEventListener('abort', onLost);
+    };
+    const context = { idempotencyKey: idempotencyKeyOf(event), attempt, signal: abort.signal, headers: run.headers };
+    // Called within the promise chain, so that a synchronous throw is a failed attempt like any other.
+    Promise.resolve()
+      .then(() => handler.handle(event, context))
+      .then(resolve, reject)
+      .finally(settle);
+  });
+}
+
+/** `type:id:sequence`; for an event without a sequence its own id takes that place. */
+export function idempotencyKeyOf(event: Event): string {
+  return `${event.entityType}:${event.entityId}:${event.sequence ?? event.id}`;
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

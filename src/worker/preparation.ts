@@ -1,0 +1,214 @@
+/**
+ * From the sequencer's decision to a commit that can be sent: runs the processors over the slots and folds
+ * the states. An aggregate's rules are asked before its handlers run, so what is refused has no side effect.
+ *
+ * With aggregates alone all slots fold into one commit, synchronously. Where handlers run, a commit carries
+ * one handled event: a crash then repeats the side effects of one event and not of a whole run.
+ */
+import { evolveEvent } from '../aggregates/evolve.ts';
+import type { ProcessorSet, Processors } from '../aggregates/processors.ts';
+import type { Event } from '../events/event.ts';
+import type { RejectionReason } from '../events/reasons.ts';
+import type { Effect, Slot } from '../ordering/facts.ts';
+import type { Commit, CommitEvent } from '../stores/store.ts';
+import { type HandlerRun, runHandler } from './handler-run.ts';
+import type { CachedState } from './state-cache.ts';
+
+export type CommitEffect = Extract<Effect, { kind: 'commit' }>;
+
+export interface Prepared {
+  readonly effect: CommitEffect;
+  /** Null when nothing can be committed: the first slot failed. */
+  readonly commit: Commit | null;
+  /** Slots that the commit carries. */
+  readonly done: number;
+  readonly failure: { readonly reason: RejectionReason; readonly detail: string } | null;
+  /** What the entity's state is once the commit has succeeded. */
+  readonly after: CachedState;
+}
+
+export interface PreparationOptions {
+  readonly processors: Processors;
+  readonly maxStateBytes: number;
+  /** Everything of a handler's run but the headers, which belong to the message. */
+  readonly handlerRun: Omit<HandlerRun, 'headers'>;
+  readonly headersOf: (tag: number) => Readonly<Record<string, unknown>>;
+}
+
+type Failure = NonNullable<Prepared['failure']>;
+type Folded = { readonly ok: true; readonly state: unknown } | { readonly ok: false; readonly failure: Failure };
+
+/**
+ * `before` is the entity's state at the version that the commit expects. Resolves to null when the shard was
+ * lost while handlers ran.
+ */
+export function prepare(effect: CommitEffect, token: string, before: CachedState, options: PreparationOptions): Prepared | Promise<Prepared | null> {
+  const processors = options.processors.forType(effect.entity.entityType);
+  if (processors === null) return prepareWithout(effect, token, before);
+  const fold = new Fold(effect, token, before, processors, options.maxStateBytes);
+  return processors.handlers.length > 0 ? foldWithHandlers(fold, processors, options) : foldAll(fold);
+}
+
+/** Nobody processes this type: slots that need no processor pass, the first that does fails. */
+function prepareWithout(effect: CommitEffect, token: string, before: CachedState): Prepared {
+  const fold = new Fold(effect, token, before, { aggregate: null, handlers: [] }, Number.POSITIVE_INFINITY);
+  for (const slot of effect.slots) {
+    if (slot.action === 'apply') {
+      const detail = `no processor is configured for entities of type ${JSON.stringify(effect.entity.entityType)}`;
+      return fold.finish({ reason: 'no_processor', detail });
+    }
+    fold.add(slot, null);
+  }
+  return fold.finish(null);
+}
+
+function foldAll(fold: Fold): Prepared {
+  for (const slot of fold.slots) {
+    const failure = fold.evolve(slot);
+    if (failure !== null) return fold.finish(failure);
+    fold.add(slot, null);
+  }
+  return fold.finish(null);
+}
+
+async function foldWithHandlers(fold: Fold, processors: ProcessorSet, options: PreparationOptions): Promise<Prepared | null> {
+  for (const slot of fold.slots) {
+    const failure = fold.evolve(slot);
+    if (failure !== null) return fold.finish(failure);
+    if (slot.action !== 'apply') {
+      fold.add(slot, null);
+      continue;
+    }
+    const headers = options.headersOf(slot.delivery.tag);
+    const values: unknown[] = [];
+    for (const handler of processors.handlers) {
+      const outcome = await runHandler(handler, slot.delivery.event, { ...options.handlerRun, headers });
+      if (outcome.kind === 'abandoned') return null;
+      if (outcome.kind === 'failed') return fold.finish({ reason: 'handler_failed', detail: outcome.detail });
+      values.push(outcome.value);
+    }
+    const result = resultText(values.length === 1 ? values[0] : values);
+    if (!result.ok) return fold.finish({ reason: 'handler_failed', detail: result.detail });
+    fold.add(slot, result.text);
+    return fold.finish(null);
+  }
+  return fold.finish(null);
+}
+
+function resultText(value: unknown): { readonly ok: true; readonly text: string | null } | { readonly ok: false; readonly detail: string } {
+  try {
+    return { ok: true, text: JSON.stringify(value) ?? null };
+  } catch (error) {
+    return { ok: false, detail: `what the handler returned is not JSON: ${(error as Error).message}` };
+  }
+}
+
+/** The slots of one commit, folded so far. */
+class Fold {
+  readonly #effect: CommitEffect;
+  readonly #token: string;
+  readonly #processors: ProcessorSet;
+  readonly #maxStateBytes: number;
+  readonly #before: CachedState;
+  readonly #events: CommitEvent[] = [];
+  /** Null until the first event of the entity is applied. */
+  #state: unknown;
+  #pending: unknown;
+  #changed = false;
+
+  constructor(effect: CommitEffect, token: string, before: CachedState, processors: ProcessorSet, maxStateBytes: number) {
+    this.#effect = effect;
+    this.#token = token;
+    this.#before = before;
+    this.#processors = processors;
+    this.#maxStateBytes = maxStateBytes;
+    this.#state = before.parsed === null ? this.#parse(before.text) : before.parsed.state;
+    this.#pending = this.#state;
+  }
+
+  get slots(): readonly Slot[] {
+    return this.#effect.slots;
+  }
+
+  /** Computes the state after the slot; `add` takes it over. */
+  evolve(slot: Slot): Failure | null {
+    const aggregate = this.#processors.aggregate;
+    this.#pending = this.#state;
+    if (slot.action !== 'apply' || aggregate === null) return null;
+    const next: Folded = foldOne(this.#processors, this.#state, slot.delivery.event, this.#effect.adopts);
+    if (!next.ok) return next.failure;
+    this.#pending = next.state;
+    return null;
+  }
+
+  add(slot: Slot, result: string | null): void {
+    const { event } = slot.delivery;
+    if (this.#pending !== this.#state || slot.action === 'apply') this.#changed = true;
+    this.#state = this.#pending;
+    this.#events.push({
+      id: event.id,
+      recordId: !event.idDerived || event.sequence === null,
+      sequence: slot.sequence,
+      payloadHash: event.payloadHash,
+      result,
+      consumed: slot.action === 'consume',
+    });
+  }
+
+  finish(failure: Failure | null): Prepared {
+    const text = this.#changed && this.#processors.aggregate !== null ? this.#serialize(this.#state) : this.#before.text;
+    if (text !== null && this.#changed && Buffer.byteLength(text) > this.#maxStateBytes) return this.#cutWhereTooLarge();
+    return this.#prepared(this.#events, text, this.#state, failure);
+  }
+
+  /** Rare: the state outgrew its limit somewhere in the run. Folds again to find where. */
+  #cutWhereTooLarge(): Prepared {
+    let text = this.#before.text;
+    let state: unknown = this.#parse(text);
+    for (const [index, slot] of this.slots.slice(0, this.#events.length).entries()) {
+      if (slot.action !== 'apply') continue;
+      const next = foldOne(this.#processors, state, slot.delivery.event, this.#effect.adopts);
+      const nextText = next.ok ? this.#serialize(next.state) : text;
+      const bytes = Buffer.byteLength(nextText ?? '');
+      if (bytes > this.#maxStateBytes) {
+        const detail = `the state would have ${bytes} bytes, the limit is ${this.#maxStateBytes}`;
+        return this.#prepared(this.#events.slice(0, index), text, state, { reason: 'state_too_large', detail });
+      }
+      if (next.ok) state = next.state;
+      text = nextText;
+    }
+    return this.#prepared(this.#events, text, state, null);
+  }
+
+  #prepared(events: readonly CommitEvent[], text: string | null, state: unknown, failure: Failure | null): Prepared {
+    const effect = this.#effect;
+    const last = effect.slots[events.length - 1];
+    if (last === undefined) return { effect, commit: null, done: 0, failure, after: this.#before };
+    const commit: Commit = {
+      ...effect.entity,
+      token: this.#token,
+      expectedVersion: effect.expectedVersion,
+      expectedHoles: effect.expectedHoles,
+      newVersion: last.versionAfter,
+      newHoles: last.holesAfter,
+      state: text === this.#before.text ? null : text,
+      events,
+    };
+    const after = { version: last.versionAfter, holes: last.holesAfter, text, parsed: { state } };
+    return { effect, commit, done: events.length, failure, after };
+  }
+
+  #parse(text: string | null): unknown {
+    return text === null || this.#processors.aggregate === null ? null : this.#processors.aggregate.deserialize(text);
+  }
+
+  #serialize(state: unknown): string | null {
+    return state === null || this.#processors.aggregate === null ? null : this.#processors.aggregate.serialize(state);
+  }
+}
+
+function foldOne(processors: ProcessorSet, state: unknown, event: Event, adopts: boolean): Folded {
+  if (processors.aggregate === null) return { ok: true, state };
+  const next = evolveEvent(processors.aggregate, state, event, { adopts });
+  return next.ok ? next : { ok: false, failure: { reason: next.reason, detail: next.detail } };
+}

@@ -1,0 +1,224 @@
+/**
+ * One life of a shard's channel: its epoch, its delivery tags, its operations at the store. It carries
+ * effects out and forgets everything when it ends; a new life starts with a new session.
+ */
+import { UnavailableError } from '../errors.ts';
+import type { RawMessage } from '../events/event.ts';
+import type { Log } from '../observability/log.ts';
+import type { Metrics, ShardMetrics } from '../observability/metrics.ts';
+import type { OrderingDetector } from '../ordering/detector.ts';
+import type { Effect, Fact, Outcome, Rejection, Delivery } from '../ordering/facts.ts';
+import type { Store } from '../stores/store.ts';
+import { Acknowledger, type SettlingChannel } from './acknowledger.ts';
+import { backOffMs, pause } from './back-off.ts';
+import type { RetryLimits } from './handler-run.ts';
+import { OperationRunner } from './operation-runner.ts';
+import type { PreparationOptions } from './preparation.ts';
+
+export interface SessionOptions {
+  readonly shard: number;
+  readonly generation: number;
+  readonly store: Store;
+  readonly processors: PreparationOptions['processors'];
+  readonly maxStateBytes: number;
+  readonly maxCachedStates: number;
+  readonly retry: RetryLimits;
+  readonly random: () => number;
+  readonly detector: OrderingDetector;
+  readonly metrics: Metrics;
+  readonly shardMetrics: ShardMetrics;
+  readonly log: Log;
+  /** Sends what a handler returned to whoever asked for it. */
+  readonly reply: (replyTo: string, correlationId: string | undefined, result: string) => void;
+  readonly onEpoch: (epoch: number) => void;
+  readonly settle: SettlingChannel;
+  readonly handle: (facts: readonly Fact[]) => void;
+  readonly fail: (error: unknown) => void;
+}
+
+const epochBackOff = { initialMs: 100, maxMs: 5_000 };
+
+export class ShardSession {
+  readonly generation: number;
+  /** Null until the store has given one out. */
+  epoch: number | null = null;
+  readonly #options: SessionOptions;
+  readonly #life = new AbortController();
+  readonly #acknowledger: Acknowledger;
+  /** What is not settled yet, by delivery tag. */
+  readonly #messages = new Map<number, RawMessage>();
+  /** What handlers returned for deliveries whose sender wants to know. */
+  readonly #results = new Map<number, string>();
+  #runner: OperationRunner | null = null;
+  #waiting: (() => void)[] | null = null;
+
+  constructor(options: SessionOptions) {
+    this.#options = options;
+    this.generation = options.generation;
+    this.#acknowledger = new Acknowledger(options.settle);
+  }
+
+  arrived(tag: number, message: RawMessage): void {
+    this.#messages.set(tag, message);
+  }
+
+  /** An epoch begins with the first delivery: a standby that gets none needs none. */
+  whenEpochIsKnown(go: () => void): void {
+    if (this.epoch !== null) {
+      go();
+    } else if (this.#waiting !== null) {
+      this.#waiting.push(go);
+    } else {
+      this.#waiting = [go];
+      void this.#askForEpoch();
+    }
+  }
+
+  /** Carries one effect out, or queues it for the next batch at the store. */
+  carryOut(effect: Exclude<Effect, { kind: 'drained' | 'halt' }>): void {
+    switch (effect.kind) {
+      case 'ack':
+        this.#ack(effect.outcome, effect.deliveries);
+        break;
+      case 'violation':
+        this.#violation(effect);
+        break;
+      case 'pause':
+        this.#options.log.warn({ shard: this.#options.shard }, 'the store is away: pausing');
+        break;
+      case 'resume':
+        this.#options.log.info({ shard: this.#options.shard }, 'the store is back: going on');
+        break;
+      default:
+        this.#runner?.begin(effect);
+    }
+  }
+
+  /** Call once after the effects of a turn: sends acknowledgements and starts the next batch. */
+  flush(): void {
+    this.#acknowledger.flush();
+    this.#runner?.run();
+  }
+
+  end(): void {
+    this.#life.abort();
+    this.#runner?.end();
+    this.#messages.clear();
+    this.#results.clear();
+    this.#waiting = null;
+  }
+
+  async #askForEpoch(): Promise<void> {
+    const { store, random, log, shard } = this.#options;
+    for (let failures = 1; !this.#life.signal.aborted; failures++) {
+      try {
+        const epoch = await store.nextEpoch();
+        if (!this.#life.signal.aborted) this.#begin(epoch);
+        return;
+      } catch (error) {
+        if (!(error instanceof UnavailableError)) {
+          if (!this.#life.signal.aborted) this.#options.fail(error);
+          return;
+        }
+        if (failures === 1) log.warn({ shard, cause: error.message }, 'the store is away: no epoch yet');
+        await pause(backOffMs(epochBackOff, failures, random), this.#life.signal);
+      }
+    }
+  }
+
+  #begin(epoch: number): void {
+    this.epoch = epoch;
+    this.#options.onEpoch(epoch);
+    this.#runner = this.#makeRunner(epoch);
+    const waiting = this.#waiting ?? [];
+    this.#waiting = null;
+    for (const go of waiting) go();
+  }
+
+  #makeRunner(epoch: number): OperationRunner {
+    const { store, shard, processors, maxStateBytes, maxCachedStates, retry, random, metrics, log } = this.#options;
+    return new OperationRunner({
+      store,
+      shard,
+      epoch,
+      maxCachedStates,
+      random,
+      preparation: {
+        processors,
+        maxStateBytes,
+        handlerRun: {
+          limits: retry,
+          life: this.#life.signal,
+          random,
+          onRetry: ({ entityType, entityId, sequence }, attempt, error) => {
+            metrics.processorRetried();
+            const cause = error instanceof Error ? error.message : String(error);
+            log.warn({ shard, entity_type: entityType, entity_id: entityId, sequence, attempt, cause }, 'the processor failed; trying again');
+          },
+        },
+        headersOf: (tag) => this.#messages.get(tag)?.headers ?? {},
+      },
+      messageOf: (tag) => this.#messages.get(tag),
+      report: (facts) => this.#options.handle(facts),
+      reject: (rejections) => this.#reject(rejections),
+      remember: (tag, result) => {
+        if (this.#messages.get(tag)?.replyTo !== undefined) this.#results.set(tag, result);
+      },
+      observeBatch: (_operations, seconds) => metrics.committed(seconds),
+      onUnavailable: (error) => {
+        metrics.storeUnavailable();
+        log.warn({ shard, cause: error.message }, 'the store did not answer as needed');
+      },
+      fail: (error) => this.#options.fail(error),
+    });
+  }
+
+  #ack(outcome: Outcome, deliveries: readonly Delivery[]): void {
+    const { shardMetrics, metrics } = this.#options;
+    shardMetrics.ended(outcome, deliveries.length);
+    const nowMs = outcome === 'applied' ? Date.now() : 0;
+    for (const { tag, event } of deliveries) {
+      if (nowMs !== 0 && event.timestampMs !== null) metrics.lag(event.type, (nowMs - event.timestampMs) / 1000);
+      this.#replyTo(tag);
+      this.#messages.delete(tag);
+      this.#acknowledger.ack(tag);
+    }
+  }
+
+  /** Before the acknowledgement: a crash in between sends the reply again rather than never. */
+  #replyTo(tag: number): void {
+    const result = this.#results.get(tag);
+    if (result === undefined) return;
+    this.#results.delete(tag);
+    const message = this.#messages.get(tag);
+    if (message?.replyTo !== undefined) this.#options.reply(message.replyTo, message.correlationId, result);
+  }
+
+  #reject(rejections: readonly Rejection[]): void {
+    const { shard, shardMetrics, log } = this.#options;
+    const byReason = new Map<Rejection['reason'], Rejection[]>();
+    for (const rejection of rejections) {
+      this.#acknowledger.reject(rejection.tag);
+      this.#messages.delete(rejection.tag);
+      const same = byReason.get(rejection.reason);
+      if (same === undefined) byReason.set(rejection.reason, [rejection]);
+      else same.push(rejection);
+    }
+    for (const [reason, same] of byReason) {
+      shardMetrics.deadLettered(reason, same.length);
+      const first = same[0] as Rejection;
+      const known = first.event ?? first.refusal;
+      const fields = { shard, reason, count: same.length, detail: first.detail };
+      const of = { entity_type: known?.entityType, entity_id: known?.entityId, sequence: known?.sequence, message_id: known?.id };
+      log.warn({ ...fields, ...of }, 'dead-lettered');
+    }
+  }
+
+  #violation({ event, expected, received }: Extract<Effect, { kind: 'violation' }>): void {
+    const { detector, metrics, log, shard } = this.#options;
+    const { entityType, entityId, type } = event;
+    metrics.violation(type, entityType, received - expected);
+    detector.record({ entityType, entityId, messageId: event.id, type, expected, received, gap: received - expected, atMs: Date.now() });
+    log.debug({ shard, entity_type: entityType, entity_id: entityId, expected, received }, 'an event came before its predecessor');
+  }
+}

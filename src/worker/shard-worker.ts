@@ -1,0 +1,248 @@
+/**
+ * One shard of this worker: brings the channel, the sequencer and the store together and decides nothing
+ * itself. What arrives is decoded and given to the sequencer; what it wants done is carried out; what became
+ * of that is given back. There is one timer, set to the sequencer's next deadline.
+ *
+ * Each life of the channel is a session with an epoch of its own. When the channel is lost the session ends:
+ * answers that come later are dropped, and everything that was not settled comes back from the broker.
+ */
+import { InvariantError } from '../errors.ts';
+import type { Decoded, RawMessage } from '../events/event.ts';
+import type { Log } from '../observability/log.ts';
+import type { ShardMetrics, ShardReading, ShardState } from '../observability/metrics.ts';
+import type { Delivery, Fact, RefusedDelivery } from '../ordering/facts.ts';
+import type { SequencerLimits } from '../ordering/limits.ts';
+import { type SequencerOverview, ShardSequencer } from '../ordering/sequencer.ts';
+import type { RawDelivery, ShardChannel, ShardChannelEvents } from '../rabbitmq/shard-channel.ts';
+import { type SessionOptions, ShardSession } from './shard-session.ts';
+
+export interface ShardWorkerOptions extends Omit<SessionOptions, 'generation' | 'settle' | 'handle' | 'fail' | 'shard'> {
+  readonly shard: number;
+  readonly queue: string;
+  readonly limits: SequencerLimits;
+  readonly decode: (message: RawMessage) => Decoded;
+  /** Monotonic, in milliseconds. */
+  readonly now: () => number;
+  readonly openChannel: (events: ShardChannelEvents) => ShardChannel;
+  readonly shardMetrics: ShardMetrics;
+  readonly log: Log;
+  /** The shard has stopped for good: a bug, or a store that went backwards. */
+  readonly onHalt: (cause: 'store-went-backwards' | 'bug', error: Error) => void;
+}
+
+/** What `/status` says of a shard. */
+export interface ShardStatus extends SequencerOverview {
+  readonly shard: number;
+  readonly queue: string;
+  readonly channel: ShardState;
+  readonly epoch: number | null;
+  readonly openGaps: readonly {
+    readonly entity_type: string;
+    readonly entity_id: string;
+    readonly version: number;
+    readonly missing_from: number;
+    readonly held: number;
+    readonly waiting_ms: number;
+  }[];
+}
+
+const gapsInStatus = 100;
+
+export class ShardWorker {
+  readonly #options: ShardWorkerOptions;
+  readonly #sequencer: ShardSequencer;
+  readonly #channel: ShardChannel;
+  #session: ShardSession | null = null;
+  #timer: NodeJS.Timeout | null = null;
+  #timerAtMs = Number.POSITIVE_INFINITY;
+  #halted = false;
+  #draining: (() => void) | null = null;
+
+  constructor(options: ShardWorkerOptions) {
+    this.#options = options;
+    this.#sequencer = new ShardSequencer(options.limits);
+    this.#channel = options.openChannel({
+      opened: (generation) => this.#opened(generation),
+      delivered: (generation, deliveries) => this.#delivered(generation, deliveries),
+      lost: (generation, cause) => this.#lost(generation, cause),
+    });
+  }
+
+  start(): void {
+    this.#channel.start();
+  }
+
+  /** Finishes what is in flight, then closes the channel without a cancel, so that the rest goes to the successor in order. */
+  async stop(timeoutMs: number): Promise<void> {
+    if (this.#session !== null && !this.#halted) await this.#drain(timeoutMs);
+    this.#endSession();
+    await this.#channel.stop();
+  }
+
+  /** The store has lost what was committed: nothing more may be decided from it. */
+  haltBecauseStoreWentBackwards(detail: string): void {
+    this.#halt('store-went-backwards', new Error(detail));
+  }
+
+  get shard(): number {
+    return this.#options.shard;
+  }
+
+  get ready(): boolean {
+    return this.#session !== null && !this.#halted;
+  }
+
+  get state(): ShardState {
+    if (this.#halted) return 'halted';
+    if (this.#session === null) return 'closed';
+    if (this.#draining !== null) return 'draining';
+    return this.#sequencer.overview().paused ? 'paused' : 'consuming';
+  }
+
+  reading(): ShardReading {
+    const { gaps } = this.#sequencer.overview();
+    return { shard: this.#options.shard, state: this.state, gapsOpen: gaps, held: this.#sequencer.heldByEntityType() };
+  }
+
+  status(): ShardStatus {
+    const nowMs = this.#options.now();
+    const openGaps = this.#sequencer.openGaps(gapsInStatus).map(({ lane, sinceMs }) => ({
+      entity_type: lane.entity.entityType,
+      entity_id: lane.entity.entityId,
+      version: lane.version,
+      missing_from: lane.version + 1,
+      held: lane.held.count,
+      waiting_ms: Math.round(nowMs - sinceMs),
+    }));
+    const { shard, queue } = this.#options;
+    return { shard, queue, channel: this.state, epoch: this.#session?.epoch ?? null, ...this.#sequencer.overview(), openGaps };
+  }
+
+  #opened(generation: number): void {
+    const { shard, log } = this.#options;
+    this.#endSession();
+    log.info({ shard, generation }, 'consuming');
+    this.#session = new ShardSession({
+      ...this.#options,
+      generation,
+      settle: {
+        ack: (tag, multiple) => this.#channel.ack(generation, tag, multiple),
+        reject: (tag) => this.#channel.reject(generation, tag),
+      },
+      handle: (facts) => this.#handle(facts),
+      fail: (error) => this.#failed(error),
+    });
+  }
+
+  #delivered(generation: number, raw: readonly RawDelivery[]): void {
+    const session = this.#session;
+    if (session === null || session.generation !== generation || this.#halted) return;
+    this.#options.shardMetrics.delivered(raw.length);
+    const deliveries = raw.map(({ tag, message }): Delivery | RefusedDelivery => {
+      session.arrived(tag, message);
+      const decoded = this.#options.decode(message);
+      return decoded.ok ? { tag, event: decoded.event } : { tag, refusal: decoded.refusal };
+    });
+    session.whenEpochIsKnown(() => this.#handle([{ kind: 'delivered', deliveries }]));
+  }
+
+  #lost(generation: number, cause: Error): void {
+    if (this.#session?.generation !== generation) return;
+    const { shard, log } = this.#options;
+    log.warn({ shard, generation, cause: cause.message }, 'the channel is lost; what was not settled comes back');
+    this.#endSession();
+  }
+
+  #endSession(): void {
+    if (this.#session === null) return;
+    this.#session.end();
+    this.#session = null;
+    this.#sequencer.handle(this.#options.now(), { kind: 'channelLost' });
+    this.#setTimer();
+    this.#draining?.();
+  }
+
+  #handle(facts: readonly Fact[]): void {
+    const session = this.#session;
+    if (session === null) return;
+    try {
+      for (const fact of facts) {
+        for (const effect of this.#sequencer.handle(this.#options.now(), fact)) {
+          if (effect.kind === 'drained') this.#draining?.();
+          else if (effect.kind === 'halt') this.#haltEffect(session, effect.cause, effect.detail);
+          else session.carryOut(effect);
+        }
+      }
+      session.flush();
+    } catch (error) {
+      this.#failed(error);
+    }
+    this.#setTimer();
+  }
+
+  #haltEffect(session: ShardSession, cause: 'fenced' | 'store-went-backwards', detail: string): void {
+    if (cause === 'store-went-backwards') {
+      this.#halt(cause, new Error(detail));
+      return;
+    }
+    // Overtaken: the broker has most likely given the queue to another already. Start over as a newcomer.
+    const { shard, log } = this.#options;
+    log.warn({ shard, epoch: session.epoch, detail }, 'fenced: another owner has taken over');
+    const { generation } = session;
+    this.#endSession();
+    this.#channel.abandon(generation, new Error(detail));
+  }
+
+  #failed(error: unknown): void {
+    this.#halt('bug', error instanceof Error ? error : new InvariantError(String(error)));
+  }
+
+  #halt(cause: 'store-went-backwards' | 'bug', error: Error): void {
+    if (this.#halted) return;
+    this.#halted = true;
+    this.#endSession();
+    void this.#channel.stop();
+    this.#options.onHalt(cause, error);
+  }
+
+  #drain(timeoutMs: number): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(finish, timeoutMs);
+      const options = this.#options;
+      const worker = this;
+      function finish(): void {
+        clearTimeout(timer);
+        worker.#draining = null;
+        const { operations } = worker.#sequencer.overview();
+        if (operations > 0) options.log.warn({ shard: options.shard, operations }, 'stopped before everything in flight was done');
+        resolve();
+      }
+      this.#draining = finish;
+      this.#handle([{ kind: 'drainRequested' }]);
+    });
+  }
+
+  #setTimer(): void {
+    const dueMs = this.#session === null || this.#halted ? null : this.#sequencer.nextDeadlineMs();
+    if (dueMs === null) {
+      this.#clearTimer();
+      return;
+    }
+    if (this.#timer !== null && this.#timerAtMs <= dueMs) return;
+    this.#clearTimer();
+    this.#timerAtMs = dueMs;
+    const waitMs = Math.min(Math.max(0, Math.ceil(dueMs - this.#options.now())), 2 ** 31 - 1);
+    this.#timer = setTimeout(() => {
+      this.#timer = null;
+      this.#timerAtMs = Number.POSITIVE_INFINITY;
+      this.#handle([{ kind: 'timePassed' }]);
+      this.#setTimer();
+    }, waitMs);
+  }
+
+  #clearTimer(): void {
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#timer = null;
+    this.#timerAtMs = Number.POSITIVE_INFINITY;
+  }
+}

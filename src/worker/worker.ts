@@ -1,0 +1,249 @@
+/**
+ * A worker: the shards of one process on one connection to the broker and one to the store. It checks what it
+ * stands on before it consumes anything, keeps going through every loss of either, and stops by finishing
+ * what is in flight and closing its channels, so that the standby continues where it ended.
+ */
+import type { Processors } from '../aggregates/processors.ts';
+import type { Config } from '../config/config.ts';
+import { ConfigError, UnavailableError } from '../errors.ts';
+import { decodeMessage } from '../events/decode.ts';
+import type { Log } from '../observability/log.ts';
+import type { Metrics } from '../observability/metrics.ts';
+import { type OrderingStatistics, OrderingDetector } from '../ordering/detector.ts';
+import { defaultSequencerLimits } from '../ordering/limits.ts';
+import { createShardChannel } from '../rabbitmq/amqp-shard-channel.ts';
+import { createConnection } from '../rabbitmq/connection.ts';
+import { planTopology, shardQueueName } from '../rabbitmq/topology-plan.ts';
+import { applyTopology, verifyTopology } from '../rabbitmq/topology.ts';
+import { createReplier } from '../rabbitmq/replies.ts';
+import { createRedisStore } from '../stores/redis/redis-store.ts';
+import { backOffMs, pause } from './back-off.ts';
+import { type ShardStatus, ShardWorker } from './shard-worker.ts';
+import { StoreWatch } from './store-watch.ts';
+
+export interface WorkerOptions {
+  readonly config: Config;
+  readonly processors: Processors;
+  readonly log: Log;
+  readonly metrics: Metrics;
+}
+
+/** What `/status` answers. */
+export interface WorkerStatus {
+  readonly service: string;
+  readonly stream: string;
+  readonly state: 'starting' | 'running' | 'stopping' | 'stopped';
+  readonly not_ready: readonly string[];
+  readonly shards: readonly ShardStatus[];
+  readonly violations: OrderingStatistics;
+}
+
+export interface Worker {
+  /** Resolves when every shard is consuming or standing by. Rejects with `ConfigError` when it must not start. */
+  start(): Promise<void>;
+  /** Finishes what is in flight, at most for SHUTDOWN_TIMEOUT_MS. Safe to call twice. */
+  stop(): Promise<void>;
+  status(): WorkerStatus;
+  /** Why it is not ready; empty when it is. */
+  notReady(): readonly string[];
+  /** Settles when it has stopped: with null as it was asked to, or with what stopped it. */
+  readonly done: Promise<Error | null>;
+}
+
+const startBackOff = { initialMs: 200, maxMs: 5_000 };
+const storeWatchMs = 2_000;
+
+export function createWorker(options: WorkerOptions): Worker {
+  return new ShardedWorker(options);
+}
+
+class ShardedWorker implements Worker {
+  readonly done: Promise<Error | null>;
+  readonly #options: WorkerOptions;
+  readonly #store: ReturnType<typeof createRedisStore>;
+  readonly #connection: ReturnType<typeof createConnection>;
+  readonly #detector = new OrderingDetector();
+  readonly #watch: StoreWatch;
+  readonly #stopping = new AbortController();
+  readonly #replier: ReturnType<typeof createReplier>;
+  readonly #shards: readonly ShardWorker[];
+  #settle: (error: Error | null) => void = () => {};
+  #state: WorkerStatus['state'] = 'starting';
+  #stopped: Promise<void> | null = null;
+  #halted: string | null = null;
+
+  constructor(options: WorkerOptions) {
+    this.#options = options;
+    this.done = new Promise((resolve) => {
+      this.#settle = resolve;
+    });
+    const { config, log, metrics } = options;
+    this.#store = createRedisStore({
+      url: config.store.redisUrl,
+      stream: config.broker.stream,
+      idempotencyTtlSeconds: config.store.idempotencyTtlSeconds,
+      log,
+    });
+    this.#connection = createConnection({
+      urls: config.broker.urls,
+      name: `${config.serviceName} worker`,
+      log,
+      onReconnected: () => metrics.reconnected(),
+    });
+    this.#replier = createReplier({ connection: this.#connection, log });
+    this.#watch = new StoreWatch({
+      store: this.#store,
+      intervalMs: storeWatchMs,
+      onBackwards: (detail) => {
+        for (const shard of this.#shards) shard.haltBecauseStoreWentBackwards(detail);
+      },
+      onError: (error) => this.#fail(error),
+    });
+    this.#shards = config.broker.workerShards.map((shard) => this.#makeShard(shard));
+    metrics.readShardsFrom(() => this.#shards.map((shard) => shard.reading()));
+  }
+
+  async start(): Promise<void> {
+    try {
+      await this.#checkStore();
+      await this.#prepareTopology();
+      this.#watch.start();
+      for (const shard of this.#shards) shard.start();
+      await this.#untilReady();
+      if (this.#state === 'starting') this.#state = 'running';
+    } catch (error) {
+      await this.stop();
+      throw error;
+    }
+  }
+
+  stop(): Promise<void> {
+    this.#stopped ??= this.#stop(null);
+    return this.#stopped;
+  }
+
+  status(): WorkerStatus {
+    const { config } = this.#options;
+    return {
+      service: config.serviceName,
+      stream: config.broker.stream,
+      state: this.#state,
+      not_ready: this.notReady(),
+      shards: this.#shards.map((shard) => shard.status()),
+      violations: this.#detector.statistics(),
+    };
+  }
+
+  notReady(): readonly string[] {
+    const reasons: string[] = [];
+    if (this.#halted !== null) reasons.push(this.#halted);
+    if (this.#state === 'stopping' || this.#state === 'stopped') reasons.push('stopping');
+    if (!this.#connection.connected) reasons.push('the broker is not connected');
+    const closed = this.#shards.filter((shard) => !shard.ready).map((shard) => shard.shard);
+    if (closed.length > 0) reasons.push(`no channel for shard ${closed.join(', ')}`);
+    return reasons;
+  }
+
+  #makeShard(shard: number): ShardWorker {
+    const { config, processors, log, metrics } = this.#options;
+    const { broker, ordering, processing, limits } = config;
+    const queue = shardQueueName(broker.stream, shard);
+    const decoding = {
+      limits,
+      defaultEntityType: processing.entityType,
+      allowMissingEntityId: ordering.unsequenced === 'process',
+    };
+    return new ShardWorker({
+      shard,
+      queue,
+      limits: { ...defaultSequencerLimits, ...ordering, gapRereadMs: Math.min(5_000, Math.ceil(ordering.gapTimeoutMs / 4)) },
+      decode: (message) => decodeMessage(message, decoding),
+      now: () => performance.now(),
+      random: Math.random,
+      store: this.#store,
+      processors,
+      maxStateBytes: limits.maxStateBytes,
+      maxCachedStates: 10_000,
+      retry: {
+        maxAttempts: processing.retryMaxAttempts,
+        initialMs: processing.retryInitialMs,
+        maxMs: processing.retryMaxMs,
+        timeoutMs: processing.handlerTimeoutMs,
+      },
+      detector: this.#detector,
+      metrics,
+      shardMetrics: metrics.shard(shard),
+      log,
+      reply: (replyTo, correlationId, result) => this.#replier.send(replyTo, correlationId, result),
+      openChannel: (events) => createShardChannel({ connection: this.#connection, queue, prefetch: broker.prefetch, shard, events, log }),
+      onEpoch: (epoch) => this.#watch.saw(epoch),
+      onHalt: (cause, error) => this.#shardHalted(shard, cause, error),
+    });
+  }
+
+  /** Waits for the store, then refuses to start on one that would lose what was committed. */
+  async #checkStore(): Promise<void> {
+    const findings = await this.#patiently('the store is not there yet', () => this.#store.inspect());
+    const failures = findings.filter(({ level }) => level === 'failure');
+    if (failures.length > 0) {
+      throw new ConfigError(failures.map(({ subject, detail, remedy }) => `${subject}: ${detail}${remedy === null ? '' : `; ${remedy}`}`));
+    }
+    for (const { level, subject, detail, remedy } of findings) {
+      if (level === 'warning') this.#options.log.warn({ subject, remedy }, detail);
+    }
+    this.#watch.saw(await this.#patiently('the store is not there yet', () => this.#store.currentEpoch()));
+  }
+
+  async #prepareTopology(): Promise<void> {
+    const { stream, shards, queueType, exchangeType, topology } = this.#options.config.broker;
+    const plan = planTopology({ stream, shards, queueType, exchangeType });
+    const prepare = topology === 'declare' ? applyTopology : verifyTopology;
+    await this.#patiently('the broker is not there yet', () => prepare(this.#connection, plan));
+  }
+
+  /** Asks again, with back-off, as long as what is asked is merely away. */
+  async #patiently<R>(meanwhile: string, ask: () => Promise<R>): Promise<R> {
+    for (let failures = 1; ; failures++) {
+      try {
+        return await ask();
+      } catch (error) {
+        if (!(error instanceof UnavailableError) || this.#stopping.signal.aborted) throw error;
+        this.#options.log.warn({ cause: error.message }, meanwhile);
+        await pause(backOffMs(startBackOff, failures, Math.random), this.#stopping.signal);
+      }
+    }
+  }
+
+  async #untilReady(): Promise<void> {
+    while (this.notReady().length > 0 && !this.#stopping.signal.aborted && this.#halted === null) {
+      await pause(20, this.#stopping.signal);
+    }
+  }
+
+  #shardHalted(shard: number, cause: 'store-went-backwards' | 'bug', error: Error): void {
+    const { log } = this.#options;
+    if (cause === 'bug') {
+      log.error({ shard, error }, 'a shard stopped because of a bug: the process ends, a standby takes over');
+      this.#fail(error);
+      return;
+    }
+    this.#halted ??= `the store went backwards: ${error.message}`;
+    log.error({ shard, cause: error.message }, 'the store went backwards: the shard has stopped; restore the store, then restart the worker');
+  }
+
+  #fail(error: unknown): void {
+    const cause = error instanceof Error ? error : new Error(String(error));
+    this.#stopped ??= this.#stop(cause);
+  }
+
+  async #stop(cause: Error | null): Promise<void> {
+    this.#state = 'stopping';
+    this.#stopping.abort();
+    this.#watch.stop();
+    // What does not finish in time is not lost: closing the channel gives it to the next consumer.
+    await Promise.allSettled(this.#shards.map((shard) => shard.stop(this.#options.config.shutdownTimeoutMs)));
+    await Promise.allSettled([this.#replier.close(), this.#connection.close(), this.#store.close()]);
+    this.#state = 'stopped';
+    this.#settle(cause);
+  }
+}

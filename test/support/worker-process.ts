@@ -1,0 +1,106 @@
+/**
+ * Real worker processes for tests: `inorder worker` as users run it, with its environment, its signals and its
+ * HTTP. A process that a test leaves behind is killed after it.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
+import type { TestContext } from 'node:test';
+import { freePort } from '../../deploy/local/free-port.ts';
+import { waitFor } from './services.ts';
+
+const compiled = import.meta.url.endsWith('.js');
+const main = fileURLToPath(new URL(compiled ? '../../src/main.js' : '../../src/main.ts', import.meta.url));
+
+/** Arguments for `node` that run the command line of this checkout. */
+export const commandLine: readonly string[] = compiled ? [main] : ['--import', 'tsx', main];
+
+/** The command's environment: what the test sets, and nothing of ours from outside. */
+export function environment(variables: Readonly<Record<string, string>>): NodeJS.ProcessEnv {
+  const { PATH, HOME, TMPDIR } = process.env;
+  return { PATH, HOME, TMPDIR, ...variables };
+}
+
+export class WorkerProcess {
+  readonly #child: ChildProcess;
+  readonly #httpUrl: string;
+  readonly exited: Promise<{ readonly code: number | null; readonly signal: NodeJS.Signals | null }>;
+  #output = '';
+
+  private constructor(child: ChildProcess, httpUrl: string) {
+    this.#child = child;
+    this.#httpUrl = httpUrl;
+    this.exited = once(child, 'exit').then(([code, signal]) => ({ code, signal }));
+    for (const stream of [child.stdout, child.stderr]) {
+      stream?.setEncoding('utf8').on('data', (text: string) => {
+        this.#output += text;
+      });
+    }
+  }
+
+  /** Starts a worker; it need not be ready yet. */
+  static async start(t: TestContext, variables: Readonly<Record<string, string>>): Promise<WorkerProcess> {
+    const port = await freePort();
+    const env = environment({ HTTP_PORT: String(port), LOG_LEVEL: 'info', ...variables });
+    const child = spawn(process.execPath, [...commandLine, 'worker'], { env, stdio: ['ignore', 'pipe', 'pipe'] });
+    const worker = new WorkerProcess(child, `http://127.0.0.1:${port}`);
+    t.after(() => worker.kill());
+    return worker;
+  }
+
+  /** Starts a worker and waits until `/readyz` says so. */
+  static async ready(t: TestContext, variables: Readonly<Record<string, string>>): Promise<WorkerProcess> {
+    const worker = await WorkerProcess.start(t, variables);
+    await worker.untilReady();
+    return worker;
+  }
+
+  get pid(): number {
+    return this.#child.pid ?? 0;
+  }
+
+  /** Everything it has written so far. */
+  get output(): string {
+    return this.#output;
+  }
+
+  async untilReady(): Promise<void> {
+    await waitFor(
+      async () => {
+        if (this.#child.exitCode !== null) throw new Error(`the worker ended:\n${this.#output}`);
+        return (await this.get('/readyz').catch(() => null))?.status === 200;
+      },
+      { what: `a ready worker\n${this.#output}`, timeoutMs: 60_000 },
+    );
+  }
+
+  async get(path: string): Promise<{ readonly status: number; readonly body: string }> {
+    const response = await fetch(this.#httpUrl + path, { signal: AbortSignal.timeout(10_000) });
+    return { status: response.status, body: await response.text() };
+  }
+
+  async status(): Promise<any> {
+    return JSON.parse((await this.get('/status')).body);
+  }
+
+  /** The sum of a metric over all samples whose labels contain `labels`. */
+  async metric(name: string, labels: Readonly<Record<string, string>> = {}): Promise<number> {
+    const wanted = Object.entries(labels).map(([key, value]) => `${key}="${value}"`);
+    const { body } = await this.get('/metrics');
+    return body
+      .split('\n')
+      .filter((line) => (line.startsWith(`${name}{`) || line.startsWith(`${name} `)) && wanted.every((label) => line.includes(label)))
+      .reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(' ') + 1)), 0);
+  }
+
+  signal(signal: NodeJS.Signals): void {
+    this.#child.kill(signal);
+  }
+
+  /** SIGKILL, and waits for its end. Harmless when it has ended. */
+  async kill(): Promise<void> {
+    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return;
+    this.#child.kill('SIGKILL');
+    await this.exited;
+  }
+}
