@@ -18,6 +18,7 @@ const ROOT = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 const BUILD = join(ROOT, 'build');
 const SOURCES = ['src', 'test', join('deploy', 'local'), 'tsconfig.json', 'package.json'];
 const OLDEST_NODE = [20, 12];
+const PARENT_POLL_MS = 500;
 
 const PROGRAMS = {
   demo: { file: 'src/main.js', args: ['demo'] },
@@ -107,6 +108,21 @@ function copyScripts(directory, fresh) {
   }
 }
 
+/**
+ * npm starts us through a shell that does not pass SIGTERM on: whoever ends `npm test` ends npm and that shell. Their end
+ * is noticed here and becomes the signal that was meant.
+ */
+function endWithNpm() {
+  if (process.env.npm_lifecycle_event === undefined) return;
+  const parent = process.ppid;
+  const watch = setInterval(() => {
+    if (process.ppid === parent) return;
+    clearInterval(watch);
+    process.kill(process.pid, 'SIGTERM');
+  }, PARENT_POLL_MS);
+  watch.unref();
+}
+
 async function main([name, ...args]) {
   const program = Object.hasOwn(PROGRAMS, name ?? '') ? PROGRAMS[name] : null;
   if (program === null && name !== 'build') {
@@ -116,6 +132,7 @@ async function main([name, ...args]) {
   if (!dependenciesAreInstalled()) installDependencies();
   if (program === null || !buildIsCurrent()) build();
   if (program === null) return;
+  endWithNpm();
   const file = join(BUILD, program.file);
   // As if it had been started by itself: no process between it and the terminal that would have to pass signals on.
   process.argv = [process.execPath, file, ...program.args, ...args];
