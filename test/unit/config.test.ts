@@ -1,0 +1,234 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import test from 'node:test';
+import { loadConfig, type Environment } from '../../src/config/load.ts';
+import { renderEnvExample, renderVariablesHelp, renderVariablesTable } from '../../src/config/render.ts';
+import { variableNames } from '../../src/config/variables.ts';
+import { ConfigError } from '../../src/errors.ts';
+
+function problemsOf(env: Environment): readonly string[] {
+  try {
+    loadConfig(env);
+  } catch (error) {
+    assert.ok(error instanceof ConfigError, String(error));
+    return error.problems;
+  }
+  return [];
+}
+
+/** The one problem of an environment. */
+function problemOf(env: Environment): string {
+  const problems = problemsOf(env);
+  assert.equal(problems.length, 1, `${JSON.stringify(env)} has ${problems.length} problems: ${problems.join(' | ')}`);
+  return problems[0]!;
+}
+
+test('an empty environment gives the defaults of the design', () => {
+  const config = loadConfig({});
+  assert.equal(config.broker.stream, 'events');
+  assert.equal(config.broker.shards, 8);
+  assert.deepEqual(config.broker.workerShards, [0, 1, 2, 3, 4, 5, 6, 7]);
+  assert.equal(config.broker.prefetch, 1_000);
+  assert.equal(config.ordering.strategy, 'buffer');
+  assert.equal(config.ordering.gapTimeoutMs, 30_000);
+  assert.equal(config.ordering.gapTimeoutAction, 'dead-letter');
+  assert.equal(config.ordering.maxHeldPerEntity, 1_000);
+  assert.equal(config.ordering.firstSequence, 1);
+  assert.equal(config.ordering.unsequenced, 'reject');
+  assert.equal(config.store.idempotencyTtlSeconds, 86_400);
+  assert.equal(config.processing.retryMaxAttempts, 5);
+  assert.equal(config.broker.topology, 'declare');
+  assert.deepEqual(config.http, { host: '127.0.0.1', port: 9464 });
+  assert.deepEqual(config.warnings, []);
+});
+
+test('a shard holds at most 80 % of its prefetch, so that the missing event can be delivered', () => {
+  assert.equal(loadConfig({}).ordering.maxHeld, 800);
+  assert.equal(loadConfig({ PREFETCH: '2' }).ordering.maxHeld, 1);
+});
+
+test('an empty variable counts as unset', () => {
+  assert.deepEqual(loadConfig({ SHARDS: '', AMQP_URL: '', AMQP_URL_FILE: '' }), loadConfig({}));
+});
+
+test('the configuration is frozen to its leaves', () => {
+  const { broker } = loadConfig({});
+  assert.throws(() => Object.assign(broker, { shards: 3 }), TypeError);
+  assert.throws(() => (broker.workerShards as number[]).push(9), TypeError);
+});
+
+test('all problems are reported at once, each naming its variable, its value and what is allowed', () => {
+  const problems = problemsOf({ SHARDS: '1.5', PREFETCH: '0', LOG_LEVEL: 'loud', GAP_TIMEOUT: '5' });
+  assert.deepEqual([...problems].sort(), [
+    'GAP_TIMEOUT is not a variable of Inorder: did you mean GAP_TIMEOUT_MS?',
+    'LOG_LEVEL is "loud": it must be one of `debug`, `info`, `warn`, `error`',
+    'PREFETCH is "0": it must be a whole number from 2 to 65,535',
+    'SHARDS is "1.5": it must be a whole number from 1 to 1,000',
+  ]);
+});
+
+const refused: Readonly<Record<string, readonly string[]>> = {
+  SHARDS: ['0', '1.5', '1000000', '-1', '1e2', '0x8', ' 8', '8 ', '08', 'eight', '٨'],
+  PREFETCH: ['0', '1', '65536'],
+  GAP_TIMEOUT_MS: ['0', 'NaN', '2147483648', '600001', 'Infinity', '30s'],
+  WORKER_SHARDS: ['3-1', 'some', '1,,2', '-1', '0-', '1;2'],
+  FIRST_SEQUENCE: ['0', '2', 'ANY'],
+  GAP_TIMEOUT_ACTION: ['skip', 'true'],
+  ORDERING_VIOLATION_STRATEGY: ['log', 'Buffer', 'process'],
+  UNSEQUENCED: ['true'],
+  TOPOLOGY: ['false'],
+  STREAM: ['amq.x', 'a b', '{x}', '-x', 'x'.repeat(101), 'x\n'],
+  HTTP_PORT: ['65536', '-1', 'tcp://10.0.0.1:80'],
+  HTTP_HOST: ['a b'],
+  ENTITY_TYPE: [' order', 'a\u0000b'],
+  MANAGEMENT_URL: ['localhost:15672', 'amqp://localhost'],
+  AMQP_URL: [
+    'localhost',
+    'amqp:localhost',
+    'http://localhost',
+    'amqp://',
+    'amqp://a,',
+    'amqp://a:99999',
+    'amqp://u:%@h',
+    'amqp://a b',
+  ],
+  REDIS_URL: [
+    'localhost:6379',
+    'redis:localhost',
+    'http://localhost',
+    'redis+sentinel://a:1',
+    'redis+cluster://a:1/0',
+    'redis+cluster://,a',
+  ],
+};
+
+for (const [name, values] of Object.entries(refused)) {
+  test(`${name} refuses ${values.map((value) => JSON.stringify(value)).join(', ')}`, () => {
+    for (const value of values)
+      assert.match(problemOf({ [name]: value }), new RegExp(`^${name}\\b.*it must be`, 's'), value);
+  });
+}
+
+test('URLs of clusters, sentinels and with encoded credentials are accepted', () => {
+  const urls = loadConfig({ AMQP_URL: 'amqp://u:p%2Cw@a:5672/%2F, amqps://b' }).broker.urls;
+  assert.deepEqual(urls, ['amqp://u:p%2Cw@a:5672/%2F', 'amqps://b']);
+  for (const url of [
+    'rediss://:pw@h:6380/2',
+    'redis+cluster://h:1,i:2',
+    'rediss+sentinel://:pw@h:1,[::1]:2/mymaster',
+  ]) {
+    assert.equal(loadConfig({ REDIS_URL: url }).store.redisUrl, url);
+  }
+});
+
+test('WORKER_SHARDS takes ranges and repeats, and only shards that exist', () => {
+  assert.deepEqual(loadConfig({ WORKER_SHARDS: '6, 0-3,2' }).broker.workerShards, [0, 1, 2, 3, 6]);
+  assert.equal(
+    problemOf({ WORKER_SHARDS: '0-3,8,9' }),
+    'WORKER_SHARDS names 8, 9: with SHARDS 8 there are shards 0 to 7',
+  );
+});
+
+test('a prefetch below a window that was set is refused, while the default window gives way', () => {
+  assert.match(problemOf({ PREFETCH: '100', MAX_BUFFERED_PER_ENTITY: '101' }), /^PREFETCH is 100, below the window/);
+  assert.equal(loadConfig({ PREFETCH: '100', MAX_BUFFERED_PER_ENTITY: '100' }).ordering.maxHeldPerEntity, 100);
+  assert.equal(loadConfig({ PREFETCH: '100' }).ordering.maxHeldPerEntity, 100);
+});
+
+test('retries that could outlast the consumer timeout are refused', () => {
+  assert.match(problemOf({ RETRY_MAX_ATTEMPTS: '60' }), /RETRY_MAX_ATTEMPTS.*3\d minutes.*consumer_timeout/);
+  assert.match(problemOf({ RETRY_INITIAL_MS: '200', RETRY_MAX_MS: '100' }), /^RETRY_MAX_MS is 100/);
+});
+
+test('a secret is never in a problem', () => {
+  const password = 'correct-horse';
+  const env = {
+    AMQP_URL: `http://u:${password}@h`,
+    REDIS_URL: `${password}`,
+    MANAGEMENT_URL: `ftp://u:${password}@h`,
+    SHARDS: '0',
+  };
+  const problems = problemsOf(env);
+  assert.equal(problems.length, 4);
+  assert.ok(!problems.join().includes(password));
+});
+
+test('a _FILE variable is read without its last line end; two sources, no file and an empty file are refused', (t) => {
+  const directory = mkdtempSync(join(tmpdir(), 'inorder-config-'));
+  t.after(() => rmSync(directory, { recursive: true }));
+  const path = join(directory, 'url');
+  writeFileSync(path, 'redis://:pw@h:6379\r\n');
+  assert.equal(loadConfig({ REDIS_URL_FILE: path }).store.redisUrl, 'redis://:pw@h:6379');
+  assert.match(
+    problemOf({ REDIS_URL_FILE: path, REDIS_URL: 'redis://h' }),
+    /^REDIS_URL and REDIS_URL_FILE are both set/,
+  );
+  assert.match(problemOf({ AMQP_URL_FILE: join(directory, 'none') }), /^AMQP_URL_FILE is .* cannot be read \(ENOENT\)/);
+  assert.match(problemOf({ SHARDS_FILE: path }), /^SHARDS_FILE is set, but SHARDS cannot be given as a file/);
+  writeFileSync(path, '\n');
+  assert.match(problemOf({ AMQP_URL_FILE: path }), /the file is empty/);
+});
+
+test('what this version cannot do is refused rather than ignored', () => {
+  assert.match(problemOf({ STATE_STORE: 'postgres' }), /PostgreSQL is not in this version/);
+  assert.match(problemOf({ AUTO_REPLAY: 'true' }), /^AUTO_REPLAY is set, but is not in this version/);
+  assert.match(problemOf({ ADMIN_TOKEN: 'hush' }), /^ADMIN_TOKEN is set, but is not in this version/);
+  assert.ok(!problemOf({ ADMIN_TOKEN: 'hush' }).includes('hush'));
+});
+
+test('what changes nothing is accepted: AUTO_REPLAY=false, and a DATABASE_URL with a warning', () => {
+  assert.deepEqual(loadConfig({ AUTO_REPLAY: 'false' }).warnings, []);
+  assert.match(
+    loadConfig({ DATABASE_URL: 'postgres://u:pw@h/d' }).warnings.join(),
+    /^DATABASE_URL is set and not used[^@]*$/,
+  );
+});
+
+for (const [typed, meant] of [
+  ['PREFECTH', 'PREFETCH'],
+  ['GAP_TIMEOUT', 'GAP_TIMEOUT_MS'],
+  ['GAP_TIMEOUT_SECONDS', 'GAP_TIMEOUT_MS'],
+  ['IDEMPOTENCY_TTL', 'IDEMPOTENCY_TTL_SECONDS'],
+  ['WORKER_SHARD', 'WORKER_SHARDS'],
+  ['ORDERING_VIOLATIONS_STRATEGY', 'ORDERING_VIOLATION_STRATEGY'],
+  ['AMQP_URLS', 'AMQP_URL'],
+  ['AMQP_ULR_FILE', 'AMQP_URL_FILE'],
+  ['shards', 'SHARDS'],
+  ['PROCESOR', 'PROCESSOR'],
+] as const) {
+  test(`${typed} is refused as a misspelt ${meant}`, () => {
+    assert.equal(problemOf({ [typed]: '1' }), `${typed} is not a variable of Inorder: did you mean ${meant}?`);
+  });
+}
+
+test("other programs' variables are nobody's misspelling", () => {
+  const strangers =
+    'HTTP_PROXY HTTPS_PROXY http_proxy NO_PROXY HTTPS_PORT SMTP_HOST SMTP_PORT FTP_PORT LOGNAME LOGLEVEL LOG_FORMAT ' +
+    'PATH HOME HOST PORT HOSTNAME USER SHELL TERM TZ LANG PWD SHLVL NODE_ENV NODE_OPTIONS npm_config_user_agent CI DEBUG ' +
+    'REDIS_HOST REDIS_PORT REDIS_PASSWORD REDIS_URI REDIS_SERVICE_HOST REDIS_SERVICE_PORT REDIS_PORT_6379_TCP AMQP_HOST ' +
+    'AMQP_URI RABBITMQ_URL RABBITMQ_NODENAME DATABASE_NAME SERVICE_HOST SERVICE_PORT DEVICE_NAME HTTP_PATH QUEUE_NAME ' +
+    'QUEUE_SIZE QUEUE_TIME EXCHANGE_NAME STREAM_PORT PROCESS PROCESSOR_ARCHITECTURE NUMBER_OF_PROCESSORS ' +
+    'PROCESSOR_IDENTIFIER PROCESSOR_LEVEL PROCESSOR_REVISION TOPOLOGY_MODE KUBERNETES_SERVICE_HOST SHARD STORE MAX_BYTES';
+  assert.deepEqual(problemsOf(Object.fromEntries(strangers.split(' ').map((name) => [name, 'x']))), []);
+});
+
+test('every default is an allowed value of its variable', () => {
+  for (const line of renderEnvExample().split('\n')) {
+    const [, name, value] = /^#([A-Z_]+)=(.*)$/.exec(line) ?? [];
+    if (name !== undefined && value) assert.deepEqual(loadConfig({ [name]: value }), loadConfig({}), line);
+  }
+});
+
+test('.env.example is what the table renders', () => {
+  assert.equal(readFileSync(new URL('../../.env.example', import.meta.url), 'utf8'), renderEnvExample());
+});
+
+test('table, help and example have every variable once', () => {
+  for (const name of variableNames) {
+    assert.equal(renderVariablesTable().split(`| \`${name}\` |`).length, 2, name);
+    assert.equal(renderVariablesHelp().split(new RegExp(`^  ${name} `, 'm')).length, 2, name);
+    assert.equal(renderEnvExample().split(new RegExp(`^#${name}=`, 'm')).length, 2, name);
+  }
+});
