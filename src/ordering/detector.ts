@@ -74,6 +74,7 @@ export class OrderingDetector {
   #total = 0;
   #gaps = 0;
   #maxGap = 0;
+  #hasForgotten = false;
 
   constructor({ recent = 10, maxEntities = 100_000 }: OrderingDetectorOptions = {}) {
     this.#keepRecent = recent;
@@ -83,7 +84,8 @@ export class OrderingDetector {
   /** Compares the event with what was seen of its entity. The first event of an entity is expected to be number 1. */
   observe(event: ObservedEvent): Observation {
     const key = keyOf(event);
-    const last = this.#lastSequences.get(key) ?? 0;
+    // Once entities have been forgotten, one that is not known may be one of them: its event is a new base line.
+    const last = this.#lastSequences.get(key) ?? (this.#hasForgotten ? event.sequence - 1 : 0);
     this.#see(key, Math.max(last, event.sequence));
     if (event.sequence <= last) return old;
     const expected = last + 1;
@@ -126,6 +128,7 @@ export class OrderingDetector {
     this.#lastSequences.delete(key);
     this.#lastSequences.set(key, sequence);
     if (this.#lastSequences.size <= this.#maxEntities) return;
+    this.#hasForgotten = true;
     for (const oldest of this.#lastSequences.keys()) {
       this.#lastSequences.delete(oldest);
       return;

@@ -23,21 +23,21 @@ export interface OrderingMiddlewareOptions {
   readonly strategy: MiddlewareStrategy;
   /** Told of every violation, whatever the strategy. */
   readonly onViolation?: (violation: Violation) => void;
-  /** Milliseconds since 1970, for events that do not say when they were received. Default `Date.now`. */
-  readonly now?: () => number;
+  /** Milliseconds since 1970, for events that do not say when they were received: `Date.now`. */
+  readonly now: () => number;
 }
 
 /** An event as the middleware needs it; `receivedAtMs` is filled in when it is absent. */
 export type OrderedInput = Omit<ObservedEvent, 'receivedAtMs'> & { readonly receivedAtMs?: number };
 
 /**
- * Wraps a handler: `withOrdering(detector, { strategy: 'fail' })(handle)`. Events that come again or late pass
+ * Wraps a handler: `withOrdering(detector, { strategy: 'fail', now: Date.now })(handle)`. Events that come again or late pass
  * through to the handler; an `idempotent` handler inside takes care of these.
  *
  * Throws `ConfigError` at once when the strategy is none of the three, rather than process as if there were none.
  */
 export function withOrdering(detector: OrderingDetector, options: OrderingMiddlewareOptions) {
-  const { strategy, onViolation, now = Date.now } = options;
+  const { strategy, onViolation, now } = options;
   if (!strategies.includes(strategy)) {
     throw new ConfigError([`strategy is ${JSON.stringify(strategy)}; it must be one of ${strategies.join(', ')}`]);
   }
