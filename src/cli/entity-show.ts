@@ -1,0 +1,90 @@
+/** `inorder entity show`: what the store knows of one entity, its state exactly as it is stored. */
+import { loadConfig } from '../config/load.ts';
+import { UnavailableError } from '../errors.ts';
+import type { EntityRef } from '../events/event.ts';
+import type { Snapshot, Store } from '../stores/store.ts';
+import { defineCommand, jsonOption } from './command.ts';
+import { withStore } from './store-access.ts';
+import { askWorker, heldBy } from './worker-status.ts';
+
+export const command = defineCommand({
+  name: 'entity show',
+  summary: 'Version, state, parked and held of one entity.',
+  description: [
+    'Prints what the store knows of an entity; exit code 1 when it has never heard of it.',
+    'The state is the stored text, byte for byte. `held` is asked of the worker at HTTP_HOST and HTTP_PORT;',
+    'it is null when no worker answers there or when another one may own the entity.',
+  ].join('\n'),
+  positionals: ['ID'],
+  options: {
+    type: { kind: 'value', placeholder: 'T', meaning: 'Type of the entity. Default: ENTITY_TYPE.' },
+    json: jsonOption,
+  },
+  variables: ['REDIS_URL', 'STREAM', 'ENTITY_TYPE', 'HTTP_HOST', 'HTTP_PORT'],
+  async run({ positionals: [entityId], options }, io) {
+    const config = loadConfig(io.env);
+    const entity = { entityType: options.type ?? config.processing.entityType, entityId: entityId! };
+    const [snapshot, report] = await Promise.all([
+      withStore(config, io.stderr, (store) => load(store, entity)),
+      askWorker(config),
+    ]);
+    if (!snapshot.exists) {
+      await io.stderr.write(`inorder: there is no ${entity.entityType} ${JSON.stringify(entityId)} in the store\n`);
+      return 1;
+    }
+    const held = heldBy(report, entity, config.broker.shards);
+    await io.stdout.write(options.json ? asJson(entity, snapshot, held) : asText(entity, snapshot, held));
+    return 0;
+  },
+});
+
+async function load(store: Store, entity: EntityRef): Promise<Snapshot> {
+  const [result] = await store.load([entity]);
+  if (result?.status === 'ok') return result.snapshot;
+  throw new UnavailableError(`the entity cannot be read: ${result?.error.message ?? 'the store gave no answer'}`);
+}
+
+function asJson(
+  { entityType, entityId }: EntityRef,
+  { version, state, parked }: Snapshot,
+  held: number | null,
+): string {
+  // Put together as text: parsing the state would change large numbers and the spelling of floats.
+  const fields = [
+    ['entity_type', JSON.stringify(entityType)],
+    ['entity_id', JSON.stringify(entityId)],
+    ['version', String(version)],
+    ['state', state === null ? 'null' : stateAsJson(state)],
+    ['parked', JSON.stringify(parked)],
+    ['held', JSON.stringify(held)],
+  ];
+  return `{${fields.map(([name, json]) => `"${name}":${json}`).join(',')}}\n`;
+}
+
+/** An aggregate may serialise its state as something else than JSON; it is then shown as a string. */
+function stateAsJson(state: string): string {
+  try {
+    JSON.parse(state);
+    return state;
+  } catch {
+    return JSON.stringify(state);
+  }
+}
+
+function asText({ entityType, entityId }: EntityRef, snapshot: Snapshot, held: number | null): string {
+  const { version, state, holes, parked } = snapshot;
+  const rows: (readonly [string, string])[] = [
+    ['entity', `${entityType} ${JSON.stringify(entityId)}`],
+    ['version', String(version)],
+    ...(holes === '' ? [] : [['holes', holes] as const]),
+    [
+      'parked',
+      parked === null
+        ? 'no'
+        : `since ${parked.at}, at sequence ${parked.sequence}: ${parked.reason} (${parked.detail})`,
+    ],
+    ['held', held === null ? 'not known here' : String(held)],
+    ['state', state ?? 'none'],
+  ];
+  return rows.map(([name, text]) => `${name.padEnd(9)}${text}\n`).join('');
+}

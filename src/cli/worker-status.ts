@@ -1,0 +1,72 @@
+/**
+ * What a running worker says of itself on `/status`, as far as commands use it. The worker may be another
+ * version, or something else altogether may listen on the port: what does not have the shape is no answer.
+ */
+import type { Config, HttpConfig } from '../config/config.ts';
+import type { EntityRef } from '../events/event.ts';
+
+const timeoutMs = 2_000;
+
+export interface ShardReport {
+  readonly shard: number;
+  readonly channel: string;
+  /** Null: it has not been given anything yet, so it may be a standby. */
+  readonly epoch: number | null;
+  readonly held: number;
+  readonly gaps: number;
+  /** The ones that wait longest; not all of them when there are many. */
+  readonly openGaps: readonly { readonly entity_type: string; readonly entity_id: string; readonly held: number }[];
+}
+
+export interface WorkerReport {
+  readonly service: string;
+  readonly stream: string;
+  readonly state: string;
+  readonly not_ready: readonly string[];
+  readonly shards: readonly ShardReport[];
+}
+
+/** The worker at HTTP_HOST and HTTP_PORT; null when none answers there, or one of another stream. */
+export async function askWorker(config: Config): Promise<WorkerReport | null> {
+  if (config.http.port === 0) return null;
+  try {
+    const response = await fetch(statusUrl(config.http), { signal: AbortSignal.timeout(timeoutMs) });
+    const report: unknown = await response.json();
+    return isWorkerReport(report) && report.stream === config.broker.stream ? report : null;
+  } catch {
+    // Nobody there, or not a worker: the caller says so.
+    return null;
+  }
+}
+
+/**
+ * How many events of an entity the worker holds. Null when it cannot know: an entity that it does not list
+ * may be with another worker, unless it owns every shard and lists every gap.
+ */
+export function heldBy(report: WorkerReport | null, entity: EntityRef, shards: number): number | null {
+  if (report === null) return null;
+  const gap = report.shards
+    .flatMap(({ openGaps }) => openGaps)
+    .find(({ entity_type, entity_id }) => entity_type === entity.entityType && entity_id === entity.entityId);
+  if (gap !== undefined) return gap.held;
+  const owned = report.shards.filter(({ epoch, gaps, openGaps }) => epoch !== null && openGaps.length === gaps);
+  return owned.length === shards ? 0 : null;
+}
+
+function statusUrl({ host, port }: HttpConfig): string {
+  // Addresses that mean "every interface" are for listening only.
+  const reachable = host === '0.0.0.0' ? '127.0.0.1' : host === '::' ? '::1' : host;
+  return `http://${reachable.includes(':') ? `[${reachable}]` : reachable}:${port}/status`;
+}
+
+function isWorkerReport(value: unknown): value is WorkerReport {
+  if (!isRecord(value) || !Array.isArray(value['shards']) || !Array.isArray(value['not_ready'])) return false;
+  if (typeof value['stream'] !== 'string' || typeof value['state'] !== 'string') return false;
+  return value['shards'].every(
+    (shard) => isRecord(shard) && typeof shard['shard'] === 'number' && Array.isArray(shard['openGaps']),
+  );
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null;
+}

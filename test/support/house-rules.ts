@@ -1,0 +1,156 @@
+/**
+ * The rules of the house as functions from sources to problems, so that they are a test and not a wish. Each
+ * takes what it judges and returns a sentence for each breach; test/unit/house-rules.test.ts runs them over
+ * the tree and shows of each that it can fail. They read text line by line, which the house's formatting allows.
+ */
+import { dirname, join } from 'node:path/posix';
+
+export interface Source {
+  /** From the root of the repository, with slashes: `src/ordering/heap.ts`. */
+  readonly path: string;
+  readonly text: string;
+}
+
+export const maxFileLines = 300;
+export const maxFunctionLines = 70;
+
+const pure = ['events', 'ordering', 'aggregates'];
+
+/** Where things are reached: each may use what is pure, what is configured and what is observed. */
+const outside = [...pure, 'config', 'observability'];
+const domain = ['stores', 'rabbitmq', 'idempotency', 'event-sourcing', 'dead-letters'];
+
+/** Folder of `src` → the folders that it may import; itself and `errors.ts` always. */
+const arrows: Readonly<Record<string, readonly string[]>> = {
+  events: [],
+  ordering: ['events'],
+  aggregates: ['events', 'ordering'],
+  config: pure,
+  observability: [...pure, 'config'],
+  stores: outside,
+  rabbitmq: outside,
+  idempotency: [...outside, 'stores'],
+  'event-sourcing': [...outside, 'stores', 'rabbitmq'],
+  'dead-letters': [...outside, 'stores', 'rabbitmq'],
+  worker: [...outside, ...domain],
+  cli: [...outside, ...domain, 'worker'],
+};
+
+/** Modules without I/O, clock or randomness of their own that pure folders may use. */
+const pureModules = ['node:crypto', 'node:buffer', 'cloudevents', '@standard-schema/spec'];
+
+/** Imports run along the arrows of the design. */
+export function brokenArrows({ path, text }: Source): string[] {
+  const folder = folderOf(path);
+  if (folder === null) return [];
+  const allowed = arrows[folder];
+  if (allowed === undefined) return [`${path}: the folder ${folder} has no place in the design`];
+  return importsOf(text).flatMap((module) => {
+    if (!module.startsWith('.')) {
+      const refused = pure.includes(folder) && !pureModules.includes(module);
+      return refused ? [`${path}: a pure folder must not import ${module}`] : [];
+    }
+    const target = join(dirname(path), module);
+    // The demo brings services up, with what the package ships for that.
+    if (folder === 'cli' && target.startsWith('deploy/local/')) return [];
+    if (!target.startsWith('src/')) return [`${path}: src must not import ${target}`];
+    const targetFolder = folderOf(target);
+    if (targetFolder === null) return target === 'src/errors.ts' ? [] : [`${path}: nothing imports ${target}`];
+    return targetFolder === folder || allowed.includes(targetFolder)
+      ? []
+      : [`${path}: ${folder} must not import ${targetFolder}`];
+  });
+}
+
+/** Files that no other one imports, directly or as a type. */
+export function orphans(sources: readonly Source[], entryPoints: readonly string[]): string[] {
+  const imported = new Set<string>(entryPoints);
+  for (const { path, text } of sources) {
+    for (const module of importsOf(text)) if (module.startsWith('.')) imported.add(join(dirname(path), module));
+  }
+  return sources.filter(({ path }) => !imported.has(path)).map(({ path }) => `${path}: nobody imports it`);
+}
+
+export function tooLong({ path, text }: Source): string[] {
+  const lines = text.trimEnd().split('\n');
+  const problems = lines.length > maxFileLines ? [`${path}: ${lines.length} lines, at most ${maxFileLines}`] : [];
+  for (const [index, line] of lines.entries()) {
+    if (!opensFunction(line)) continue;
+    const indent = /^ */.exec(line)![0];
+    const end = lines.findIndex((other, at) => at > index && other.startsWith(`${indent}}`));
+    const length = end - index + 1;
+    if (end !== -1 && length > maxFunctionLines) {
+      problems.push(`${path}:${index + 1}: a function of ${length} lines, at most ${maxFunctionLines}`);
+    }
+  }
+  return problems;
+}
+
+/** The last line of a function's signature: it ends in the brace that the body's last line closes. */
+function opensFunction(line: string): boolean {
+  const code = line.trim();
+  if (!code.endsWith('{') || /^(\} )?(if|else|for|while|switch|try|catch|do)\b/.test(code)) return false;
+  return /\bfunction\b|=> \{$|^(async |static |get |set |\*|#)*[\w$]*\(.*\).*\{$|^\).*\{$/.test(code);
+}
+
+export function forbiddenName({ path }: Source): string[] {
+  const name = /(?:^|\/)(utils?|helpers?|commons?|types?|misc|shared|lib)(?:\.[a-z.]+|\/)/.exec(path)?.[1];
+  return name === undefined ? [] : [`${path}: ${name} names no concept of the domain`];
+}
+
+const forbiddenEverywhere: readonly (readonly [RegExp, string])[] = [
+  [/^export \* /, '`export *` makes everything public'],
+  [/\b(TODO|FIXME|XXX)\b/, 'a promise instead of work'],
+];
+
+const forbiddenInSrc: readonly (readonly [RegExp, string])[] = [
+  [/\bconsole\./, 'the log or the command writes, not the console'],
+  [/\bfrom '\.[^']*(?<!\.ts)'/, 'relative imports end with .ts'],
+];
+
+const forbiddenInPureFolders: readonly (readonly [RegExp, string])[] = [
+  [/\bDate\.now\b|\bnew Date\(\s*\)|\bperformance\./, 'time comes in as an argument'],
+  [/\bMath\.random\b|\brandom(UUID|Bytes|Int)\b/, 'chance comes in as an argument'],
+  [/\bset(Timeout|Interval|Immediate)\b|\bqueueMicrotask\b/, 'a pure folder waits for nothing'],
+  [/\bprocess\./, 'a pure folder does not know its process'],
+];
+
+export function forbiddenText({ path, text }: Source): string[] {
+  const inSrc = path.startsWith('src/');
+  const rules = [
+    ...forbiddenEverywhere,
+    ...(inSrc ? forbiddenInSrc : []),
+    ...(inSrc && pure.includes(folderOf(path) ?? '') ? forbiddenInPureFolders : []),
+  ];
+  return text.split('\n').flatMap((line, index) => {
+    // Promises hide in comments; what code must not do may be talked about there.
+    const code = /^\s*(\/?\*|\/\/)/.test(line) ? '' : line.replace(/ \/\/ .*$/, '');
+    return rules
+      .filter(([pattern, why]) => pattern.test(why === 'a promise instead of work' ? line : code))
+      .map(([, why]) => `${path}:${index + 1}: ${why}`);
+  });
+}
+
+/** Every source begins by saying what it guarantees and what it leaves to others. */
+export function missingHeader({ path, text }: Source): string[] {
+  const body = text.replace(/^#!.*\n/, '');
+  if (path.endsWith('.lua')) {
+    const header = /^(?:--.*\n)+/.exec(body)?.[0] ?? '';
+    const missing = ['KEYS', 'ARGV', 'returns'].filter((word) => !new RegExp(`\\b${word}\\b`, 'i').test(header));
+    return missing.length === 0 ? [] : [`${path}: the header does not say ${missing.join(', ')}`];
+  }
+  const header = /^\/\*\*([\s\S]*?)\*\//.exec(body)?.[1] ?? '';
+  return header.replace(/[\s*]/g, '').length >= 20 ? [] : [`${path}: there is no header`];
+}
+
+/** What a file imports, also types and also at run time; modules as they are written. */
+export function importsOf(text: string): string[] {
+  const fixed = [...text.matchAll(/^(?:import|export)\s(?:[^;'"]*?\sfrom\s+)?'([^']+)'/gm)];
+  const dynamic = [...text.matchAll(/\bimport\('([^']+)'\)/g)];
+  return [...fixed, ...dynamic].map(([, module]) => module!);
+}
+
+/** `src/ordering/heap.ts` → `ordering`; null for files directly in `src` and outside of it. */
+function folderOf(path: string): string | null {
+  return /^src\/([^/]+)\//.exec(path)?.[1] ?? null;
+}

@@ -1,0 +1,189 @@
+import assert from 'node:assert/strict';
+import { PassThrough, Writable } from 'node:stream';
+import test from 'node:test';
+import { defineCommand, type Command, type CommandIo } from '../../src/cli/command.ts';
+import { outputTo } from '../../src/cli/process-io.ts';
+import { runCli } from '../../src/cli/run.ts';
+import { ConfigError, UnavailableError } from '../../src/errors.ts';
+
+const seen: unknown[] = [];
+
+const command = (name: string, run: Command['run'] = async () => 0): Command =>
+  defineCommand({
+    name,
+    summary: `Does ${name}.`,
+    description: `What ${name} does, at length.`,
+    positionals: ['ID', '[FILE|-]'],
+    options: {
+      type: { kind: 'value', placeholder: 'T', meaning: 'Type of it.' },
+      json: { kind: 'flag', meaning: 'As JSON.' },
+    },
+    variables: ['SHARDS'],
+    run,
+  });
+
+const commands: readonly Command[] = [
+  command('entity show', async (args) => {
+    seen.push(args);
+    return 0;
+  }),
+  command('dead-letters list'),
+  { ...command('status'), positionals: [] },
+  {
+    ...command('misconfigured', async () => {
+      throw new ConfigError(['SHARDS is "x": it must be a number', 'PREFETCH is "y": so must it']);
+    }),
+    positionals: [],
+  },
+  {
+    ...command('away', async () => {
+      throw new UnavailableError('no answer from amqp://u:hush@h\nfor 5 s', {
+        cause: new Error('ECONN to redis://:hush@r'),
+      });
+    }),
+    positionals: [],
+  },
+  {
+    ...command('broken', async () => {
+      throw new TypeError('x is not a function');
+    }),
+    positionals: [],
+  },
+];
+
+async function run(words: string, env: Record<string, string> = {}) {
+  const out = { stdout: '', stderr: '' };
+  const output = (name: keyof typeof out) => ({
+    write: async (text: string) => {
+      out[name] += text;
+      return true;
+    },
+  });
+  const io: CommandIo = {
+    stdout: output('stdout'),
+    stderr: output('stderr'),
+    stdin: new PassThrough(),
+    env,
+    isTTY: false,
+    takeSignals: () => new AbortController().signal,
+  };
+  const code = await runCli({ commands, version: '1.2.3' }, words === '' ? [] : words.split(' '), io);
+  return { code, ...out };
+}
+
+test('a command gets its arguments by name and type, wherever they stand', async () => {
+  const { code } = await run('entity show --json 42 --type=ticket -');
+  assert.equal(code, 0);
+  assert.deepEqual(seen.pop(), { positionals: ['42', '-'], options: { type: 'ticket', json: true } });
+  await run('entity show 42');
+  assert.deepEqual(seen.pop(), { positionals: ['42'], options: { type: null, json: false } });
+  await run('entity show -- --json');
+  assert.deepEqual(seen.pop(), { positionals: ['--json'], options: { type: null, json: false } });
+});
+
+const usageErrors: readonly (readonly [words: string, line: RegExp])[] = [
+  ['entty show 1', /unknown command "entty": did you mean `entity`\?/],
+  ['frobnicate', /unknown command "frobnicate" \(see `inorder --help`\)/],
+  ['--json', /unknown command "--json"/],
+  ['entity', /`entity` needs one of show/],
+  ['entity drop', /unknown command "entity drop": there are show/],
+  ['entity show', /ID is missing/],
+  ['entity show 1 2 3', /unexpected argument "3"/],
+  ['entity show 1 --jsno', /unknown option --jsno: did you mean --json\?/],
+  ['entity show 1 -x', /unknown option -x/],
+  ['entity show 1 --json=yes', /--json takes no value/],
+  ['entity show 1 --type', /--type needs a value: --type=T/],
+  ['entity show 1 --type --json', /--type needs a value/],
+  ['entity show 1 --constructor', /unknown option --constructor/],
+];
+
+for (const [words, line] of usageErrors) {
+  test(`\`inorder ${words}\` is bad usage, said in one line`, async () => {
+    const { code, stdout, stderr } = await run(words);
+    assert.equal(code, 2);
+    assert.equal(stdout, '');
+    assert.match(stderr, /^inorder: [^\n]+\n$/);
+    assert.match(stderr, line);
+  });
+}
+
+test('without a command the list of commands goes to standard error, with --help to standard output', async () => {
+  const bare = await run('');
+  assert.deepEqual([bare.code, bare.stdout], [2, '']);
+  for (const words of ['--help', '-h', 'help']) {
+    const help = await run(words);
+    assert.deepEqual([help.code, help.stderr], [0, '']);
+    assert.equal(help.stdout, bare.stderr);
+    for (const { name, summary } of commands) assert.match(help.stdout, new RegExp(`^  ${name} .*${summary}$`, 'm'));
+  }
+});
+
+test("a command's help says its usage, options and variables, and does not run it", async () => {
+  for (const words of ['entity show --help', 'entity show --help --nonsense', 'help entity show', 'entity show 1 -h']) {
+    const { code, stdout } = await run(words);
+    assert.equal(code, 0, words);
+    assert.match(stdout, /^Usage: inorder entity show ID \[FILE\|-\] \[OPTIONS\]$/m);
+    assert.match(stdout, /^  --type T  Type of it\.$/m);
+    assert.match(stdout, /^  SHARDS  Number of shard queues/m);
+    assert.equal(seen.length, 0);
+  }
+  assert.match((await run('entity --help')).stdout, /^  entity show ID/m);
+});
+
+test('dlq is short for dead-letters', async () => {
+  assert.equal((await run('dlq list 1')).code, 0);
+  assert.match((await run('dlq list --help')).stdout, /^Usage: inorder dead-letters list/m);
+});
+
+test('--version prints the version', async () => {
+  assert.deepEqual(await run('--version'), { code: 0, stdout: '1.2.3\n', stderr: '' });
+});
+
+test('each problem of a configuration is a line, and the exit code is 2', async () => {
+  const { code, stderr } = await run('misconfigured');
+  assert.equal(code, 2);
+  assert.equal(stderr, 'inorder: SHARDS is "x": it must be a number\ninorder: PREFETCH is "y": so must it\n');
+});
+
+test('a failure is one line without credentials and without a stack, and the exit code is 1', async () => {
+  const { code, stderr } = await run('away');
+  assert.equal(code, 1);
+  assert.equal(stderr, 'inorder: no answer from amqp://***@h; for 5 s\n');
+});
+
+test('a bug says that it is unexpected; LOG_LEVEL=debug shows where and why, without credentials', async () => {
+  const broken = await run('broken');
+  assert.equal(broken.code, 1);
+  assert.match(broken.stderr, /^inorder: unexpected error: x is not a function \(LOG_LEVEL=debug prints where\)\n$/);
+  const away = await run('away', { LOG_LEVEL: 'debug' });
+  assert.match(away.stderr, /at .*cli\.test\.ts/);
+  assert.match(away.stderr, /caused by Error: ECONN/);
+  assert.ok(!away.stderr.includes('hush'));
+});
+
+test('an output whose reader has gone answers false and throws nothing', async () => {
+  const broken = new Writable({
+    write: (_chunk, _encoding, done) => done(Object.assign(new Error('write EPIPE'), { code: 'EPIPE' })),
+  });
+  const output = outputTo(() => broken);
+  assert.equal(await output.write('one\n'), false);
+  assert.equal(await output.write('two\n'), false);
+});
+
+test('an output waits until its reader has taken the text', async () => {
+  let release = () => {};
+  const slow = new Writable({
+    write: (_chunk, _encoding, done) => {
+      release = done;
+    },
+  });
+  let written: boolean | null = null;
+  const writing = outputTo(() => slow)
+    .write('one\n')
+    .then((still) => (written = still));
+  await new Promise(setImmediate);
+  assert.equal(written, null);
+  release();
+  await writing;
+  assert.equal(written, true);
+});

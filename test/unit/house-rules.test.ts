@@ -1,0 +1,147 @@
+import assert from 'node:assert/strict';
+import { existsSync, readFileSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import test from 'node:test';
+import { fileURLToPath } from 'node:url';
+import {
+  brokenArrows,
+  forbiddenName,
+  forbiddenText,
+  importsOf,
+  maxFileLines,
+  maxFunctionLines,
+  missingHeader,
+  orphans,
+  tooLong,
+  type Source,
+} from '../support/house-rules.ts';
+
+const root = fileURLToPath(new URL('../../', import.meta.url));
+
+function sourcesIn(folder: string, extension: RegExp): readonly Source[] {
+  if (!existsSync(join(root, folder))) return [];
+  return readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' })
+    .map((name) => `${folder}/${name.replaceAll('\\', '/')}`)
+    .filter((path) => extension.test(path))
+    .sort()
+    .map((path) => ({ path, text: readFileSync(join(root, path), 'utf8') }));
+}
+
+const src = sourcesIn('src', /\.ts$/);
+const lua = sourcesIn('src', /\.lua$/);
+const all = [...src, ...lua, ...sourcesIn('test', /\.ts$/), ...sourcesIn('deploy', /\.(ts|mjs)$/)];
+
+const planted = (path: string, text: string): Source => ({ path, text });
+
+test('the tree that is judged is the one that is there', () => {
+  assert.ok(src.length > 20, `${src.length} files in src`);
+});
+
+test('imports run along the arrows of the design', () => {
+  assert.deepEqual(src.flatMap(brokenArrows), []);
+  assert.deepEqual(brokenArrows(planted('src/ordering/x.ts', "import { a } from '../stores/store.ts';")), [
+    'src/ordering/x.ts: ordering must not import stores',
+  ]);
+  assert.equal(brokenArrows(planted('src/events/x.ts', "import { readFileSync } from 'node:fs';")).length, 1);
+  assert.equal(
+    brokenArrows(planted('src/stores/redis/x.ts', "import type {\n  A,\n} from '../../worker/worker.ts';")).length,
+    1,
+  );
+  assert.equal(brokenArrows(planted('src/rabbitmq/x.ts', "const a = await import('../worker/worker.ts');")).length, 1);
+  assert.equal(brokenArrows(planted('src/worker/x.ts', "import '../main.ts';")).length, 1);
+  assert.equal(brokenArrows(planted('src/worker/x.ts', "import '../../test/support/services.ts';")).length, 1);
+  assert.equal(brokenArrows(planted('src/plumbing/x.ts', '')).length, 1);
+  assert.deepEqual(
+    brokenArrows(planted('src/worker/x.ts', "import { E } from '../errors.ts';\nimport '../stores/store.ts';")),
+    [],
+  );
+});
+
+test('no file of src is imported by nobody', () => {
+  assert.deepEqual(orphans(src, ['src/main.ts', 'src/index.ts']), []);
+  const lonely = [
+    planted('src/main.ts', "import { a } from './a.ts';"),
+    planted('src/a.ts', ''),
+    planted('src/b.ts', "import './a.ts';"),
+  ];
+  assert.deepEqual(orphans(lonely, ['src/main.ts']), ['src/b.ts: nobody imports it']);
+});
+
+test('files and functions keep to their length', () => {
+  assert.deepEqual(src.flatMap(tooLong), []);
+  assert.equal(tooLong(planted('x.ts', 'x;\n'.repeat(maxFileLines))).length, 0);
+  assert.equal(tooLong(planted('x.ts', 'x;\n'.repeat(maxFileLines + 1))).length, 1);
+  for (const signature of [
+    'function f() {',
+    'const f = async (a: A) => {',
+    '  async #f(a: A): Promise<B> {',
+    '  constructor() {',
+    '): Promise<{ a: 1 }> {',
+  ]) {
+    const indent = /^ */.exec(signature)![0];
+    const filled = (lines: number) =>
+      planted('x.ts', `${signature}\n${`${indent}  x;\n`.repeat(lines - 2)}${indent}}\n`);
+    assert.equal(tooLong(filled(maxFunctionLines)).length, 0, signature);
+    assert.equal(tooLong(filled(maxFunctionLines + 1)).length, 1, signature);
+  }
+});
+
+test('files and folders are named after what they hold', () => {
+  assert.deepEqual(all.flatMap(forbiddenName), []);
+  for (const path of [
+    'src/utils/x.ts',
+    'src/worker/helpers.ts',
+    'src/common/a.ts',
+    'src/types.ts',
+    'src/events/util.test.ts',
+  ]) {
+    assert.equal(forbiddenName(planted(path, '')).length, 1, path);
+  }
+  assert.deepEqual(forbiddenName(planted('src/events/event-types.ts', '')), []);
+});
+
+test('nothing forbidden is written', () => {
+  assert.deepEqual([...src, ...lua].flatMap(forbiddenText), []);
+  const bad: readonly (readonly [string, string])[] = [
+    ['src/index.ts', "export * from './a.ts';"],
+    ['src/worker/a.ts', `// ${'TO'}${'DO'}: later`],
+    ['src/worker/a.ts', "console.log('x');"],
+    ['src/worker/a.ts', "import { b } from './b.js';"],
+    ['src/ordering/a.ts', 'const now = Date.now();'],
+    ['src/events/a.ts', 'const now = new Date();'],
+    ['src/aggregates/a.ts', 'const id = Math.random();'],
+    ['src/ordering/a.ts', 'setTimeout(f, 5);'],
+    ['src/ordering/a.ts', 'if (process.env.X) f();'],
+  ];
+  for (const [path, text] of bad) assert.equal(forbiddenText(planted(path, text)).length, 1, text);
+  const good: readonly (readonly [string, string])[] = [
+    ['src/ordering/a.ts', ' * Date.now is never called here.'],
+    ['src/ordering/a.ts', 'f(); // setTimeout is for the driver'],
+    ['src/events/a.ts', 'const at = new Date(text);'],
+    ['src/worker/a.ts', 'const now = Date.now();'],
+  ];
+  for (const [path, text] of good) assert.deepEqual(forbiddenText(planted(path, text)), [], text);
+});
+
+test('every source begins with what it guarantees, and a script with its KEYS, ARGV and what it returns', () => {
+  assert.deepEqual([...src, ...lua].flatMap(missingHeader), []);
+  assert.equal(
+    missingHeader(planted('a.ts', "import './b.ts';\n/** Far too late to be a header of the file. */")).length,
+    1,
+  );
+  assert.equal(missingHeader(planted('a.ts', '/** short */')).length, 1);
+  assert.deepEqual(
+    missingHeader(planted('a.ts', '#!/usr/bin/env node\n/** The command, and nothing else at all. */')),
+    [],
+  );
+  assert.equal(missingHeader(planted('a.lua', '-- KEYS[1] the entity\n-- ARGV[1] the version\nreturn 1')).length, 1);
+  assert.deepEqual(
+    missingHeader(planted('a.lua', '-- KEYS[1] the entity\n-- ARGV[1] the version\n-- Returns 1\nreturn 1')),
+    [],
+  );
+});
+
+test('imports are found in every form in which they are written', () => {
+  const text = `import a from 'a';\nimport type { B } from 'b';\nimport {\n  c,\n} from 'c';\nimport 'd';\nexport { e } from 'e';\nawait import('f');\nconst x = "import g from 'g'";`;
+  assert.deepEqual(importsOf(text), ['a', 'b', 'c', 'd', 'e', 'f']);
+});
