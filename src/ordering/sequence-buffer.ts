@@ -15,6 +15,9 @@ interface Slot {
   readonly copies: Delivery[];
 }
 
+/** Outdated index entries that are not worth the work of dropping them. */
+const compactAbove = 16;
+
 export class SequenceBuffer {
   readonly #slots = new Map<number, Slot>();
   #bySequence = new MinHeap<number>((sequence) => sequence);
@@ -51,7 +54,7 @@ export class SequenceBuffer {
     if (slot === undefined) return null;
     this.#slots.delete(sequence);
     this.#count -= slot.copies.length;
-    if (this.#count === 0) this.#forget();
+    if (this.#arrivals.length >= 2 * this.#slots.size + compactAbove) this.#compact();
     return slot.copies;
   }
 
@@ -84,11 +87,12 @@ export class SequenceBuffer {
     return all;
   }
 
-  /** Drops the outdated entries of both indexes, so that a buffer that fills and empties does not grow. */
-  #forget(): void {
-    this.#bySequence = new MinHeap((sequence) => sequence);
-    this.#arrivals = [];
+  /** Drops the outdated entries of both indexes, so that a buffer that is never quite empty does not grow. */
+  #compact(): void {
+    this.#arrivals = [...this.#slots.values()];
     this.#head = 0;
+    this.#bySequence = new MinHeap((sequence) => sequence);
+    for (const sequence of this.#slots.keys()) this.#bySequence.push(sequence);
   }
 
   /** Every delivery held, in no order, left where it is. */
