@@ -53,7 +53,7 @@ export type Fact =
   | { readonly kind: 'delivered'; readonly deliveries: readonly (Delivery | RefusedDelivery)[] }
   /** Answers `load` and `openGap`. */
   | { readonly kind: 'loaded'; readonly op: number; readonly view: EntityView }
-  /** Answers `commit`. The first `done` slots are committed; then, if there is one, the next failed for good. */
+  /** Answers `commit`. The first `done` slots are committed. With a failure the next one failed for good; without, the rest is to be asked again. */
   | {
       readonly kind: 'committed';
       readonly op: number;

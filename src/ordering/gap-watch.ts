@@ -85,6 +85,14 @@ export class GapWatch {
     return oldest;
   }
 
+  heldByEntityType(): ReadonlyMap<string, number> {
+    const counts = new Map<string, number>();
+    for (const { entity, held } of this.#lanes) {
+      counts.set(entity.entityType, (counts.get(entity.entityType) ?? 0) + held.count);
+    }
+    return counts;
+  }
+
   /** The open gaps that have waited longest, at most `limit`. */
   oldest(limit: number): readonly { readonly lane: Lane; readonly sinceMs: number }[] {
     return [...this.#lanes]

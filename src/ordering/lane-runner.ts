@@ -28,12 +28,12 @@ export class LaneRunner {
 
   /** With `starts` false only what a park has already decided is carried out. */
   advance(lane: Lane, nowMs: number, starts: boolean): void {
-    while (lane.op === null && (starts || (lane.parked && (lane.failure !== null || lane.verdict !== null)))) {
+    if (lane.op === null) this.#settlePark(lane);
+    while (lane.op === null && starts) {
       if (lane.version === unknownVersion) {
         if (lane.arrivals.length > 0) this.#begin(lane, { kind: 'load', entity: lane.entity });
         return;
       }
-      this.#settleFailure(lane);
       const step = planLane(lane, this.#limits, nowMs, this.#settlements);
       this.#gaps.note(lane);
       if (step.kind === 'idle') return;
@@ -53,8 +53,8 @@ export class LaneRunner {
     const { delivery, reason, detail } = failure;
     const sequence = delivery.event.sequence;
     lane.idVerdicts.delete(delivery);
-    const nextInLine = sequence === lane.version + 1 || reason === 'out_of_order';
-    if (sequence === null || !nextInLine || lane.parked) {
+    // Above the version it was next in line, if only by a strategy that leaps or by adoption: nothing may pass it.
+    if (sequence === null || sequence <= lane.version || lane.parked) {
       this.#settlements.reject(delivery, reason, detail);
       return;
     }
@@ -62,12 +62,15 @@ export class LaneRunner {
     this.#park(lane, sequence, reason, detail);
   }
 
-  /** Once its entity is parked, the event that caused it is rejected before what follows it. */
-  #settleFailure(lane: Lane): void {
-    if (lane.failure === null) return;
-    const { delivery, reason, detail } = lane.failure;
+  /** Once its entity is parked, what caused it is rejected before anything that follows: the event that failed, or all that was held. */
+  #settlePark(lane: Lane): void {
+    const { failure, verdict } = lane;
     lane.failure = null;
-    this.#settlements.reject(delivery, reason, detail);
+    lane.verdict = null;
+    if (failure !== null) this.#settlements.reject(failure.delivery, failure.reason, failure.detail);
+    if (verdict === null) return;
+    for (const delivery of lane.held.drain()) this.#settlements.reject(delivery, verdict.reason, verdict.detail);
+    this.#gaps.note(lane);
   }
 
   /** What a gap asks for now. True when the lane can go on at once. */
@@ -94,8 +97,9 @@ export class LaneRunner {
 
   /** Keeps room in the prefetch window for the events that are missing. */
   #endOldestGapWhenFull(nowMs: number): void {
-    const lane = this.#gaps.endOldestWhenFull();
-    if (lane !== null) this.#deadlines.set(lane, nowMs);
+    for (let lane = this.#gaps.endOldestWhenFull(); lane !== null; lane = this.#gaps.endOldestWhenFull()) {
+      this.#deadlines.set(lane, nowMs);
+    }
   }
 
   #park(lane: Lane, sequence: number, reason: RejectionReason, detail: string): void {

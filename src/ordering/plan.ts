@@ -28,6 +28,7 @@ export interface PlanSink {
 }
 
 export function planLane(lane: Lane, limits: SequencerLimits, nowMs: number, sink: PlanSink): Step {
+  releaseOvertaken(lane);
   const run = new Run(lane);
   const arrivals = lane.arrivals;
   const later: Delivery[] = [];
@@ -50,7 +51,19 @@ export function planLane(lane: Lane, limits: SequencerLimits, nowMs: number, sin
   if (failed !== null) return failed;
   if (run.isEmpty && lane.held.count > 0) settleHeld(lane, run, sink);
   if (!run.isEmpty) return { kind: 'commit', run };
-  return lane.held.count > 0 ? { kind: 'gap' } : { kind: 'idle' };
+  if (lane.held.count > 0) return { kind: 'gap' };
+  // Nothing is left that a verdict could be about.
+  lane.idVerdicts.clear();
+  return { kind: 'idle' };
+}
+
+/** What another owner has committed meanwhile is held no longer: it is decided as what it is now, a duplicate or a hole. */
+function releaseOvertaken(lane: Lane): void {
+  const overtaken: Delivery[] = [];
+  for (let lowest = lane.held.lowest(); lowest !== null && lowest <= lane.version; lowest = lane.held.lowest()) {
+    overtaken.push(...(lane.held.take(lowest) ?? []));
+  }
+  if (overtaken.length > 0) lane.arrivals = overtaken.concat(lane.arrivals);
 }
 
 /** Moves what is held for the next sequence into the run. */
@@ -79,12 +92,13 @@ function placeArrival(lane: Lane, run: Run, delivery: Delivery, limits: Sequence
   if (sequence === run.version + 1) {
     return placeAs(lane, run, delivery, (action) => run.follow(delivery, action));
   }
+  // Before the limit on how far ahead: a running stream may have passed any number. Parked at version 0 means
+  // that its base line was dead-lettered, and what follows must not take its place.
+  if (lane.version === 0 && !lane.parked && limits.firstSequence === 'any' && run.isEmpty) {
+    return placeAs(lane, run, delivery, (action) => run.adopt(delivery, sequence, action));
+  }
   if (sequence > lane.version + maxAhead) {
     sink.reject(delivery, 'invalid_sequence', `sequence ${sequence} is more than ${maxAhead} ahead of version ${lane.version}`);
-    return 'placed';
-  }
-  if (!lane.exists && lane.version === 0 && limits.firstSequence === 'any' && run.isEmpty) {
-    run.adopt(delivery, sequence);
     return 'placed';
   }
   if (lane.parked) {
@@ -157,10 +171,8 @@ function conflict(delivery: Delivery): Extract<Step, { kind: 'fail' }> {
 /** Nothing follows the version: what is held is rejected when the entity is parked, or the gap is skipped. */
 function settleHeld(lane: Lane, run: Run, sink: PlanSink): void {
   if (lane.parked) {
-    const reason = lane.verdict?.reason ?? 'entity_parked';
-    const detail = lane.verdict?.detail ?? `the entity is parked at version ${lane.version}`;
-    for (const delivery of lane.held.drain()) sink.reject(delivery, reason, detail);
-    lane.verdict = null;
+    const detail = `the entity is parked at version ${lane.version}`;
+    for (const delivery of lane.held.drain()) sink.reject(delivery, 'entity_parked', detail);
     return;
   }
   if (!lane.skipsAhead) return;

@@ -72,6 +72,8 @@ export class ShardSequencer {
 
   /** When `timePassed` is due next, or null. */
   nextDeadlineMs(): number | null {
+    // A halted shard waits for its channel to go, not for time.
+    if (this.#state === 'halted') return null;
     const lane = this.#deadlines.nextMs;
     const probe = this.#operations.nextProbeMs;
     if (lane === null || probe === null) return lane ?? probe;
@@ -98,6 +100,11 @@ export class ShardSequencer {
     return { version: lane.version, sequences: sequences.sort((a, b) => a - b) };
   }
 
+  /** Deliveries held, by entity type. */
+  heldByEntityType(): ReadonlyMap<string, number> {
+    return this.#gaps.heldByEntityType();
+  }
+
   /** Open gaps, longest wait first. */
   openGaps(limit: number): readonly { readonly lane: Lane; readonly sinceMs: number }[] {
     return this.#gaps.oldest(limit);
@@ -109,6 +116,7 @@ export class ShardSequencer {
       unsettled: this.#settlements.unsettled,
       held: this.#gaps.held,
       gaps: this.#gaps.size,
+      running: this.#state === 'running',
     });
     if (problem !== null) throw new InvariantError(problem);
   }
@@ -135,10 +143,12 @@ export class ShardSequencer {
     }
     if (this.#state === 'halted') return;
     this.#settlements.flush(this.#operations);
-    if (this.#state === 'draining' && this.#operations.size === 0) {
-      this.#state = 'drained';
-      this.#effects.push({ kind: 'drained' });
-    }
+    if (this.#state === 'draining' && this.#operations.size === 0) this.#endDrain();
+  }
+
+  #endDrain(): void {
+    this.#state = 'drained';
+    this.#effects.push({ kind: 'drained' });
   }
 
   #delivered(deliveries: readonly (Delivery | RefusedDelivery)[]): void {
@@ -205,7 +215,10 @@ export class ShardSequencer {
     lane.settle(slots, fact.done);
     if (fact.done > 0) lane.parked = fact.parked;
     this.#ackSlots(slots, fact.done);
-    if (fact.failure === null) return;
+    if (fact.failure === null) {
+      if (fact.done < slots.length) lane.putBack(slots.slice(fact.done));
+      return;
+    }
     const failed = slots[fact.done];
     if (failed === undefined) throw new InvariantError('a commit failed behind its last slot');
     lane.arrivals = slots.slice(fact.done + 1).map((slot) => slot.delivery).concat(lane.arrivals);
@@ -241,12 +254,12 @@ export class ShardSequencer {
 
   /** Takes over a reading of the store. False when the shard has to stop. */
   #refresh(lane: Lane, operation: Operation, view: EntityView): boolean {
+    if (operation.effect.kind === 'commit') lane.putBack(operation.slots);
     if (lane.version !== unknownVersion && view.version < lane.version) {
       const { entityType, entityId } = lane.entity;
       this.#halt('store-went-backwards', `${entityType} ${entityId} is at version ${view.version}, but ${lane.version} was committed`);
       return false;
     }
-    if (operation.effect.kind === 'commit') lane.putBack(operation.slots);
     if (lane.failure !== null) lane.arrivals.unshift(lane.failure.delivery);
     lane.failure = null;
     lane.verdict = null;
@@ -291,7 +304,7 @@ export class ShardSequencer {
     this.#deadlines.clear();
     this.#gaps.clear();
     this.#settlements.clear();
-    if (this.#state === 'draining') this.#state = 'drained';
+    if (this.#state === 'draining') this.#endDrain();
     else if (this.#state === 'halted') this.#state = 'running';
   }
 }
