@@ -26,6 +26,10 @@ export interface CommandIo {
    * the second ends the process at once with 1. Until it is called, the first one ends the process.
    */
   takeSignals(): AbortSignal;
+  /** From now on an error that nobody caught is reported here; the process then ends with 1. */
+  onCrash(report: (error: unknown) => void): void;
+  /** Where a worker's log goes: standard output, written before it returns, and no failure of it matters. */
+  logLine(line: string): void;
 }
 
 export interface FlagOption {

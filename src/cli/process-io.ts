@@ -5,10 +5,12 @@
  */
 import type { Writable } from 'node:stream';
 import { isatty } from 'node:tty';
+import { LineWriter } from '../observability/line-writer.ts';
 import type { CommandIo, Output } from './command.ts';
 
 export function processIo(): CommandIo {
   let taken: AbortSignal | null = null;
+  const log = new LineWriter(1);
   return {
     stdout: outputTo(() => process.stdout),
     stderr: outputTo(() => process.stderr),
@@ -19,6 +21,8 @@ export function processIo(): CommandIo {
     // Asked of the descriptor: opening `process.stdout` would make a pipe non-blocking for the log.
     isTTY: isatty(1),
     takeSignals: () => (taken ??= takeSignals()),
+    onCrash,
+    logLine: (line) => log.write(line),
   };
 }
 
@@ -31,6 +35,15 @@ function takeSignals(): AbortSignal {
   process.on('SIGINT', stop);
   process.on('SIGTERM', stop);
   return controller.signal;
+}
+
+function onCrash(report: (error: unknown) => void): void {
+  // Node raises a rejection that nobody handled as an exception too.
+  process.once('uncaughtException', (error) => {
+    // Nothing can be relied on any more; what is unacknowledged goes to the next owner.
+    report(error);
+    process.exit(1);
+  });
 }
 
 /** An output on a stream, which is opened by the first write. */

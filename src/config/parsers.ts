@@ -74,8 +74,13 @@ export const redisUrl: ValueKind<string> = {
   allowed:
     'a `redis://` or `rediss://` URL, `redis+cluster://host:port,host:port`, or `redis+sentinel://host:port,host:port/master-name`',
   parse(text) {
-    if (isUrl(text, ['redis:', 'rediss:'])) return text;
-    return isRedisGroupUrl(text) ? text : null;
+    const match = /^rediss?(?:\+(cluster|sentinel))?:\/\/(.*)$/.exec(text);
+    if (!match) return null;
+    const nodes = match[2]!.split(',').map((node) => `redis://${node.replace(/^rediss?:\/\//, '')}`);
+    if (!nodes.every((node) => isUrl(node, ['redis:']))) return null;
+    const path = new URL(nodes.at(-1)!).pathname;
+    const allowedPath = match[1] === 'sentinel' ? /^\/[^/]+(\/[0-9]+)?$/ : /^(\/[0-9]*)?$/;
+    return allowedPath.test(path) ? text : null;
   },
 };
 
@@ -100,17 +105,6 @@ function isPercentDecodable(url: URL): boolean {
   } catch {
     return false;
   }
-}
-
-function isRedisGroupUrl(text: string): boolean {
-  const match = /^(rediss?)\+(cluster|sentinel):\/\/((?:[^@/?#\s]*@)?)([^@/?#\s]+)(\/[^?#\s]*)?(\?[^#\s]*)?$/.exec(
-    text,
-  );
-  if (!match) return false;
-  const [, scheme, kind, userinfo, hosts, path] = match;
-  if (kind === 'sentinel' && !/^\/[^/]+(\/[0-9]+)?$/.test(path ?? '')) return false;
-  if (kind === 'cluster' && path !== undefined && path !== '/') return false;
-  return hosts!.split(',').every((host) => isUrl(`${scheme}://${userinfo}${host}`, [`${scheme}:`]));
 }
 
 function grouped(value: number): string {

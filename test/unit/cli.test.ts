@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict';
-import { PassThrough, Writable } from 'node:stream';
+import { Writable } from 'node:stream';
 import test from 'node:test';
-import { defineCommand, type Command, type CommandIo } from '../../src/cli/command.ts';
+import { defineCommand, type Command } from '../../src/cli/command.ts';
 import { outputTo } from '../../src/cli/process-io.ts';
 import { runCli } from '../../src/cli/run.ts';
 import { ConfigError, UnavailableError } from '../../src/errors.ts';
+import { keptIo } from '../support/command-io.ts';
 
 const seen: unknown[] = [];
 
@@ -52,23 +53,9 @@ const commands: readonly Command[] = [
 ];
 
 async function run(words: string, env: Record<string, string> = {}) {
-  const out = { stdout: '', stderr: '' };
-  const output = (name: keyof typeof out) => ({
-    write: async (text: string) => {
-      out[name] += text;
-      return true;
-    },
-  });
-  const io: CommandIo = {
-    stdout: output('stdout'),
-    stderr: output('stderr'),
-    stdin: new PassThrough(),
-    env,
-    isTTY: false,
-    takeSignals: () => new AbortController().signal,
-  };
+  const { io, out } = keptIo({ env });
   const code = await runCli({ commands, version: '1.2.3' }, words === '' ? [] : words.split(' '), io);
-  return { code, ...out };
+  return { code, stdout: out.stdout, stderr: out.stderr };
 }
 
 test('a command gets its arguments by name and type, wherever they stand', async () => {

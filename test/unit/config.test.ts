@@ -99,7 +99,8 @@ const refused: Readonly<Record<string, readonly string[]>> = {
     'redis:localhost',
     'http://localhost',
     'redis+sentinel://a:1',
-    'redis+cluster://a:1/0',
+    'redis://h/x',
+    'redis+cluster://a:1/x',
     'redis+cluster://,a',
   ],
 };
@@ -117,6 +118,7 @@ test('URLs of clusters, sentinels and with encoded credentials are accepted', ()
   for (const url of [
     'rediss://:pw@h:6380/2',
     'redis+cluster://h:1,i:2',
+    'redis://h:1,redis://i:2/0',
     'rediss+sentinel://:pw@h:1,[::1]:2/mymaster',
   ]) {
     assert.equal(loadConfig({ REDIS_URL: url }).store.redisUrl, url);
