@@ -1,0 +1,208 @@
+/**
+ * The connection to a Redis in any of its forms, and the one way to send commands over it.
+ *
+ * Guarantees: nothing waits without bound (a command is answered, or fails after `commandTimeoutMs`; without a
+ * connection it fails at once); a lost connection comes back by itself, with capped and jittered pauses; what fails
+ * is an `UnavailableError`, unless it is the answer to one command. A command that failed may have been executed, and
+ * may still be executed later: the client resends once what was in flight when the connection was lost.
+ */
+import { Cluster, Redis, type ClusterOptions, type CommonRedisOptions } from 'ioredis';
+import { UnavailableError } from '../../errors.ts';
+import type { Log } from '../../observability/log.ts';
+import { unavailable } from './failures.ts';
+import { sendToNodes } from './node-batches.ts';
+import { describeTarget, type RedisTarget } from './redis-url.ts';
+
+export interface ConnectionOptions {
+  readonly target: RedisTarget;
+  readonly commandTimeoutMs: number;
+  readonly log: Pick<Log, 'info' | 'warn'> | undefined;
+  /** The connection was lost and is back: what was known of the store may be out of date. */
+  readonly onReconnect: (() => void) | undefined;
+}
+
+/** A command with its arguments. */
+export type Command = readonly [name: string, ...args: string[]];
+
+/** An answer to one command, or the error that Redis answered. */
+export type Reply = readonly [error: Error | null, value?: unknown];
+
+const FIRST_RETRY_MS = 50;
+const LAST_RETRY_MS = 2_000;
+/** What is in flight when the connection is lost is resent after one reconnect, or else fails. */
+const RETRIES_PER_COMMAND = 1;
+
+export class Connection {
+  /** Where it goes, for messages; without credentials. */
+  readonly where: string;
+  readonly #client: Redis | Cluster;
+  readonly #options: ConnectionOptions;
+  readonly #firstOutcome: Promise<void>;
+  #wasReady = false;
+  #lastError: Error | null = null;
+  #closed = false;
+
+  constructor(options: ConnectionOptions) {
+    this.#options = options;
+    this.where = describeTarget(options.target);
+    const client = createClient(options.target, options.commandTimeoutMs);
+    this.#client = client;
+    this.#firstOutcome = new Promise((resolve) => {
+      for (const event of ['ready', 'error', 'close', 'end']) client.once(event, () => resolve());
+    });
+    client.on('error', (error: Error) => this.#noteError(error));
+    client.on('node error', (error: Error) => this.#noteError(error));
+    client.on('ready', () => this.#noteReady());
+    client.on('+node', () => this.#noteNode());
+  }
+
+  /** Resolves when commands can be sent; the first connection is waited for, no longer than a command may take. */
+  async ready(): Promise<void> {
+    if (this.#isReady()) return;
+    if (!this.#wasReady && !this.#closed) await this.#firstConnection();
+    if (this.#isReady()) return;
+    if (this.#closed) throw new UnavailableError(`The connection to ${this.where} was closed by this process.`);
+    throw unavailable(this.where, this.#lastError ?? new Error('there is no connection'));
+  }
+
+  /** Sends everything at once and answers in the same order. Fails as a whole when there is no connection. */
+  async send(commands: readonly Command[]): Promise<readonly Reply[]> {
+    if (commands.length === 0) return [];
+    await this.ready();
+    const client = this.#client;
+    if (client instanceof Cluster) return sendToNodes(client, commands);
+    return sendToServer(client, commands);
+  }
+
+  /** One command whose failure is the store's. */
+  async ask(command: Command): Promise<unknown> {
+    const [reply] = await this.send([command]);
+    if (reply?.[0]) throw unavailable(this.where, reply[0]);
+    return reply?.[1];
+  }
+
+  /** One command to every master, answered in the order of the masters. Fails when any of them fails. */
+  async askMasters(command: Command): Promise<readonly { readonly node: string; readonly value: unknown }[]> {
+    await this.ready();
+    const [name, ...args] = command;
+    const ask = async (master: Redis): Promise<{ node: string; value: unknown }> => ({
+      node: `${master.options.host}:${master.options.port}`,
+      value: await master.call(name, args),
+    });
+    try {
+      return await Promise.all(this.masters().map(ask));
+    } catch (error) {
+      throw unavailable(this.where, error as Error);
+    }
+  }
+
+  masters(): readonly Redis[] {
+    return this.#client instanceof Cluster ? this.#client.nodes('master') : [this.#client];
+  }
+
+  get isCluster(): boolean {
+    return this.#client instanceof Cluster;
+  }
+
+  /** Lets what was sent be answered, then closes. Safe to call twice. */
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    if (this.#isReady()) await this.#client.quit().catch(() => undefined);
+    this.#client.disconnect();
+  }
+
+  #isReady(): boolean {
+    return this.#client.status === 'ready';
+  }
+
+  async #firstConnection(): Promise<void> {
+    let timer: NodeJS.Timeout | undefined;
+    const timeout = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, this.#options.commandTimeoutMs);
+    });
+    await Promise.race([this.#firstOutcome, timeout]);
+    clearTimeout(timer);
+  }
+
+  #noteError(error: Error): void {
+    const repeats = this.#lastError?.message === error.message;
+    this.#lastError = error;
+    if (repeats || this.#closed) return;
+    this.#options.log?.warn({ store: this.where }, unavailable(this.where, error).message);
+  }
+
+  #noteReady(): void {
+    const returned = this.#wasReady;
+    this.#wasReady = true;
+    this.#lastError = null;
+    this.#options.log?.info({ store: this.where }, returned ? 'connected to the store again' : 'connected to the store');
+    if (returned) this.#options.onReconnect?.();
+  }
+
+  /** A node that comes back to a cluster may have lost what it knew, as a server may. */
+  #noteNode(): void {
+    if (this.#wasReady) this.#options.onReconnect?.();
+  }
+}
+
+async function sendToServer(client: Redis, commands: readonly Command[]): Promise<readonly Reply[]> {
+  const pipeline = client.pipeline();
+  for (const [name, ...args] of commands) pipeline.call(name, args);
+  return (await pipeline.exec()) ?? [];
+}
+
+function createClient(target: RedisTarget, commandTimeoutMs: number): Redis | Cluster {
+  const common = commonOptions(target, commandTimeoutMs);
+  const [first] = target.nodes;
+  const nodes = target.nodes.map(({ host, port }) => ({ host, port }));
+  if (target.kind === 'cluster') return new Cluster(nodes, clusterOptions(common));
+  if (target.kind === 'server') return new Redis({ ...common, host: first.host, port: first.port });
+  return new Redis({
+    ...common,
+    sentinels: nodes,
+    name: target.masterName,
+    sentinelUsername: target.sentinelUsername,
+    sentinelPassword: target.sentinelPassword,
+    sentinelCommandTimeout: commandTimeoutMs,
+    sentinelRetryStrategy: retryPauseMs,
+    failoverDetector: true,
+    ...(target.tls ? { enableTLSForSentinelMode: true, sentinelTLS: {} } : {}),
+  });
+}
+
+function commonOptions(target: RedisTarget, commandTimeoutMs: number): CommonRedisOptions & { tls?: object } {
+  return {
+    username: target.username,
+    password: target.password,
+    db: target.db,
+    ...(target.tls ? { tls: {} } : {}),
+    connectionName: 'inorder',
+    commandTimeout: commandTimeoutMs,
+    connectTimeout: commandTimeoutMs,
+    // A half-open connection answers nothing, and the system takes a quarter of an hour to find out.
+    socketTimeout: 2 * commandTimeoutMs,
+    enableOfflineQueue: false,
+    // Without it the client of version 6.0.0 never settles what was in flight when the connection was lost.
+    autoResendUnfulfilledCommands: true,
+    maxRetriesPerRequest: RETRIES_PER_COMMAND,
+    retryStrategy: retryPauseMs,
+    // Behind the address another node may be the master by now, or the same one be done loading.
+    reconnectOnError: (error) => /^(READONLY|LOADING)\b/.test(error.message),
+  };
+}
+
+function clusterOptions(redisOptions: CommonRedisOptions): ClusterOptions {
+  return {
+    redisOptions,
+    enableOfflineQueue: false,
+    clusterRetryStrategy: retryPauseMs,
+    slotsRefreshTimeout: redisOptions.commandTimeout,
+  };
+}
+
+/** Doubles up to the cap; between half of it and all of it, so that clients that failed together come back apart. */
+function retryPauseMs(attempt: number): number {
+  const pauseMs = Math.min(FIRST_RETRY_MS * 2 ** Math.min(attempt - 1, 16), LAST_RETRY_MS);
+  return pauseMs * (0.5 + Math.random() / 2);
+}

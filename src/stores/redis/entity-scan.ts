@@ -1,0 +1,40 @@
+/**
+ * Walks over all entities of a stream, master by master and page by page. What is created or removed meanwhile may
+ * be missed, and what Redis moves meanwhile may be seen twice. An entity whose key cannot be used is left out.
+ */
+import type { EntityRef } from '../../events/event.ts';
+import type { EntitySummary } from '../store.ts';
+import type { Command, Connection } from './connection.ts';
+import { isEntityFailure, unavailable } from './failures.ts';
+import type { Keys } from './keys.ts';
+import { readSummary, summaryFields } from './replies.ts';
+
+/** Keys that Redis looks at for one page; it serves nobody else meanwhile. */
+const PAGE = '1000';
+
+export async function* scanEntities(connection: Connection, keys: Keys, entityType: string | undefined): AsyncGenerator<EntitySummary> {
+  await connection.ready();
+  for (const master of connection.masters()) {
+    let cursor = '0';
+    do {
+      const [next, found] = await master
+        .scan(cursor, 'MATCH', keys.entityPattern(entityType), 'COUNT', PAGE)
+        .catch((error: Error) => Promise.reject(unavailable(connection.where, error)));
+      yield* await summarise(connection, keys, found);
+      cursor = next;
+    } while (cursor !== '0');
+  }
+}
+
+async function summarise(connection: Connection, keys: Keys, found: readonly string[]): Promise<EntitySummary[]> {
+  const entities = found.map((key) => keys.parseEntity(key)).filter((entity): entity is EntityRef => entity !== null);
+  const replies = await connection.send(entities.map((entity): Command => ['HMGET', keys.entity(entity), ...summaryFields]));
+  const summaries: EntitySummary[] = [];
+  for (const [index, [error, value]] of replies.entries()) {
+    if (error && !isEntityFailure(error)) throw unavailable(connection.where, error);
+    const entity = entities[index];
+    const summary = error || entity === undefined ? null : readSummary(entity, value);
+    if (summary !== null) summaries.push(summary);
+  }
+  return summaries;
+}

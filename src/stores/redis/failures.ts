@@ -1,0 +1,79 @@
+/**
+ * What an error of Redis or of its client means: either that one entity cannot be used, or that the store cannot
+ * serve now. Whoever gets an `UnavailableError` knows nothing of what was done and asks again with the same tokens.
+ *
+ * Messages name the cause and the remedy and never hold arguments of commands, in which payloads travel.
+ */
+import { UnavailableError } from '../../errors.ts';
+
+/** One entity's keys do not hold what Inorder wrote there. */
+export class UnusableEntityError extends Error {
+  override readonly name = 'UnusableEntityError';
+}
+
+interface Condition {
+  readonly matches: RegExp;
+  readonly meaning: string;
+  readonly remedy: string;
+}
+
+const CONDITIONS: readonly Condition[] = [
+  { matches: /^OOM\b/, meaning: 'it has reached maxmemory', remedy: 'Raise maxmemory or free memory; the eviction policy must stay noeviction.' },
+  { matches: /^READONLY\b/, meaning: 'this node is a replica', remedy: 'Wait for the fail-over to end, or name the master (or the sentinels) in the URL.' },
+  { matches: /^LOADING\b/, meaning: 'it is still loading its data', remedy: 'Wait.' },
+  { matches: /^BUSY\b/, meaning: 'a script has been running for too long', remedy: 'Find who runs it; SCRIPT KILL ends one that has not written.' },
+  { matches: /^NOREPLICAS\b/, meaning: 'it has fewer replicas than min-replicas-to-write', remedy: 'Bring the replicas back.' },
+  { matches: /^(NOPERM|NOAUTH|WRONGPASS)\b/, meaning: 'user and password are not accepted, or may not do this', remedy: 'Correct the credentials or the ACL: the stream needs its keys inorder:<stream>:* and EVALSHA, SCRIPT, HMGET, SCAN, INFO.' },
+  { matches: /^(CLUSTERDOWN|MASTERDOWN|TRYAGAIN|ASK)\b/, meaning: 'a part of the cluster cannot serve now', remedy: 'Wait for the fail-over or the move of slots to end; look at CLUSTER INFO.' },
+  { matches: /^(MOVED|CROSSSLOT)\b/, meaning: 'it is a node of a cluster', remedy: 'Use a URL that starts with redis+cluster://.' },
+  { matches: /^MISCONF\b/, meaning: 'it cannot write its snapshots', remedy: 'Look at its log and its disk.' },
+  { matches: /^NOSCRIPT\b/, meaning: 'scripts are removed faster than they can be loaded', remedy: 'Find who calls SCRIPT FLUSH.' },
+  { matches: /^(EXECABORT|NOMULTI|UNKILLABLE|NOQUORUM)\b/, meaning: 'it refuses commands', remedy: 'Look at its log.' },
+  { matches: /unknown command|max number of clients|max clients/i, meaning: 'it refuses this command or connection', remedy: 'Allow the command (rename-command, ACL), or raise maxclients.' },
+  { matches: /timed? ?out/i, meaning: 'it did not answer in time', remedy: 'Look for slow commands, swapping and the network.' },
+];
+
+/**
+ * True when the error is the fault of one entity's keys. Otherwise, and always for errors that are not an answer
+ * of Redis (a lost connection, a time-out), nothing is known about any entity.
+ */
+export function isEntityFailure(error: Error): boolean {
+  if (error instanceof UnusableEntityError) return true;
+  // Before 7.0 the code of an error inside a script is in the middle of the message.
+  if (/\bWRONGTYPE\b/.test(error.message)) return true;
+  return isReply(error) && !CONDITIONS.some((condition) => condition.matches.test(error.message));
+}
+
+/** The error of one item; the key says where to look. */
+export function entityFailure(key: string, error: Error): Error {
+  return new UnusableEntityError(`${key}: ${withoutArguments(error.message)}`);
+}
+
+/** `where` as `describeTarget` says it. */
+export function unavailable(where: string, error: Error): UnavailableError {
+  if (error instanceof UnavailableError) return error;
+  const condition = CONDITIONS.find(({ matches }) => matches.test(error.message));
+  const original = withoutArguments(error.message);
+  const message =
+    condition === undefined
+      ? `${where} cannot be reached: ${original}. Is it running, and is the address right?`
+      : `${where} cannot serve: ${condition.meaning} (${original}). ${condition.remedy}`;
+  return new UnavailableError(message, { cause: stripped(error) });
+}
+
+function isReply(error: Error): boolean {
+  return error.name === 'ReplyError';
+}
+
+/** `unknown command` repeats the first arguments. */
+function withoutArguments(message: string): string {
+  return message.replace(/,? with args beginning with:.*$/s, '').replace(/\.$/, '');
+}
+
+/** The client attaches the whole command to its errors, and a logger would print it. */
+function stripped(error: Error): Error {
+  const copy = new Error(withoutArguments(error.message));
+  copy.name = error.name;
+  copy.stack = `${copy.name}: ${copy.message}`;
+  return copy;
+}

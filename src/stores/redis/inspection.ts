@@ -1,0 +1,110 @@
+/**
+ * Whether the Redis behind a connection is one that can be relied on: its version, role, eviction, memory,
+ * persistence and, of a cluster, its state. It only reads, and needs no right beyond INFO and CLUSTER INFO.
+ */
+import type { StoreFinding } from '../store.ts';
+import type { Connection } from './connection.ts';
+
+const OLDEST_VERSION = [6, 2] as const;
+const NEWEST_MAJOR = 8;
+const MEMORY_WARNING_SHARE = 0.9;
+
+type Info = ReadonlyMap<string, string>;
+type Check = (info: Info) => StoreFinding;
+
+const CHECKS: readonly Check[] = [checkVersion, checkRole, checkEviction, checkMemory, checkPersistence];
+
+export async function inspectServers(connection: Connection): Promise<readonly StoreFinding[]> {
+  const findings: StoreFinding[] = [];
+  for (const { node, value } of await connection.askMasters(['INFO'])) {
+    const info = parseInfo(String(value));
+    for (const check of CHECKS) findings.push(named(check(info), connection, node));
+    findings.push(...checkClusterMode(info, connection.isCluster));
+  }
+  if (connection.isCluster) findings.push(checkClusterState(parseInfo(String(await connection.ask(['CLUSTER', 'INFO'])))));
+  return findings;
+}
+
+function named(finding: StoreFinding, connection: Connection, node: string): StoreFinding {
+  return connection.isCluster ? { ...finding, subject: `${finding.subject} of ${node}` } : finding;
+}
+
+function checkVersion(info: Info): StoreFinding {
+  const subject = 'Redis version';
+  const version = info.get('redis_version') ?? '';
+  const [major = Number.NaN, minor = Number.NaN] = version.split('.').map(Number);
+  if (Number.isNaN(major + minor)) return warning(subject, 'It does not say its version.', 'Use Redis 6.2 to 8.');
+  if (major < OLDEST_VERSION[0] || (major === OLDEST_VERSION[0] && minor < OLDEST_VERSION[1])) {
+    return failure(subject, `It is ${version}.`, 'Upgrade to Redis 6.2 or later.');
+  }
+  if (major > NEWEST_MAJOR) return warning(subject, `It is ${version}, which Inorder was not tried with.`, 'Try it before you rely on it.');
+  return ok(subject, version);
+}
+
+function checkRole(info: Info): StoreFinding {
+  const subject = 'Redis role';
+  if (info.get('role') === 'master') return ok(subject, 'master');
+  return failure(subject, 'It is a replica and takes no writes.', 'Name the master in the URL, or use the form redis+sentinel://.');
+}
+
+function checkEviction(info: Info): StoreFinding {
+  const subject = 'Redis eviction policy';
+  const policy = info.get('maxmemory_policy') ?? 'unknown';
+  if (policy === 'noeviction') return ok(subject, policy);
+  const detail = `maxmemory-policy is ${policy}: versions would be removed, and entities begin again at 1.`;
+  return failure(subject, detail, 'CONFIG SET maxmemory-policy noeviction, and put it in redis.conf.');
+}
+
+function checkMemory(info: Info): StoreFinding {
+  const subject = 'Redis memory';
+  const used = Number(info.get('used_memory'));
+  const limit = Number(info.get('maxmemory'));
+  if (!(limit > 0)) return ok(subject, 'maxmemory is not set');
+  const percent = Math.round((100 * used) / limit);
+  if (used < MEMORY_WARNING_SHARE * limit) return ok(subject, `${percent} % of maxmemory`);
+  return warning(subject, `It uses ${percent} % of maxmemory; at 100 % nothing is committed any more.`, 'Raise maxmemory, or keep ids for a shorter time.');
+}
+
+function checkPersistence(info: Info): StoreFinding {
+  const subject = 'Redis persistence';
+  if (info.get('aof_enabled') !== '1') {
+    const detail = 'The append-only file is off: a crash loses everything since the last snapshot, if there is one.';
+    return warning(subject, detail, 'CONFIG SET appendonly yes, and put it in redis.conf.');
+  }
+  if (info.get('aof_last_write_status') === 'err') {
+    return failure(subject, 'The last write to the append-only file failed.', 'Look at its log and its disk.');
+  }
+  return ok(subject, 'append-only file');
+}
+
+function checkClusterMode(info: Info, isCluster: boolean): readonly StoreFinding[] {
+  if (isCluster || info.get('cluster_enabled') !== '1') return [];
+  return [failure('Redis cluster', 'It is a node of a cluster, but the URL names a single server.', 'Use the form redis+cluster://host1:6379,host2:6379.')];
+}
+
+function checkClusterState(info: Info): StoreFinding {
+  const subject = 'Redis cluster';
+  if (info.get('cluster_state') === 'ok') return ok(subject, `${info.get('cluster_size') ?? '?'} masters, every slot served`);
+  return failure(subject, 'Its state is not ok: some slots are not served.', 'Look at CLUSTER INFO and CLUSTER NODES.');
+}
+
+function parseInfo(text: string): Info {
+  const info = new Map<string, string>();
+  for (const line of text.split(/\r?\n/)) {
+    const colon = line.indexOf(':');
+    if (colon > 0) info.set(line.slice(0, colon), line.slice(colon + 1));
+  }
+  return info;
+}
+
+function ok(subject: string, detail: string): StoreFinding {
+  return { level: 'ok', subject, detail, remedy: null };
+}
+
+function warning(subject: string, detail: string, remedy: string): StoreFinding {
+  return { level: 'warning', subject, detail, remedy };
+}
+
+function failure(subject: string, detail: string, remedy: string): StoreFinding {
+  return { level: 'failure', subject, detail, remedy };
+}

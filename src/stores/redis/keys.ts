@@ -1,0 +1,80 @@
+/**
+ * The names of everything that Inorder keeps in Redis.
+ *
+ *   inorder:<stream>:{<type>:<id>}:entity   version, holes, state, parked, last token, epochs; never expires
+ *   inorder:<stream>:{<type>:<id>}:ids      idempotency records
+ *   inorder:<stream>:{<type>:<id>}:dead     reasons of dead letters
+ *   inorder:<stream>:{:<fingerprint>}:dead  the reason of a dead letter that names no entity
+ *   inorder:<stream>:epoch                  the last epoch handed out
+ *
+ * Guarantees that different names never share a key, that the keys of one entity share one cluster slot, and that
+ * no name is a pattern, whatever the names hold. Names are well-formed text: the decoder of events refuses others.
+ */
+import { createHash } from 'node:crypto';
+import type { EntityRef } from '../../events/event.ts';
+import type { DeadLetterQuery } from '../store.ts';
+
+/** Fields of a small hash stay in Redis' compact encoding up to 64 bytes. */
+const MAX_FIELD_BYTES = 64;
+
+export class Keys {
+  /** What every key of the stream starts with. */
+  readonly #prefix: string;
+  readonly epoch: string;
+
+  constructor(stream: string) {
+    this.#prefix = `inorder:${encode(stream)}:`;
+    this.epoch = `${this.#prefix}epoch`;
+  }
+
+  entity(ref: EntityRef): string {
+    return `${this.#tag(ref.entityType, ref.entityId)}:entity`;
+  }
+
+  ids(ref: EntityRef): string {
+    return `${this.#tag(ref.entityType, ref.entityId)}:ids`;
+  }
+
+  deadLetters(query: DeadLetterQuery): string {
+    const { entityType, entityId, fingerprint } = query;
+    if (entityType === null || entityId === null) return `${this.#tag('', fingerprint)}:dead`;
+    return `${this.#tag(entityType, entityId)}:dead`;
+  }
+
+  /** The pattern of SCAN that matches the entities, of one type or of all. */
+  entityPattern(entityType: string | undefined): string {
+    return `${this.#prefix}{${entityType === undefined ? '' : encode(entityType)}${entityType === undefined ? '' : ':'}*}:entity`;
+  }
+
+  /** The entity that a key found by `entityPattern` belongs to; null when the key is none of ours. */
+  parseEntity(key: string): EntityRef | null {
+    const match = /^\{([^:{}]*):([^:{}]*)\}:entity$/.exec(key.slice(this.#prefix.length));
+    if (!key.startsWith(this.#prefix) || match === null) return null;
+    try {
+      return { entityType: decodeURIComponent(match[1] ?? ''), entityId: decodeURIComponent(match[2] ?? '') };
+    } catch {
+      return null;
+    }
+  }
+
+  #tag(entityType: string, entityId: string): string {
+    return `${this.#prefix}{${encode(entityType)}:${encode(entityId)}}`;
+  }
+}
+
+/** Percent-encoding leaves `*` as it is, and `*` would make a pattern of a name. */
+function encode(name: string): string {
+  return encodeURIComponent(name).replaceAll('*', '%2A');
+}
+
+/** The field under which an id is recorded: the id itself, or the digest of a long one. */
+export function idField(id: string): string {
+  const field = `@${id}`;
+  if (Buffer.byteLength(field) <= MAX_FIELD_BYTES) return field;
+  return `%${createHash('sha256').update(id).digest('base64url')}`;
+}
+
+/** The field under which a sequence is recorded. */
+export function sequenceField(sequence: number): string {
+  return `#${sequence}`;
+}

@@ -1,0 +1,176 @@
+/**
+ * The store in Redis: 6.2 or later, one server, behind sentinels, or a cluster.
+ *
+ * Every operation on an entity is one script (`scripts/`), which Redis runs alone; a batch is one round trip. Nothing
+ * is decided here: the scripts decide, this class turns batches into their arguments and replies into results.
+ * A call that rejects says nothing about what was done. The tokens of commits make asking again safe.
+ *
+ * What Redis itself loses is lost: with `appendfsync everysec` a power cut can cost about a second of commits.
+ */
+import type { EntityRef } from '../../events/event.ts';
+import type { Log } from '../../observability/log.ts';
+import { deadLetterTtlMs, keptRecord, maxDeadLettersPerEntity } from '../dead-letter-limits.ts';
+import type {
+  Claim, ClaimResult, Commit, CommitResult, DeadLetterQuery, DeadLetterRecord, EntitySummary, LoadResult, Park, ParkResult,
+  RecallQuery, RecallResult, Store, StoreFinding, StoreOptions,
+} from '../store.ts';
+import { Connection, type Command, type Reply } from './connection.ts';
+import { scanEntities } from './entity-scan.ts';
+import { entityFailure, isEntityFailure, unavailable } from './failures.ts';
+import { inspectServers } from './inspection.ts';
+import { idField, Keys, sequenceField } from './keys.ts';
+import { parseRedisUrl } from './redis-url.ts';
+import { readClaim, readCommit, readPark, readRecall, readSnapshot, snapshotFields, writeParked, writeResult } from './replies.ts';
+import { loadScript, runScript } from './script.ts';
+
+export interface RedisStoreOptions extends StoreOptions {
+  /** One of the forms of `redis-url.ts`. */
+  readonly url: string;
+  /** How long one command, and the first connection, may take, in milliseconds. Default 5000. */
+  readonly commandTimeoutMs?: number;
+  /** Receives what happens to the connection; never arguments, keys' contents or credentials. Default: silence. */
+  readonly log?: Pick<Log, 'info' | 'warn'>;
+  /** Called whenever a lost connection is back. Default: nothing. */
+  readonly onReconnect?: () => void;
+}
+
+const DEFAULT_COMMAND_TIMEOUT_MS = 5_000;
+
+/** After so many sequences of an entity a stretch of its records is looked at, four times as long as what was added. */
+const TRIM_EVERY = 64;
+const TRIM_STRETCH = 512;
+
+const commitScript = loadScript('commit-2');
+const claimScript = loadScript('claim-1');
+const parkScript = loadScript('park-1');
+const recallScript = loadScript('recall-1');
+const recordDeadLetterScript = loadScript('record-dead-letter-1');
+
+/** Connects at once and in the background. Throws `ConfigError` when the URL is not one. */
+export function createRedisStore(options: RedisStoreOptions): Store {
+  const connection = new Connection({
+    target: parseRedisUrl(options.url),
+    commandTimeoutMs: options.commandTimeoutMs ?? DEFAULT_COMMAND_TIMEOUT_MS,
+    log: options.log,
+    onReconnect: options.onReconnect,
+  });
+  return new RedisStore(connection, options);
+}
+
+class RedisStore implements Store {
+  readonly #connection: Connection;
+  readonly #keys: Keys;
+  readonly #idTtlMs: string;
+
+  constructor(connection: Connection, options: StoreOptions) {
+    this.#connection = connection;
+    this.#keys = new Keys(options.stream);
+    this.#idTtlMs = String(Math.ceil(options.idempotencyTtlSeconds * 1000));
+  }
+
+  async load(entities: readonly EntityRef[]): Promise<readonly LoadResult[]> {
+    const keys = entities.map((entity) => this.#keys.entity(entity));
+    const replies = await this.#connection.send(keys.map((key): Command => ['HMGET', key, ...snapshotFields]));
+    return this.#read(replies, keys, (reply) => ({ status: 'ok', snapshot: readSnapshot(reply) }));
+  }
+
+  async commit(commits: readonly Commit[]): Promise<readonly CommitResult[]> {
+    const calls = commits.map((commit) => this.#commitArguments(commit));
+    return this.#read(await runScript(this.#connection, commitScript, calls), firstOf(calls), readCommit);
+  }
+
+  async claim(claims: readonly Claim[]): Promise<readonly ClaimResult[]> {
+    const calls = claims.map((claim) => [this.#keys.entity(claim), String(claim.shard), String(claim.epoch)]);
+    return this.#read(await runScript(this.#connection, claimScript, calls), firstOf(calls), readClaim);
+  }
+
+  async park(parks: readonly Park[]): Promise<readonly ParkResult[]> {
+    const calls = parks.map((park) => [
+      this.#keys.entity(park), String(park.shard), String(park.epoch), String(park.expectedVersion), writeParked(park),
+    ]);
+    return this.#read(await runScript(this.#connection, parkScript, calls), firstOf(calls), readPark);
+  }
+
+  async recall(queries: readonly RecallQuery[]): Promise<readonly RecallResult[]> {
+    const field = (query: RecallQuery): string => (query.sequence === null ? idField(query.id) : sequenceField(query.sequence));
+    const calls = queries.map((query) => [this.#keys.ids(query), field(query)]);
+    return this.#read(await runScript(this.#connection, recallScript, calls), firstOf(calls), readRecall);
+  }
+
+  async recordDeadLetters(records: readonly DeadLetterRecord[]): Promise<void> {
+    const calls = records.map((record) => [
+      this.#keys.deadLetters(record), record.fingerprint, JSON.stringify(keptRecord(record)),
+      String(deadLetterTtlMs), String(maxDeadLettersPerEntity),
+    ]);
+    const replies = await runScript(this.#connection, recordDeadLetterScript, calls);
+    for (const [error] of replies) if (error) throw unavailable(this.#connection.where, error);
+  }
+
+  async findDeadLetters(queries: readonly DeadLetterQuery[]): Promise<readonly (DeadLetterRecord | null)[]> {
+    const keys = queries.map((query) => this.#keys.deadLetters(query));
+    const replies = await this.#connection.send(keys.map((key, index): Command => ['HGET', key, queries[index]?.fingerprint ?? '']));
+    return replies.map(([error, value]) => {
+      if (error && !isEntityFailure(error)) throw unavailable(this.#connection.where, error);
+      // What cannot be used is not known.
+      return error || typeof value !== 'string' ? null : (JSON.parse(value.slice(value.indexOf('|') + 1)) as DeadLetterRecord);
+    });
+  }
+
+  async nextEpoch(): Promise<number> {
+    return Number(await this.#connection.ask(['INCR', this.#keys.epoch]));
+  }
+
+  async currentEpoch(): Promise<number> {
+    return Number((await this.#connection.ask(['GET', this.#keys.epoch])) ?? 0);
+  }
+
+  /** An entity may be listed twice when Redis moves its keys about meanwhile. */
+  listEntities(filter: { readonly entityType?: string }): AsyncIterable<EntitySummary> {
+    return scanEntities(this.#connection, this.#keys, filter.entityType);
+  }
+
+  inspect(): Promise<readonly StoreFinding[]> {
+    return inspectServers(this.#connection);
+  }
+
+  async ping(): Promise<void> {
+    await this.#connection.askMasters(['PING']);
+  }
+
+  close(): Promise<void> {
+    return this.#connection.close();
+  }
+
+  #commitArguments(commit: Commit): string[] {
+    const { events, state } = commit;
+    const trims = events.filter((event) => event.sequence % TRIM_EVERY === 0).length;
+    const call = [
+      this.#keys.entity(commit), this.#keys.ids(commit),
+      commit.token, String(commit.expectedVersion), commit.expectedHoles, String(commit.newVersion), commit.newHoles,
+      state === null ? '0' : '1', state ?? '', this.#idTtlMs, String(trims * TRIM_STRETCH),
+    ];
+    for (const event of events) {
+      const field = event.recordId && !event.consumed ? idField(event.id) : '';
+      call.push(String(event.sequence), field, event.payloadHash, writeResult(event.result));
+    }
+    return call;
+  }
+
+  /** One entity's failure is its result; any other is the failure of the call. */
+  #read<T>(replies: readonly Reply[], keys: readonly string[], read: (reply: unknown) => T): (T | { status: 'failed'; error: Error })[] {
+    return replies.map(([error, value], index) => {
+      try {
+        if (error) throw error;
+        return read(value);
+      } catch (problem) {
+        const failure = problem as Error;
+        if (!isEntityFailure(failure)) throw unavailable(this.#connection.where, failure);
+        return { status: 'failed', error: entityFailure(keys[index] ?? '', failure) };
+      }
+    });
+  }
+}
+
+function firstOf(calls: readonly (readonly string[])[]): string[] {
+  return calls.map(([key = '']) => key);
+}

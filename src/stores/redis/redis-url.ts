@@ -1,0 +1,102 @@
+/**
+ * The forms in which a Redis can be named:
+ *
+ *   redis://[user:password@]host[:6379][/db]                          one server
+ *   redis+sentinel://[user:password@]host1[:26379],host2/name[/db]    the master that the sentinels call `name`
+ *   redis+cluster://[user:password@]host1[:6379],host2                a cluster, found from any of its nodes
+ *   redis://host1,host2   or   redis://host1,redis://host2            a cluster as well
+ *
+ * `rediss` in place of `redis` means TLS to every node. What is special in a URL is percent-encoded in user and
+ * password. Sentinels with a password of their own: `?sentinel_user=…&sentinel_password=…`.
+ */
+import { ConfigError } from '../../errors.ts';
+
+export interface RedisNodeAddress {
+  readonly host: string;
+  readonly port: number;
+}
+
+export interface RedisTarget {
+  readonly kind: 'server' | 'sentinel' | 'cluster';
+  /** The server; the sentinels; some nodes of the cluster. */
+  readonly nodes: readonly [RedisNodeAddress, ...RedisNodeAddress[]];
+  readonly tls: boolean;
+  readonly username: string | undefined;
+  readonly password: string | undefined;
+  readonly db: number;
+  /** Only of a `sentinel` target. */
+  readonly masterName: string | undefined;
+  readonly sentinelUsername: string | undefined;
+  readonly sentinelPassword: string | undefined;
+}
+
+const DEFAULT_PORT = 6379;
+const DEFAULT_SENTINEL_PORT = 26379;
+
+/** Throws `ConfigError`, which never contains the URL: there may be a password in it. */
+export function parseRedisUrl(text: string): RedisTarget {
+  const scheme = /^(rediss?)(?:\+(sentinel|cluster))?:\/\//.exec(text);
+  if (scheme === null) throw invalid('it starts with none of redis://, rediss://, redis+sentinel://, redis+cluster://');
+  const parts = text.slice(scheme[0].length).split(',').map((part) => parsePart(part.replace(/^rediss?:\/\//, '')));
+  const [first, ...others] = parts;
+  if (first === undefined) throw invalid('it names no host');
+  const last = parts.at(-1) ?? first;
+  const kind = (scheme[2] as 'sentinel' | 'cluster' | undefined) ?? (others.length > 0 ? 'cluster' : 'server');
+  const path = last.pathname.split('/').filter((step) => step !== '');
+  const masterName = kind === 'sentinel' ? path.shift() : undefined;
+  if (kind === 'sentinel' && masterName === undefined) throw invalid('after the sentinels it needs /<name of the master>');
+  const defaultPort = kind === 'sentinel' ? DEFAULT_SENTINEL_PORT : DEFAULT_PORT;
+  return {
+    kind,
+    nodes: [address(first, defaultPort), ...others.map((part) => address(part, defaultPort))],
+    tls: scheme[1] === 'rediss',
+    username: decoded(first.username),
+    password: decoded(first.password),
+    db: parseDb(path, kind),
+    masterName: masterName === undefined ? undefined : decoded(masterName),
+    sentinelUsername: last.searchParams.get('sentinel_user') ?? undefined,
+    sentinelPassword: last.searchParams.get('sentinel_password') ?? undefined,
+  };
+}
+
+/** Where it is, for messages: without user and password. */
+export function describeTarget(target: RedisTarget): string {
+  const nodes = target.nodes.map((node) => `${node.host}:${node.port}`).join(',');
+  if (target.kind === 'server') return `Redis at ${nodes}`;
+  if (target.kind === 'cluster') return `the Redis cluster at ${nodes}`;
+  return `the Redis master ${target.masterName} of the sentinels at ${nodes}`;
+}
+
+function parsePart(part: string): URL {
+  try {
+    const url = new URL(`redis://${part}`);
+    if (url.hostname !== '') return url;
+  } catch {
+    // The message of the platform would repeat the text, and the password in it.
+  }
+  throw invalid('a host, a port or the part before @ is not well-formed');
+}
+
+function address(url: URL, defaultPort: number): RedisNodeAddress {
+  return { host: url.hostname.replace(/^\[|\]$/g, ''), port: url.port === '' ? defaultPort : Number(url.port) };
+}
+
+function parseDb(path: readonly string[], kind: RedisTarget['kind']): number {
+  const [text = '0', ...rest] = path;
+  if (rest.length > 0 || !/^\d{1,5}$/.test(text)) throw invalid('its path is not the number of a database');
+  if (kind === 'cluster' && text !== '0') throw invalid('a cluster has no database other than 0');
+  return Number(text);
+}
+
+function decoded(text: string): string | undefined {
+  if (text === '') return undefined;
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    throw invalid('a percent-encoded part is not well-formed');
+  }
+}
+
+function invalid(problem: string): ConfigError {
+  return new ConfigError([`The URL of Redis is not valid: ${problem}.`]);
+}

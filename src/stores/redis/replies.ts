@@ -1,0 +1,120 @@
+/**
+ * What the scripts answer, as the store's results. What Redis holds was written by us or is not usable: a reply that
+ * does not have its form is the failure of that entity, and never a guess.
+ */
+import type { RejectionReason } from '../../events/reasons.ts';
+import type { ClaimResult, CommitResult, EntitySummary, IdConflict, Park, Parked, ParkResult, RecallResult, Snapshot } from '../store.ts';
+import type { EntityRef } from '../../events/event.ts';
+import { UnusableEntityError } from './failures.ts';
+
+type Text = string | null;
+
+/** The fields that `load` and the scripts answer, in their order. */
+export const snapshotFields = ['v', 'h', 's', 'p'] as const;
+
+/** The fields of `listEntities`. */
+export const summaryFields = ['v', 'p'] as const;
+
+export function readSnapshot(reply: unknown): Snapshot {
+  const [version, holes, state, parked] = texts(reply);
+  return {
+    exists: version !== null && version !== undefined,
+    version: readVersion(version),
+    state: state ?? null,
+    holes: holes ?? '',
+    parked: readParked(parked),
+  };
+}
+
+/** Null when nothing but a claim is known of the entity. */
+export function readSummary(entity: EntityRef, reply: unknown): EntitySummary | null {
+  const [version, parked] = texts(reply);
+  if (version === null && parked === null) return null;
+  return { entityType: entity.entityType, entityId: entity.entityId, version: readVersion(version), parked: readParked(parked) };
+}
+
+export function readCommit(reply: unknown): CommitResult {
+  const [status, ...rest] = reply as [string, ...unknown[]];
+  switch (status) {
+    case 'ok':
+    case 'duplicate':
+      return { status, parked: readParked(texts(rest)[0]) };
+    case 'stale':
+      return { status, snapshot: readSnapshot(rest) };
+    case 'conflict':
+      return { status, conflicts: readConflicts(rest) };
+    default:
+      throw new UnusableEntityError(`a commit was answered by ${status}`);
+  }
+}
+
+export function readClaim(reply: unknown): ClaimResult {
+  const [status, ...rest] = reply as [string, ...unknown[]];
+  if (status === 'fenced') return { status };
+  return { status: 'ok', snapshot: readSnapshot(rest) };
+}
+
+export function readPark(reply: unknown): ParkResult {
+  const [status, ...rest] = reply as [string, ...unknown[]];
+  if (status === 'fenced') return { status };
+  if (status === 'stale') return { status, snapshot: readSnapshot(rest) };
+  const parked = readParked(texts(rest)[0]);
+  if (parked === null) throw new UnusableEntityError('a park was answered without its record');
+  return { status: 'ok', parked };
+}
+
+export function readRecall(reply: unknown): RecallResult {
+  const [payloadHash, result] = texts(reply);
+  if (payloadHash === null || payloadHash === undefined) return { status: 'unknown' };
+  return { status: 'known', payloadHash, result: readResult(result) };
+}
+
+/** A result as the scripts are given it: told apart from none even when it is empty. */
+export function writeResult(result: string | null): string {
+  return result === null ? '' : `=${result}`;
+}
+
+/** Why an entity is parked, as the script is given it; the script adds the time. */
+export function writeParked(park: Park): string {
+  return JSON.stringify({ reason: park.reason, sequence: park.sequence, detail: park.detail });
+}
+
+function readResult(text: Text | undefined): string | null {
+  return text === null || text === undefined || text === '' ? null : text.slice(1);
+}
+
+function readParked(text: Text | undefined): Parked | null {
+  if (text === null || text === undefined) return null;
+  const bar = text.indexOf('|');
+  const atMs = Number(text.slice(0, bar));
+  const why = parseJson(text.slice(bar + 1)) as { reason: RejectionReason; sequence: number; detail: string };
+  if (!(atMs > 0)) throw new UnusableEntityError('the record of its parking has no time');
+  return { reason: why.reason, detail: why.detail, sequence: why.sequence, at: new Date(atMs).toISOString() };
+}
+
+function readVersion(text: Text | undefined): number {
+  if (text === null || text === undefined) return 0;
+  const version = Number(text);
+  if (!/^\d+$/.test(text) || !Number.isSafeInteger(version)) throw new UnusableEntityError('its version is not a number');
+  return version;
+}
+
+function readConflicts(rest: readonly unknown[]): readonly IdConflict[] {
+  const conflicts: IdConflict[] = [];
+  for (let at = 0; at < rest.length; at += 3) {
+    conflicts.push({ index: Number(rest[at]), recordedSequence: Number(rest[at + 1]), samePayload: Number(rest[at + 2]) === 1 });
+  }
+  return conflicts;
+}
+
+function texts(reply: unknown): readonly Text[] {
+  return reply as readonly Text[];
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    throw new UnusableEntityError('a record is not JSON', { cause });
+  }
+}

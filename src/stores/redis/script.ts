@@ -1,0 +1,38 @@
+/**
+ * The Lua scripts, and how they are run: by their digest, a whole batch in one round trip. A server that does not know
+ * a script (a new one, or after SCRIPT FLUSH) is given it, and what it refused is sent again.
+ */
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import type { Command, Connection, Reply } from './connection.ts';
+
+export interface Script {
+  readonly source: string;
+  readonly digest: string;
+  /** How many of the arguments are keys: the number at the end of the file's name. */
+  readonly keys: number;
+}
+
+/** The name of a file in `scripts/`, without its ending. */
+export function loadScript(name: string): Script {
+  const source = readFileSync(new URL(`./scripts/${name}.lua`, import.meta.url), 'utf8');
+  const digest = createHash('sha1').update(source).digest('hex');
+  return { source, digest, keys: Number(/-(\d+)$/.exec(name)?.[1]) };
+}
+
+/** Somebody who flushes scripts between the loading and the call cannot keep it up; after so many it is an error. */
+const ATTEMPTS = 3;
+
+/** Runs the script once for each list of keys and arguments, and answers in their order. */
+export async function runScript(connection: Connection, script: Script, calls: readonly (readonly string[])[]): Promise<readonly Reply[]> {
+  const command = (call: readonly string[]): Command => ['EVALSHA', script.digest, String(script.keys), ...call];
+  const replies = [...(await connection.send(calls.map(command)))];
+  for (let attempt = 1; attempt < ATTEMPTS; attempt++) {
+    const refused = [...replies.keys()].filter((index) => replies[index]?.[0]?.message.startsWith('NOSCRIPT'));
+    if (refused.length === 0) break;
+    await connection.askMasters(['SCRIPT', 'LOAD', script.source]);
+    const again = await connection.send(refused.map((index) => command(calls[index] ?? [])));
+    for (const [at, index] of refused.entries()) replies[index] = again[at] ?? replies[index] ?? [null];
+  }
+  return replies;
+}

@@ -1,0 +1,23 @@
+-- Remembers that an epoch of a shard owns the entity, and reads the entity. An older epoch is refused.
+--
+-- KEYS[1]  entity: see commit-2.lua
+-- ARGV[1]  shard   ARGV[2]  epoch
+--
+-- Returns {'ok', v, h, s, p} | {'fenced'}. What is absent is nil.
+--
+-- Epochs are compared as decimal text, the longer one being the higher: Lua's numbers would round them.
+
+local function higher(a, b)
+  return #a > #b or (#a == #b and a > b)
+end
+
+local owner = 'e' .. ARGV[1]
+local stored = redis.call('HMGET', KEYS[1], owner, 'v', 'h', 's', 'p')
+local known = stored[1] or '0'
+if higher(known, ARGV[2]) then
+  return { 'fenced' }
+end
+if known ~= ARGV[2] then
+  redis.call('HSET', KEYS[1], owner, ARGV[2])
+end
+return { 'ok', stored[2], stored[3], stored[4], stored[5] }

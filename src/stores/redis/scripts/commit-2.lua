@@ -1,0 +1,123 @@
+-- Commits one entity: version, holes, state and idempotency records, all of it or nothing.
+--
+-- KEYS[1]  entity: hash of v version, h holes, s state, p parked, c token of the last commit, e<shard> epochs
+-- KEYS[2]  ids: hash of #<sequence> -> <expiry>|<payload hash>|<result>, @<id> -> <expiry>|<sequence>|<payload hash>,
+--          and ~ -> where the next trim goes on
+-- ARGV[1]  token              ARGV[4]  new version       ARGV[7]  state
+-- ARGV[2]  expected version   ARGV[5]  new holes         ARGV[8]  how long records are kept, in ms
+-- ARGV[3]  expected holes     ARGV[6]  '1': set state    ARGV[9]  records to look at for trimming; '0' for none
+-- ARGV[10] and on, four for each event: sequence, field of its id or '', payload hash, '' or '=' and its result
+--
+-- Returns {'ok', p} | {'duplicate', p} | {'stale', v, h, s, p} | {'conflict', index, sequence, 1 or 0, index, ...}
+-- with 1 where the remembered payload is the same. What is absent is nil.
+--
+-- Versions and sequences are compared as text: Lua's numbers would round them. All that can fail (a key of another
+-- type, no memory) fails before the entity is written, and records that are left behind by such a failure do no
+-- harm: they name the sequence that is to come.
+
+local FIRST = 10
+local CHUNK = 4000 -- unpack() is bounded by Lua's stack of 8,000
+
+local entity, ids = KEYS[1], KEYS[2]
+local stored = redis.call('HMGET', entity, 'v', 'h', 'p', 'c')
+local version, holes, parked = stored[1] or '0', stored[2] or '', stored[3]
+
+if stored[4] == ARGV[1] then
+  return { 'duplicate', parked }
+end
+if version ~= ARGV[2] or holes ~= ARGV[3] then
+  return { 'stale', stored[1], stored[2], redis.call('HGET', entity, 's'), parked }
+end
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+local asked, askedBy = {}, {}
+for at = FIRST, #ARGV, 4 do
+  if ARGV[at + 1] ~= '' then
+    asked[#asked + 1] = ARGV[at + 1]
+    askedBy[#askedBy + 1] = at
+  end
+end
+
+local conflicts = { 'conflict' }
+local function conflict(at, sequence, hash)
+  conflicts[#conflicts + 1] = (at - FIRST) / 4
+  conflicts[#conflicts + 1] = sequence
+  conflicts[#conflicts + 1] = hash == ARGV[at + 2] and 1 or 0
+end
+
+local firstUse = {}
+for from = 1, #asked, CHUNK do
+  local to = math.min(from + CHUNK - 1, #asked)
+  local found = redis.call('HMGET', ids, unpack(asked, from, to))
+  for i = from, to do
+    local at, record, earlier = askedBy[i], found[i - from + 1], firstUse[asked[i]]
+    local expiry, sequence, hash
+    if record then
+      expiry, sequence, hash = string.match(record, '^(%d+)|(%d+)|(.*)$')
+    end
+    if expiry and tonumber(expiry) > now and sequence ~= ARGV[at] then
+      conflict(at, sequence, hash)
+    elseif earlier then
+      conflict(at, ARGV[earlier], ARGV[earlier + 2])
+    else
+      firstUse[asked[i]] = at
+    end
+  end
+end
+if #conflicts > 1 then
+  return conflicts
+end
+
+-- From here on everything is written. The ids come first: should their key be of another type, nothing has happened yet.
+local expiry = string.format('%.0f', now + ARGV[8])
+local fields, count = {}, 0
+for at = FIRST, #ARGV, 4 do
+  fields[count + 1] = '#' .. ARGV[at]
+  fields[count + 2] = expiry .. '|' .. ARGV[at + 2] .. '|' .. ARGV[at + 3]
+  count = count + 2
+  if ARGV[at + 1] ~= '' then
+    fields[count + 1] = ARGV[at + 1]
+    fields[count + 2] = expiry .. '|' .. ARGV[at] .. '|' .. ARGV[at + 2]
+    count = count + 2
+  end
+  if count >= CHUNK then
+    redis.call('HSET', ids, unpack(fields, 1, count))
+    count = 0
+  end
+end
+if count > 0 then
+  redis.call('HSET', ids, unpack(fields, 1, count))
+end
+if #ARGV >= FIRST then
+  redis.call('PEXPIRE', ids, ARGV[8])
+end
+
+-- A stretch of the records is looked at, and what has expired goes; the next trim goes on where this one ended.
+if ARGV[9] ~= '0' then
+  local page = redis.call('HSCAN', ids, redis.call('HGET', ids, '~') or '0', 'COUNT', ARGV[9])
+  local records, expired = page[2], {}
+  for i = 1, #records, 2 do
+    local ends = tonumber(string.match(records[i + 1], '^(%d+)|'))
+    if ends and ends <= now then
+      expired[#expired + 1] = records[i]
+    end
+  end
+  for from = 1, #expired, CHUNK do
+    redis.call('HDEL', ids, unpack(expired, from, math.min(from + CHUNK - 1, #expired)))
+  end
+  redis.call('HSET', ids, '~', page[1])
+end
+
+local changes = { 'v', ARGV[4], 'c', ARGV[1] }
+if ARGV[5] ~= holes then
+  changes[#changes + 1] = 'h'
+  changes[#changes + 1] = ARGV[5]
+end
+if ARGV[6] == '1' then
+  changes[#changes + 1] = 's'
+  changes[#changes + 1] = ARGV[7]
+end
+redis.call('HSET', entity, unpack(changes))
+return { 'ok', parked }

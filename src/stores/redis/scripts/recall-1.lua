@@ -1,0 +1,32 @@
+-- Reads what is remembered of one event, by its sequence or by its id.
+--
+-- KEYS[1]  ids: see commit-2.lua
+-- ARGV[1]  '#<sequence>' or the field of the id
+--
+-- Returns {payload hash, '' or '=' and the result} | {}.
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+local function read(field)
+  local record = redis.call('HGET', KEYS[1], field)
+  if not record then
+    return nil
+  end
+  local expiry, first, second = string.match(record, '^(%d+)|([^|]*)|(.*)$')
+  if tonumber(expiry) <= now then
+    return nil
+  end
+  return first, second
+end
+
+local first, second = read(ARGV[1])
+if not first then
+  return {}
+end
+if string.sub(ARGV[1], 1, 1) == '#' then
+  return { first, second }
+end
+-- The record of an id names its sequence, and the result is with the sequence, unless that was used again since.
+local hash, result = read('#' .. first)
+return { second, hash == second and result or '' }
