@@ -1,0 +1,130 @@
+/**
+ * Decides whether the claims of a message make an event. Every field is read even when an earlier one is bad,
+ * because the record of a dead letter carries whatever could be read; the first problem gives the reason.
+ * A field that is bad is never carried on: ids go into keys, and must be safe there.
+ */
+import type { Claims, Problem } from './claims.ts';
+import type { Decoded, EventLimits, RawMessage, Refusal } from './event.ts';
+import { derivedId, payloadHash } from './identity.ts';
+import { isJsonObject, kindOf } from './json-body.ts';
+import type { RejectionReason } from './reasons.ts';
+import { fromAmqpSeconds, timestampMs } from './timestamp.ts';
+
+export interface DecodeOptions {
+  readonly limits: EventLimits;
+  /** The type of an entity whose event names none. */
+  readonly defaultEntityType: string;
+  /** An event with neither entity id nor sequence is an entity of its own, named by its id (`UNSEQUENCED=process`). */
+  readonly allowMissingEntityId: boolean;
+}
+
+export function admit(claims: Claims, message: RawMessage, options: DecodeOptions): Decoded {
+  const fields = new Fields(claims.problem, options.limits.maxEntityIdBytes);
+  const { names } = claims;
+  const givenId = claims.id == null ? null : fields.name('malformed', names.id, claims.id);
+  const type = fields.name('malformed', names.type, claims.type);
+  const metadata = fields.metadata(claims.metadata);
+  const timestamp = fields.timestamp(names.timestamp, claims.timestamp);
+  const entityType = claims.entityType == null ? options.defaultEntityType : fields.name('invalid_entity', names.entityType, claims.entityType);
+  const alone = options.allowMissingEntityId && claims.entityId == null && claims.sequence === null;
+  const givenEntityId = alone ? null : fields.name('invalid_entity', names.entityId, claims.entityId);
+  const sequence = fields.sequence(names.sequence, claims.sequence);
+  if (givenEntityId !== null && givenEntityId !== message.routingKey) fields.note('misrouted', `the routing key differs from ${names.entityId}`);
+
+  if (fields.problem !== null || type === null || entityType === null) {
+    return refusal(fields.problem, message, { id: givenId, entityType, entityId: givenEntityId, sequence, type });
+  }
+  const id = givenId ?? derivedId(claims.envelope ?? []);
+  return {
+    ok: true,
+    event: {
+      id,
+      idDerived: givenId === null,
+      entityType,
+      entityId: givenEntityId ?? id,
+      sequence,
+      type,
+      ...(timestamp ?? amqpTime(message.timestamp)),
+      data: claims.data,
+      dataJson: claims.dataJson,
+      metadata,
+      payloadHash: payloadHash(type, claims.dataCanonical),
+    },
+  };
+}
+
+/** What could be read, completed from the message's properties. */
+export function refusal(problem: Problem | null, message: RawMessage, read: Omit<Refusal, 'reason' | 'detail'>): Decoded {
+  const { reason, detail } = problem ?? { reason: 'malformed', detail: 'the message is no event' };
+  return {
+    ok: false,
+    refusal: { ...read, reason, detail, id: read.id ?? message.messageId ?? null, type: read.type ?? message.type ?? null },
+  };
+}
+
+interface Time {
+  readonly timestamp: string | null;
+  readonly timestampMs: number | null;
+}
+
+const noTime: Time = { timestamp: null, timestampMs: null };
+
+function amqpTime(seconds: number | undefined): Time {
+  const ms = seconds === undefined ? null : fromAmqpSeconds(seconds);
+  return ms === null ? noTime : { timestamp: new Date(ms).toISOString(), timestampMs: ms };
+}
+
+/** Line breaks and NUL break logs and terminals; nothing that is a name needs any of these. */
+const controlCharacter = /\p{Cc}/u;
+
+class Fields {
+  problem: Problem | null;
+  readonly #maxNameBytes: number;
+
+  constructor(problem: Problem | null, maxNameBytes: number) {
+    this.problem = problem;
+    this.#maxNameBytes = maxNameBytes;
+  }
+
+  note(reason: RejectionReason, detail: string): void {
+    this.problem ??= { reason, detail };
+  }
+
+  /** A string that may stand in keys and labels; null, and a problem, when it may not. */
+  name(reason: RejectionReason, field: string, value: unknown): string | null {
+    const fault = this.#nameFault(value);
+    if (fault === null) return value as string;
+    this.note(reason, `${field} ${fault}`);
+    return null;
+  }
+
+  sequence(field: string, value: number | null): number | null {
+    if (value === null || (Number.isSafeInteger(value) && value >= 1)) return value;
+    this.note('invalid_sequence', `${field} is not a whole number from 1 to 2^53 - 1`);
+    return null;
+  }
+
+  timestamp(field: string, value: unknown): Time | null {
+    if (value == null) return null;
+    const ms = typeof value === 'string' ? timestampMs(value) : null;
+    if (ms !== null) return { timestamp: value as string, timestampMs: ms };
+    this.note('malformed', `${field} is not a date and time in ISO 8601`);
+    return noTime;
+  }
+
+  metadata(value: unknown): Readonly<Record<string, unknown>> {
+    if (isJsonObject(value)) return value;
+    if (value != null) this.note('malformed', `metadata is ${kindOf(value)}, not an object`);
+    return {};
+  }
+
+  #nameFault(value: unknown): string | null {
+    if (value == null) return 'is missing';
+    if (typeof value !== 'string') return `is ${kindOf(value)}, not a string`;
+    if (value === '') return 'is empty';
+    const most = this.#maxNameBytes;
+    // A UTF-16 unit has at most three bytes of UTF-8: most names need no counting.
+    if (value.length * 3 > most && Buffer.byteLength(value) > most) return `has ${Buffer.byteLength(value)} bytes, the limit is ${most}`;
+    return controlCharacter.test(value) ? 'has a control character' : null;
+  }
+}

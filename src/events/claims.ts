@@ -1,0 +1,77 @@
+/**
+ * What a message claims to be, read from its format and not yet checked: the common ground of the JSON
+ * envelope and of CloudEvents. `admission.ts` decides whether the claims make an event.
+ */
+import type { RawMessage, EventLimits } from './event.ts';
+import type { JsonMember } from './json-scan.ts';
+import type { RejectionReason } from './reasons.ts';
+
+export interface Problem {
+  readonly reason: RejectionReason;
+  /** Never contains the payload. */
+  readonly detail: string;
+}
+
+/** What the fields are called in the format, so that a detail names what the producer wrote. */
+export interface FieldNames {
+  readonly id: string;
+  readonly entityType: string;
+  readonly entityId: string;
+  readonly sequence: string;
+  readonly type: string;
+  readonly timestamp: string;
+}
+
+/** `undefined` or null: the message does not say. */
+export interface Claims {
+  readonly names: FieldNames;
+  /** What the format itself found wrong; the rest is then what could still be read. */
+  readonly problem: Problem | null;
+  readonly id: unknown;
+  readonly entityType: unknown;
+  readonly entityId: unknown;
+  /** A number that is the sequence if it is whole and safe; NaN when what stands there is no sequence at all. */
+  readonly sequence: number | null;
+  readonly type: unknown;
+  readonly timestamp: unknown;
+  readonly metadata: unknown;
+  readonly data: unknown;
+  readonly dataJson: string;
+  readonly dataCanonical: string;
+  /** The whole of it, from which an id can be derived; null where the format demands an id. */
+  readonly envelope: readonly JsonMember[] | null;
+}
+
+/** A format: where its claims stand in a message. */
+export type ReadClaims = (message: RawMessage, limits: EventLimits) => Claims;
+
+export function malformed(detail: string): Problem {
+  return { reason: 'malformed', detail };
+}
+
+export function unsupported(detail: string): Problem {
+  return { reason: 'unsupported', detail };
+}
+
+/** Claims that say nothing, to be filled in. */
+export function noClaims(names: FieldNames): Claims {
+  return {
+    names,
+    problem: null,
+    id: null,
+    entityType: null,
+    entityId: null,
+    sequence: null,
+    type: null,
+    timestamp: null,
+    metadata: null,
+    data: null,
+    dataJson: 'null',
+    dataCanonical: 'null',
+    envelope: null,
+  };
+}
+
+export function unreadable(names: FieldNames, problem: Problem): Claims {
+  return { ...noClaims(names), problem };
+}

@@ -1,0 +1,41 @@
+/**
+ * The canonical text of a JSON number: as JavaScript prints it (RFC 8785) where a JavaScript number holds its
+ * decimal value, else the decimal value itself, so that 9007199254740992 and 9007199254740993, which are one
+ * number to JavaScript, stay two. Equal values have one text, different values different ones.
+ */
+
+/** Decimals with so many digits survive the way to a double and back. */
+const safeDigits = 15;
+
+/** `source` is a valid JSON number token. */
+export function canonicalNumber(source: string): string {
+  const printed = String(Number(source));
+  if (source === printed && source.length <= safeDigits) return source;
+  const exact = decimalOf(source);
+  return exact === decimalOf(printed) ? printed : exact;
+}
+
+/** `digits` `e` `exponent` without zeros at either end of the digits: one text per value. Infinity has none. */
+function decimalOf(source: string): string {
+  const parts = /^(-?)(\d+)(?:\.(\d+))?(?:[eE]([+-]?\d+))?$/.exec(source);
+  if (parts === null) return source;
+  const [, sign = '', whole = '', fraction = '', exponent = '0'] = parts;
+  const digits = withoutLeadingZeros(whole + fraction);
+  if (digits === '') return '0';
+  const significant = withoutTrailingZeros(digits);
+  // An exponent may itself be larger than a number can say.
+  const shift = BigInt(exponent) - BigInt(fraction.length) + BigInt(digits.length - significant.length);
+  return `${sign}${significant}e${shift}`;
+}
+
+function withoutLeadingZeros(digits: string): string {
+  let start = 0;
+  while (start < digits.length && digits.charCodeAt(start) === 48) start++;
+  return digits.slice(start);
+}
+
+function withoutTrailingZeros(digits: string): string {
+  let end = digits.length;
+  while (end > 0 && digits.charCodeAt(end - 1) === 48) end--;
+  return digits.slice(0, end);
+}

@@ -1,0 +1,44 @@
+/**
+ * From bytes to JSON: strict UTF-8 without a byte-order mark, and one JSON value. What is wrong is said by
+ * position only, because the parser's own words quote the payload.
+ */
+
+export type JsonBody =
+  | { readonly ok: true; readonly text: string; readonly value: unknown }
+  | { readonly ok: false; readonly detail: string };
+
+/** The mark is kept in the text, so that it is seen and refused: it is no part of JSON (RFC 8259, 8.1). */
+const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+
+export function readJsonBody(body: Uint8Array): JsonBody {
+  if (body.length === 0) return { ok: false, detail: 'the body is empty' };
+  let text: string;
+  try {
+    text = utf8.decode(body);
+  } catch {
+    return { ok: false, detail: 'the body is not UTF-8' };
+  }
+  if (text.charCodeAt(0) === 0xfeff) return { ok: false, detail: 'the body begins with a byte-order mark' };
+  try {
+    return { ok: true, text, value: JSON.parse(text) };
+  } catch (error) {
+    return { ok: false, detail: syntaxDetail(text, error) };
+  }
+}
+
+function syntaxDetail(text: string, error: unknown): string {
+  if (text.trim() === '') return 'the body is blank';
+  const position = /at position (\d+)/.exec((error as Error).message)?.[1];
+  return position === undefined ? 'the body is not JSON' : `the body is not JSON: it goes wrong at character ${position}`;
+}
+
+export function isJsonObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/** For details: says what kind of value it is, never the value. */
+export function kindOf(value: unknown): string {
+  if (value === null) return 'null';
+  if (Array.isArray(value)) return 'an array';
+  return typeof value === 'object' ? 'an object' : `a ${typeof value}`;
+}

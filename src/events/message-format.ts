@@ -1,0 +1,74 @@
+/**
+ * Which format a message is in, and whether it is small enough to be looked at: all that can be said from
+ * properties and headers alone.
+ */
+import { malformed, type Problem, type ReadClaims, unsupported } from './claims.ts';
+import { hasAttributes, readBinary, readStructured } from './cloudevents.ts';
+import { readEnvelope } from './envelope.ts';
+import type { EventLimits, RawMessage } from './event.ts';
+
+export type Format = { readonly read: ReadClaims; readonly problem: null } | { readonly read: null; readonly problem: Problem };
+
+const envelope: Format = { read: readEnvelope, problem: null };
+const structured: Format = { read: readStructured, problem: null };
+const binary: Format = { read: readBinary, problem: null };
+
+export function formatOf(message: RawMessage): Format {
+  const { contentType, contentEncoding, headers } = message;
+  if (!readsEncoding(contentEncoding)) return refuse(unsupported('the content encoding is not one that is read: send plain UTF-8'));
+  if (contentType === 'application/json' && !hasAttributes(headers)) return envelope;
+  const [mediaType = '', ...parameters] = (contentType ?? '').toLowerCase().split(';').map((part) => part.trim());
+  if (!parameters.every(readsParameter)) return refuse(unsupported('the charset of the content type is not UTF-8'));
+  if (mediaType === 'application/cloudevents+json') return structured;
+  if (hasAttributes(headers)) {
+    return isJson(mediaType) ? binary : refuse(malformed('the content type of the CloudEvent is not JSON'));
+  }
+  if (mediaType === '' || mediaType === 'application/json') return envelope;
+  return refuse(malformed('the content type is neither application/json nor application/cloudevents+json'));
+}
+
+/** Null when the message is within its limits. */
+export function sizeProblem({ body, headers }: RawMessage, { maxBodyBytes, maxHeaderBytes }: EventLimits): Problem | null {
+  if (body.length > maxBodyBytes) {
+    return { reason: 'too_large', detail: `the body has ${body.length} bytes, the limit is ${maxBodyBytes}` };
+  }
+  if (headersExceed(headers, maxHeaderBytes)) {
+    return { reason: 'too_large', detail: `the headers have more than ${maxHeaderBytes} bytes` };
+  }
+  return null;
+}
+
+/** Counts no further than the limit, and with a list instead of recursion: headers nest as deep as they like. */
+function headersExceed(headers: Readonly<Record<string, unknown>>, limit: number): boolean {
+  let bytes = 0;
+  const pending: unknown[] = [headers];
+  while (pending.length > 0 && bytes <= limit) {
+    const value = pending.pop();
+    if (typeof value === 'string') bytes += Buffer.byteLength(value);
+    else if (value instanceof Uint8Array) bytes += value.length;
+    else if (Array.isArray(value)) for (const item of value) pending.push(item);
+    else if (typeof value === 'object' && value !== null) {
+      for (const [key, item] of Object.entries(value)) {
+        bytes += Buffer.byteLength(key);
+        pending.push(item);
+      }
+    } else bytes += 8;
+  }
+  return bytes > limit;
+}
+
+function refuse(problem: Problem): Format {
+  return { read: null, problem };
+}
+
+function readsEncoding(encoding: string | undefined): boolean {
+  return encoding === undefined || /^(?:|identity|utf-?8)$/i.test(encoding);
+}
+
+function readsParameter(parameter: string): boolean {
+  return !parameter.startsWith('charset=') || /^charset="?utf-?8"?$/.test(parameter);
+}
+
+function isJson(mediaType: string): boolean {
+  return mediaType === '' || mediaType === 'application/json' || mediaType.endsWith('+json');
+}
