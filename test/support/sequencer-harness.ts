@@ -1,0 +1,231 @@
+/**
+ * Drives sequencers against a store in memory, one fact at a time, in any order the test likes, and checks
+ * after every step that nothing was settled twice, early or never. Everything is synchronous; time is a number.
+ *
+ * The checker and the store share no code with src/ordering: what the sequencer does is judged by what the
+ * store was told and what was acknowledged, not by the sequencer's own words.
+ */
+import assert from 'node:assert/strict';
+import type { Event } from '../../src/events/event.ts';
+import type { RejectionReason } from '../../src/events/reasons.ts';
+import type { Delivery, Effect, EntityView, Fact, Outcome, RecallVerdict, RefusedDelivery } from '../../src/ordering/facts.ts';
+import { defaultSequencerLimits, type SequencerLimits } from '../../src/ordering/limits.ts';
+import { ShardSequencer } from '../../src/ordering/sequencer.ts';
+import { ModelStore, type Owner } from './sequencer-model-store.ts';
+
+export { ModelStore } from './sequencer-model-store.ts';
+
+type EffectOf<K extends Effect['kind']> = Extract<Effect, { readonly kind: K }>;
+type Asking = Extract<Effect, { readonly op: number }>;
+
+export interface Settled {
+  readonly tag: number;
+  readonly outcome: Outcome | 'rejected';
+  readonly reason: RejectionReason | null;
+  readonly event: Event | null;
+}
+
+/** Makes an event; every field can be overridden. Events with the same entity and sequence are equal. */
+export function event(sequence: number | null, fields: Partial<Event> = {}): Event {
+  const entityId = fields.entityId ?? 'e1';
+  return {
+    id: `${entityId}-${sequence}`,
+    idDerived: false,
+    entityType: 'order',
+    entityId,
+    sequence,
+    type: 'Changed',
+    timestamp: null,
+    timestampMs: null,
+    data: {},
+    dataJson: '{}',
+    metadata: {},
+    payloadHash: `hash of ${entityId} ${sequence}`,
+    ...fields,
+  };
+}
+
+export class SequencerHarness {
+  readonly sequencer: ShardSequencer;
+  readonly store: ModelStore;
+  readonly owner: Owner;
+  nowMs = 0;
+  /** Operations that were asked and not answered, in the order of asking. */
+  readonly asked: Asking[] = [];
+  /** Every effect so far. */
+  readonly log: Effect[] = [];
+  readonly settled: Settled[] = [];
+  readonly #unsettled = new Map<number, Delivery | RefusedDelivery>();
+  readonly #settledTags = new Set<number>();
+  #lastTag = 0;
+
+  constructor(limits: Partial<SequencerLimits> = {}, store = new ModelStore(), owner: Owner = { shard: 0, epoch: 1 }) {
+    this.sequencer = new ShardSequencer({ ...defaultSequencerLimits, ...limits });
+    this.store = store;
+    this.owner = owner;
+  }
+
+  /** Delivers events together and returns their tags. Answers nothing. */
+  arrive(...events: readonly Event[]): readonly number[] {
+    const deliveries = events.map((one) => ({ tag: ++this.#lastTag, event: one }));
+    this.deliver(deliveries);
+    return deliveries.map(({ tag }) => tag);
+  }
+
+  refuse(reason: RejectionReason): number {
+    const tag = ++this.#lastTag;
+    const refusal = { reason, detail: reason, id: null, entityType: null, entityId: null, sequence: null, type: null };
+    this.deliver([{ tag, refusal }]);
+    return tag;
+  }
+
+  /** Delivers and lets the store answer everything, as it comes. */
+  process(...events: readonly Event[]): readonly number[] {
+    const tags = this.arrive(...events);
+    this.answerAll();
+    return tags;
+  }
+
+  deliver(deliveries: readonly (Delivery | RefusedDelivery)[]): void {
+    for (const delivery of deliveries) this.#unsettled.set(delivery.tag, delivery);
+    this.fact({ kind: 'delivered', deliveries });
+  }
+
+  /** One step of the sequencer, with everything that can be checked about it. */
+  fact(fact: Fact): readonly Effect[] {
+    const effects = this.sequencer.handle(this.nowMs, fact);
+    for (const effect of effects) this.#carryOut(effect);
+    this.sequencer.assertInvariants();
+    const lanes = this.asked.map((one) => ('entity' in one ? `${one.entity.entityType} ${one.entity.entityId}` : `operation ${one.op}`));
+    assert.equal(new Set(lanes).size, lanes.length, `more than one operation of an entity is under way: ${lanes.join(', ')}`);
+    return effects;
+  }
+
+  /** Lets the store do what was asked and reports it. Takes the oldest question unless told which. */
+  answer(index = 0): void {
+    const [asked] = this.asked.splice(index, 1);
+    assert.ok(asked !== undefined, 'nothing is asked');
+    this.fact(this.#answerTo(asked));
+  }
+
+  answerAll(): void {
+    for (let steps = 0; this.asked.length > 0; steps++) {
+      assert.ok(steps < 10_000, `no end of questions; the last is ${JSON.stringify(this.asked[0])}`);
+      this.answer();
+    }
+  }
+
+  /** The store's reply to one operation never comes; it was carried out, or not. */
+  loseReply(index: number, executed: boolean): number {
+    const [asked] = this.asked.splice(index, 1);
+    assert.ok(asked !== undefined, 'nothing is asked');
+    // Of a rejection only the record is written: nothing leaves before the store has said so.
+    if (executed && asked.kind !== 'reject') this.#answerTo(asked);
+    return asked.op;
+  }
+
+  /** The channel is gone: returns what the broker will deliver again, in the order of its tags. */
+  loseChannel(): readonly (Event | null)[] {
+    const again = this.unsettled();
+    this.asked.length = 0;
+    this.#unsettled.clear();
+    this.fact({ kind: 'channelLost' });
+    return again;
+  }
+
+  unsettled(): readonly (Event | null)[] {
+    const byTag = [...this.#unsettled.values()].sort((a, b) => a.tag - b.tag);
+    return byTag.map((delivery) => ('event' in delivery ? delivery.event : null));
+  }
+
+  get unsettledCount(): number {
+    return this.#unsettled.size;
+  }
+
+  /** Moves the clock to the sequencer's next deadline and says so. False when there is none. */
+  toNextDeadline(): boolean {
+    const dueMs = this.sequencer.nextDeadlineMs();
+    if (dueMs === null) return false;
+    this.nowMs = Math.max(this.nowMs, dueMs);
+    this.fact({ kind: 'timePassed' });
+    return true;
+  }
+
+  pass(ms: number): void {
+    this.nowMs += ms;
+    this.fact({ kind: 'timePassed' });
+  }
+
+  effects<K extends Effect['kind']>(kind: K): readonly EffectOf<K>[] {
+    return this.log.filter((effect): effect is EffectOf<K> => effect.kind === kind);
+  }
+
+  /** What is under way, by kind. */
+  get askedKinds(): readonly string[] {
+    return this.asked.map(({ kind }) => kind);
+  }
+
+  /** Sequences with this outcome or reason, in the order in which they were settled. */
+  sequences(outcome: Outcome | RejectionReason): readonly (number | null)[] {
+    return this.settled
+      .filter((one) => one.outcome === outcome || one.reason === outcome)
+      .map((one) => one.event?.sequence ?? null);
+  }
+
+  outcomeOf(tag: number): string | null {
+    const found = this.settled.find((one) => one.tag === tag);
+    return found === undefined ? null : (found.reason ?? found.outcome);
+  }
+
+  #answerTo(asked: Asking): Fact {
+    const { op } = asked;
+    switch (asked.kind) {
+      case 'load':
+        return { kind: 'loaded', op, view: this.store.view(asked.entity) };
+      case 'openGap': {
+        const view = this.store.claim(asked.entity, this.owner);
+        return view === null ? { kind: 'fenced', op } : { kind: 'loaded', op, view };
+      }
+      case 'commit':
+        return this.#commitFact(op, this.store.commit(asked, `${this.owner.epoch}:${op}`));
+      case 'recall':
+        return { kind: 'recalled', op, verdicts: asked.deliveries.map(({ event: one }): RecallVerdict => this.store.recall(one)) };
+      case 'park': {
+        const parked = this.store.park(asked.entity, this.owner, asked.expectedVersion, asked.reason);
+        return parked === 'ok' ? { kind: 'parked', op } : parked === 'fenced' ? { kind: 'fenced', op } : { kind: 'stale', op, view: parked };
+      }
+      case 'reject':
+        for (const { tag, reason, event: rejected } of asked.rejections) this.#settle({ tag, outcome: 'rejected', reason, event: rejected });
+        return { kind: 'rejected', op };
+    }
+  }
+
+  #commitFact(op: number, result: ReturnType<ModelStore['commit']>): Fact {
+    if (result.kind === 'stale') return { kind: 'stale', op, view: result.view };
+    if (result.kind === 'conflict') return { kind: 'idConflict', op, conflicts: result.conflicts };
+    return { kind: 'committed', op, ...result.answer };
+  }
+
+  #carryOut(effect: Effect): void {
+    this.log.push(effect);
+    if ('op' in effect) this.asked.push(effect);
+    if (effect.kind !== 'ack') return;
+    for (const { tag, event: acked } of effect.deliveries) {
+      if (effect.outcome === 'applied') assert.ok(this.store.hasApplied(acked), `${acked.id} is acknowledged but was never applied`);
+      if (effect.outcome === 'duplicate') assert.ok(this.store.hasDecided(acked), `${acked.id} is acknowledged as a duplicate of nothing`);
+      this.#settle({ tag, outcome: effect.outcome, reason: null, event: acked });
+    }
+  }
+
+  #settle(one: Settled): void {
+    assert.ok(!this.#settledTags.has(one.tag), `delivery ${one.tag} is settled twice`);
+    assert.ok(this.#unsettled.delete(one.tag), `delivery ${one.tag} is settled and was not here`);
+    this.#settledTags.add(one.tag);
+    this.settled.push(one);
+  }
+}
+
+/** A view of an entity, as the store would give it. */
+export function view(fields: Partial<EntityView> = {}): EntityView {
+  return { exists: true, version: 0, holes: '', parked: false, ...fields };
+}

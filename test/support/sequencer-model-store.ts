@@ -1,0 +1,199 @@
+/**
+ * A store in memory for the sequencer's tests: versions, ids, parking and epochs as DESIGN section 6 says, and
+ * a log of what was applied. It checks every commit itself, with plain sets and lists: a sequence is applied
+ * once, after its predecessor, unless the test allows a strategy that leaps.
+ */
+import assert from 'node:assert/strict';
+import type { EntityRef, Event } from '../../src/events/event.ts';
+import type { RejectionReason } from '../../src/events/reasons.ts';
+import type { Effect, EntityView, Fact, RecallVerdict, Slot } from '../../src/ordering/facts.ts';
+
+type CommitEffect = Extract<Effect, { readonly kind: 'commit' }>;
+type Answer = Pick<Extract<Fact, { readonly kind: 'committed' }>, 'done' | 'parked' | 'failure'>;
+type Conflicts = Extract<Fact, { readonly kind: 'idConflict' }>['conflicts'];
+
+interface Entity {
+  version: number;
+  holes: string;
+  parked: RejectionReason | null;
+  /** The highest epoch that claimed it, by shard. */
+  readonly epochs: Map<number, number>;
+  /** Sequences at or below the version that were passed over. */
+  readonly missing: Set<number>;
+  /** Payload by sequence. */
+  readonly decided: Map<number, string>;
+  readonly ids: Map<string, { readonly sequence: number; readonly payload: string }>;
+  readonly applied: { readonly sequence: number; readonly id: string; readonly payload: string }[];
+  readonly answers: Map<string, Answer>;
+}
+
+export interface ModelStoreOptions {
+  /** Strategies that pass over sequences are in use. */
+  readonly allowsLeaps?: boolean;
+  /** The first event of an entity may have any sequence. */
+  readonly allowsAdoption?: boolean;
+  /** Events that no attempt can process. */
+  readonly fails?: (event: Event) => boolean;
+  /** Most slots that one commit carries out, as where handlers run. */
+  readonly maxDone?: number;
+}
+
+/** Epochs are unique in the stream and grow; fencing compares those of one shard. */
+export interface Owner {
+  readonly shard: number;
+  readonly epoch: number;
+}
+
+export class ModelStore {
+  readonly #options: ModelStoreOptions;
+  readonly #entities = new Map<string, Entity>();
+
+  constructor(options: ModelStoreOptions = {}) {
+    this.#options = options;
+  }
+
+  view(ref: EntityRef): EntityView {
+    const { version, holes, parked } = this.entity(ref);
+    return { exists: version > 0 || parked !== null, version, holes, parked: parked !== null };
+  }
+
+  claim(ref: EntityRef, { shard, epoch }: Owner): EntityView | null {
+    const { epochs } = this.entity(ref);
+    if (epoch < (epochs.get(shard) ?? 0)) return null;
+    epochs.set(shard, epoch);
+    return this.view(ref);
+  }
+
+  park(ref: EntityRef, owner: Owner, expectedVersion: number, reason: RejectionReason): 'ok' | 'fenced' | EntityView {
+    const entity = this.entity(ref);
+    if (owner.epoch < (entity.epochs.get(owner.shard) ?? 0)) return 'fenced';
+    if (entity.version !== expectedVersion) return this.view(ref);
+    entity.epochs.set(owner.shard, owner.epoch);
+    entity.parked ??= reason;
+    return 'ok';
+  }
+
+  commit(effect: CommitEffect, token: string) {
+    const entity = this.entity(effect.entity);
+    const before = entity.answers.get(token);
+    if (before !== undefined) return { kind: 'ok', answer: before } as const;
+    const { slots, failure } = this.#process(effect.slots);
+    // The processor failed before anything could be sent to the store.
+    if (slots.length === 0) return { kind: 'ok', answer: { done: 0, parked: false, failure } } as const;
+    if (entity.version !== effect.expectedVersion || entity.holes !== effect.expectedHoles) {
+      return { kind: 'stale', view: this.view(effect.entity) } as const;
+    }
+    const conflicts = conflictsOf(entity, slots);
+    if (conflicts.length > 0) return { kind: 'conflict', conflicts } as const;
+    for (const slot of slots) this.#write(entity, slot, effect.adopts);
+    const answer: Answer = { done: slots.length, parked: entity.parked !== null, failure };
+    entity.answers.set(token, answer);
+    return { kind: 'ok', answer } as const;
+  }
+
+  recall(event: Event): RecallVerdict {
+    const payload = this.entity(event).decided.get(event.sequence ?? 0);
+    if (payload === undefined) return 'unknown';
+    return payload === event.payloadHash ? 'same' : 'different';
+  }
+
+  hasApplied(event: Event): boolean {
+    const { applied } = this.entity(event);
+    return applied.some(({ sequence, id, payload }) => id === event.id && payload === event.payloadHash && sequence === (event.sequence ?? sequence));
+  }
+
+  /** It is at or below the version, or its id is known with the same payload. */
+  hasDecided(event: Event): boolean {
+    const { version, ids, missing } = this.entity(event);
+    if (event.sequence !== null && event.sequence <= version && !missing.has(event.sequence)) return true;
+    return ids.get(event.id)?.payload === event.payloadHash;
+  }
+
+  /** Sequences applied, in the order of application. */
+  applied(entityId = 'e1', entityType = 'order'): readonly number[] {
+    return this.entity({ entityType, entityId }).applied.map(({ sequence }) => sequence);
+  }
+
+  parkedFor(entityId = 'e1'): RejectionReason | null {
+    return this.entity({ entityType: 'order', entityId }).parked;
+  }
+
+  /** What another owner does meanwhile: applies the next events. */
+  applyElsewhere(...events: readonly Event[]): void {
+    for (const one of events) {
+      const entity = this.entity(one);
+      assert.equal(one.sequence, entity.version + 1);
+      entity.version += 1;
+      this.#record(entity, one, entity.version);
+    }
+  }
+
+  /** Ids, payloads and what was done by which token are forgotten, as after their time to live. */
+  forget(entityId = 'e1'): void {
+    const { ids, decided } = this.entity({ entityType: 'order', entityId });
+    ids.clear();
+    decided.clear();
+  }
+
+  unpark(entityId = 'e1'): void {
+    this.entity({ entityType: 'order', entityId }).parked = null;
+  }
+
+  entity({ entityType, entityId }: EntityRef): Entity {
+    const key = JSON.stringify([entityType, entityId]);
+    let entity = this.#entities.get(key);
+    if (entity === undefined) {
+      entity = { version: 0, holes: '', parked: null, epochs: new Map(), missing: new Set(), decided: new Map(), ids: new Map(), applied: [], answers: new Map() };
+      this.#entities.set(key, entity);
+    }
+    return entity;
+  }
+
+  #process(all: readonly Slot[]): { readonly slots: readonly Slot[]; readonly failure: Answer['failure'] } {
+    const { fails = () => false, maxDone = Number.POSITIVE_INFINITY } = this.#options;
+    const failing = all.findIndex(({ action, delivery }) => action === 'apply' && fails(delivery.event));
+    if (failing >= 0 && failing < maxDone) return { slots: all.slice(0, failing), failure: { reason: 'handler_failed', detail: 'it fails' } };
+    return { slots: all.slice(0, maxDone), failure: null };
+  }
+
+  #write(entity: Entity, { delivery, sequence, action, versionAfter, holesAfter }: Slot, adopts: boolean): void {
+    const { event } = delivery;
+    const name = `${event.entityId} sequence ${sequence} at version ${entity.version}`;
+    assert.equal(sequence, event.sequence ?? entity.version + 1, `${name} is recorded under another sequence`);
+    if (sequence <= entity.version) {
+      assert.ok(entity.missing.delete(sequence), `${name} is applied again`);
+      assert.equal(versionAfter, entity.version);
+    } else {
+      this.#advance(entity, sequence, adopts, name);
+      assert.equal(versionAfter, sequence);
+    }
+    entity.holes = holesAfter;
+    if (action === 'skip') entity.missing.add(sequence);
+    else if (action === 'consume') entity.decided.set(sequence, event.payloadHash);
+    else this.#record(entity, event, sequence);
+  }
+
+  #advance(entity: Entity, sequence: number, adopts: boolean, name: string): void {
+    const adopted = adopts && this.#options.allowsAdoption === true && entity.version === 0;
+    if (!adopted) {
+      assert.ok(sequence === entity.version + 1 || this.#options.allowsLeaps === true, `${name} runs ahead of its predecessor`);
+      for (let passed = entity.version + 1; passed < sequence; passed++) entity.missing.add(passed);
+    }
+    entity.version = sequence;
+  }
+
+  #record(entity: Entity, event: Event, sequence: number): void {
+    const { id, payloadHash: payload } = event;
+    entity.decided.set(sequence, payload);
+    entity.ids.set(id, { sequence, payload });
+    entity.applied.push({ sequence, id, payload });
+  }
+}
+
+function conflictsOf(entity: Entity, slots: readonly Slot[]): Conflicts {
+  return slots.flatMap(({ delivery, sequence, action }, index) => {
+    const known = action === 'apply' ? entity.ids.get(delivery.event.id) : undefined;
+    if (known === undefined || known.sequence === sequence) return [];
+    return [{ index, recordedSequence: known.sequence, samePayload: known.payload === delivery.event.payloadHash }];
+  });
+}
