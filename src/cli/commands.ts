@@ -1,4 +1,6 @@
-/** Every command of `inorder`, in the order of `--help`. */
+/** Every command of `inorder`, in the order of `--help`. A new one is an import and a row. */
 import type { Command } from './command.ts';
+import { command as entityList } from './entity-list.ts';
+import { command as entityShow } from './entity-show.ts';
 
-export const commands: readonly Command[] = [];
+export const commands: readonly Command[] = [entityShow, entityList];

@@ -1,0 +1,41 @@
+/**
+ * Lends a command one connection to the broker: the first node that answers, for one try. A command is there
+ * to say that the broker is away; waiting for it to come back is a worker's business.
+ */
+import { connect, type ChannelModel } from 'amqplib';
+import type { Config } from '../config/config.ts';
+import { UnavailableError } from '../errors.ts';
+import { redactUrls } from '../observability/redaction.ts';
+
+const timeoutMs = 5_000;
+
+/** @throws UnavailableError when no node can be reached, or the connection is lost meanwhile. */
+export async function withBroker<T>(config: Config, use: (connection: ChannelModel) => Promise<T>): Promise<T> {
+  const connection = await connectToAny(config.broker.urls);
+  const lost = new Promise<never>((_, reject) => {
+    connection.once('close', (cause?: Error) => {
+      reject(new UnavailableError('the connection to the broker was lost', { cause }));
+    });
+  });
+  lost.catch(() => undefined);
+  // Every `error` is followed by `close`; without a listener the process would end.
+  connection.on('error', () => undefined);
+  try {
+    return await Promise.race([use(connection), lost]);
+  } finally {
+    await connection.close().catch(() => undefined);
+  }
+}
+
+async function connectToAny(urls: readonly string[]): Promise<ChannelModel> {
+  let cause: unknown;
+  for (const url of urls) {
+    try {
+      return await connect(url, { timeout: timeoutMs, noDelay: true });
+    } catch (error) {
+      cause = error;
+    }
+  }
+  const why = cause instanceof Error ? cause.message || cause.name : String(cause);
+  throw new UnavailableError(`the broker at ${redactUrls(urls.join(', '))} cannot be reached: ${why}`, { cause });
+}

@@ -1,0 +1,66 @@
+/**
+ * `inorder worker`: puts a worker together with its log, its metrics and its HTTP server, and ends it on the
+ * first signal. Exit code 0 when it was asked to stop and did, 1 when something else ended it, 2 when it must
+ * not start.
+ */
+import { loadConfig } from '../config/load.ts';
+import { variableNames } from '../config/variables.ts';
+import { createHttpServer } from '../observability/http.ts';
+import { createLog } from '../observability/log.ts';
+import { createMetrics } from '../observability/metrics.ts';
+import { createWorker } from '../worker/worker.ts';
+import { loadProcessors } from '../worker/load-processors.ts';
+import { defineCommand } from './command.ts';
+
+export const command = defineCommand({
+  name: 'worker',
+  summary: 'Consumes, puts in order, applies. Configured by the environment.',
+  description: [
+    'Consumes the shards of WORKER_SHARDS until SIGTERM or SIGINT: then it finishes what is in flight, at most',
+    'for SHUTDOWN_TIMEOUT_MS, and gives the rest back in order. A second signal ends it at once.',
+    'Start a second worker with the same configuration as a standby.',
+  ].join('\n'),
+  positionals: [],
+  options: {},
+  variables: variableNames,
+  async run(_args, io) {
+    const config = loadConfig(io.env);
+    const processors = await loadProcessors(config.processing);
+    const log = createLog({ level: config.logLevel, service: config.serviceName, writeLine: io.logLine });
+    for (const warning of config.warnings) log.warn({}, warning);
+    io.onCrash((error) => log.error({ error }, 'a bug: the process ends, a standby takes over'));
+    const stopSignal = io.takeSignals();
+    const metrics = createMetrics(config.serviceName);
+    const worker = createWorker({ config, processors, log, metrics });
+    const server = await createHttpServer({
+      ...config.http,
+      metrics,
+      // The process answers, so it lives: what it lacks is for /readyz, and a restart would not bring it.
+      health: () => [],
+      ready: () => worker.notReady(),
+      status: () => worker.status(),
+    }).catch(async (error: unknown) => {
+      await worker.stop();
+      throw error;
+    });
+    const stop = () => {
+      log.info({}, 'stopping: finishing what is in flight');
+      void worker.stop();
+    };
+    stopSignal.addEventListener('abort', stop, { once: true });
+    try {
+      log.info({ http: `http://${server.host}:${server.port}`, stream: config.broker.stream }, 'starting');
+      await worker.start();
+      log.info({ shards: config.broker.workerShards.length }, 'ready');
+      const cause = await worker.done;
+      if (cause !== null) throw cause;
+    } catch (error) {
+      // A start that was broken off by the signal is a stop that was asked for.
+      if (!stopSignal.aborted) throw error;
+    } finally {
+      await server.close();
+    }
+    log.info({}, 'stopped');
+    return 0;
+  },
+});

@@ -1,0 +1,46 @@
+/**
+ * How full queues are, asked by passive declarations: it needs no management API and changes nothing. What is
+ * delivered and not yet acknowledged is not counted by the broker.
+ */
+import type { Channel, ChannelModel } from 'amqplib';
+
+export interface QueueDepth {
+  readonly queue: string;
+  /** Messages that wait for delivery; null when there is no such queue. */
+  readonly ready: number | null;
+  readonly consumers: number | null;
+}
+
+/** In the order of `queues`. Rejects when the broker goes away. */
+export async function queueDepths(
+  connection: Pick<ChannelModel, 'createChannel'>,
+  queues: readonly string[],
+): Promise<readonly QueueDepth[]> {
+  const depths: QueueDepth[] = [];
+  let channel: Channel | null = null;
+  for (const queue of queues) {
+    channel ??= await openChannel(connection);
+    try {
+      const { messageCount, consumerCount } = await channel.checkQueue(queue);
+      depths.push({ queue, ready: messageCount, consumers: consumerCount });
+    } catch (error) {
+      if (!isNotFound(error)) throw error;
+      depths.push({ queue, ready: null, consumers: null });
+      // The broker closes the channel on which a queue was not found.
+      channel = null;
+    }
+  }
+  await channel?.close();
+  return depths;
+}
+
+async function openChannel(connection: Pick<ChannelModel, 'createChannel'>): Promise<Channel> {
+  const channel = await connection.createChannel();
+  // The failed call tells it as well; without a listener the process would end.
+  channel.on('error', () => undefined);
+  return channel;
+}
+
+function isNotFound(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === 404;
+}
