@@ -1,0 +1,55 @@
+import assert from 'node:assert/strict';
+import { spawn, spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import type { AddressInfo } from 'node:net';
+import test from 'node:test';
+import { fileURLToPath } from 'node:url';
+
+const root = fileURLToPath(new URL('../../', import.meta.url));
+const main = ['--import', 'tsx', `${root}src/main.ts`];
+
+function inorder(...words: string[]) {
+  return spawnSync(process.execPath, [...main, ...words], { cwd: root, encoding: 'utf8', timeout: 30_000 });
+}
+
+test('the process prints the version of the package and exits 0', () => {
+  const { version } = JSON.parse(readFileSync(`${root}package.json`, 'utf8'));
+  const { status, stdout, stderr } = inorder('--version');
+  assert.deepEqual([status, stdout, stderr], [0, `${version}\n`, '']);
+});
+
+test('bad usage exits 2 with one line on standard error', () => {
+  const { status, stdout, stderr } = inorder('frobnicate');
+  assert.equal(status, 2);
+  assert.equal(stdout, '');
+  assert.match(stderr, /^inorder: [^\n]+\n$/);
+});
+
+test('a reader that closes the pipe ends the command quietly', async () => {
+  const child = spawn(process.execPath, [...main, '--help'], { cwd: root, stdio: ['ignore', 'pipe', 'pipe'] });
+  child.stdout.destroy();
+  let stderr = '';
+  child.stderr.on('data', (chunk) => (stderr += chunk));
+  const code = await new Promise((resolve) => child.once('exit', resolve));
+  assert.equal(code, 0);
+  assert.equal(stderr, '');
+});
+
+test('a command without anything to finish ends at the first signal', async (t) => {
+  // It accepts connections and never answers: the command waits for the store.
+  const silent = createServer((socket) => socket.resume()).listen(0, '127.0.0.1');
+  t.after(() => silent.close());
+  await new Promise((resolve) => silent.once('listening', resolve));
+  const connected = new Promise((resolve) => silent.once('connection', resolve));
+  const { port } = silent.address() as AddressInfo;
+  const child = spawn(process.execPath, [...main, 'entity', 'list'], {
+    cwd: root,
+    env: { ...process.env, REDIS_URL: `redis://127.0.0.1:${port}` },
+    stdio: 'ignore',
+  });
+  const ended = new Promise((resolve) => child.once('exit', (_code, signal) => resolve(signal)));
+  await connected;
+  child.kill('SIGTERM');
+  assert.equal(await ended, 'SIGTERM');
+});
