@@ -1,0 +1,123 @@
+/**
+ * Turns the rows of a CSV table with a header into the JSON text of events. A map says which column is which
+ * field; every other column goes into `data`. Guarantees that nothing is guessed or changed: values stay the
+ * text they are (a time such as `2012-04-03 16:55:38` too, which Inorder reads as UTC), and a row with more or
+ * fewer fields than the header is a problem of its own line, after which reading goes on. Only a stray quote
+ * ends the reading, since from there on nobody can say where a row begins.
+ */
+import { pipeline, Readable } from 'node:stream';
+import { type CsvError, type Info, parse } from 'csv-parse';
+import { ConfigError } from '../errors.ts';
+import { maxLineBytes, type TextLine } from './text-lines.ts';
+
+/** Fields of an event that a column can stand for. */
+export const csvFields = ['id', 'entity_type', 'entity_id', 'sequence', 'type', 'timestamp'] as const;
+export type CsvField = (typeof csvFields)[number];
+
+/** Which column is which field. A field that is not in it is the column of its own name, if there is one. */
+export type ColumnMap = ReadonlyMap<CsvField, string>;
+
+interface CsvRow {
+  readonly record: readonly string[];
+  readonly info: Pick<Info, 'lines' | 'records' | 'empty_lines'>;
+}
+
+/** Each text has the number of the line on which its row ends. @throws ConfigError when header and map do not fit. */
+export async function* readCsv(source: AsyncIterable<Uint8Array>, map: ColumnMap): AsyncGenerator<TextLine> {
+  let failure: CsvError | null = null;
+  const parser = parse({
+    bom: true,
+    info: true,
+    relax_column_count: true,
+    skip_empty_lines: true,
+    max_record_size: maxLineBytes,
+    // An error that is thrown would take the good rows before it along.
+    skip_records_with_error: true,
+    on_skip: (error) => {
+      failure ??= error ?? null;
+      return undefined;
+    },
+  });
+  // What goes wrong in the source comes out of the parser.
+  pipeline(Readable.from(source, { objectMode: false }), parser, () => undefined);
+  let columns: Columns | null = null;
+  for await (const { record, info } of parser as AsyncIterable<CsvRow>) {
+    const stopped = failure as CsvError | null;
+    if (stopped !== null && info.records > Number(stopped['records'])) break;
+    if (columns === null) columns = new Columns(record, map);
+    else yield columns.toEvent(record, info.lines);
+  }
+  const stopped = failure as CsvError | null;
+  if (stopped !== null) yield { line: Number(stopped['lines']), text: null, problem: describe(stopped) };
+}
+
+function describe(error: CsvError): string {
+  const what: Partial<Record<string, string>> = {
+    CSV_INVALID_CLOSING_QUOTE: 'a quote stands within a field that is not quoted as a whole',
+    CSV_QUOTE_NOT_CLOSED: 'a quote is opened and never closed',
+    CSV_MAX_RECORD_SIZE: `a row is longer than ${maxLineBytes} characters`,
+  };
+  return `${what[error.code] ?? error.message}; nothing from here on was read`;
+}
+
+class Columns {
+  readonly #header: readonly string[];
+  /** Position of each field that has a column. */
+  readonly #fields = new Map<CsvField, number>();
+  readonly #data: readonly (readonly [name: string, at: number])[];
+
+  constructor(header: readonly string[], map: ColumnMap) {
+    const problems = headerProblems(header, map);
+    if (problems.length > 0) throw new ConfigError(problems);
+    this.#header = header;
+    for (const field of csvFields) {
+      const at = header.indexOf(map.get(field) ?? field);
+      if (at !== -1) this.#fields.set(field, at);
+    }
+    const taken = new Set(this.#fields.values());
+    this.#data = header.map((name, at) => [name, at] as const).filter(([, at]) => !taken.has(at));
+  }
+
+  toEvent(row: readonly string[], line: number): TextLine {
+    const problem = this.#problemOf(row);
+    if (problem !== null) return { line, text: null, problem };
+    const fields = [...this.#fields].flatMap(([field, at]) => {
+      const json = fieldJson(field, row[at]!);
+      return json === null ? [] : [`"${field}":${json}`];
+    });
+    const data = JSON.stringify(Object.fromEntries(this.#data.map(([name, at]) => [name, row[at]!])));
+    return { line, text: `{${fields.join(',')},"data":${data}}`, problem: null };
+  }
+
+  #problemOf(row: readonly string[]): string | null {
+    if (row.length !== this.#header.length) {
+      return `it has ${row.length} fields where the header has ${this.#header.length}`;
+    }
+    // The parser puts the replacement character where bytes are not UTF-8: two ids could become one.
+    if (row.some((value) => value.includes('\ufffd'))) return 'it is not valid UTF-8';
+    const sequence = row[this.#fields.get('sequence') ?? -1]?.trim() ?? '';
+    return /^(|[1-9][0-9]{0,15})$/.test(sequence) ? null : `its sequence ${JSON.stringify(sequence)} is not a whole number from 1 up`;
+  }
+}
+
+/** Null: an optional field that the row leaves empty. */
+function fieldJson(field: CsvField, value: string): string | null {
+  if (field === 'entity_id' || field === 'type') return JSON.stringify(value);
+  const text = value.trim();
+  if (text === '') return null;
+  return field === 'sequence' ? text : JSON.stringify(value);
+}
+
+function headerProblems(header: readonly string[], map: ColumnMap): string[] {
+  const problems: string[] = [];
+  const there = `there are ${header.join(', ')}`;
+  for (const [field, column] of map) {
+    if (!header.includes(column)) problems.push(`--map ${field}=${column}: there is no such column; ${there}`);
+  }
+  for (const field of ['entity_id', 'type'] as const) {
+    if (!map.has(field) && !header.includes(field)) problems.push(`which column is ${field}? Say --map ${field}=…; ${there}`);
+  }
+  const twice = header.find((name, at) => header.indexOf(name) !== at);
+  if (twice !== undefined) problems.push(`the column ${JSON.stringify(twice)} occurs twice in the header`);
+  return problems;
+}

@@ -1,0 +1,23 @@
+/**
+ * Spreads events evenly over time: the n-th is due n / rate seconds after the first, to the millisecond. What
+ * was missed while the broker blocked is not made up for in a burst.
+ */
+
+/** How far behind its due time an event may be and still be caught up with, in milliseconds. */
+const catchUpMs = 20;
+
+export class Pacer {
+  readonly #intervalMs: number;
+  #dueMs: number | null = null;
+
+  constructor(ratePerSecond: number) {
+    this.#intervalMs = 1_000 / ratePerSecond;
+  }
+
+  /** How long to wait before the next event, in whole milliseconds; call it once for each. `nowMs` is monotonic. */
+  delayMs(nowMs: number): number {
+    const dueMs = Math.max(this.#dueMs ?? nowMs, nowMs - catchUpMs);
+    this.#dueMs = dueMs + this.#intervalMs;
+    return Math.max(0, Math.floor(dueMs - nowMs));
+  }
+}

@@ -1,0 +1,71 @@
+/**
+ * Lines of a stream of bytes, numbered from 1, each checked to be UTF-8. Guarantees bounded memory: of a line
+ * that is too long only its number is kept. A byte-order mark at the beginning and a carriage return at the end of
+ * a line are not part of it.
+ */
+
+export interface TextLine {
+  readonly line: number;
+  /** Null when the line cannot be text; `problem` then says why. */
+  readonly text: string | null;
+  readonly problem: string | null;
+}
+
+/** Well above any event that a worker takes, so that the decoder gets to say what is wrong with it. */
+export const maxLineBytes = 16 * 1_048_576;
+
+const newline = 10;
+const carriageReturn = 13;
+
+export async function* readLines(source: AsyncIterable<Uint8Array>, maxBytes = maxLineBytes): AsyncGenerator<TextLine> {
+  const pending = new PendingLine(maxBytes);
+  for await (const chunk of source) {
+    let start = 0;
+    for (let end = chunk.indexOf(newline); end !== -1; end = chunk.indexOf(newline, start)) {
+      pending.append(chunk.subarray(start, end));
+      yield pending.take();
+      start = end + 1;
+    }
+    pending.append(chunk.subarray(start));
+  }
+  if (!pending.isEmpty) yield pending.take();
+}
+
+/** The line that is being read, in the pieces in which it arrives. */
+class PendingLine {
+  readonly #maxBytes: number;
+  // The first line's byte-order mark is removed by hand: a decoder would remove one from every line.
+  readonly #decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+  #pieces: Uint8Array[] = [];
+  #bytes = 0;
+  #line = 1;
+
+  constructor(maxBytes: number) {
+    this.#maxBytes = maxBytes;
+  }
+
+  get isEmpty(): boolean {
+    return this.#bytes === 0;
+  }
+
+  append(piece: Uint8Array): void {
+    this.#bytes += piece.length;
+    if (this.#bytes > this.#maxBytes) this.#pieces = [];
+    else if (piece.length > 0) this.#pieces.push(piece);
+  }
+
+  take(): TextLine {
+    const line = this.#line++;
+    const tooLong = this.#bytes > this.#maxBytes;
+    const bytes = this.#pieces.length === 1 ? this.#pieces[0]! : Buffer.concat(this.#pieces);
+    this.#pieces = [];
+    this.#bytes = 0;
+    if (tooLong) return { line, text: null, problem: `it is longer than ${this.#maxBytes} bytes` };
+    try {
+      const text = this.#decoder.decode(bytes.at(-1) === carriageReturn ? bytes.subarray(0, -1) : bytes);
+      return { line, text: line === 1 ? text.replace(/^\ufeff/, '') : text, problem: null };
+    } catch {
+      return { line, text: null, problem: 'it is not valid UTF-8' };
+    }
+  }
+}
