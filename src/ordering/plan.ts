@@ -88,7 +88,8 @@ function placeArrival(lane: Lane, run: Run, delivery: Delivery, limits: Sequence
   if (!run.takes(sequence === null)) return 'stop';
   if (sequence === null) return placeUnsequenced(lane, run, delivery);
   if (sequence <= lane.version) return placeSettled(lane, run, delivery, sequence, limits, sink);
-  if (sequence <= run.version) return 'later';
+  // What the run itself has passed over is decided once that is committed, and before what came after it.
+  if (sequence <= run.version) return run.holes.has(sequence) ? 'stop' : 'later';
   if (sequence === run.version + 1) {
     return placeAs(lane, run, delivery, (action) => run.follow(delivery, action));
   }

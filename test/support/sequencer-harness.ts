@@ -124,6 +124,11 @@ export class SequencerHarness {
     return asked.op;
   }
 
+  /** No reply comes to anything that is asked. */
+  loseReplies(executed: boolean): readonly number[] {
+    return this.asked.slice().map(() => this.loseReply(0, executed));
+  }
+
   /** The channel is gone: returns what the broker will deliver again, in the order of its tags. */
   loseChannel(): readonly (Event | null)[] {
     const again = this.unsettled();

@@ -1,0 +1,149 @@
+/** Folding, forgetting, deadlines and the numbers that the sequencer shows. */
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { InvariantError } from '../../src/errors.ts';
+import { event, ModelStore, SequencerHarness } from '../support/sequencer-harness.ts';
+
+const series = (from: number, to: number) => Array.from({ length: to - from + 1 }, (_, index) => event(from + index));
+
+describe('a commit', () => {
+  it('carries at most so many events, and the rest follows in order', () => {
+    const harness = new SequencerHarness({ maxFold: 3 });
+    harness.process(...series(1, 8));
+    assert.deepEqual(harness.effects('commit').map(({ slots }) => slots.length), [3, 3, 2]);
+    assert.deepEqual(harness.sequences('applied'), [1, 2, 3, 4, 5, 6, 7, 8]);
+  });
+
+  it('carries at most so many of the events that were held', () => {
+    const harness = new SequencerHarness({ maxFold: 3 });
+    harness.process(...series(2, 8));
+    harness.process(event(1));
+    assert.deepEqual(harness.effects('commit').map(({ slots }) => slots.map(({ sequence }) => sequence)), [[1, 2, 3], [4, 5, 6], [7, 8]]);
+  });
+
+  it('says where the entity stands, with its holes, after each of its events', () => {
+    const harness = new SequencerHarness({ strategy: 'log_and_process' }, new ModelStore({ allowsLeaps: true }));
+    harness.process(event(1), event(4), event(5));
+    const [commit] = harness.effects('commit');
+    assert.deepEqual([commit?.expectedVersion, commit?.expectedHoles, commit?.adopts], [0, '', false]);
+    assert.deepEqual(commit?.slots.map(({ versionAfter, holesAfter }) => [versionAfter, holesAfter]), [[1, ''], [4, '2-3'], [5, '2-3']]);
+  });
+});
+
+describe('versions remembered', () => {
+  it('are those of so many entities; idle ones beyond it are read again when they come', () => {
+    const harness = new SequencerHarness({ maxLanes: 10 });
+    for (let at = 0; at < 30; at++) harness.process(event(1, { entityId: `e${at}` }));
+    assert.ok(harness.sequencer.overview().entities <= 11);
+    harness.arrive(event(2, { entityId: 'e0' }));
+    assert.deepEqual(harness.askedKinds, ['load']);
+    harness.answerAll();
+    assert.deepEqual(harness.store.applied('e0'), [1, 2]);
+  });
+
+  it('are kept of entities that wait for something', () => {
+    const harness = new SequencerHarness({ maxLanes: 2 });
+    harness.process(event(2, { entityId: 'held' }));
+    for (let at = 0; at < 20; at++) harness.process(event(1, { entityId: `e${at}` }));
+    harness.process(event(1, { entityId: 'held' }));
+    assert.deepEqual(harness.store.applied('held'), [1, 2]);
+    assert.equal(harness.unsettledCount, 0);
+  });
+});
+
+describe('the next deadline', () => {
+  it('is none when nothing waits for time', () => {
+    const harness = new SequencerHarness();
+    assert.equal(harness.sequencer.nextDeadlineMs(), null);
+    harness.process(event(1));
+    assert.equal(harness.sequencer.nextDeadlineMs(), null);
+  });
+
+  it('is the next reading of a gap, and its end when that comes first', () => {
+    const harness = new SequencerHarness({ gapTimeoutMs: 12_000, gapRereadMs: 5_000 });
+    harness.nowMs = 1_000;
+    harness.process(event(2));
+    const deadlines: (number | null)[] = [];
+    for (let step = 0; step < 3; step++) {
+      deadlines.push(harness.sequencer.nextDeadlineMs());
+      harness.toNextDeadline();
+      harness.answerAll();
+    }
+    assert.deepEqual(deadlines, [6_000, 11_000, 13_000]);
+    assert.equal(harness.store.parkedFor(), 'gap_timeout');
+  });
+
+  it('is the earliest of several gaps', () => {
+    const harness = new SequencerHarness({ gapTimeoutMs: 10_000, gapRereadMs: 60_000 });
+    harness.process(event(2, { entityId: 'a' }));
+    harness.nowMs = 4_000;
+    harness.process(event(2, { entityId: 'b' }));
+    assert.equal(harness.sequencer.nextDeadlineMs(), 10_000);
+    harness.toNextDeadline();
+    harness.answerAll();
+    assert.equal(harness.sequencer.nextDeadlineMs(), 14_000);
+  });
+
+  it('is the probe of a store that is away when that comes first', () => {
+    const harness = new SequencerHarness({ gapRereadMs: 5_000 });
+    harness.process(event(2));
+    harness.arrive(event(1, { entityId: 'e2' }));
+    harness.fact({ kind: 'storeUnavailable', ops: [harness.loseReply(0, false)], retryInMs: 300 });
+    assert.equal(harness.sequencer.nextDeadlineMs(), 300);
+  });
+
+  it('moves on whenever time is told that it has come', () => {
+    const harness = new SequencerHarness({ gapTimeoutMs: 10_000, gapRereadMs: 3_000 });
+    harness.process(event(2), event(2, { entityId: 'e2' }));
+    harness.process(event(1));
+    for (let steps = 0; harness.toNextDeadline(); steps++) {
+      const next = harness.sequencer.nextDeadlineMs();
+      assert.ok(next === null || next > harness.nowMs, 'a deadline in the past would spin the timer');
+      harness.answerAll();
+      assert.ok(steps < 20);
+    }
+    assert.equal(harness.unsettledCount, 0);
+  });
+});
+
+describe('the overview', () => {
+  it('counts what is held, gaps, entities, unsettled deliveries and operations', () => {
+    const harness = new SequencerHarness();
+    harness.process(event(1), event(3), event(3), event(4), event(9, { entityId: 'e2' }));
+    harness.arrive(event(1, { entityId: 'e3' }));
+    const expected = { held: 4, gaps: 2, entities: 3, unsettled: 5, operations: 1, paused: false, state: 'running' };
+    assert.deepEqual(harness.sequencer.overview(), expected);
+  });
+
+  it('lists gaps, the longest wait first, and what is held by entity type', () => {
+    const harness = new SequencerHarness();
+    harness.process(event(2, { entityId: 'late', entityType: 'order' }));
+    harness.nowMs = 50;
+    harness.process(event(2, { entityId: 'b' }), event(3, { entityId: 'b' }), event(5, { entityId: 'c', entityType: 'invoice' }));
+    const gaps = harness.sequencer.openGaps(2).map(({ lane, sinceMs }) => [lane.entity.entityId, sinceMs]);
+    assert.deepEqual(gaps, [['late', 0], ['b', 50]]);
+    assert.deepEqual([...harness.sequencer.heldByEntityType()], [['order', 3], ['invoice', 1]]);
+  });
+
+  it('tells the version and the held sequences of one entity, and nothing of one it does not know', () => {
+    const harness = new SequencerHarness();
+    harness.process(event(1), event(9), event(4));
+    assert.deepEqual(harness.sequencer.heldOf('order', 'e1'), { version: 1, sequences: [4, 9] });
+    assert.equal(harness.sequencer.heldOf('order', 'e2'), null);
+  });
+});
+
+describe('an impossible answer', () => {
+  it('is an InvariantError: a bug must stop the shard', () => {
+    const failing = { reason: 'handler_failed', detail: '' } as const;
+    const commit = new SequencerHarness();
+    commit.arrive(event(1));
+    commit.answer();
+    const op = commit.asked[0]?.op ?? 0;
+    assert.throws(() => commit.sequencer.handle(0, { kind: 'committed', op, done: 1, parked: false, failure: failing }), InvariantError);
+    const recall = new SequencerHarness();
+    recall.process(event(1));
+    recall.arrive(event(1));
+    assert.throws(() => recall.sequencer.handle(0, { kind: 'recalled', op: recall.asked[0]?.op ?? 0, verdicts: [] }), InvariantError);
+  });
+});
