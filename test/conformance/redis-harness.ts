@@ -1,0 +1,30 @@
+/** Runs the conformance suite's cases on a Redis that is already there. */
+import type { TestContext } from 'node:test';
+import { setTimeout as pause } from 'node:timers/promises';
+import type { EntityRef } from '../../src/events/event.ts';
+import { Keys } from '../../src/stores/redis/keys.ts';
+import { createRedisStore } from '../../src/stores/redis/redis-store.ts';
+import { uniqueStream } from '../support/services.ts';
+import type { StoreHarness } from './store-conformance.ts';
+
+const MOMENT_MS = 20;
+
+export interface RedisAccess {
+  readonly url: string;
+  /** Sends a command from outside of the store. */
+  readonly command: (...words: readonly string[]) => Promise<unknown>;
+}
+
+export function redisHarness(t: TestContext, { url, command }: RedisAccess): StoreHarness {
+  return {
+    open: async ({ stream = uniqueStream(), idempotencyTtlSeconds = 3600 } = {}) => {
+      const store = createRedisStore({ url, stream, idempotencyTtlSeconds });
+      t.after(() => store.close());
+      return store;
+    },
+    passTime: () => pause(MOMENT_MS),
+    spoil: async (stream: string, entity: EntityRef, key: 'entity' | 'ids') => {
+      await command('SET', new Keys(stream)[key](entity), 'not a hash');
+    },
+  };
+}

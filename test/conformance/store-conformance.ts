@@ -1,0 +1,59 @@
+/**
+ * What every store does. `describeStore` runs the whole suite against one implementation; a store that passes it may
+ * stand behind the worker.
+ */
+import { describe, it, type TestContext } from 'node:test';
+import type { EntityRef } from '../../src/events/event.ts';
+import type { Store, StoreOptions } from '../../src/stores/store.ts';
+import { commitCases } from './commit-cases.ts';
+import { deadLetterCases } from './dead-letter-cases.ts';
+import { hostileNameCases } from './hostile-name-cases.ts';
+import { idCases } from './id-cases.ts';
+import { loadCases } from './load-cases.ts';
+import { ownershipCases } from './ownership-cases.ts';
+import { unusableEntityCases } from './unusable-entity-cases.ts';
+
+/** One test's access to the implementation. */
+export interface StoreHarness {
+  /** A store on an empty stream of its own, or on the stream that is named. It is closed after the test. */
+  open(options?: Partial<StoreOptions>): Promise<Store>;
+  /** Lets a moment pass by the store's clock. */
+  passTime(): Promise<void>;
+  /** Puts something under one of the entity's keys that Inorder cannot have written; null where that is impossible. */
+  readonly spoil: ((stream: string, entity: EntityRef, key: 'entity' | 'ids') => Promise<void>) | null;
+}
+
+export type OpenHarness = (t: TestContext) => Promise<StoreHarness>;
+
+/** A case: a sentence, and what shows that it is true. */
+export type Cases = Readonly<Record<string, (harness: StoreHarness, t: TestContext) => Promise<void>>>;
+
+export function describeStore(name: string, openHarness: OpenHarness): void {
+  const groups: Readonly<Record<string, Cases>> = {
+    'what is loaded': loadCases,
+    'a commit': commitCases,
+    'ids and what is remembered': idCases,
+    'claims, parks and epochs': ownershipCases,
+    'dead letters': deadLetterCases,
+    'hostile names': hostileNameCases,
+    'an entity whose keys are unusable': unusableEntityCases,
+  };
+  for (const [group, cases] of Object.entries(groups)) {
+    describe(`${name}: ${group}`, () => {
+      for (const [sentence, run] of Object.entries(cases)) {
+        it(sentence, async (t) => run(await openHarness(t), t));
+      }
+    });
+  }
+}
+
+const PASSING_MOMENTS = 1_000;
+
+/** Lets time pass until the condition holds. */
+export async function whenTimePasses(harness: StoreHarness, what: string, condition: () => Promise<boolean>): Promise<void> {
+  for (let moment = 0; moment < PASSING_MOMENTS; moment += 1) {
+    if (await condition()) return;
+    await harness.passTime();
+  }
+  throw new Error(`time passed, but not so that ${what}`);
+}
