@@ -100,7 +100,7 @@ test('a stray quote ends the reading, and every row before it is read', async ()
 
 test('columns that are not there, occur twice or are not said are refused before anything is read', async () => {
   const problems = async (header: string, map: Partial<Record<CsvField, string>>) => {
-    const error = await csv(`${header}\n1,2\n`, map).then(assert.fail, (thrown: unknown) => thrown);
+    const error = await csv(`${header}\n1,2\n`, map).then(() => null, (thrown: unknown) => thrown);
     assert.ok(error instanceof ConfigError, String(error));
     return error.problems;
   };
