@@ -1,0 +1,70 @@
+/**
+ * What the broker itself says of a dead letter: the newest entry of `x-death`. It knows the queue, the time and one of
+ * a few words, and is all there is where Inorder has no record: the message was not rejected by Inorder, or so long ago
+ * that the record has expired. Headers are written by publishers too, so nothing in them is taken on trust.
+ */
+import type { ReasonText } from '../events/reasons.ts';
+
+const table = {
+  delivery_limit: {
+    meaning: 'The broker gave up delivering it: it was returned to its queue more often than the delivery limit allows.',
+    remedy: 'Look for a worker that crashes again and again; then replay.',
+  },
+  expired: {
+    meaning: 'Its time to live ran out while it waited in a queue.',
+    remedy: 'Publish without an expiration: an expired event is a gap for those behind it; then replay.',
+  },
+  maxlen: {
+    meaning: 'Its queue was full and dropped it.',
+    remedy: 'Correct the policy: shard queues must not drop (`inorder topology check`); then replay.',
+  },
+  unknown: {
+    meaning: 'It was rejected, and there is no record of why.',
+    remedy: 'Records are kept for 30 days; look into the body and the log of that time.',
+  },
+} as const satisfies Record<string, ReasonText>;
+
+/** Reasons beside those of `events/reasons.ts`: the broker's own. */
+export type BrokerReason = keyof typeof table;
+
+export const brokerReasons: Readonly<Record<BrokerReason, ReasonText>> = table;
+
+export interface BrokerDeath {
+  readonly reason: BrokerReason;
+  /** The queue in which it died, or null. */
+  readonly queue: string | null;
+  /** ISO 8601, to the second; or null. */
+  readonly at: string | null;
+}
+
+const nothingKnown: BrokerDeath = { reason: 'unknown', queue: null, at: null };
+
+export function readBrokerDeath(headers: Readonly<Record<string, unknown>>): BrokerDeath {
+  const deaths = Object.hasOwn(headers, 'x-death') ? headers['x-death'] : null;
+  // The broker puts the death that happened last first.
+  const last: unknown = Array.isArray(deaths) ? deaths[0] : null;
+  if (!isRecord(last)) return nothingKnown;
+  const { reason, queue, time } = last;
+  return {
+    reason: reason === 'delivery_limit' || reason === 'expired' || reason === 'maxlen' ? reason : 'unknown',
+    queue: typeof queue === 'string' ? queue : null,
+    at: isRecord(time) ? isoSeconds(time['value']) : null,
+  };
+}
+
+/** What the broker adds to a message that dies: the message as it was before has none of it. */
+const deathHeader = /^x-(death|(first|last)-death-(reason|queue|exchange))$/;
+
+export function withoutDeath(headers: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
+  return Object.fromEntries(Object.entries(headers).filter(([name]) => !deathHeader.test(name)));
+}
+
+function isoSeconds(seconds: unknown): string | null {
+  if (typeof seconds !== 'number') return null;
+  const date = new Date(seconds * 1_000);
+  return Number.isNaN(date.getTime()) ? null : date.toISOString();
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null;
+}

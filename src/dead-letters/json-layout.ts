@@ -1,0 +1,37 @@
+/**
+ * Lays JSON text out on lines without interpreting it: numbers, the spelling of strings, doubled keys and the order
+ * of everything stay as the producer wrote them.
+ */
+
+const deepestIndent = 40;
+
+/** Null when the text is not JSON. */
+export function layOutJson(text: string): string | null {
+  if (!isJson(text)) return null;
+  const out: string[] = [];
+  let depth = 0;
+  // Deeper than that, lines would grow by their indentation alone.
+  const newLine = () => `\n${'  '.repeat(Math.min(depth, deepestIndent))}`;
+  for (const [token] of text.matchAll(/"(?:[^"\\]|\\.)*"|[[{]\s*[\]}]|[^\s[\]{},:"]+|[[\]{},:]/g)) {
+    if (token === '{' || token === '[') {
+      depth++;
+      out.push(token, newLine());
+    } else if (token === '}' || token === ']') {
+      depth--;
+      out.push(newLine(), token);
+    } else if (token === ',') out.push(token, newLine());
+    else if (token === ':') out.push(': ');
+    else if (token.startsWith('{') || token.startsWith('[')) out.push(token.charAt(0), token.slice(-1));
+    else out.push(token);
+  }
+  return out.join('');
+}
+
+function isJson(text: string): boolean {
+  try {
+    JSON.parse(text);
+    return true;
+  } catch {
+    return false;
+  }
+}

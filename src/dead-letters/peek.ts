@@ -1,0 +1,195 @@
+/**
+ * Reads a dead-letter queue from its head without taking anything out of it: every message is held unacknowledged
+ * until the reading ends, and then goes back. Guarantees the same messages in the same order afterwards, also when the
+ * reading is broken off (`return` of the generator) and when new messages arrive meanwhile. Memory is bounded by a page.
+ *
+ * How it is done follows from how a quorum queue takes messages back: into a queue of returned ones before all others,
+ * at its end, consumer by consumer, each one's in order. So
+ * - each page is one consumer on a channel of its own, requested when the page before it is full. With `basic.get` every
+ *   message is a consumer, and they come back shuffled; so they do after a cancel on the same channel;
+ * - the channels are closed in the order of their pages, each when the messages of the one before are seen back in the
+ *   queue, because the broker answers a close before it has taken them back;
+ * - a reading that ends early first takes all that earlier readings had returned, which comes marked as redelivered:
+ *   behind a rest of them, what it returns would have changed places with it.
+ *
+ * What a reading cannot hide: a message that was read once is marked `redelivered`, and its delivery count goes up by
+ * one (the queue's delivery limit is a million). While it lasts, another reader does not see what this one holds.
+ * A reader that is killed in mid-reading, and two that read at once, give their parts back in any order.
+ */
+import type { Channel, ChannelModel, ConsumeMessage } from 'amqplib';
+import { UnavailableError } from '../errors.ts';
+
+export interface PeekOptions {
+  readonly queue: string;
+  /** At most so many messages, from the head. Default: all that were there when the reading began. */
+  readonly limit?: number;
+  /** Messages of one page, which is what is in memory at a time. Default 250. */
+  readonly pageSize?: number;
+  /** How long a message that the queue announced may take to come before the queue is asked again, in milliseconds. Default 500. */
+  readonly patienceMs?: number;
+}
+
+const defaultPageSize = 250;
+const defaultPatienceMs = 500;
+/** How long messages that were given back may take to be seen in the queue; another consumer may have them by then. */
+const returnTimeoutMs = 1_000;
+const returnPollMs = 2;
+
+type Connection = Pick<ChannelModel, 'createChannel'>;
+
+/**
+ * Yields the messages page by page. Messages that arrive after the beginning are not waited for.
+ * @throws UnavailableError when the queue does not exist, or the broker goes away.
+ */
+export async function* peek(connection: Connection, options: PeekOptions): AsyncGenerator<readonly ConsumeMessage[], void, void> {
+  const { queue, limit = Number.POSITIVE_INFINITY, pageSize = defaultPageSize, patienceMs = defaultPatienceMs } = options;
+  const pages: Page[] = [];
+  try {
+    let remaining = limit;
+    while (remaining > 0) {
+      const page = await Page.open(connection, queue);
+      pages.push(page);
+      const ready = await page.ready();
+      if (pages.length === 1) remaining = Math.min(remaining, ready);
+      const messages = await page.read(Math.min(remaining, pageSize, ready), patienceMs);
+      if (messages.length === 0) return;
+      remaining -= messages.length;
+      yield messages;
+    }
+  } finally {
+    await takeTheReturned(connection, options, pages).catch(() => undefined);
+    await giveBack(connection, queue, pages);
+  }
+}
+
+async function takeTheReturned(connection: Connection, options: PeekOptions, pages: Page[]): Promise<void> {
+  const { queue, pageSize = defaultPageSize, patienceMs = defaultPatienceMs } = options;
+  while (pages.at(-1)?.endsInReturned) {
+    const page = await Page.open(connection, queue);
+    pages.push(page);
+    await page.read(Math.min(pageSize, await page.ready()), patienceMs);
+  }
+}
+
+/** Never throws: a channel that is gone has given its messages back already. */
+async function giveBack(connection: Connection, queue: string, pages: readonly Page[]): Promise<void> {
+  const observer = await Page.open(connection, queue).catch(() => null);
+  for (const page of pages) {
+    const before = await observer?.ready().catch(() => null);
+    await page.close();
+    const deadlineMs = performance.now() + returnTimeoutMs;
+    while (before != null && page.held > 0 && performance.now() < deadlineMs) {
+      const now = await observer?.ready().catch(() => null);
+      if (now == null || now >= before + page.held) break;
+      await new Promise((resolve) => setTimeout(resolve, returnPollMs));
+    }
+  }
+  await observer?.close();
+}
+
+/** One channel with one consumer, which gets exactly as many messages as were asked for and keeps them. */
+class Page {
+  readonly #channel: Channel;
+  readonly #queue: string;
+  #messages: ConsumeMessage[] = [];
+  #held = 0;
+  #endsInReturned = false;
+  #lost: Error | null = null;
+  #wake: () => void = () => undefined;
+
+  private constructor(channel: Channel, queue: string) {
+    this.#channel = channel;
+    this.#queue = queue;
+    channel.on('error', (error: Error) => this.#end(error));
+    channel.on('close', () => this.#end(new Error('the channel was closed')));
+  }
+
+  static async open(connection: Connection, queue: string): Promise<Page> {
+    try {
+      return new Page(await connection.createChannel(), queue);
+    } catch (error) {
+      throw unreadable(queue, error);
+    }
+  }
+
+  /** Messages that this page keeps from others. */
+  get held(): number {
+    return this.#held;
+  }
+
+  /** Whether messages that were returned before may follow. */
+  get endsInReturned(): boolean {
+    return this.#endsInReturned;
+  }
+
+  /** Messages in the queue that nobody holds. */
+  async ready(): Promise<number> {
+    try {
+      return (await this.#channel.checkQueue(this.#queue)).messageCount;
+    } catch (error) {
+      throw unreadable(this.#queue, error);
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#channel.close().catch(() => undefined);
+  }
+
+  /** Fewer than `wanted` only when another reader was quicker. */
+  async read(wanted: number, patienceMs: number): Promise<readonly ConsumeMessage[]> {
+    if (wanted === 0) return [];
+    try {
+      await this.#channel.prefetch(wanted);
+      await this.#channel.consume(this.#queue, (message) => this.#arrived(message));
+      let emptyReadings = 0;
+      while (this.#held < wanted && emptyReadings < 2) {
+        const before = this.#held;
+        await this.#nextArrival(patienceMs);
+        if (this.#lost !== null) throw this.#lost;
+        // Nothing came for a while: if nothing is ready either, and again so, the rest has gone to another reader.
+        if (this.#held === before) emptyReadings = (await this.ready()) === 0 ? emptyReadings + 1 : 0;
+      }
+    } catch (error) {
+      throw unreadable(this.#queue, error);
+    }
+    // The page stays open until the end of the reading; the messages themselves are the reader's now.
+    const messages = this.#messages;
+    this.#messages = [];
+    return messages;
+  }
+
+  #arrived(message: ConsumeMessage | null): void {
+    if (message === null) this.#end(new Error('the queue was deleted while it was read'));
+    else {
+      this.#messages.push(message);
+      this.#held++;
+      this.#endsInReturned = message.fields.redelivered;
+    }
+    this.#wake();
+  }
+
+  #end(cause: Error): void {
+    this.#lost ??= cause;
+    this.#wake();
+  }
+
+  #nextArrival(patienceMs: number): Promise<void> {
+    if (this.#lost !== null) return Promise.resolve();
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, patienceMs);
+      this.#wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+  }
+}
+
+function unreadable(queue: string, error: unknown): UnavailableError {
+  if (error instanceof UnavailableError) return error;
+  const missing = (error as { code?: unknown }).code === 404;
+  const message = missing
+    ? `there is no queue ${queue}: STREAM may name another stream, or \`inorder topology apply\` was not run`
+    : `the queue ${queue} cannot be read: ${error instanceof Error ? error.message : String(error)}`;
+  return new UnavailableError(message, { cause: error });
+}

@@ -1,0 +1,139 @@
+/** Dead letters as text: a line of a table, a page about one, and JSON. Nothing that is printed can steer a terminal. */
+import { type DeadLetter, textOf } from './dead-letter.ts';
+import { layOutJson } from './json-layout.ts';
+import { printable, printableJson, printableLines } from './printable.ts';
+
+interface Column {
+  readonly title: string;
+  readonly width: number;
+  /** What is longer is cut; not where a user needs the whole of it to go on. */
+  readonly cut: boolean;
+  readonly text: (letter: DeadLetter) => string;
+}
+
+const columns: readonly Column[] = [
+  { title: 'MESSAGE', width: 32, cut: false, text: ({ messageId }) => messageId },
+  { title: 'ENTITY', width: 24, cut: true, text: entityOf },
+  { title: 'SEQ', width: 5, cut: false, text: ({ sequence }) => String(sequence ?? '-') },
+  { title: 'TYPE', width: 16, cut: true, text: ({ type }) => type ?? '-' },
+  { title: 'REASON', width: 19, cut: false, text: ({ reason }) => reason },
+  { title: 'SHARD', width: 5, cut: false, text: ({ shard }) => String(shard ?? '-') },
+  { title: 'SINCE', width: 20, cut: false, text: ({ deadLetteredAt }) => deadLetteredAt?.replace(/\.\d+Z$/, 'Z') ?? '-' },
+];
+
+/** Bytes of a body that are printed on a terminal; `--json` has all of them. */
+const shownBytes = 65_536;
+
+export const tableHeader = tableLine(columns.map(({ title }) => title));
+
+export function asTableLine(letter: DeadLetter): string {
+  return tableLine(columns.map(({ width, cut, text }) => (cut ? cutTo(width, printable(text(letter))) : printable(text(letter)))));
+}
+
+function tableLine(cells: readonly string[]): string {
+  return `${cells.map((cell, at) => cell.padEnd(columns[at]?.width ?? 0)).join('  ').trimEnd()}\n`;
+}
+
+function cutTo(width: number, text: string): string {
+  return text.length <= width ? text : `${text.slice(0, width - 1)}…`;
+}
+
+export function asListJson(letter: DeadLetter): string {
+  return jsonLine(listFields(letter));
+}
+
+export function asJson(letter: DeadLetter): string {
+  const { message } = letter;
+  const text = utf8(message.body);
+  return jsonLine({
+    ...listFields(letter),
+    fingerprint: letter.fingerprint,
+    remedy: textOf(letter.reason).remedy,
+    routing_key: message.routingKey,
+    content_type: message.contentType ?? null,
+    headers: message.headers,
+    // A body that is not UTF-8 would not survive as text.
+    ...(text === null ? { body_base64: Buffer.from(message.body).toString('base64') } : { body: text }),
+  });
+}
+
+function listFields(letter: DeadLetter): object {
+  return {
+    message_id: letter.messageId,
+    entity_type: letter.entityType,
+    entity_id: letter.entityId,
+    sequence: letter.sequence,
+    type: letter.type,
+    reason: letter.reason,
+    detail: letter.detail,
+    shard: letter.shard,
+    dead_lettered_at: letter.deadLetteredAt,
+    replays: letter.replays,
+  };
+}
+
+function jsonLine(fields: object): string {
+  return `${printableJson(JSON.stringify(fields, (_, value: unknown) => (typeof value === 'bigint' ? String(value) : value)))}\n`;
+}
+
+export function asPage(letter: DeadLetter): string {
+  const { message } = letter;
+  const { meaning, remedy } = textOf(letter.reason);
+  const rows: (readonly [string, string])[] = [
+    ['message', letter.messageId],
+    ['entity', entityOf(letter)],
+    ['sequence', String(letter.sequence ?? 'not known')],
+    ['type', letter.type ?? 'not known'],
+    ['reason', letter.reason],
+    ['meaning', meaning],
+    ['detail', letter.detail],
+    ['remedy', remedy],
+    ['shard', String(letter.shard ?? 'not known')],
+    ['since', letter.deadLetteredAt ?? 'not known'],
+    ['replays', String(letter.replays)],
+    ['routing key', message.routingKey],
+    ['content', message.contentType ?? 'type not given'],
+    ['fingerprint', letter.fingerprint],
+    ...Object.entries(message.headers).map(([name, value]) => ['header', `${name}: ${headerText(value)}`] as const),
+  ];
+  const facts = rows.map(([name, text]) => `${name.padEnd(13)}${printable(text)}\n`).join('');
+  return `${facts}body         ${message.body.byteLength} bytes\n${bodyText(message.body)}\n`;
+}
+
+function entityOf({ entityType, entityId }: DeadLetter): string {
+  if (entityId === null) return '-';
+  return entityType === null ? entityId : `${entityType} ${entityId}`;
+}
+
+function headerText(value: unknown): string {
+  if (typeof value === 'string') return value;
+  return JSON.stringify(value, (_, inner: unknown) => (typeof inner === 'bigint' ? String(inner) : inner)) ?? 'undefined';
+}
+
+function bodyText(body: Uint8Array): string {
+  const shown = body.subarray(0, shownBytes);
+  const rest = body.byteLength > shown.byteLength ? `\n… ${body.byteLength - shown.byteLength} more bytes; --json prints all of them` : '';
+  const whole = rest === '' ? utf8(body) : null;
+  const layout = whole === null ? null : layOutJson(whole);
+  const text = layout ?? whole ?? (utf8(body) === null ? hexDump(shown) : new TextDecoder().decode(shown));
+  return `${printableLines(text)}${rest}`;
+}
+
+function utf8(bytes: Uint8Array): string | null {
+  try {
+    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch {
+    return null;
+  }
+}
+
+function hexDump(bytes: Uint8Array): string {
+  const lines: string[] = [];
+  for (let at = 0; at < bytes.byteLength; at += 16) {
+    const row = bytes.subarray(at, at + 16);
+    const hex = Array.from(row, (byte) => byte.toString(16).padStart(2, '0')).join(' ');
+    const ascii = Array.from(row, (byte) => (byte >= 0x20 && byte < 0x7f ? String.fromCharCode(byte) : '.')).join('');
+    lines.push(`${at.toString(16).padStart(6, '0')}  ${hex.padEnd(47)}  ${ascii}`);
+  }
+  return lines.join('\n');
+}
