@@ -5,12 +5,20 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec';
 import type { Event } from '../events/event.ts';
 
+/** A PROCESSOR module may import another copy of this package, whose class is not ours: the mark is the same in all. */
+const refusedMark = Symbol.for('inorder.refused');
+
 /** Returned by `refuse()`: the aggregate's rules do not allow the event. It is dead-lettered as `refused`. */
 export class Refused {
   readonly detail: string;
+  readonly [refusedMark] = true;
   constructor(detail: string) {
     this.detail = detail;
   }
+}
+
+export function isRefused(value: unknown): value is Refused {
+  return typeof value === 'object' && value !== null && refusedMark in value;
 }
 
 /** For use in `evolve`: `return refuse('an order that was completed takes no more items')`. */

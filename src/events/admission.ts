@@ -32,7 +32,9 @@ export function admit(claims: Claims, message: RawMessage, options: DecodeOption
   if (givenEntityId !== null && givenEntityId !== message.routingKey) fields.note('misrouted', `the routing key differs from ${names.entityId}`);
 
   if (fields.problem !== null || type === null || entityType === null) {
-    return refusal(fields.problem, message, { id: givenId, entityType, entityId: givenEntityId, sequence, type });
+    // The default type says something of an entity only where there is one.
+    const readType = claims.entityType == null && givenEntityId === null ? null : entityType;
+    return refusal(fields.problem, message, { id: givenId, entityType: readType, entityId: givenEntityId, sequence, type });
   }
   const id = givenId ?? derivedId(claims.envelope ?? []);
   return {

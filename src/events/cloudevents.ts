@@ -75,7 +75,7 @@ export function readBinary({ body, headers }: RawMessage, limits: EventLimits): 
 
 /** Whether the headers say that this is a CloudEvent in binary mode. */
 export function hasAttributes(headers: Readonly<Record<string, unknown>>): boolean {
-  return headerPrefixes.some((prefix) => Object.hasOwn(headers, `${prefix}specversion`));
+  return Object.hasOwn(headers, 'cloudEvents:specversion') || Object.hasOwn(headers, 'cloudEvents_specversion');
 }
 
 function claimsOf(attributes: Attributes): Claims {

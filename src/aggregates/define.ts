@@ -1,0 +1,162 @@
+/**
+ * `defineAggregate` and `defineHandler`: from what a person writes, in plain data, to the definitions that the
+ * worker runs. Everything wrong with a definition is said at once, when it is made, and not when an event of
+ * the unlucky type arrives. Lookups go through maps, so that an event type `constructor` finds nothing.
+ */
+import type { StandardSchemaV1 } from '@standard-schema/spec';
+import { ConfigError } from '../errors.ts';
+import type { Event } from '../events/event.ts';
+import type { Aggregate, Evolve, Handler, HandlerContext, Refused } from './definition.ts';
+
+type Schemas = StandardSchemaV1 | Readonly<Record<string, StandardSchemaV1>>;
+
+/** What the schema for an event type makes of `data`; `unknown` where there is none. */
+type DataOf<S, Type> = S extends StandardSchemaV1
+  ? StandardSchemaV1.InferOutput<S>
+  : Type extends keyof S
+    ? S[Type] extends StandardSchemaV1
+      ? StandardSchemaV1.InferOutput<S[Type]>
+      : unknown
+    : unknown;
+
+/** An event whose data went through the schema for its type. */
+export type EventWith<Data> = Omit<Event, 'data'> & { readonly data: Data };
+
+export interface AggregateOptions<State, Types extends string, S extends Schemas> {
+  /** Entity type, or `'*'` for every type that has no aggregate of its own. */
+  readonly type: string;
+  /** The state before the first event: a value, which is copied for each entity, or a function that makes it. */
+  readonly initialState: State | (() => State);
+  /** Event types that may come first; any other first event is dead-lettered as `not_created`. Default: any may. */
+  readonly creates?: string | readonly string[];
+  /**
+   * Next state by event type; `'*'` for every type not named. Pure: no clock, no randomness, no I/O, and the
+   * given state is left as it is, because an event may be applied again. `refuse('why')` instead of a state
+   * dead-letters the event as `refused`; so does an event type that has no entry.
+   */
+  readonly evolve: { readonly [Type in Types]: (state: NoInfer<State>, event: EventWith<DataOf<S, Type>>) => NoInfer<State> | Refused };
+  /**
+   * Any Standard Schema (zod, valibot, arktype…), one for all or by event type (`'*'` for the rest): checks `data` before
+   * `evolve` sees what it makes of it. Failing is `invalid_data`. Must be synchronous.
+   */
+  readonly schema?: S;
+  /** State to text. Default `JSON.stringify`. */
+  readonly serialize?: (state: NoInfer<State>) => string;
+  /** Text to state. Default `JSON.parse`. */
+  readonly deserialize?: (text: string) => NoInfer<State>;
+}
+
+/**
+ * Defines an aggregate: state that the worker keeps per entity, with the effect of each event exactly once.
+ * Throws `ConfigError`, naming everything that is wrong.
+ */
+export function defineAggregate<State, Types extends string, S extends Schemas = Record<never, never>>(
+  options: AggregateOptions<State, Types, S>,
+): Aggregate<State> {
+  const problems = aggregateProblems(options);
+  if (problems.length > 0) throw new ConfigError(problems);
+  const { type, initialState, creates, evolve, schema, serialize, deserialize } = options;
+  return {
+    kind: 'aggregate',
+    type,
+    initialState: isFunction(initialState) ? (initialState as () => State) : () => structuredClone(initialState as State),
+    creates: creates === undefined ? null : new Set(typeof creates === 'string' ? [creates] : creates),
+    // A schema stands before each function, so that it only ever sees what its type says.
+    evolve: new Map(Object.entries(evolve) as [string, Evolve<State>][]),
+    schema: schema === undefined ? new Map() : isSchema(schema) ? new Map([['*', schema]]) : new Map(Object.entries(schema)),
+    serialize: serialize ?? ((state) => JSON.stringify(state)),
+    deserialize: deserialize ?? ((text) => JSON.parse(text) as State),
+  };
+}
+
+export interface HandlerOptions {
+  /** Entity type, or `'*'` for every type that has no handler of its own. */
+  readonly type: string;
+  /**
+   * The side effect of one event. Runs at least once, in order within the entity; a repeated run has the same
+   * `context.idempotencyKey`. What it returns (JSON) is remembered and sent to `replyTo`. Throw `PermanentError`
+   * when trying again is useless, `UnavailableError` while something it needs is away.
+   */
+  readonly handle: (event: Event, context: HandlerContext) => unknown;
+}
+
+/** Defines a handler. Throws `ConfigError`, naming everything that is wrong. */
+export function defineHandler(options: HandlerOptions): Handler {
+  const problems = handlerProblems(options);
+  if (problems.length > 0) throw new ConfigError(problems);
+  return { kind: 'handler', type: options.type, handle: options.handle };
+}
+
+function aggregateProblems(options: unknown): string[] {
+  if (!isObject(options)) return ['an aggregate is defined by an object { type, initialState, evolve }'];
+  const { type, initialState, creates, evolve, schema } = options;
+  const who = isName(type) ? `aggregate "${type}"` : 'an aggregate';
+  const problems = isName(type) ? [] : ['an aggregate needs a type: the entity type it is for, or "*"'];
+  if (initialState === undefined || initialState === null) problems.push(`${who} needs an initialState: a value, or a function that makes one`);
+  else if (!isFunction(initialState) && !isCloneable(initialState)) problems.push(`${who}: initialState cannot be copied: give a function that makes one`);
+  if (creates !== undefined && !(isName(creates) || (Array.isArray(creates) && creates.length > 0 && creates.every(isName)))) {
+    problems.push(`${who}: creates is not an event type or a list of them`);
+  }
+  problems.push(...evolveProblems(who, evolve, creates), ...schemaProblems(who, schema));
+  for (const name of ['serialize', 'deserialize'] as const) {
+    if (options[name] !== undefined && !isFunction(options[name])) problems.push(`${who}: ${name} is not a function`);
+  }
+  return problems;
+}
+
+function evolveProblems(who: string, evolve: unknown, creates: unknown): string[] {
+  if (!isObject(evolve) || Object.keys(evolve).length === 0) return [`${who} needs evolve: an object of functions by event type`];
+  const problems = Object.entries(evolve)
+    .filter(([, evolveOne]) => !isFunction(evolveOne))
+    .map(([eventType]) => `${who}: evolve.${eventType} is not a function`);
+  for (const eventType of [creates].flat()) {
+    if (isName(eventType) && !Object.hasOwn(evolve, eventType) && !Object.hasOwn(evolve, '*')) {
+      problems.push(`${who}: creates names "${eventType}", which evolve does not know`);
+    }
+  }
+  return problems;
+}
+
+function schemaProblems(who: string, schema: unknown): string[] {
+  if (schema === undefined || isSchema(schema)) return [];
+  if (!isObject(schema)) return [`${who}: schema is neither a Standard Schema nor an object of them by event type`];
+  return Object.entries(schema)
+    .filter(([, one]) => !isSchema(one))
+    .map(([eventType]) => `${who}: schema.${eventType} is not a Standard Schema`);
+}
+
+function handlerProblems(options: unknown): string[] {
+  if (!isObject(options)) return ['a handler is defined by an object { type, handle }'];
+  const problems = isName(options.type) ? [] : ['a handler needs a type: the entity type it is for, or "*"'];
+  const who = isName(options.type) ? `handler "${options.type}"` : 'a handler';
+  if (!isFunction(options.handle)) problems.push(`${who} needs handle: a function of event and context`);
+  return problems;
+}
+
+/** Some schema libraries make schemas that are functions. */
+function isSchema(value: unknown): value is StandardSchemaV1 {
+  if (!isObject(value) && !isFunction(value)) return false;
+  const standard: unknown = (value as unknown as Record<string, unknown>)['~standard'];
+  return isObject(standard) && isFunction(standard.validate);
+}
+
+function isCloneable(value: unknown): boolean {
+  try {
+    structuredClone(value);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function isFunction(value: unknown): value is (...args: unknown[]) => unknown {
+  return typeof value === 'function';
+}
+
+function isName(value: unknown): value is string {
+  return typeof value === 'string' && value !== '';
+}

@@ -1,0 +1,104 @@
+/**
+ * One step of an aggregate: state and event in, next state or the reason why not out. Never throws: a
+ * processor's mistake is an outcome, which dead-letters the event and stops nothing else.
+ */
+import type { StandardSchemaV1 } from '@standard-schema/spec';
+import type { Event } from '../events/event.ts';
+import type { RejectionReason } from '../events/reasons.ts';
+import { type Aggregate, isRefused } from './definition.ts';
+
+export type EvolveFailure = Extract<RejectionReason, 'not_created' | 'refused' | 'invalid_data' | 'handler_failed'>;
+
+export type Evolved<State> =
+  | { readonly ok: true; readonly state: State }
+  | { readonly ok: false; readonly reason: EvolveFailure; readonly detail: string };
+
+export interface EvolveOptions {
+  /** The entity is taken over in mid-stream (`FIRST_SEQUENCE=any`): its first event need not be one that creates. */
+  readonly adopts: boolean;
+}
+
+const maxDetailLength = 512;
+
+/** `state` is null before the first event of the entity is applied. */
+export function evolveEvent<State>(aggregate: Aggregate<State>, state: State | null, event: Event, { adopts }: EvolveOptions): Evolved<State> {
+  if (state === null && !adopts && aggregate.creates !== null && !aggregate.creates.has(event.type)) {
+    return failure('not_created', `the first event is ${named(event.type)}, and the entity begins with ${[...aggregate.creates].map(named).join(' or ')}`);
+  }
+  const evolve = aggregate.evolve.get(event.type) ?? aggregate.evolve.get('*');
+  if (evolve === undefined) {
+    return failure('refused', `aggregate ${named(aggregate.type)} has no rule for events of type ${named(event.type)}`);
+  }
+  try {
+    const checked = checkData(aggregate, event);
+    if (!checked.ok) return checked;
+    const next = evolve(state ?? aggregate.initialState(), checked.event);
+    if (isRefused(next)) return failure('refused', next.detail);
+    return stateFrom(next, event);
+  } catch (error) {
+    return failure('handler_failed', `evolve for ${named(event.type)} threw ${described(error)}`);
+  }
+}
+
+type Checked = { readonly ok: true; readonly event: Event } | (Evolved<never> & { readonly ok: false });
+
+function checkData<State>(aggregate: Aggregate<State>, event: Event): Checked {
+  const schema = aggregate.schema.get(event.type) ?? aggregate.schema.get('*');
+  if (schema === undefined) return { ok: true, event };
+  const result = schema['~standard'].validate(event.data);
+  if (isPromise(result)) {
+    ignore(result);
+    return failure('handler_failed', `the schema for ${named(event.type)} is asynchronous: a schema must answer at once`);
+  }
+  if (result.issues) return failure('invalid_data', issueText(result.issues));
+  return { ok: true, event: result.value === event.data ? event : { ...event, data: result.value } };
+}
+
+function stateFrom<State>(next: State, event: Event): Evolved<State> {
+  if (isPromise(next)) {
+    ignore(next);
+    return failure('handler_failed', `evolve for ${named(event.type)} returned a promise: it must be synchronous; side effects belong into a handler`);
+  }
+  if (next === undefined || next === null) {
+    return failure('handler_failed', `evolve for ${named(event.type)} returned ${String(next)}: it must return the next state`);
+  }
+  return { ok: true, state: next };
+}
+
+function issueText(issues: readonly StandardSchemaV1.Issue[]): string {
+  const texts = issues.slice(0, 5).map(({ path = [], message }) => {
+    const keys = path.map((segment) => String(typeof segment === 'object' ? segment.key : segment));
+    return `${['data', ...keys].join('.')}: ${message}`;
+  });
+  return texts.join('; ') || 'data does not satisfy the schema';
+}
+
+function failure(reason: EvolveFailure, detail: unknown): { readonly ok: false; readonly reason: EvolveFailure; readonly detail: string } {
+  const text = String(detail);
+  return { ok: false, reason, detail: text.length > maxDetailLength ? `${text.slice(0, maxDetailLength)}…` : text };
+}
+
+function named(text: string): string {
+  return JSON.stringify(text.length > 80 ? `${text.slice(0, 80)}…` : text);
+}
+
+/** Anything can be thrown, also what cannot be made into text. */
+function described(error: unknown): string {
+  try {
+    return error instanceof Error ? `${error.name}: ${error.message}` : String(error);
+  } catch {
+    return 'something that cannot be printed';
+  }
+}
+
+function isPromise(value: unknown): value is PromiseLike<unknown> {
+  return typeof value === 'object' && value !== null && 'then' in value && typeof value.then === 'function';
+}
+
+/** Nobody waits for it, and its rejection must not end the process. */
+function ignore(promise: PromiseLike<unknown>): void {
+  promise.then(
+    () => {},
+    () => {},
+  );
+}

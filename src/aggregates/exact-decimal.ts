@@ -1,0 +1,43 @@
+/**
+ * Sums of money in decimal arithmetic: 0.1 + 0.2 is 0.3. Amounts are JavaScript numbers at both ends, taken
+ * for the decimal that they print as, and whole hundredths or thousandths in between. A result that a number
+ * cannot hold exactly is null, never rounded.
+ */
+
+interface Decimal {
+  readonly units: bigint;
+  /** Digits behind the point. */
+  readonly scale: number;
+}
+
+/** Decimals of up to so many digits and a double have one another's value. */
+const maxDigits = 15;
+
+/** `base` and every price times its quantity, added up; null when the sum has more than 15 digits. */
+export function addUp(base: number, lines: readonly { readonly price: number; readonly quantity: number }[]): number | null {
+  const terms = [decimal(base), ...lines.map(({ price, quantity }) => times(decimal(price), decimal(quantity)))];
+  const scale = Math.max(...terms.map((term) => term.scale));
+  let units = 0n;
+  for (const term of terms) units += term.units * 10n ** BigInt(scale - term.scale);
+  return toNumber({ units, scale });
+}
+
+function decimal(value: number): Decimal {
+  const [mantissa = '0', exponent = '0'] = String(value).split('e');
+  const [whole = '0', fraction = ''] = mantissa.split('.');
+  const scale = fraction.length - Number(exponent);
+  const units = BigInt(whole + fraction);
+  return scale < 0 ? { units: units * 10n ** BigInt(-scale), scale: 0 } : { units, scale };
+}
+
+function times(a: Decimal, b: Decimal): Decimal {
+  return { units: a.units * b.units, scale: a.scale + b.scale };
+}
+
+function toNumber({ units, scale }: Decimal): number | null {
+  const text = String(units).padStart(scale + 1, '0');
+  const whole = text.slice(0, text.length - scale);
+  const fraction = text.slice(text.length - scale).replace(/0+$/, '');
+  const digits = (whole + fraction).replace(/^0+/, '').length;
+  return digits > maxDigits ? null : Number(`${whole}.${fraction || '0'}`);
+}

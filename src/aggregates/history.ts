@@ -1,0 +1,38 @@
+/**
+ * The built-in `history`: for any entity and any event, how many there were, of which types in which order, and
+ * the last data, byte for byte as the producer wrote it. With it a stream can be watched, and compared with
+ * its source, before anything is programmed. The list of types grows with the entity, up to MAX_STATE_BYTES.
+ */
+import { scanMembers } from '../events/json-scan.ts';
+import { defineAggregate } from './define.ts';
+import type { Aggregate } from './definition.ts';
+
+export interface HistoryState {
+  readonly count: number;
+  /** Event types in the order in which they were applied, each as often as it was. */
+  readonly types: readonly string[];
+  /** `data` of the last event as JSON text: large integers and `1.0` survive. Stored as JSON, not as a string of it. */
+  readonly dataJson: string;
+}
+
+export function historyAggregate(): Aggregate<HistoryState> {
+  return defineAggregate({
+    type: '*',
+    initialState: (): HistoryState => ({ count: 0, types: [], dataJson: 'null' }),
+    evolve: {
+      '*': ({ count, types }, event) => ({ count: count + 1, types: [...types, event.type], dataJson: event.dataJson }),
+    },
+    serialize: ({ count, types, dataJson }) => `{"count":${count},"types":${JSON.stringify(types)},"data":${dataJson}}`,
+    deserialize(text) {
+      const { count, types } = JSON.parse(text) as Pick<HistoryState, 'count' | 'types'>;
+      return { count, types, dataJson: dataSource(text) };
+    },
+  });
+}
+
+function dataSource(text: string): string {
+  const scan = scanMembers(text, Number.POSITIVE_INFINITY);
+  const data = scan.ok ? scan.found.find(({ key }) => key === 'data') : undefined;
+  if (data === undefined) throw new TypeError('the stored state is not one of a history');
+  return data.source;
+}

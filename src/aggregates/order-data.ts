@@ -1,0 +1,94 @@
+/**
+ * What the events of an order carry, as a Standard Schema by event type. Written by hand, so that the built-in
+ * needs no schema library; fields it does not know are let pass.
+ */
+import type { StandardSchemaV1 } from '@standard-schema/spec';
+
+export interface OrderItem {
+  readonly sku: string;
+  readonly quantity: number;
+  /** Of one piece. */
+  readonly price: number;
+}
+
+export interface OrderCreatedData {
+  readonly items: readonly OrderItem[];
+  /** Null: to be computed. */
+  readonly total: number | null;
+}
+
+export interface ItemAddedData {
+  readonly item: OrderItem;
+  /** The new total of the order; null: to be computed. */
+  readonly total: number | null;
+}
+
+export interface OrderUpdatedData {
+  /** Replaces the items; null leaves them. */
+  readonly items: readonly OrderItem[] | null;
+  readonly total: number | null;
+}
+
+export const orderSchema = {
+  OrderCreated: schemaOf((data, issues): OrderCreatedData => ({ items: readItems(data, issues) ?? [], total: readTotal(data, issues) })),
+  ItemAdded: schemaOf((data, issues): ItemAddedData => {
+    const nested = 'item' in data;
+    return { item: readItem(nested ? data.item : data, nested ? ['item'] : [], issues), total: readTotal(data, issues) };
+  }),
+  OrderUpdated: schemaOf((data, issues): OrderUpdatedData => ({ items: readItems(data, issues), total: readTotal(data, issues) })),
+};
+
+type Data = Readonly<Record<string, unknown>>;
+type Issues = StandardSchemaV1.Issue[];
+
+function schemaOf<T>(read: (data: Data, issues: Issues) => T): StandardSchemaV1<unknown, T> {
+  const validate = (value: unknown): StandardSchemaV1.Result<T> => {
+    const issues: Issues = [];
+    if (value !== null && !isObject(value)) return { issues: [{ message: 'is not an object' }] };
+    const data = read(value ?? {}, issues);
+    return issues.length > 0 ? { issues } : { value: data };
+  };
+  return { '~standard': { version: 1, vendor: 'inorder', validate } };
+}
+
+function readItems({ items }: Data, issues: Issues): readonly OrderItem[] | null {
+  if (items == null) return null;
+  if (Array.isArray(items)) return items.map((item, index) => readItem(item, ['items', index], issues));
+  issues.push({ message: 'is not a list', path: ['items'] });
+  return null;
+}
+
+function readItem(value: unknown, path: readonly PropertyKey[], issues: Issues): OrderItem {
+  const { sku, id, quantity, price }: Data = isObject(value) ? value : {};
+  if (!isObject(value)) issues.push({ message: 'is not an object', path });
+  return {
+    sku: readSku(sku ?? id, path, issues),
+    quantity: readNumber(quantity, [...path, 'quantity'], issues, 'is not a whole number from 1 up', (n) => Number.isSafeInteger(n) && n >= 1),
+    price: readNumber(price, [...path, 'price'], issues, 'is not an amount from 0 up', isAmount),
+  };
+}
+
+function readSku(value: unknown, path: readonly PropertyKey[], issues: Issues): string {
+  if (typeof value === 'string' && value !== '') return value;
+  issues.push({ message: 'is missing or no text', path: [...path, 'sku'] });
+  return '';
+}
+
+function readTotal({ total }: Data, issues: Issues): number | null {
+  return total == null ? null : readNumber(total, ['total'], issues, 'is not an amount from 0 up', isAmount);
+}
+
+function readNumber(value: unknown, path: readonly PropertyKey[], issues: Issues, fault: string, isGood: (value: number) => boolean): number {
+  if (typeof value === 'number' && isGood(value)) return value;
+  issues.push({ message: fault, path });
+  return 0;
+}
+
+/** Amounts stay where decimal arithmetic is cheap: 1e300 has three hundred digits. */
+function isAmount(value: number): boolean {
+  return value === 0 || (value >= 1e-9 && value < 1e15);
+}
+
+function isObject(value: unknown): value is Data {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}

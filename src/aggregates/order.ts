@@ -1,0 +1,72 @@
+/**
+ * The built-in `order`: created with items, added to, updated, then completed or cancelled. It is what the demo
+ * runs, and an example of an aggregate with rules of its own.
+ *
+ *   OrderCreated ─▶ pending ── ItemAdded, OrderUpdated ─▶ pending
+ *                      ├────── OrderCompleted ──────────▶ completed
+ *                      └────── OrderCancelled ──────────▶ cancelled
+ */
+import { defineAggregate } from './define.ts';
+import { type Aggregate, refuse, type Refused } from './definition.ts';
+import { addUp } from './exact-decimal.ts';
+import { type OrderItem, orderSchema } from './order-data.ts';
+
+export interface OrderState {
+  readonly status: 'new' | 'pending' | 'completed' | 'cancelled';
+  readonly items: readonly OrderItem[];
+  /** In the unit of the prices. The total that the events give, else prices times quantities. */
+  readonly total: number;
+  /** As the events say it (ISO 8601); null where they do not, or not yet. */
+  readonly createdAt: string | null;
+  readonly updatedAt: string | null;
+  readonly completedAt: string | null;
+  readonly cancelledAt: string | null;
+}
+
+const newOrder: OrderState = {
+  status: 'new',
+  items: [],
+  total: 0,
+  createdAt: null,
+  updatedAt: null,
+  completedAt: null,
+  cancelledAt: null,
+};
+
+/** `type` is the entity type of the orders. */
+export function orderAggregate(type = 'order'): Aggregate<OrderState> {
+  return defineAggregate({
+    type,
+    initialState: newOrder,
+    creates: 'OrderCreated',
+    schema: orderSchema,
+    evolve: {
+      OrderCreated: (order, { timestamp, data }) =>
+        order.status === 'new'
+          ? withTotal({ ...order, status: 'pending', items: data.items, createdAt: timestamp, updatedAt: timestamp }, data.total ?? addUp(0, data.items))
+          : refuse('an order is created once'),
+      ItemAdded: (order, { timestamp, data }) =>
+        closed(order, 'takes no more items') ??
+        withTotal({ ...order, items: [...order.items, data.item], updatedAt: timestamp }, data.total ?? addUp(order.total, [data.item])),
+      OrderUpdated: (order, { timestamp, data }) =>
+        closed(order, 'is not updated any more') ??
+        withTotal(
+          { ...order, items: data.items ?? order.items, updatedAt: timestamp },
+          data.total ?? (data.items === null ? order.total : addUp(0, data.items)),
+        ),
+      OrderCompleted: (order, { timestamp }) =>
+        closed(order, 'cannot be completed') ?? { ...order, status: 'completed', updatedAt: timestamp, completedAt: timestamp },
+      OrderCancelled: (order, { timestamp }) =>
+        closed(order, 'cannot be cancelled') ?? { ...order, status: 'cancelled', updatedAt: timestamp, cancelledAt: timestamp },
+    },
+  });
+}
+
+/** Null while the order is open. An order adopted in mid-stream (`FIRST_SEQUENCE=any`) is. */
+function closed(order: OrderState, rule: string): Refused | null {
+  return order.status === 'completed' || order.status === 'cancelled' ? refuse(`an order that is ${order.status} ${rule}`) : null;
+}
+
+function withTotal(order: OrderState, total: number | null): OrderState | Refused {
+  return total === null ? refuse('the total has more than 15 digits') : { ...order, total };
+}

@@ -1,0 +1,53 @@
+/**
+ * Finds what PROCESSOR names: a built-in, or a module of the operator's whose default export is what
+ * `defineAggregate` or `defineHandler` returned, or an array of these. Loading runs the module's code.
+ */
+import { resolve } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { historyAggregate } from '../aggregates/history.ts';
+import { orderAggregate } from '../aggregates/order.ts';
+import { createProcessors, type Processors } from '../aggregates/processors.ts';
+import { ConfigError } from '../errors.ts';
+
+export interface ProcessorChoice {
+  /** `order`, `history`, or a module: a `file:` URL or a path, relative to the working directory. */
+  readonly processor: string;
+  /** The entity type of the orders of the built-in `order`. */
+  readonly entityType: string;
+}
+
+/** Throws `ConfigError` when the module does not load or exports the wrong thing. */
+export async function loadProcessors({ processor, entityType }: ProcessorChoice): Promise<Processors> {
+  if (processor === 'order') return createProcessors([orderAggregate(entityType)]);
+  if (processor === 'history') return createProcessors([historyAggregate()]);
+  const exported = await defaultExport(processor);
+  try {
+    return createProcessors(Array.isArray(exported) ? exported : [exported]);
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    throw new ConfigError(
+      error.problems.map((problem) => `PROCESSOR ${processor}: ${problem}`),
+      { cause: error },
+    );
+  }
+}
+
+async function defaultExport(processor: string): Promise<unknown> {
+  const url = processor.startsWith('file:') ? processor : pathToFileURL(resolve(processor)).href;
+  let module: Readonly<Record<string, unknown>>;
+  try {
+    module = (await import(url)) as Readonly<Record<string, unknown>>;
+  } catch (error) {
+    throw new ConfigError([`PROCESSOR ${processor} does not load: ${messageOf(error)}`], { cause: error });
+  }
+  if (module.default === undefined) {
+    throw new ConfigError([`PROCESSOR ${processor} has no default export: export default defineAggregate({ … }), or an array`]);
+  }
+  return module.default;
+}
+
+/** A module's own code may throw anything, and over many lines. */
+function messageOf(error: unknown): string {
+  const text = error instanceof Error ? error.message : String(error);
+  return text.split('\n')[0] ?? '';
+}
