@@ -1,0 +1,61 @@
+/** `FIRST_SEQUENCE=any`: joining a stream that is already running. */
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { event, ModelStore, SequencerHarness } from '../support/sequencer-harness.ts';
+
+const violations = (harness: SequencerHarness) => harness.effects('violation').map(({ expected, received }) => [expected, received]);
+
+describe('FIRST_SEQUENCE=any', () => {
+  const adopting = (options = {}) => new SequencerHarness({ firstSequence: 'any' }, new ModelStore({ allowsAdoption: true, ...options }));
+
+  it('takes the first event of an unknown entity as its base line, without a violation', () => {
+    const harness = adopting();
+    harness.process(event(57), event(58));
+    assert.deepEqual(harness.store.applied(), [57, 58]);
+    assert.deepEqual(violations(harness), []);
+    assert.equal(harness.effects('commit')[0]?.adopts, true);
+  });
+
+  it('takes a base line of any height', () => {
+    const harness = adopting();
+    harness.process(event(5_000_000));
+    assert.deepEqual(harness.store.applied(), [5_000_000]);
+  });
+
+  it('rejects what comes from before the base line as late', () => {
+    const harness = adopting();
+    harness.process(event(57));
+    const [before, again] = harness.process(event(56), event(57)) as [number, number];
+    assert.equal(harness.outcomeOf(before), 'late');
+    assert.equal(harness.outcomeOf(again), 'duplicate');
+  });
+
+  it('holds back what is too early for a known entity', () => {
+    const harness = adopting();
+    harness.process(event(57), event(59));
+    assert.deepEqual(harness.store.applied(), [57]);
+    assert.deepEqual(harness.sequencer.heldOf('order', 'e1'), { version: 57, sequences: [59] });
+  });
+
+  it('lets an entity begin with 1 like any other', () => {
+    const harness = adopting();
+    harness.process(event(1), event(3), event(2));
+    assert.deepEqual(harness.store.applied(), [1, 2, 3]);
+    assert.equal(harness.store.view(event(1)).holes, '');
+  });
+
+  it('lets nothing pass a base line that cannot be processed', () => {
+    const harness = adopting({ fails: ({ sequence }: { sequence: number }) => sequence === 57 });
+    const [bad, next] = harness.process(event(57), event(58)) as [number, number];
+    assert.equal(harness.outcomeOf(bad), 'handler_failed');
+    assert.equal(harness.outcomeOf(next), 'entity_parked');
+    assert.deepEqual(harness.store.applied(), []);
+  });
+
+  it('is asked for: by default an entity begins with 1', () => {
+    const harness = new SequencerHarness();
+    harness.process(event(57));
+    assert.deepEqual(harness.store.applied(), []);
+    assert.equal(harness.sequencer.overview().held, 1);
+  });
+});

@@ -1,0 +1,77 @@
+/** Parked entities: what is rejected, what is applied, and how they go on. */
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { event, ModelStore, SequencerHarness } from '../support/sequencer-harness.ts';
+
+const limits = { gapTimeoutMs: 30_000, gapRereadMs: 5_000 };
+
+/** An entity at version 1 that holds 3, its gap claimed and read. */
+function waitingFor2(more = {}): SequencerHarness {
+  const harness = new SequencerHarness({ ...limits, ...more });
+  harness.process(event(1), event(3));
+  return harness;
+}
+
+describe('a parked entity', () => {
+  function parked(): SequencerHarness {
+    const harness = waitingFor2();
+    harness.pass(30_000);
+    harness.answerAll();
+    assert.equal(harness.store.parkedFor(), 'gap_timeout');
+    return harness;
+  }
+
+  it('sends what comes later after its predecessors, at once and without a gap', () => {
+    const harness = parked();
+    const [four, nine] = harness.process(event(4), event(9)) as [number, number];
+    assert.equal(harness.outcomeOf(four), 'entity_parked');
+    assert.equal(harness.outcomeOf(nine), 'entity_parked');
+    assert.equal(harness.sequencer.overview().gaps, 0);
+  });
+
+  it('applies the missing event when it arrives, and stays parked', () => {
+    const harness = parked();
+    const [missing, next] = harness.process(event(2), event(4)) as [number, number];
+    assert.equal(harness.outcomeOf(missing), 'applied');
+    assert.equal(harness.outcomeOf(next), 'entity_parked');
+    assert.equal(harness.store.parkedFor(), 'gap_timeout');
+  });
+
+  it('goes on in order when its dead letters are replayed in order', () => {
+    const harness = parked();
+    harness.process(event(4));
+    harness.process(event(2));
+    harness.store.unpark();
+    harness.process(event(3), event(4), event(5));
+    assert.deepEqual(harness.store.applied(), [1, 2, 3, 4, 5]);
+  });
+
+  it('settles duplicates as ever', () => {
+    const harness = parked();
+    const [tag] = harness.process(event(1)) as [number];
+    assert.equal(harness.outcomeOf(tag), 'duplicate');
+  });
+
+  it('waits for predecessors again once a commit has said that it is parked no more', () => {
+    const harness = parked();
+    harness.store.unpark();
+    harness.process(event(2));
+    harness.process(event(4));
+    assert.deepEqual(harness.sequencer.heldOf('order', 'e1'), { version: 2, sequences: [4] });
+  });
+
+  it('keeps the reasons of one parking out of the next', () => {
+    const store = new ModelStore({ fails: ({ sequence }) => sequence === 4 });
+    const harness = new SequencerHarness(limits, store);
+    harness.process(event(1), event(3));
+    harness.pass(30_000);
+    harness.answer();
+    harness.arrive(event(2));
+    harness.answerAll();
+    store.unpark();
+    harness.process(event(3));
+    harness.process(event(6), event(4));
+    assert.deepEqual(harness.sequences('handler_failed'), [4]);
+    assert.deepEqual(harness.sequences('entity_parked'), [6]);
+  });
+});
