@@ -12,15 +12,16 @@
  * Mutable inside, deterministic outside: the same facts give the same effects.
  */
 import { InvariantError } from '../errors.ts';
+import { type Answer, Answers } from './answers.ts';
 import { Deadlines } from './deadlines.ts';
-import type { Delivery, Effect, EntityView, Fact, RefusedDelivery } from './facts.ts';
+import type { Delivery, Effect, Fact, RefusedDelivery } from './facts.ts';
 import { GapWatch } from './gap-watch.ts';
 import { checkInvariants } from './invariants.ts';
 import { type Lane, unknownVersion } from './lane.ts';
 import { LaneRunner } from './lane-runner.ts';
 import { Lanes } from './lanes.ts';
 import type { SequencerLimits } from './limits.ts';
-import { Operations, type Operation } from './operations.ts';
+import { Operations } from './operations.ts';
 import { Settlements } from './settlements.ts';
 
 export interface SequencerOverview {
@@ -36,8 +37,6 @@ export interface SequencerOverview {
   readonly state: 'running' | 'draining' | 'drained' | 'halted';
 }
 
-type Answer<K extends Fact['kind']> = Extract<Fact, { readonly kind: K }>;
-
 /** Facts that end an operation. */
 type OperationAnswer = Answer<'loaded' | 'committed' | 'stale' | 'idConflict' | 'recalled' | 'parked' | 'rejected' | 'fenced'>;
 
@@ -50,6 +49,7 @@ export class ShardSequencer {
   #state: SequencerOverview['state'] = 'running';
   readonly #settlements = new Settlements();
   readonly #runner: LaneRunner;
+  readonly #answers: Answers;
   #nowMs = 0;
   #effects: Effect[] = [];
 
@@ -59,6 +59,7 @@ export class ShardSequencer {
     this.#operations = new Operations(limits.maxProbe);
     this.#gaps = new GapWatch(limits);
     this.#runner = new LaneRunner(limits, this.#operations, this.#gaps, this.#deadlines, this.#settlements);
+    this.#answers = new Answers(limits, this.#lanes, this.#gaps, this.#deadlines, this.#settlements, this.#runner);
   }
 
   handle(nowMs: number, fact: Fact): readonly Effect[] {
@@ -192,105 +193,24 @@ export class ShardSequencer {
   #answered(fact: OperationAnswer): void {
     const operation = this.#operations.finish(fact.op, this.#effects);
     if (operation === null) return;
-    switch (fact.kind) {
-      case 'rejected':
-        return;
-      case 'recalled':
-        return this.#recalled(operation, fact.verdicts);
-      case 'fenced':
-        return this.#halt('fenced', 'a later owner of this shard has claimed an entity that is held here');
-      default:
+    if (fact.kind === 'rejected') return;
+    if (fact.kind === 'fenced') return this.#halt('fenced', 'a later owner of this shard has claimed an entity that is held here');
+    const goesOn = this.#state === 'running';
+    if (fact.kind === 'recalled') {
+      const undecided = this.#answers.recalled(operation, fact.verdicts, this.#nowMs);
+      for (const lane of undecided) this.#runner.advance(lane, this.#nowMs, goesOn);
+      return;
     }
     const lane = operation.lane;
     if (lane === null) throw new InvariantError(`${fact.kind} answers an operation without an entity`);
-    if (fact.kind === 'committed') this.#committed(lane, operation, fact);
-    else if (fact.kind === 'idConflict') this.#idConflict(lane, operation, fact);
+    if (fact.kind === 'committed') this.#answers.committed(lane, operation, fact);
+    else if (fact.kind === 'idConflict') this.#answers.idConflict(lane, operation, fact);
     else if (fact.kind === 'parked') lane.parked = true;
-    else if (!this.#refresh(lane, operation, fact.view)) return;
-    this.#runner.advance(lane, this.#nowMs, this.#state === 'running');
-  }
-
-  #committed(lane: Lane, operation: Operation, fact: Answer<'committed'>): void {
-    const { slots } = operation;
-    lane.settle(slots, fact.done);
-    if (fact.done > 0) lane.parked = fact.parked;
-    this.#ackSlots(slots, fact.done);
-    if (fact.failure === null) {
-      if (fact.done < slots.length) lane.putBack(slots.slice(fact.done));
-      return;
+    else {
+      const wentBackwards = this.#answers.read(lane, operation, fact.view, this.#nowMs);
+      if (wentBackwards !== null) return this.#halt('store-went-backwards', wentBackwards);
     }
-    const failed = slots[fact.done];
-    if (failed === undefined) throw new InvariantError('a commit failed behind its last slot');
-    lane.arrivals = slots.slice(fact.done + 1).map((slot) => slot.delivery).concat(lane.arrivals);
-    this.#runner.fail(lane, { delivery: failed.delivery, ...fact.failure });
-  }
-
-  #ackSlots(slots: Operation['slots'], done: number): void {
-    const applied: Delivery[] = [];
-    const duplicate: Delivery[] = [];
-    const skipped: Delivery[] = [];
-    for (const { action, delivery } of done === slots.length ? slots : slots.slice(0, done)) {
-      (action === 'apply' ? applied : action === 'consume' ? duplicate : skipped).push(delivery);
-    }
-    this.#settlements.ack('applied', applied);
-    this.#settlements.ack('duplicate', duplicate);
-    this.#settlements.ack('skipped', skipped);
-  }
-
-  #idConflict(lane: Lane, operation: Operation, fact: Answer<'idConflict'>): void {
-    const settled = new Set<Delivery>();
-    for (const { index, samePayload } of fact.conflicts) {
-      const delivery = operation.slots[index]?.delivery;
-      if (delivery === undefined) throw new InvariantError('an id conflict names a slot that is not there');
-      if (samePayload && delivery.event.sequence === null) {
-        settled.add(delivery);
-        this.#settlements.ack('duplicate', [delivery]);
-      } else {
-        lane.idVerdicts.set(delivery, samePayload ? 'consume' : 'conflict');
-      }
-    }
-    lane.putBack(operation.slots.filter((slot) => !settled.has(slot.delivery)));
-  }
-
-  /** Takes over a reading of the store. False when the shard has to stop. */
-  #refresh(lane: Lane, operation: Operation, view: EntityView): boolean {
-    if (operation.effect.kind === 'commit') lane.putBack(operation.slots);
-    if (lane.version !== unknownVersion && view.version < lane.version) {
-      const { entityType, entityId } = lane.entity;
-      this.#halt('store-went-backwards', `${entityType} ${entityId} is at version ${view.version}, but ${lane.version} was committed`);
-      return false;
-    }
-    if (lane.failure !== null) lane.arrivals.unshift(lane.failure.delivery);
-    lane.failure = null;
-    lane.verdict = null;
-    lane.update(view);
-    if (operation.effect.kind === 'openGap') this.#gaps.read(lane, this.#nowMs);
-    return true;
-  }
-
-  #recalled(operation: Operation, verdicts: Answer<'recalled'>['verdicts']): void {
-    const duplicates: Delivery[] = [];
-    operation.deliveries.forEach((delivery, index) => {
-      const verdict = verdicts[index];
-      if (verdict === undefined) throw new InvariantError('a recall was answered in part');
-      const lane = this.#lanes.of(delivery.event);
-      const sequence = delivery.event.sequence ?? 0;
-      if (verdict === 'failed') {
-        lane.arrivals.push(delivery);
-        this.#deadlines.set(lane, this.#nowMs + this.#limits.entityRetryMs);
-      } else if (verdict === 'unknown' && lane.version === unknownVersion) {
-        // The lane was forgotten meanwhile, and with it which sequences lie before what is remembered.
-        lane.arrivals.push(delivery);
-        this.#runner.advance(lane, this.#nowMs, this.#state === 'running');
-      } else if (verdict === 'different') {
-        this.#settlements.reject(delivery, 'sequence_conflict', `another payload was applied under sequence ${sequence}`);
-      } else if (verdict === 'unknown' && sequence <= lane.holes.floor) {
-        this.#settlements.reject(delivery, 'late', `sequence ${sequence} lies before what is remembered of this entity`);
-      } else {
-        duplicates.push(delivery);
-      }
-    });
-    this.#settlements.ack('duplicate', duplicates);
+    this.#runner.advance(lane, this.#nowMs, goesOn);
   }
 
   #halt(cause: 'fenced' | 'store-went-backwards', detail: string): void {

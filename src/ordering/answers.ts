@@ -1,0 +1,121 @@
+/**
+ * What the answers to operations mean for a lane: what is settled, what is to be decided again. It starts
+ * nothing, but for the park of an event that failed; the sequencer lets the lane go on afterwards.
+ */
+import { InvariantError } from '../errors.ts';
+import type { Deadlines } from './deadlines.ts';
+import type { Delivery, EntityView, Fact } from './facts.ts';
+import type { GapWatch } from './gap-watch.ts';
+import { type Lane, unknownVersion } from './lane.ts';
+import type { LaneRunner } from './lane-runner.ts';
+import type { Lanes } from './lanes.ts';
+import type { SequencerLimits } from './limits.ts';
+import type { Operation } from './operations.ts';
+import type { Settlements } from './settlements.ts';
+
+export type Answer<K extends Fact['kind']> = Extract<Fact, { readonly kind: K }>;
+
+export class Answers {
+  readonly #limits: SequencerLimits;
+  readonly #lanes: Lanes;
+  readonly #gaps: GapWatch;
+  readonly #deadlines: Deadlines<Lane>;
+  readonly #settlements: Settlements;
+  readonly #runner: LaneRunner;
+
+  constructor(limits: SequencerLimits, lanes: Lanes, gaps: GapWatch, deadlines: Deadlines<Lane>, settlements: Settlements, runner: LaneRunner) {
+    this.#limits = limits;
+    this.#lanes = lanes;
+    this.#gaps = gaps;
+    this.#deadlines = deadlines;
+    this.#settlements = settlements;
+    this.#runner = runner;
+  }
+
+  /** The first slots are in the store; the next may have failed for good. */
+  committed(lane: Lane, operation: Operation, fact: Answer<'committed'>): void {
+    const { slots } = operation;
+    lane.settle(slots, fact.done);
+    if (fact.done > 0) lane.parked = fact.parked;
+    this.#ackSlots(slots, fact.done);
+    if (fact.failure === null) {
+      if (fact.done < slots.length) lane.putBack(slots.slice(fact.done));
+      return;
+    }
+    const failed = slots[fact.done];
+    if (failed === undefined) throw new InvariantError('a commit failed behind its last slot');
+    lane.arrivals = slots.slice(fact.done + 1).map((slot) => slot.delivery).concat(lane.arrivals);
+    this.#runner.fail(lane, { delivery: failed.delivery, ...fact.failure });
+  }
+
+  /** Ids are known under other sequences: what that means is decided slot by slot when the lane goes on. */
+  idConflict(lane: Lane, operation: Operation, fact: Answer<'idConflict'>): void {
+    const settled = new Set<Delivery>();
+    for (const { index, samePayload } of fact.conflicts) {
+      const delivery = operation.slots[index]?.delivery;
+      if (delivery === undefined) throw new InvariantError('an id conflict names a slot that is not there');
+      if (samePayload && delivery.event.sequence === null) {
+        settled.add(delivery);
+        this.#settlements.ack('duplicate', [delivery]);
+      } else {
+        lane.idVerdicts.set(delivery, samePayload ? 'consume' : 'conflict');
+      }
+    }
+    lane.putBack(operation.slots.filter((slot) => !settled.has(slot.delivery)));
+  }
+
+  /** Takes over a reading of the store. Returns why the shard has to stop, or null. */
+  read(lane: Lane, operation: Operation, view: EntityView, nowMs: number): string | null {
+    if (operation.effect.kind === 'commit') lane.putBack(operation.slots);
+    if (lane.version !== unknownVersion && view.version < lane.version) {
+      const { entityType, entityId } = lane.entity;
+      return `${entityType} ${entityId} is at version ${view.version}, but ${lane.version} was committed`;
+    }
+    if (lane.failure !== null) lane.arrivals.unshift(lane.failure.delivery);
+    lane.failure = null;
+    lane.verdict = null;
+    lane.update(view);
+    if (operation.effect.kind === 'openGap') this.#gaps.read(lane, nowMs);
+    return null;
+  }
+
+  /** What the store remembers of events at or below the version. Returns the lanes of those that must be decided anew. */
+  recalled(operation: Operation, verdicts: Answer<'recalled'>['verdicts'], nowMs: number): ReadonlySet<Lane> {
+    const undecided = new Set<Lane>();
+    const duplicates: Delivery[] = [];
+    operation.deliveries.forEach((delivery, index) => {
+      const verdict = verdicts[index];
+      if (verdict === undefined) throw new InvariantError('a recall was answered in part');
+      const lane = this.#lanes.of(delivery.event);
+      const sequence = delivery.event.sequence ?? 0;
+      if (verdict === 'failed') {
+        lane.arrivals.push(delivery);
+        this.#deadlines.set(lane, nowMs + this.#limits.entityRetryMs);
+      } else if (verdict === 'unknown' && lane.version === unknownVersion) {
+        // The lane was forgotten meanwhile, and with it which sequences lie before what is remembered.
+        lane.arrivals.push(delivery);
+        undecided.add(lane);
+      } else if (verdict === 'different') {
+        this.#settlements.reject(delivery, 'sequence_conflict', `another payload was applied under sequence ${sequence}`);
+      } else if (verdict === 'unknown' && sequence <= lane.holes.floor) {
+        this.#settlements.reject(delivery, 'late', `sequence ${sequence} lies before what is remembered of this entity`);
+      } else {
+        duplicates.push(delivery);
+      }
+    });
+    this.#settlements.ack('duplicate', duplicates);
+    return undecided;
+  }
+
+  #ackSlots(slots: Operation['slots'], done: number): void {
+    const applied: Delivery[] = [];
+    const duplicate: Delivery[] = [];
+    const skipped: Delivery[] = [];
+    for (const { action, delivery } of done === slots.length ? slots : slots.slice(0, done)) {
+      (action === 'apply' ? applied : action === 'consume' ? duplicate : skipped).push(delivery);
+    }
+    this.#settlements.ack('applied', applied);
+    this.#settlements.ack('duplicate', duplicate);
+    this.#settlements.ack('skipped', skipped);
+  }
+}
