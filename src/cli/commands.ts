@@ -1,6 +1,7 @@
 /** Every command of `inorder`, in the order of `--help`. A new one is an import and a row. */
 import type { Command } from './command.ts';
+import { command as worker } from './worker.ts';
 import { command as entityList } from './entity-list.ts';
 import { command as entityShow } from './entity-show.ts';
 
-export const commands: readonly Command[] = [entityShow, entityList];
+export const commands: readonly Command[] = [worker, entityShow, entityList];

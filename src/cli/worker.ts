@@ -9,7 +9,7 @@ import { createHttpServer } from '../observability/http.ts';
 import { createLog } from '../observability/log.ts';
 import { createMetrics } from '../observability/metrics.ts';
 import { createWorker } from '../worker/worker.ts';
-import { loadProcessors } from '../worker/load-processors.ts';
+import { loadProcessors } from '../worker/processor-module.ts';
 import { defineCommand } from './command.ts';
 
 export const command = defineCommand({

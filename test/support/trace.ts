@@ -60,10 +60,11 @@ export async function readTraces(redisUrl: string, stream: string): Promise<Map<
   const store = createRedisStore({ url: redisUrl, stream, idempotencyTtlSeconds: 3_600 });
   try {
     const traces = new Map<string, { version: number; types: string[]; parked: boolean }>();
-    for await (const { entityType, entityId, version, parked } of store.listEntities({})) {
-      const [loaded] = await store.load([{ entityType, entityId }]);
-      const state = loaded?.status === 'ok' && loaded.snapshot.state !== null ? JSON.parse(loaded.snapshot.state) : { types: [] };
-      traces.set(entityId, { version, types: state.types, parked: parked !== null });
+    for await (const entity of store.listEntities({})) {
+      const [loaded] = await store.load([entity]);
+      if (loaded?.status !== 'ok') continue;
+      const { version, state, parked } = loaded.snapshot;
+      traces.set(entity.entityId, { version, types: state === null ? [] : JSON.parse(state).types, parked: parked !== null });
     }
     return traces;
   } finally {

@@ -1,0 +1,78 @@
+/**
+ * What a stream consists of at the broker, as data. DESIGN section 7 says why each argument is as it is; the
+ * order of declaration matters too, because the ring of a consistent-hash exchange is rebuilt in binding
+ * order: zero-padded names, weight "1", bound in sorted order.
+ */
+
+export interface TopologyOptions {
+  readonly stream: string;
+  readonly shards: number;
+  readonly queueType: 'quorum' | 'classic';
+  readonly exchangeType: 'x-consistent-hash' | 'x-modulus-hash';
+}
+
+export interface ExchangePlan {
+  readonly name: string;
+  readonly type: string;
+  readonly arguments: Readonly<Record<string, unknown>>;
+}
+
+export interface QueuePlan {
+  readonly name: string;
+  readonly arguments: Readonly<Record<string, unknown>>;
+}
+
+export interface BindingPlan {
+  readonly exchange: string;
+  readonly queue: string;
+  readonly routingKey: string;
+}
+
+export interface TopologyPlan extends TopologyOptions {
+  readonly exchanges: readonly ExchangePlan[];
+  readonly queues: readonly QueuePlan[];
+  readonly bindings: readonly BindingPlan[];
+}
+
+/** High enough never to be reached by redeliveries, explicit because 4.x would otherwise choose 20. */
+const deliveryLimit = 1_000_000;
+
+export function shardQueueName(stream: string, shard: number): string {
+  return `${stream}.shard.${String(shard).padStart(3, '0')}`;
+}
+
+export function deadLetterQueueName(stream: string): string {
+  return `${stream}.dead-letters`;
+}
+
+export function unroutedQueueName(stream: string): string {
+  return `${stream}.unrouted`;
+}
+
+export function planTopology(options: TopologyOptions): TopologyPlan {
+  const { stream, shards, queueType, exchangeType } = options;
+  const deadLetterExchange = `${stream}.dlx`;
+  const deadLetters = deadLetterQueueName(stream);
+  const unrouted = unroutedQueueName(stream);
+  const quorum = { 'x-queue-type': 'quorum', 'x-delivery-limit': deliveryLimit };
+  const shardArguments = {
+    ...(queueType === 'quorum' ? { ...quorum, 'x-dead-letter-strategy': 'at-least-once', 'x-overflow': 'reject-publish' } : { 'x-queue-type': 'classic' }),
+    'x-single-active-consumer': true,
+    'x-dead-letter-exchange': deadLetterExchange,
+  };
+  const shardQueues = Array.from({ length: shards }, (_, shard) => ({ name: shardQueueName(stream, shard), arguments: shardArguments }));
+  return {
+    ...options,
+    exchanges: [
+      { name: unrouted, type: 'fanout', arguments: {} },
+      { name: deadLetterExchange, type: 'fanout', arguments: {} },
+      { name: stream, type: exchangeType, arguments: { 'alternate-exchange': unrouted } },
+    ],
+    queues: [{ name: unrouted, arguments: quorum }, { name: deadLetters, arguments: quorum }, ...shardQueues],
+    bindings: [
+      { exchange: unrouted, queue: unrouted, routingKey: '' },
+      { exchange: deadLetterExchange, queue: deadLetters, routingKey: '' },
+      ...shardQueues.map(({ name }) => ({ exchange: stream, queue: name, routingKey: '1' })),
+    ],
+  };
+}
