@@ -1,0 +1,88 @@
+/**
+ * From an event to the message that carries it. What is encoded has been decoded again as a worker does it: a
+ * message that a worker would refuse is never sent, and the id that a worker will derive is known here.
+ */
+import { EventError } from '../errors.ts';
+import { decodeMessage } from './decode.ts';
+import { defaultEventLimits, type Event, type EventLimits, type RawMessage } from './event.ts';
+import { envelopeText, type NewEvent } from './new-event.ts';
+
+/** AMQP properties, as the client takes them. */
+export interface MessageProperties {
+  readonly contentType: string;
+  readonly persistent: true;
+  readonly messageId?: string;
+  readonly type?: string;
+  /** In seconds since 1970. */
+  readonly timestamp?: number;
+  readonly headers: Readonly<Record<string, unknown>>;
+}
+
+export interface EncodedEvent {
+  readonly body: Buffer;
+  readonly properties: MessageProperties;
+  /** The entity id; for an event that has none its own id, which spreads such events over the shards. */
+  readonly routingKey: string;
+  /** The event as a worker will see it; `entityType` is empty where the worker's default applies. */
+  readonly event: Event;
+}
+
+export interface EncodeOptions {
+  /** What the workers accept. Default: the defaults. */
+  readonly limits?: EventLimits;
+}
+
+/** AMQP: a routing key, a message id and a type are short strings. */
+const maxShortStringBytes = 255;
+
+/** Encodes as JSON envelope. Throws `EventError` with the reason for which a worker would refuse it. */
+export function encodeEvent(event: NewEvent, { limits = defaultEventLimits }: EncodeOptions = {}): EncodedEvent {
+  return encodedAs({ body: Buffer.from(envelopeText(event)), contentType: 'application/json', headers: {}, entityId: event.entityId }, limits);
+}
+
+/** A message in one of the formats, not yet checked. */
+export interface Draft {
+  readonly body: Buffer;
+  readonly contentType: string;
+  readonly headers: Readonly<Record<string, unknown>>;
+  readonly entityId: string | undefined;
+}
+
+/** For the formats: properties and routing key, from what a worker makes of the draft. */
+export function encodedAs({ body, contentType, headers, entityId }: Draft, limits: EventLimits): EncodedEvent {
+  const message: RawMessage = {
+    body,
+    routingKey: entityId ?? '',
+    contentType,
+    contentEncoding: undefined,
+    messageId: undefined,
+    type: undefined,
+    timestamp: undefined,
+    replyTo: undefined,
+    correlationId: undefined,
+    headers,
+  };
+  const decoded = decodeMessage(message, { limits, defaultEntityType: '', allowMissingEntityId: true });
+  if (!decoded.ok) throw new EventError(decoded.refusal.reason, decoded.refusal.detail);
+  const { event } = decoded;
+  if (!isShort(event.entityId)) {
+    throw new EventError('invalid_entity', `the entity id has more than ${maxShortStringBytes} bytes, which is all that a routing key takes`);
+  }
+  return { body, properties: propertiesOf(event, contentType, headers), routingKey: event.entityId, event };
+}
+
+/** The properties only repeat what the message says: one that AMQP has no room for is left out. */
+function propertiesOf({ id, type, timestampMs }: Event, contentType: string, headers: Readonly<Record<string, unknown>>): MessageProperties {
+  return {
+    contentType,
+    persistent: true,
+    ...(isShort(id) ? { messageId: id } : {}),
+    ...(isShort(type) ? { type } : {}),
+    ...(timestampMs !== null && timestampMs >= 1_000 ? { timestamp: Math.floor(timestampMs / 1_000) } : {}),
+    headers,
+  };
+}
+
+function isShort(text: string): boolean {
+  return Buffer.byteLength(text) <= maxShortStringBytes;
+}
