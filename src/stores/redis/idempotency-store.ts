@@ -1,0 +1,85 @@
+/**
+ * Idempotency records in Redis, one key per message: shared by every process that uses the same prefix. Each call
+ * is one script, which Redis runs alone. The record of a message says `processing` with a claim and a lease, or
+ * `done` with the result, and expires by itself.
+ */
+import { randomUUID } from 'node:crypto';
+import type { Log } from '../../observability/log.ts';
+import {
+  type Begun, defaultIdempotencyLeaseMs, defaultIdempotencyTtlSeconds, type IdempotencyStore, type IdempotencyStoreOptions,
+} from '../idempotency-store.ts';
+import { Connection } from './connection.ts';
+import { entityFailure, isEntityFailure, unavailable } from './failures.ts';
+import { parseRedisUrl } from './redis-url.ts';
+import { loadScript, runScript, type Script } from './script.ts';
+
+export interface RedisIdempotencyStoreOptions extends IdempotencyStoreOptions {
+  /** One of the forms of `redis-url.ts`. */
+  readonly url: string;
+  /** Goes before every id. Handlers that may see the same ids need different ones. Default `inorder:idempotency:`. */
+  readonly prefix?: string;
+  /** How long one command, and the first connection, may take, in milliseconds. Default 5000. */
+  readonly commandTimeoutMs?: number;
+  /** Receives what happens to the connection; never ids or results. Default: silence. */
+  readonly log?: Pick<Log, 'info' | 'warn'>;
+}
+
+const DEFAULT_COMMAND_TIMEOUT_MS = 5_000;
+
+const beginScript = loadScript('idempotency-begin-1');
+const completeScript = loadScript('idempotency-complete-1');
+const releaseScript = loadScript('idempotency-release-1');
+
+/** Connects at once and in the background. Throws `ConfigError` when the URL is not one. */
+export function createRedisIdempotencyStore(options: RedisIdempotencyStoreOptions): IdempotencyStore {
+  return new RedisIdempotencyStore(options);
+}
+
+class RedisIdempotencyStore implements IdempotencyStore {
+  readonly #connection: Connection;
+  readonly #prefix: string;
+  readonly #ttlMs: string;
+  readonly #leaseMs: string;
+
+  constructor(options: RedisIdempotencyStoreOptions) {
+    const { ttlSeconds = defaultIdempotencyTtlSeconds, leaseMs = defaultIdempotencyLeaseMs } = options;
+    this.#connection = new Connection({
+      target: parseRedisUrl(options.url),
+      commandTimeoutMs: options.commandTimeoutMs ?? DEFAULT_COMMAND_TIMEOUT_MS,
+      log: options.log,
+      onReconnect: undefined,
+    });
+    this.#prefix = options.prefix ?? 'inorder:idempotency:';
+    this.#ttlMs = String(Math.ceil(ttlSeconds * 1000));
+    this.#leaseMs = String(Math.ceil(leaseMs));
+  }
+
+  async begin(id: string): Promise<Begun> {
+    const claim = randomUUID();
+    const [status, value] = (await this.#run(beginScript, id, claim, this.#leaseMs)) as [Begun['status'], unknown?];
+    if (status === 'started') return { status, claim };
+    if (status === 'in-progress') return { status, leaseLeftMs: Math.max(0, Number(value)) };
+    return { status, result: typeof value === 'string' ? value : null };
+  }
+
+  async complete(id: string, claim: string, result: string | null): Promise<boolean> {
+    const record = result === null ? 'd' : `r${result}`;
+    return (await this.#run(completeScript, id, claim, record, this.#ttlMs)) === 1;
+  }
+
+  async release(id: string, claim: string): Promise<void> {
+    await this.#run(releaseScript, id, claim);
+  }
+
+  close(): Promise<void> {
+    return this.#connection.close();
+  }
+
+  async #run(script: Script, id: string, ...args: readonly string[]): Promise<unknown> {
+    const key = this.#prefix + id;
+    const [reply] = await runScript(this.#connection, script, [[key, ...args]]);
+    const [error, value] = reply ?? [new Error('there was no reply')];
+    if (error) throw isEntityFailure(error) ? entityFailure(key, error) : unavailable(this.#connection.where, error);
+    return value;
+  }
+}

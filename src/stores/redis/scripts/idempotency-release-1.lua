@@ -1,0 +1,11 @@
+-- Gives a claim up.
+--
+-- KEYS[1]  the message's record: see idempotency-begin-1.lua
+-- ARGV[1]  claim
+--
+-- Returns 1 when it was given up, 0 when it had ended.
+
+if redis.call('GET', KEYS[1]) == 'p' .. ARGV[1] then
+  return redis.call('DEL', KEYS[1])
+end
+return 0
