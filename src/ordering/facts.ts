@@ -34,7 +34,7 @@ export type SlotAction =
   | 'apply'
   /** The version passes it, the state does not change, its id is not recorded: it repeats an event applied elsewhere. */
   | 'consume'
-  /** `skip` strategy: the version passes it, the state does not change. */
+  /** `skip` strategy: the version passes it, the state does not change. It had no effect, so its id is neither checked nor recorded. */
   | 'skip';
 
 export interface Slot {
