@@ -9,7 +9,7 @@ import type { BrokerConnection } from './connection.ts';
 
 export interface Replier {
   send(replyTo: string, correlationId: string | undefined, result: string): void;
-  close(): Promise<void>;
+  close(): void;
 }
 
 export function createReplier({ connection, log }: { readonly connection: BrokerConnection; readonly log: Log }): Replier {
@@ -39,9 +39,7 @@ export function createReplier({ connection, log }: { readonly connection: Broker
         log.debug({ cause: (error as Error).message }, 'a reply could not be sent');
       }
     },
-    async close() {
-      stop();
-      await channel?.close().catch(() => undefined);
-    },
+    // The channel goes with its connection, which sends what is still buffered first.
+    close: () => stop(),
   };
 }

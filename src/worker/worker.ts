@@ -242,7 +242,8 @@ class ShardedWorker implements Worker {
     this.#watch.stop();
     // What does not finish in time is not lost: closing the channel gives it to the next consumer.
     await Promise.allSettled(this.#shards.map((shard) => shard.stop(this.#options.config.shutdownTimeoutMs)));
-    await Promise.allSettled([this.#replier.close(), this.#connection.close(), this.#store.close()]);
+    this.#replier.close();
+    await Promise.allSettled([this.#connection.close(), this.#store.close()]);
     this.#state = 'stopped';
     this.#settle(cause);
   }

@@ -75,7 +75,9 @@ export class WorkerProcess {
   }
 
   async get(path: string): Promise<{ readonly status: number; readonly body: string }> {
-    const response = await fetch(this.#httpUrl + path, { signal: AbortSignal.timeout(10_000) });
+    // A connection of its own: a kept one may be closed by the worker at the very moment it is used again.
+    const headers = { connection: 'close' };
+    const response = await fetch(this.#httpUrl + path, { headers, signal: AbortSignal.timeout(10_000) });
     return { status: response.status, body: await response.text() };
   }
 
