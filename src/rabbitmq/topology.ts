@@ -7,7 +7,7 @@ import { ConfigError, UnavailableError } from '../errors.ts';
 import type { BrokerConnection } from './connection.ts';
 import type { TopologyPlan } from './topology-plan.ts';
 
-export async function applyTopology(connection: BrokerConnection, plan: TopologyPlan): Promise<void> {
+export async function applyTopology(connection: Pick<BrokerConnection, 'ready'>, plan: TopologyPlan): Promise<void> {
   const model = await connection.ready();
   for (const { name, type, arguments: args } of plan.exchanges) {
     await onScratchChannel(model, `exchange ${name}`, (channel) => channel.assertExchange(name, type as 'fanout', { durable: true, arguments: args }));
@@ -21,7 +21,7 @@ export async function applyTopology(connection: BrokerConnection, plan: Topology
 }
 
 /** Everything has to be there; arguments cannot be seen this way (`topology check` does, through the management API). */
-export async function verifyTopology(connection: BrokerConnection, plan: TopologyPlan): Promise<void> {
+export async function verifyTopology(connection: Pick<BrokerConnection, 'ready'>, plan: TopologyPlan): Promise<void> {
   const model = await connection.ready();
   for (const { name } of plan.exchanges) await onScratchChannel(model, `exchange ${name}`, (channel) => channel.checkExchange(name));
   for (const { name } of plan.queues) await onScratchChannel(model, `queue ${name}`, (channel) => channel.checkQueue(name));

@@ -5,6 +5,7 @@ import { createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import test from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { waitUntil } from '../../deploy/local/wait-until.ts';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
 const main = ['--import', 'tsx', `${root}src/main.ts`];
@@ -52,4 +53,37 @@ test('a command without anything to finish ends at the first signal', async (t) 
   await connected;
   child.kill('SIGTERM');
   assert.equal(await ended, 'SIGTERM');
+});
+
+/** A program on the real process's io. */
+function onProcessIo(body: string) {
+  const program = `import { processIo } from ${JSON.stringify(`${root}src/cli/process-io.ts`)};\nconst io = processIo();\n${body}`;
+  const child = spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', program], {
+    cwd: root,
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const exit = new Promise<number | null>((resolve) => child.once('exit', resolve));
+  const heard: string[] = [];
+  child.stdout.on('data', (chunk) => heard.push(...String(chunk).trim().split('\n')));
+  const hear = (line: string) => waitUntil(() => heard.includes(line), { what: line, timeoutMs: 10_000 });
+  return { child, exit, heard, hear };
+}
+
+test('once signals are taken, the first one asks to stop and the second ends the process with 1', async () => {
+  const { child, exit, hear } = onProcessIo(
+    `io.takeSignals().addEventListener('abort', () => io.logLine('asked\\n'));\nsetInterval(() => {}, 1000);\nio.logLine('ready\\n');`,
+  );
+  await hear('ready');
+  child.kill('SIGTERM');
+  await hear('asked');
+  child.kill('SIGINT');
+  assert.equal(await exit, 1);
+});
+
+test('an error that nobody caught is reported, and the process ends with 1', async () => {
+  const { exit, heard } = onProcessIo(
+    `io.onCrash((error) => io.logLine(\`reported \${error.message}\\n\`));\nsetInterval(() => {}, 1000);\nPromise.reject(new Error('lost'));`,
+  );
+  assert.equal(await exit, 1);
+  assert.deepEqual(heard, ['reported lost']);
 });

@@ -1,0 +1,179 @@
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import test, { type TestContext } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { connect } from 'amqplib';
+import { commands } from '../../src/cli/commands.ts';
+import { runCli } from '../../src/cli/run.ts';
+import { keptIo } from '../support/command-io.ts';
+import { uniqueStream, useServices, waitFor } from '../support/services.ts';
+
+const root = fileURLToPath(new URL('../../', import.meta.url));
+
+async function operator(t: TestContext, more: Record<string, string> = {}) {
+  const { amqpUrl, redisUrl } = await useServices(t);
+  const stream = uniqueStream('cli');
+  const env = { AMQP_URL: amqpUrl, REDIS_URL: redisUrl, STREAM: stream, SHARDS: '2', HTTP_PORT: '0', ...more };
+  const connection = await connect(amqpUrl);
+  t.after(async () => {
+    const channel = await connection.createChannel();
+    for (const name of ['shard.000', 'shard.001', 'dead-letters', 'unrouted'])
+      await channel.deleteQueue(`${stream}.${name}`);
+    for (const name of [stream, `${stream}.dlx`, `${stream}.unrouted`]) await channel.deleteExchange(name);
+    await connection.close();
+  });
+  async function run(words: string, override: Record<string, string> = {}) {
+    const { io, out } = keptIo({ env: { ...env, ...override } });
+    return { code: await runCli({ commands, version: '0' }, words.split(' '), io), ...out };
+  }
+  return { run, env, stream, connection };
+}
+
+test('topology apply makes what topology show says, and a second time changes nothing', async (t) => {
+  const { run, stream, connection } = await operator(t);
+  const shown = JSON.parse((await run('topology show --json')).stdout);
+  const names = shown.queues.map(({ name }: { name: string }) => name);
+  assert.deepEqual(names.slice(-2), [`${stream}.shard.000`, `${stream}.shard.001`]);
+  for (const _attempt of [1, 2]) {
+    const { code, stdout } = await run('topology apply');
+    assert.deepEqual([code, stdout], [0, `3 exchanges, 4 queues and 4 bindings of ${stream} are there\n`]);
+  }
+  const channel = await connection.createChannel();
+  for (const name of names) assert.equal((await channel.checkQueue(name)).queue, name);
+  assert.match(
+    (await run('topology show')).stdout,
+    new RegExp(`^queue    ${stream}.shard.000 .*x-single-active-consumer=true`, 'm'),
+  );
+});
+
+test('topology apply refuses a queue with other arguments, names it and exits 2', async (t) => {
+  const { run, stream, connection } = await operator(t);
+  await (await connection.createChannel()).assertQueue(`${stream}.shard.001`, { durable: true });
+  const { code, stderr } = await run('topology apply');
+  assert.equal(code, 2);
+  assert.match(stderr, new RegExp(`^inorder: [^\\n]*${stream}\\.shard\\.001[^\\n]*\\n$`));
+});
+
+test('status says what waits in every queue, and that a queue is missing', async (t) => {
+  const { run, stream, connection } = await operator(t);
+  assert.match((await run('status')).stdout, new RegExp(`${stream}.shard.000 +there is no such queue`));
+  await run('topology apply');
+  const channel = await connection.createConfirmChannel();
+  for (let n = 0; n < 3; n++) channel.sendToQueue(`${stream}.shard.001`, Buffer.from('{}'));
+  await channel.waitForConfirms();
+  const { code, stdout } = await run('status --json --parked');
+  const status = JSON.parse(stdout);
+  assert.equal(code, 0);
+  assert.deepEqual(status.shards, [
+    { queue: `${stream}.shard.000`, ready: 0, consumers: 0 },
+    { queue: `${stream}.shard.001`, ready: 3, consumers: 0 },
+  ]);
+  assert.deepEqual([status.dead_letters.ready, status.unrouted.ready, status.parked, status.worker], [0, 0, 0, null]);
+});
+
+test('doctor finds a missing topology, a broken processor and an absent store in one run, each with its remedy', async (t) => {
+  const { run } = await operator(t);
+  const { code, stdout } = await run('doctor', { PROCESSOR: './none.mjs', REDIS_URL: 'redis://:hush@127.0.0.1:1' });
+  assert.equal(code, 1);
+  assert.match(stdout, /^ok +configuration: /m);
+  assert.match(stdout, /^ok +broker: RabbitMQ \d/m);
+  assert.match(stdout, /^failure +processor: .*none\.mjs.* -> correct PROCESSOR/m);
+  assert.match(stdout, /^failure +topology: .* -> run `inorder topology apply`/m);
+  assert.match(stdout, /^failure +store: .* -> start Redis/m);
+  assert.ok(!stdout.includes('hush'));
+});
+
+test('doctor is content once the topology is there, and alarmed by messages that found no shard', async (t) => {
+  const { run, stream, connection } = await operator(t);
+  await run('topology apply');
+  const healthy = await run('doctor --json');
+  const findings = healthy.stdout
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line));
+  assert.deepEqual(
+    findings.filter(({ level }) => level === 'failure'),
+    [],
+  );
+  assert.equal(healthy.code, 0);
+  const channel = await connection.createConfirmChannel();
+  channel.sendToQueue(`${stream}.unrouted`, Buffer.from('{}'));
+  await channel.waitForConfirms();
+  const alarmed = await run('doctor');
+  assert.equal(alarmed.code, 1);
+  assert.match(alarmed.stdout, /^failure +unrouted: 1 messages/m);
+});
+
+function startWorker(t: TestContext, env: Record<string, string>) {
+  const child = spawn(process.execPath, ['--import', 'tsx', `${root}src/main.ts`, 'worker'], {
+    cwd: root,
+    env: { ...process.env, ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  t.after(() => child.kill('SIGKILL'));
+  const out = { log: '', stderr: '' };
+  child.stdout.on('data', (chunk) => (out.log += chunk));
+  child.stderr.on('data', (chunk) => (out.stderr += chunk));
+  const exit = new Promise<number | string | null>((resolve) =>
+    child.once('exit', (code, signal) => resolve(signal ?? code)),
+  );
+  const lines = () =>
+    out.log
+      .split('\n')
+      .filter((line) => line.startsWith('{'))
+      .map((line) => JSON.parse(line));
+  const says = (message: string) =>
+    waitFor(() => lines().find((line) => line.message === message), {
+      what: `${message}\n${out.log}${out.stderr}`,
+      timeoutMs: 20_000,
+    });
+  return { child, out, exit, says };
+}
+
+test('a worker serves HTTP, says that it is ready, and leaves with 0 on SIGTERM', async (t) => {
+  const { env, run } = await operator(t);
+  const { child, exit, says, out } = startWorker(t, env);
+  const { http } = await says('starting');
+  await says('ready');
+  assert.equal((await fetch(`${http}/healthz`)).status, 200);
+  assert.equal((await fetch(`${http}/readyz`)).status, 200);
+  assert.match(
+    await (await fetch(`${http}/metrics`)).text(),
+    /^inorder_shard_state\{.*shard="1",state="consuming"\} 1$/m,
+  );
+  const nearby = { HTTP_PORT: new URL(http).port };
+  assert.match((await run('status', nearby)).stdout, /^worker inorder: running, 2 shards, 0 held, 0 gaps$/m);
+  assert.match((await run('doctor', nearby)).stdout, /^ok +worker: inorder is ready$/m);
+  child.kill('SIGTERM');
+  assert.equal(await exit, 0, out.stderr);
+  await says('stopped');
+});
+
+test('a worker whose configuration is wrong says every problem and exits 2', async (t) => {
+  const { env } = await operator(t);
+  const { exit, out } = startWorker(t, { ...env, SHARDS: '0', PROCESSOR: 'order', PREFECTH: '1' });
+  assert.equal(await exit, 2);
+  assert.match(out.stderr, /^inorder: SHARDS is "0"/m);
+  assert.match(out.stderr, /^inorder: PREFECTH is not a variable of Inorder: did you mean PREFETCH\?/m);
+});
+
+test('a worker whose HTTP port is taken says so and exits 2', async (t) => {
+  const { env } = await operator(t);
+  const first = startWorker(t, env);
+  const { http } = await first.says('starting');
+  const { exit, out } = startWorker(t, { ...env, HTTP_PORT: new URL(http).port });
+  assert.equal(await exit, 2);
+  assert.match(out.stderr, /^inorder: HTTP_PORT is \d+: another process/m);
+});
+
+test('a worker that waits for its broker says so, is not ready, and stops when asked to', async (t) => {
+  const { env } = await operator(t);
+  const { child, exit, says, out } = startWorker(t, { ...env, AMQP_URL: 'amqp://u:hush@127.0.0.1:1' });
+  const { http } = await says('starting');
+  await says('the broker is not there yet');
+  assert.equal((await fetch(`${http}/healthz`)).status, 200);
+  assert.equal((await fetch(`${http}/readyz`)).status, 503);
+  child.kill('SIGTERM');
+  assert.equal(await exit, 0, out.stderr);
+  assert.ok(!`${out.log}${out.stderr}`.includes('hush'));
+});
