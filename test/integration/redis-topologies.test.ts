@@ -1,0 +1,146 @@
+/** A cluster and sentinels: a lost node is an outage of its entities and no more, and ends with the fail-over. */
+import assert from 'node:assert/strict';
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { test, type TestContext } from 'node:test';
+import { Redis } from 'ioredis';
+import { freePort } from '../../deploy/local/free-port.ts';
+import { GuardedProcess } from '../../deploy/local/guarded-process.ts';
+import { createPrivateDirectory, removePrivateDirectory } from '../../deploy/local/private-directory.ts';
+import { findExecutable } from '../../deploy/local/rabbit-binaries.ts';
+import { startRedisCluster, type RedisCluster } from '../../deploy/local/redis-cluster.ts';
+import { UnavailableError } from '../../src/errors.ts';
+import { createRedisStore } from '../../src/stores/redis/redis-store.ts';
+import type { Store } from '../../src/stores/store.ts';
+import { commitOne, commitTo, order, orderNamed, snapshotOf } from '../conformance/builders.ts';
+import { useRedisNode, waitFor } from '../support/services.ts';
+
+const redisServer = findExecutable('redis-server');
+const needsRedis = { skip: redisServer === null ? 'redis-server is not installed here' : false };
+
+function openStore(t: TestContext, url: string): Store {
+  const store = createRedisStore({ url, stream: 'topologies', idempotencyTtlSeconds: 3600, commandTimeoutMs: 1_000 });
+  t.after(() => store.close());
+  return store;
+}
+
+function clusterUrl(cluster: RedisCluster): string {
+  return `redis+cluster://${cluster.redisUrls.map((url) => new URL(url).host).join(',')}`;
+}
+
+async function useCluster(t: TestContext): Promise<RedisCluster> {
+  // Without it every node refuses when one is lost.
+  const cluster = await startRedisCluster(3, { appendonly: true, configLines: ['cluster-require-full-coverage no'] });
+  t.after(() => cluster.stop());
+  return cluster;
+}
+
+test('of a cluster that loses a node, the entities of the other nodes go on, and those of the lost one come back with it', needsRedis, async (t) => {
+  const cluster = await useCluster(t);
+  const store = openStore(t, clusterUrl(cluster));
+  const entities = Array.from({ length: 60 }, (_, index) => orderNamed(`o-${index}`));
+  await store.commit(entities.map((entity) => commitTo(entity, 0, 1)));
+  const lost = cluster.nodes[2];
+  assert.ok(lost !== undefined);
+  await lost.shutdown();
+
+  const answers = await Promise.all(entities.map((entity) => store.load([entity]).then(() => true, (error: Error) => error)));
+  for (const answer of answers) assert.ok(answer === true || answer instanceof UnavailableError, String(answer));
+  const served = answers.filter((answer) => answer === true).length;
+  assert.ok(served > 0 && served < entities.length, `${served} of ${entities.length} are served`);
+  await assert.rejects(store.load(entities), UnavailableError);
+
+  await lost.restart();
+  const commits = entities.map((entity) => commitTo(entity, 1, 2));
+  const results = await waitFor(() => store.commit(commits).catch(() => null), { what: 'the whole cluster to be served', timeoutMs: 30_000 });
+  for (const { status } of results) assert.ok(status === 'ok' || status === 'duplicate', status);
+  for (const entity of entities) assert.equal((await snapshotOf(store, entity)).version, 2);
+});
+
+test('slots that move to another node while they are used are followed', needsRedis, async (t) => {
+  const cluster = await useCluster(t);
+  const store = openStore(t, clusterUrl(cluster));
+  const entities = Array.from({ length: 60 }, (_, index) => orderNamed(`o-${index}`));
+  await store.commit(entities.map((entity) => commitTo(entity, 0, 1)));
+  const [from, to] = cluster.nodes;
+  assert.ok(from !== undefined && to !== undefined);
+  const [source, target] = [new Redis(from.redisUrl), new Redis(to.redisUrl)];
+  t.after(() => [source, target].forEach((client) => client.disconnect()));
+  const keys = await source.keys('*');
+  assert.ok(keys.length > 0);
+  const slots = new Set(await Promise.all(keys.map((key) => source.cluster('KEYSLOT', key))));
+  const [sourceId, targetId] = [await source.cluster('MYID'), await target.cluster('MYID')];
+  let version = 1;
+  for (const slot of slots) {
+    await target.cluster('SETSLOT', slot, 'IMPORTING', String(sourceId));
+    await source.cluster('SETSLOT', slot, 'MIGRATING', String(targetId));
+    const moving = await source.cluster('GETKEYSINSLOT', slot, 100);
+    await source.call('MIGRATE', ['127.0.0.1', to.port, '', 0, 5_000, 'KEYS', ...moving]);
+    for (const client of [target, source]) await client.cluster('SETSLOT', slot, 'NODE', String(targetId));
+    if (version > 10) continue;
+    const results = await store.commit(entities.map((entity) => commitTo(entity, version, version + 1)));
+    assert.equal(results.filter((result) => result.status === 'ok').length, entities.length);
+    version += 1;
+  }
+  for (const entity of entities) assert.equal((await snapshotOf(store, entity)).version, version);
+});
+
+test('a node of a cluster behind a plain URL is a failure of the set-up, and its refusals name the remedy', needsRedis, async (t) => {
+  const cluster = await useCluster(t);
+  const store = openStore(t, cluster.redisUrls[0] ?? '');
+  const findings = await store.inspect();
+  assert.ok(findings.some((finding) => finding.level === 'failure' && /redis\+cluster/.test(finding.remedy ?? '')));
+  const entities = Array.from({ length: 60 }, (_, index) => orderNamed(`o-${index}`));
+  await assert.rejects(store.load(entities), (error) => error instanceof UnavailableError && /redis\+cluster/.test(error.message));
+});
+
+test('a cluster says of every node, and of itself, how it is', needsRedis, async (t) => {
+  const cluster = await useCluster(t);
+  const findings = await openStore(t, clusterUrl(cluster)).inspect();
+  assert.equal(findings.filter((finding) => finding.subject.includes('eviction')).length, 3);
+  assert.equal(findings.filter((finding) => finding.subject === 'Redis cluster' && finding.level === 'ok').length, 1);
+  assert.deepEqual(findings.filter((finding) => finding.level !== 'ok'), []);
+});
+
+test('when the master behind sentinels is lost, its successor is used', needsRedis, async (t) => {
+  const [master, replica] = await Promise.all([useRedisNode(t), useRedisNode(t)]);
+  const clients = [master, replica].map((node) => new Redis(node.redisUrl));
+  for (const client of clients) {
+    client.on('error', () => undefined);
+    t.after(() => client.disconnect());
+  }
+  await clients[1]?.replicaof('127.0.0.1', master.port);
+  const sentinelPort = await useSentinel(t, master.port);
+  const sentinel = new Redis(sentinelPort);
+  sentinel.on('error', () => undefined);
+  t.after(() => sentinel.disconnect());
+  await waitFor(async () => (await sentinel.call('SENTINEL', 'REPLICAS', 'main') as unknown[]).length === 1, { what: 'the sentinel to know the replica', timeoutMs: 30_000 });
+
+  const store = openStore(t, `redis+sentinel://127.0.0.1:${sentinelPort}/main`);
+  await commitOne(store, commitTo(order, 0, 1));
+  await waitFor(async () => Number(await clients[0]?.wait(1, 1_000)) === 1, { what: 'the replica to have the commit' });
+  await master.kill();
+  const commit = commitTo(order, 1, 2);
+  const result = await waitFor(() => commitOne(store, commit).catch(() => null), { what: 'the fail-over', timeoutMs: 60_000 });
+  assert.ok(result.status === 'ok' || result.status === 'duplicate', result.status);
+  assert.equal((await clients[1]?.role())?.[0], 'master');
+  assert.equal((await snapshotOf(store, order)).version, 2);
+});
+
+async function useSentinel(t: TestContext, masterPort: number): Promise<number> {
+  const [port, directory] = [await freePort(), await createPrivateDirectory('sentinel')];
+  await mkdir(directory, { recursive: true });
+  const config = join(directory, 'sentinel.conf');
+  await writeFile(config, [
+    'bind 127.0.0.1', `port ${port}`, `dir ${directory}`, `sentinel monitor main 127.0.0.1 ${masterPort} 1`,
+    'sentinel down-after-milliseconds main 1000', 'sentinel failover-timeout main 5000', '',
+  ].join('\n'));
+  const process = await GuardedProcess.spawn({
+    command: redisServer ?? '', args: [config, '--sentinel'], env: { PATH: '/usr/local/bin:/usr/bin:/bin' }, directory, logFile: join(directory, 'sentinel.log'),
+  });
+  t.after(async () => {
+    await process.kill();
+    await removePrivateDirectory(directory);
+  });
+  return port;
+}
