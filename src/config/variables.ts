@@ -38,12 +38,12 @@ export const variables = {
     'The management API, such as `http://user:password@localhost:15672`. Unset: what only it can tell is not checked.',
   ),
   REDIS_URL: secret('redis://localhost:6379', kinds.redisUrl, 'Redis; also the nodes of a cluster, or sentinels.'),
-  STATE_STORE: row('redis', kinds.oneOf('redis'), 'Where versions and states live.'),
+  STATE_STORE: row('redis', kinds.oneOf('redis'), 'Where versions and states live: only Redis in this version.'),
   STREAM: row(
     'events',
     kinds.matching(
       /^(?!amq\.)[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/,
-      'up to 100 letters, digits, dots, underscores and hyphens, starting with a letter or digit and not with `amq.`',
+      'up to 100 letters, digits, dots, underscores and hyphens, starting with a letter or digit (`amq.` is taken)',
     ),
     'Name of the stream: of its exchange, and the first part of the name of every queue and key.',
   ),
