@@ -10,10 +10,7 @@ interface Decimal {
   readonly scale: number;
 }
 
-/** Decimals of up to so many digits and a double have one another's value. */
-const maxDigits = 15;
-
-/** `base` and every price times its quantity, added up; null when the sum has more than 15 digits. */
+/** `base` and every price times its quantity, added up; null when no number prints as the sum. */
 export function addUp(base: number, lines: readonly { readonly price: number; readonly quantity: number }[]): number | null {
   const terms = [decimal(base), ...lines.map(({ price, quantity }) => times(decimal(price), decimal(quantity)))];
   const scale = Math.max(...terms.map((term) => term.scale));
@@ -36,8 +33,8 @@ function times(a: Decimal, b: Decimal): Decimal {
 
 function toNumber({ units, scale }: Decimal): number | null {
   const text = String(units).padStart(scale + 1, '0');
-  const whole = text.slice(0, text.length - scale);
-  const fraction = text.slice(text.length - scale).replace(/0+$/, '');
-  const digits = (whole + fraction).replace(/^0+/, '').length;
-  return digits > maxDigits ? null : Number(`${whole}.${fraction || '0'}`);
+  const value = Number(`${text.slice(0, text.length - scale)}.${text.slice(text.length - scale)}0`);
+  const held = decimal(value);
+  const isExact = held.units * 10n ** BigInt(Math.max(0, scale - held.scale)) === units * 10n ** BigInt(Math.max(0, held.scale - scale));
+  return isExact ? value : null;
 }

@@ -68,5 +68,5 @@ function closed(order: OrderState, rule: string): Refused | null {
 }
 
 function withTotal(order: OrderState, total: number | null): OrderState | Refused {
-  return total === null ? refuse('the total has more than 15 digits') : { ...order, total };
+  return total === null ? refuse('the total has more digits than a number can hold') : { ...order, total };
 }

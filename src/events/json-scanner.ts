@@ -1,0 +1,226 @@
+/**
+ * Walks a text that `JSON.parse` has accepted, once. Finds what `JSON.parse` hides: duplicate keys, own `__proto__`
+ * keys, lone surrogates, depth; and makes the canonical text (RFC 8785: keys sorted at every depth, no spaces).
+ *
+ * Most producers write what is canonical already. Then a value's canonical text is its source, and nothing is
+ * copied: this walk is on the way of every event.
+ */
+import { canonicalNumber } from './exact-number.ts';
+
+const quote = 34;
+const comma = 44;
+const minus = 45;
+const dot = 46;
+const backslash = 92;
+const closeBracket = 93;
+const closeBrace = 125;
+
+/** A member of the top-level object. */
+export interface JsonMember {
+  readonly key: string;
+  /** As it was written. */
+  readonly source: string;
+  readonly canonical: string;
+}
+
+/** What was read of one object: parallel lists, because most objects need nothing of them but the keys. */
+interface Members {
+  readonly keys: string[];
+  readonly starts: number[];
+  readonly ends: number[];
+  /** Null where the source is canonical. */
+  readonly canonical: (string | null)[];
+  /** Keys ascend and keys and values are canonical as they stand. */
+  inForm: boolean;
+}
+
+/** Trusts its text: what is not JSON it may never come to the end of. */
+export class JsonScanner {
+  /** The first thing that was found wrong; what else it returns is then void. */
+  problem: string | null = null;
+  readonly #text: string;
+  readonly #maxDepth: number;
+  readonly #hasEscapes: boolean;
+  #at = 0;
+  #spaces = 0;
+
+  constructor(text: string, maxDepth: number) {
+    this.#text = text;
+    this.#maxDepth = maxDepth;
+    this.#hasEscapes = text.includes('\\');
+  }
+
+  whole(): string {
+    this.#skipSpace();
+    const start = this.#at;
+    return this.#value(0) ?? this.#text.slice(start, this.#at);
+  }
+
+  topLevel(): readonly JsonMember[] {
+    this.#skipSpace();
+    const { keys, starts, ends, canonical } = this.#members(1);
+    if (this.problem !== null) return [];
+    if (new Set(keys).size < keys.length) this.#fail('a key occurs twice in one object');
+    return keys.map((key, i) => {
+      const source = this.#text.slice(starts[i], ends[i]);
+      return { key, source, canonical: canonical[i] ?? source };
+    });
+  }
+
+  /** Reads the value at `#at` and returns its canonical text, or null where that is the source itself. */
+  #value(depth: number): string | null {
+    switch (this.#text.charCodeAt(this.#at)) {
+      case quote:
+        return this.#string();
+      case 123:
+        return this.#object(depth + 1);
+      case 91:
+        return this.#array(depth + 1);
+      case 116: // true
+      case 110: // null
+        this.#at += 4;
+        return null;
+      case 102: // false
+        this.#at += 5;
+        return null;
+      default:
+        return this.#number();
+    }
+  }
+
+  #object(depth: number): string | null {
+    const spacesBefore = this.#spaces;
+    const { keys, starts, ends, canonical, inForm } = this.#members(depth);
+    if (this.problem !== null || (inForm && this.#spaces === spacesBefore)) return null;
+    const order = keys.map((_, i) => i).sort((a, b) => (keys[a]! < keys[b]! ? -1 : 1));
+    let text = '';
+    for (const [rank, i] of order.entries()) {
+      if (rank > 0 && keys[i] === keys[order[rank - 1]!]) this.#fail('a key occurs twice in one object');
+      const separator = rank === 0 ? '' : ',';
+      text += `${separator}${this.#quoted(keys[i]!)}:${canonical[i] ?? this.#text.slice(starts[i], ends[i])}`;
+    }
+    return `{${text}}`;
+  }
+
+  #members(depth: number): Members {
+    const members: Members = { keys: [], starts: [], ends: [], canonical: [], inForm: true };
+    this.#enter(depth);
+    let last: string | null = null;
+    for (;;) {
+      this.#skipSpace();
+      if (this.problem !== null || this.#text.charCodeAt(this.#at) === closeBrace) break;
+      const key = this.#key(members);
+      this.#skipSpace();
+      this.#at++;
+      this.#skipSpace();
+      const start = this.#at;
+      const canonical = this.#value(depth);
+      if (canonical !== null || (last !== null && key <= last)) members.inForm = false;
+      last = key;
+      members.keys.push(key);
+      members.starts.push(start);
+      members.ends.push(this.#at);
+      members.canonical.push(canonical);
+      this.#skipSpace();
+      if (this.#text.charCodeAt(this.#at) === comma) this.#at++;
+    }
+    this.#at++;
+    return members;
+  }
+
+  #key(members: Members): string {
+    const start = this.#at;
+    const canonical = this.#string();
+    if (canonical !== null) members.inForm = false;
+    const plain = !this.#hasEscapes;
+    const key = plain ? this.#text.slice(start + 1, this.#at - 1) : (JSON.parse(this.#text.slice(start, this.#at)) as string);
+    if (key === '__proto__') this.#fail('a key is "__proto__"');
+    return key;
+  }
+
+  #array(depth: number): string | null {
+    const spacesBefore = this.#spaces;
+    const starts: number[] = [];
+    const ends: number[] = [];
+    const canonical: (string | null)[] = [];
+    let inForm = true;
+    this.#enter(depth);
+    for (;;) {
+      this.#skipSpace();
+      if (this.problem !== null || this.#text.charCodeAt(this.#at) === closeBracket) break;
+      starts.push(this.#at);
+      const element = this.#value(depth);
+      if (element !== null) inForm = false;
+      canonical.push(element);
+      ends.push(this.#at);
+      this.#skipSpace();
+      if (this.#text.charCodeAt(this.#at) === comma) this.#at++;
+    }
+    this.#at++;
+    if (this.problem !== null || (inForm && this.#spaces === spacesBefore)) return null;
+    return `[${canonical.map((element, i) => element ?? this.#text.slice(starts[i], ends[i])).join(',')}]`;
+  }
+
+  #string(): string | null {
+    if (!this.#hasEscapes) {
+      this.#at = this.#text.indexOf('"', this.#at + 1) + 1;
+      return null;
+    }
+    const start = this.#at++;
+    let escaped = false;
+    for (let code = this.#text.charCodeAt(this.#at); code !== quote; code = this.#text.charCodeAt(this.#at)) {
+      if (code === backslash) {
+        escaped = true;
+        this.#at++;
+      }
+      this.#at++;
+    }
+    this.#at++;
+    if (!escaped) return null;
+    const source = this.#text.slice(start, this.#at);
+    const value = JSON.parse(source) as string;
+    if (loneSurrogate.test(value)) this.#fail('a string has a lone surrogate');
+    const canonical = JSON.stringify(value);
+    return canonical === source ? null : canonical;
+  }
+
+  #number(): string | null {
+    const start = this.#at;
+    let digitsOnly = true;
+    for (let code = this.#text.charCodeAt(this.#at); isOfNumber(code); code = this.#text.charCodeAt(this.#at)) {
+      if (code > 57 || code < 48) digitsOnly = false;
+      this.#at++;
+    }
+    if (digitsOnly && this.#at - start <= 15) return null;
+    const source = this.#text.slice(start, this.#at);
+    const canonical = canonicalNumber(source);
+    return canonical === source ? null : canonical;
+  }
+
+  #quoted(key: string): string {
+    return this.#hasEscapes ? JSON.stringify(key) : `"${key}"`;
+  }
+
+  #skipSpace(): void {
+    const start = this.#at;
+    // Tab, line feed, carriage return and space are all that JSON has below 33.
+    while (this.#text.charCodeAt(this.#at) <= 32) this.#at++;
+    this.#spaces += this.#at - start;
+  }
+
+  #enter(depth: number): void {
+    if (depth > this.#maxDepth) this.#fail(`it is nested deeper than ${this.#maxDepth} levels`);
+    this.#at++;
+  }
+
+  #fail(problem: string): void {
+    this.problem ??= problem;
+  }
+}
+
+const loneSurrogate = /[\ud800-\udfff]/u;
+
+/** Digits, sign, point and exponent mark. */
+function isOfNumber(code: number): boolean {
+  return (code >= 48 && code <= 57) || code === dot || code === minus || code === 43 || code === 101 || code === 69;
+}
