@@ -61,6 +61,9 @@ export class Answers {
         lane.idVerdicts.set(delivery, samePayload ? 'consume' : 'conflict');
       }
     }
+    // Where the gap's time was over it still is: the lane goes on with the same event, as what is now known of it.
+    const [first] = operation.slots;
+    lane.skipsAhead = first !== undefined && first.sequence > lane.version + 1;
     lane.putBack(operation.slots.filter((slot) => !settled.has(slot.delivery)));
   }
 

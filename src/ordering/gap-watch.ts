@@ -50,7 +50,6 @@ export class GapWatch {
   /** What the gap of a lane that cannot go on asks for now. */
   watch(lane: Lane, nowMs: number): GapStep {
     const gap = this.#gapOf(lane);
-    if (!gap.claimed) return { kind: 'read' };
     const deadlineMs = this.#deadlineMs(lane);
     const full = gap.overflow || lane.held.count >= this.#limits.maxHeldPerEntity;
     if (!full && nowMs < deadlineMs) {
@@ -67,7 +66,6 @@ export class GapWatch {
   /** The lane was claimed and read. */
   read(lane: Lane, nowMs: number): void {
     if (lane.gap === null) return;
-    lane.gap.claimed = true;
     lane.gap.nextReadMs = nowMs + this.#limits.gapRereadMs;
   }
 
@@ -110,7 +108,7 @@ export class GapWatch {
     if (lane.gap !== null && lane.gap.aboveVersion === lane.version) return lane.gap;
     this.#lanes.delete(lane);
     this.#lanes.add(lane);
-    lane.gap = { aboveVersion: lane.version, overflow: false, claimed: false, final: false, nextReadMs: 0 };
+    lane.gap = { aboveVersion: lane.version, overflow: false, final: false, nextReadMs: Number.NEGATIVE_INFINITY };
     return lane.gap;
   }
 

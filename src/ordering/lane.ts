@@ -18,10 +18,9 @@ export interface Gap {
   readonly aboveVersion: number;
   /** Ends it early: too much is held. */
   overflow: boolean;
-  /** Claimed for this epoch and read again since it was opened. */
-  claimed: boolean;
   /** Its time is over and the version is being, or has been, read for the last time. */
   final: boolean;
+  /** When it is to be claimed and read next; at once when it was opened. */
   nextReadMs: number;
 }
 

@@ -29,6 +29,8 @@ export interface PlanSink {
 
 export function planLane(lane: Lane, limits: SequencerLimits, nowMs: number, sink: PlanSink): Step {
   releaseOvertaken(lane);
+  const { skipsAhead } = lane;
+  lane.skipsAhead = false;
   const run = new Run(lane);
   const arrivals = lane.arrivals;
   const later: Delivery[] = [];
@@ -49,7 +51,8 @@ export function planLane(lane: Lane, limits: SequencerLimits, nowMs: number, sin
   // Copies of what is in the run wait for its commit; they go first, as they came before the rest.
   if (at > 0 || later.length > 0) lane.arrivals = later.length === 0 ? arrivals.slice(at) : later.concat(arrivals.slice(at));
   if (failed !== null) return failed;
-  if (run.isEmpty && lane.held.count > 0) settleHeld(lane, run, sink);
+  const held = run.isEmpty && lane.held.count > 0 ? settleHeld(lane, run, skipsAhead, sink) : 'placed';
+  if (typeof held === 'object') return held;
   if (!run.isEmpty) return { kind: 'commit', run };
   if (lane.held.count > 0) return { kind: 'gap' };
   // Nothing is left that a verdict could be about.
@@ -170,18 +173,16 @@ function conflict(delivery: Delivery): Extract<Step, { kind: 'fail' }> {
 }
 
 /** Nothing follows the version: what is held is rejected when the entity is parked, or the gap is skipped. */
-function settleHeld(lane: Lane, run: Run, sink: PlanSink): void {
+function settleHeld(lane: Lane, run: Run, skipsAhead: boolean, sink: PlanSink): Placement {
   if (lane.parked) {
     const detail = `the entity is parked at version ${lane.version}`;
     for (const delivery of lane.held.drain()) sink.reject(delivery, 'entity_parked', detail);
-    return;
+    return 'placed';
   }
-  if (!lane.skipsAhead) return;
-  lane.skipsAhead = false;
-  const lowest = lane.held.lowest();
-  if (lowest === null) return;
+  const lowest = skipsAhead ? lane.held.lowest() : null;
+  if (lowest === null) return 'placed';
   const [first, ...copies] = lane.held.take(lowest) ?? [];
-  if (first === undefined) return;
-  run.leap(first, lowest, 'apply');
+  if (first === undefined) return 'placed';
   lane.arrivals.unshift(...copies);
+  return placeAs(lane, run, first, (action) => run.leap(first, lowest, action));
 }

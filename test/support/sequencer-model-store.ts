@@ -83,6 +83,8 @@ export class ModelStore {
     if (entity.version !== effect.expectedVersion || entity.holes !== effect.expectedHoles) {
       return { kind: 'stale', view: this.view(effect.entity) } as const;
     }
+    const ids = slots.filter(({ action }) => action === 'apply').map(({ delivery }) => delivery.event.id);
+    assert.equal(new Set(ids).size, ids.length, `a commit carries an id twice: ${ids.join(', ')}`);
     const conflicts = conflictsOf(entity, slots);
     if (conflicts.length > 0) return { kind: 'conflict', conflicts } as const;
     for (const slot of slots) this.#write(entity, slot, effect.adopts);

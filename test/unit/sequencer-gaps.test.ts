@@ -151,6 +151,18 @@ describe("a gap's deadline", () => {
     assert.equal(harness.store.parkedFor(), null);
   });
 
+  it('lets a gap that the last reading has moved be read again before it parks', () => {
+    const harness = waitingFor2({ gapRereadMs: 1_000_000 });
+    harness.process(event(9));
+    harness.store.applyElsewhere(event(2), event(3));
+    harness.toNextDeadline();
+    harness.answer();
+    assert.deepEqual(harness.askedKinds, ['openGap', 'recall']);
+    harness.answerAll();
+    assert.deepEqual(harness.sequences('duplicate'), [3]);
+    assert.deepEqual(harness.sequences('gap_timeout'), [9]);
+  });
+
   it('parks the entity first, then rejects everything held in sequence order', () => {
     const harness = waitingFor2();
     harness.process(event(7), event(5), event(5), event(4));

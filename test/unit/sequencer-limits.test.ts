@@ -41,6 +41,17 @@ describe('versions remembered', () => {
     assert.deepEqual(harness.store.applied('e0'), [1, 2]);
   });
 
+  it('are kept of entities of which something is under way', () => {
+    const harness = new SequencerHarness({ maxLanes: 2 });
+    harness.process(event(1));
+    harness.arrive(event(2));
+    for (let at = 0; at < 10; at++) harness.arrive(event(1, { entityId: `e${at + 2}` }));
+    harness.arrive(event(3));
+    harness.answerAll();
+    assert.deepEqual(harness.store.applied(), [1, 2, 3]);
+    assert.deepEqual(harness.sequences('duplicate'), []);
+  });
+
   it('are kept of entities that wait for something', () => {
     const harness = new SequencerHarness({ maxLanes: 2 });
     harness.process(event(2, { entityId: 'held' }));

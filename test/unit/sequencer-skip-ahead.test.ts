@@ -64,6 +64,31 @@ describe('skip-ahead at the end of a gap', () => {
     assert.deepEqual(harness.store.applied(), []);
   });
 
+  it('goes on at once where the id of that event is known: it consumes the slot, or is rejected and parks', () => {
+    for (const [payloadHash, outcome] of [[event(1).payloadHash, 'duplicate'], ['other', 'message_id_conflict']] as const) {
+      const harness = new SequencerHarness(limits, leaping());
+      harness.process(event(1), event(4, { id: 'e1-1', payloadHash }), event(5));
+      harness.pass(10_000);
+      harness.answerAll();
+      assert.deepEqual(harness.sequences(outcome), [4]);
+      assert.equal(harness.unsettledCount, 0);
+      assert.deepEqual(harness.store.applied(), outcome === 'duplicate' ? [1, 5] : [1]);
+    }
+  });
+
+  it('consumes that event also when its predecessors arrive before it is decided again', () => {
+    const harness = new SequencerHarness(limits, leaping());
+    harness.process(event(1), event(4, { id: 'e1-1', payloadHash: event(1).payloadHash }));
+    harness.pass(10_000);
+    harness.answer();
+    assert.deepEqual(harness.askedKinds, ['commit']);
+    harness.arrive(event(2), event(3));
+    harness.answerAll();
+    assert.deepEqual(harness.store.applied(), [1, 2, 3]);
+    assert.deepEqual(harness.sequences('duplicate'), [4]);
+    assert.equal(harness.effects('commit').length, 3, 'no commit is refused twice');
+  });
+
   it('decides again when the version has moved meanwhile', () => {
     const harness = new SequencerHarness(limits, leaping());
     harness.process(event(3));

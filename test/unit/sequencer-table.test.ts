@@ -194,6 +194,14 @@ describe('an event whose id was applied under another sequence', () => {
     assert.deepEqual(harness.sequences('duplicate'), [3]);
   });
 
+  it('is noticed between two held events', () => {
+    const harness = new SequencerHarness();
+    harness.process(event(2), event(3, { id: 'e1-2', payloadHash: event(2).payloadHash }));
+    harness.process(event(1));
+    assert.deepEqual(harness.store.applied(), [1, 2]);
+    assert.deepEqual(harness.sequences('duplicate'), [3]);
+  });
+
   it('is rejected as message_id_conflict when the payload differs, and parks the entity', () => {
     const harness = new SequencerHarness();
     harness.process(event(1));
