@@ -64,7 +64,9 @@ export const commitCases: Cases = {
 
   'with other holes than the stored ones is stale, though the version is right': async (harness) => {
     const store = await harness.open();
-    await commitOne(store, commitTo(order, 0, 9, { newHoles: '3-5' }));
+    await commitOne(store, commitTo(order, 0, 9));
+    assert.equal((await commitOne(store, commitTo(order, 9, 10, { expectedHoles: '3-5' }))).status, 'stale');
+    await commitOne(store, commitTo(order, 9, 9, { newHoles: '3-5', events: [] }));
     for (const expectedHoles of ['', '3-4', '3-5,7']) {
       const result = await commitOne(store, commitTo(order, 9, 10, { expectedHoles }));
       assert.equal(result.status === 'stale' && result.snapshot.holes, '3-5');
@@ -82,6 +84,13 @@ export const commitCases: Cases = {
     assert.deepEqual(results.map((result) => result.status).sort(), ['ok', 'stale']);
     const { version, holes } = await snapshotOf(store, order);
     assert.deepEqual({ version, holes }, { version: 9, holes: '' });
+  },
+
+  'that is stale says that the entity is parked': async (harness) => {
+    const store = await harness.open();
+    await store.park([parkOf(order, 0, { detail: 'why' })]);
+    const result = await commitOne(store, commitTo(order, 1, 2));
+    assert.equal(result.status === 'stale' && result.snapshot.parked?.detail, 'why');
   },
 
   'says when the entity is parked, and leaves it parked': async (harness) => {

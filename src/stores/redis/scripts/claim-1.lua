@@ -5,7 +5,7 @@
 --
 -- Returns {'ok', v, h, s, p} | {'fenced'}. What is absent is nil.
 --
--- Epochs are compared as decimal text, the longer one being the higher: Lua's numbers would round them.
+-- Epochs stay decimal text, of which the longer one is the higher: a number of Lua is rounded when it is printed.
 
 local function higher(a, b)
   return #a > #b or (#a == #b and a > b)

@@ -11,9 +11,9 @@
 -- Returns {'ok', p} | {'duplicate', p} | {'stale', v, h, s, p} | {'conflict', index, sequence, 1 or 0, index, ...}
 -- with 1 where the remembered payload is the same. What is absent is nil.
 --
--- Versions and sequences are compared as text: Lua's numbers would round them. All that can fail (a key of another
--- type, no memory) fails before the entity is written, and records that are left behind by such a failure do no
--- harm: they name the sequence that is to come.
+-- Versions and sequences stay text: a number of Lua is rounded as soon as it is printed. All that can fail (a key of
+-- another type, no memory) fails before the entity is written, and records that are left behind by such a failure do
+-- no harm: they name the sequence that is to come.
 
 local FIRST = 10
 local CHUNK = 4000 -- unpack() is bounded by Lua's stack of 8,000
