@@ -8,106 +8,7 @@ import fc from 'fast-check';
 import type { Event } from '../../src/events/event.ts';
 import type { SequencerLimits } from '../../src/ordering/limits.ts';
 import { event, ModelStore, SequencerHarness } from '../support/sequencer-harness.ts';
-
-/** One thing that happens. Numbers are taken modulo what there is to choose from. */
-type Step =
-  | { readonly kind: 'deliver'; readonly count: number }
-  | { readonly kind: 'answer'; readonly which: number }
-  | { readonly kind: 'time'; readonly ms: number }
-  | { readonly kind: 'storeUnavailable'; readonly count: number; readonly executed: boolean }
-  | { readonly kind: 'entityUnavailable'; readonly which: number; readonly executed: boolean }
-  | { readonly kind: 'channelLost' };
-
-const number = fc.nat({ max: 1_000 });
-
-const step: fc.Arbitrary<Step> = fc.oneof(
-  { weight: 6, arbitrary: fc.record({ kind: fc.constant('deliver' as const), count: fc.integer({ min: 1, max: 6 }) }) },
-  { weight: 8, arbitrary: fc.record({ kind: fc.constant('answer' as const), which: number }) },
-  { weight: 2, arbitrary: fc.record({ kind: fc.constant('time' as const), ms: fc.integer({ min: 1, max: 4_000 }) }) },
-  { weight: 1, arbitrary: fc.record({ kind: fc.constant('storeUnavailable' as const), count: fc.integer({ min: 1, max: 4 }), executed: fc.boolean() }) },
-  { weight: 1, arbitrary: fc.record({ kind: fc.constant('entityUnavailable' as const), which: number, executed: fc.boolean() }) },
-  { weight: 1, arbitrary: fc.record({ kind: fc.constant('channelLost' as const) }) },
-);
-
-const entities = ['a', 'b', 'c'];
-
-interface Traffic {
-  /** Events per entity, numbered from 1. */
-  readonly lengths: readonly number[];
-  /** What is delivered, in this order: every event at least once, some again. */
-  readonly arrivals: readonly Event[];
-}
-
-/** Every event of a few entities, in any order, some of them several times. */
-const traffic: fc.Arbitrary<Traffic> = fc
-  .tuple(...entities.map(() => fc.integer({ min: 0, max: 9 })))
-  .chain((lengths) => {
-    const all = lengths.flatMap((length, index) => Array.from({ length }, (_, at) => event(at + 1, { entityId: entities[index] as string })));
-    const again = all.length === 0 ? fc.constant([]) : fc.array(fc.constantFrom(...all), { maxLength: 8 });
-    return again
-      .chain((copies) => fc.shuffledSubarray([...all, ...copies], { minLength: all.length + copies.length }))
-      .map((arrivals) => ({ lengths, arrivals }));
-  });
-
-/** The broker's part: what is not settled comes back before anything new. */
-class Run {
-  readonly queue: Event[];
-  readonly #harness: SequencerHarness;
-
-  constructor(harness: SequencerHarness, arrivals: readonly Event[]) {
-    this.#harness = harness;
-    this.queue = [...arrivals];
-  }
-
-  take(step: Step): void {
-    const { asked } = this.#harness;
-    switch (step.kind) {
-      case 'deliver':
-        if (this.queue.length > 0) this.#harness.arrive(...this.queue.splice(0, step.count));
-        break;
-      case 'answer':
-        if (asked.length > 0) this.#harness.answer(step.which % asked.length);
-        break;
-      case 'time':
-        this.#harness.pass(step.ms);
-        break;
-      case 'storeUnavailable': {
-        const ops = asked.slice(0, step.count).map(() => this.#harness.loseReply(0, step.executed));
-        if (ops.length > 0) this.#harness.fact({ kind: 'storeUnavailable', ops, retryInMs: 100 });
-        break;
-      }
-      case 'entityUnavailable': {
-        const alone = asked.findIndex(({ kind }, index) => index >= step.which % (asked.length + 1) && kind !== 'recall' && kind !== 'reject');
-        if (alone < 0) break;
-        const op = this.#harness.loseReply(alone, step.executed);
-        this.#harness.fact({ kind: 'entityUnavailable', op, retryInMs: 50 });
-        break;
-      }
-      case 'channelLost':
-        this.queue.unshift(...this.#harness.loseChannel().filter((one) => one !== null));
-        break;
-    }
-  }
-
-  /** The faults are over: everything that is left comes, is answered, and time goes on. */
-  finish(): void {
-    const harness = this.#harness;
-    for (let steps = 0; steps < 2_000; steps++) {
-      if (this.queue.length > 0) harness.arrive(...this.queue.splice(0, 7));
-      else if (harness.asked.length > 0) harness.answer();
-      else if (harness.unsettledCount === 0) return;
-      else assert.ok(harness.toNextDeadline(), 'something is not settled and nothing is waited for');
-    }
-    assert.fail(`no rest: ${JSON.stringify(harness.sequencer.overview())}`);
-  }
-}
-
-/** At rest nothing is left behind anywhere. */
-function assertAtRest({ sequencer, asked }: SequencerHarness): void {
-  const { held, gaps, unsettled, operations, paused } = sequencer.overview();
-  assert.deepEqual({ held, gaps, unsettled, operations, paused }, { held: 0, gaps: 0, unsettled: 0, operations: 0, paused: false });
-  assert.equal(asked.length, 0);
-}
+import { assertAtRest, entities, finishTogether, Run, step, traffic } from '../support/sequencer-run.ts';
 
 const oneTo = (length: number) => Array.from({ length }, (_, index) => index + 1);
 
@@ -246,22 +147,70 @@ describe('the sequencer', () => {
       { numRuns: 400 },
     );
   });
-});
 
-/** Two shards come to rest only together: each waits for what the other applies. */
-function finishTogether(shards: readonly SequencerHarness[], runs: readonly Run[]): void {
-  for (let steps = 0; steps < 4_000; steps++) {
-    const busy = shards.findIndex((shard, index) => (runs[index] as Run).queue.length > 0 || shard.asked.length > 0);
-    const shard = shards[busy];
-    if (shard === undefined) {
-      const waiting = shards.filter(({ unsettledCount }) => unsettledCount > 0);
-      if (waiting.length === 0) return shards.forEach(assertAtRest);
-      for (const one of waiting) assert.ok(one.toNextDeadline(), 'something is not settled and nothing is waited for');
-    } else if (shard.asked.length > 0) shard.answer();
-    else shard.arrive(...(runs[busy] as Run).queue.splice(0, 7));
-  }
-  assert.fail('no rest');
-}
+  it('hands over at any point: what it drained is done, what it left is done by the next, and nothing twice', () => {
+    fc.assert(
+      fc.property(traffic, fc.array(step, { maxLength: 60, size: 'max' }), fc.array(step, { maxLength: 20 }), ({ lengths, arrivals }, before, during) => {
+        const store = new ModelStore();
+        const leaving = new SequencerHarness(generous, store, { shard: 0, epoch: 1 });
+        const run = new Run(leaving, arrivals);
+        for (const one of before) run.take(one);
+        leaving.fact({ kind: 'drainRequested' });
+        for (const one of during) if (one.kind !== 'deliver') run.take(one);
+        for (let steps = 0; leaving.sequencer.overview().state === 'draining'; steps++) {
+          assert.ok(steps < 500, 'draining does not end');
+          if (leaving.asked.length > 0) leaving.answer();
+          else assert.ok(leaving.toNextDeadline(), 'draining waits for nothing');
+        }
+        assert.equal(leaving.effects('drained').length, 1);
+        const rest = [...leaving.loseChannel().filter((one) => one !== null), ...run.queue];
+        const next = new SequencerHarness(generous, store, { shard: 0, epoch: 2 });
+        new Run(next, rest).finish();
+        assertAtRest(next);
+        lengths.forEach((length, index) => assert.deepEqual(store.applied(entities[index]), oneTo(length)));
+        assert.equal(next.settled.length, rest.length);
+      }),
+      { numRuns: 300 },
+    );
+  });
+
+  it('comes to rest with everything settled once whatever the events say of themselves and however small the limits', () => {
+    const strange = fc.record({
+      entityId: fc.constantFrom('a', 'b'),
+      sequence: fc.option(fc.integer({ min: 1, max: 8 }), { freq: 6 }),
+      id: fc.constantFrom('id-1', 'id-2', 'id-3', 'id-4', 'id-5', 'id-6'),
+      payloadHash: fc.constantFrom('x', 'x', 'x', 'y'),
+      type: fc.constantFrom('Fine', 'Fine', 'Fine', 'Failing'),
+    });
+    const limits = fc.record({
+      strategy: fc.constantFrom('buffer', 'buffer', 'skip', 'fail', 'log_and_process' as const),
+      gapTimeoutAction: fc.constantFrom('dead-letter', 'skip-ahead' as const),
+      firstSequence: fc.constantFrom<1 | 'any'>(1, 'any'),
+      unsequenced: fc.constantFrom('reject', 'process' as const),
+      maxHeldPerEntity: fc.integer({ min: 1, max: 5 }),
+      maxHeld: fc.integer({ min: 1, max: 6 }),
+      maxLanes: fc.integer({ min: 1, max: 3 }),
+      maxFold: fc.integer({ min: 1, max: 5 }),
+      maxProbe: fc.integer({ min: 1, max: 3 }),
+    });
+    fc.assert(
+      fc.property(fc.array(strange, { maxLength: 30, size: 'max' }), limits, fc.array(step, { maxLength: 60, size: 'max' }), (events, chosen, steps) => {
+        const store = new ModelStore({ allowsLeaps: true, allowsAdoption: true, fails: ({ type }) => type === 'Failing' });
+        const harness = new SequencerHarness({ gapTimeoutMs: 5_000, gapRereadMs: 1_000, ...chosen }, store);
+        const run = new Run(harness, events.map(({ sequence, ...fields }) => event(sequence, fields)));
+        for (const one of steps) run.take(one);
+        run.finish();
+        assertAtRest(harness);
+        assert.equal(harness.settled.length, events.length);
+        for (const entityId of ['a', 'b']) {
+          const ids = store.entity({ entityType: 'order', entityId }).applied.map(({ id }) => id);
+          assert.equal(new Set(ids).size, ids.length, `an id is applied twice: ${ids.join(', ')}`);
+        }
+      }),
+      { numRuns: 1_000 },
+    );
+  });
+});
 
 /** Each event that arrived was applied or has its one reason not to be; every copy of it was settled. */
 function assertEachSettledAs(strategy: 'skip' | 'log_and_process' | 'fail' | 'skip-ahead', harness: SequencerHarness, arrivals: readonly Event[]): void {
