@@ -120,6 +120,7 @@ export class ShardSession {
           if (!this.#life.signal.aborted) this.#options.fail(error);
           return;
         }
+        this.#options.metrics.storeUnavailable();
         if (failures === 1) log.warn({ shard, cause: error.message }, 'the store is away: no epoch yet');
         await pause(backOffMs(epochBackOff, failures, random), this.#life.signal);
       }
@@ -164,7 +165,7 @@ export class ShardSession {
       remember: (tag, result) => {
         if (this.#messages.get(tag)?.replyTo !== undefined) this.#results.set(tag, result);
       },
-      observeBatch: (_operations, seconds) => metrics.committed(seconds),
+      observeBatch: (seconds) => metrics.committed(seconds),
       onUnavailable: (error) => {
         metrics.storeUnavailable();
         log.warn({ shard, cause: error.message }, 'the store did not answer as needed');

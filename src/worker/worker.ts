@@ -3,12 +3,14 @@
  * stands on before it consumes anything, keeps going through every loss of either, and stops by finishing
  * what is in flight and closing its channels, so that the standby continues where it ended.
  */
-import type { Processors } from '../aggregates/processors.ts';
+import type { Processor } from '../aggregates/definition.ts';
+import { createProcessors, type Processors } from '../aggregates/processors.ts';
 import type { Config } from '../config/config.ts';
+import { loadConfig } from '../config/load.ts';
 import { ConfigError, UnavailableError } from '../errors.ts';
 import { decodeMessage } from '../events/decode.ts';
-import type { Log } from '../observability/log.ts';
-import type { Metrics } from '../observability/metrics.ts';
+import { createLog, type Log } from '../observability/log.ts';
+import { createMetrics, type Metrics } from '../observability/metrics.ts';
 import { type OrderingStatistics, OrderingDetector } from '../ordering/detector.ts';
 import { defaultSequencerLimits } from '../ordering/limits.ts';
 import { createShardChannel } from '../rabbitmq/amqp-shard-channel.ts';
@@ -22,10 +24,14 @@ import { type ShardStatus, ShardWorker } from './shard-worker.ts';
 import { StoreWatch } from './store-watch.ts';
 
 export interface WorkerOptions {
-  readonly config: Config;
-  readonly processors: Processors;
-  readonly log: Log;
-  readonly metrics: Metrics;
+  /** What to process with: aggregates and handlers, one each per entity type. */
+  readonly processors: Processors | readonly Processor[];
+  /** Default: `loadConfig(process.env)`. Its `processing.processor` is not looked at. */
+  readonly config?: Config;
+  /** Default: JSON lines on stdout at the configured level. */
+  readonly log?: Log;
+  /** Default: a registry of its own; read it with `render()`. */
+  readonly metrics?: Metrics;
 }
 
 /** What `/status` answers. */
@@ -53,13 +59,28 @@ export interface Worker {
 const startBackOff = { initialMs: 200, maxMs: 5_000 };
 const storeWatchMs = 2_000;
 
+/** Throws `ConfigError` when the configuration or the processors are not usable. Connects with `start`. */
 export function createWorker(options: WorkerOptions): Worker {
-  return new ShardedWorker(options);
+  const config = options.config ?? loadConfig(process.env);
+  const { processors } = options;
+  return new ShardedWorker({
+    config,
+    processors: 'forType' in processors ? processors : createProcessors(processors),
+    log: options.log ?? createLog({ level: config.logLevel, service: config.serviceName }),
+    metrics: options.metrics ?? createMetrics(config.serviceName),
+  });
+}
+
+interface Parts {
+  readonly config: Config;
+  readonly processors: Processors;
+  readonly log: Log;
+  readonly metrics: Metrics;
 }
 
 class ShardedWorker implements Worker {
   readonly done: Promise<Error | null>;
-  readonly #options: WorkerOptions;
+  readonly #options: Parts;
   readonly #store: ReturnType<typeof createRedisStore>;
   readonly #connection: ReturnType<typeof createConnection>;
   readonly #detector = new OrderingDetector();
@@ -72,7 +93,7 @@ class ShardedWorker implements Worker {
   #stopped: Promise<void> | null = null;
   #halted: string | null = null;
 
-  constructor(options: WorkerOptions) {
+  constructor(options: Parts) {
     this.#options = options;
     this.done = new Promise((resolve) => {
       this.#settle = resolve;

@@ -1,0 +1,30 @@
+/**
+ * The library: everything that is public is named here.
+ */
+export { defineAggregate, defineHandler, type AggregateOptions, type EventWith, type HandlerOptions } from './aggregates/define.ts';
+export { refuse, Refused, type Aggregate, type Evolve, type Handler, type HandlerContext, type Processor } from './aggregates/definition.ts';
+export { orderAggregate, type OrderState } from './aggregates/order.ts';
+export { historyAggregate, type HistoryState } from './aggregates/history.ts';
+export type { Config } from './config/config.ts';
+export { loadConfig } from './config/load.ts';
+export {
+  ConfigError,
+  EventError,
+  InorderError,
+  InvariantError,
+  PermanentError,
+  UnavailableError,
+  VersionConflictError,
+} from './errors.ts';
+export type { EntityRef, Event } from './events/event.ts';
+export { rejectionReasons, type RejectionReason } from './events/reasons.ts';
+export { idempotent, InProgressError, type IdempotentOptions } from './idempotency/idempotent.ts';
+export { withOrdering } from './ordering/middleware.ts';
+export { OrderingDetector, type OrderingStatistics, type Violation } from './ordering/detector.ts';
+export { createMetrics, type Metrics } from './observability/metrics.ts';
+export { createLog, type Log } from './observability/log.ts';
+export { createPublisher, type EventFormat, type Publisher, type PublisherOptions } from './publishing/create-publisher.ts';
+export { createMemoryIdempotencyStore } from './stores/memory/idempotency-store.ts';
+export { createMemoryStore } from './stores/memory/memory-store.ts';
+export { createRedisIdempotencyStore } from './stores/redis/idempotency-store.ts';
+export { createWorker, type Worker, type WorkerOptions, type WorkerStatus } from './worker/worker.ts';

@@ -1,0 +1,113 @@
+/**
+ * Commits on their way from the sequencer's decision to the store: prepared once, kept until they are answered.
+ * A commit that is asked for again goes out as it was, under the same token, and its handlers do not run again.
+ */
+import type { Fact } from '../ordering/facts.ts';
+import type { CommitResult, Snapshot } from '../stores/store.ts';
+import { type Reading, viewOf } from './answers.ts';
+import { type CommitEffect, type PreparationOptions, type Prepared, prepare } from './preparation.ts';
+import type { CachedState, StateCache } from './state-cache.ts';
+
+export interface PreparedCommitsOptions {
+  readonly epoch: number;
+  readonly states: StateCache;
+  readonly preparation: PreparationOptions;
+  readonly reading: Reading;
+  /** A commit whose handlers have run: with a fact when nothing is left to be committed. */
+  readonly later: (effect: CommitEffect, settled: Fact | null) => void;
+}
+
+/** What came of preparing: to be sent, settled without the store, or still running. */
+export type Preparation = { readonly ready: Prepared } | { readonly settled: Fact } | 'running';
+
+export class PreparedCommits {
+  readonly #options: PreparedCommitsOptions;
+  readonly #unanswered = new Map<number, Prepared>();
+
+  constructor(options: PreparedCommitsOptions) {
+    this.#options = options;
+  }
+
+  /** Null when the entity's state has to be loaded first. */
+  begin(effect: CommitEffect): Preparation | null {
+    const prepared = this.#unanswered.get(effect.op);
+    if (prepared !== undefined) return { ready: prepared };
+    const { entity, expectedVersion: version, expectedHoles: holes } = effect;
+    // Version 0 without holes is nothing: there is no state to load.
+    const blank = version === 0 && holes === '' ? { version, holes, text: null, parsed: null } : null;
+    const before = this.#options.states.take(entity, version, holes) ?? blank;
+    return before === null ? null : this.#prepare(effect, before);
+  }
+
+  beginWith(effect: CommitEffect, snapshot: Snapshot): Preparation {
+    const { version, holes, state: text } = snapshot;
+    if (version === effect.expectedVersion && holes === effect.expectedHoles) {
+      return this.#prepare(effect, { version, holes, text, parsed: null });
+    }
+    this.#options.reading.seen(effect.entity, snapshot);
+    return { settled: { kind: 'stale', op: effect.op, view: viewOf(snapshot) } };
+  }
+
+  answered(prepared: Prepared, result: CommitResult): Fact {
+    const { effect, done, failure, after } = prepared;
+    const { op, entity } = effect;
+    const { reading, states } = this.#options;
+    if (result.status === 'failed') return reading.entityUnavailable(op, result.error);
+    this.#unanswered.delete(op);
+    switch (result.status) {
+      case 'ok':
+      case 'duplicate':
+        states.put(entity, after);
+        this.#rememberResults(prepared);
+        return { kind: 'committed', op, done, parked: result.parked !== null, failure };
+      case 'stale':
+        reading.seen(entity, result.snapshot);
+        return { kind: 'stale', op, view: viewOf(result.snapshot) };
+      case 'conflict':
+        return { kind: 'idConflict', op, conflicts: result.conflicts };
+    }
+  }
+
+  clear(): void {
+    this.#unanswered.clear();
+  }
+
+  #prepare(effect: CommitEffect, before: CachedState): Preparation {
+    const { epoch, preparation, later } = this.#options;
+    try {
+      const prepared = prepare(effect, `${epoch}:${effect.op}`, before, preparation);
+      if (!(prepared instanceof Promise)) return this.#keep(prepared);
+      prepared.then(
+        (done) => {
+          if (done === null) return;
+          const kept = this.#keep(done);
+          later(effect, 'settled' in kept ? kept.settled : null);
+        },
+        (error: unknown) => later(effect, failed(effect, error)),
+      );
+      return 'running';
+    } catch (error) {
+      return { settled: failed(effect, error) };
+    }
+  }
+
+  #keep(prepared: Prepared): { readonly ready: Prepared } | { readonly settled: Fact } {
+    const { effect, failure } = prepared;
+    if (prepared.commit === null) return { settled: { kind: 'committed', op: effect.op, done: 0, parked: false, failure } };
+    this.#unanswered.set(effect.op, prepared);
+    return { ready: prepared };
+  }
+
+  #rememberResults(prepared: Prepared): void {
+    prepared.commit?.events.forEach(({ result }, index) => {
+      const slot = prepared.effect.slots[index];
+      if (result !== null && slot !== undefined) this.#options.reading.remember(slot.delivery.tag, result);
+    });
+  }
+}
+
+/** A processor that broke where none should: its stored state cannot be read, or what it returned not be written. */
+function failed(effect: CommitEffect, error: unknown): Fact {
+  const detail = `the processor failed: ${error instanceof Error ? error.message : String(error)}`;
+  return { kind: 'committed', op: effect.op, done: 0, parked: false, failure: { reason: 'handler_failed', detail } };
+}
