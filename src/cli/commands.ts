@@ -1,6 +1,7 @@
 /** Every command of `inorder`, in the order of `--help`. A new one is an import and a row. */
 import type { Command } from './command.ts';
 import { list as deadLettersList, show as deadLettersShow } from './dead-letters.ts';
+import { command as demo } from './demo.ts';
 import { command as doctor } from './doctor.ts';
 import { command as entityList } from './entity-list.ts';
 import { command as entityShow } from './entity-show.ts';
@@ -18,4 +19,5 @@ export const commands: readonly Command[] = [
   deadLettersShow,
   status,
   doctor,
+  demo,
 ];

@@ -4,9 +4,7 @@ import type { Config } from '../config/config.ts';
 import { ConfigError } from '../errors.ts';
 import { type InspectOptions, findDeadLetters, listDeadLetters } from '../dead-letters/inspect.ts';
 import { asJson, asListJson, asPage, asTableLine, tableHeader } from '../dead-letters/render.ts';
-import { decodeMessage } from '../events/decode.ts';
-import { toRawMessage } from '../rabbitmq/raw-message.ts';
-import { deadLetterQueueName, shardQueueName } from '../rabbitmq/topology-plan.ts';
+import { deadLetterQueueName } from '../rabbitmq/topology-plan.ts';
 import { withBroker } from './broker-access.ts';
 import { type CommandIo, defineCommand, jsonOption } from './command.ts';
 import { withStore } from './store-access.ts';
@@ -80,22 +78,8 @@ function inspecting<T>(config: Config, io: CommandIo, use: (options: InspectOpti
     allowMissingEntityId: ordering.unsequenced === 'process',
   };
   return withBroker(config, (connection) =>
-    withStore(config, io.stderr, (store) =>
-      use({
-        connection,
-        queue: deadLetterQueueName(broker.stream),
-        store,
-        decode: (message) => decodeMessage(message, decoding),
-        toRawMessage,
-        shardOf: (queue) => shardOf(broker.stream, queue),
-      }),
-    ),
+    withStore(config, io.stderr, (store) => use({ connection, stream: broker.stream, store, decoding })),
   );
-}
-
-function shardOf(stream: string, queue: string): number | null {
-  const shard = Number(/\d+$/.exec(queue)?.[0]);
-  return Number.isSafeInteger(shard) && shardQueueName(stream, shard) === queue ? shard : null;
 }
 
 function wholeNumber(text: string): number {

@@ -29,22 +29,23 @@ export function summarize(results: Results): Summary {
   };
 }
 
+/** Contenders that did not run, and goals that need them, are left out. */
 export function render(results: Results): string {
   const summary = summarize(results);
   const line = (label: string, rounds: readonly Measurement[], rate: number) => {
     const all = rounds.map((round) => whole(perSecond(round))).join('  ');
-    return `${label.padEnd(34)}${whole(rate).padStart(9)}   ${all}`;
+    return rounds.length === 0 ? [] : [`${label.padEnd(34)}${whole(rate).padStart(9)}   ${all}`];
   };
   const goal = (label: string, value: number, least: number) =>
-    `${label.padEnd(34)}${value.toFixed(2).padStart(9)}   goal at least ${least}: ${value >= least ? 'met' : 'missed'}`;
+    Number.isNaN(value) ? [] : [`${label.padEnd(34)}${value.toFixed(2).padStart(9)}   goal at least ${least}: ${value >= least ? 'met' : 'missed'}`];
   return [
     `${'events/s'.padEnd(34)}${'median'.padStart(9)}   rounds`,
-    line('raw consumer, acknowledges only', results.raw, summary.rawPerSecond),
-    line('Inorder', results.inorder, summary.inorderPerSecond),
-    line('the recipe, step by step', results.recipe, summary.recipePerSecond),
+    ...line('raw consumer, acknowledges only', results.raw, summary.rawPerSecond),
+    ...line('Inorder', results.inorder, summary.inorderPerSecond),
+    ...line('the recipe, step by step', results.recipe, summary.recipePerSecond),
     '',
-    goal('Inorder / recipe', summary.timesRecipe, goals.timesRecipe),
-    goal('Inorder / raw consumer', summary.shareOfRaw, goals.shareOfRaw),
+    ...goal('Inorder / recipe', summary.timesRecipe, goals.timesRecipe),
+    ...goal('Inorder / raw consumer', summary.shareOfRaw, goals.shareOfRaw),
     '',
   ].join('\n');
 }

@@ -1,0 +1,78 @@
+/**
+ * What goes wrong in the demo, chosen by hand so that each thing happens once or a few times and can be named: events
+ * that are lost for good, a message that was cut off, an order whose processor fails. Shuffling and repeating come
+ * later, on the way to the broker.
+ */
+import { encodeEvent, type EncodedEvent } from '../events/encode.ts';
+import type { OrderEvent } from './order-lives.ts';
+
+export interface DemoMessage {
+  /** The id of the event; of the malformed message, which is none, the id it was sent with. */
+  readonly id: string;
+  readonly orderId: string;
+  /** Null for the malformed message. */
+  readonly event: OrderEvent | null;
+  readonly encoded: EncodedEvent;
+}
+
+export interface EventRef {
+  readonly orderId: string;
+  readonly sequence: number;
+}
+
+export interface Mishaps {
+  readonly lost: readonly EventRef[];
+  readonly failing: EventRef;
+  /** The order whose entity id the malformed message carries; it does not suffer from it. */
+  readonly malformed: { readonly orderId: string; readonly id: string };
+}
+
+/** In an event's metadata: tells the demo's processor to fail. */
+export const failingMark = 'demo: the processor fails';
+
+/** Places in the middle of lives, for a loss shows only when something follows; and early, so that the gaps end early. */
+const lostAt = [
+  { share: 0.1, sequence: 4 },
+  { share: 0.2, sequence: 7 },
+  { share: 0.3, sequence: 2 },
+];
+const failingAt = { share: 0.25, sequence: 6 };
+const malformedAt = { share: 0.35, sequence: 3 };
+
+export function planMishaps(orderIds: readonly string[]): Mishaps {
+  const orderAt = (share: number) => orderIds[Math.floor(orderIds.length * share)] ?? '';
+  const malformedOrder = orderAt(malformedAt.share);
+  return {
+    lost: lostAt.map(({ share, sequence }) => ({ orderId: orderAt(share), sequence })),
+    failing: { orderId: orderAt(failingAt.share), sequence: failingAt.sequence },
+    malformed: { orderId: malformedOrder, id: `${malformedOrder}-cut-off` },
+  };
+}
+
+/** The messages that are published once each, in the order in which their events happened. */
+export function* messagesOf(events: readonly OrderEvent[], mishaps: Mishaps): Generator<DemoMessage> {
+  for (const event of events) {
+    if (mishaps.lost.some((lost) => isAt(event, lost))) continue;
+    const id = `${event.orderId}-${event.sequence}`;
+    const encoded = encode(id, event, isAt(event, mishaps.failing));
+    yield { id, orderId: event.orderId, event, encoded };
+    // A second message of the event that was cut off on its way; the first one is whole.
+    if (isAt(event, { orderId: mishaps.malformed.orderId, sequence: malformedAt.sequence })) {
+      yield { id: mishaps.malformed.id, orderId: event.orderId, event: null, encoded: cutOff(encoded, mishaps.malformed.id) };
+    }
+  }
+}
+
+function isAt({ orderId, sequence }: OrderEvent, place: EventRef): boolean {
+  return orderId === place.orderId && sequence === place.sequence;
+}
+
+function encode(id: string, event: OrderEvent, fails: boolean): EncodedEvent {
+  const { orderId, sequence, type, timestamp, data } = event;
+  const metadata = fails ? { note: failingMark } : {};
+  return encodeEvent({ id, entityType: 'order', entityId: orderId, sequence, type, timestamp, data, metadata });
+}
+
+function cutOff(encoded: EncodedEvent, messageId: string): EncodedEvent {
+  return { ...encoded, body: encoded.body.subarray(0, encoded.body.length >> 1), properties: { ...encoded.properties, messageId } };
+}

@@ -1,0 +1,24 @@
+/** Removes every key of a stream from Redis, on every master. Only for a stream that nobody uses any more. */
+import { Connection } from '../stores/redis/connection.ts';
+import { parseRedisUrl } from '../stores/redis/redis-url.ts';
+
+const pageSize = 1_000;
+const commandTimeoutMs = 5_000;
+
+/** `stream` is a name without characters that mean something in a pattern. */
+export async function removeKeys(redisUrl: string, stream: string): Promise<void> {
+  const connection = new Connection({ target: parseRedisUrl(redisUrl), commandTimeoutMs, log: undefined, onReconnect: undefined });
+  try {
+    await connection.ready();
+    for (const master of connection.masters()) {
+      let cursor = '0';
+      do {
+        const [next, keys] = await master.scan(cursor, 'MATCH', `inorder:${stream}:*`, 'COUNT', pageSize);
+        await connection.send(keys.map((key) => ['UNLINK', key]));
+        cursor = next;
+      } while (cursor !== '0');
+    }
+  } finally {
+    await connection.close();
+  }
+}
