@@ -99,7 +99,8 @@ function placeArrival(lane: Lane, run: Run, delivery: Delivery, limits: Sequence
   // Before the limit on how far ahead: a running stream may have passed any number. Parked at version 0 means
   // that its base line was dead-lettered, and what follows must not take its place.
   if (lane.version === 0 && !lane.parked && limits.firstSequence === 'any' && run.isEmpty) {
-    return placeAs(lane, run, delivery, (action) => run.adopt(delivery, sequence, action));
+    run.adopt(delivery, sequence);
+    return 'placed';
   }
   if (sequence > lane.version + maxAhead) {
     sink.reject(delivery, 'invalid_sequence', `sequence ${sequence} is more than ${maxAhead} ahead of version ${lane.version}`);
