@@ -6,6 +6,7 @@
  * The `cloudevents` package is not used: it binds HTTP, Kafka and MQTT but not AMQP, brings network transports
  * and a schema compiler into a pure folder, and parses into numbers that have lost their text.
  */
+import { cloudEventsPrefixes } from './cloudevents-headers.ts';
 import { type Claims, type FieldNames, malformed, noClaims, type Problem, unreadable, unsupported } from './claims.ts';
 import type { EventLimits, RawMessage } from './event.ts';
 import { exactNumber, memberOf } from './envelope.ts';
@@ -37,9 +38,6 @@ export const placedAttributes: ReadonlySet<string> = new Set([
 
 /** What CloudEvents allows as the name of an attribute; `__proto__` is none. */
 export const attributeName = /^[a-z0-9]+$/;
-
-/** Both are in use: the binding says `cloudEvents:`, and the other for brokers that cannot filter on a colon. */
-const headerPrefixes = ['cloudEvents:', 'cloudEvents_'];
 
 type Attributes = Readonly<Record<string, unknown>>;
 
@@ -116,7 +114,7 @@ function sequenceOf(value: unknown): number | null {
 function attributesOf(headers: Readonly<Record<string, unknown>>): Attributes {
   const attributes: Record<string, unknown> = {};
   for (const [header, value] of Object.entries(headers)) {
-    const prefix = headerPrefixes.find((candidate) => header.startsWith(candidate));
+    const prefix = cloudEventsPrefixes.find((candidate) => header.startsWith(candidate));
     const name = prefix === undefined ? '' : header.slice(prefix.length);
     if (attributeName.test(name)) attributes[name] = plainValue(value);
   }

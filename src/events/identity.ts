@@ -4,14 +4,29 @@
  * worker computes the same.
  */
 import { hash } from 'node:crypto';
+import { isCloudEventsHeader } from './cloudevents-headers.ts';
+import type { RawMessage } from './event.ts';
 import { canonicalObject, type JsonMember } from './json-scan.ts';
 
 const hexDigits = 32;
 const base64Characters = 16;
 
-/** Of a body, byte for byte: the first 32 hex digits of its SHA-256. */
+/** Of bytes: the first 32 hex digits of their SHA-256. */
 export function fingerprint(body: Uint8Array): string {
   return hash('sha256', body, 'hex').slice(0, hexDigits);
+}
+
+/**
+ * Of one message: of its body and of everything else that decides how it is read, because the same bytes can be
+ * another event under other headers. What the broker adds on the way is left out. 32 hex digits.
+ */
+export function messageFingerprint({ body, routingKey, contentType, contentEncoding, headers }: RawMessage): string {
+  const attributes = Object.entries(headers)
+    .filter(([name]) => isCloudEventsHeader(name))
+    .map(([name, value]) => [name, String(value)])
+    .sort(([a = ''], [b = '']) => (a < b ? -1 : 1));
+  const readAs = JSON.stringify([routingKey, contentType ?? null, contentEncoding ?? null, attributes]);
+  return fingerprint(Buffer.concat([Buffer.from(`${readAs}\n`), body]));
 }
 
 /** The id of an event whose producer gave none: the first 32 hex digits of the SHA-256 of the canonical envelope. */

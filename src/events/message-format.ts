@@ -46,7 +46,6 @@ function headersExceed(headers: Readonly<Record<string, unknown>>, limit: number
     const value = pending.pop();
     if (typeof value === 'string') bytes += Buffer.byteLength(value);
     else if (value instanceof Uint8Array) bytes += value.length;
-    else if (Array.isArray(value)) for (const item of value) pending.push(item);
     else if (typeof value === 'object' && value !== null) {
       for (const [key, item] of Object.entries(value)) {
         bytes += Buffer.byteLength(key);

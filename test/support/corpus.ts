@@ -56,6 +56,12 @@ function bad(reason: RejectionReason, name: string, body: string | Uint8Array, r
   return { name, reason, message: message(body, rest) };
 }
 
+/** An envelope with these bytes in a string of its data. */
+function withBytes(bytes: readonly number[]): Buffer {
+  const [before = '', after = ''] = envelope({ data: '"<here>"' }).split('<here>');
+  return Buffer.concat([Buffer.from(before), Buffer.from(bytes), Buffer.from(after)]);
+}
+
 const deep = 100_000;
 
 const bodies: readonly BadLine[] = [
@@ -68,9 +74,10 @@ const bodies: readonly BadLine[] = [
   bad('malformed', 'a number', '42'),
   bad('malformed', 'a string', '"event"'),
   bad('malformed', 'a byte-order mark', `\ufeff${envelope()}`),
-  bad('malformed', 'bad UTF-8', Buffer.concat([Buffer.from(envelope().slice(0, -2)), Buffer.from([0xc3, 0x28, 0x7d, 0x7d])])),
-  bad('malformed', 'an overlong UTF-8 form', Buffer.from([0x7b, 0xc0, 0xa2, 0x7d])),
-  bad('malformed', 'a surrogate in UTF-8', Buffer.from([0x22, 0xed, 0xa0, 0x80, 0x22])),
+  bad('malformed', 'bad UTF-8 in a string', withBytes([0xc3, 0x28])),
+  bad('malformed', 'an overlong UTF-8 form in a string', withBytes([0xc1, 0xa1])),
+  bad('malformed', 'a surrogate in UTF-8 in a string', withBytes([0xed, 0xa0, 0x80])),
+  bad('malformed', 'a UTF-8 sequence that is cut off', withBytes([0xf0, 0x9f, 0x98])),
   bad('malformed', 'UTF-16', Buffer.from(envelope(), 'utf16le')),
   bad('malformed', 'an escaped lone high surrogate', envelope({ data: '{"text":"\\ud83d!"}' })),
   bad('malformed', 'an escaped lone low surrogate as a key', envelope({ data: '{"\\uDE00":1}' })),

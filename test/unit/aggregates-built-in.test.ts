@@ -101,6 +101,11 @@ test('a total that a number cannot hold exactly is refused', () => {
   assert.equal(refusalOf([], { ...created, data }).reason, 'refused');
 });
 
+test('items that are added one by one make the total that they make together', () => {
+  const item = (price: number) => ({ type: 'ItemAdded', data: { sku: 'a', quantity: 1, price } });
+  assert.equal(applied(order, [{ type: 'OrderCreated' }, item(0.1), item(0.2)]).total, 0.3);
+});
+
 test('money is added without drift', () => {
   const cents = fc.integer({ min: 0, max: 99_999_999 });
   const line = fc.record({ cents, quantity: fc.integer({ min: 1, max: 1_000 }) });

@@ -122,7 +122,10 @@ test('the detail names the field as the format calls it', () => {
   assert.match(refusalOf(cloudEvent, { contentType: 'application/cloudevents+json' }).detail, /^subject is missing/);
 });
 
-test('the detail says where JSON goes wrong', () => {
+test('the detail says what is wrong with the text, and where', () => {
+  assert.match(refusalOf('\ufeff{}').detail, /byte-order mark$/);
+  assert.match(refusalOf('').detail, /empty$/);
+  assert.match(refusalOf(' \n').detail, /blank$/);
   assert.match(refusalOf('{"a":1,}').detail, /at character 7$/);
 });
 
@@ -218,13 +221,15 @@ test('attributes of a CloudEvent that have no other place become metadata', () =
     'cloudEvents_sequence': 2,
     'cloudEvents:time': { '!': 'timestamp', value: 1_714_564_800 },
     'cloudEvents:tenant': 'x',
-    'cloudEvents:__proto__': 'y',
+    'cloudEvents:__proto__': { entitytype: 'forged' },
+    'cloudEvents:Tenant': 'no attribute: it is not in lower case',
     traceparent: '00-1-1-01',
   };
   const event = eventOf('1', { headers });
   assert.deepEqual(event.metadata, { source: '/shop', tenant: 'x' });
   assert.equal(event.timestamp, '2024-05-01T12:00:00.000Z');
   assert.equal(event.sequence, 2);
+  assert.equal(event.entityType, 'order');
 });
 
 test('a time without an offset is UTC, in whatever zone the worker stands', (t) => {
