@@ -4,7 +4,7 @@
  * to do; nothing is guessed.
  */
 import type { Decoded, RawMessage } from '../events/event.ts';
-import { fingerprint as fingerprintOf } from '../events/identity.ts';
+import { messageFingerprint } from '../events/identity.ts';
 import { rejectionReasons, type ReasonText, type RejectionReason } from '../events/reasons.ts';
 import type { DeadLetterQuery, DeadLetterRecord } from '../stores/store.ts';
 import { type BrokerReason, brokerReasons, readBrokerDeath, withoutDeath } from './broker-death.ts';
@@ -45,7 +45,7 @@ export function readLetter(message: RawMessage, decode: (message: RawMessage) =>
   // Without what the broker added, or a header block just below its limit would be over it now.
   const decoded = decode({ ...message, headers: withoutDeath(message.headers) });
   const { id, entityType, entityId, sequence, type } = decoded.ok ? decoded.event : decoded.refusal;
-  return { message, query: { fingerprint: fingerprintOf(message.body), entityType, entityId }, id, sequence, type };
+  return { message, query: { fingerprint: messageFingerprint(message), entityType, entityId }, id, sequence, type };
 }
 
 /** `shardOf` tells the shard from the name of its queue. */
@@ -75,7 +75,7 @@ export function textOf(reason: DeadLetterReason): ReasonText {
   return { ...brokerReasons, ...rejectionReasons }[reason];
 }
 
-/** Whether `id` means this letter: its id, the message's own, or the fingerprint of its body. */
+/** Whether `id` means this letter: its id, the message's own, or its fingerprint. */
 export function isNamed(letter: DeadLetter, id: string): boolean {
   return letter.messageId === id || letter.message.messageId === id || letter.fingerprint === id;
 }

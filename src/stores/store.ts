@@ -132,7 +132,7 @@ export type RecallResult =
 
 /** The record of one dead letter, written before the reject because a reject carries no reason. */
 export interface DeadLetterRecord {
-  /** First 32 hex digits of the SHA-256 of the body: with it `dead-letters list` finds the record. */
+  /** Computed from the message alone: with it `dead-letters list` finds the record. */
   readonly fingerprint: string;
   readonly id: string | null;
   readonly entityType: string | null;

@@ -13,7 +13,7 @@
  */
 import { InvariantError, UnavailableError } from '../errors.ts';
 import type { RawMessage } from '../events/event.ts';
-import { fingerprint } from '../events/identity.ts';
+import { messageFingerprint } from '../events/identity.ts';
 import type { Fact, Rejection } from '../ordering/facts.ts';
 import type { DeadLetterRecord, Store } from '../stores/store.ts';
 import { claimedFact, type OperationOf, parkedFact, type Reading, recalledFacts, viewOf } from './answers.ts';
@@ -219,7 +219,7 @@ export class OperationRunner {
     if (message === undefined) throw new InvariantError(`delivery ${tag} is rejected and was never taken in`);
     const known = event ?? refusal;
     return {
-      fingerprint: fingerprint(message.body),
+      fingerprint: messageFingerprint(message),
       id: known?.id ?? null,
       entityType: known?.entityType ?? null,
       entityId: known?.entityId ?? null,
