@@ -8,13 +8,14 @@ import { waitUntil } from '../../deploy/local/wait-until.ts';
 import type { DeadLetter } from '../dead-letters/dead-letter.ts';
 import { listDeadLetters } from '../dead-letters/inspect.ts';
 import { defaultEventLimits } from '../events/event.ts';
+import { createLog } from '../observability/log.ts';
 import { readDepths } from './demo-queues.ts';
 import type { DemoWorker } from './demo-worker.ts';
 import { expect, type Expectation } from './expectation.ts';
 import { balance } from './ledger.ts';
 import { type DemoMessage, messagesOf, type Mishaps, planMishaps } from './mishaps.ts';
 import { orderLives } from './order-lives.ts';
-import { disarrange, DemoPublisher, duplicateShare, shuffleWindow } from './publishing.ts';
+import { disarrange, duplicateShare, publishAll, shuffleWindow } from './publishing.ts';
 import { farewell, number, progressLine, renderDeadLetters, renderLedger, step } from './report.ts';
 import { Screen } from './screen.ts';
 import { Stage } from './stage.ts';
@@ -100,10 +101,10 @@ class Play {
     this.#screen.print(step('publishing', `${number(messages.length)} messages, shuffled within ${shuffleWindow}, ${duplicates},`));
     this.#screen.print(step('', strays));
 
-    const publisher = new DemoPublisher(this.#stage.connection, this.#stage.stream);
+    const confirmed: DemoMessage[] = [];
     let dying: Promise<void> | null = null;
     const watch: Watch = new Watch((observation) => {
-      this.#screen.progress(progressLine(publisher.confirmed.length, messages.length, observation));
+      this.#screen.progress(progressLine(confirmed.length, messages.length, observation));
       if (dying === null && observation.settled >= messages.length / 2) dying = this.#replace(victim, watch, observation);
       return dying ?? undefined;
     });
@@ -111,9 +112,9 @@ class Play {
     watch.add(standby);
     watch.start();
     try {
-      await publisher.publish(messages, this.#signal);
+      await this.#publish(messages, (message) => confirmed.push(message));
       const observation = await this.#untilSettled(watch, standby);
-      return { observation, confirmed: publisher.confirmed };
+      return { observation, confirmed };
     } finally {
       this.#screen.progress('');
       await watch.stop();
@@ -130,6 +131,12 @@ class Play {
     const decoding = { limits: defaultEventLimits, defaultEntityType: 'order', allowMissingEntityId: false };
     for await (const page of listDeadLetters({ connection, stream, store, decoding })) letters.push(...page);
     return letters;
+  }
+
+  #publish(messages: readonly DemoMessage[], onConfirmed: (message: DemoMessage) => void): Promise<void> {
+    const { services, stream } = this.#stage;
+    const log = createLog({ level: 'warn', service: 'demo', writeLine: (line) => this.#screen.print(line) });
+    return publishAll(messages, { amqpUrl: services.amqpUrl, exchange: stream, log, signal: this.#signal, onConfirmed });
   }
 
   async #startWorker(name: string): Promise<DemoWorker> {

@@ -2,9 +2,11 @@
  * Sends the demo's messages: shuffled within a window and partly repeated, the same way for the same seed. What the
  * broker has confirmed is remembered, because the accounts start from it.
  */
-import type { ChannelModel } from 'amqplib';
 import { UnavailableError } from '../errors.ts';
+import type { Log } from '../observability/log.ts';
 import { perturb } from '../publishing/perturb.ts';
+import { createConnection } from '../rabbitmq/connection.ts';
+import { createAmqpPublisher } from '../rabbitmq/publisher.ts';
 import type { DemoMessage } from './mishaps.ts';
 
 export const shuffleWindow = 500;
@@ -22,31 +24,34 @@ async function* each<T>(elements: Iterable<T>): AsyncGenerator<T> {
   yield* elements;
 }
 
-export class DemoPublisher {
-  readonly #connection: ChannelModel;
-  readonly #exchange: string;
-  readonly confirmed: DemoMessage[] = [];
+export interface PublishingOptions {
+  readonly amqpUrl: string;
+  readonly exchange: string;
+  readonly log: Log;
+  readonly signal: AbortSignal;
+  readonly onConfirmed: (message: DemoMessage) => void;
+}
 
-  constructor(connection: ChannelModel, exchange: string) {
-    this.#connection = connection;
-    this.#exchange = exchange;
-  }
-
-  async publish(messages: readonly DemoMessage[], signal: AbortSignal): Promise<void> {
-    const channel = await this.#connection.createConfirmChannel();
-    let failed = 0;
-    let n = 0;
+/** Resolves when every message has been confirmed; rejects when one was not, for then no account can balance. */
+export async function publishAll(messages: readonly DemoMessage[], options: PublishingOptions): Promise<void> {
+  const { amqpUrl, exchange, log, signal, onConfirmed } = options;
+  const connection = createConnection({ urls: [amqpUrl], name: 'inorder demo publisher', log });
+  const publisher = createAmqpPublisher({ connection, exchange, log });
+  const outcomes: Promise<boolean>[] = [];
+  try {
     for (const message of messages) {
+      await publisher.room();
       signal.throwIfAborted();
-      const { body, properties, routingKey } = message.encoded;
-      const flows = channel.publish(this.#exchange, routingKey, body, { ...properties, mandatory: true }, (error) => {
-        if (error) failed++;
-        else this.confirmed.push(message);
+      const outcome = publisher.publish(message.encoded).then(({ status }) => {
+        if (status === 'confirmed') onConfirmed(message);
+        return status === 'confirmed';
       });
-      if (!flows || ++n % 500 === 0) await channel.waitForConfirms();
+      outcomes.push(outcome);
     }
-    await channel.waitForConfirms();
-    await channel.close();
-    if (failed > 0) throw new UnavailableError(`${failed} messages were not confirmed`);
+    const lost = (await Promise.all(outcomes)).filter((isConfirmed) => !isConfirmed).length;
+    if (lost > 0) throw new UnavailableError(`the broker did not confirm ${lost} messages`);
+  } finally {
+    await publisher.close();
+    await connection.close();
   }
 }
