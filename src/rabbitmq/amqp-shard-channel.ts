@@ -1,21 +1,21 @@
 /**
- * The consumer of one shard queue on the real broker (shard-channel.ts says what it promises).
+ * The consumer of one shard queue on the real broker (shard-channel.ts says what it promises). The life of its
+ * channel is kept-channel.ts's; here are what arrives on it and what is settled on it.
  *
- *   closed ──connection up──▶ opening ──consuming──▶ open ──error, close, cancel, connection lost──▶ closed
- *      ▲                         │ refused                                                             │
- *      └───── back-off ──────────┴─────────────────────────────◀──────────────────────────────────────┘
- *
- * Every channel has its own generation, and everything a channel says is ignored once it is not the current
- * one. Nothing thrown in a callback reaches the client library, which would take the connection down.
+ * Nothing waits to become a batch: what one read of the socket brings is dispatched in one turn of the event
+ * loop, and goes on together at the end of that turn.
  */
-import type { Channel, ChannelModel, ConsumeMessage } from 'amqplib';
+import type { Channel, ConsumeMessage } from 'amqplib';
 import type { Log } from '../observability/log.ts';
 import type { BrokerConnection } from './connection.ts';
+import { KeptChannel, type OpenChannel } from './kept-channel.ts';
 import { toRawMessage } from './raw-message.ts';
+import { brokerWords, replyCodeOf, replyCodes } from './refusal.ts';
 import type { RawDelivery, ShardChannel, ShardChannelEvents } from './shard-channel.ts';
+import { within } from './time-limit.ts';
 
 export interface ShardChannelOptions {
-  readonly connection: BrokerConnection;
+  readonly connection: Pick<BrokerConnection, 'current' | 'ending' | 'listen'>;
   readonly queue: string;
   readonly shard: number;
   /** Deliveries that may be unacknowledged at a time. */
@@ -24,15 +24,7 @@ export interface ShardChannelOptions {
   readonly log: Log;
 }
 
-const reopenMs = { first: 200, last: 10_000 };
-const closeTimeoutMs = 5_000;
 const aliveTimeoutMs = 5_000;
-
-interface OpenChannel {
-  readonly generation: number;
-  readonly channel: Channel;
-  pending: RawDelivery[];
-}
 
 export function createShardChannel(options: ShardChannelOptions): ShardChannel {
   return new AmqpShardChannel(options);
@@ -40,23 +32,25 @@ export function createShardChannel(options: ShardChannelOptions): ShardChannel {
 
 class AmqpShardChannel implements ShardChannel {
   readonly #options: ShardChannelOptions;
-  #open: OpenChannel | null = null;
-  #generation = 0;
-  #opening = false;
-  #failures = 0;
-  #retry: NodeJS.Timeout | null = null;
-  #stopListening: (() => void) | null = null;
-  #stopped = false;
+  readonly #kept: KeptChannel<Channel>;
 
   constructor(options: ShardChannelOptions) {
     this.#options = options;
+    const { connection, queue, shard, events, log } = options;
+    this.#kept = new KeptChannel<Channel>({
+      connection,
+      log,
+      purpose: { shard, queue },
+      open: (model) => model.createChannel(),
+      prepare: (open) => this.#consume(open),
+      opened: ({ generation }) => events.opened(generation),
+      lost: ({ generation }, cause) => events.lost(generation, cause),
+      explain: (error) => whyNotConsumed(error, queue),
+    });
   }
 
   start(): void {
-    this.#stopListening = this.#options.connection.listen({
-      up: () => void this.#tryOpen(),
-      lost: (cause) => this.#lose(this.#open, cause),
-    });
+    this.#kept.start();
   }
 
   ack(generation: number, tag: number, multiple: boolean): void {
@@ -68,122 +62,56 @@ class AmqpShardChannel implements ShardChannel {
   }
 
   async isAlive(generation: number): Promise<boolean> {
-    const open = this.#open;
+    const open = this.#kept.current;
     if (open?.generation !== generation) return false;
-    // Setting the same prefetch again changes nothing and has to be answered on this channel.
+    // Setting the same prefetch again changes nothing, and the broker has to answer on this very channel.
     const answered = open.channel.prefetch(this.#options.prefetch).then(
       () => true,
       () => false,
     );
-    return (await within(answered, aliveTimeoutMs)) === true && this.#open === open;
+    return (await within(answered, aliveTimeoutMs)) === true && this.#kept.current === open;
   }
 
   abandon(generation: number, cause: Error): void {
-    const open = this.#open;
-    if (open?.generation !== generation) return;
-    this.#lose(open, cause);
-    open.channel.close().catch(() => undefined);
+    const open = this.#kept.current;
+    if (open?.generation === generation) this.#kept.drop(open, cause);
   }
 
-  async stop(): Promise<void> {
-    this.#stopped = true;
-    this.#stopListening?.();
-    if (this.#retry !== null) clearTimeout(this.#retry);
-    const open = this.#open;
-    this.#open = null;
-    // No cancel: it would promote the next consumer while deliveries of this one are still unsettled.
-    if (open !== null) await within(open.channel.close().catch(() => undefined), closeTimeoutMs);
+  /** Without a cancel, which would promote the next consumer while deliveries of this one are still unsettled. */
+  stop(): Promise<void> {
+    return this.#kept.stop();
   }
 
-  async #tryOpen(): Promise<void> {
-    const { connection } = this.#options;
-    const model = connection.current;
-    if (this.#stopped || this.#opening || this.#open !== null || model === null) return;
-    if (this.#retry !== null) clearTimeout(this.#retry);
-    this.#retry = null;
-    this.#opening = true;
-    try {
-      await this.#openOn(model);
-      this.#failures = 0;
-    } catch (error) {
-      this.#retryLater(error as Error);
-    } finally {
-      this.#opening = false;
-    }
-    if (this.#open === null && this.#retry === null && !this.#stopped && connection.current !== null) this.#retryLater(null);
-  }
-
-  async #openOn(model: ChannelModel): Promise<void> {
-    const { queue, prefetch, events } = this.#options;
-    const channel = await model.createChannel();
-    const open: OpenChannel = { generation: ++this.#generation, channel, pending: [] };
-    let closedBy: Error | null = null;
-    channel.on('error', (error: Error) => {
-      closedBy = error;
-      this.#lose(open, error);
-    });
-    channel.on('close', () => this.#lose(open, closedBy ?? new Error('the channel was closed')));
-    try {
-      await channel.prefetch(prefetch);
-      if (this.#stopped) throw new Error('stopped');
-      this.#open = open;
-      events.opened(open.generation);
-      await channel.consume(queue, (message) => this.#arrived(open, message), { noAck: false });
-    } catch (error) {
-      this.#lose(open, closedBy ?? (error as Error));
-      channel.close().catch(() => undefined);
-      throw closedBy ?? error;
-    }
-    // The loss of a channel while it was being opened has been said to nobody else.
-    if (this.#open !== open && !this.#stopped) throw closedBy ?? new Error('the channel was lost while it was being opened');
-  }
-
-  #arrived(open: OpenChannel, message: ConsumeMessage | null): void {
-    if (this.#open !== open) return;
-    if (message === null) {
-      this.#lose(open, new Error(`the broker cancelled the consumer: was queue ${this.#options.queue} deleted?`));
-      open.channel.close().catch(() => undefined);
-      return;
-    }
-    // Everything that one read of the socket brings is dispatched before the next turn: that is a batch.
-    if (open.pending.length === 0) setImmediate(() => this.#deliver(open));
-    open.pending.push({ tag: message.fields.deliveryTag, redelivered: message.fields.redelivered, message: toRawMessage(message) });
-  }
-
-  #deliver(open: OpenChannel): void {
-    const deliveries = open.pending;
-    open.pending = [];
-    if (this.#open === open) this.#options.events.delivered(open.generation, deliveries);
+  async #consume(open: OpenChannel<Channel>): Promise<void> {
+    const { queue, prefetch } = this.#options;
+    let turn: RawDelivery[] = [];
+    const endTurn = () => {
+      const deliveries = turn;
+      turn = [];
+      if (this.#kept.current === open) this.#options.events.delivered(open.generation, deliveries);
+    };
+    const arrived = (message: ConsumeMessage | null) => {
+      if (message === null) {
+        this.#kept.drop(open, new Error(`the broker cancelled the consumer: was queue ${queue} deleted?`));
+        return;
+      }
+      if (turn.length === 0) setImmediate(endTurn);
+      turn.push({ tag: message.fields.deliveryTag, redelivered: message.fields.redelivered, message: toRawMessage(message) });
+    };
+    await open.channel.prefetch(prefetch);
+    // The first deliveries may come with the answer; their turn ends after this promise has been seen to resolve.
+    await open.channel.consume(queue, arrived, { noAck: false });
   }
 
   #settle(generation: number, act: (channel: Channel) => void): void {
-    const open = this.#open;
+    const open = this.#kept.current;
     if (open?.generation !== generation) return;
     try {
       act(open.channel);
     } catch (error) {
-      // The channel closed and has not said so yet: the broker delivers again what was not settled.
-      this.#lose(open, error as Error);
+      // The channel is closing and has not said so yet: the broker delivers again what was not settled.
+      this.#kept.drop(open, error as Error);
     }
-  }
-
-  #lose(open: OpenChannel | null, cause: Error): void {
-    if (open === null || this.#open !== open) return;
-    this.#open = null;
-    this.#options.events.lost(open.generation, cause);
-    if (!this.#opening) this.#retryLater(null);
-  }
-
-  #retryLater(cause: Error | null): void {
-    if (this.#stopped || this.#retry !== null) return;
-    const { log, queue, shard } = this.#options;
-    this.#failures++;
-    if (cause !== null) log.warn({ shard, queue, cause: cause.message }, 'the queue cannot be consumed; trying again');
-    const ceilingMs = Math.min(reopenMs.last, reopenMs.first * 2 ** Math.min(this.#failures - 1, 16));
-    this.#retry = setTimeout(() => {
-      this.#retry = null;
-      void this.#tryOpen();
-    }, ceilingMs * (0.5 + Math.random() / 2));
   }
 }
 
@@ -192,14 +120,10 @@ function settled(tag: number): ConsumeMessage {
   return { fields: { deliveryTag: tag } } as ConsumeMessage;
 }
 
-async function within<T>(promise: Promise<T>, timeoutMs: number): Promise<T | null> {
-  let timer: NodeJS.Timeout | undefined;
-  const timeout = new Promise<null>((resolve) => {
-    timer = setTimeout(() => resolve(null), timeoutMs);
-  });
-  try {
-    return await Promise.race([promise, timeout]);
-  } finally {
-    clearTimeout(timer);
-  }
+function whyNotConsumed(error: Error, queue: string): string | null {
+  const code = replyCodeOf(error);
+  if (code === replyCodes.notFound) return `there is no queue ${queue}: run \`inorder topology apply\``;
+  if (code === replyCodes.accessRefused) return `the user may not read queue ${queue}: ${brokerWords(error)}`;
+  if (code === replyCodes.resourceLocked) return `another connection uses queue ${queue} exclusively`;
+  return null;
 }

@@ -1,0 +1,185 @@
+/**
+ * One channel that is kept open on a connection that comes and goes.
+ *
+ *   none ──connection is there──▶ opening ──prepared──▶ open ──error, close, cancel, connection lost, dropped──▶ none
+ *    ▲                               │ refused                                                                    │
+ *    └────────── back-off ───────────┴─────────────────────────────────◀───────────────────────────────────────┘
+ *
+ * Guarantees that each channel is announced once and its end is told once, in this order, both never for one that
+ * did not get to be open; that nothing of a channel is told after its end; and that a channel which ends takes
+ * neither the connection nor other channels with it. What travels on the channel is its owner's business.
+ */
+import type { Channel, ChannelModel } from 'amqplib';
+import type { Log } from '../observability/log.ts';
+import type { BrokerConnection } from './connection.ts';
+import { brokerWords } from './refusal.ts';
+import { closeChannel, within } from './time-limit.ts';
+
+export interface OpenChannel<C extends Channel> {
+  /** Counts the channels of this owner, from 1. */
+  readonly generation: number;
+  readonly channel: C;
+}
+
+export interface KeptChannelOptions<C extends Channel> {
+  readonly connection: Pick<BrokerConnection, 'current' | 'ending' | 'listen'>;
+  readonly log: Log;
+  /** What the channel is for, in the log. */
+  readonly purpose: Readonly<Record<string, string | number>>;
+  readonly open: (connection: ChannelModel) => Promise<C>;
+  /** What has to succeed before it counts as open. */
+  readonly prepare?: (open: OpenChannel<C>) => Promise<void>;
+  readonly opened: (open: OpenChannel<C>) => void;
+  readonly lost: (open: OpenChannel<C>, cause: Error) => void;
+  /** Turns the broker's refusal into a sentence that names the remedy; the broker's words where it is null. */
+  readonly explain?: (error: Error) => string | null;
+}
+
+const reopenMs = { first: 200, last: 10_000 };
+/** A channel that ends sooner was no success: the back-off goes on. */
+const stableAfterMs = 5_000;
+const stopTimeoutMs = 6_000;
+
+/** From the attempt to open a channel until its end. */
+interface Life<C extends Channel> {
+  readonly generation: number;
+  open: OpenChannel<C> | null;
+  announcedAtMs: number | null;
+  refusedBy: Error | null;
+  ended: Error | null;
+  /** Settles when it is open or has ended; never rejects. */
+  opening: Promise<void>;
+}
+
+export class KeptChannel<C extends Channel> {
+  readonly #options: KeptChannelOptions<C>;
+  #life: Life<C> | null = null;
+  #generation = 0;
+  #failures = 0;
+  #retry: NodeJS.Timeout | null = null;
+  #stopListening: (() => void) | null = null;
+  /** Settles when the last channel that was given up is closed. */
+  #closing: Promise<void> = Promise.resolve();
+  #stopped = false;
+
+  constructor(options: KeptChannelOptions<C>) {
+    this.#options = options;
+  }
+
+  /** The channel that was announced last and has not ended, or null. */
+  get current(): OpenChannel<C> | null {
+    return this.#life === null || this.#life.announcedAtMs === null ? null : this.#life.open;
+  }
+
+  start(): void {
+    this.#stopListening = this.#options.connection.listen({
+      up: () => this.#tryOpen(),
+      lost: (cause) => {
+        this.#failures = 0;
+        if (this.#life !== null) this.#end(this.#life, cause);
+      },
+    });
+  }
+
+  /** Gives this channel up, if it has not ended: it is closed, and another is opened after a back-off. */
+  drop(open: OpenChannel<C>, cause: Error): void {
+    if (this.#life?.generation === open.generation) this.#end(this.#life, cause);
+  }
+
+  /** Closes the channel and tells nothing more. Resolves when the broker has confirmed that, or does not answer. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    this.#stopListening?.();
+    if (this.#retry !== null) clearTimeout(this.#retry);
+    const life = this.#life;
+    this.#life = null;
+    if (life !== null) {
+      life.ended = new Error('stopped');
+      if (life.open !== null) this.#closing = closeChannel(life.open.channel);
+    }
+    await within(Promise.all([this.#closing, life?.opening]), stopTimeoutMs);
+  }
+
+  #tryOpen(): void {
+    const { connection } = this.#options;
+    if (this.#stopped || this.#life !== null || connection.current === null) return;
+    if (this.#retry !== null) clearTimeout(this.#retry);
+    this.#retry = null;
+    const life: Life<C> = {
+      generation: ++this.#generation,
+      open: null,
+      announcedAtMs: null,
+      refusedBy: null,
+      ended: null,
+      opening: Promise.resolve(),
+    };
+    this.#life = life;
+    life.opening = this.#open(life, connection.current);
+  }
+
+  async #open(life: Life<C>, connection: ChannelModel): Promise<void> {
+    const { open, prepare, opened } = this.#options;
+    let channel: C | null = null;
+    try {
+      channel = await open(connection);
+      this.#watch(life, channel);
+      life.open = { generation: life.generation, channel };
+      if (life.ended === null) await prepare?.(life.open);
+      if (life.ended !== null) throw life.ended;
+      life.announcedAtMs = performance.now();
+      opened(life.open);
+    } catch (error) {
+      this.#end(life, life.refusedBy ?? (error as Error));
+      if (channel !== null) await closeChannel(channel);
+    }
+  }
+
+  #watch(life: Life<C>, channel: C): void {
+    channel.on('error', (error: Error) => {
+      life.refusedBy = error;
+    });
+    // Before the client library's own listener, which fails every unconfirmed publish as if each had been refused.
+    channel.prependListener('close', () => {
+      this.#end(life, life.refusedBy ?? this.#options.connection.ending ?? new Error('the channel was closed'));
+    });
+  }
+
+  #end(life: Life<C>, cause: Error): void {
+    if (life.ended !== null) return;
+    life.ended = cause;
+    const { log, purpose, explain } = this.#options;
+    if (this.#life === life) this.#life = null;
+    if (life.announcedAtMs !== null && performance.now() - life.announcedAtMs > stableAfterMs) this.#failures = 0;
+    this.#retryLater();
+    if (life.announcedAtMs !== null && life.open !== null) {
+      this.#closing = closeChannel(life.open.channel);
+      this.#tellLost(life.open, cause);
+    } else if (this.#options.connection.current !== null) {
+      log.warn({ ...purpose, cause: explain?.(cause) ?? brokerWords(cause) }, 'the channel cannot be opened; trying again');
+    }
+  }
+
+  #tellLost(open: OpenChannel<C>, cause: Error): void {
+    try {
+      this.#options.lost(open, cause);
+    } catch (error) {
+      // A bug of the owner, and no business of the client library, which is calling here: it ends the process.
+      setImmediate(() => {
+        throw error;
+      });
+    }
+  }
+
+  #retryLater(): void {
+    if (this.#stopped || this.#retry !== null) return;
+    const ceilingMs = Math.min(reopenMs.last, reopenMs.first * 2 ** Math.min(this.#failures, 16));
+    this.#failures++;
+    this.#retry = setTimeout(
+      () => {
+        this.#retry = null;
+        this.#tryOpen();
+      },
+      ceilingMs * (0.5 + Math.random() / 2),
+    );
+  }
+}

@@ -1,0 +1,251 @@
+/**
+ * Publishes events in the order in which they are handed over, with a connection of its own. Each is sent
+ * persistent and mandatory on one confirm channel and has exactly one outcome.
+ *
+ * What is in flight when the channel or the connection is lost is sent again, in order, before anything newer. The
+ * broker may then have an event twice, but no event's first copy after that of a later one: what was confirmed
+ * is there, and each sending since goes through the rest in order.
+ *
+ * A refusal (a nack, or a channel that the broker closes because of what was published) is the exception: what was in
+ * flight behind the refused event may have been taken. Everything stops, and after a back-off is sent again one by one
+ * until the refused event is through or given up. With `maxOutstanding: 1` not even that overtakes.
+ */
+import type { ConfirmChannel } from 'amqplib';
+import { UnavailableError } from '../errors.ts';
+import type { Log } from '../observability/log.ts';
+import type { BrokerConnection } from './connection.ts';
+import { KeptChannel, type OpenChannel } from './kept-channel.ts';
+import { Outbox, type OutboxEntry, type PublishableMessage, type PublishOutcome } from './outbox.ts';
+import { brokerWords, replyCodeOf, replyCodes } from './refusal.ts';
+
+export type { PublishableMessage, PublishableProperties, PublishOutcome } from './outbox.ts';
+
+export interface PublisherOptions {
+  /** Used by nobody else: the broker may stop reading from it. The publisher does not close it. */
+  readonly connection: Pick<BrokerConnection, 'current' | 'ending' | 'blocked' | 'listen'>;
+  readonly exchange: string;
+  readonly log: Log;
+  /** Events without an outcome at which `room` waits, and the most that are in flight at a time. Default 1000. */
+  readonly maxOutstanding?: number;
+  /** Bytes of their bodies at which `room` waits. Default 64 MiB. */
+  readonly maxOutboxBytes?: number;
+  /** How often an event may be refused by the broker before it is given up. Default 8, about half a minute. */
+  readonly maxRefusals?: number;
+}
+
+export interface AmqpPublisher {
+  /**
+   * Hands an event over; calls keep their order. Never rejects. It waits as long as the broker is away: whoever does
+   * not wait for the outcome waits for `room` before the next call, and so holds to the outbox's limits.
+   */
+  publish(message: PublishableMessage): Promise<PublishOutcome>;
+  /** Resolves when the outbox has room, or the publisher is closed. */
+  room(): Promise<void>;
+  /** Events without an outcome. */
+  readonly outstanding: number;
+  /**
+   * Takes nothing more, waits for what is outstanding, gives the rest up as failed, and says how many those were.
+   * Default 30 s. A second call waits with the first.
+   */
+  close(timeoutMs?: number): Promise<{ readonly unconfirmed: number }>;
+}
+
+const defaults = { maxOutstanding: 1_000, maxOutboxBytes: 64 * 1_048_576, maxRefusals: 8, closeTimeoutMs: 30_000 };
+
+export function createAmqpPublisher(options: PublisherOptions): AmqpPublisher {
+  return new ConfirmingPublisher(options);
+}
+
+class ConfirmingPublisher implements AmqpPublisher {
+  readonly #options: PublisherOptions;
+  readonly #maxInFlight: number;
+  readonly #maxRefusals: number;
+  readonly #outbox: Outbox;
+  readonly #kept: KeptChannel<ConfirmChannel>;
+  readonly #stopListening: () => void;
+  /** The channel's buffer is full; `drain` ends that. */
+  #full = false;
+  /** Until it has its outcome, one event is in flight at a time. */
+  #suspect: OutboxEntry | null = null;
+  /** Refusals since the last confirm. */
+  #refusalsInARow = 0;
+  #waitingForRoom: (() => void)[] = [];
+  #waitingForEmpty: (() => void)[] = [];
+  #closed = false;
+  #closing: Promise<{ readonly unconfirmed: number }> | null = null;
+
+  constructor(options: PublisherOptions) {
+    this.#options = options;
+    const { connection, log, exchange } = options;
+    this.#maxInFlight = options.maxOutstanding ?? defaults.maxOutstanding;
+    this.#maxRefusals = options.maxRefusals ?? defaults.maxRefusals;
+    this.#outbox = new Outbox({ maxEntries: this.#maxInFlight, maxBytes: options.maxOutboxBytes ?? defaults.maxOutboxBytes });
+    this.#kept = new KeptChannel<ConfirmChannel>({
+      connection,
+      log,
+      purpose: { exchange },
+      open: (model) => model.createConfirmChannel(),
+      opened: (open) => this.#opened(open),
+      lost: (_, cause) => this.#lost(cause),
+    });
+    this.#stopListening = connection.listen({ up: () => {}, lost: () => {}, blocked: () => this.#pump() });
+    this.#kept.start();
+  }
+
+  get outstanding(): number {
+    return this.#outbox.size;
+  }
+
+  publish(message: PublishableMessage): Promise<PublishOutcome> {
+    if (this.#closed) {
+      return Promise.resolve({ status: 'failed', error: new UnavailableError('the publisher is closed') });
+    }
+    return new Promise((resolve) => {
+      this.#outbox.add(message, resolve);
+      this.#pump();
+    });
+  }
+
+  async room(): Promise<void> {
+    while (!this.#closed && !this.#outbox.hasRoom) await new Promise<void>((resolve) => this.#waitingForRoom.push(resolve));
+  }
+
+  close(timeoutMs = defaults.closeTimeoutMs): Promise<{ readonly unconfirmed: number }> {
+    this.#closing ??= this.#close(timeoutMs);
+    return this.#closing;
+  }
+
+  async #close(timeoutMs: number): Promise<{ readonly unconfirmed: number }> {
+    this.#closed = true;
+    this.#wake();
+    if (this.#outbox.size > 0) {
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, timeoutMs);
+        this.#waitingForEmpty.push(() => {
+          clearTimeout(timer);
+          resolve();
+        });
+      });
+    }
+    const unconfirmed = this.#outbox.size;
+    this.#stopListening();
+    const stopped = this.#kept.stop();
+    this.#giveUpAll(new UnavailableError('the publisher was closed before the broker confirmed this event'));
+    await stopped;
+    return { unconfirmed };
+  }
+
+  #opened({ channel }: OpenChannel<ConfirmChannel>): void {
+    this.#full = false;
+    channel.on('drain', () => {
+      this.#full = false;
+      this.#pump();
+    });
+    channel.on('return', ({ fields, properties, content }) => {
+      this.#returned(fields.routingKey, properties.messageId, content, (fields as { replyText?: string }).replyText);
+    });
+    this.#pump();
+  }
+
+  #pump(): void {
+    const open = this.#kept.current;
+    if (open === null) return;
+    const maxInFlight = this.#suspect === null ? this.#maxInFlight : 1;
+    while (!this.#full && this.#options.connection.blocked === null && this.#outbox.inFlight < maxInFlight) {
+      const entry = this.#outbox.takeNext();
+      if (entry === null || !this.#send(open, entry)) return;
+    }
+  }
+
+  /** False when the channel takes nothing more: its loss is about to be told, and the entry is sent again. */
+  #send(open: OpenChannel<ConfirmChannel>, entry: OutboxEntry): boolean {
+    const { routingKey, body, properties } = entry.message;
+    const content = Buffer.isBuffer(body) ? body : Buffer.from(body.buffer, body.byteOffset, body.byteLength);
+    try {
+      this.#full = !open.channel.publish(
+        this.#options.exchange,
+        routingKey,
+        content,
+        { ...properties, mandatory: true, persistent: true },
+        (refusal: Error | null) => this.#answered(open, entry, refusal),
+      );
+      return true;
+    } catch (error) {
+      if ((error as Error).name === 'IllegalOperationError') return false;
+      // It cannot be put into frames (a routing key over 255 bytes, a header of an impossible type): nothing was sent.
+      this.#settle(entry, { status: 'failed', error: error as Error });
+      return true;
+    }
+  }
+
+  #answered(open: OpenChannel<ConfirmChannel>, entry: OutboxEntry, refusal: Error | null): void {
+    // What the client library says of a channel that has ended is not an answer of the broker.
+    if (this.#kept.current !== open) return;
+    if (refusal !== null) {
+      this.#suspect = entry;
+      this.#kept.drop(open, new Error('the broker refused an event (nack)'));
+      return;
+    }
+    this.#refusalsInARow = 0;
+    this.#settle(entry, entry.returned === null ? { status: 'confirmed' } : { status: 'returned', detail: entry.returned });
+    this.#pump();
+  }
+
+  /**
+   * A returned message carries no delivery tag, so it is found by what it is: the oldest in flight that is the same. Of
+   * two that are the same in all of it the broker treats both alike.
+   */
+  #returned(routingKey: string, messageId: unknown, body: Buffer, replyText = 'no queue'): void {
+    const entry = this.#outbox.findInFlight(({ message, returned }) => {
+      return returned === null && message.routingKey === routingKey && message.properties.messageId === messageId && body.equals(message.body);
+    });
+    if (entry !== null) entry.returned = replyText;
+  }
+
+  #lost(cause: Error): void {
+    const nacked = this.#suspect?.state === 'sent' && replyCodeOf(cause) === null ? this.#suspect : null;
+    const blame = nacked !== null ? 'event' : blameOf(cause);
+    const alone = this.#outbox.inFlight === 1;
+    const suspect = nacked ?? this.#outbox.newestInFlight;
+    this.#outbox.rewind();
+    if (blame === 'nobody' || suspect === null) return;
+    this.#suspect = suspect;
+    this.#refusalsInARow++;
+    const { log, exchange } = this.#options;
+    log.warn({ exchange, cause: brokerWords(cause), outstanding: this.#outbox.size }, 'the broker refused what was published; trying again');
+    const error = new UnavailableError(`the broker refused the event: ${brokerWords(cause)}`, { cause });
+    if (blame === 'exchange') {
+      if (this.#refusalsInARow >= this.#maxRefusals) this.#giveUpAll(error);
+      return;
+    }
+    if (nacked !== null) nacked.refusals++;
+    // A message that breaks a rule of the protocol will break it the next time; it is known once it was alone in flight.
+    if (nacked === null ? alone : nacked.refusals >= this.#maxRefusals) this.#settle(suspect, { status: 'failed', error });
+  }
+
+  #settle(entry: OutboxEntry, outcome: PublishOutcome): void {
+    this.#outbox.settle(entry, outcome);
+    if (this.#suspect === entry) this.#suspect = null;
+    this.#wake();
+  }
+
+  #giveUpAll(error: Error): void {
+    this.#suspect = null;
+    this.#refusalsInARow = 0;
+    this.#outbox.settleAll({ status: 'failed', error });
+    this.#wake();
+  }
+
+  #wake(): void {
+    if (this.#outbox.hasRoom || this.#closed) for (const resolve of this.#waitingForRoom.splice(0)) resolve();
+    if (this.#outbox.size === 0) for (const resolve of this.#waitingForEmpty.splice(0)) resolve();
+  }
+}
+
+/** What a loss of the channel says about what was published on it. */
+function blameOf(cause: Error): 'nobody' | 'exchange' | 'event' {
+  const code = replyCodeOf(cause);
+  if (code === replyCodes.notFound || code === replyCodes.accessRefused) return 'exchange';
+  if (code === replyCodes.preconditionFailed || code === replyCodes.contentTooLarge) return 'event';
+  return code !== null && code >= replyCodes.frameError && code <= replyCodes.unexpectedFrame ? 'event' : 'nobody';
+}

@@ -1,0 +1,64 @@
+/**
+ * What the broker says when it refuses something, as a sentence for the operator. Neither addresses with
+ * credentials nor anything of a message is ever in it.
+ */
+
+/** Reply codes of AMQP 0-9-1, as far as somebody decides by them. */
+export const replyCodes = {
+  contentTooLarge: 311,
+  connectionForced: 320,
+  accessRefused: 403,
+  notFound: 404,
+  resourceLocked: 405,
+  preconditionFailed: 406,
+  frameError: 501,
+  commandInvalid: 503,
+  unexpectedFrame: 505,
+  notAllowed: 530,
+} as const;
+
+/** The broker's reply code, where the error carries one. */
+export function replyCodeOf(error: unknown): number | null {
+  const code: unknown = error instanceof Error && 'code' in error ? error.code : null;
+  return typeof code === 'number' ? code : null;
+}
+
+/** The broker's own words, without what the client library puts around them. */
+export function brokerWords(error: unknown): string {
+  const text = error instanceof Error ? error.message || String((error as { code?: unknown }).code ?? error.name) : String(error);
+  return /with message "(?:[A-Z_]+ - )?(.*)"$/s.exec(text)?.[1] ?? text;
+}
+
+/** Why there is no connection. `url` is where it was tried. */
+export function describeConnectFailure(error: unknown, url: unknown): string {
+  const where = describeAddress(url);
+  const text = error instanceof Error ? error.message : String(error);
+  if (/ACCESS[-_]REFUSED/.test(text)) return `the broker at ${where} refuses the user name or the password`;
+  if (text.startsWith('Expected ConnectionOpenOk')) {
+    const vhost = JSON.stringify(virtualHostOf(url));
+    return `the broker at ${where} does not open the virtual host ${vhost}: it does not exist, or the user has no access to it, or it is at its limit of connections`;
+  }
+  if (text === 'connect ETIMEDOUT') return `the broker at ${where} does not answer`;
+  return `the broker at ${where} cannot be reached: ${brokerWords(error)}`;
+}
+
+/** Whether trying again is of no use until somebody changes something at the broker or in the configuration. */
+export function isRefusedLogin(error: unknown): boolean {
+  const text = error instanceof Error ? error.message : String(error);
+  return /ACCESS[-_]REFUSED|^Expected ConnectionOpenOk/.test(text);
+}
+
+/** The virtual host that an AMQP URL names: `/` where it names none. */
+export function virtualHostOf(url: unknown): string {
+  const path = parsed(url)?.pathname.slice(1) ?? '';
+  return path === '' ? '/' : decodeURIComponent(path);
+}
+
+function describeAddress(url: unknown): string {
+  const host = parsed(url)?.host;
+  return host === undefined || host === '' ? 'the given address' : host;
+}
+
+function parsed(url: unknown): URL | null {
+  return typeof url === 'string' && URL.canParse(url) ? new URL(url) : null;
+}

@@ -1,0 +1,29 @@
+/**
+ * Waiting with a bound. The client library leaves calls unanswered for ever when the connection ends between
+ * question and answer, so that nothing here waits for it without a limit.
+ */
+import type { Channel } from 'amqplib';
+
+/** What the promise resolves to, or null when that takes longer than `timeoutMs`. Rejects as the promise does. */
+export async function within<T>(promise: Promise<T>, timeoutMs: number): Promise<T | null> {
+  let timer: NodeJS.Timeout | undefined;
+  const timeout = new Promise<null>((resolve) => {
+    timer = setTimeout(() => resolve(null), timeoutMs);
+  });
+  try {
+    return await Promise.race([promise, timeout]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** How long the broker may take to confirm that a channel is closed, in milliseconds. */
+const closeTimeoutMs = 5_000;
+
+/** Resolves when the channel is closed, by whichever side, or when the broker does not answer in time. Never rejects. */
+export async function closeChannel(channel: Channel): Promise<void> {
+  const closed = new Promise<void>((resolve) => channel.once('close', resolve));
+  // It rejects at once when the channel is closed already.
+  const answered = channel.close().catch(() => undefined);
+  await within(Promise.race([closed, answered]), closeTimeoutMs);
+}
