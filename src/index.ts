@@ -16,7 +16,10 @@ export {
   UnavailableError,
   VersionConflictError,
 } from './errors.ts';
-export type { EntityRef, Event } from './events/event.ts';
+export { encodeCloudEvent, type CloudEventMode, type CloudEventOptions } from './events/encode-cloudevent.ts';
+export { encodeEvent, type EncodedEvent, type EncodeOptions } from './events/encode.ts';
+export { defaultEventLimits, type EntityRef, type Event, type EventLimits } from './events/event.ts';
+export type { NewEvent } from './events/new-event.ts';
 export { rejectionReasons, type RejectionReason } from './events/reasons.ts';
 export { idempotent, InProgressError, type IdempotentOptions } from './idempotency/idempotent.ts';
 export { withOrdering } from './ordering/middleware.ts';

@@ -12,7 +12,7 @@
  * idempotency key is the same.
  */
 import type { Handler } from '../aggregates/definition.ts';
-import { PermanentError, UnavailableError } from '../errors.ts';
+import { UnavailableError } from '../errors.ts';
 import type { Event } from '../events/event.ts';
 import { backOffMs, pause } from './back-off.ts';
 
@@ -47,8 +47,10 @@ export async function runHandler(handler: Handler, event: Event, run: HandlerRun
       return { kind: 'ok', value };
     } catch (error) {
       if (life.aborted) return { kind: 'abandoned' };
-      if (error instanceof PermanentError) return { kind: 'failed', detail: messageOf(error) };
-      if (!(error instanceof UnavailableError)) counted++;
+      // By code and not by class: a processor's module may have brought a copy of the package of its own.
+      const code = error instanceof Error && 'code' in error ? error.code : null;
+      if (code === 'PERMANENT') return { kind: 'failed', detail: messageOf(error) };
+      if (code !== 'UNAVAILABLE') counted++;
       if (counted >= limits.maxAttempts) {
         return { kind: 'failed', detail: `${messageOf(error)} (attempt ${attempt})` };
       }

@@ -1,0 +1,137 @@
+/**
+ * Handlers and aggregates in a real worker: retries, failures that park one entity and no other, results that
+ * are remembered and sent to who asked.
+ */
+import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
+import { fileURLToPath } from 'node:url';
+import { test, type TestContext } from 'node:test';
+import amqp from 'amqplib';
+import { createRedisStore } from '../../src/stores/redis/redis-store.ts';
+import { uniqueStream, useServices, waitFor } from '../support/services.ts';
+import { WorkerProcess } from '../support/worker-process.ts';
+
+const extension = import.meta.url.endsWith('.js') ? 'js' : 'ts';
+const processor = fileURLToPath(new URL(`../support/ledger-processor.${extension}`, import.meta.url));
+
+interface Sent {
+  readonly entityType?: string;
+  readonly entityId: string;
+  readonly sequence?: number;
+  readonly type: string;
+  readonly data?: unknown;
+  readonly id?: string;
+}
+
+async function setUp(t: TestContext, extra: Readonly<Record<string, string>> = {}) {
+  const { amqpUrl, redisUrl } = await useServices(t);
+  const stream = uniqueStream('processors');
+  const worker = await WorkerProcess.ready(t, {
+    AMQP_URL: amqpUrl,
+    REDIS_URL: redisUrl,
+    STREAM: stream,
+    SHARDS: '1',
+    PROCESSOR: processor,
+    RETRY_INITIAL_MS: '20',
+    RETRY_MAX_ATTEMPTS: '3',
+    HANDLER_TIMEOUT_MS: '400',
+    ...extra,
+  });
+  const connection = await amqp.connect(amqpUrl);
+  t.after(() => connection.close());
+  const channel = await connection.createConfirmChannel();
+  const { queue: replyTo } = await channel.assertQueue('', { exclusive: true });
+  const replies = new Map<string, unknown[]>();
+  await channel.consume(replyTo, (message) => {
+    const { correlationId } = message?.properties ?? {};
+    if (message !== null) replies.set(correlationId, [...(replies.get(correlationId) ?? []), JSON.parse(message.content.toString())]);
+  });
+  const send = (event: Sent, correlationId: string = randomUUID()): string => {
+    const { entityType = 'job', entityId, sequence, type, data, id } = event;
+    const body = JSON.stringify({ id, entity_type: entityType, entity_id: entityId, sequence, type, data: data ?? {} });
+    channel.publish(stream, entityId, Buffer.from(body), { persistent: true, contentType: 'application/json', replyTo, correlationId });
+    return correlationId;
+  };
+  const store = createRedisStore({ url: redisUrl, stream, idempotencyTtlSeconds: 3_600 });
+  t.after(() => store.close());
+  const parkedReason = async (entityId: string, entityType = 'job'): Promise<string | null> => {
+    const [loaded] = await store.load([{ entityType, entityId }]);
+    return loaded?.status === 'ok' ? (loaded.snapshot.parked?.reason ?? null) : null;
+  };
+  const reply = (correlationId: string) => waitFor(() => replies.get(correlationId)?.[0], { what: 'a reply', timeoutMs: 20_000 });
+  return { worker, send, reply, replies, store, parkedReason };
+}
+
+test('what a handler returns is sent to replyTo, and a duplicate gets the remembered result without running it again', async (t) => {
+  const { send, reply } = await setUp(t);
+  const event = { entityId: 'a', sequence: 1, type: 'works', id: 'first' };
+  const first = await reply(send(event));
+  assert.deepEqual(first, { key: 'job:a:1', attempt: 1, run: 1, type: 'works' });
+  assert.deepEqual(await reply(send(event)), first);
+});
+
+test('a handler that fails is tried again with its key, while other entities go on', async (t) => {
+  const { send, reply } = await setUp(t);
+  const failing = send({ entityId: 'slow', sequence: 1, type: 'fails-twice' });
+  assert.deepEqual(await reply(send({ entityId: 'quick', sequence: 1, type: 'works' })), { key: 'job:quick:1', attempt: 1, run: 1, type: 'works' });
+  assert.deepEqual(await reply(failing), { key: 'job:slow:1', attempt: 3, run: 3, type: 'fails-twice' });
+});
+
+test('a handler that fails for good parks its entity, and what follows is dead-lettered behind it', async (t) => {
+  const { worker, send, reply, parkedReason } = await setUp(t);
+  for (const [entityId, type] of [['a', 'always-fails'], ['b', 'throws-at-once'], ['c', 'never-settles']] as const) {
+    send({ entityId, sequence: 1, type });
+    send({ entityId, sequence: 2, type: 'works' });
+    await waitFor(async () => (await parkedReason(entityId)) === 'handler_failed', { what: `${type} parked`, timeoutMs: 20_000 });
+  }
+  await waitFor(async () => (await worker.metric('inorder_dead_letters_total', { reason: 'handler_failed' })) === 3, { what: 'three failures' });
+  await waitFor(async () => (await worker.metric('inorder_dead_letters_total', { reason: 'entity_parked' })) === 3, { what: 'three followers' });
+  await reply(send({ entityId: 'd', sequence: 1, type: 'works' }));
+});
+
+test('an UnavailableError is no fault of the event: it is tried beyond the attempts', async (t) => {
+  const { send, reply } = await setUp(t);
+  const answer = await reply(send({ entityId: 'a', sequence: 1, type: 'away-six-times' }));
+  assert.deepEqual(answer, { key: 'job:a:1', attempt: 7, run: 7, type: 'away-six-times' });
+});
+
+test('handlers of different entities run at the same time, those of one entity one after the other', async (t) => {
+  const { send, reply } = await setUp(t, { HANDLER_TIMEOUT_MS: '20000' });
+  const slow = send({ entityId: 'slow', sequence: 1, type: 'slow' });
+  const behind = send({ entityId: 'slow', sequence: 2, type: 'works' });
+  let slowAnswered = false;
+  const slowReply = reply(slow).then(() => {
+    slowAnswered = true;
+  });
+  await reply(send({ entityId: 'quick', sequence: 1, type: 'works' }));
+  assert.equal(slowAnswered, false, 'the quick one did not wait');
+  await reply(behind);
+  assert.equal(slowAnswered, true, 'the one behind did');
+  await slowReply;
+});
+
+test('events without a sequence are processed in order of arrival and once per id when UNSEQUENCED=process', async (t) => {
+  const { worker, send, reply } = await setUp(t, { UNSEQUENCED: 'process' });
+  const first = await reply(send({ entityId: 'a', type: 'works', id: 'one' }));
+  assert.deepEqual(first, { key: 'job:a:one', attempt: 1, run: 1, type: 'works' });
+  await reply(send({ entityId: 'a', type: 'works', id: 'two' }));
+  send({ entityId: 'a', type: 'works', id: 'one' });
+  await waitFor(async () => (await worker.metric('inorder_events_total', { outcome: 'duplicate' })) === 1, { what: 'a duplicate' });
+  assert.equal(await worker.metric('inorder_events_total', { outcome: 'applied' }), 2);
+});
+
+test('a state over its limit and a broken evolve are dead-lettered and park only their entity', async (t) => {
+  const { send, store, parkedReason } = await setUp(t, { MAX_STATE_BYTES: '1024' });
+  const grow = (entityId: string, sequence: number, bytes: number) =>
+    send({ entityType: 'growing', entityId, sequence, type: 'Grown', data: { text: 'x'.repeat(bytes) } });
+  grow('large', 1, 100);
+  grow('large', 2, 900);
+  grow('large', 3, 900);
+  send({ entityType: 'growing', entityId: 'broken', sequence: 1, type: 'Broken' });
+  send({ entityType: 'nobody', entityId: 'unknown', sequence: 1, type: 'Any' });
+  await waitFor(async () => (await parkedReason('large', 'growing')) === 'state_too_large', { what: 'the large one parked' });
+  await waitFor(async () => (await parkedReason('broken', 'growing')) === 'handler_failed', { what: 'the broken one parked' });
+  await waitFor(async () => (await parkedReason('unknown', 'nobody')) === 'no_processor', { what: 'the unknown one parked' });
+  const [large] = await store.load([{ entityType: 'growing', entityId: 'large' }]);
+  assert.equal(large?.status === 'ok' && large.snapshot.version, 2);
+});
