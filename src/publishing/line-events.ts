@@ -6,8 +6,9 @@
  * A bad line whose entity can be read keeps its number: the events behind it wait for the corrected one
  * instead of running ahead without it.
  */
-import { decodeMessage } from '../events/decode.ts';
-import type { Event, EventLimits, RawMessage } from '../events/event.ts';
+import { EventError } from '../errors.ts';
+import { encodedAs, type EncodedEvent } from '../events/encode.ts';
+import type { EventLimits } from '../events/event.ts';
 import { scanMembers } from '../events/json-scan.ts';
 import { SequenceNumbers } from './sequence-numbers.ts';
 import type { TextLine } from './text-lines.ts';
@@ -26,21 +27,31 @@ export interface LineEventOptions {
   readonly onProblem: (line: number, problem: string) => void;
 }
 
-export interface LineEvent {
+export interface LineEvent extends EncodedEvent {
   readonly line: number;
-  readonly event: Event;
-  readonly message: RawMessage;
 }
 
 interface FormatText {
   readonly contentType: string;
   readonly entityId: string;
   readonly entityType: string;
+  /** The sequence extension of CloudEvents is text: their integers have 32 bits. */
+  readonly sequence: (value: number) => string;
 }
 
 const formats: Readonly<Record<LineFormat, FormatText>> = {
-  envelope: { contentType: 'application/json', entityId: 'entity_id', entityType: 'entity_type' },
-  cloudevents: { contentType: 'application/cloudevents+json', entityId: 'subject', entityType: 'entitytype' },
+  envelope: {
+    contentType: 'application/json',
+    entityId: 'entity_id',
+    entityType: 'entity_type',
+    sequence: (value) => String(value),
+  },
+  cloudevents: {
+    contentType: 'application/cloudevents+json',
+    entityId: 'subject',
+    entityType: 'entitytype',
+    sequence: (value) => `"${value}"`,
+  },
 };
 
 export async function* lineEvents(lines: AsyncIterable<TextLine>, options: LineEventOptions): AsyncGenerator<LineEvent> {
@@ -63,21 +74,19 @@ class LineReader {
   }
 
   /** The event of a line, or the sentence that says why there is none. */
-  read(text: string): { readonly event: Event; readonly message: RawMessage } | string {
+  read(text: string): EncodedEvent | string {
     const members = membersOf(text, this.#options.limits.maxJsonDepth);
     const entityId = stringIn(members, this.#format.entityId);
     const additions = this.#additions(members, entityId);
     if (typeof additions === 'string') return additions;
-    const message = this.#messageOf(withMembers(text, members, additions), entityId ?? '');
-    const decoded = decodeMessage(message, {
-      limits: this.#options.limits,
-      defaultEntityType: this.#options.defaultEntityType,
-      allowMissingEntityId: true,
-    });
-    if (!decoded.ok) return `${decoded.refusal.reason}: ${decoded.refusal.detail}`;
-    const { event } = decoded;
-    // What belongs to no entity is spread by its own id.
-    return { event, message: { ...message, routingKey: event.entityId, messageId: event.id, type: event.type } };
+    const body = Buffer.from(withMembers(text, members, additions));
+    const { contentType } = this.#format;
+    try {
+      return encodedAs({ body, contentType, headers: {}, entityId: entityId ?? undefined }, this.#options.limits);
+    } catch (error) {
+      if (error instanceof EventError) return `${error.reason}: ${error.message}`;
+      throw error;
+    }
   }
 
   /** Members that the text lacks. */
@@ -93,26 +102,11 @@ class LineReader {
     if (entityId === null) return additions;
     const entity = { entityType: stringIn(members, typeName) ?? entityType ?? this.#options.defaultEntityType, entityId };
     const sequence = members.has('sequence') ? null : this.#numbers.next(entity);
-    if (sequence !== null) additions.set('sequence', String(sequence));
+    if (sequence !== null) additions.set('sequence', this.#format.sequence(sequence));
     else if (!members.has('sequence') || !this.#numbers.came(entity)) {
       return `entity ${JSON.stringify(entityId)} has events with a sequence and events without: give all of them one, or none`;
     }
     return additions;
-  }
-
-  #messageOf(text: string, routingKey: string): RawMessage {
-    return {
-      body: Buffer.from(text),
-      routingKey,
-      contentType: this.#format.contentType,
-      contentEncoding: undefined,
-      messageId: undefined,
-      type: undefined,
-      timestamp: undefined,
-      replyTo: undefined,
-      correlationId: undefined,
-      headers: {},
-    };
   }
 }
 

@@ -2,6 +2,7 @@
  * Spreads events evenly over time: the n-th is due n / rate seconds after the first, to the millisecond. What
  * was missed while the broker blocked is not made up for in a burst.
  */
+import { setTimeout as sleep } from 'node:timers/promises';
 
 /** How far behind its due time an event may be and still be caught up with, in milliseconds. */
 const catchUpMs = 20;
@@ -19,5 +20,15 @@ export class Pacer {
     const dueMs = Math.max(this.#dueMs ?? nowMs, nowMs - catchUpMs);
     this.#dueMs = dueMs + this.#intervalMs;
     return Math.max(0, Math.floor(dueMs - nowMs));
+  }
+}
+
+/** The elements of a stream, so many per second; once `stop` aborts, what is left comes at once. */
+export async function* paced<T>(source: AsyncIterable<T>, ratePerSecond: number, stop: AbortSignal): AsyncGenerator<T> {
+  const pacer = new Pacer(ratePerSecond);
+  for await (const element of source) {
+    const delayMs = stop.aborted ? 0 : pacer.delayMs(performance.now());
+    if (delayMs > 0) await sleep(delayMs, undefined, { signal: stop }).catch(() => undefined);
+    yield element;
   }
 }

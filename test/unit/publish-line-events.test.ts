@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { decodeMessage } from '../../src/events/decode.ts';
 import { defaultEventLimits } from '../../src/events/event.ts';
 import { lineEvents, type LineEvent, type LineEventOptions } from '../../src/publishing/line-events.ts';
 import type { TextLine } from '../../src/publishing/text-lines.ts';
@@ -15,7 +14,7 @@ async function read(texts: readonly (string | null)[], options: Partial<LineEven
   const problems: string[] = [];
   const onProblem = (line: number, problem: string) => void problems.push(`${line}: ${problem}`);
   for await (const event of lineEvents(lines(), { ...defaults, onProblem, ...options })) events.push(event);
-  return { events, problems, bodies: events.map(({ message }) => Buffer.from(message.body).toString()) };
+  return { events, problems, bodies: events.map(({ body }) => body.toString()) };
 }
 
 const event = (entityId: string, more: Record<string, unknown> = {}) => JSON.stringify({ entity_id: entityId, type: 't', ...more });
@@ -26,11 +25,11 @@ test('lines without a sequence are numbered 1, 2, 3 per entity in the order of t
   assert.deepEqual(
     events.map(({ line, event: { entityType, entityId, sequence } }) => [line, entityType, entityId, sequence]),
     [
-      [1, 'order', 'a', 1],
-      [2, 'order', 'b', 1],
-      [3, 'order', 'a', 2],
+      [1, '', 'a', 1],
+      [2, '', 'b', 1],
+      [3, '', 'a', 2],
       [4, 'other', 'a', 1],
-      [5, 'order', 'a', 3],
+      [5, '', 'a', 3],
     ],
   );
 });
@@ -54,13 +53,12 @@ test('a line that is completed keeps the values it has as they were written, and
   assert.deepEqual(bodies, ['{"entity_id":"a","type":"t","data":{"big":12345678901234567890,"one":1.0},"sequence":1}']);
 });
 
-test('what is published decodes to the very event, with its id, type and entity on the outside', async () => {
+test('the id, type, entity and time of the event are on the outside of its message', async () => {
   const { events } = await read([event('a', { timestamp: '2012-04-03 16:55:38' })]);
-  const { event: read1, message } = events[0]!;
-  const options = { limits: defaultEventLimits, defaultEntityType: 'order', allowMissingEntityId: false };
-  assert.deepEqual(decodeMessage(message, options), { ok: true, event: read1 });
-  assert.deepEqual([message.routingKey, message.messageId, message.type], ['a', read1.id, 't']);
-  assert.equal(message.contentType, 'application/json');
+  const { routingKey, properties, event: read1 } = events[0]!;
+  assert.equal(routingKey, 'a');
+  const timestamp = Date.UTC(2012, 3, 3, 16, 55, 38) / 1_000;
+  assert.deepEqual(properties, { contentType: 'application/json', persistent: true, messageId: read1.id, type: 't', timestamp, headers: {} });
 });
 
 test('an entity with events with and without a sequence is refused where they meet, and no other is', async () => {
@@ -73,8 +71,8 @@ test('an entity with events with and without a sequence is refused where they me
 test('an event of no entity is spread by its id and has no sequence', async () => {
   const { events, problems } = await read(['{"type":"t","data":1}', '{"type":"t","data":2}']);
   assert.deepEqual(problems, []);
-  for (const { event, message } of events) {
-    assert.equal(message.routingKey, event.id);
+  for (const { event, routingKey } of events) {
+    assert.equal(routingKey, event.id);
     assert.equal(event.sequence, null);
   }
   assert.notEqual(events[0]!.event.id, events[1]!.event.id);
@@ -92,11 +90,12 @@ test('lines that are no events are reported with their numbers, and the others c
     '{"sequence":1,"type":"t"}',
     `{"entity_id":"x","type":"t","sequence":1,"data":"${'x'.repeat(1_048_576)}"}`,
     `{"entity_id":"x","type":"t","sequence":1,"data":${'['.repeat(100_000)}${']'.repeat(100_000)}}`,
+    event('x'.repeat(256)),
     event('b'),
   ]);
-  assert.deepEqual(events.map(({ line }) => line), [1, 11]);
-  assert.equal(problems.length, 9);
-  for (const [index, expected] of [/^2: malformed/, /^3: malformed/, /^4: it cannot/, /^5: invalid_entity/, /^6: invalid_sequence/, /^7: /, /^8: invalid_entity/, /^9: too_large/, /^10: malformed/].entries()) {
+  assert.deepEqual(events.map(({ line }) => line), [1, 12]);
+  assert.equal(problems.length, 10);
+  for (const [index, expected] of [/^2: malformed/, /^3: malformed/, /^4: it cannot/, /^5: invalid_entity/, /^6: invalid_sequence/, /^7: /, /^8: invalid_entity/, /^9: too_large/, /^10: malformed/, /^11: invalid_entity/].entries()) {
     assert.match(problems[index]!, expected);
   }
 });
@@ -111,9 +110,9 @@ test('structured CloudEvents are read and numbered', async () => {
   const text = JSON.stringify({ specversion: '1.0', id: 'e1', source: '/s', type: 't', subject: 'a', data: [] });
   const { events, problems, bodies } = await read([text], { format: 'cloudevents', entityType: 'ticket' });
   assert.deepEqual(problems, []);
-  assert.equal(events[0]!.message.contentType, 'application/cloudevents+json');
+  assert.equal(events[0]!.properties.contentType, 'application/cloudevents+json');
   assert.deepEqual([events[0]!.event.entityType, events[0]!.event.entityId, events[0]!.event.sequence], ['ticket', 'a', 1]);
-  assert.match(bodies[0]!, /"entitytype":"ticket","sequence":1}$/);
+  assert.match(bodies[0]!, /"entitytype":"ticket","sequence":"1"}$/);
 });
 
 test('a CloudEvent among envelopes is noticed instead of being taken for an event of no entity', async () => {

@@ -1,0 +1,183 @@
+/**
+ * `inorder publish`: events from a file or a pipe to the stream, and what became of them. Guarantees that what is
+ * wrong with the arguments, the input or the topology is said before anything is sent, and exit code 1 when
+ * not everything was confirmed.
+ */
+import { randomInt } from 'node:crypto';
+import type { Config } from '../config/config.ts';
+import { loadConfig } from '../config/load.ts';
+import { ConfigError } from '../errors.ts';
+import type { Log } from '../observability/log.ts';
+import { redactUrls } from '../observability/redaction.ts';
+import { type Input, openInput } from '../publishing/open-input.ts';
+import { grouped, progressLine } from '../publishing/progress-line.ts';
+import { isComplete, publishInput, type PublishReport } from '../publishing/publish-input.ts';
+import { parseRequest, type PublishRequest } from '../publishing/publish-request.ts';
+import type { PublishCounts } from '../publishing/publish-stream.ts';
+import { lineFormatOf, readInput } from '../publishing/read-input.ts';
+import type { TextLine } from '../publishing/text-lines.ts';
+import { createConnection } from '../rabbitmq/connection.ts';
+import { createAmqpPublisher } from '../rabbitmq/publisher.ts';
+import { withBroker } from './broker-access.ts';
+import { type CommandIo, defineCommand } from './command.ts';
+
+/** A file in the wrong format would fill the screen. */
+const maxProblemsShown = 20;
+const redrawMs = 100;
+const clearLine = '\r\u001b[K';
+
+export const command = defineCommand({
+  name: 'publish',
+  summary: 'Publishes events from a file or standard input; can put them into disarray.',
+  description: [
+    'Publishes one event per line and waits until the broker has confirmed all of them. Exit code 1 when one was not.',
+    '',
+    'ndjson       a JSON envelope per line, or an array of them; members and numbers stay as they are written',
+    'cloudevents  a structured CloudEvent per line, or a batch (an array of them)',
+    'csv          with a header; columns that --map and their names assign to no field go into `data`, as text;',
+    '             a time without a zone is UTC',
+    '',
+    'Events without a sequence get 1, 2, 3… per entity, in the order of the file and before they are shuffled, repeated or',
+    'dropped. An NDJSON event without an entity id is published unsequenced. A line that is no event is reported and',
+    'counted as failed; the others are published. The same seed gives the same disarray.',
+  ].join('\n'),
+  positionals: ['[FILE|-]'],
+  options: {
+    format: { kind: 'value', placeholder: 'F', meaning: 'ndjson, csv or cloudevents. Default: by the name of the file; ndjson for a pipe.' },
+    map: { kind: 'value', placeholder: 'FIELD=Column,…', meaning: 'CSV: the columns of id, entity_type, entity_id, sequence, type, timestamp.' },
+    shuffle: { kind: 'value', placeholder: 'W', meaning: 'Moves each event by up to W places, either way.' },
+    duplicate: { kind: 'value', placeholder: 'P', meaning: 'Sends each event again with probability P, 0 to 1.' },
+    drop: { kind: 'value', placeholder: 'P', meaning: 'Leaves each event out with probability P, 0 to 1.' },
+    rate: { kind: 'value', placeholder: 'R', meaning: 'Sends at most R messages per second, evenly.' },
+    seed: { kind: 'value', placeholder: 'S', meaning: 'Seed of the disarray, a whole number. Default: any; it is printed.' },
+    'entity-type': { kind: 'value', placeholder: 'T', meaning: 'Written into events that name no entity type. Default: none, and ENTITY_TYPE of the workers applies.' },
+    json: { kind: 'flag', meaning: 'Print the report as JSON.' },
+  },
+  variables: ['AMQP_URL', 'STREAM', 'ENTITY_TYPE', 'MAX_BODY_BYTES', 'MAX_ENTITY_ID_BYTES', 'MAX_JSON_DEPTH'],
+  async run({ positionals: [path = '-'], options }, io) {
+    const request = parseRequest(path, options);
+    const config = loadConfig(io.env);
+    const stop = io.takeSignals();
+    const input = await openInput(path, io.stdin, stop);
+    try {
+      const lines = await readInput(input, request.format, request.map);
+      await requireExchange(config);
+      const seed = request.seed ?? randomInt(2 ** 32);
+      const isDisarray = request.window > 0 || request.duplicate > 0 || request.drop > 0;
+      if (isDisarray && request.seed === null) await io.stderr.write(`seed ${seed}: --seed ${seed} repeats this\n`);
+      const report = await publish(lines, input, { ...request, seed }, { config, stop, io });
+      await io.stdout.write(options.json ? asJson(report, seed) : asText(report));
+      return isComplete(report) ? 0 : 1;
+    } finally {
+      input.close();
+    }
+  },
+});
+
+/** Said before anything is read on: without it the broker would refuse every message. */
+async function requireExchange(config: Config): Promise<void> {
+  const { stream } = config.broker;
+  await withBroker(config, async (connection) => {
+    const channel = await connection.createChannel();
+    // The failed call tells it as well; without a listener the process would end.
+    channel.on('error', () => undefined);
+    await channel.checkExchange(stream).catch((cause: unknown) => {
+      if ((cause as { code?: unknown }).code !== 404) throw cause;
+      throw new ConfigError([`there is no exchange ${stream} at the broker: run \`inorder topology apply\``], { cause });
+    });
+  });
+}
+
+interface Surroundings {
+  readonly config: Config;
+  readonly stop: AbortSignal;
+  readonly io: CommandIo;
+}
+
+type SeededRequest = PublishRequest & { readonly seed: number };
+
+async function publish(lines: AsyncIterable<TextLine>, input: Input, request: SeededRequest, { config, stop, io }: Surroundings) {
+  const { broker, limits, processing, shutdownTimeoutMs } = config;
+  const connection = createConnection({ urls: broker.urls, name: 'inorder publish', log: plainLog(io) });
+  const publisher = createAmqpPublisher({ connection, exchange: broker.stream, log: plainLog(io) });
+  const progress = new ProgressDisplay(io, input);
+  // When the broker is away, what waits for it would wait for ever.
+  stop.addEventListener('abort', () => setTimeout(() => void publisher.close(0), shutdownTimeoutMs).unref());
+  try {
+    return await publishInput(lines, {
+      reading: {
+        format: lineFormatOf(request.format),
+        limits,
+        defaultEntityType: processing.entityType,
+        entityType: request.entityType,
+        onProblem: (line, problem) => progress.say(`line ${line}: ${problem}`),
+      },
+      disarray: request,
+      ratePerSecond: request.ratePerSecond,
+      stop,
+      publisher,
+      onOutcome: (counts, outcome) => {
+        progress.show(counts);
+        if (outcome.status === 'failed') progress.say(outcome.error.message);
+      },
+    });
+  } finally {
+    progress.end();
+    await publisher.close();
+    await connection.close();
+  }
+}
+
+/** The connection's warnings as lines for people. */
+function plainLog(io: CommandIo): Log {
+  const say = (fields: object, message: string) => {
+    const cause = 'cause' in fields ? ` (${String(fields.cause)})` : '';
+    void io.stderr.write(`inorder: ${redactUrls(message + cause)}\n`);
+  };
+  return { debug: () => undefined, info: () => undefined, warn: say, error: say };
+}
+
+/** On a terminal one line that moves, and in any case the lines about what went wrong. */
+class ProgressDisplay {
+  readonly #io: CommandIo;
+  readonly #input: Input;
+  readonly #startedMs = performance.now();
+  #drawnMs = Number.NEGATIVE_INFINITY;
+  #said = 0;
+
+  constructor(io: CommandIo, input: Input) {
+    this.#io = io;
+    this.#input = input;
+  }
+
+  show(counts: PublishCounts): void {
+    const nowMs = performance.now();
+    if (!this.#io.isTTY || nowMs - this.#drawnMs < redrawMs) return;
+    this.#drawnMs = nowMs;
+    const { sizeBytes, bytesRead } = this.#input;
+    const share = sizeBytes === null ? null : bytesRead() / Math.max(sizeBytes, 1);
+    void this.#io.stdout.write(`${clearLine}${progressLine({ ...counts, share, elapsedMs: nowMs - this.#startedMs })}`);
+  }
+
+  say(problem: string): void {
+    this.#said++;
+    if (this.#said <= maxProblemsShown) void this.#io.stderr.write(`${this.#io.isTTY ? clearLine : ''}inorder: ${problem}\n`);
+  }
+
+  end(): void {
+    if (this.#io.isTTY) void this.#io.stdout.write(clearLine);
+    const unsaid = this.#said - maxProblemsShown;
+    if (unsaid > 0) void this.#io.stderr.write(`inorder: and ${grouped(unsaid)} more of these\n`);
+  }
+}
+
+function asText({ events, published, confirmed, returned, failed, interruptedAtLine }: PublishReport): string {
+  const outcomes = `${grouped(confirmed)} confirmed, ${grouped(returned)} returned, ${grouped(failed)} failed`;
+  const end = interruptedAtLine === null ? '' : `; interrupted after line ${grouped(interruptedAtLine)}`;
+  return `${grouped(events)} events: ${grouped(published)} published, ${outcomes}${end}\n`;
+}
+
+function asJson({ events, published, confirmed, returned, failed, badLines, interruptedAtLine }: PublishReport, seed: number): string {
+  const report = { events, published, confirmed, returned, failed, bad_lines: badLines, interrupted_at_line: interruptedAtLine, seed };
+  return `${JSON.stringify(report)}\n`;
+}

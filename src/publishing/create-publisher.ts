@@ -1,0 +1,96 @@
+/**
+ * Publishing for the programs of users: one connection of its own, one confirm channel. Guarantees that events
+ * reach the broker in the order in which `publish` was called, also when the connection is lost in between; that
+ * an event which a worker would refuse is refused here; and that every event has one outcome.
+ *
+ * Left to the caller: numbering the events of an entity 1, 2, 3…; doing something about what was returned.
+ */
+import { encodeCloudEvent } from '../events/encode-cloudevent.ts';
+import { encodeEvent, type EncodedEvent } from '../events/encode.ts';
+import { defaultEventLimits, type Event, type EventLimits } from '../events/event.ts';
+import type { NewEvent } from '../events/new-event.ts';
+import type { Log } from '../observability/log.ts';
+import { createConnection } from '../rabbitmq/connection.ts';
+import { createAmqpPublisher, type PublishOutcome } from '../rabbitmq/publisher.ts';
+import { type PublishCounts, publishStream } from './publish-stream.ts';
+
+export type EventFormat = 'envelope' | 'cloudevents-structured' | 'cloudevents-binary';
+
+export interface PublisherOptions {
+  /** Nodes of one cluster, tried in turn. Default `amqp://localhost:5672`. */
+  readonly urls?: readonly string[];
+  /** Name of the stream. Default `events`. */
+  readonly stream?: string;
+  /** Default `envelope`: the JSON envelope. */
+  readonly format?: EventFormat;
+  /** CloudEvents: the `source` of events whose metadata names none. Default `/inorder`. */
+  readonly source?: string;
+  /** What the workers accept. Default: their defaults. */
+  readonly limits?: Partial<EventLimits>;
+  /** Events without an outcome at which `publishAll` reads no further. Default 1,000. */
+  readonly maxOutstanding?: number;
+  /** Told of lost connections. Default: silence. */
+  readonly log?: Log;
+}
+
+export interface Publisher {
+  /**
+   * Sends one event and resolves with what became of it; waits as long as the broker is away. An event without an
+   * entity id is spread over the shards by its own id, unsequenced.
+   * Rejects with `EventError` when a worker would refuse it: nothing is sent then.
+   */
+  publish(event: NewEvent | Event): Promise<PublishOutcome>;
+  /**
+   * Sends a stream of events and resolves when each has its outcome; reads no faster than the broker confirms.
+   * Rejects with what the stream throws, or with `EventError` at the first event that a worker would refuse; what was sent
+   * by then has its outcome first.
+   */
+  publishAll(events: AsyncIterable<NewEvent | Event>, options?: PublishAllOptions): Promise<PublishCounts>;
+  /**
+   * Takes nothing more, waits at most `timeoutMs` (default 30 s) for what has no outcome yet, fails the rest and closes the
+   * connection.
+   */
+  close(timeoutMs?: number): Promise<void>;
+}
+
+export interface PublishAllOptions {
+  /** Told after each outcome. */
+  readonly onProgress?: (counts: PublishCounts) => void;
+}
+
+const silence: Log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
+
+export function createPublisher(options: PublisherOptions = {}): Publisher {
+  const { urls = ['amqp://localhost:5672'], stream = 'events', maxOutstanding, log = silence } = options;
+  const encode = encoderFor(options);
+  const connection = createConnection({ urls, name: 'inorder publisher', log });
+  const publisher = createAmqpPublisher({ connection, exchange: stream, log, maxOutstanding });
+
+  async function* encoded(events: AsyncIterable<NewEvent | Event>): AsyncGenerator<EncodedEvent> {
+    for await (const event of events) yield encode(event);
+  }
+
+  return {
+    // The order of calls is the order of events: nothing may be awaited before they are handed over.
+    publish: async (event) => publisher.publish(encode(event)),
+    publishAll: (events, { onProgress } = {}) => publishStream(encoded(events), publisher, onProgress),
+    async close(timeoutMs) {
+      await publisher.close(timeoutMs);
+      await connection.close();
+    },
+  };
+}
+
+function encoderFor({ format = 'envelope', source, limits: given }: PublisherOptions): (event: NewEvent | Event) => EncodedEvent {
+  const limits = { ...defaultEventLimits, ...given };
+  if (format === 'envelope') return (event) => encodeEvent(newEventOf(event), { limits });
+  const mode = format === 'cloudevents-structured' ? 'structured' : 'binary';
+  return (event) => encodeCloudEvent(newEventOf(event), mode, { limits, source });
+}
+
+/** An event as a handler sees it can be sent on: its data as they were written. */
+function newEventOf(event: NewEvent | Event): NewEvent {
+  if (!('payloadHash' in event)) return event;
+  const { id, entityType, entityId, sequence, type, timestamp, dataJson, metadata } = event;
+  return { id, entityType, entityId, sequence: sequence ?? undefined, type, timestamp: timestamp ?? undefined, dataJson, metadata };
+}

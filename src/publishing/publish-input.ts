@@ -1,0 +1,70 @@
+/**
+ * Publishes what has been read from an input: lines become events, are put into disarray and paced if that was asked
+ * for, and handed to the broker. The report says what became of each line and each message. When `stop` aborts,
+ * reading ends, and what was read so far is published and waited for.
+ */
+import type { EncodedEvent } from '../events/encode.ts';
+import type { AmqpPublisher } from '../rabbitmq/publisher.ts';
+import { lineEvents, type LineEventOptions } from './line-events.ts';
+import { paced } from './pacer.ts';
+import { perturb, type PerturbOptions } from './perturb.ts';
+import { type OutcomeListener, type PublishCounts, publishStream } from './publish-stream.ts';
+import type { TextLine } from './text-lines.ts';
+
+export interface PublishInputOptions {
+  readonly reading: LineEventOptions;
+  readonly disarray: PerturbOptions;
+  /** Messages per second; null: as fast as the broker takes them. */
+  readonly ratePerSecond: number | null;
+  readonly stop: AbortSignal;
+  readonly publisher: Pick<AmqpPublisher, 'publish' | 'room'>;
+  readonly onOutcome: OutcomeListener;
+}
+
+export interface PublishReport extends PublishCounts {
+  /** Events that were read. */
+  readonly events: number;
+  /** Lines that are no events; they are part of `failed`. */
+  readonly badLines: number;
+  /** The last line that was read before `stop` aborted; null: all were. */
+  readonly interruptedAtLine: number | null;
+}
+
+export async function publishInput(lines: AsyncIterable<TextLine>, options: PublishInputOptions): Promise<PublishReport> {
+  const { reading, disarray, ratePerSecond, stop } = options;
+  const progress = { events: 0, badLines: 0, line: 0, ended: false };
+  async function* noticed(): AsyncGenerator<TextLine> {
+    for await (const textLine of lines) {
+      // Checked before use: the last line of an input that was cut off is half a line.
+      if (stop.aborted) return;
+      progress.line = textLine.line;
+      yield textLine;
+    }
+    progress.ended = !stop.aborted;
+  }
+  async function* counted(): AsyncGenerator<EncodedEvent> {
+    const onProblem = (line: number, problem: string) => {
+      progress.badLines++;
+      reading.onProblem(line, problem);
+    };
+    for await (const event of lineEvents(noticed(), { ...reading, onProblem })) {
+      progress.events++;
+      yield event;
+    }
+  }
+  const arriving = perturb(counted(), disarray);
+  const departing = ratePerSecond === null ? arriving : paced(arriving, ratePerSecond, stop);
+  const counts = await publishStream(departing, options.publisher, options.onOutcome);
+  return {
+    ...counts,
+    failed: counts.failed + progress.badLines,
+    events: progress.events,
+    badLines: progress.badLines,
+    interruptedAtLine: progress.ended ? null : progress.line,
+  };
+}
+
+/** Whether everything that was asked for has been done. */
+export function isComplete({ returned, failed, interruptedAtLine }: PublishReport): boolean {
+  return returned === 0 && failed === 0 && interruptedAtLine === null;
+}

@@ -1,0 +1,94 @@
+/** What was asked for on the command line, from text to values: everything that is wrong is said at once. */
+import { wholeNumber, type ValueKind } from '../config/parsers.ts';
+import { ConfigError } from '../errors.ts';
+import type { ColumnMap } from './csv-events.ts';
+import { guessFormat, type InputFormat, inputFormats, parseColumnMap } from './read-input.ts';
+
+/** The options as they were written; null: not given. */
+export interface PublishTexts {
+  readonly format: string | null;
+  readonly map: string | null;
+  readonly shuffle: string | null;
+  readonly duplicate: string | null;
+  readonly drop: string | null;
+  readonly rate: string | null;
+  readonly seed: string | null;
+  readonly 'entity-type': string | null;
+}
+
+export interface PublishRequest {
+  readonly format: InputFormat;
+  readonly map: ColumnMap;
+  readonly window: number;
+  readonly duplicate: number;
+  readonly drop: number;
+  /** Messages per second, or null. */
+  readonly ratePerSecond: number | null;
+  /** Null: any. */
+  readonly seed: number | null;
+  readonly entityType: string | null;
+}
+
+const probability: ValueKind<number> = {
+  allowed: 'a number from 0 to 1, such as 0.05',
+  parse: (text) => decimalWithin(text, 0, 1),
+};
+
+const maxRate = 1_000_000;
+
+const rate: ValueKind<number> = {
+  allowed: 'a number of messages per second, from 0.01 to 1,000,000',
+  parse: (text) => decimalWithin(text, 0.01, maxRate),
+};
+
+/** @throws ConfigError */
+export function parseRequest(path: string, texts: PublishTexts): PublishRequest {
+  const problems: string[] = [];
+  const number = (option: 'shuffle' | 'duplicate' | 'drop' | 'rate' | 'seed', kind: ValueKind<number>) => {
+    const text = texts[option];
+    const value = text === null ? null : kind.parse(text);
+    if (text !== null && value === null) problems.push(`--${option} is ${JSON.stringify(text)}: it must be ${kind.allowed}`);
+    return value;
+  };
+  const request = {
+    format: formatOf(path, texts, problems),
+    map: mapOf(texts, problems),
+    window: number('shuffle', wholeNumber(0, 1_000_000)) ?? 0,
+    duplicate: number('duplicate', probability) ?? 0,
+    drop: number('drop', probability) ?? 0,
+    ratePerSecond: number('rate', rate),
+    seed: number('seed', wholeNumber(0, 2 ** 32 - 1)),
+    entityType: texts['entity-type'],
+  };
+  if (texts['entity-type'] === '') problems.push('--entity-type is empty');
+  if (problems.length > 0) throw new ConfigError(problems);
+  return request;
+}
+
+function formatOf(path: string, { format, map }: PublishTexts, problems: string[]): InputFormat {
+  const given = inputFormats.find((name) => name === format) ?? null;
+  if (format !== null && given === null) {
+    problems.push(`--format is ${JSON.stringify(format)}: it must be one of ${inputFormats.join(', ')}`);
+    return 'ndjson';
+  }
+  const found = given ?? guessFormat(path);
+  if (found === null) problems.push(`${path}: its name does not tell its format; give --format, one of ${inputFormats.join(', ')}`);
+  if (map !== null && found !== null && found !== 'csv') problems.push(`--map is for columns of CSV, and the format is ${found}`);
+  return found ?? 'ndjson';
+}
+
+function mapOf({ map }: PublishTexts, problems: string[]): ColumnMap {
+  try {
+    return map === null ? new Map() : parseColumnMap(map);
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    problems.push(...error.problems);
+    return new Map();
+  }
+}
+
+function decimalWithin(text: string, min: number, max: number): number | null {
+  if (!/^(\d{1,9})?(\.\d{1,9})?$/.test(text) || text === '' || text === '.') return null;
+  const value = Number(text);
+  return value >= min && value <= max ? value : null;
+}

@@ -1,0 +1,46 @@
+/**
+ * Publishes a stream of encoded events and counts what becomes of them. Guarantees that they are handed over in
+ * the order of the stream; that the stream is read on only while the outbox has room, so that memory is bounded; and that it
+ * returns only when each has its outcome.
+ */
+import type { EncodedEvent } from '../events/encode.ts';
+import type { AmqpPublisher, PublishOutcome } from '../rabbitmq/publisher.ts';
+
+/** What became of the events so far. `published` counts those handed over; it is the sum of the others in the end. */
+export interface PublishCounts {
+  readonly published: number;
+  readonly confirmed: number;
+  readonly returned: number;
+  readonly failed: number;
+}
+
+/** Called after each outcome. */
+export type OutcomeListener = (counts: PublishCounts, outcome: PublishOutcome) => void;
+
+/** Rejects only when the stream does; what was handed over by then has its outcome first. */
+export async function publishStream(
+  events: AsyncIterable<EncodedEvent>,
+  publisher: Pick<AmqpPublisher, 'publish' | 'room'>,
+  onOutcome?: OutcomeListener,
+): Promise<PublishCounts> {
+  const counts = { published: 0, confirmed: 0, returned: 0, failed: 0 };
+  let outstanding = 0;
+  let ended: (() => void) | null = null;
+  const settle = (outcome: PublishOutcome) => {
+    counts[outcome.status]++;
+    outstanding--;
+    onOutcome?.({ ...counts }, outcome);
+    if (outstanding === 0) ended?.();
+  };
+  try {
+    for await (const event of events) {
+      counts.published++;
+      outstanding++;
+      void publisher.publish(event).then(settle);
+      await publisher.room();
+    }
+  } finally {
+    if (outstanding > 0) await new Promise<void>((resolve) => (ended = resolve));
+  }
+  return counts;
+}

@@ -1,0 +1,37 @@
+/** Runs `inorder …` as users do, in a process of its own, and gives what it wrote and how it ended. */
+import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { commandLine, environment } from './worker-process.ts';
+
+export interface CommandResult {
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export interface RunningCommand {
+  readonly process: ChildProcessWithoutNullStreams;
+  readonly ended: Promise<CommandResult>;
+}
+
+/** Starts it; its standard input stays open. */
+export function startCommand(words: readonly string[], variables: Readonly<Record<string, string>>): RunningCommand {
+  const child = spawn(process.execPath, [...commandLine, ...words], { env: environment(variables) });
+  const output = { stdout: '', stderr: '' };
+  for (const name of ['stdout', 'stderr'] as const) {
+    child[name].setEncoding('utf8').on('data', (text: string) => {
+      output[name] += text;
+    });
+  }
+  const ended = once(child, 'close').then(([code]) => ({ code, ...output }) as CommandResult);
+  return { process: child, ended };
+}
+
+/** Runs it to its end. */
+export function runCommand(words: readonly string[], variables: Readonly<Record<string, string>>, stdin = ''): Promise<CommandResult> {
+  const { process: child, ended } = startCommand(words, variables);
+  // A command that ends without reading its input closes the pipe.
+  child.stdin.on('error', () => undefined);
+  child.stdin.end(stdin);
+  return ended;
+}
