@@ -17,7 +17,7 @@ export type Begun =
 /** Every method rejects with `UnavailableError` when the store cannot say what became of the call. */
 export interface IdempotencyStore {
   begin(id: string): Promise<Begun>;
-  /** Remembers the result. False when the claim had ended and somebody else has begun or completed meanwhile: theirs stays. */
+  /** Remembers the result. False when the claim had ended and somebody else has begun or remembered another one meanwhile: theirs stays. */
   complete(id: string, claim: string, result: string | null): Promise<boolean>;
   /** Gives the claim up without a trace: the next caller starts anew. Without effect when the claim has ended. */
   release(id: string, claim: string): Promise<void>;

@@ -7,6 +7,7 @@ import { UnavailableError } from '../../src/errors.ts';
 import type { IdempotencyStore, IdempotencyStoreOptions } from '../../src/stores/idempotency-store.ts';
 import { createMemoryIdempotencyStore } from '../../src/stores/memory/idempotency-store.ts';
 import { createRedisIdempotencyStore } from '../../src/stores/redis/idempotency-store.ts';
+import { loadScript } from '../../src/stores/redis/script.ts';
 import { uniqueStream, useServices } from '../support/services.ts';
 
 interface Harness {
@@ -93,6 +94,13 @@ function describeIdempotencyStore(name: string, { open, until }: Harness): void 
       assert.deepEqual(await store.begin('m'), { status: 'done', result: '1' });
     });
 
+    it('answers the same when the same result is completed again, as after a lost reply', async (t) => {
+      const store = await open(t);
+      const claim = await start(store, 'm');
+      assert.equal(await store.complete('m', claim, '1'), true);
+      assert.equal(await store.complete('m', claim, '1'), true);
+    });
+
     it('forgets after the time to live', async (t) => {
       const store = await open(t, { ttlSeconds: 0.05 });
       await store.complete('m', await start(store, 'm'), '1');
@@ -142,6 +150,16 @@ describe('the idempotency store in Redis, beyond that', () => {
     await start(store, 'begun');
     await store.complete('done', await start(store, 'done'), '1');
     for (const id of ['begun', 'done']) assert.ok(((await outside?.pttl(prefix + id)) ?? -1) > 0);
+  });
+
+  it('lets a caller start whose question was sent again because the reply was lost', async (t) => {
+    const { redisUrl } = await useServices(t);
+    outside ??= new Redis(redisUrl);
+    const key = uniqueStream('idempotency');
+    const begin = (claim: string) => outside?.eval(loadScript('idempotency-begin-1').source, 1, key, claim, 60_000);
+    assert.deepEqual(await begin('one'), ['started']);
+    assert.deepEqual(await begin('one'), ['started']);
+    assert.equal(((await begin('two')) as readonly unknown[])[0], 'in-progress');
   });
 
   it('goes on after SCRIPT FLUSH', async (t) => {

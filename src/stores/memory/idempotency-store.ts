@@ -49,7 +49,7 @@ class MemoryIdempotencyStore implements IdempotencyStore {
 
   async complete(id: string, claim: string, result: string | null): Promise<boolean> {
     const record = this.#find(id);
-    if (record !== undefined && record.claim !== claim) return false;
+    if (record !== undefined && record.claim !== claim) return record.claim === null && record.result === result;
     this.#write(id, { claim: null, result, endsAtMs: this.#now() + this.#ttlMs });
     return true;
   }
