@@ -45,7 +45,7 @@ export interface CommitEvent {
   readonly payloadHash: string;
   /** What its handler returned, serialised; null when nothing is to be remembered. */
   readonly result: string | null;
-  /** True when the slot is consumed by an id that is already known: its id is neither checked nor recorded. */
+  /** True when the slot has no effect (its id is known already, or it is skipped): its id is neither checked nor recorded. */
   readonly consumed: boolean;
 }
 

@@ -151,7 +151,7 @@ class Fold {
       sequence: slot.sequence,
       payloadHash: event.payloadHash,
       result,
-      consumed: slot.action === 'consume',
+      consumed: slot.action !== 'apply',
     });
   }
 
