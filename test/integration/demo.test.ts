@@ -1,0 +1,159 @@
+import assert from 'node:assert/strict';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import test, { type TestContext } from 'node:test';
+import amqp from 'amqplib';
+import { Redis } from 'ioredis';
+import { removeTopology } from '../../src/demo/demo-queues.ts';
+import { removeKeys } from '../../src/demo/store-removal.ts';
+import { queueDepths } from '../../src/rabbitmq/queue-depths.ts';
+import { planTopology } from '../../src/rabbitmq/topology-plan.ts';
+import { useServices, waitFor } from '../support/services.ts';
+import { commandLine, environment } from '../support/worker-process.ts';
+
+/** Loaders by their place: the demo starts its workers in directories of their own. */
+const demoCommand = commandLine.map((argument) => (argument === 'tsx' ? import.meta.resolve('tsx') : argument));
+
+interface DemoRun {
+  readonly child: ChildProcess;
+  readonly exited: Promise<number | null>;
+  output(): string;
+  /** Waits until it has said something like it; fails at once when it ends before. */
+  says(pattern: RegExp): Promise<RegExpExecArray>;
+  workerPids(): number[];
+}
+
+async function startDemo(t: TestContext, orders: number): Promise<DemoRun> {
+  const { amqpUrl, redisUrl } = await useServices(t);
+  const child = spawn(process.execPath, [...demoCommand, 'demo', '--orders', String(orders)], {
+    env: environment({ AMQP_URL: amqpUrl, REDIS_URL: redisUrl }),
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  let output = '';
+  for (const stream of [child.stdout, child.stderr]) stream?.setEncoding('utf8').on('data', (text: string) => void (output += text));
+  const exited = once(child, 'close').then(([code]) => code as number | null);
+  t.after(async () => {
+    child.kill('SIGKILL');
+    await exited;
+  });
+  return {
+    child,
+    exited,
+    output: () => output,
+    says: (pattern) =>
+      waitFor(
+        () => {
+          const found = pattern.exec(output);
+          if (found === null && child.exitCode !== null) throw new Error(`the demo ended without ${pattern}:\n${output}`);
+          return found;
+        },
+        { what: `the demo to say ${pattern}`, timeoutMs: 60_000 },
+      ),
+    workerPids: () => [...output.matchAll(/\(pid (\d+)\)/g)].map(([, pid]) => Number(pid)),
+  };
+}
+
+async function streamOf(demo: DemoRun): Promise<string> {
+  return (await demo.says(/exchange (inorder-demo-\w+)/))[1] ?? '';
+}
+
+/** Names of queues, keys and processes of the demo that are still there. */
+async function leftovers(t: TestContext, stream: string, pids: readonly number[]): Promise<string[]> {
+  const { amqpUrl, redisUrl } = await useServices(t);
+  const connection = await amqp.connect(amqpUrl);
+  const redis = new Redis(redisUrl);
+  try {
+    const depths = await queueDepths(connection, planOf(stream).queues.map(({ name }) => name));
+    const left = depths.filter(({ ready }) => ready !== null).map(({ queue }) => queue);
+    const keys = await redis.keys(`*${stream}*`);
+    return [...left, ...keys, ...pids.filter(isAlive).map((pid) => `process ${pid}`)];
+  } finally {
+    await connection.close();
+    await redis.quit();
+  }
+}
+
+/** What a demo that was killed cannot remove any more. */
+async function removeStream(t: TestContext, stream: string): Promise<void> {
+  const { amqpUrl, redisUrl } = await useServices(t);
+  const connection = await amqp.connect(amqpUrl);
+  await removeTopology(connection, planOf(stream));
+  await connection.close();
+  await removeKeys(redisUrl, stream);
+}
+
+function planOf(stream: string) {
+  return planTopology({ stream, shards: 8, queueType: 'quorum', exchangeType: 'x-consistent-hash' });
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+test('the demo kills a worker, accounts for every message, ends with the dead letters and removes everything it made', async (t) => {
+  const demo = await startDemo(t, 100);
+  const stream = await streamOf(demo);
+  assert.equal(await demo.exited, 0, demo.output());
+  const output = demo.output();
+  assert.match(output, /SIGKILL +worker 1, after \d+ messages; worker 2 takes over/);
+  const [published, applied, duplicates, deadLettered] = ['published', 'applied', 'duplicates', 'dead-lettered'].map((label) => {
+    return Number(new RegExp(`^ +${label} +([\\d,]+)`, 'm').exec(output)?.[1]?.replaceAll(',', ''));
+  });
+  assert.equal(published, (applied ?? 0) + (duplicates ?? 0) + (deadLettered ?? 0));
+  assert.ok((duplicates ?? 0) > 10);
+  assert.match(output, /orders as computed +100 +of 100,/);
+  assert.match(output, /^ +gap_timeout +\d+$/m);
+  assert.match(output, /order-026 +handler_failed +1 +6 /);
+  assert.match(output, /order-036 +malformed +1 /);
+  assert.match(output, /dead-letters replay --entity order-011\n/);
+  assert.match(output, /Everything balances/);
+  assert.deepEqual(await leftovers(t, stream, demo.workerPids()), []);
+});
+
+test('a demo whose store was tampered with says what does not balance, and fails', async (t) => {
+  const demo = await startDemo(t, 40);
+  const stream = await streamOf(demo);
+  const redis = new Redis((await useServices(t)).redisUrl);
+  t.after(() => redis.quit());
+  // By then every order but the parked ones is done, and the gaps still wait.
+  await demo.says(/waiting +until/);
+  const key = `inorder:${stream}:{order:order-40}:entity`;
+  assert.equal(await redis.del(key), 1);
+  assert.equal(await demo.exited, 1);
+  assert.match(demo.output(), /This does NOT balance:/);
+  assert.match(demo.output(), /- order-40 is at version 0 instead of \d+/);
+});
+
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  test(`a demo that gets ${signal} in mid-run removes everything that it made and exits with 1`, async (t) => {
+    const demo = await startDemo(t, 400);
+    const stream = await streamOf(demo);
+    await demo.says(/publishing/);
+    demo.child.kill(signal);
+    assert.equal(await demo.exited, 1);
+    assert.match(demo.output(), /interrupted; everything that was started has been removed/);
+    assert.deepEqual(await leftovers(t, stream, demo.workerPids()), []);
+  });
+}
+
+test('a demo that is killed leaves no worker running', async (t) => {
+  const demo = await startDemo(t, 400);
+  const stream = await streamOf(demo);
+  await demo.says(/workers +2 processes/);
+  demo.child.kill('SIGKILL');
+  await demo.exited;
+  await waitFor(() => !demo.workerPids().some(isAlive), { what: 'the end of the workers', timeoutMs: 20_000 });
+  await removeStream(t, stream);
+});
+
+test('orders and seed are checked before anything is started', async () => {
+  for (const args of [['--orders', '19'], ['--orders', '1e3'], ['--seed', '-1'], ['--orders', '100001']]) {
+    const child = spawn(process.execPath, [...demoCommand, 'demo', `${args[0]}=${args[1]}`], { env: environment({}), stdio: 'ignore' });
+    assert.equal((await once(child, 'exit'))[0], 2);
+  }
+});
