@@ -10,4 +10,7 @@ const notification = defineHandler({
   },
 });
 
+/** What PROCESSOR is set to. */
+export const moduleUrl = import.meta.url;
+
 export default [orderAggregate(), notification];

@@ -3,7 +3,6 @@
  * down by `remove`, in reverse, whatever happened meanwhile; services that were given stay and are left as they were.
  */
 import { randomBytes } from 'node:crypto';
-import { fileURLToPath } from 'node:url';
 import { connect, type ChannelModel } from 'amqplib';
 import { startServices, type Services } from '../../deploy/local/services.ts';
 import { variableNames } from '../config/variables.ts';
@@ -14,6 +13,7 @@ import { createRedisStore } from '../stores/redis/redis-store.ts';
 import type { Store } from '../stores/store.ts';
 import { removeTopology } from './demo-queues.ts';
 import { DemoWorker } from './demo-worker.ts';
+import { moduleUrl } from './processors.ts';
 import { removeKeys } from './store-removal.ts';
 
 export interface StageOptions {
@@ -66,14 +66,13 @@ export class Stage {
     const { env, shards, workerVariables } = this.#options;
     const ours = new Set<string>(variableNames.flatMap((variable) => [variable, `${variable}_FILE`]));
     const inherited = Object.fromEntries(Object.entries(env).filter(([variable]) => !ours.has(variable)));
-    const processors = import.meta.url.endsWith('.ts') ? './processors.ts' : './processors.js';
     const worker = await DemoWorker.start(name, {
       ...inherited,
       AMQP_URL: this.services.amqpUrl,
       REDIS_URL: this.services.redisUrl,
       STREAM: this.stream,
       SHARDS: String(shards),
-      PROCESSOR: fileURLToPath(new URL(processors, import.meta.url)),
+      PROCESSOR: moduleUrl,
       LOG_LEVEL: 'warn',
       ...workerVariables,
     });
