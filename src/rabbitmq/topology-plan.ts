@@ -41,6 +41,12 @@ export function shardQueueName(stream: string, shard: number): string {
   return `${stream}.shard.${String(shard).padStart(3, '0')}`;
 }
 
+/** Whether it is the name of a shard queue of the stream, whatever the number of shards. */
+export function isShardQueueName(stream: string, name: string): boolean {
+  const shard = name.startsWith(`${stream}.shard.`) ? name.slice(`${stream}.shard.`.length) : '';
+  return /^\d{3,}$/.test(shard) && shardQueueName(stream, Number(shard)) === name;
+}
+
 export function deadLetterQueueName(stream: string): string {
   return `${stream}.dead-letters`;
 }

@@ -1,47 +1,127 @@
 /**
- * Makes a stream's topology at the broker, or compares. Declaring what is there already changes nothing;
- * what is there with other arguments is refused by the broker and named here, and nothing of it is touched.
+ * Makes a stream's topology at the broker, or sees whether it is there. Nothing is made before everything that is
+ * there already has been found to be as it should: what differs is named, all of it, and not touched. Everything is
+ * made in one order, because the ring of a consistent-hash exchange depends on it.
+ *
+ * What AMQP does not show (bindings, policies) is left to topology-check.ts.
  */
-import type { Channel, ChannelModel } from 'amqplib';
-import { ConfigError, UnavailableError } from '../errors.ts';
-import type { BrokerConnection } from './connection.ts';
-import type { TopologyPlan } from './topology-plan.ts';
+import type { Channel } from 'amqplib';
+import { ConfigError } from '../errors.ts';
+import { brokerWords, replyCodeOf, replyCodes } from './refusal.ts';
+import { ScratchChannel, type ConnectionSource } from './scratch-channel.ts';
+import { type ExchangePlan, type QueuePlan, shardQueueName, type TopologyPlan } from './topology-plan.ts';
 
-export async function applyTopology(connection: Pick<BrokerConnection, 'ready'>, plan: TopologyPlan): Promise<void> {
-  const model = await connection.ready();
-  for (const { name, type, arguments: args } of plan.exchanges) {
-    await onScratchChannel(model, `exchange ${name}`, (channel) => channel.assertExchange(name, type as 'fanout', { durable: true, arguments: args }));
-  }
-  for (const { name, arguments: args } of plan.queues) {
-    await onScratchChannel(model, `queue ${name}`, (channel) => channel.assertQueue(name, { durable: true, arguments: args }));
-  }
-  for (const { exchange, queue, routingKey } of plan.bindings) {
-    await onScratchChannel(model, `binding of ${queue} to ${exchange}`, (channel) => channel.bindQueue(queue, exchange, routingKey));
-  }
+/**
+ * Declares what is missing. Doing it twice changes nothing.
+ * @throws ConfigError naming everything that is there and differs, a missing plugin, or a missing permission.
+ * @throws UnavailableError when the broker is away, or goes away meanwhile.
+ */
+export async function applyTopology(source: ConnectionSource, plan: TopologyPlan): Promise<void> {
+  await ScratchChannel.use(source, async (scratch) => {
+    const objects = objectsOf(plan);
+    const { present, problems } = await survey(scratch, plan, objects);
+    // Declaring what is there compares it, and changes nothing either way.
+    for (const { label, declare } of present) problems.push(...explain(label, await scratch.attempt(declare)));
+    refuseIfAny(problems);
+    for (const { label, declare } of objects) refuseIfAny(explain(label, await scratch.attempt(declare)));
+    for (const { exchange, queue, routingKey } of plan.bindings) {
+      const refusal = await scratch.attempt((channel) => channel.bindQueue(queue, exchange, routingKey));
+      refuseIfAny(explain(`binding of queue ${queue} to exchange ${exchange}`, refusal));
+    }
+  });
 }
 
-/** Everything has to be there; arguments cannot be seen this way (`topology check` does, through the management API). */
-export async function verifyTopology(connection: Pick<BrokerConnection, 'ready'>, plan: TopologyPlan): Promise<void> {
-  const model = await connection.ready();
-  for (const { name } of plan.exchanges) await onScratchChannel(model, `exchange ${name}`, (channel) => channel.checkExchange(name));
-  for (const { name } of plan.queues) await onScratchChannel(model, `queue ${name}`, (channel) => channel.checkQueue(name));
+/**
+ * Sees that everything is there, by passive declarations: they change nothing and need no permission to configure.
+ * @throws ConfigError naming everything that is missing.
+ * @throws UnavailableError when the broker is away, or goes away meanwhile.
+ */
+export async function verifyTopology(source: ConnectionSource, plan: TopologyPlan): Promise<void> {
+  await ScratchChannel.use(source, async (scratch) => {
+    const { missing, problems } = await survey(scratch, plan, objectsOf(plan));
+    problems.push(...missing.map(({ label }) => `${label} does not exist: run \`inorder topology apply\``));
+    refuseIfAny(problems);
+  });
 }
 
-async function onScratchChannel(model: ChannelModel, what: string, act: (channel: Channel) => Promise<unknown>): Promise<void> {
-  let channel: Channel;
-  try {
-    channel = await model.createChannel();
-  } catch (error) {
-    throw new UnavailableError(`no channel to the broker: ${(error as Error).message}`, { cause: error });
+/** One exchange or queue of a plan. */
+interface TopologyObject {
+  readonly label: string;
+  readonly look: (channel: Channel) => Promise<unknown>;
+  readonly declare: (channel: Channel) => Promise<unknown>;
+}
+
+/** In the order in which they are made: exchanges before what names them. */
+function objectsOf({ exchanges, queues }: TopologyPlan): readonly TopologyObject[] {
+  return [...exchanges.map(exchangeObject), ...queues.map(queueObject)];
+}
+
+function exchangeObject({ name, type, arguments: args }: ExchangePlan): TopologyObject {
+  return {
+    label: `exchange ${name}`,
+    look: (channel) => channel.checkExchange(name),
+    declare: (channel) => channel.assertExchange(name, type, { durable: true, arguments: { ...args } }),
+  };
+}
+
+function queueObject({ name, arguments: args }: QueuePlan): TopologyObject {
+  return {
+    label: `queue ${name}`,
+    look: (channel) => channel.checkQueue(name),
+    declare: (channel) => channel.assertQueue(name, { durable: true, arguments: { ...args } }),
+  };
+}
+
+interface Survey {
+  readonly present: readonly TopologyObject[];
+  readonly missing: readonly TopologyObject[];
+  readonly problems: string[];
+}
+
+async function survey(scratch: ScratchChannel, plan: TopologyPlan, objects: readonly TopologyObject[]): Promise<Survey> {
+  const present: TopologyObject[] = [];
+  const missing: TopologyObject[] = [];
+  const problems: string[] = [];
+  for (const object of objects) {
+    const refusal = await scratch.attempt(object.look);
+    if (refusal === null) present.push(object);
+    else if (replyCodeOf(refusal) === replyCodes.notFound) missing.push(object);
+    else problems.push(...explain(object.label, refusal));
   }
-  channel.on('error', () => {});
-  try {
-    await act(channel);
-    await channel.close();
-  } catch (error) {
-    const code = (error as { code?: number }).code;
-    const message = (error as Error).message;
-    if (code === 404 || code === 406 || code === 403 || code === 503) throw new ConfigError([`${what}: ${message}`], { cause: error });
-    throw new UnavailableError(`${what}: ${message}`, { cause: error });
-  }
+  problems.push(...(await surplusShard(scratch, plan)));
+  return { present, missing, problems };
+}
+
+/** A process with a higher SHARDS has been here: its events may go to queues that this one does not know. */
+async function surplusShard(scratch: ScratchChannel, { stream, shards }: TopologyPlan): Promise<readonly string[]> {
+  const next = shardQueueName(stream, shards);
+  const refusal = await scratch.attempt((channel) => channel.checkQueue(next));
+  if (refusal !== null && replyCodeOf(refusal) !== replyCodes.resourceLocked) return [];
+  return [
+    `queue ${next} exists, but SHARDS is ${shards}: every process of a stream needs the same SHARDS; ` +
+      'to have fewer shards, unbind and drain the last queues, then delete them',
+  ];
+}
+
+function explain(label: string, refusal: Error | null): readonly string[] {
+  if (refusal === null) return [];
+  const words = brokerWords(refusal);
+  const code = replyCodeOf(refusal);
+  if (code === replyCodes.accessRefused) return [`${label}: the user lacks a permission: ${words}`];
+  if (code === replyCodes.resourceLocked) return [`${label}: another connection owns it exclusively`];
+  const [, argument, wanted, found] = /inequivalent arg '([^']+)'.*: received (.+) but current is (.+)$/s.exec(words) ?? [];
+  if (argument === undefined) return [`${label}: ${words}`];
+  return [
+    `${label} exists with ${argument} ${valueIn(found)} instead of ${valueIn(wanted)}; it was not touched: ` +
+      'drain and delete it and run `inorder topology apply` again, or choose another STREAM',
+  ];
+}
+
+/** The broker writes `'a'`, or `the value 'a' of type 'b'`, or `none`. */
+function valueIn(words: string | undefined): string {
+  return /'([^']*)'/.exec(words ?? '')?.[1] ?? words ?? 'unknown';
+}
+
+function refuseIfAny(problems: readonly string[]): void {
+  if (problems.length > 0) throw new ConfigError(problems);
 }

@@ -1,0 +1,133 @@
+/**
+ * As much of RabbitMQ's management API as is needed to see what AMQP does not show. Read-only. Every answer is
+ * an outcome: an API that is not there, refuses the login or says something else is a reason, not an exception.
+ */
+
+export interface ManagementOptions {
+  /** `http://user:password@host:15672`, also with a path prefix. */
+  readonly url: string;
+  readonly virtualHost: string;
+  /** For each request, in milliseconds. Default 5 s. */
+  readonly timeoutMs?: number;
+}
+
+export type Answer<T> = { readonly ok: true; readonly value: T } | { readonly ok: false; readonly reason: string };
+
+/** Only fields that every version from 3.8 on has are relied on. */
+export interface Overview {
+  readonly rabbitmq_version: string;
+  readonly exchange_types: readonly { readonly name: string }[];
+}
+
+export interface ExchangeInfo {
+  readonly name: string;
+  readonly type: string;
+  readonly durable: boolean;
+  readonly auto_delete: boolean;
+  readonly internal: boolean;
+  readonly arguments: Readonly<Record<string, unknown>>;
+}
+
+export interface QueueInfo {
+  readonly name: string;
+  readonly durable: boolean;
+  readonly auto_delete: boolean;
+  readonly exclusive: boolean;
+  readonly arguments: Readonly<Record<string, unknown>>;
+  /** Absent while the broker has not counted yet. */
+  readonly messages?: number;
+}
+
+export interface BindingInfo {
+  /** Empty for the default exchange. */
+  readonly source: string;
+  readonly destination: string;
+  readonly destination_type: 'queue' | 'exchange';
+  readonly routing_key: string;
+  readonly arguments: Readonly<Record<string, unknown>>;
+}
+
+export interface PolicyInfo {
+  readonly name: string;
+  readonly pattern: string;
+  readonly 'apply-to': string;
+  readonly priority: number;
+  readonly definition: Readonly<Record<string, unknown>>;
+}
+
+const defaultTimeoutMs = 5_000;
+const managementPort = 15_672;
+
+export class ManagementClient {
+  readonly #base: string;
+  readonly #authorization: string;
+  readonly #virtualHost: string;
+  readonly #timeoutMs: number;
+
+  constructor({ url, virtualHost, timeoutMs = defaultTimeoutMs }: ManagementOptions) {
+    const { username, password, origin, pathname } = new URL(url);
+    this.#base = `${origin}${pathname.replace(/\/+$/, '')}/api`;
+    const login = `${decodeURIComponent(username || 'guest')}:${decodeURIComponent(password || 'guest')}`;
+    this.#authorization = `Basic ${Buffer.from(login).toString('base64')}`;
+    this.#virtualHost = encodeURIComponent(virtualHost);
+    this.#timeoutMs = timeoutMs;
+  }
+
+  overview(): Promise<Answer<Overview>> {
+    return this.#get<Overview>('/overview', (value) => 'rabbitmq_version' in value && 'exchange_types' in value);
+  }
+
+  exchanges(): Promise<Answer<readonly ExchangeInfo[]>> {
+    return this.#list(`/exchanges/${this.#virtualHost}?columns=name,type,durable,auto_delete,internal,arguments`);
+  }
+
+  queues(): Promise<Answer<readonly QueueInfo[]>> {
+    return this.#list(`/queues/${this.#virtualHost}?columns=name,durable,auto_delete,exclusive,arguments,messages`);
+  }
+
+  bindings(): Promise<Answer<readonly BindingInfo[]>> {
+    return this.#list(`/bindings/${this.#virtualHost}`);
+  }
+
+  policies(): Promise<Answer<readonly PolicyInfo[]>> {
+    return this.#list(`/policies/${this.#virtualHost}`);
+  }
+
+  operatorPolicies(): Promise<Answer<readonly PolicyInfo[]>> {
+    return this.#list(`/operator-policies/${this.#virtualHost}`);
+  }
+
+  #list<T>(path: string): Promise<Answer<readonly T[]>> {
+    return this.#get<readonly T[]>(path, Array.isArray);
+  }
+
+  async #get<T>(path: string, isExpected: (value: object) => boolean): Promise<Answer<T>> {
+    try {
+      const signal = AbortSignal.timeout(this.#timeoutMs);
+      const response = await fetch(`${this.#base}${path}`, { headers: { authorization: this.#authorization }, signal, redirect: 'error' });
+      if (response.status === 401) return { ok: false, reason: 'it refuses the user name or the password, or the user lacks the tag `monitoring`' };
+      if (!response.ok) return { ok: false, reason: `it answers ${path.replace(/\?.*/, '')} with status ${response.status}` };
+      const value: unknown = await response.json();
+      if (typeof value !== 'object' || value === null || !isExpected(value)) return { ok: false, reason: 'what answers there is no management API' };
+      return { ok: true, value: value as T };
+    } catch (error) {
+      return { ok: false, reason: whyNot(error) };
+    }
+  }
+}
+
+/** Where the management API of a broker usually is: the same host and login, port 15672. */
+export function managementUrlOf(amqpUrl: string): string {
+  const { username, password, hostname } = new URL(amqpUrl);
+  const login = username === '' && password === '' ? '' : `${username}:${password}@`;
+  return `http://${login}${hostname}:${managementPort}`;
+}
+
+function whyNot(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  if (error.name === 'TimeoutError') return 'it does not answer';
+  if (error instanceof SyntaxError) return 'what answers there is no management API';
+  const cause: unknown = error.cause;
+  const code = cause instanceof Error && 'code' in cause ? String(cause.code) : null;
+  return `it cannot be reached (${code ?? error.message})`;
+}

@@ -1,0 +1,125 @@
+/**
+ * Compares what is at the broker with what a stream needs, and says everything that differs with its remedy. It
+ * changes nothing. Bindings, arguments and policies can only be seen through the management API; without it
+ * that is said, and what AMQP shows is checked.
+ */
+import { ConfigError } from '../errors.ts';
+import { type Answer, ManagementClient, managementUrlOf, type Overview } from './management.ts';
+import { bindingFindings, exchangeFindings, type Finding, queueFindings, type SeenTopology, surplusFindings } from './topology-comparison.ts';
+import { policyFindings } from './policy-check.ts';
+import { virtualHostOf } from './refusal.ts';
+import type { ConnectionSource } from './scratch-channel.ts';
+import { verifyTopology } from './topology.ts';
+import type { TopologyPlan } from './topology-plan.ts';
+
+export type { Finding } from './topology-comparison.ts';
+
+export interface TopologyCheckOptions {
+  readonly plan: TopologyPlan;
+  readonly connection: ConnectionSource;
+  /** The virtual host is taken from here, and where there is no `managementUrl`, host and login. */
+  readonly amqpUrl: string;
+  /** Null: the usual port on the host of `amqpUrl`. */
+  readonly managementUrl: string | null;
+}
+
+/**
+ * One finding for each thing that was looked at, failures and warnings with a remedy.
+ * @throws UnavailableError when neither the management API nor the broker itself can be reached.
+ */
+export async function checkTopology({ plan, connection, amqpUrl, managementUrl }: TopologyCheckOptions): Promise<readonly Finding[]> {
+  const url = managementUrl ?? managementUrlOf(amqpUrl);
+  const management = new ManagementClient({ url, virtualHost: virtualHostOf(amqpUrl) });
+  const overview = await management.overview();
+  const findings = overview.ok ? brokerFindings(plan, overview.value) : [];
+  const seen = overview.ok ? await look(management) : overview;
+  if (!seen.ok) return [...findings, ...(await passiveFindings(connection, plan)), unseen(seen.reason)];
+  return [
+    ...findings,
+    ...exchangeFindings(plan, seen.value),
+    ...queueFindings(plan, seen.value),
+    ...bindingFindings(plan, seen.value),
+    ...surplusFindings(plan, seen.value),
+    ...policyFindings(plan, seen.value),
+  ];
+}
+
+/** What can be seen without the management API. */
+async function passiveFindings(connection: ConnectionSource, plan: TopologyPlan): Promise<readonly Finding[]> {
+  try {
+    await verifyTopology(connection, plan);
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    return error.problems.map((detail) => ({
+      level: 'failure',
+      subject: 'topology',
+      detail,
+      remedy: 'run `inorder topology apply`',
+    }));
+  }
+  return [{ level: 'ok', subject: 'topology', detail: `${plan.exchanges.length} exchanges and ${plan.queues.length} queues exist`, remedy: null }];
+}
+
+async function look(management: ManagementClient): Promise<Answer<SeenTopology>> {
+  const [exchanges, queues, bindings, policies, operatorPolicies] = await Promise.all([
+    management.exchanges(),
+    management.queues(),
+    management.bindings(),
+    management.policies(),
+    management.operatorPolicies(),
+  ]);
+  if (!exchanges.ok) return exchanges;
+  if (!queues.ok) return queues;
+  if (!bindings.ok) return bindings;
+  if (!policies.ok) return policies;
+  return {
+    ok: true,
+    value: {
+      exchanges: exchanges.value,
+      queues: queues.value,
+      bindings: bindings.value,
+      policies: policies.value,
+      // Only an administrator of some versions may see them.
+      operatorPolicies: operatorPolicies.ok ? operatorPolicies.value : null,
+    },
+  };
+}
+
+function unseen(reason: string): Finding {
+  return {
+    level: 'warning',
+    subject: 'management API',
+    detail: `${reason}: arguments, bindings, weights, policies, the version and the plugin were not checked`,
+    remedy: 'enable rabbitmq_management and set MANAGEMENT_URL',
+  };
+}
+
+function brokerFindings(plan: TopologyPlan, { rabbitmq_version, exchange_types }: Overview): readonly Finding[] {
+  return [versionFinding(rabbitmq_version), pluginFinding(plan, exchange_types.map(({ name }) => name))];
+}
+
+const minVersion = { major: 3, minor: 10 };
+const lastKnownMajor = 4;
+
+function versionFinding(version: string): Finding {
+  const [major = 0, minor = 0] = version.split('.').map(Number);
+  const subject = 'broker';
+  if (Number.isNaN(major) || major > lastKnownMajor) {
+    return { level: 'warning', subject, detail: `RabbitMQ ${version} is not a version that Inorder knows`, remedy: 'look for a newer Inorder' };
+  }
+  if (major < minVersion.major || (major === minVersion.major && minor < minVersion.minor)) {
+    const detail = `RabbitMQ ${version} cannot dead-letter at least once`;
+    return { level: 'failure', subject, detail, remedy: `use RabbitMQ ${minVersion.major}.${minVersion.minor} or later` };
+  }
+  return { level: 'ok', subject, detail: `RabbitMQ ${version}`, remedy: null };
+}
+
+function pluginFinding({ exchangeType }: TopologyPlan, types: readonly string[]): Finding {
+  const subject = 'plugin';
+  if (types.includes(exchangeType)) return { level: 'ok', subject, detail: `exchanges can be ${exchangeType}`, remedy: null };
+  const remedy =
+    exchangeType === 'x-consistent-hash'
+      ? 'run `rabbitmq-plugins enable rabbitmq_consistent_hash_exchange` on every node'
+      : 'use EXCHANGE_TYPE=x-consistent-hash, or RabbitMQ 4.3';
+  return { level: 'failure', subject, detail: `the broker knows no exchange type ${exchangeType}`, remedy };
+}
