@@ -7,10 +7,10 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { freePort } from '../../deploy/local/free-port.ts';
-import { commandLine } from '../support/worker-process.ts';
+import { commandLine } from '../support/checkout.ts';
 import { type Measurement, readReport, type Task, taskEnvironment } from './task.ts';
 
-export type ContenderName = 'raw' | 'inorder' | 'recipe';
+export type ContenderName = 'raw' | 'inorder' | 'recipe' | 'recipe-per-shard';
 
 export interface Inorder {
   readonly stream: string;
@@ -21,12 +21,8 @@ export interface Inorder {
 const readingEveryMs = 50;
 const roundTimeoutMs = 600_000;
 
-export function runBaseline(name: 'raw' | 'recipe', task: Task): Promise<Measurement> {
+export async function runBaseline(name: Exclude<ContenderName, 'inorder'>, task: Task): Promise<Measurement> {
   const program = name === 'raw' ? 'raw-consumer' : 'recipe-pipeline';
-  return measureItself(program, task);
-}
-
-async function measureItself(program: string, task: Task): Promise<Measurement> {
   const compiled = import.meta.url.endsWith('.js');
   const file = fileURLToPath(new URL(`./${program}.${compiled ? 'js' : 'ts'}`, import.meta.url));
   const child = spawn(process.execPath, [...(compiled ? [] : ['--import', 'tsx']), file], {

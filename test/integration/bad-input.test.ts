@@ -10,10 +10,11 @@ import { promisify } from 'node:util';
 import amqp from 'amqplib';
 import type { Snapshot, Store } from '../../src/stores/store.ts';
 import { createRedisStore } from '../../src/stores/redis/redis-store.ts';
+import { commandLine } from '../support/checkout.ts';
 import { badForTheSequencer, badLines, type CorpusMessage, goodLines } from '../support/corpus.ts';
 import { uniqueStream, useServices, waitFor } from '../support/services.ts';
 import { bodyOf } from '../support/trace.ts';
-import { commandLine, environment, WorkerProcess } from '../support/worker-process.ts';
+import { environment, WorkerProcess } from '../support/worker-process.ts';
 
 const allBad = [...badLines, ...badForTheSequencer];
 const run = promisify(execFile);

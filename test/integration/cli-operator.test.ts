@@ -1,14 +1,12 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import test, { type TestContext } from 'node:test';
-import { fileURLToPath } from 'node:url';
 import { connect } from 'amqplib';
 import { commands } from '../../src/cli/commands.ts';
 import { runCli } from '../../src/cli/run.ts';
+import { checkout, commandLine } from '../support/checkout.ts';
 import { keptIo } from '../support/command-io.ts';
 import { uniqueStream, useServices, waitFor } from '../support/services.ts';
-
-const root = fileURLToPath(new URL('../../', import.meta.url));
 
 async function operator(t: TestContext, more: Record<string, string> = {}) {
   const { amqpUrl, redisUrl } = await useServices(t);
@@ -105,8 +103,8 @@ test('doctor is content once the topology is there, and alarmed by messages that
 });
 
 function startWorker(t: TestContext, env: Record<string, string>) {
-  const child = spawn(process.execPath, ['--import', 'tsx', `${root}src/main.ts`, 'worker'], {
-    cwd: root,
+  const child = spawn(process.execPath, [...commandLine, 'worker'], {
+    cwd: checkout,
     env: { ...process.env, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   });

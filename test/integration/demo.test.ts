@@ -9,7 +9,8 @@ import { removeKeys } from '../../src/demo/store-removal.ts';
 import { queueDepths } from '../../src/rabbitmq/queue-depths.ts';
 import { planTopology } from '../../src/rabbitmq/topology-plan.ts';
 import { useServices, waitFor } from '../support/services.ts';
-import { commandLine, environment } from '../support/worker-process.ts';
+import { commandLine } from '../support/checkout.ts';
+import { environment } from '../support/worker-process.ts';
 
 /** Loaders by their place: the demo starts its workers in directories of their own. */
 const demoCommand = commandLine.map((argument) => (argument === 'tsx' ? import.meta.resolve('tsx') : argument));

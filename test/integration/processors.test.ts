@@ -8,11 +8,11 @@ import { fileURLToPath } from 'node:url';
 import { test, type TestContext } from 'node:test';
 import amqp from 'amqplib';
 import { createRedisStore } from '../../src/stores/redis/redis-store.ts';
+import { moduleUrl } from '../support/checkout.ts';
 import { uniqueStream, useServices, waitFor } from '../support/services.ts';
 import { WorkerProcess } from '../support/worker-process.ts';
 
-const extension = import.meta.url.endsWith('.js') ? 'js' : 'ts';
-const processor = fileURLToPath(new URL(`../support/ledger-processor.${extension}`, import.meta.url));
+const processor = fileURLToPath(moduleUrl('test/support/ledger-processor.ts'));
 
 interface Sent {
   readonly entityType?: string;

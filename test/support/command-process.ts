@@ -1,7 +1,8 @@
 /** Runs `inorder …` as users do, in a process of its own, and gives what it wrote and how it ended. */
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { commandLine, environment } from './worker-process.ts';
+import { commandLine } from './checkout.ts';
+import { environment } from './worker-process.ts';
 
 export interface CommandResult {
   readonly code: number | null;
@@ -28,7 +29,11 @@ export function startCommand(words: readonly string[], variables: Readonly<Recor
 }
 
 /** Runs it to its end. */
-export function runCommand(words: readonly string[], variables: Readonly<Record<string, string>>, stdin = ''): Promise<CommandResult> {
+export function runCommand(
+  words: readonly string[],
+  variables: Readonly<Record<string, string>>,
+  stdin = '',
+): Promise<CommandResult> {
   const { process: child, ended } = startCommand(words, variables);
   // A command that ends without reading its input closes the pipe.
   child.stdin.on('error', () => undefined);

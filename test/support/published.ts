@@ -35,7 +35,9 @@ export async function messagesOf(amqpUrl: string, stream: string): Promise<RawMe
       const channel = await connection.createChannel();
       const queue = shardQueueName(stream, shard);
       const wanted = messages.length + (await channel.checkQueue(queue)).messageCount;
-      await channel.consume(queue, (message) => message !== null && messages.push(toRawMessage(message)), { noAck: true });
+      await channel.consume(queue, (message) => message !== null && messages.push(toRawMessage(message)), {
+        noAck: true,
+      });
       await waitFor(() => messages.length >= wanted, { what: `${wanted} messages` });
       await channel.close();
     }

@@ -4,16 +4,10 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { fileURLToPath } from 'node:url';
 import type { TestContext } from 'node:test';
 import { freePort } from '../../deploy/local/free-port.ts';
+import { commandLine } from './checkout.ts';
 import { waitFor } from './services.ts';
-
-const compiled = import.meta.url.endsWith('.js');
-const main = fileURLToPath(new URL(compiled ? '../../src/main.js' : '../../src/main.ts', import.meta.url));
-
-/** Arguments for `node` that run the command line of this checkout. */
-export const commandLine: readonly string[] = compiled ? [main] : ['--import', 'tsx', main];
 
 /** The command's environment: what the test sets, and nothing of ours from outside. */
 export function environment(variables: Readonly<Record<string, string>>): NodeJS.ProcessEnv {

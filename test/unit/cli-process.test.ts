@@ -4,18 +4,16 @@ import { readFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import test from 'node:test';
-import { fileURLToPath } from 'node:url';
+import { checkout, commandLine } from '../support/checkout.ts';
 import { waitUntil } from '../../deploy/local/wait-until.ts';
 
-const root = fileURLToPath(new URL('../../', import.meta.url));
-const main = ['--import', 'tsx', `${root}src/main.ts`];
 
 function inorder(...words: string[]) {
-  return spawnSync(process.execPath, [...main, ...words], { cwd: root, encoding: 'utf8', timeout: 30_000 });
+  return spawnSync(process.execPath, [...commandLine, ...words], { cwd: checkout, encoding: 'utf8', timeout: 30_000 });
 }
 
 test('the process prints the version of the package and exits 0', () => {
-  const { version } = JSON.parse(readFileSync(`${root}package.json`, 'utf8'));
+  const { version } = JSON.parse(readFileSync(`${checkout}package.json`, 'utf8'));
   const { status, stdout, stderr } = inorder('--version');
   assert.deepEqual([status, stdout, stderr], [0, `${version}\n`, '']);
 });
@@ -28,7 +26,7 @@ test('bad usage exits 2 with one line on standard error', () => {
 });
 
 test('a reader that closes the pipe ends the command quietly', async () => {
-  const child = spawn(process.execPath, [...main, '--help'], { cwd: root, stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(process.execPath, [...commandLine, '--help'], { cwd: checkout, stdio: ['ignore', 'pipe', 'pipe'] });
   child.stdout.destroy();
   let stderr = '';
   child.stderr.on('data', (chunk) => (stderr += chunk));
@@ -44,8 +42,8 @@ test('a command without anything to finish ends at the first signal', async (t) 
   await new Promise((resolve) => silent.once('listening', resolve));
   const connected = new Promise((resolve) => silent.once('connection', resolve));
   const { port } = silent.address() as AddressInfo;
-  const child = spawn(process.execPath, [...main, 'entity', 'list'], {
-    cwd: root,
+  const child = spawn(process.execPath, [...commandLine, 'entity', 'list'], {
+    cwd: checkout,
     env: { ...process.env, REDIS_URL: `redis://127.0.0.1:${port}` },
     stdio: 'ignore',
   });
@@ -57,9 +55,9 @@ test('a command without anything to finish ends at the first signal', async (t) 
 
 /** A program on the real process's io. */
 function onProcessIo(body: string) {
-  const program = `import { processIo } from ${JSON.stringify(`${root}src/cli/process-io.ts`)};\nconst io = processIo();\n${body}`;
+  const program = `import { processIo } from ${JSON.stringify(`${checkout}src/cli/process-io.ts`)};\nconst io = processIo();\n${body}`;
   const child = spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', program], {
-    cwd: root,
+    cwd: checkout,
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   const exit = new Promise<number | null>((resolve) => child.once('exit', resolve));

@@ -7,6 +7,7 @@ import { loadConfig, type Environment } from '../../src/config/load.ts';
 import { renderEnvExample, renderVariablesHelp, renderVariablesTable } from '../../src/config/render.ts';
 import { variableNames } from '../../src/config/variables.ts';
 import { ConfigError } from '../../src/errors.ts';
+import { checkout } from '../support/checkout.ts';
 
 function problemsOf(env: Environment): readonly string[] {
   try {
@@ -224,7 +225,7 @@ test('every default is an allowed value of its variable', () => {
 });
 
 test('.env.example is what the table renders', () => {
-  assert.equal(readFileSync(new URL('../../.env.example', import.meta.url), 'utf8'), renderEnvExample());
+  assert.equal(readFileSync(`${checkout}.env.example`, 'utf8'), renderEnvExample());
 });
 
 test('table, help and example have every variable once', () => {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'node:test';
-import { fileURLToPath } from 'node:url';
+import { checkout } from '../support/checkout.ts';
 import {
   brokenArrows,
   forbiddenName,
@@ -16,15 +16,15 @@ import {
   type Source,
 } from '../support/house-rules.ts';
 
-const root = fileURLToPath(new URL('../../', import.meta.url));
+
 
 function sourcesIn(folder: string, extension: RegExp): readonly Source[] {
-  if (!existsSync(join(root, folder))) return [];
-  return readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' })
+  if (!existsSync(join(checkout, folder))) return [];
+  return readdirSync(join(checkout, folder), { recursive: true, encoding: 'utf8' })
     .map((name) => `${folder}/${name.replaceAll('\\', '/')}`)
     .filter((path) => extension.test(path))
     .sort()
-    .map((path) => ({ path, text: readFileSync(join(root, path), 'utf8') }));
+    .map((path) => ({ path, text: readFileSync(join(checkout, path), 'utf8') }));
 }
 
 const src = sourcesIn('src', /\.ts$/);

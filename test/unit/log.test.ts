@@ -6,8 +6,9 @@ import { join } from 'node:path';
 import test, { type TestContext } from 'node:test';
 import { createLog } from '../../src/observability/log.ts';
 import { redactUrls } from '../../src/observability/redaction.ts';
+import { moduleUrl } from '../support/checkout.ts';
 
-const logModule = new URL('../../src/observability/log.ts', import.meta.url).href;
+const logModule = moduleUrl('src/observability/log.ts').href;
 
 function collect(level: 'debug' | 'info') {
   const lines: string[] = [];
