@@ -37,25 +37,44 @@ export const command = defineCommand({
     'csv          with a header; columns that --map and their names assign to no field go into `data`, as text;',
     '             a time without a zone is UTC',
     '',
-    'Events without a sequence get 1, 2, 3… per entity, in the order of the file and before they are shuffled, repeated or',
-    'dropped. An NDJSON event without an entity id is published unsequenced. A line that is no event is reported and',
-    'counted as failed; the others are published. The same seed gives the same disarray.',
+    'Events without a sequence get 1, 2, 3… per entity, in the order of the file and before they are shuffled,',
+    'repeated or dropped. An event without an entity id is published unsequenced. A line that is no event is reported',
+    'and counted as failed; the others are published. The same seed gives the same disarray.',
   ].join('\n'),
   positionals: ['[FILE|-]'],
   options: {
-    format: { kind: 'value', placeholder: 'F', meaning: 'ndjson, csv or cloudevents. Default: by the name of the file; ndjson for a pipe.' },
-    map: { kind: 'value', placeholder: 'FIELD=Column,…', meaning: 'CSV: the columns of id, entity_type, entity_id, sequence, type, timestamp.' },
+    format: {
+      kind: 'value',
+      placeholder: 'F',
+      meaning: 'ndjson, csv or cloudevents. Default: by the name of the file; ndjson for a pipe.',
+    },
+    map: {
+      kind: 'value',
+      placeholder: 'FIELD=Column,…',
+      meaning: 'CSV: the columns of id, entity_type, entity_id, sequence, type, timestamp.',
+    },
     shuffle: { kind: 'value', placeholder: 'W', meaning: 'Moves each event by up to W places, either way.' },
     duplicate: { kind: 'value', placeholder: 'P', meaning: 'Sends each event again with probability P, 0 to 1.' },
     drop: { kind: 'value', placeholder: 'P', meaning: 'Leaves each event out with probability P, 0 to 1.' },
     rate: { kind: 'value', placeholder: 'R', meaning: 'Sends at most R messages per second, evenly.' },
-    seed: { kind: 'value', placeholder: 'S', meaning: 'Seed of the disarray, a whole number. Default: any; it is printed.' },
-    'entity-type': { kind: 'value', placeholder: 'T', meaning: 'Written into events that name no entity type. Default: none, and ENTITY_TYPE of the workers applies.' },
+    seed: {
+      kind: 'value',
+      placeholder: 'S',
+      meaning: 'Seed of the disarray, a whole number. Default: any; it is printed.',
+    },
+    'entity-type': {
+      kind: 'value',
+      placeholder: 'T',
+      meaning: 'Written into events that name no entity type. Default: none, and ENTITY_TYPE of the workers applies.',
+    },
     json: { kind: 'flag', meaning: 'Print the report as JSON.' },
   },
   variables: ['AMQP_URL', 'STREAM', 'ENTITY_TYPE', 'MAX_BODY_BYTES', 'MAX_ENTITY_ID_BYTES', 'MAX_JSON_DEPTH'],
   async run({ positionals: [path = '-'], options }, io) {
     const request = parseRequest(path, options);
+    // Without a word it would wait for somebody to type.
+    if (path === '-' && 'isTTY' in io.stdin && io.stdin.isTTY)
+      throw new ConfigError(['FILE is missing, and nothing is piped in']);
     const config = loadConfig(io.env);
     const stop = io.takeSignals();
     const input = await openInput(path, io.stdin, stop);
@@ -83,7 +102,9 @@ async function requireExchange(config: Config): Promise<void> {
     channel.on('error', () => undefined);
     await channel.checkExchange(stream).catch((cause: unknown) => {
       if ((cause as { code?: unknown }).code !== 404) throw cause;
-      throw new ConfigError([`there is no exchange ${stream} at the broker: run \`inorder topology apply\``], { cause });
+      throw new ConfigError([`there is no exchange ${stream} at the broker: run \`inorder topology apply\``], {
+        cause,
+      });
     });
   });
 }
@@ -96,7 +117,12 @@ interface Surroundings {
 
 type SeededRequest = PublishRequest & { readonly seed: number };
 
-async function publish(lines: AsyncIterable<TextLine>, input: Input, request: SeededRequest, { config, stop, io }: Surroundings) {
+async function publish(
+  lines: AsyncIterable<TextLine>,
+  input: Input,
+  request: SeededRequest,
+  { config, stop, io }: Surroundings,
+) {
   const { broker, limits, processing, shutdownTimeoutMs } = config;
   const connection = createConnection({ urls: broker.urls, name: 'inorder publish', log: plainLog(io) });
   const publisher = createAmqpPublisher({ connection, exchange: broker.stream, log: plainLog(io) });
@@ -161,7 +187,8 @@ class ProgressDisplay {
 
   say(problem: string): void {
     this.#said++;
-    if (this.#said <= maxProblemsShown) void this.#io.stderr.write(`${this.#io.isTTY ? clearLine : ''}inorder: ${problem}\n`);
+    if (this.#said <= maxProblemsShown)
+      void this.#io.stderr.write(`${this.#io.isTTY ? clearLine : ''}inorder: ${problem}\n`);
   }
 
   end(): void {
@@ -177,7 +204,19 @@ function asText({ events, published, confirmed, returned, failed, interruptedAtL
   return `${grouped(events)} events: ${grouped(published)} published, ${outcomes}${end}\n`;
 }
 
-function asJson({ events, published, confirmed, returned, failed, badLines, interruptedAtLine }: PublishReport, seed: number): string {
-  const report = { events, published, confirmed, returned, failed, bad_lines: badLines, interrupted_at_line: interruptedAtLine, seed };
+function asJson(
+  { events, published, confirmed, returned, failed, badLines, interruptedAtLine }: PublishReport,
+  seed: number,
+): string {
+  const report = {
+    events,
+    published,
+    confirmed,
+    returned,
+    failed,
+    bad_lines: badLines,
+    interrupted_at_line: interruptedAtLine,
+    seed,
+  };
   return `${JSON.stringify(report)}\n`;
 }

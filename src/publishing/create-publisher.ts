@@ -42,13 +42,13 @@ export interface Publisher {
   publish(event: NewEvent | Event): Promise<PublishOutcome>;
   /**
    * Sends a stream of events and resolves when each has its outcome; reads no faster than the broker confirms.
-   * Rejects with what the stream throws, or with `EventError` at the first event that a worker would refuse; what was sent
-   * by then has its outcome first.
+   * Rejects with what the stream throws, or with `EventError` at the first event that a worker would refuse; what was
+   * sent by then has its outcome first.
    */
   publishAll(events: AsyncIterable<NewEvent | Event>, options?: PublishAllOptions): Promise<PublishCounts>;
   /**
-   * Takes nothing more, waits at most `timeoutMs` (default 30 s) for what has no outcome yet, fails the rest and closes the
-   * connection.
+   * Takes nothing more, waits at most `timeoutMs` (default 30 s) for what has no outcome yet, fails the rest and
+   * closes the connection.
    */
   close(timeoutMs?: number): Promise<void>;
 }
@@ -81,7 +81,11 @@ export function createPublisher(options: PublisherOptions = {}): Publisher {
   };
 }
 
-function encoderFor({ format = 'envelope', source, limits: given }: PublisherOptions): (event: NewEvent | Event) => EncodedEvent {
+function encoderFor({
+  format = 'envelope',
+  source,
+  limits: given,
+}: PublisherOptions): (event: NewEvent | Event) => EncodedEvent {
   const limits = { ...defaultEventLimits, ...given };
   if (format === 'envelope') return (event) => encodeEvent(newEventOf(event), { limits });
   const mode = format === 'cloudevents-structured' ? 'structured' : 'binary';
@@ -92,5 +96,14 @@ function encoderFor({ format = 'envelope', source, limits: given }: PublisherOpt
 function newEventOf(event: NewEvent | Event): NewEvent {
   if (!('payloadHash' in event)) return event;
   const { id, entityType, entityId, sequence, type, timestamp, dataJson, metadata } = event;
-  return { id, entityType, entityId, sequence: sequence ?? undefined, type, timestamp: timestamp ?? undefined, dataJson, metadata };
+  return {
+    id,
+    entityType,
+    entityId,
+    sequence: sequence ?? undefined,
+    type,
+    timestamp: timestamp ?? undefined,
+    dataJson,
+    metadata,
+  };
 }

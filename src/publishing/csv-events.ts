@@ -96,7 +96,9 @@ class Columns {
     // The parser puts the replacement character where bytes are not UTF-8: two ids could become one.
     if (row.some((value) => value.includes('\ufffd'))) return 'it is not valid UTF-8';
     const sequence = row[this.#fields.get('sequence') ?? -1]?.trim() ?? '';
-    return /^(|[1-9][0-9]{0,15})$/.test(sequence) ? null : `its sequence ${JSON.stringify(sequence)} is not a whole number from 1 up`;
+    return /^(|[1-9][0-9]{0,15})$/.test(sequence)
+      ? null
+      : `its sequence ${JSON.stringify(sequence)} is not a whole number from 1 up`;
   }
 }
 
@@ -115,7 +117,8 @@ function headerProblems(header: readonly string[], map: ColumnMap): string[] {
     if (!header.includes(column)) problems.push(`--map ${field}=${column}: there is no such column; ${there}`);
   }
   for (const field of ['entity_id', 'type'] as const) {
-    if (!map.has(field) && !header.includes(field)) problems.push(`which column is ${field}? Say --map ${field}=…; ${there}`);
+    if (!map.has(field) && !header.includes(field))
+      problems.push(`which column is ${field}? Say --map ${field}=…; ${there}`);
   }
   const twice = header.find((name, at) => header.indexOf(name) !== at);
   if (twice !== undefined) problems.push(`the column ${JSON.stringify(twice)} occurs twice in the header`);

@@ -54,7 +54,10 @@ const formats: Readonly<Record<LineFormat, FormatText>> = {
   },
 };
 
-export async function* lineEvents(lines: AsyncIterable<TextLine>, options: LineEventOptions): AsyncGenerator<LineEvent> {
+export async function* lineEvents(
+  lines: AsyncIterable<TextLine>,
+  options: LineEventOptions,
+): AsyncGenerator<LineEvent> {
   const reader = new LineReader(options);
   for await (const { line, text, problem } of lines) {
     const read = text === null ? `${problem}` : reader.read(text);
@@ -100,11 +103,15 @@ class LineReader {
     const { entityType } = this.#options;
     if (entityType !== null && !members.has(typeName)) additions.set(typeName, JSON.stringify(entityType));
     if (entityId === null) return additions;
-    const entity = { entityType: stringIn(members, typeName) ?? entityType ?? this.#options.defaultEntityType, entityId };
+    const entity = {
+      entityType: stringIn(members, typeName) ?? entityType ?? this.#options.defaultEntityType,
+      entityId,
+    };
     const sequence = members.has('sequence') ? null : this.#numbers.next(entity);
     if (sequence !== null) additions.set('sequence', this.#format.sequence(sequence));
     else if (!members.has('sequence') || !this.#numbers.came(entity)) {
-      return `entity ${JSON.stringify(entityId)} has events with a sequence and events without: give all of them one, or none`;
+      const entityText = JSON.stringify(entityId);
+      return `entity ${entityText} has events with a sequence and events without: give all of them one, or none`;
     }
     return additions;
   }

@@ -27,7 +27,8 @@ export class Pacer {
 export async function* paced<T>(source: AsyncIterable<T>, ratePerSecond: number, stop: AbortSignal): AsyncGenerator<T> {
   const pacer = new Pacer(ratePerSecond);
   for await (const element of source) {
-    const delayMs = stop.aborted ? 0 : pacer.delayMs(performance.now());
+    const delayMs = pacer.delayMs(performance.now());
+    // It rejects when `stop` aborts or has aborted.
     if (delayMs > 0) await sleep(delayMs, undefined, { signal: stop }).catch(() => undefined);
     yield element;
   }

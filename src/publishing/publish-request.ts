@@ -47,7 +47,8 @@ export function parseRequest(path: string, texts: PublishTexts): PublishRequest 
   const number = (option: 'shuffle' | 'duplicate' | 'drop' | 'rate' | 'seed', kind: ValueKind<number>) => {
     const text = texts[option];
     const value = text === null ? null : kind.parse(text);
-    if (text !== null && value === null) problems.push(`--${option} is ${JSON.stringify(text)}: it must be ${kind.allowed}`);
+    if (text !== null && value === null)
+      problems.push(`--${option} is ${JSON.stringify(text)}: it must be ${kind.allowed}`);
     return value;
   };
   const request = {
@@ -72,8 +73,10 @@ function formatOf(path: string, { format, map }: PublishTexts, problems: string[
     return 'ndjson';
   }
   const found = given ?? guessFormat(path);
-  if (found === null) problems.push(`${path}: its name does not tell its format; give --format, one of ${inputFormats.join(', ')}`);
-  if (map !== null && found !== null && found !== 'csv') problems.push(`--map is for columns of CSV, and the format is ${found}`);
+  if (found === null)
+    problems.push(`${path}: its name does not tell its format; give --format, one of ${inputFormats.join(', ')}`);
+  if (map !== null && found !== null && found !== 'csv')
+    problems.push(`--map is for columns of CSV, and the format is ${found}`);
   return found ?? 'ndjson';
 }
 

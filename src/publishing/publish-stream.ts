@@ -1,7 +1,7 @@
 /**
  * Publishes a stream of encoded events and counts what becomes of them. Guarantees that they are handed over in
- * the order of the stream; that the stream is read on only while the outbox has room, so that memory is bounded; and that it
- * returns only when each has its outcome.
+ * the order of the stream; that the stream is read on only while the outbox has room, so that memory is bounded;
+ * and that it returns only when each has its outcome.
  */
 import type { EncodedEvent } from '../events/encode.ts';
 import type { AmqpPublisher, PublishOutcome } from '../rabbitmq/publisher.ts';

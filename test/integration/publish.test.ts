@@ -23,7 +23,8 @@ async function useFile(t: TestContext, name: string, text: string): Promise<stri
 function ndjson(entities: number, length: number): string {
   const lines: string[] = [];
   for (let n = 1; n <= length; n++) {
-    for (let entity = 0; entity < entities; entity++) lines.push(JSON.stringify({ entity_id: `e-${entity}`, type: 'moved', data: { n } }));
+    for (let entity = 0; entity < entities; entity++)
+      lines.push(JSON.stringify({ entity_id: `e-${entity}`, type: 'moved', data: { n } }));
   }
   return `${lines.join('\n')}\n`;
 }
@@ -32,7 +33,10 @@ test('a file is published in order, everything is confirmed, and one line says s
   const { amqpUrl, stream, variables } = await useTopology(t, 'publish');
   const path = await useFile(t, 'events.ndjson', ndjson(20, 100));
   const { code, stdout, stderr } = await runCommand(['publish', path], variables);
-  assert.deepEqual({ code, stdout, stderr }, { code: 0, stdout: '2,000 events: 2,000 published, 2,000 confirmed, 0 returned, 0 failed\n', stderr: '' });
+  assert.deepEqual(
+    { code, stdout, stderr },
+    { code: 0, stdout: '2,000 events: 2,000 published, 2,000 confirmed, 0 returned, 0 failed\n', stderr: '' },
+  );
   const bodies = await bodiesOf(amqpUrl, stream);
   assert.equal(bodies.length, 2_000);
   for (const { entity_id, sequence, data } of bodies) assert.equal(data.n, sequence, entity_id);
@@ -42,14 +46,31 @@ test('a file is published in order, everything is confirmed, and one line says s
 test('standard input, CSV and disarray: the report as JSON, the seed to repeat it', { timeout: 120_000 }, async (t) => {
   const { amqpUrl, stream, variables } = await useTopology(t, 'publish-csv');
   const rows = Array.from({ length: 1_000 }, (_, n) => `c${n % 10},step-${n},${n}`).join('\n');
-  const words = ['publish', '-', '--format', 'csv', '--map', 'entity_id=Case,type=Step', '--shuffle', '50', '--duplicate', '0.2', '--drop', '0.1', '--json'];
+  const words = [
+    'publish',
+    '-',
+    '--format',
+    'csv',
+    '--map',
+    'entity_id=Case,type=Step',
+    '--shuffle',
+    '50',
+    '--duplicate',
+    '0.2',
+    '--drop',
+    '0.1',
+    '--json',
+  ];
   const { code, stdout, stderr } = await runCommand(words, variables, `Case,Step,Cost\n${rows}\n`);
   assert.equal(code, 0, stderr);
   const report = JSON.parse(stdout);
   assert.equal(stderr, `seed ${report.seed}: --seed ${report.seed} repeats this\n`);
   const bodies = await bodiesOf(amqpUrl, stream);
   assert.equal(report.events, 1_000);
-  assert.deepEqual([report.confirmed, report.returned, report.failed, report.interrupted_at_line], [bodies.length, 0, 0, null]);
+  assert.deepEqual(
+    [report.confirmed, report.returned, report.failed, report.interrupted_at_line],
+    [bodies.length, 0, 0, null],
+  );
   assert.ok(outOfOrder(firstArrivals(bodies)).length > 0, 'it is shuffled');
   assert.ok(firstArrivals(bodies).length < bodies.length, 'some came twice');
   for (const { entity_id, sequence, type, data } of bodies) {
@@ -77,39 +98,57 @@ test('what no queue takes is returned, counted, and ends with 1', { timeout: 120
   assert.deepEqual([code, stdout], [1, '10 events: 10 published, 0 confirmed, 10 returned, 0 failed\n']);
 });
 
-test('a connection cut again and again loses nothing and reorders no first arrival', { timeout: 120_000 }, async (t) => {
-  const { amqpUrl, stream, variables } = await useTopology(t, 'publish-cut');
-  const proxy = await TcpProxy.start(amqpUrl);
-  t.after(() => proxy.stop());
-  const path = await useFile(t, 'events.ndjson', ndjson(10, 1_000));
-  const { ended } = startCommand(['publish', path, '--rate', '4000', '--json'], { ...variables, AMQP_URL: proxy.through(amqpUrl) });
-  for (const arrived of [1_000, 4_000, 7_000]) {
-    await waitFor(async () => (await readyTotal(amqpUrl, stream)) > arrived, { what: `${arrived} events arrived`, timeoutMs: 60_000 });
-    proxy.cut();
-  }
-  const { code, stdout, stderr } = await ended;
-  assert.equal(code, 0, stderr);
-  const { published, confirmed } = JSON.parse(stdout);
-  assert.deepEqual([published, confirmed], [10_000, 10_000]);
-  const bodies = await bodiesOf(amqpUrl, stream);
-  const firsts = firstArrivals(bodies);
-  assert.equal(firsts.length, 10_000);
-  assert.deepEqual(outOfOrder(firsts), []);
-});
+test(
+  'a connection cut again and again loses nothing and reorders no first arrival',
+  { timeout: 120_000 },
+  async (t) => {
+    const { amqpUrl, stream, variables } = await useTopology(t, 'publish-cut');
+    const proxy = await TcpProxy.start(amqpUrl);
+    t.after(() => proxy.stop());
+    const path = await useFile(t, 'events.ndjson', ndjson(10, 1_000));
+    const { ended } = startCommand(['publish', path, '--rate', '4000', '--json'], {
+      ...variables,
+      AMQP_URL: proxy.through(amqpUrl),
+    });
+    for (const arrived of [1_000, 4_000, 7_000]) {
+      await waitFor(async () => (await readyTotal(amqpUrl, stream)) > arrived, {
+        what: `${arrived} events arrived`,
+        timeoutMs: 60_000,
+      });
+      proxy.cut();
+    }
+    const { code, stdout, stderr } = await ended;
+    assert.equal(code, 0, stderr);
+    const { published, confirmed } = JSON.parse(stdout);
+    assert.deepEqual([published, confirmed], [10_000, 10_000]);
+    const bodies = await bodiesOf(amqpUrl, stream);
+    const firsts = firstArrivals(bodies);
+    assert.equal(firsts.length, 10_000);
+    assert.deepEqual(outOfOrder(firsts), []);
+  },
+);
 
 async function readyTotal(amqpUrl: string, stream: string): Promise<number> {
   const counts = await Promise.all(['000', '001'].map((shard) => readyCount(amqpUrl, `${stream}.shard.${shard}`)));
   return counts.reduce((sum, count) => sum + count, 0);
 }
 
-test('a bad line is reported with its number, the others are published, and it ends with 1', { timeout: 120_000 }, async (t) => {
-  const { amqpUrl, stream, variables } = await useTopology(t, 'publish-bad');
-  const good = ndjson(1, 2).trim().split('\n');
-  const { code, stdout, stderr } = await runCommand(['publish', '-'], variables, [good[0], '{"oops', good[1]].join('\n'));
-  assert.deepEqual([code, stdout], [1, '2 events: 2 published, 2 confirmed, 0 returned, 1 failed\n']);
-  assert.match(stderr, /^inorder: line 2: malformed: [^\n]*\n$/);
-  assert.equal((await bodiesOf(amqpUrl, stream)).length, 2);
-});
+test(
+  'a bad line is reported with its number, the others are published, and it ends with 1',
+  { timeout: 120_000 },
+  async (t) => {
+    const { amqpUrl, stream, variables } = await useTopology(t, 'publish-bad');
+    const good = ndjson(1, 2).trim().split('\n');
+    const { code, stdout, stderr } = await runCommand(
+      ['publish', '-'],
+      variables,
+      [good[0], '{"oops', good[1]].join('\n'),
+    );
+    assert.deepEqual([code, stdout], [1, '2 events: 2 published, 2 confirmed, 0 returned, 1 failed\n']);
+    assert.match(stderr, /^inorder: line 2: malformed: [^\n]*\n$/);
+    assert.equal((await bodiesOf(amqpUrl, stream)).length, 2);
+  },
+);
 
 test('what is wrong before anything is sent ends with 2 and one line each', { timeout: 120_000 }, async (t) => {
   const { amqpUrl, stream, variables } = await useTopology(t, 'publish-usage');
@@ -119,7 +158,10 @@ test('what is wrong before anything is sent ends with 2 and one line each', { ti
     [['/no/such/file.csv'], '/no/such/file.csv: there is no such file'],
     [[tmpdir(), '--format', 'ndjson'], `${tmpdir()} is a directory, not a file`],
     [[empty], `${empty}: there are no events in it`],
-    [[csv, '--map', 'entity_id=CaseID,type=Step'], '--map entity_id=CaseID: there is no such column; there are Case, Step'],
+    [
+      [csv, '--map', 'entity_id=CaseID,type=Step'],
+      '--map entity_id=CaseID: there is no such column; there are Case, Step',
+    ],
     [[csv, '--duplicate', '2'], '--duplicate is "2": it must be a number from 0 to 1, such as 0.05'],
   ];
   for (const [words, expected] of cases) {
@@ -129,17 +171,24 @@ test('what is wrong before anything is sent ends with 2 and one line each', { ti
   assert.deepEqual(await bodiesOf(amqpUrl, stream), []);
 });
 
-test('a stream without topology ends with the remedy, and a broker that is away with 1', { timeout: 120_000 }, async (t) => {
-  const { amqpUrl } = await useServices(t);
-  const stream = uniqueStream('publish-missing');
-  const missing = await runCommand(['publish'], { AMQP_URL: amqpUrl, STREAM: stream }, ndjson(1, 1));
-  assert.deepEqual([missing.code, missing.stdout], [2, '']);
-  assert.equal(missing.stderr, `inorder: there is no exchange ${stream} at the broker: run \`inorder topology apply\`\n`);
-  const away = await runCommand(['publish'], { AMQP_URL: 'amqp://user:secret@127.0.0.1:1' }, ndjson(1, 1));
-  assert.equal(away.code, 1);
-  assert.match(away.stderr, /^inorder: the broker at [^\n]* cannot be reached[^\n]*\n$/);
-  assert.doesNotMatch(away.stderr, /secret/);
-});
+test(
+  'a stream without topology ends with the remedy, and a broker that is away with 1',
+  { timeout: 120_000 },
+  async (t) => {
+    const { amqpUrl } = await useServices(t);
+    const stream = uniqueStream('publish-missing');
+    const missing = await runCommand(['publish'], { AMQP_URL: amqpUrl, STREAM: stream }, ndjson(1, 1));
+    assert.deepEqual([missing.code, missing.stdout], [2, '']);
+    assert.equal(
+      missing.stderr,
+      `inorder: there is no exchange ${stream} at the broker: run \`inorder topology apply\`\n`,
+    );
+    const away = await runCommand(['publish'], { AMQP_URL: 'amqp://user:secret@127.0.0.1:1' }, ndjson(1, 1));
+    assert.equal(away.code, 1);
+    assert.match(away.stderr, /^inorder: the broker at [^\n]* cannot be reached[^\n]*\n$/);
+    assert.doesNotMatch(away.stderr, /secret/);
+  },
+);
 
 test('SIGINT ends the reading, waits for what was read and says how far it came', { timeout: 120_000 }, async (t) => {
   const { amqpUrl, stream, variables } = await useTopology(t, 'publish-sigint');
@@ -151,7 +200,8 @@ test('SIGINT ends the reading, waits for what was read and says how far it came'
   const { code, stdout, stderr } = await ended;
   assert.equal(stderr, '');
   assert.equal(code, 1);
-  const report = /^([\d,]+) events: \1 published, \1 confirmed, 0 returned, 0 failed; interrupted after line \1\n$/.exec(stdout);
+  const report =
+    /^([\d,]+) events: \1 published, \1 confirmed, 0 returned, 0 failed; interrupted after line \1\n$/.exec(stdout);
   assert.ok(report, stdout);
   assert.equal((await bodiesOf(amqpUrl, stream)).length, Number(report[1]!.replace(',', '')));
 });

@@ -4,11 +4,17 @@ import { defaultEventLimits } from '../../src/events/event.ts';
 import { lineEvents, type LineEvent, type LineEventOptions } from '../../src/publishing/line-events.ts';
 import type { TextLine } from '../../src/publishing/text-lines.ts';
 
-const defaults = { format: 'envelope', limits: defaultEventLimits, defaultEntityType: 'order', entityType: null } as const;
+const defaults = {
+  format: 'envelope',
+  limits: defaultEventLimits,
+  defaultEntityType: 'order',
+  entityType: null,
+} as const;
 
 async function read(texts: readonly (string | null)[], options: Partial<LineEventOptions> = {}) {
   async function* lines(): AsyncGenerator<TextLine> {
-    for (const [index, text] of texts.entries()) yield { line: index + 1, text, problem: text === null ? 'it cannot be read' : null };
+    for (const [index, text] of texts.entries())
+      yield { line: index + 1, text, problem: text === null ? 'it cannot be read' : null };
   }
   const events: LineEvent[] = [];
   const problems: string[] = [];
@@ -17,10 +23,17 @@ async function read(texts: readonly (string | null)[], options: Partial<LineEven
   return { events, problems, bodies: events.map(({ body }) => body.toString()) };
 }
 
-const event = (entityId: string, more: Record<string, unknown> = {}) => JSON.stringify({ entity_id: entityId, type: 't', ...more });
+const event = (entityId: string, more: Record<string, unknown> = {}) =>
+  JSON.stringify({ entity_id: entityId, type: 't', ...more });
 
 test('lines without a sequence are numbered 1, 2, 3 per entity in the order of the lines', async () => {
-  const { events, problems } = await read([event('a'), event('b'), event('a'), event('a', { entity_type: 'other' }), event('a')]);
+  const { events, problems } = await read([
+    event('a'),
+    event('b'),
+    event('a'),
+    event('a', { entity_type: 'other' }),
+    event('a'),
+  ]);
   assert.deepEqual(problems, []);
   assert.deepEqual(
     events.map(({ line, event: { entityType, entityId, sequence } }) => [line, entityType, entityId, sequence]),
@@ -36,9 +49,18 @@ test('lines without a sequence are numbered 1, 2, 3 per entity in the order of t
 
 test('the same entity is the same whether its type is written, defaulted or given for all', async () => {
   const written = await read([event('a'), event('a', { entity_type: 'order' })]);
-  assert.deepEqual(written.events.map(({ event }) => event.sequence), [1, 2]);
+  assert.deepEqual(
+    written.events.map(({ event }) => event.sequence),
+    [1, 2],
+  );
   const given = await read([event('a'), event('a', { entity_type: 'ticket' })], { entityType: 'ticket' });
-  assert.deepEqual(given.events.map(({ event }) => [event.entityType, event.sequence]), [['ticket', 1], ['ticket', 2]]);
+  assert.deepEqual(
+    given.events.map(({ event }) => [event.entityType, event.sequence]),
+    [
+      ['ticket', 1],
+      ['ticket', 2],
+    ],
+  );
   assert.match(given.bodies[0]!, /"entity_type":"ticket"/);
 });
 
@@ -48,7 +70,9 @@ test('a line that lacks nothing is published as it stands, byte for byte', async
 });
 
 test('a line that is completed keeps the values it has as they were written, and a null gives way', async () => {
-  const { bodies, problems } = await read(['{"entity_id":"a","sequence":null,"type":"t","data":{"big":12345678901234567890,"one":1.0}}']);
+  const { bodies, problems } = await read([
+    '{"entity_id":"a","sequence":null,"type":"t","data":{"big":12345678901234567890,"one":1.0}}',
+  ]);
   assert.deepEqual(problems, []);
   assert.deepEqual(bodies, ['{"entity_id":"a","type":"t","data":{"big":12345678901234567890,"one":1.0},"sequence":1}']);
 });
@@ -58,14 +82,36 @@ test('the id, type, entity and time of the event are on the outside of its messa
   const { routingKey, properties, event: read1 } = events[0]!;
   assert.equal(routingKey, 'a');
   const timestamp = Date.UTC(2012, 3, 3, 16, 55, 38) / 1_000;
-  assert.deepEqual(properties, { contentType: 'application/json', persistent: true, messageId: read1.id, type: 't', timestamp, headers: {} });
+  assert.deepEqual(properties, {
+    contentType: 'application/json',
+    persistent: true,
+    messageId: read1.id,
+    type: 't',
+    timestamp,
+    headers: {},
+  });
 });
 
 test('an entity with events with and without a sequence is refused where they meet, and no other is', async () => {
   const mixture = 'has events with a sequence and events without: give all of them one, or none';
-  const { events, problems } = await read([event('a', { sequence: 1 }), event('a'), event('b'), event('b', { sequence: 2 }), event('c'), event('b')]);
+  const { events, problems } = await read([
+    event('a', { sequence: 1 }),
+    event('a'),
+    event('b'),
+    event('b', { sequence: 2 }),
+    event('c'),
+    event('b'),
+  ]);
   assert.deepEqual(problems, [`2: entity "a" ${mixture}`, `4: entity "b" ${mixture}`]);
-  assert.deepEqual(events.map(({ line, event }) => [line, event.sequence]), [[1, 1], [3, 1], [5, 1], [6, 2]]);
+  assert.deepEqual(
+    events.map(({ line, event }) => [line, event.sequence]),
+    [
+      [1, 1],
+      [3, 1],
+      [5, 1],
+      [6, 2],
+    ],
+  );
 });
 
 test('an event of no entity is spread by its id and has no sequence', async () => {
@@ -93,17 +139,40 @@ test('lines that are no events are reported with their numbers, and the others c
     event('x'.repeat(256)),
     event('b'),
   ]);
-  assert.deepEqual(events.map(({ line }) => line), [1, 12]);
+  assert.deepEqual(
+    events.map(({ line }) => line),
+    [1, 12],
+  );
   assert.equal(problems.length, 10);
-  for (const [index, expected] of [/^2: malformed/, /^3: malformed/, /^4: it cannot/, /^5: invalid_entity/, /^6: invalid_sequence/, /^7: /, /^8: invalid_entity/, /^9: too_large/, /^10: malformed/, /^11: invalid_entity/].entries()) {
+  for (const [index, expected] of [
+    /^2: malformed/,
+    /^3: malformed/,
+    /^4: it cannot/,
+    /^5: invalid_entity/,
+    /^6: invalid_sequence/,
+    /^7: /,
+    /^8: invalid_entity/,
+    /^9: too_large/,
+    /^10: malformed/,
+    /^11: invalid_entity/,
+  ].entries()) {
     assert.match(problems[index]!, expected);
   }
+});
+
+test('a line that cannot be read is judged as it stands, not as what would be added to it', async () => {
+  const { problems } = await read(['oops', '{}'], { entityType: 'ticket' });
+  assert.match(problems[0]!, /^1: malformed: the body is not JSON/);
+  assert.match(problems[1]!, /^2: malformed: type is missing/);
 });
 
 test('a bad line of a known entity keeps its number, so that its successors wait for the corrected one', async () => {
   const { events, problems } = await read([event('a'), '{"entity_id":"a"}', event('a')]);
   assert.equal(problems.length, 1);
-  assert.deepEqual(events.map(({ event }) => event.sequence), [1, 3]);
+  assert.deepEqual(
+    events.map(({ event }) => event.sequence),
+    [1, 3],
+  );
 });
 
 test('structured CloudEvents are read and numbered', async () => {
@@ -111,7 +180,10 @@ test('structured CloudEvents are read and numbered', async () => {
   const { events, problems, bodies } = await read([text], { format: 'cloudevents', entityType: 'ticket' });
   assert.deepEqual(problems, []);
   assert.equal(events[0]!.properties.contentType, 'application/cloudevents+json');
-  assert.deepEqual([events[0]!.event.entityType, events[0]!.event.entityId, events[0]!.event.sequence], ['ticket', 'a', 1]);
+  assert.deepEqual(
+    [events[0]!.event.entityType, events[0]!.event.entityId, events[0]!.event.sequence],
+    ['ticket', 'a', 1],
+  );
   assert.match(bodies[0]!, /"entitytype":"ticket","sequence":"1"}$/);
 });
 

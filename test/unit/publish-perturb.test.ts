@@ -32,8 +32,12 @@ test('shuffling alone brings every element once, each at most a window from wher
   await fc.assert(
     fc.asyncProperty(anyCount, anyOptions, async (count, { window, seed }) => {
       const result = await arrivals(count, { window, seed });
-      assert.deepEqual([...result].sort((a, b) => a - b), [...Array(count).keys()]);
-      for (const [place, element] of result.entries()) assert.ok(Math.abs(place - element) <= window, `${element} at ${place}`);
+      assert.deepEqual(
+        [...result].sort((a, b) => a - b),
+        [...Array(count).keys()],
+      );
+      for (const [place, element] of result.entries())
+        assert.ok(Math.abs(place - element) <= window, `${element} at ${place}`);
     }),
   );
 });
@@ -83,7 +87,10 @@ test('repetitions and losses leave the shuffle of the others as it was', async (
   const shuffled = await arrivals(1_000, { window: 50 });
   const lossy = await arrivals(1_000, { window: 50, drop: 0.3, duplicate: 0.3 });
   const survivors = new Set(lossy);
-  assert.deepEqual([...survivors], shuffled.filter((element) => survivors.has(element)));
+  assert.deepEqual(
+    [...survivors],
+    shuffled.filter((element) => survivors.has(element)),
+  );
 });
 
 test('about as many are lost and repeated as was asked for, and elements use the whole window', async () => {
@@ -118,6 +125,9 @@ test('numbers of one seed are spread evenly and are those they have always been'
   for (let i = 0; i < 100_000; i++) counts[Math.floor(random() * 10)]!++;
   for (const count of counts) assert.ok(Math.abs(count - 10_000) < 500, `${counts}`);
   const again = seededRandom(42);
-  assert.deepEqual([again(), again(), again()].map((number) => Math.floor(number * 1_000)), [294, 453, 912]);
+  assert.deepEqual(
+    [again(), again(), again()].map((number) => Math.floor(number * 1_000)),
+    [294, 453, 912],
+  );
   assert.notEqual(seededRandom(1)(), seededRandom(2)());
 });

@@ -4,7 +4,14 @@ import { ConfigError } from '../../src/errors.ts';
 import { parseRequest, type PublishTexts } from '../../src/publishing/publish-request.ts';
 
 const nothing: PublishTexts = {
-  format: null, map: null, shuffle: null, duplicate: null, drop: null, rate: null, seed: null, 'entity-type': null,
+  format: null,
+  map: null,
+  shuffle: null,
+  duplicate: null,
+  drop: null,
+  rate: null,
+  seed: null,
+  'entity-type': null,
 };
 
 function problemsOf(path: string, texts: Partial<PublishTexts>): readonly string[] {
@@ -19,34 +26,77 @@ function problemsOf(path: string, texts: Partial<PublishTexts>): readonly string
 
 test('without options everything is sent once, in order, as fast as the broker takes it', () => {
   const { format, window, duplicate, drop, ratePerSecond, seed, entityType } = parseRequest('-', nothing);
-  assert.deepEqual({ format, window, duplicate, drop, ratePerSecond, seed, entityType }, {
-    format: 'ndjson', window: 0, duplicate: 0, drop: 0, ratePerSecond: null, seed: null, entityType: null,
-  });
+  assert.deepEqual(
+    { format, window, duplicate, drop, ratePerSecond, seed, entityType },
+    {
+      format: 'ndjson',
+      window: 0,
+      duplicate: 0,
+      drop: 0,
+      ratePerSecond: null,
+      seed: null,
+      entityType: null,
+    },
+  );
 });
 
 test('options are read as numbers', () => {
-  const request = parseRequest('x.csv', { ...nothing, shuffle: '500', duplicate: '0.1', drop: '.5', rate: '2.5', seed: '4294967295', 'entity-type': 'ticket' });
-  assert.deepEqual([request.window, request.duplicate, request.drop, request.ratePerSecond, request.seed, request.entityType], [500, 0.1, 0.5, 2.5, 4_294_967_295, 'ticket']);
+  const request = parseRequest('x.csv', {
+    ...nothing,
+    shuffle: '500',
+    duplicate: '0.1',
+    drop: '.5',
+    rate: '2.5',
+    seed: '4294967295',
+    'entity-type': 'ticket',
+  });
+  assert.deepEqual(
+    [request.window, request.duplicate, request.drop, request.ratePerSecond, request.seed, request.entityType],
+    [500, 0.1, 0.5, 2.5, 4_294_967_295, 'ticket'],
+  );
 });
 
 test('the end of the name tells the format, and --format overrides it', () => {
   for (const [path, format] of [
-    ['a.csv', 'csv'], ['A.CSV', 'csv'], ['a.ndjson', 'ndjson'], ['a.jsonl', 'ndjson'], ['a.json', 'ndjson'],
-    ['a.cloudevents', 'cloudevents'], ['a.cloudevents.json', 'cloudevents'], ['-', 'ndjson'],
+    ['a.csv', 'csv'],
+    ['A.CSV', 'csv'],
+    ['a.ndjson', 'ndjson'],
+    ['a.jsonl', 'ndjson'],
+    ['a.json', 'ndjson'],
+    ['a.cloudevents', 'cloudevents'],
+    ['a.cloudevents.json', 'cloudevents'],
+    ['-', 'ndjson'],
   ] as const) {
     assert.equal(parseRequest(path, nothing).format, format, path);
   }
   assert.equal(parseRequest('a.csv', { ...nothing, format: 'ndjson' }).format, 'ndjson');
-  assert.deepEqual(problemsOf('events.txt', {}), ['events.txt: its name does not tell its format; give --format, one of ndjson, csv, cloudevents']);
+  assert.deepEqual(problemsOf('events.txt', {}), [
+    'events.txt: its name does not tell its format; give --format, one of ndjson, csv, cloudevents',
+  ]);
 });
 
 test('a map says which column is which field; a column may contain an equals sign', () => {
   const { map } = parseRequest('a.csv', { ...nothing, map: 'entity_id=Case ID, type=a=b,timestamp=At' });
-  assert.deepEqual([...map], [['entity_id', 'Case ID'], ['type', 'a=b'], ['timestamp', 'At']]);
+  assert.deepEqual(
+    [...map],
+    [
+      ['entity_id', 'Case ID'],
+      ['type', 'a=b'],
+      ['timestamp', 'At'],
+    ],
+  );
 });
 
 test('everything that is wrong is said at once, one line for each', () => {
-  const problems = problemsOf('a.csv', { shuffle: '-1', duplicate: '1.5', drop: '10%', rate: '0', seed: '1e3', map: 'entity=Case,type=,type=A,type=B', 'entity-type': '' });
+  const problems = problemsOf('a.csv', {
+    shuffle: '-1',
+    duplicate: '1.5',
+    drop: '10%',
+    rate: '0',
+    seed: '1e3',
+    map: 'entity=Case,type=,type=A,type=B',
+    'entity-type': '',
+  });
   const fields = 'it must be FIELD=Column, with a field of id, entity_type, entity_id, sequence, type, timestamp';
   assert.deepEqual(problems, [
     `--map "entity=Case": ${fields}`,
@@ -59,6 +109,10 @@ test('everything that is wrong is said at once, one line for each', () => {
     '--seed is "1e3": it must be a whole number from 0 to 4,294,967,295',
     '--entity-type is empty',
   ]);
-  assert.deepEqual(problemsOf('-', { format: 'xml' }), ['--format is "xml": it must be one of ndjson, csv, cloudevents']);
-  assert.deepEqual(problemsOf('a.ndjson', { map: 'type=A' }), ['--map is for columns of CSV, and the format is ndjson']);
+  assert.deepEqual(problemsOf('-', { format: 'xml' }), [
+    '--format is "xml": it must be one of ndjson, csv, cloudevents',
+  ]);
+  assert.deepEqual(problemsOf('a.ndjson', { map: 'type=A' }), [
+    '--map is for columns of CSV, and the format is ndjson',
+  ]);
 });

@@ -26,7 +26,9 @@ test('a stream is handed over in order, and its outcomes are counted by kind', a
     sent.push(`${routingKey} ${properties.type}`);
     return outcomes[sent.length - 1]!;
   };
-  const counts = await publishStream(events(4), { publish, room: roomy }, (so) => seen.push(so.confirmed + so.returned + so.failed));
+  const counts = await publishStream(events(4), { publish, room: roomy }, (so) =>
+    seen.push(so.confirmed + so.returned + so.failed),
+  );
   assert.deepEqual(sent, ['a t1', 'a t2', 'a t3', 'a t4']);
   assert.deepEqual(counts, { published: 4, confirmed: 2, returned: 1, failed: 1 });
   assert.deepEqual(seen, [1, 2, 3, 4]);
@@ -58,8 +60,13 @@ test('a stream that fails is reported when what was handed over has its outcome'
   }
   let settle: (outcome: PublishOutcome) => void = () => assert.fail('nothing was published');
   let settled = false;
-  const publishing = publishStream(failing(), { publish: () => new Promise((resolve) => (settle = resolve)), room: roomy });
-  const rejected = assert.rejects(publishing, /the disk is gone/).then(() => assert.ok(settled, 'it waits for the first one'));
+  const publishing = publishStream(failing(), {
+    publish: () => new Promise((resolve) => (settle = resolve)),
+    room: roomy,
+  });
+  const rejected = assert
+    .rejects(publishing, /the disk is gone/)
+    .then(() => assert.ok(settled, 'it waits for the first one'));
   await nextTurn();
   settled = true;
   settle(confirmed);
@@ -107,16 +114,28 @@ test('sequences are given before events are shuffled, repeated and dropped', asy
   assert.equal(report.events, 200);
   assert.equal(report.published, sequences.length);
   assert.ok(new Set(sequences).size < 190 && new Set(sequences).size < sequences.length, 'dropped and repeated');
-  assert.notDeepEqual(sequences, sequences.toSorted((a, b) => a - b));
+  assert.notDeepEqual(
+    sequences,
+    sequences.toSorted((a, b) => a - b),
+  );
   // Line n has sequence n, wherever it ended up.
   assert.ok(Math.max(...sequences) > 190);
-  for (const { event } of sent) assert.equal(event.id, sent.find((other) => other.event.sequence === event.sequence)!.event.id);
+  for (const { event } of sent)
+    assert.equal(event.id, sent.find((other) => other.event.sequence === event.sequence)!.event.id);
 });
 
 test('a line that is no event counts as failed, and the report says that not all is done', async () => {
   const { run, sent, problems } = runWith(lines(line('a'), 'oops', line('b')));
   const report = await run;
-  assert.deepEqual(report, { events: 2, published: 2, confirmed: 2, returned: 0, failed: 1, badLines: 1, interruptedAtLine: null });
+  assert.deepEqual(report, {
+    events: 2,
+    published: 2,
+    confirmed: 2,
+    returned: 0,
+    failed: 1,
+    badLines: 1,
+    interruptedAtLine: null,
+  });
   assert.equal(isComplete(report), false);
   assert.equal(sent.length, 2);
   assert.match(problems.join('\n'), /^2: malformed: /);
@@ -145,13 +164,31 @@ test('an interruption ends the reading; what was read is published and waited fo
   });
   const report = await run;
   assert.deepEqual([report.events, report.confirmed, report.interruptedAtLine], [49, 49, 49]);
-  assert.deepEqual(sent.map(({ event }) => event.sequence!).toSorted((a, b) => a - b), [...Array(49).keys()].map((n) => n + 1));
+  assert.deepEqual(
+    sent.map(({ event }) => event.sequence!).toSorted((a, b) => a - b),
+    [...Array(49).keys()].map((n) => n + 1),
+  );
   assert.ok(performance.now() - startedMs < 5_000, 'it does not keep to one in ten seconds');
+});
+
+test('an input that ends because it was interrupted does not pass for a whole one', async () => {
+  const controller = new AbortController();
+  async function* cutOff(): AsyncGenerator<TextLine> {
+    yield* lines(line('a'));
+    controller.abort();
+  }
+  assert.equal((await runWith(cutOff(), { stop: controller.signal }).run).interruptedAtLine, 1);
 });
 
 test('progress is one line, with a bar where the size of the input is known', () => {
   const counts = { published: 3_400, confirmed: 3_380, returned: 0, failed: 0, elapsedMs: 1_000 };
-  assert.equal(progressLine({ ...counts, share: 0.25 }), '[######··················]  25 %  3,400 published, 3,380 confirmed, 3,380/s');
-  assert.equal(progressLine({ ...counts, share: null, returned: 2, failed: 1 }), '3,400 published, 3,380 confirmed, 2 returned, 1 failed, 3,380/s');
+  assert.equal(
+    progressLine({ ...counts, share: 0.25 }),
+    '[######··················]  25 %  3,400 published, 3,380 confirmed, 3,380/s',
+  );
+  assert.equal(
+    progressLine({ ...counts, share: null, returned: 2, failed: 1 }),
+    '3,400 published, 3,380 confirmed, 2 returned, 1 failed, 3,380/s',
+  );
   assert.match(progressLine({ ...counts, share: 1.2 }), /^\[#{24}\] 100 %/);
 });
