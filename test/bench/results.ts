@@ -8,8 +8,11 @@ export interface Summary {
   readonly rawPerSecond: number;
   readonly inorderPerSecond: number;
   readonly recipePerSecond: number;
-  /** Inorder as a multiple of the recipe. */
+  readonly recipePerShardPerSecond: number;
+  /** Inorder as a multiple of the recipe as it is written. */
   readonly timesRecipe: number;
+  /** … and of the recipe with one message under way per shard. */
+  readonly timesRecipePerShard: number;
   /** Inorder as a part of the raw consumer. */
   readonly shareOfRaw: number;
 }
@@ -20,11 +23,14 @@ export function summarize(results: Results): Summary {
   const rawPerSecond = median(results.raw.map(perSecond));
   const inorderPerSecond = median(results.inorder.map(perSecond));
   const recipePerSecond = median(results.recipe.map(perSecond));
+  const recipePerShardPerSecond = median(results['recipe-per-shard'].map(perSecond));
   return {
     rawPerSecond,
     inorderPerSecond,
     recipePerSecond,
+    recipePerShardPerSecond,
     timesRecipe: inorderPerSecond / recipePerSecond,
+    timesRecipePerShard: inorderPerSecond / recipePerShardPerSecond,
     shareOfRaw: inorderPerSecond / rawPerSecond,
   };
 }
@@ -38,13 +44,16 @@ export function render(results: Results): string {
   };
   const goal = (label: string, value: number, least: number) =>
     Number.isNaN(value) ? [] : [`${label.padEnd(34)}${value.toFixed(2).padStart(9)}   goal at least ${least}: ${value >= least ? 'met' : 'missed'}`];
+  const perShard = summary.timesRecipePerShard;
   return [
     `${'events/s'.padEnd(34)}${'median'.padStart(9)}   rounds`,
     ...line('raw consumer, acknowledges only', results.raw, summary.rawPerSecond),
     ...line('Inorder', results.inorder, summary.inorderPerSecond),
-    ...line('the recipe, step by step', results.recipe, summary.recipePerSecond),
+    ...line('the recipe, message by message', results.recipe, summary.recipePerSecond),
+    ...line('the recipe, a message per shard', results['recipe-per-shard'], summary.recipePerShardPerSecond),
     '',
     ...goal('Inorder / recipe', summary.timesRecipe, goals.timesRecipe),
+    ...(Number.isNaN(perShard) ? [] : [`${'Inorder / recipe, per shard'.padEnd(34)}${perShard.toFixed(2).padStart(9)}`]),
     ...goal('Inorder / raw consumer', summary.shareOfRaw, goals.shareOfRaw),
     '',
   ].join('\n');

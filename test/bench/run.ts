@@ -3,7 +3,7 @@
  * literal pipeline, on the same queues and the same events, which wait there before the clock starts. The contenders take
  * turns in every round, so that a slow minute of the machine meets all of them; medians count.
  *
- *   npm run bench -- [--events N] [--recipe-events N] [--rounds N] [--only raw|inorder|recipe] [--json] [--cpu-prof DIR]
+ *   npm run bench -- [--events N] [--recipe-events N] [--rounds N] [--only raw|inorder|recipe|recipe-per-shard] [--json] [--cpu-prof DIR]
  *
  * The recipe gets fewer events, because it is compared by its rate and would otherwise take most of the time.
  * Exit code 1 when a goal is missed.
@@ -19,7 +19,7 @@ import type { Measurement, Task } from './task.ts';
 
 const shards = 8;
 const prefetch = 1_000;
-const contenders: readonly ContenderName[] = ['raw', 'inorder', 'recipe'];
+const contenders: readonly ContenderName[] = ['raw', 'inorder', 'recipe', 'recipe-per-shard'];
 
 interface Plan {
   readonly events: number;
@@ -62,16 +62,15 @@ function wholeNumber(flag: string, text: string): number {
 }
 
 async function measureAll(plan: Plan, queues: ShardQueues, services: { amqpUrl: string; redisUrl: string }, stream: string): Promise<Results> {
-  const results: Record<ContenderName, Measurement[]> = { raw: [], inorder: [], recipe: [] };
+  const results: Record<ContenderName, Measurement[]> = { raw: [], inorder: [], recipe: [], 'recipe-per-shard': [] };
   for (let round = 1; round <= plan.rounds; round++) {
     for (const contender of plan.only) {
-      const events = contender === 'recipe' ? plan.recipeEvents : plan.events;
+      const events = contender.startsWith('recipe') ? plan.recipeEvents : plan.events;
       say(`round ${round} of ${plan.rounds}: ${contender}, filling the queues with ${events} events`);
       await queues.fill({ round: `${round}-${contender}`, events });
-      const task: Task = { ...services, queues: queues.names, events, prefetch, keyPrefix: `${stream}:recipe` };
+      const task: Task = { ...services, queues: queues.names, events, prefetch, parallel: contender === 'recipe-per-shard', keyPrefix: `${stream}:${contender}` };
       const measured = contender === 'inorder' ? await runInorder(task, { stream, nodeFlags: plan.nodeFlags }) : await runBaseline(contender, task);
-      const left = await queues.ready();
-      if (left > 0) throw new Error(`${contender} left ${left} messages in the queues`);
+      await queues.empty();
       results[contender].push(measured);
       say(`round ${round} of ${plan.rounds}: ${contender}, ${Math.round((events * 1_000) / measured.durationMs)} events/s`);
     }

@@ -55,6 +55,14 @@ export class ShardQueues {
     if (ready !== workload.events) throw new Error(`the queues hold ${ready} messages instead of ${workload.events}`);
   }
 
+  /**
+   * For the next contender. When a channel is closed right behind a burst of acknowledgements, a quorum queue loses the
+   * last of them (seen on 3.10.8: a few hundred of 200,000) and has those messages again.
+   */
+  async empty(): Promise<void> {
+    for (const name of this.names) await this.#channel.purgeQueue(name);
+  }
+
   /** Messages that nobody holds. */
   async ready(): Promise<number> {
     const replies = await Promise.all(this.names.map((name) => this.#channel.checkQueue(name)));

@@ -7,6 +7,8 @@ export interface Task {
   /** Messages that wait in the queues, all together. */
   readonly events: number;
   readonly prefetch: number;
+  /** For the recipe: messages of different shards are worked on at the same time. */
+  readonly parallel: boolean;
   /** Every key that the contender writes starts with it. */
   readonly keyPrefix: string;
 }
