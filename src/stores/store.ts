@@ -192,6 +192,6 @@ export interface Store {
 export interface StoreOptions {
   /** Name of the stream: every key starts with it. */
   readonly stream: string;
-  /** How long ids, hashes and results are remembered after the entity's last commit, in seconds. */
+  /** How long the id, the hash and the result of an event are remembered after its commit, in seconds. */
   readonly idempotencyTtlSeconds: number;
 }

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
 import type { RecallResult, Store } from '../../src/stores/store.ts';
 import { commitOne, commitTo, eventAt, only, order, orderNamed, snapshotOf } from './builders.ts';
 import { whenTimePasses, type Cases } from './store-conformance.ts';
@@ -111,7 +112,8 @@ export const idCases: Cases = {
   'hostile ids are told apart, and look like nothing else that is recorded': async (harness) => {
     const store = await harness.open();
     const long = 'x'.repeat(512);
-    const ids = ['', '~', '#1', '@event', '1', '|', 'a|b', '*', '{}', 'Å', 'A\u030A', 'a', 'A', ' ', long, `${long}x`, 'é'.repeat(40), '\u0000', '😀'.repeat(20)];
+    const digest = createHash('sha256').update(long).digest('base64url');
+    const ids = [digest, `%${digest}`, '', '~', '#1', '@event', '1', '|', 'a|b', '*', '{}', 'Å', 'A\u030A', 'a', 'A', ' ', long, `${long}x`, 'é'.repeat(40), '\u0000', '😀'.repeat(20)];
     await commitOne(store, commitTo(order, 0, ids.length, { events: ids.map((id, index) => eventAt(index + 1, { id })) }));
     for (const [index, id] of ids.entries()) {
       assert.deepEqual(await byId(store, id), { status: 'known', payloadHash: `hash-${index + 1}`, result: null }, JSON.stringify(id));

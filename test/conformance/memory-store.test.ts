@@ -17,6 +17,7 @@ describeStore('the memory store', async () => {
     passTime: async () => {
       nowMs += MOMENT_MS;
     },
+    nowMs: () => nowMs,
     spoil: null,
   };
 });

@@ -12,6 +12,13 @@ export const ownershipCases: Cases = {
     assert.deepEqual(await claim(store, claimOf(order, 2)), { status: 'ok', snapshot });
   },
 
+  'a claim of a parked entity says that it is parked': async (harness) => {
+    const store = await harness.open();
+    await park(store, parkOf(order, 0, { detail: 'why' }));
+    const result = await claim(store, claimOf(order, 2));
+    assert.equal(result.status === 'ok' && result.snapshot.parked?.detail, 'why');
+  },
+
   'a claim is repeated by its own epoch, taken over by a later one, and then refused to the earlier': async (harness) => {
     const store = await harness.open();
     assert.equal((await claim(store, claimOf(order, 9))).status, 'ok');
@@ -48,6 +55,7 @@ export const ownershipCases: Cases = {
     const { at, ...why } = result.parked;
     assert.deepEqual(why, { reason: 'handler_failed', detail, sequence: 5 });
     assert.equal(new Date(at).toISOString(), at);
+    assert.ok(Math.abs(Date.parse(at) - harness.nowMs()) < 60_000, at);
     const snapshot = await snapshotOf(store, order);
     assert.deepEqual(snapshot, { exists: true, version: 4, state: '{"version":4}', holes: '', parked: result.parked });
   },
@@ -79,6 +87,14 @@ export const ownershipCases: Cases = {
       });
     }
     assert.equal((await snapshotOf(store, order)).parked, null);
+  },
+
+  'a park of a parked entity whose version has moved is stale, and says that it is parked': async (harness) => {
+    const store = await harness.open();
+    await park(store, parkOf(order, 0, { detail: 'first' }));
+    await commitOne(store, commitTo(order, 0, 1));
+    const result = await park(store, parkOf(order, 0, { detail: 'second' }));
+    assert.equal(result.status === 'stale' && result.snapshot.parked?.detail, 'first');
   },
 
   'a park by an epoch that was overtaken is refused, and the entity is not parked': async (harness) => {

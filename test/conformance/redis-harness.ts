@@ -23,6 +23,7 @@ export function redisHarness(t: TestContext, { url, command }: RedisAccess): Sto
       return store;
     },
     passTime: () => pause(MOMENT_MS),
+    nowMs: Date.now,
     spoil: async (stream: string, entity: EntityRef, key: 'entity' | 'ids') => {
       await command('SET', new Keys(stream)[key](entity), 'not a hash');
     },

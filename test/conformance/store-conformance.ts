@@ -19,6 +19,8 @@ export interface StoreHarness {
   open(options?: Partial<StoreOptions>): Promise<Store>;
   /** Lets a moment pass by the store's clock. */
   passTime(): Promise<void>;
+  /** The time of the store's clock, or near it: milliseconds since 1970. */
+  nowMs(): number;
   /** Puts something under one of the entity's keys that Inorder cannot have written; null where that is impossible. */
   readonly spoil: ((stream: string, entity: EntityRef, key: 'entity' | 'ids') => Promise<void>) | null;
 }

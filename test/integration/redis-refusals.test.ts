@@ -9,6 +9,7 @@ import { createRedisStore } from '../../src/stores/redis/redis-store.ts';
 import type { Store } from '../../src/stores/store.ts';
 import { commitOne, commitTo, deadLetterOf, order, orderNamed, parkOf, snapshotOf } from '../conformance/builders.ts';
 import { useRedisNode, waitFor } from '../support/services.ts';
+import { useTcpProxy } from '../support/tcp-proxy.ts';
 
 const SECRET = 'a state that nobody may read in an error';
 
@@ -20,7 +21,11 @@ interface Access {
 
 async function useStore(t: TestContext, configLines: readonly string[] = [], url?: (node: RedisNode) => string): Promise<Access> {
   const node = await useRedisNode(t, { configLines });
-  const store = createRedisStore({ url: url?.(node) ?? node.redisUrl, stream: 'refusals', idempotencyTtlSeconds: 3600, commandTimeoutMs: 2_000 });
+  return useStoreOn(t, node, url?.(node) ?? node.redisUrl);
+}
+
+function useStoreOn(t: TestContext, node: RedisNode, url: string): Access {
+  const store = createRedisStore({ url, stream: 'refusals', idempotencyTtlSeconds: 3600, commandTimeoutMs: 2_000 });
   const client = new Redis(node.redisUrl);
   client.on('error', () => undefined);
   t.after(() => client.disconnect());
@@ -78,6 +83,17 @@ test('a replica refuses, and is used again once it is the master', async (t) => 
   await commitOne(store, commitTo(order, 0, 1));
   await client.replicaof('127.0.0.1', '1');
   await refusedUntil(store, /replica/, () => client.replicaof('NO', 'ONE'));
+});
+
+test('a replica makes the connection be made anew, for the address may lead to the master by now', async (t) => {
+  const node = await useRedisNode(t);
+  const proxy = await useTcpProxy(t, node.redisUrl);
+  const { store, client } = useStoreOn(t, node, proxy.through(node.redisUrl));
+  await commitOne(store, commitTo(order, 0, 1));
+  const before = proxy.acceptedConnections;
+  await client.replicaof('127.0.0.1', '1');
+  await assert.rejects(commitOne(store, commitTo(order, 1, 2)), UnavailableError);
+  await waitFor(() => proxy.acceptedConnections > before, { what: 'a new connection' });
 });
 
 test('a server that a script keeps busy refuses until the script has ended', async (t) => {

@@ -4,6 +4,7 @@ import { test, type TestContext } from 'node:test';
 import { Redis } from 'ioredis';
 import { Keys } from '../../src/stores/redis/keys.ts';
 import { createRedisStore } from '../../src/stores/redis/redis-store.ts';
+import { loadScript } from '../../src/stores/redis/script.ts';
 import type { Store, StoreFinding } from '../../src/stores/store.ts';
 import { claimOf, commitOne, commitTo, deadLetterOf, eventAt, order, parkOf } from '../conformance/builders.ts';
 import { uniqueStream, useRedisNode, useServices, waitFor } from '../support/services.ts';
@@ -90,6 +91,19 @@ test('records of short events stay in the compact encoding, with ids of any leng
   const events = ids.map((id, index) => eventAt(index + 1, { id, payloadHash: 'abcdefghijklmnop' }));
   await commitOne(store, commitTo(order, 0, events.length, { events }));
   assert.equal(await client.object('ENCODING', keys.ids(order)), 'listpack');
+});
+
+test('beyond the bound the oldest reason goes, and never the one just recorded, whatever the clock did', async (t) => {
+  const { client, keys } = await useStore(t, 3600);
+  const key = keys.deadLetters(deadLetterOf('body'));
+  const { source } = loadScript('record-dead-letter-1');
+  await client.hset(key, 'first', '1|{}', 'second', '2|{}', 'of the future', '9999999999999|{}');
+  await client.eval(source, 1, key, 'new', '{}', DAY_MS, 3);
+  assert.deepEqual((await client.hkeys(key)).sort(), ['new', 'of the future', 'second']);
+  await client.del(key);
+  await client.hset(key, 'of the future', '9999999999999|{}');
+  await client.eval(source, 1, key, 'new', '{}', DAY_MS, 1);
+  assert.deepEqual(await client.hkeys(key), ['new']);
 });
 
 test('an eviction policy that removes versions is a failure with its remedy', async (t) => {
