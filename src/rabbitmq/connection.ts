@@ -11,6 +11,7 @@ import amqpManager, { type AmqpConnectionManager } from 'amqp-connection-manager
 import type { ChannelModel } from 'amqplib';
 import { UnavailableError } from '../errors.ts';
 import type { Log } from '../observability/log.ts';
+import { backOffMs } from './back-off.ts';
 import { brokerWords, describeConnectFailure, isRefusedLogin } from './refusal.ts';
 import { within } from './time-limit.ts';
 
@@ -37,7 +38,7 @@ export interface ConnectionListener {
 const defaultHeartbeatSeconds = 15;
 const connectTimeoutMs = 10_000;
 const closeTimeoutMs = 5_000;
-const reconnectSeconds = { first: 0.2, last: 5 };
+const reconnect = { firstMs: 200, lastMs: 5_000 };
 /** A connection that is lost sooner was no success: the back-off goes on. */
 const stableAfterMs = 5_000;
 
@@ -58,7 +59,7 @@ export class BrokerConnection {
     this.#options = options;
     this.#manager = amqpManager.connect([...options.urls], {
       heartbeatIntervalInSeconds: options.heartbeatSeconds ?? defaultHeartbeatSeconds,
-      reconnectTimeInSeconds: reconnectSeconds.first,
+      reconnectTimeInSeconds: reconnect.firstMs / 1_000,
       connectionOptions: { noDelay: true, timeout: connectTimeoutMs, clientProperties: { connection_name: options.name } },
     });
     this.#manager.on('connect', ({ connection }) => this.#up(connection as unknown as ChannelModel));
@@ -129,9 +130,15 @@ export class BrokerConnection {
       () => true,
       () => true,
     );
-    if (model !== null) this.#lost(new Error('the connection was closed here'));
+    if (model === null) {
+      await within(closed, closeTimeoutMs);
+      return;
+    }
+    // A connection that is lost while it closes never answers the close; it only says that it failed.
+    const failed = new Promise<true>((resolve) => model.once('error', () => resolve(true)));
+    this.#lost(new Error('the connection was closed here'));
     // A broker that does not answer must not keep the process: without its socket the connection ends by itself.
-    if ((await within(closed, closeTimeoutMs)) === null && model !== null) {
+    if ((await within(Promise.race([closed, failed]), closeTimeoutMs)) === null) {
       socketOf(model)?.destroy(new Error('the broker did not confirm the end of the connection'));
     }
   }
@@ -177,10 +184,8 @@ export class BrokerConnection {
 
   /** The manager waits the same time after each failure; it reads that right after it has told of one. */
   #backOff(): void {
-    const { first, last } = reconnectSeconds;
-    const ceiling = Math.min(last, first * 2 ** Math.min(this.#failures, 16));
     this.#failures++;
-    this.#manager.reconnectTimeInSeconds = ceiling * (0.5 + Math.random() / 2);
+    this.#manager.reconnectTimeInSeconds = backOffMs(reconnect, this.#failures) / 1_000;
   }
 
   #setBlocked(reason: string | null): void {

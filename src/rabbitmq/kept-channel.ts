@@ -11,6 +11,7 @@
  */
 import type { Channel, ChannelModel } from 'amqplib';
 import type { Log } from '../observability/log.ts';
+import { backOffMs } from './back-off.ts';
 import type { BrokerConnection } from './connection.ts';
 import { brokerWords } from './refusal.ts';
 import { closeChannel, within } from './time-limit.ts';
@@ -35,7 +36,7 @@ export interface KeptChannelOptions<C extends Channel> {
   readonly explain?: (error: Error) => string | null;
 }
 
-const reopenMs = { first: 200, last: 10_000 };
+const reopen = { firstMs: 200, lastMs: 10_000 };
 /** A channel that ends sooner was no success: the back-off goes on. */
 const stableAfterMs = 5_000;
 const stopTimeoutMs = 6_000;
@@ -172,14 +173,10 @@ export class KeptChannel<C extends Channel> {
 
   #retryLater(): void {
     if (this.#stopped || this.#retry !== null) return;
-    const ceilingMs = Math.min(reopenMs.last, reopenMs.first * 2 ** Math.min(this.#failures, 16));
     this.#failures++;
-    this.#retry = setTimeout(
-      () => {
-        this.#retry = null;
-        this.#tryOpen();
-      },
-      ceilingMs * (0.5 + Math.random() / 2),
-    );
+    this.#retry = setTimeout(() => {
+      this.#retry = null;
+      this.#tryOpen();
+    }, backOffMs(reopen, this.#failures));
   }
 }

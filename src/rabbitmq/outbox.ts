@@ -99,11 +99,6 @@ export class Outbox {
     return null;
   }
 
-  /** The oldest entry that is in flight, or null. */
-  get oldestInFlight(): OutboxEntry | null {
-    return this.#find((entry) => entry.state === 'sent');
-  }
-
   /** The newest entry that is in flight, or null. */
   get newestInFlight(): OutboxEntry | null {
     for (let index = this.#next - 1; index >= this.#head; index--) {
@@ -113,12 +108,24 @@ export class Outbox {
     return null;
   }
 
-  /** The first entry in flight that satisfies the predicate, or null. */
+  /** The oldest entry in flight that satisfies the predicate, or null. */
   findInFlight(matches: (entry: OutboxEntry) => boolean): OutboxEntry | null {
-    return this.#find((entry) => entry.state === 'sent' && matches(entry));
+    for (let index = this.#head; index < this.#next; index++) {
+      const entry = this.#entries[index]!;
+      if (entry.state === 'sent' && matches(entry)) return entry;
+    }
+    return null;
   }
 
-  /** What was in flight is to be sent again, in its order, before anything that was not. */
+  /** The broker has refused this one: it is no longer in flight, and is sent again after a `rewind`. */
+  putBack(entry: OutboxEntry): void {
+    if (entry.state !== 'sent') return;
+    entry.state = 'waiting';
+    entry.refusals++;
+    this.#inFlight--;
+  }
+
+  /** What is in flight or was put back is to be sent again, in its order, before anything that was never sent. */
   rewind(): void {
     for (let index = this.#head; index < this.#next; index++) {
       const entry = this.#entries[index]!;
@@ -142,14 +149,6 @@ export class Outbox {
 
   settleAll(outcome: PublishOutcome): void {
     for (const entry of this.#entries.slice(this.#head)) this.settle(entry, outcome);
-  }
-
-  #find(matches: (entry: OutboxEntry) => boolean): OutboxEntry | null {
-    for (let index = this.#head; index < this.#next; index++) {
-      const entry = this.#entries[index]!;
-      if (matches(entry)) return entry;
-    }
-    return null;
   }
 
   #dropSettled(): void {

@@ -7,12 +7,14 @@
  * is there, and each sending since goes through the rest in order.
  *
  * A refusal (a nack, or a channel that the broker closes because of what was published) is the exception: what was in
- * flight behind the refused event may have been taken. Everything stops, and after a back-off is sent again one by one
- * until the refused event is through or given up. With `maxOutstanding: 1` not even that overtakes.
+ * flight behind the refused event may have been taken. Sending stops until everything in flight has its answer; after
+ * a back-off the rest is sent one by one until the refused events are through or given up. With `maxOutstanding: 1` not
+ * even a refused event is overtaken.
  */
 import type { ConfirmChannel } from 'amqplib';
 import { UnavailableError } from '../errors.ts';
 import type { Log } from '../observability/log.ts';
+import { backOffMs } from './back-off.ts';
 import type { BrokerConnection } from './connection.ts';
 import { KeptChannel, type OpenChannel } from './kept-channel.ts';
 import { Outbox, type OutboxEntry, type PublishableMessage, type PublishOutcome } from './outbox.ts';
@@ -50,6 +52,8 @@ export interface AmqpPublisher {
   close(timeoutMs?: number): Promise<{ readonly unconfirmed: number }>;
 }
 
+/** Between the attempts at what was nacked; eight of them take about half a minute. */
+const retry = { firstMs: 200, lastMs: 10_000 };
 const defaults = { maxOutstanding: 1_000, maxOutboxBytes: 64 * 1_048_576, maxRefusals: 8, closeTimeoutMs: 30_000 };
 
 export function createAmqpPublisher(options: PublisherOptions): AmqpPublisher {
@@ -67,6 +71,9 @@ class ConfirmingPublisher implements AmqpPublisher {
   #full = false;
   /** Until it has its outcome, one event is in flight at a time. */
   #suspect: OutboxEntry | null = null;
+  /** After a nack nothing is sent until all is answered, and then for a while. */
+  #holding = false;
+  #resume: NodeJS.Timeout | null = null;
   /** Refusals since the last confirm. */
   #refusalsInARow = 0;
   #waitingForRoom: (() => void)[] = [];
@@ -129,6 +136,7 @@ class ConfirmingPublisher implements AmqpPublisher {
     }
     const unconfirmed = this.#outbox.size;
     this.#stopListening();
+    this.#endHolding();
     const stopped = this.#kept.stop();
     this.#giveUpAll(new UnavailableError('the publisher was closed before the broker confirmed this event'));
     await stopped;
@@ -149,7 +157,7 @@ class ConfirmingPublisher implements AmqpPublisher {
 
   #pump(): void {
     const open = this.#kept.current;
-    if (open === null) return;
+    if (open === null || this.#holding) return;
     const maxInFlight = this.#suspect === null ? this.#maxInFlight : 1;
     while (!this.#full && this.#options.connection.blocked === null && this.#outbox.inFlight < maxInFlight) {
       const entry = this.#outbox.takeNext();
@@ -181,14 +189,42 @@ class ConfirmingPublisher implements AmqpPublisher {
   #answered(open: OpenChannel<ConfirmChannel>, entry: OutboxEntry, refusal: Error | null): void {
     // What the client library says of a channel that has ended is not an answer of the broker.
     if (this.#kept.current !== open) return;
-    if (refusal !== null) {
-      this.#suspect = entry;
-      this.#kept.drop(open, new Error('the broker refused an event (nack)'));
+    if (refusal !== null) this.#nacked(entry);
+    else {
+      this.#refusalsInARow = 0;
+      this.#settle(entry, entry.returned === null ? { status: 'confirmed' } : { status: 'returned', detail: entry.returned });
+    }
+    if (this.#holding && this.#outbox.inFlight === 0) this.#resumeLater();
+    this.#pump();
+  }
+
+  #nacked(entry: OutboxEntry): void {
+    this.#outbox.putBack(entry);
+    this.#refusalsInARow++;
+    if (entry.refusals >= this.#maxRefusals) {
+      const message = `the broker refused the event ${entry.refusals} times (nack): is its queue full?`;
+      this.#settle(entry, { status: 'failed', error: new UnavailableError(message) });
       return;
     }
-    this.#refusalsInARow = 0;
-    this.#settle(entry, entry.returned === null ? { status: 'confirmed' } : { status: 'returned', detail: entry.returned });
-    this.#pump();
+    this.#suspect = entry;
+    this.#holding = true;
+  }
+
+  #resumeLater(): void {
+    if (this.#resume !== null) return;
+    const { log, exchange } = this.#options;
+    log.warn({ exchange, cause: 'nack', outstanding: this.#outbox.size }, 'the broker refused what was published; trying again');
+    this.#resume = setTimeout(() => {
+      this.#outbox.rewind();
+      this.#endHolding();
+      this.#pump();
+    }, backOffMs(retry, this.#refusalsInARow));
+  }
+
+  #endHolding(): void {
+    this.#holding = false;
+    if (this.#resume !== null) clearTimeout(this.#resume);
+    this.#resume = null;
   }
 
   /**
@@ -203,10 +239,10 @@ class ConfirmingPublisher implements AmqpPublisher {
   }
 
   #lost(cause: Error): void {
-    const nacked = this.#suspect?.state === 'sent' && replyCodeOf(cause) === null ? this.#suspect : null;
-    const blame = nacked !== null ? 'event' : blameOf(cause);
+    const blame = blameOf(cause);
     const alone = this.#outbox.inFlight === 1;
-    const suspect = nacked ?? this.#outbox.newestInFlight;
+    const suspect = this.#outbox.newestInFlight;
+    this.#endHolding();
     this.#outbox.rewind();
     if (blame === 'nobody' || suspect === null) return;
     this.#suspect = suspect;
@@ -216,11 +252,10 @@ class ConfirmingPublisher implements AmqpPublisher {
     const error = new UnavailableError(`the broker refused the event: ${brokerWords(cause)}`, { cause });
     if (blame === 'exchange') {
       if (this.#refusalsInARow >= this.#maxRefusals) this.#giveUpAll(error);
-      return;
+    } else if (alone) {
+      // What breaks a rule of the protocol will break it the next time, too.
+      this.#settle(suspect, { status: 'failed', error });
     }
-    if (nacked !== null) nacked.refusals++;
-    // A message that breaks a rule of the protocol will break it the next time; it is known once it was alone in flight.
-    if (nacked === null ? alone : nacked.refusals >= this.#maxRefusals) this.#settle(suspect, { status: 'failed', error });
   }
 
   #settle(entry: OutboxEntry, outcome: PublishOutcome): void {
