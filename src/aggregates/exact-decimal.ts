@@ -10,8 +10,30 @@ interface Decimal {
   readonly scale: number;
 }
 
+interface Line {
+  readonly price: number;
+  readonly quantity: number;
+}
+
 /** `base` and every price times its quantity, added up; null when no number prints as the sum. */
-export function addUp(base: number, lines: readonly { readonly price: number; readonly quantity: number }[]): number | null {
+export function addUp(base: number, lines: readonly Line[]): number | null {
+  return addUpWhole(base, lines) ?? addUpDecimals(base, lines);
+}
+
+/** Amounts in minor units need no decimals: null unless everything on the way is a safe integer, and so exact. */
+function addUpWhole(base: number, lines: readonly Line[]): number | null {
+  let sum = base;
+  if (!Number.isSafeInteger(sum)) return null;
+  for (const { price, quantity } of lines) {
+    if (!Number.isSafeInteger(price) || !Number.isSafeInteger(quantity)) return null;
+    const amount = price * quantity;
+    sum += amount;
+    if (!Number.isSafeInteger(amount) || !Number.isSafeInteger(sum)) return null;
+  }
+  return sum;
+}
+
+function addUpDecimals(base: number, lines: readonly Line[]): number | null {
   const terms = [decimal(base), ...lines.map(({ price, quantity }) => times(decimal(price), decimal(quantity)))];
   const scale = Math.max(...terms.map((term) => term.scale));
   let units = 0n;
