@@ -18,7 +18,7 @@ import { backOffMs } from './back-off.ts';
 import type { BrokerConnection } from './connection.ts';
 import { KeptChannel, type OpenChannel } from './kept-channel.ts';
 import { Outbox, type OutboxEntry, type PublishableMessage, type PublishOutcome } from './outbox.ts';
-import { brokerWords, replyCodeOf, replyCodes } from './refusal.ts';
+import { blameOf, brokerWords } from './refusal.ts';
 
 export type { PublishableMessage, PublishableProperties, PublishOutcome } from './outbox.ts';
 
@@ -275,12 +275,4 @@ class ConfirmingPublisher implements AmqpPublisher {
     if (this.#outbox.hasRoom || this.#closed) for (const resolve of this.#waitingForRoom.splice(0)) resolve();
     if (this.#outbox.size === 0) for (const resolve of this.#waitingForEmpty.splice(0)) resolve();
   }
-}
-
-/** What a loss of the channel says about what was published on it. */
-function blameOf(cause: Error): 'nobody' | 'exchange' | 'event' {
-  const code = replyCodeOf(cause);
-  if (code === replyCodes.notFound || code === replyCodes.accessRefused) return 'exchange';
-  if (code === replyCodes.preconditionFailed || code === replyCodes.contentTooLarge) return 'event';
-  return code !== null && code >= replyCodes.frameError && code <= replyCodes.unexpectedFrame ? 'event' : 'nobody';
 }

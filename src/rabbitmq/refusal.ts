@@ -23,6 +23,14 @@ export function replyCodeOf(error: unknown): number | null {
   return typeof code === 'number' ? code : null;
 }
 
+/** What a loss of the channel says about what was published on it. */
+export function blameOf(cause: Error): 'nobody' | 'exchange' | 'event' {
+  const code = replyCodeOf(cause);
+  if (code === replyCodes.notFound || code === replyCodes.accessRefused) return 'exchange';
+  if (code === replyCodes.preconditionFailed || code === replyCodes.contentTooLarge) return 'event';
+  return code !== null && code >= replyCodes.frameError && code <= replyCodes.unexpectedFrame ? 'event' : 'nobody';
+}
+
 /** The broker's own words, without what the client library puts around them. */
 export function brokerWords(error: unknown): string {
   const text = error instanceof Error ? error.message || String((error as { code?: unknown }).code ?? error.name) : String(error);

@@ -1,7 +1,7 @@
 /** The consumer of one shard on a real broker: generations, batches, and every way in which a channel ends. */
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
-import { KeptLog, RecordedChannel, sendNumbers, shardArguments, useConnection, useRawChannel, useRawConnection } from '../support/rabbitmq.ts';
+import { deleteAfterwards, KeptLog, RecordedChannel, sendNumbers, shardArguments, useConnection, useRawChannel } from '../support/rabbitmq.ts';
 import { uniqueStream, useRabbitNode, useServices, waitFor } from '../support/services.ts';
 
 async function setUp(t: TestContext, url?: string) {
@@ -9,7 +9,7 @@ async function setUp(t: TestContext, url?: string) {
   const queue = `${uniqueStream('channel')}.shard.000`;
   const raw = await useRawChannel(t, amqpUrl);
   await raw.assertQueue(queue, { durable: true, arguments: shardArguments });
-  t.after(() => raw.deleteQueue(queue).catch(() => undefined));
+  deleteAfterwards(t, amqpUrl, [queue]);
   const log = new KeptLog();
   const connection = useConnection(t, amqpUrl, log, `test ${queue}`);
   return { amqpUrl, queue, raw, log, connection };
@@ -101,10 +101,10 @@ test('an abandoned generation gives its deliveries to the next one, and nothing 
 });
 
 test('a bad acknowledgement costs its own channel and no other one of the connection', async (t) => {
-  const { queue, raw, log, connection } = await setUp(t);
+  const { amqpUrl, queue, raw, log, connection } = await setUp(t);
   const other = `${queue}.other`;
   await raw.assertQueue(other, { durable: true, arguments: shardArguments });
-  t.after(() => raw.deleteQueue(other).catch(() => undefined));
+  deleteAfterwards(t, amqpUrl, [other]);
   const bystander = await RecordedChannel.use(t, connection, other, log);
   const recorded = await RecordedChannel.use(t, connection, queue, log);
   recorded.channel.ack(1, 77, false);
@@ -192,7 +192,7 @@ test('stopping right after starting, and twice, leaves no consumer behind', asyn
 
 test('a closed connection is one loss, and its deliveries come again in order on a new generation', { timeout: 90_000 }, async (t) => {
   const node = await useRabbitNode(t);
-  const { queue, raw, log, connection, amqpUrl } = await setUp(t, node.amqpUrl);
+  const { queue, raw, log, connection } = await setUp(t, node.amqpUrl);
   await sendNumbers(raw, queue, 1, 6);
   const recorded = await RecordedChannel.use(t, connection, queue, log);
   await recorded.untilDelivered(6);
@@ -203,7 +203,6 @@ test('a closed connection is one loss, and its deliveries come again in order on
   assert.deepEqual(recorded.numbers(2), [3, 4, 5, 6]);
   assert.deepEqual(recorded.lost.map(({ generation }) => generation), [1]);
   assert.match(log.text, /maintenance/);
-  await (await useRawConnection(t, amqpUrl)).close();
 });
 
 test('a broker that is stopped and started again, and one that is killed, come back to every unsettled delivery', { timeout: 180_000 }, async (t) => {

@@ -53,6 +53,16 @@ export async function useRawChannel(t: TestContext, url: string): Promise<amqp.C
   return channel;
 }
 
+/** Deletes queues after the test, with a connection of its own; a broker that is gone has none. */
+export function deleteAfterwards(t: TestContext, url: string, queues: readonly string[]): void {
+  t.after(async () => {
+    const connection = await amqp.connect(url).catch(() => null);
+    const channel = await connection?.createChannel();
+    for (const queue of queues) await channel?.deleteQueue(queue);
+    await connection?.close();
+  });
+}
+
 /** A connection of ours, closed after the test. */
 export function useConnection(t: TestContext, url: string, log: Log, name = 'test'): BrokerConnection {
   const connection = createConnection({ urls: [url], name, log });

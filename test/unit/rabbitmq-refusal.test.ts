@@ -1,0 +1,26 @@
+import assert from 'node:assert/strict';
+import test from 'node:test';
+import { blameOf, brokerWords, describeConnectFailure, virtualHostOf } from '../../src/rabbitmq/refusal.ts';
+
+test("the broker's words are freed of what the client library puts around them", () => {
+  const closed = new Error('Channel closed by server: 404 (NOT-FOUND) with message "NOT_FOUND - no queue \'a "b"\' in vhost \'/\'"');
+  assert.equal(brokerWords(closed), 'no queue \'a "b"\' in vhost \'/\'');
+  assert.equal(brokerWords(Object.assign(new AggregateError([]), { code: 'ECONNREFUSED' })), 'ECONNREFUSED');
+});
+
+test('only codes that speak of the message or the exchange lay blame on them', () => {
+  const blame = (code?: number) => blameOf(Object.assign(new Error('x'), code === undefined ? {} : { code }));
+  assert.deepEqual([311, 406, 501, 505].map(blame), Array(4).fill('event'));
+  assert.deepEqual([403, 404].map(blame), ['exchange', 'exchange']);
+  assert.deepEqual([undefined, 320, 530, 541].map(blame), Array(4).fill('nobody'));
+});
+
+test('what is said of a failed connection names host and port, and neither user nor password', () => {
+  const said = describeConnectFailure(new Error('connect ECONNREFUSED 10.0.0.1:5672'), 'amqp://me:pass%40word@rabbit:5671/v');
+  assert.equal(said, 'the broker at rabbit:5671 cannot be reached: connect ECONNREFUSED 10.0.0.1:5672');
+  assert.equal(describeConnectFailure(new Error('Invalid URL'), 'amqp//me:word@x'), 'the broker at the given address cannot be reached: Invalid URL');
+});
+
+test('a URL without a path means the virtual host "/", and an encoded one is decoded', () => {
+  assert.deepEqual(['amqp://h', 'amqp://h/', 'amqp://h/%2F', 'amqp://h/a%2Fb', 'amqp://h/x'].map(virtualHostOf), ['/', '/', '/', 'a/b', 'x']);
+});
