@@ -1,0 +1,215 @@
+/** What `npm publish` would publish: packed from a copy of the checkout, installed in an empty project, and used there. */
+import assert from 'node:assert/strict';
+import { execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import amqp from 'amqplib';
+import { removeTopology } from '../../src/demo/demo-queues.ts';
+import { removeKeys } from '../../src/demo/store-removal.ts';
+import { planTopology } from '../../src/rabbitmq/topology-plan.ts';
+import { checkout } from '../support/checkout.ts';
+import { uniqueStream, useServices, waitFor } from '../support/services.ts';
+
+/** What the build of a package is made from. */
+const packed = ['package.json', 'package-lock.json', 'tsconfig.json', 'README.md', 'LICENSE', 'CHANGELOG.md', 'src', 'deploy'];
+const compiler = join(checkout, 'node_modules', 'typescript', 'bin', 'tsc');
+const noRegistry = /\b(ENOTCACHED|ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ETIMEDOUT|ENETUNREACH)\b/;
+
+const work = mkdtempSync(join(tmpdir(), 'inorder-package-'));
+const project = join(work, 'project');
+const installed = join(project, 'node_modules', 'inorder');
+
+interface Result {
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** Without what npm tells the scripts that it runs: this npm is to look for itself. */
+function environment(more: Readonly<Record<string, string>> = {}): NodeJS.ProcessEnv {
+  const inherited = Object.entries(process.env).filter(([name]) => !/^(npm_(lifecycle|package|command|config_local_prefix)|INIT_CWD)/.test(name));
+  return { ...Object.fromEntries(inherited), ...more };
+}
+
+function run(command: string, args: readonly string[], cwd: string, env = environment()): Promise<Result> {
+  return new Promise((resolve) => {
+    execFile(command, args, { cwd, env, maxBuffer: 64 * 1_048_576 }, (error, stdout, stderr) => {
+      resolve({ code: error === null ? 0 : Number(error.code ?? 1), stdout, stderr });
+    });
+  });
+}
+
+function npm(args: readonly string[], cwd: string, env?: NodeJS.ProcessEnv): Promise<Result> {
+  const script = process.env.npm_execpath;
+  return script?.endsWith('.js') ? run(process.execPath, [script, ...args], cwd, env) : run('npm', args, cwd, env);
+}
+
+/** `npx inorder …` in the project, which has no other way to it than what is installed there. */
+function inorder(words: readonly string[], variables: Readonly<Record<string, string>> = {}): Promise<Result> {
+  return npm(['exec', '--offline', '--', 'inorder', ...words], project, environment(variables));
+}
+
+/** Null when all is installed, otherwise why that is not possible here. */
+async function install(): Promise<string | null> {
+  const copy = join(work, 'checkout');
+  mkdirSync(copy);
+  for (const name of packed) cpSync(join(checkout, name), join(copy, name), { recursive: true });
+  symlinkSync(join(checkout, 'node_modules'), join(copy, 'node_modules'));
+  const pack = await npm(['pack', '--pack-destination', work], copy);
+  assert.equal(pack.code, 0, pack.stderr);
+  const tarball = readdirSync(work).find((name) => name.endsWith('.tgz'));
+  assert.ok(tarball, pack.stdout);
+  mkdirSync(project);
+  writeFileSync(join(project, 'package.json'), JSON.stringify({ name: 'project', private: true, type: 'module' }));
+  const { code, stderr } = await npm(['install', '--prefer-offline', '--no-audit', '--no-fund', join(work, tarball)], project);
+  if (code !== 0 && noRegistry.test(stderr)) return 'the registry, from which the dependencies come, cannot be reached';
+  assert.equal(code, 0, stderr);
+  return null;
+}
+
+function filesOf(folder: string): readonly string[] {
+  return readdirSync(folder, { recursive: true, encoding: 'utf8', withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => join(entry.parentPath, entry.name).slice(folder.length + 1));
+}
+
+describe('the package', { timeout: 600_000 }, () => {
+  let impossible: string | null = null;
+  before(async () => {
+    impossible = await install();
+  });
+  after(() => rmSync(work, { recursive: true, force: true }));
+
+  const check = (name: string, body: () => Promise<void> | void) =>
+    it(name, async (t) => {
+      if (impossible === null) await body();
+      else t.skip(impossible);
+    });
+
+  check('holds what runs and what tells about it: no tests, no sources, no maps', () => {
+    const files = filesOf(installed);
+    const expected = /^(package\.json|README\.md|LICENSE|CHANGELOG\.md|build\/(src|deploy\/local)\/.+\.(js|d\.ts|lua))$/;
+    assert.deepEqual(files.filter((file) => !expected.test(file)), []);
+    const scripts = filesOf(join(checkout, 'src')).filter((file) => file.endsWith('.lua'));
+    assert.ok(scripts.length > 0);
+    assert.deepEqual(scripts.filter((script) => !files.includes(`build/src/${script}`)), []);
+  });
+
+  check('has declarations that refer to nothing outside of it but its dependencies', () => {
+    const { dependencies } = JSON.parse(readFileSync(join(installed, 'package.json'), 'utf8')) as { dependencies: Record<string, string> };
+    const declarations = filesOf(installed).filter((file) => file.endsWith('.d.ts'));
+    const missing = declarations.flatMap((file) => {
+      const text = readFileSync(join(installed, file), 'utf8').replaceAll(/\/\*[\s\S]*?\*\//g, '');
+      const modules = [...text.matchAll(/(?:\bfrom |\bimport\()'([^']+)'/g)].map(([, module = '']) => module);
+      return modules.filter((module) => {
+        if (module.startsWith('.')) return !existsSync(join(installed, dirname(file), module.replace(/\.ts$/, '.d.ts')));
+        // Whoever has Docker brings it along; it is nothing that the library's types lead to.
+        if (file.startsWith('build/deploy/local/') && module === 'testcontainers') return false;
+        return !module.startsWith('node:') && !Object.hasOwn(dependencies, module);
+      });
+    });
+    assert.ok(declarations.length > 50);
+    assert.deepEqual(missing, []);
+  });
+
+  check('does not need what only its development needs', () => {
+    const { devDependencies } = JSON.parse(readFileSync(join(checkout, 'package.json'), 'utf8')) as { devDependencies: Record<string, string> };
+    assert.deepEqual(Object.keys(devDependencies).filter((name) => existsSync(join(project, 'node_modules', name))), []);
+  });
+
+  check('brings the command', async () => {
+    const help = await inorder(['--help']);
+    assert.equal(help.code, 0, help.stderr);
+    assert.match(help.stdout, /^Usage: inorder COMMAND/m);
+    const { version } = JSON.parse(readFileSync(join(checkout, 'package.json'), 'utf8')) as { version: string };
+    assert.equal((await inorder(['--version'])).stdout, `${version}\n`);
+    for (const command of ['worker', 'publish', 'demo']) {
+      const { code, stdout } = await inorder([command, '--help']);
+      assert.equal(code, 0, command);
+      assert.match(stdout, new RegExp(`^Usage: inorder ${command}`));
+    }
+  });
+
+  check('has types that a strict program compiles against, also the declarations themselves', async () => {
+    writeFileSync(
+      join(project, 'typed.ts'),
+      `import { createWorker, defineAggregate, type Worker } from 'inorder';
+const counter = defineAggregate({
+  type: 'counter',
+  initialState: { count: 0 },
+  evolve: { Counted: (state) => ({ count: state.count + 1 }) },
+});
+export const start = (): Worker => createWorker({ processors: [counter] });
+// @ts-expect-error: the state has a number
+defineAggregate({ type: 'counter', initialState: { count: 0 }, evolve: { Counted: () => ({ count: 'many' }) } });
+`,
+    );
+    const compilerOptions = {
+      strict: true,
+      module: 'nodenext',
+      target: 'es2023',
+      noEmit: true,
+      skipLibCheck: false,
+      types: ['node'],
+      typeRoots: [join(checkout, 'node_modules', '@types')],
+    };
+    writeFileSync(join(project, 'tsconfig.json'), JSON.stringify({ compilerOptions, files: ['typed.ts'] }));
+    const { stdout } = await run(process.execPath, [compiler, '-p', project], project);
+    assert.equal(stdout, '');
+  });
+
+  check('processes an event in a program of its own, from publisher to store', async () => {
+    const { amqpUrl, redisUrl } = await useServices();
+    const stream = uniqueStream('package');
+    const variables = { AMQP_URL: amqpUrl, REDIS_URL: redisUrl, STREAM: stream, SHARDS: '1', HTTP_PORT: '0', LOG_LEVEL: 'error' };
+    writeFileSync(
+      join(project, 'program.js'),
+      `import { createPublisher, createWorker, defineAggregate } from 'inorder';
+const counter = defineAggregate({ type: 'counter', initialState: { count: 0 }, evolve: { Counted: ({ count }) => ({ count: count + 1 }) } });
+const worker = createWorker({ processors: [counter] });
+process.once('SIGTERM', () => worker.stop());
+await worker.start();
+const publisher = createPublisher({ urls: [process.env.AMQP_URL], stream: process.env.STREAM });
+const outcome = await publisher.publish({ entityType: 'counter', entityId: 'c', sequence: 1, type: 'Counted' });
+console.log(outcome.status);
+await publisher.close();
+`,
+    );
+    const program = spawn(process.execPath, ['program.js'], { cwd: project, env: environment(variables) });
+    let output = '';
+    for (const out of [program.stdout, program.stderr]) out.setEncoding('utf8').on('data', (text: string) => void (output += text));
+    const exited = once(program, 'exit');
+    try {
+      const show = async () => {
+        assert.equal(program.exitCode, null, output);
+        const { code, stdout } = await inorder(['entity', 'show', 'c', '--type', 'counter', '--json'], variables);
+        return code === 0 ? stdout : null;
+      };
+      const shown = await waitFor(show, { what: 'the event applied', timeoutMs: 60_000 });
+      assert.equal(shown, '{"entity_type":"counter","entity_id":"c","version":1,"state":{"count":1},"parked":null,"held":null}\n');
+      await waitFor(() => output.includes('confirmed\n'), { what: 'the confirm' });
+      program.kill('SIGTERM');
+      assert.deepEqual(await exited, [0, null], output);
+    } finally {
+      program.kill('SIGKILL');
+      await removeStream(amqpUrl, redisUrl, stream);
+    }
+  });
+
+  check('runs the demo without anything of the checkout', async () => {
+    const { amqpUrl, redisUrl } = await useServices();
+    const { code, stdout, stderr } = await inorder(['demo', '--orders', '20'], { AMQP_URL: amqpUrl, REDIS_URL: redisUrl });
+    assert.equal(code, 0, `${stdout}${stderr}`);
+    assert.match(stdout, /^Everything balances: /m);
+  });
+});
+
+async function removeStream(amqpUrl: string, redisUrl: string, stream: string): Promise<void> {
+  const connection = await amqp.connect(amqpUrl);
+  await removeTopology(connection, planTopology({ stream, shards: 1, queueType: 'quorum', exchangeType: 'x-consistent-hash' }));
+  await removeKeys(redisUrl, stream);
+  await connection.close();
+}
