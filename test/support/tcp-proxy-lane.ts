@@ -11,7 +11,7 @@ export type Direction = 'toServer' | 'toClient';
 
 /** The conditions of a direction. They may change at any time and apply to bytes not yet written. */
 export interface LaneConditions {
-  /** Nothing comes out and nothing is lost; bytes wait for the end of it. */
+  /** Nothing comes out and nothing is lost; bytes, and the end of them, wait for the end of it. */
   held: boolean;
   /** Bytes are thrown away. The stream is damaged afterwards: cut the connection before ending this. */
   dropping: boolean;
@@ -73,6 +73,7 @@ export class Lane {
       if (this.#queuedBytes <= QUEUE_LIMIT_BYTES) this.#source.resume();
       if (this.#sink.destroyed) break;
     }
+    if (this.#ended) await this.#untilReleased();
     this.#pumping = false;
     if (this.#ended && !this.#sink.destroyed) this.#sink.end();
   }
@@ -81,13 +82,17 @@ export class Lane {
     const waitMs = chunk.dueMs - performance.now();
     if (waitMs > 1) await sleep(waitMs);
     for (let offset = 0; offset < chunk.bytes.length && !this.#sink.destroyed; ) {
-      while (this.#conditions.held && !this.#sink.destroyed) await sleep(HOLD_POLL_MS);
+      await this.#untilReleased();
       if (this.#conditions.dropping) return;
       const end = Math.min(chunk.bytes.length, offset + this.#conditions.sliceBytes);
       const slice = chunk.bytes.subarray(offset, end);
       await this.#write(slice.subarray(0, this.#conditions.allowance(slice.length)));
       offset = end;
     }
+  }
+
+  async #untilReleased(): Promise<void> {
+    while (this.#conditions.held && !this.#sink.destroyed) await sleep(HOLD_POLL_MS);
   }
 
   async #write(bytes: Buffer): Promise<void> {

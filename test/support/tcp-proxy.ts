@@ -26,6 +26,8 @@ export class TcpProxy {
   readonly #forwarded: Record<Direction, number> = { toServer: 0, toClient: 0 };
   readonly #cutAt: Record<Direction, number> = { toServer: Infinity, toClient: Infinity };
   #listener: Server | null = null;
+  /** Ends of connections that happened while the wire carried nothing: nobody hears of them before it does. */
+  readonly #unheardEnds: { readonly direction: Direction; readonly propagate: () => void }[] = [];
   #accepted = 0;
 
   private constructor(port: number, target: { readonly host: string; readonly port: number }) {
@@ -73,7 +75,7 @@ export class TcpProxy {
     }
   }
 
-  /** While on, nothing passes either way and no connection is closed; at its end the bytes that waited go on. */
+  /** While on, nothing passes either way, not even the end of a connection; at its end all that waited goes on. */
   blackHole(on: boolean): void {
     this.hold('toServer', on);
     this.hold('toClient', on);
@@ -82,6 +84,7 @@ export class TcpProxy {
   /** Like `blackHole`, for one direction. */
   hold(direction: Direction, on: boolean): void {
     this.#conditions[direction].held = on;
+    this.#propagateEnds();
   }
 
   /** Throws the bytes of one direction away. The streams are damaged: `cut` before switching this off. */
@@ -132,6 +135,7 @@ export class TcpProxy {
       this.#cutAt[direction] = Infinity;
       Object.assign(this.#conditions[direction], this.#calm(direction));
     }
+    this.#propagateEnds();
     await this.refuse(false);
   }
 
@@ -140,6 +144,13 @@ export class TcpProxy {
     this.cut();
     this.#listener?.close();
     this.#listener = null;
+  }
+
+  #propagateEnds(): void {
+    const due = this.#unheardEnds.filter(({ direction }) => !this.#conditions[direction].held);
+    const waiting = this.#unheardEnds.filter(({ direction }) => this.#conditions[direction].held);
+    this.#unheardEnds.splice(0, this.#unheardEnds.length, ...waiting);
+    for (const { propagate } of due) propagate();
   }
 
   #calm(direction: Direction): LaneConditions {
@@ -179,11 +190,12 @@ export class TcpProxy {
     const link: Link = { client, server };
     this.#links.add(link);
     this.#accepted += 1;
-    for (const [socket, other] of [[client, server], [server, client]] as const) {
+    for (const [socket, other, direction] of [[client, server, 'toServer'], [server, client, 'toClient']] as const) {
       socket.on('error', () => undefined);
       socket.on('close', (hadError) => {
-        if (hadError) other.resetAndDestroy();
-        else other.destroy();
+        const propagate = () => (hadError ? other.resetAndDestroy() : other.destroy());
+        this.#unheardEnds.push({ direction, propagate });
+        this.#propagateEnds();
       });
     }
     client.once('close', () => this.#links.delete(link));

@@ -6,7 +6,7 @@ import { waitFor } from '../support/services.ts';
 import { useTcpProxy, type TcpProxy } from '../support/tcp-proxy.ts';
 
 /** A server that answers every byte with the same byte, and keeps what it got. */
-async function useEcho(t: TestContext): Promise<{ proxy: TcpProxy; received: Buffer[] }> {
+async function useEcho(t: TestContext): Promise<{ proxy: TcpProxy; received: Buffer[]; sockets: ReadonlySet<Socket> }> {
   const received: Buffer[] = [];
   const sockets = new Set<Socket>();
   const server = createServer((socket) => {
@@ -23,7 +23,7 @@ async function useEcho(t: TestContext): Promise<{ proxy: TcpProxy; received: Buf
     for (const socket of sockets) socket.destroy();
     server.close();
   });
-  return { proxy, received };
+  return { proxy, received, sockets };
 }
 
 interface Client {
@@ -85,6 +85,27 @@ test('a black hole closes nothing and passes nothing until it ends', async (t) =
   assert.deepEqual([client.text, Buffer.concat(received).toString(), client.error], ['a', 'a', null]);
   proxy.blackHole(false);
   await hears(client, 'ab');
+});
+
+test('in a black hole not even the end or the reset of a connection is heard of before it ends', async (t) => {
+  const { proxy, sockets } = await useEcho(t);
+  const clients = [await useClient(t, proxy), await useClient(t, proxy)];
+  const heard: string[] = [];
+  for (const { socket } of clients) socket.on('end', () => heard.push('end')).on('close', () => heard.push('close'));
+  await waitFor(() => sockets.size === 2, { what: 'both connections' });
+  proxy.blackHole(true);
+  const [ended, reset] = [...sockets];
+  ended?.end();
+  reset?.resetAndDestroy();
+  const other = await useEcho(t);
+  const witness = await useClient(t, other.proxy);
+  witness.socket.write('w');
+  await hears(witness, 'w');
+  assert.deepEqual(heard, []);
+  proxy.blackHole(false);
+  await waitFor(() => heard.length === 3, { what: 'one end and two closed connections' });
+  assert.deepEqual(heard.toSorted(), ['close', 'close', 'end']);
+  assert.deepEqual(clients.map(({ error }) => error).toSorted(), ['ECONNRESET', null]);
 });
 
 test('dropping one direction loses its bytes and only those', async (t) => {
