@@ -7,13 +7,14 @@ import { command as entityList } from './entity-list.ts';
 import { command as entityShow } from './entity-show.ts';
 import { command as publish } from './publish.ts';
 import { command as status } from './status.ts';
-import { apply as topologyApply, show as topologyShow } from './topology.ts';
+import { apply as topologyApply, check as topologyCheck, show as topologyShow } from './topology.ts';
 import { command as worker } from './worker.ts';
 
 export const commands: readonly Command[] = [
   worker,
   publish,
   topologyApply,
+  topologyCheck,
   topologyShow,
   entityShow,
   entityList,

@@ -1,10 +1,13 @@
-/** `inorder topology apply` and `show`: what a stream consists of at the broker, made or only told. */
+/** `inorder topology apply`, `check` and `show`: what a stream consists of at the broker, made, compared or only told. */
 import type { Config } from '../config/config.ts';
 import { loadConfig } from '../config/load.ts';
+import type { Finding } from '../finding.ts';
 import { applyTopology } from '../rabbitmq/topology.ts';
+import { checkTopology } from '../rabbitmq/topology-check.ts';
 import { planTopology, type TopologyPlan } from '../rabbitmq/topology-plan.ts';
 import { withBroker } from './broker-access.ts';
 import { defineCommand, jsonOption } from './command.ts';
+import { exitCodeOf, findingAsJson, findingAsText } from './findings-text.ts';
 
 const variables = ['AMQP_URL', 'STREAM', 'SHARDS', 'QUEUE_TYPE', 'EXCHANGE_TYPE'] as const;
 
@@ -28,6 +31,33 @@ export const apply = defineCommand({
     return 0;
   },
 });
+
+export const check = defineCommand({
+  name: 'topology check',
+  summary: 'Compares what is there with what should be, line by line.',
+  description: [
+    'Looks at the version, the exchange type, every exchange, queue and binding, and the policies that apply to them.',
+    'It changes nothing. Exit code 1 when anything differs. Arguments, bindings and policies can be seen through the',
+    'management API only; where it cannot be reached, a warning says so.',
+  ].join('\n'),
+  positionals: [],
+  options: { json: jsonOption },
+  variables: [...variables, 'MANAGEMENT_URL'],
+  async run({ options }, io) {
+    const findings = await checkStream(loadConfig(io.env));
+    await io.stdout.write(findings.map(options.json ? findingAsJson : findingAsText).join(''));
+    return exitCodeOf(findings);
+  },
+});
+
+/** Everything that `topology check` looks at. */
+export async function checkStream(config: Config): Promise<readonly Finding[]> {
+  const { urls, managementUrl } = config.broker;
+  const plan = planOf(config);
+  return await withBroker(config, (connection) =>
+    checkTopology({ plan, connection: { ready: async () => connection }, amqpUrl: urls[0]!, managementUrl }),
+  );
+}
 
 export const show = defineCommand({
   name: 'topology show',

@@ -127,7 +127,7 @@ function whyNot(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   if (error.name === 'TimeoutError') return 'it does not answer';
   if (error instanceof SyntaxError) return 'what answers there is no management API';
-  const cause: unknown = error.cause;
-  const code = cause instanceof Error && 'code' in cause ? String(cause.code) : null;
-  return `it cannot be reached (${code ?? error.message})`;
+  // The message of `fetch` itself is always the same.
+  const cause = error.cause instanceof Error ? error.cause : error;
+  return `it cannot be reached (${'code' in cause ? String(cause.code) : cause.message})`;
 }

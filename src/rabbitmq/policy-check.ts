@@ -6,8 +6,9 @@
  * policy with the highest priority. An argument of the queue goes before a policy, except for limits, of which the
  * lower counts.
  */
+import { type Finding, ok, warning } from '../finding.ts';
 import type { PolicyInfo } from './management.ts';
-import type { Finding, SeenTopology } from './topology-comparison.ts';
+import type { SeenTopology } from './topology-comparison.ts';
 import type { QueuePlan, TopologyPlan } from './topology-plan.ts';
 
 type Definition = Readonly<Record<string, unknown>>;
@@ -69,9 +70,9 @@ export function policyFindings(plan: TopologyPlan, seen: SeenTopology): readonly
   }
   const findings = [...harms.values()].map(({ finding, queues }) => ({ ...finding, detail: `${finding.detail} (${namesOf(queues)})` }));
   if (seen.operatorPolicies === null) {
-    findings.push({ level: 'warning', subject: 'operator policies', detail: 'this user may not see them', remedy: 'check as an administrator' });
+    findings.push(warning('operator policies', 'this user may not see them', 'check as an administrator'));
   }
-  return findings.length > 0 ? findings : [{ level: 'ok', subject: 'policies', detail: 'none that breaks order', remedy: null }];
+  return findings.length > 0 ? findings : [ok('policies', 'none that breaks order')];
 }
 
 function harmOf(policy: PolicyInfo, kind: string, queue: QueuePlan): readonly Finding[] {

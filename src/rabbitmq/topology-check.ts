@@ -4,15 +4,14 @@
  * that is said, and what AMQP shows is checked.
  */
 import { ConfigError } from '../errors.ts';
+import { failure, type Finding, ok, warning } from '../finding.ts';
 import { type Answer, ManagementClient, managementUrlOf, type Overview } from './management.ts';
-import { bindingFindings, exchangeFindings, type Finding, queueFindings, type SeenTopology, surplusFindings } from './topology-comparison.ts';
+import { bindingFindings, exchangeFindings, queueFindings, type SeenTopology, surplusFindings } from './topology-comparison.ts';
 import { policyFindings } from './policy-check.ts';
 import { virtualHostOf } from './refusal.ts';
 import type { ConnectionSource } from './scratch-channel.ts';
 import { verifyTopology } from './topology.ts';
 import type { TopologyPlan } from './topology-plan.ts';
-
-export type { Finding } from './topology-comparison.ts';
 
 export interface TopologyCheckOptions {
   readonly plan: TopologyPlan;
@@ -50,14 +49,9 @@ async function passiveFindings(connection: ConnectionSource, plan: TopologyPlan)
     await verifyTopology(connection, plan);
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
-    return error.problems.map((detail) => ({
-      level: 'failure',
-      subject: 'topology',
-      detail,
-      remedy: 'run `inorder topology apply`',
-    }));
+    return error.problems.map((detail) => failure('topology', detail, 'run `inorder topology apply`'));
   }
-  return [{ level: 'ok', subject: 'topology', detail: `${plan.exchanges.length} exchanges and ${plan.queues.length} queues exist`, remedy: null }];
+  return [ok('topology', `${plan.exchanges.length} exchanges and ${plan.queues.length} queues exist`)];
 }
 
 async function look(management: ManagementClient): Promise<Answer<SeenTopology>> {
@@ -86,12 +80,11 @@ async function look(management: ManagementClient): Promise<Answer<SeenTopology>>
 }
 
 function unseen(reason: string): Finding {
-  return {
-    level: 'warning',
-    subject: 'management API',
-    detail: `${reason}: arguments, bindings, weights, policies, the version and the plugin were not checked`,
-    remedy: 'enable rabbitmq_management and set MANAGEMENT_URL',
-  };
+  return warning(
+    'management API',
+    `${reason}: arguments, bindings, weights, policies, the version and the plugin were not checked`,
+    'enable rabbitmq_management and set MANAGEMENT_URL',
+  );
 }
 
 function brokerFindings(plan: TopologyPlan, { rabbitmq_version, exchange_types }: Overview): readonly Finding[] {
@@ -105,21 +98,21 @@ function versionFinding(version: string): Finding {
   const [major = 0, minor = 0] = version.split('.').map(Number);
   const subject = 'broker';
   if (Number.isNaN(major) || major > lastKnownMajor) {
-    return { level: 'warning', subject, detail: `RabbitMQ ${version} is not a version that Inorder knows`, remedy: 'look for a newer Inorder' };
+    return warning(subject, `RabbitMQ ${version} is not a version that Inorder knows`, 'look for a newer Inorder');
   }
   if (major < minVersion.major || (major === minVersion.major && minor < minVersion.minor)) {
-    const detail = `RabbitMQ ${version} cannot dead-letter at least once`;
-    return { level: 'failure', subject, detail, remedy: `use RabbitMQ ${minVersion.major}.${minVersion.minor} or later` };
+    const remedy = `use RabbitMQ ${minVersion.major}.${minVersion.minor} or later`;
+    return failure(subject, `RabbitMQ ${version} cannot dead-letter at least once`, remedy);
   }
-  return { level: 'ok', subject, detail: `RabbitMQ ${version}`, remedy: null };
+  return ok(subject, `RabbitMQ ${version}`);
 }
 
 function pluginFinding({ exchangeType }: TopologyPlan, types: readonly string[]): Finding {
   const subject = 'plugin';
-  if (types.includes(exchangeType)) return { level: 'ok', subject, detail: `exchanges can be ${exchangeType}`, remedy: null };
+  if (types.includes(exchangeType)) return ok(subject, `exchanges can be ${exchangeType}`);
   const remedy =
     exchangeType === 'x-consistent-hash'
       ? 'run `rabbitmq-plugins enable rabbitmq_consistent_hash_exchange` on every node'
       : 'use EXCHANGE_TYPE=x-consistent-hash, or RabbitMQ 4.3';
-  return { level: 'failure', subject, detail: `the broker knows no exchange type ${exchangeType}`, remedy };
+  return failure(subject, `the broker knows no exchange type ${exchangeType}`, remedy);
 }

@@ -2,17 +2,9 @@
  * What differs between a plan and what the management API shows, as findings. Pure: what was seen comes in.
  */
 import { isDeepStrictEqual } from 'node:util';
+import { failure, type Finding, ok, warning } from '../finding.ts';
 import type { BindingInfo, ExchangeInfo, PolicyInfo, QueueInfo } from './management.ts';
 import { type BindingPlan, isShardQueueName, shardQueueName, type TopologyPlan } from './topology-plan.ts';
-
-export interface Finding {
-  readonly level: 'ok' | 'warning' | 'failure';
-  /** What was looked at. */
-  readonly subject: string;
-  readonly detail: string;
-  /** Null only when it is ok. */
-  readonly remedy: string | null;
-}
 
 /** Of the whole virtual host. */
 export interface SeenTopology {
@@ -87,7 +79,7 @@ function bindingsOfExchange(plan: TopologyPlan, exchange: string, wanted: readon
     if (destination_type === 'queue' && wanted.some(({ queue }) => queue === destination)) continue;
     findings.push(isRing ? surplusBinding(plan, subject, destination, destination_type) : copied(subject, destination));
   }
-  return findings.length > 0 ? findings : [{ level: 'ok', subject, detail: `${wanted.length}, as they should be`, remedy: null }];
+  return findings.length > 0 ? findings : [ok(subject, `${wanted.length}, as they should be`)];
 }
 
 function surplusBinding({ stream, shards }: TopologyPlan, subject: string, destination: string, kind: string): Finding {
@@ -103,7 +95,7 @@ function surplusBinding({ stream, shards }: TopologyPlan, subject: string, desti
 
 /** Dead letters and unrouted events are fanned out: another queue takes nothing away. */
 function copied(subject: string, destination: string): Finding {
-  return { level: 'warning', subject, detail: `${destination} is bound as well and gets a copy of everything`, remedy: 'unbind it unless that is wanted' };
+  return warning(subject, `${destination} is bound as well and gets a copy of everything`, 'unbind it unless that is wanted');
 }
 
 /** Shard queues beyond SHARDS that are not bound any more. */
@@ -139,10 +131,6 @@ function argumentsAsText(args: Readonly<Record<string, unknown>>): string {
 }
 
 function verdict(subject: string, differences: readonly string[], remedy: string): Finding {
-  if (differences.length === 0) return { level: 'ok', subject, detail: 'as it should be', remedy: null };
+  if (differences.length === 0) return ok(subject, 'as it should be');
   return failure(subject, differences.join('; '), remedy);
-}
-
-function failure(subject: string, detail: string, remedy: string): Finding {
-  return { level: 'failure', subject, detail, remedy };
 }

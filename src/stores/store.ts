@@ -12,6 +12,7 @@
  */
 import type { EntityRef } from '../events/event.ts';
 import type { RejectionReason } from '../events/reasons.ts';
+import type { Finding } from '../finding.ts';
 
 /** Why an entity is parked. */
 export interface Parked {
@@ -158,14 +159,6 @@ export interface EntitySummary extends EntityRef {
   readonly parked: Parked | null;
 }
 
-/** One finding about the store's own set-up, for the start-up checks and `inorder doctor`. */
-export interface StoreFinding {
-  readonly level: 'ok' | 'warning' | 'failure';
-  readonly subject: string;
-  readonly detail: string;
-  readonly remedy: string | null;
-}
-
 export interface Store {
   load(entities: readonly EntityRef[]): Promise<readonly LoadResult[]>;
   commit(commits: readonly Commit[]): Promise<readonly CommitResult[]>;
@@ -182,7 +175,7 @@ export interface Store {
   /** All entities of the stream, in no order, in bounded memory. */
   listEntities(filter: { readonly entityType?: string }): AsyncIterable<EntitySummary>;
   /** Version, eviction policy, persistence, role: what an operator must know before relying on it. */
-  inspect(): Promise<readonly StoreFinding[]>;
+  inspect(): Promise<readonly Finding[]>;
   /** Resolves when the store can be asked; rejects with `UnavailableError`. */
   ping(): Promise<void>;
   close(): Promise<void>;

@@ -9,9 +9,10 @@ import { keptIo } from '../support/command-io.ts';
 import { uniqueStream, useServices, waitFor } from '../support/services.ts';
 
 async function operator(t: TestContext, more: Record<string, string> = {}) {
-  const { amqpUrl, redisUrl } = await useServices(t);
+  const { amqpUrl, redisUrl, managementUrl } = await useServices(t);
   const stream = uniqueStream('cli');
-  const env = { AMQP_URL: amqpUrl, REDIS_URL: redisUrl, STREAM: stream, SHARDS: '2', HTTP_PORT: '0', ...more };
+  const managed: Record<string, string> = managementUrl === null ? {} : { MANAGEMENT_URL: managementUrl };
+  const env = { AMQP_URL: amqpUrl, REDIS_URL: redisUrl, ...managed, STREAM: stream, SHARDS: '2', HTTP_PORT: '0', ...more };
   const connection = await connect(amqpUrl);
   t.after(async () => {
     const channel = await connection.createChannel();
@@ -52,6 +53,45 @@ test('topology apply refuses a queue with other arguments, names it and exits 2'
   assert.match(stderr, new RegExp(`^inorder: [^\\n]*${stream}\\.shard\\.001[^\\n]*\\n$`));
 });
 
+test('topology check is content after apply, and exits 1 with a line for each thing that differs', async (t) => {
+  const { run, stream, connection } = await operator(t);
+  await run('topology apply');
+  const whole = await run('topology check');
+  assert.equal(whole.code, 0, whole.stdout);
+  assert.match(whole.stdout, new RegExp(`^ok       queue ${stream}\\.shard\\.001: as it should be$`, 'm'));
+  assert.match(whole.stdout, new RegExp(`^ok       bindings of ${stream}: 2, as they should be$`, 'm'));
+  assert.match(whole.stdout, /^ok       plugin: exchanges can be x-consistent-hash$/m);
+
+  const channel = await connection.createChannel();
+  await channel.unbindQueue(`${stream}.shard.001`, stream, '1');
+  await channel.bindQueue(`${stream}.shard.000`, stream, '7');
+  const broken = await run('topology check --json');
+  assert.equal(broken.code, 1);
+  const findings = broken.stdout.trimEnd().split('\n').map((line) => JSON.parse(line));
+  assert.equal(findings.length, whole.stdout.trimEnd().split('\n').length + 1);
+  assert.deepEqual(
+    findings.filter(({ level }) => level !== 'ok').map(({ subject, detail, remedy }) => [subject, detail, remedy]),
+    [
+      [`bindings of ${stream}`, `queue ${stream}.shard.000 is also bound with weight "7": keys move between shards`, 'unbind it; run `inorder topology apply`'],
+      [`bindings of ${stream}`, `queue ${stream}.shard.001 is not bound with weight "1"`, 'run `inorder topology apply`'],
+    ],
+  );
+});
+
+test('topology check without a management API checks what AMQP shows, and says what it could not see', async (t) => {
+  const { run, stream, connection } = await operator(t);
+  const unseen = { MANAGEMENT_URL: 'http://guest:hush@127.0.0.1:2' };
+  await run('topology apply');
+  const seen = await run('topology check', unseen);
+  assert.equal(seen.code, 0, seen.stdout);
+  assert.match(seen.stdout, /^warning  management API: .*ECONNREFUSED.*bindings.* -> .*MANAGEMENT_URL$/m);
+  assert.ok(!seen.stdout.includes('hush'));
+  await (await connection.createChannel()).deleteQueue(`${stream}.shard.001`);
+  const missing = await run('topology check', unseen);
+  assert.equal(missing.code, 1);
+  assert.match(missing.stdout, new RegExp(`^failure  topology: queue ${stream}\\.shard\\.001 does not exist`, 'm'));
+});
+
 test('status says what waits in every queue, and that a queue is missing', async (t) => {
   const { run, stream, connection } = await operator(t);
   assert.match((await run('status')).stdout, new RegExp(`${stream}.shard.000 +there is no such queue`));
@@ -76,12 +116,12 @@ test('doctor finds a missing topology, a broken processor and an absent store in
   assert.match(stdout, /^ok +configuration: /m);
   assert.match(stdout, /^ok +broker: RabbitMQ \d/m);
   assert.match(stdout, /^failure +processor: .*none\.mjs.* -> correct PROCESSOR/m);
-  assert.match(stdout, /^failure +topology: .* -> run `inorder topology apply`/m);
+  assert.match(stdout, /^failure +queue cli-\S+\.shard\.000: it does not exist -> run `inorder topology apply`/m);
   assert.match(stdout, /^failure +store: .* -> start Redis/m);
   assert.ok(!stdout.includes('hush'));
 });
 
-test('doctor is content once the topology is there, and alarmed by messages that found no shard', async (t) => {
+test('doctor is content once the topology is there, and alarmed by messages that found no shard and by a lost binding', async (t) => {
   const { run, stream, connection } = await operator(t);
   await run('topology apply');
   const healthy = await run('doctor --json');
@@ -94,12 +134,15 @@ test('doctor is content once the topology is there, and alarmed by messages that
     [],
   );
   assert.equal(healthy.code, 0);
+  assert.match(findings.find(({ subject }) => subject === 'topology').detail, /^\d+ checks, everything as it should be$/);
   const channel = await connection.createConfirmChannel();
   channel.sendToQueue(`${stream}.unrouted`, Buffer.from('{}'));
   await channel.waitForConfirms();
+  await channel.unbindQueue(`${stream}.shard.000`, stream, '1');
   const alarmed = await run('doctor');
   assert.equal(alarmed.code, 1);
   assert.match(alarmed.stdout, /^failure +unrouted: 1 messages/m);
+  assert.match(alarmed.stdout, /^failure +bindings of \S+: queue \S+\.shard\.000 is not bound/m);
 });
 
 function startWorker(t: TestContext, env: Record<string, string>) {

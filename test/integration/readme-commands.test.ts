@@ -17,7 +17,7 @@ import { WorkerProcess } from '../support/worker-process.ts';
 const notRun = /^(git clone|npm (run|test)|docker compose|alias) ?/;
 
 /** May be asked again until the worker has done what is shown; anything else is done once. */
-const onlyReads = /^(entity|dead-letters|status|doctor|topology show)\b/;
+const onlyReads = /^(entity|dead-letters|status|doctor|topology (show|check))\b/;
 
 class Reader {
   readonly #t: TestContext;
@@ -98,10 +98,12 @@ class Reader {
 }
 
 test('whoever follows the README sees what it shows', { timeout: 300_000 }, async (t) => {
-  const { amqpUrl, redisUrl } = await useServices(t);
+  const { amqpUrl, redisUrl, managementUrl } = await useServices(t);
   const stream = uniqueStream('readme');
   t.after(() => removeStream(amqpUrl, redisUrl, stream));
-  const reader = new Reader(t, useLibraryFolder(t), stream, { AMQP_URL: amqpUrl, REDIS_URL: redisUrl, STREAM: stream });
+  const managed: Record<string, string> = managementUrl === null ? {} : { MANAGEMENT_URL: managementUrl };
+  const variables = { AMQP_URL: amqpUrl, REDIS_URL: redisUrl, STREAM: stream, ...managed };
+  const reader = new Reader(t, useLibraryFolder(t), stream, variables);
   const readme = readReadme();
   for (const { text } of fencesOf(readme)) {
     const name = /^\/\/ (\w+\.mjs)\n/.exec(text)?.[1];

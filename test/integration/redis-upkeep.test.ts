@@ -5,7 +5,8 @@ import { Redis } from 'ioredis';
 import { Keys } from '../../src/stores/redis/keys.ts';
 import { createRedisStore } from '../../src/stores/redis/redis-store.ts';
 import { loadScript } from '../../src/stores/redis/script.ts';
-import type { Store, StoreFinding } from '../../src/stores/store.ts';
+import type { Store } from '../../src/stores/store.ts';
+import type { Finding } from '../../src/finding.ts';
 import { claimOf, commitOne, commitTo, deadLetterOf, eventAt, order, parkOf } from '../conformance/builders.ts';
 import { uniqueStream, useRedisNode, useServices, waitFor } from '../support/services.ts';
 
@@ -147,8 +148,8 @@ test('a server of a good version with nothing amiss is all ok', async (t) => {
   assert.match((await findingAbout(store, /version/)).detail, /^\d+\.\d+\.\d+/);
 });
 
-async function findingAbout(store: Store, subject: RegExp): Promise<StoreFinding> {
+async function findingAbout(store: Store, subject: RegExp): Promise<Finding> {
   const findings = (await store.inspect()).filter((finding) => subject.test(finding.subject));
   assert.equal(findings.length, 1);
-  return findings[0] as StoreFinding;
+  return findings[0] as Finding;
 }

@@ -20,7 +20,10 @@ const pure = ['events', 'ordering', 'aggregates'];
 const outside = [...pure, 'config', 'observability'];
 const domain = ['stores', 'rabbitmq', 'idempotency', 'event-sourcing', 'dead-letters', 'publishing'];
 
-/** Folder of `src` → the folders that it may import; itself and `errors.ts` always. */
+/** What belongs to no folder, for every folder uses it. */
+const common: ReadonlySet<string> = new Set(['src/errors.ts', 'src/finding.ts']);
+
+/** Folder of `src` → the folders that it may import; itself and what is common always. */
 const arrows: Readonly<Record<string, readonly string[]>> = {
   events: [],
   ordering: ['events'],
@@ -57,7 +60,7 @@ export function brokenArrows({ path, text }: Source): string[] {
     if (['cli', 'demo'].includes(folder) && target.startsWith('deploy/local/')) return [];
     if (!target.startsWith('src/')) return [`${path}: src must not import ${target}`];
     const targetFolder = folderOf(target);
-    if (targetFolder === null) return target === 'src/errors.ts' ? [] : [`${path}: nothing imports ${target}`];
+    if (targetFolder === null) return common.has(target) ? [] : [`${path}: nothing imports ${target}`];
     return targetFolder === folder || allowed.includes(targetFolder)
       ? []
       : [`${path}: ${folder} must not import ${targetFolder}`];

@@ -4,10 +4,11 @@
  * Nothing survives the process, and no call ever fails: who wants faults wraps it.
  */
 import type { EntityRef } from '../../events/event.ts';
+import type { Finding } from '../../finding.ts';
 import { deadLetterTtlMs, keptRecord, maxDeadLettersPerEntity } from '../dead-letter-limits.ts';
 import type {
   Claim, ClaimResult, Commit, CommitResult, DeadLetterQuery, DeadLetterRecord, EntitySummary, IdConflict, LoadResult, Park,
-  Parked, ParkResult, RecallQuery, RecallResult, Snapshot, Store, StoreFinding, StoreOptions,
+  Parked, ParkResult, RecallQuery, RecallResult, Snapshot, Store, StoreOptions,
 } from '../store.ts';
 
 export interface MemoryStoreOptions extends StoreOptions {
@@ -117,7 +118,7 @@ class MemoryStore implements Store {
     }
   }
 
-  async inspect(): Promise<readonly StoreFinding[]> {
+  async inspect(): Promise<readonly Finding[]> {
     const detail = 'It is in memory and ends with the process.';
     return [{ level: 'warning', subject: 'store', detail, remedy: 'Use Redis for anything that is to be kept.' }];
   }

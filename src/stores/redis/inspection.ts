@@ -2,7 +2,7 @@
  * Whether the Redis behind a connection is one that can be relied on: its version, role, eviction, memory,
  * persistence and, of a cluster, its state. It only reads, and needs no right beyond INFO and CLUSTER INFO.
  */
-import type { StoreFinding } from '../store.ts';
+import { failure, type Finding, ok, warning } from '../../finding.ts';
 import type { Connection } from './connection.ts';
 
 const OLDEST_VERSION = [6, 2] as const;
@@ -10,12 +10,12 @@ const NEWEST_MAJOR = 8;
 const MEMORY_WARNING_SHARE = 0.9;
 
 type Info = ReadonlyMap<string, string>;
-type Check = (info: Info) => StoreFinding;
+type Check = (info: Info) => Finding;
 
 const CHECKS: readonly Check[] = [checkVersion, checkRole, checkEviction, checkMemory, checkPersistence];
 
-export async function inspectServers(connection: Connection): Promise<readonly StoreFinding[]> {
-  const findings: StoreFinding[] = [];
+export async function inspectServers(connection: Connection): Promise<readonly Finding[]> {
+  const findings: Finding[] = [];
   for (const { node, value } of await connection.askMasters(['INFO'])) {
     const info = parseInfo(String(value));
     for (const check of CHECKS) findings.push(named(check(info), connection, node));
@@ -25,11 +25,11 @@ export async function inspectServers(connection: Connection): Promise<readonly S
   return findings;
 }
 
-function named(finding: StoreFinding, connection: Connection, node: string): StoreFinding {
+function named(finding: Finding, connection: Connection, node: string): Finding {
   return connection.isCluster ? { ...finding, subject: `${finding.subject} of ${node}` } : finding;
 }
 
-function checkVersion(info: Info): StoreFinding {
+function checkVersion(info: Info): Finding {
   const subject = 'Redis version';
   const version = info.get('redis_version') ?? '';
   const [major = Number.NaN, minor = Number.NaN] = version.split('.').map(Number);
@@ -41,13 +41,13 @@ function checkVersion(info: Info): StoreFinding {
   return ok(subject, version);
 }
 
-function checkRole(info: Info): StoreFinding {
+function checkRole(info: Info): Finding {
   const subject = 'Redis role';
   if (info.get('role') === 'master') return ok(subject, 'master');
   return failure(subject, 'It is a replica and takes no writes.', 'Name the master in the URL, or use the form redis+sentinel://.');
 }
 
-function checkEviction(info: Info): StoreFinding {
+function checkEviction(info: Info): Finding {
   const subject = 'Redis eviction policy';
   const policy = info.get('maxmemory_policy') ?? 'unknown';
   if (policy === 'noeviction') return ok(subject, policy);
@@ -55,7 +55,7 @@ function checkEviction(info: Info): StoreFinding {
   return failure(subject, detail, 'CONFIG SET maxmemory-policy noeviction, and put it in redis.conf.');
 }
 
-function checkMemory(info: Info): StoreFinding {
+function checkMemory(info: Info): Finding {
   const subject = 'Redis memory';
   const used = Number(info.get('used_memory'));
   const limit = Number(info.get('maxmemory'));
@@ -65,7 +65,7 @@ function checkMemory(info: Info): StoreFinding {
   return warning(subject, `It uses ${percent} % of maxmemory; at 100 % nothing is committed any more.`, 'Raise maxmemory, or keep ids for a shorter time.');
 }
 
-function checkPersistence(info: Info): StoreFinding {
+function checkPersistence(info: Info): Finding {
   const subject = 'Redis persistence';
   if (info.get('aof_enabled') !== '1') {
     const detail = 'The append-only file is off: a crash loses everything since the last snapshot, if there is one.';
@@ -77,12 +77,12 @@ function checkPersistence(info: Info): StoreFinding {
   return ok(subject, 'append-only file');
 }
 
-function checkClusterMode(info: Info, isCluster: boolean): readonly StoreFinding[] {
+function checkClusterMode(info: Info, isCluster: boolean): readonly Finding[] {
   if (isCluster || info.get('cluster_enabled') !== '1') return [];
   return [failure('Redis cluster', 'It is a node of a cluster, but the URL names a single server.', 'Use the form redis+cluster://host1:6379,host2:6379.')];
 }
 
-function checkClusterState(info: Info): StoreFinding {
+function checkClusterState(info: Info): Finding {
   const subject = 'Redis cluster';
   if (info.get('cluster_state') === 'ok') return ok(subject, `${info.get('cluster_size') ?? '?'} masters, every slot served`);
   return failure(subject, 'Its state is not ok: some slots are not served.', 'Look at CLUSTER INFO and CLUSTER NODES.');
@@ -95,16 +95,4 @@ function parseInfo(text: string): Info {
     if (colon > 0) info.set(line.slice(0, colon), line.slice(colon + 1));
   }
   return info;
-}
-
-function ok(subject: string, detail: string): StoreFinding {
-  return { level: 'ok', subject, detail, remedy: null };
-}
-
-function warning(subject: string, detail: string, remedy: string): StoreFinding {
-  return { level: 'warning', subject, detail, remedy };
-}
-
-function failure(subject: string, detail: string, remedy: string): StoreFinding {
-  return { level: 'failure', subject, detail, remedy };
 }

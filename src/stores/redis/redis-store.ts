@@ -8,11 +8,12 @@
  * What Redis itself loses is lost: with `appendfsync everysec` a power cut can cost about a second of commits.
  */
 import type { EntityRef } from '../../events/event.ts';
+import type { Finding } from '../../finding.ts';
 import type { Log } from '../../observability/log.ts';
 import { deadLetterTtlMs, keptRecord, maxDeadLettersPerEntity } from '../dead-letter-limits.ts';
 import type {
   Claim, ClaimResult, Commit, CommitResult, DeadLetterQuery, DeadLetterRecord, EntitySummary, LoadResult, Park, ParkResult,
-  RecallQuery, RecallResult, Store, StoreFinding, StoreOptions,
+  RecallQuery, RecallResult, Store, StoreOptions,
 } from '../store.ts';
 import { Connection, type Command, type Reply } from './connection.ts';
 import { scanEntities } from './entity-scan.ts';
@@ -129,7 +130,7 @@ class RedisStore implements Store {
     return scanEntities(this.#connection, this.#keys, filter.entityType);
   }
 
-  inspect(): Promise<readonly StoreFinding[]> {
+  inspect(): Promise<readonly Finding[]> {
     return inspectServers(this.#connection);
   }
 
