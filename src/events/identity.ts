@@ -23,10 +23,20 @@ export function fingerprint(body: Uint8Array): string {
 export function messageFingerprint({ body, routingKey, contentType, contentEncoding, headers }: RawMessage): string {
   const attributes = Object.entries(headers)
     .filter(([name]) => isCloudEventsHeader(name))
-    .map(([name, value]) => [name, String(value)])
+    .map(([name, value]) => [name, attributeText(value)])
     .sort(([a = ''], [b = '']) => (a < b ? -1 : 1));
   const readAs = JSON.stringify([routingKey, contentType ?? null, contentEncoding ?? null, attributes]);
   return fingerprint(Buffer.concat([Buffer.from(`${readAs}\n`), body]));
+}
+
+/**
+ * Attributes are plain values or timestamps, which the AMQP client gives as `{ '!': 'timestamp', value }`. Any other
+ * table or list is no attribute, and is not asked for a text of its own: a `toString` among its keys would be taken for the method.
+ */
+function attributeText(value: unknown): string {
+  if (typeof value !== 'object' || value === null) return String(value);
+  if (value instanceof Uint8Array) return fingerprint(value);
+  return 'value' in value && typeof value.value === 'number' ? `@${value.value}` : 'no attribute';
 }
 
 /** The id of an event whose producer gave none: the first 32 hex digits of the SHA-256 of the canonical envelope. */

@@ -93,6 +93,10 @@ const bodies: readonly BadLine[] = [
   bad('malformed', '100,000 levels of objects', envelope({ data: '{"a":'.repeat(deep) + '1' + '}'.repeat(deep) })),
   bad('malformed', '100,000 brackets that are never closed', '['.repeat(deep)),
   bad('malformed', 'a wrong content type', envelope(), { contentType: 'text/plain' }),
+  bad('malformed', 'an attribute that is a table with a toString of its own', envelope(), {
+    contentType: 'text/plain',
+    headers: { 'cloudEvents:a': { toString: 'x' } },
+  }),
   bad('malformed', 'a content type of another CloudEvents format', envelope(), { contentType: 'application/cloudevents+avro' }),
   bad('malformed', 'no type', envelope({ type: null })),
   bad('malformed', 'an empty type', envelope({ type: '""' })),

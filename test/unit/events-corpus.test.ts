@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import { decodeMessage } from '../../src/events/decode.ts';
 import { type Decoded, defaultEventLimits, type RawMessage } from '../../src/events/event.ts';
+import { messageFingerprint } from '../../src/events/identity.ts';
 import { badForTheSequencer, badLines, type CorpusMessage, goodLines } from '../support/corpus.ts';
 
 function raw({ body, routingKey, contentType, contentEncoding, messageId, headers }: CorpusMessage): RawMessage {
@@ -53,6 +54,13 @@ test('the corpus has each of its lines once, and each good line an entity of its
   const names = [...badLines, ...badForTheSequencer, ...goodLines].map(({ name }) => name);
   assert.equal(new Set(names).size, names.length);
   assert.equal(new Set(goodLines.map(({ entityId }) => entityId)).size, goodLines.length);
+});
+
+test('every message has a fingerprint, and what decides how it is read is in it', () => {
+  for (const { message } of [...badLines, ...badForTheSequencer, ...goodLines]) assert.match(messageFingerprint(raw(message)), /^[0-9a-f]{32}$/);
+  const withTime = (value: unknown) => messageFingerprint(raw({ ...goodLines[0]!.message, headers: { 'cloudEvents:time': value } }));
+  const times = ['2026-01-01T00:00:00Z', { '!': 'timestamp', value: 1 }, { '!': 'timestamp', value: 2 }, 1, Buffer.from([1]), [[]]];
+  assert.equal(new Set(times.map(withTime)).size, times.length);
 });
 
 test('decoding hostile keys changes no prototype', () => {
