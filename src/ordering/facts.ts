@@ -61,6 +61,8 @@ export type Fact =
       readonly parked: boolean;
       readonly failure: { readonly reason: RejectionReason; readonly detail: string } | null;
     }
+  /** Of a `commit`, and no answer: its processors are running, for as long as they take, and the store is not asked for it meanwhile. */
+  | { readonly kind: 'processing'; readonly op: number }
   /** Answers `commit` and `park`: nothing was written, the entity is not where it was thought to be. */
   | { readonly kind: 'stale'; readonly op: number; readonly view: EntityView }
   /** Answers `commit`: nothing was written; these slots carry ids that are known under other sequences. */

@@ -125,6 +125,11 @@ export class Operations {
     if (this.#probe.size === 0) this.#resume(effects);
   }
 
+  /** It says nothing of the store for a while, and the others must not wait for it: the probe goes on without it. */
+  leaveProbe(id: number, nowMs: number, effects: Effect[]): void {
+    if (this.#probe.delete(id) && this.#probe.size === 0) this.probe(nowMs, effects);
+  }
+
   clear(): void {
     this.#underWay.clear();
     this.#probe.clear();

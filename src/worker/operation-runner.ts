@@ -60,7 +60,10 @@ export class OperationRunner {
   #queue: OperationEffect[] = [];
   #running = false;
   #ended = false;
+  /** In a row. */
   #failures = 0;
+  /** In a row, by operation: of entities whose keys are unusable. */
+  readonly #entityFailures = new Map<number, number>();
 
   constructor(options: OperationRunnerOptions) {
     this.#options = options;
@@ -110,12 +113,22 @@ export class OperationRunner {
       const started = performance.now();
       await this.#runBatch(operations, findings);
       if (this.#ended) return;
-      const { facts, unknown } = findings;
       this.#options.observeBatch((performance.now() - started) / 1000);
-      if (unknown.length > 0) facts.push({ kind: 'storeUnavailable', ops: unknown, retryInMs: this.#nextRetryInMs() });
-      else if (facts.length > 0) this.#failures = 0;
-      this.#options.report(facts);
+      this.#conclude(findings);
     }
+  }
+
+  #conclude({ facts, unknown }: Findings): void {
+    for (const fact of facts) if ('op' in fact && fact.kind !== 'entityUnavailable') this.#entityFailures.delete(fact.op);
+    if (unknown.length > 0) {
+      // What has gathered meanwhile waits as well: a rejection that went out now would overtake one that did not.
+      const ops = unknown.concat(this.#queue.map(({ op }) => op));
+      this.#queue = [];
+      facts.push({ kind: 'storeUnavailable', ops, retryInMs: this.#retryInMs(++this.#failures) });
+    } else if (facts.some(({ kind }) => kind !== 'entityUnavailable' && kind !== 'processing')) {
+      this.#failures = 0;
+    }
+    this.#options.report(facts);
   }
 
   async #runBatch(operations: readonly OperationEffect[], findings: Findings): Promise<void> {
@@ -129,7 +142,7 @@ export class OperationRunner {
       if (operation.kind === 'commit') {
         const preparation = this.#commits.begin(operation);
         if (preparation === null) loads.push(operation);
-        else this.#take(preparation, ready, findings);
+        else this.#take(operation, preparation, ready, findings);
       } else if (operation.kind === 'load') loads.push(operation);
       else if (operation.kind === 'openGap') claims.push(operation);
       else if (operation.kind === 'park') parks.push(operation);
@@ -146,9 +159,9 @@ export class OperationRunner {
     ]);
   }
 
-  #take(preparation: Preparation, ready: Prepared[], findings: Findings): void {
-    if (preparation === 'running') return;
-    if ('ready' in preparation) ready.push(preparation.ready);
+  #take({ op }: CommitEffect, preparation: Preparation, ready: Prepared[], findings: Findings): void {
+    if (preparation === 'running') findings.facts.push({ kind: 'processing', op });
+    else if ('ready' in preparation) ready.push(preparation.ready);
     else findings.facts.push(preparation.settled);
   }
 
@@ -173,7 +186,7 @@ export class OperationRunner {
     results.forEach((result, index) => {
       const effect = effects[index] as (typeof effects)[number];
       if (result.status === 'failed') findings.facts.push(this.#entityUnavailable(effect.op, result.error));
-      else if (effect.kind === 'commit') this.#take(this.#commits.beginWith(effect, result.snapshot), ready, findings);
+      else if (effect.kind === 'commit') this.#take(effect, this.#commits.beginWith(effect, result.snapshot), ready, findings);
       else {
         this.#reading.seen(effect.entity, result.snapshot);
         findings.facts.push({ kind: 'loaded', op: effect.op, view: viewOf(result.snapshot) });
@@ -247,11 +260,12 @@ export class OperationRunner {
 
   #entityUnavailable(op: number, error: Error): Fact {
     if (!this.#ended) this.#options.onUnavailable(new UnavailableError(error.message, { cause: error }));
-    return { kind: 'entityUnavailable', op, retryInMs: this.#nextRetryInMs() };
+    const failures = (this.#entityFailures.get(op) ?? 0) + 1;
+    this.#entityFailures.set(op, failures);
+    return { kind: 'entityUnavailable', op, retryInMs: this.#retryInMs(failures) };
   }
 
-  #nextRetryInMs(): number {
-    this.#failures++;
-    return backOffMs(storeBackOff, this.#failures, this.#options.random);
+  #retryInMs(failures: number): number {
+    return backOffMs(storeBackOff, failures, this.#options.random);
   }
 }

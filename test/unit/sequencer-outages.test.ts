@@ -64,6 +64,42 @@ describe('an unavailable store', () => {
     assert.equal(harness.sequences('applied').length, 5);
   });
 
+  it('is not waited for by others while a processor of the probe is running, however long that takes', () => {
+    const harness = new SequencerHarness({ maxProbe: 2 });
+    harness.process(event(1), event(1, { entityId: 'slow' }));
+    harness.arrive(event(2));
+    harness.fact({ kind: 'storeUnavailable', ops: [harness.loseReply(0, false)], retryInMs: 200 });
+    harness.arrive(event(2, { entityId: 'slow' }), ...others(4));
+    harness.pass(200);
+    const slow = harness.asked[1];
+    assert.ok(slow?.kind === 'commit' && slow.entity.entityId === 'slow');
+    harness.fact({ kind: 'processing', op: slow.op });
+    assert.equal(harness.effects('resume').length, 0, 'a processor that runs is no answer of the store');
+    harness.answer(0);
+    assert.equal(harness.effects('resume').length, 1);
+    while (harness.asked.length > 1) harness.answer(harness.asked[0] === slow ? 1 : 0);
+    assert.equal(harness.sequences('applied').length, 7);
+    harness.answerAll();
+    assert.equal(harness.unsettledCount, 0);
+  });
+
+  it('gets the next probe at once where only processors are running in the present one', () => {
+    const harness = new SequencerHarness({ maxProbe: 1 });
+    harness.process(event(1));
+    harness.arrive(event(2));
+    const op = harness.loseReply(0, false);
+    harness.fact({ kind: 'storeUnavailable', ops: [op], retryInMs: 200 });
+    harness.arrive(...others(2));
+    harness.pass(200);
+    harness.fact({ kind: 'processing', op });
+    assert.equal(harness.effects('resume').length, 0);
+    assert.deepEqual(harness.askedKinds, ['commit', 'load']);
+    harness.answer(1);
+    assert.equal(harness.effects('resume').length, 1);
+    harness.answerAll();
+    assert.equal(harness.sequences('applied').length, 4);
+  });
+
   it('gets the next probe after the next back-off when one fails, and is said to be away only once', () => {
     const harness = new SequencerHarness({ maxProbe: 2 });
     harness.arrive(event(1), ...others(4));

@@ -1,0 +1,146 @@
+/**
+ * The operations of one shard at a store that fails in every way it can: what is reported, what goes out, in which order.
+ */
+import assert from 'node:assert/strict';
+import { describe, it, type TestContext } from 'node:test';
+import { defineHandler } from '../../src/aggregates/define.ts';
+import type { Handler } from '../../src/aggregates/definition.ts';
+import { historyAggregate } from '../../src/aggregates/history.ts';
+import { createProcessors } from '../../src/aggregates/processors.ts';
+import { UnavailableError } from '../../src/errors.ts';
+import type { Event, RawMessage } from '../../src/events/event.ts';
+import type { Fact, Rejection } from '../../src/ordering/facts.ts';
+import { createMemoryStore } from '../../src/stores/memory/memory-store.ts';
+import type { Store } from '../../src/stores/store.ts';
+import { type OperationEffect, OperationRunner } from '../../src/worker/operation-runner.ts';
+import { eventOf } from '../support/event-of.ts';
+import { waitFor } from '../support/services.ts';
+
+const message: RawMessage = {
+  body: Buffer.from('{}'), routingKey: 'a', contentType: undefined, contentEncoding: undefined, messageId: undefined,
+  type: undefined, timestamp: undefined, replyTo: undefined, correlationId: undefined, headers: {},
+};
+
+const away = async () => {
+  throw new UnavailableError('the store is away');
+};
+
+function setUp(t: TestContext, { store = {}, handlers = [] }: { readonly store?: Partial<Store>; readonly handlers?: readonly Handler[] } = {}) {
+  const life = new AbortController();
+  t.after(() => life.abort());
+  const facts: Fact[] = [];
+  const rejected: number[] = [];
+  const remembered: [number, string][] = [];
+  const failures: unknown[] = [];
+  const memory = createMemoryStore({ stream: 's', idempotencyTtlSeconds: 60, now: () => 1_000 });
+  const runner = new OperationRunner({
+    store: new Proxy(memory, { get: (target, name) => Reflect.get(store, name) ?? Reflect.get(target, name).bind(target) }),
+    shard: 0,
+    epoch: 1,
+    maxCachedStates: 10,
+    preparation: {
+      processors: createProcessors(handlers.length > 0 ? handlers : [historyAggregate()]),
+      maxStateBytes: 10_000,
+      handlerRun: { limits: { maxAttempts: 1, initialMs: 1, maxMs: 1, timeoutMs: 60_000 }, life: life.signal, random: () => 0, onRetry: () => {} },
+      headersOf: () => ({}),
+    },
+    random: () => 1,
+    messageOf: () => message,
+    report: (batch) => void facts.push(...batch),
+    reject: (rejections) => void rejected.push(...rejections.map(({ tag }) => tag)),
+    remember: (tag, result) => void remembered.push([tag, result]),
+    observeBatch: () => {},
+    onUnavailable: () => {},
+    fail: (error) => void failures.push(error),
+  });
+  t.after(() => {
+    runner.end();
+    assert.deepEqual(failures, []);
+  });
+  const ask = (...operations: readonly OperationEffect[]): void => {
+    for (const operation of operations) runner.begin(operation);
+    runner.run();
+  };
+  const reported = (count: number) => waitFor(() => facts.length >= count && facts, { what: `${count} facts` });
+  return { ask, facts, reported, rejected, remembered, memory };
+}
+
+function rejectOf(op: number, tag: number): OperationEffect {
+  const rejection: Rejection = { tag, reason: 'entity_parked', detail: 'parked', event: eventOf({ sequence: tag }), refusal: null };
+  return { kind: 'reject', op, rejections: [rejection] };
+}
+
+function commitOf(op: number, fields: Partial<Event> & { readonly entityId: string; readonly sequence: number }, tag = op): OperationEffect {
+  const event = eventOf({ id: `${fields.entityId}-${fields.sequence}`, ...fields });
+  const { entityType, entityId } = event;
+  const sequence = fields.sequence;
+  const slot = { delivery: { tag, event }, sequence, action: 'apply', versionAfter: sequence, holesAfter: '' } as const;
+  return { kind: 'commit', op, entity: { entityType, entityId }, expectedVersion: sequence - 1, expectedHoles: '', slots: [slot], adopts: false };
+}
+
+describe('a store that is away', () => {
+  it('is asked nothing of what gathered meanwhile, so that no rejection overtakes an earlier one', async (t) => {
+    let calls = 0;
+    const { ask, reported, rejected } = setUp(t, { store: { recordDeadLetters: async () => (++calls === 1 ? away() : undefined) } });
+    ask(rejectOf(1, 5));
+    ask(rejectOf(2, 6));
+    assert.deepEqual(await reported(1), [{ kind: 'storeUnavailable', ops: [1, 2], retryInMs: 100 }]);
+    ask(rejectOf(1, 5), rejectOf(2, 6));
+    await reported(3);
+    assert.deepEqual(rejected, [5, 6]);
+  });
+
+  it('is asked again after longer and longer pauses, and after the first when it has answered', async (t) => {
+    let isAway = true;
+    const { ask, reported, facts } = setUp(t, { store: { recordDeadLetters: async () => (isAway ? away() : undefined) } });
+    for (const [index, retryInMs] of [100, 200, 400].entries()) {
+      ask(rejectOf(1, 5));
+      assert.deepEqual((await reported(index + 1)).at(-1), { kind: 'storeUnavailable', ops: [1], retryInMs });
+    }
+    isAway = false;
+    ask(rejectOf(1, 5));
+    await reported(4);
+    isAway = true;
+    ask(rejectOf(2, 6));
+    await reported(5);
+    assert.deepEqual(facts.at(-1), { kind: 'storeUnavailable', ops: [2], retryInMs: 100 });
+  });
+});
+
+describe('an entity whose keys are unusable', () => {
+  it('is asked for again after longer and longer pauses, whatever its neighbours do', async (t) => {
+    const load: Store['load'] = async (entities) =>
+      entities.map(({ entityId }) =>
+        entityId === 'bad'
+          ? { status: 'failed', error: new Error('wrong type') }
+          : { status: 'ok', snapshot: { exists: false, version: 0, state: null, holes: '', parked: null } },
+      );
+    const { ask, reported } = setUp(t, { store: { load } });
+    for (const [index, retryInMs] of [100, 200, 400, 800].entries()) {
+      ask(
+        { kind: 'load', op: 1, entity: { entityType: 'thing', entityId: 'bad' } },
+        { kind: 'load', op: 10 + index, entity: { entityType: 'thing', entityId: 'good' } },
+      );
+      assert.deepEqual((await reported(2 * index + 2))[2 * index], { kind: 'entityUnavailable', op: 1, retryInMs });
+    }
+  });
+});
+
+describe('a handler', () => {
+  it('is said to be running, for the store is not asked meanwhile', async (t) => {
+    const { promise, resolve } = withResolvers();
+    const { ask, reported } = setUp(t, { handlers: [defineHandler({ type: 'thing', handle: () => promise })] });
+    ask(commitOf(1, { entityId: 'a', sequence: 1 }));
+    assert.deepEqual(await reported(1), [{ kind: 'processing', op: 1 }]);
+    resolve(null);
+    assert.deepEqual((await reported(2))[1], { kind: 'committed', op: 1, done: 1, parked: false, failure: null });
+  });
+});
+
+function withResolvers() {
+  let resolve: (value: unknown) => void = () => {};
+  const promise = new Promise((done) => {
+    resolve = done;
+  });
+  return { promise, resolve };
+}
