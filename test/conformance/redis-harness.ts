@@ -24,8 +24,9 @@ export function redisHarness(t: TestContext, { url, command }: RedisAccess): Sto
     },
     passTime: () => pause(MOMENT_MS),
     nowMs: Date.now,
-    spoil: async (stream: string, entity: EntityRef, key: 'entity' | 'ids') => {
-      await command('SET', new Keys(stream)[key](entity), 'not a hash');
+    spoil: async (stream: string, entity: EntityRef, key: 'entity' | 'ids' | 'dead') => {
+      const keys = new Keys(stream);
+      await command('SET', key === 'dead' ? keys.deadLetters({ ...entity, fingerprint: '' }) : keys[key](entity), 'not a hash');
     },
   };
 }

@@ -22,7 +22,7 @@ export interface StoreHarness {
   /** The time of the store's clock, or near it: milliseconds since 1970. */
   nowMs(): number;
   /** Puts something under one of the entity's keys that Inorder cannot have written; null where that is impossible. */
-  readonly spoil: ((stream: string, entity: EntityRef, key: 'entity' | 'ids') => Promise<void>) | null;
+  readonly spoil: ((stream: string, entity: EntityRef, key: 'entity' | 'ids' | 'dead') => Promise<void>) | null;
 }
 
 export type OpenHarness = (t: TestContext) => Promise<StoreHarness>;

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { claimOf, commitTo, orderNamed, parkOf } from './builders.ts';
+import { claimOf, commitTo, deadLetterOf, orderNamed, parkOf } from './builders.ts';
 import type { Cases } from './store-conformance.ts';
 
 const skipped = 'nothing can be put under the keys of this store from outside';
@@ -46,5 +46,15 @@ export const unusableEntityCases: Cases = {
       const [loaded] = await store.load([bad]);
       assert.deepEqual(loaded?.status === 'ok' && loaded.snapshot.version, 0);
     }
+  },
+
+  'keeps nobody from recording why something is dead-lettered, and its own records are found as well': async (harness, t) => {
+    if (harness.spoil === null) return t.skip(skipped);
+    const stream = `spoilt-${process.pid}-${Date.now()}`;
+    const store = await harness.open({ stream });
+    await harness.spoil(stream, bad, 'dead');
+    const records = [good, bad, alsoGood].map((entity) => deadLetterOf(`body of ${entity.entityId}`, entity));
+    await store.recordDeadLetters(records);
+    assert.deepEqual(await store.findDeadLetters([...records, deadLetterOf('never seen', bad)]), [...records, null]);
   },
 };

@@ -4,7 +4,7 @@
  *   inorder:<stream>:{<type>:<id>}:entity   version, holes, state, parked, last token, epochs; never expires
  *   inorder:<stream>:{<type>:<id>}:ids      idempotency records
  *   inorder:<stream>:{<type>:<id>}:dead     reasons of dead letters
- *   inorder:<stream>:{:<fingerprint>}:dead  the reason of a dead letter that names no entity
+ *   inorder:<stream>:{:<fingerprint>}:dead  the reason of a dead letter that names no entity, or one whose key is unusable
  *   inorder:<stream>:epoch                  the last epoch handed out
  *
  * Guarantees that different names never share a key, that the keys of one entity share one cluster slot, and that

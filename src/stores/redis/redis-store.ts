@@ -98,23 +98,19 @@ class RedisStore implements Store {
     return this.#read(await runScript(this.#connection, recallScript, calls), firstOf(calls), readRecall);
   }
 
+  /** Where an entity's own key cannot be used, its records go where those of messages without an entity are: nothing waits for it. */
   async recordDeadLetters(records: readonly DeadLetterRecord[]): Promise<void> {
-    const calls = records.map((record) => [
-      this.#keys.deadLetters(record), record.fingerprint, JSON.stringify(keptRecord(record)),
-      String(deadLetterTtlMs), String(maxDeadLettersPerEntity),
-    ]);
-    const replies = await runScript(this.#connection, recordDeadLetterScript, calls);
-    for (const [error] of replies) if (error) throw unavailable(this.#connection.where, error);
+    const failures = await this.#writeDeadLetters(records, (record) => this.#keys.deadLetters(record));
+    for (const { error } of failures) if (!isEntityFailure(error)) throw unavailable(this.#connection.where, error);
+    const [failed] = await this.#writeDeadLetters(failures.map(({ record }) => record), (record) => this.#keys.deadLetters(ofNoEntity(record)));
+    if (failed !== undefined) throw unavailable(this.#connection.where, failed.error);
   }
 
   async findDeadLetters(queries: readonly DeadLetterQuery[]): Promise<readonly (DeadLetterRecord | null)[]> {
-    const keys = queries.map((query) => this.#keys.deadLetters(query));
-    const replies = await this.#connection.send(keys.map((key, index): Command => ['HGET', key, queries[index]?.fingerprint ?? '']));
-    return replies.map(([error, value]) => {
-      if (error && !isEntityFailure(error)) throw unavailable(this.#connection.where, error);
-      // What cannot be used is not known.
-      return error || typeof value !== 'string' ? null : (JSON.parse(value.slice(value.indexOf('|') + 1)) as DeadLetterRecord);
-    });
+    const found = await this.#readDeadLetters(queries);
+    const missing = queries.filter((query, index) => found[index] == null && query.entityId !== null);
+    const elsewhere = (await this.#readDeadLetters(missing.map(ofNoEntity))).values();
+    return queries.map((query, index) => found[index] ?? (query.entityId === null ? null : (elsewhere.next().value ?? null)));
   }
 
   async nextEpoch(): Promise<number> {
@@ -140,6 +136,26 @@ class RedisStore implements Store {
 
   close(): Promise<void> {
     return this.#connection.close();
+  }
+
+  /** Returns what could not be written. */
+  async #writeDeadLetters(records: readonly DeadLetterRecord[], keyOf: (record: DeadLetterRecord) => string): Promise<{ record: DeadLetterRecord; error: Error }[]> {
+    const limits = [String(deadLetterTtlMs), String(maxDeadLettersPerEntity)];
+    const calls = records.map((record) => [keyOf(record), record.fingerprint, JSON.stringify(keptRecord(record)), ...limits]);
+    const replies = await runScript(this.#connection, recordDeadLetterScript, calls);
+    return records.flatMap((record, index) => {
+      const error = replies[index]?.[0];
+      return error ? [{ record, error }] : [];
+    });
+  }
+
+  async #readDeadLetters(queries: readonly DeadLetterQuery[]): Promise<(DeadLetterRecord | null)[]> {
+    const replies = await this.#connection.send(queries.map((query): Command => ['HGET', this.#keys.deadLetters(query), query.fingerprint]));
+    return replies.map(([error, value]) => {
+      if (error && !isEntityFailure(error)) throw unavailable(this.#connection.where, error);
+      // What cannot be used is not known.
+      return error || typeof value !== 'string' ? null : (JSON.parse(value.slice(value.indexOf('|') + 1)) as DeadLetterRecord);
+    });
   }
 
   #commitArguments(commit: Commit): string[] {
@@ -170,6 +186,10 @@ class RedisStore implements Store {
       }
     });
   }
+}
+
+function ofNoEntity({ fingerprint }: DeadLetterQuery): DeadLetterQuery {
+  return { fingerprint, entityType: null, entityId: null };
 }
 
 function firstOf(calls: readonly (readonly string[])[]): string[] {
