@@ -126,7 +126,8 @@ export interface RecallQuery extends EntityRef {
 }
 
 export type RecallResult =
-  | { readonly status: 'known'; readonly payloadHash: string; readonly result: string | null }
+  /** `sequence` is the one under which it is recorded. */
+  | { readonly status: 'known'; readonly sequence: number; readonly payloadHash: string; readonly result: string | null }
   /** Forgotten (older than IDEMPOTENCY_TTL_SECONDS) or never recorded. */
   | { readonly status: 'unknown' }
   | { readonly status: 'failed'; readonly error: Error };

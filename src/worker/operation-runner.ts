@@ -6,20 +6,20 @@
  *   commit with its state at hand ─┐
  *   load, openGap, park, recall ───┼─▶ one round trip ─▶ facts
  *   commit whose state is missing ─┴─▶ load ─▶ prepare ─▶ one more round trip ─▶ facts
- *   commit with handlers: prepared on the side, joins a later batch
+ *   commit with handlers: its id is looked up first, then it is prepared on the side and joins a later batch
  *
  * What the store leaves open is reported as `storeUnavailable`; the sequencer asks again with the same
  * operation, and every operation is safe to repeat.
  */
-import { InvariantError, UnavailableError } from '../errors.ts';
+import { UnavailableError } from '../errors.ts';
 import type { RawMessage } from '../events/event.ts';
-import { messageFingerprint } from '../events/identity.ts';
 import type { Fact, Rejection } from '../ordering/facts.ts';
-import type { DeadLetterRecord, Store } from '../stores/store.ts';
+import type { Store } from '../stores/store.ts';
 import { claimedFact, type OperationOf, parkedFact, type Reading, recalledFacts, viewOf } from './answers.ts';
 import { backOffMs } from './back-off.ts';
+import { recordOf } from './dead-letter-record.ts';
 import type { CommitEffect, PreparationOptions, Prepared } from './preparation.ts';
-import { type Preparation, PreparedCommits } from './prepared-commits.ts';
+import { type IdQuestion, type Preparation, PreparedCommits } from './prepared-commits.ts';
 import { StateCache } from './state-cache.ts';
 
 export type OperationEffect = OperationOf<'load' | 'openGap' | 'commit' | 'recall' | 'park' | 'reject'>;
@@ -138,11 +138,11 @@ export class OperationRunner {
     const parks: OperationOf<'park'>[] = [];
     const recalls: OperationOf<'recall'>[] = [];
     const rejects: OperationOf<'reject'>[] = [];
+    const questions: CommitEffect[] = [];
     for (const operation of operations) {
       if (operation.kind === 'commit') {
-        const preparation = this.#commits.begin(operation);
-        if (preparation === null) loads.push(operation);
-        else this.#take(operation, preparation, ready, findings);
+        if (this.#commits.questionOf(operation) === null) this.#prepare(operation, loads, ready, findings);
+        else questions.push(operation);
       } else if (operation.kind === 'load') loads.push(operation);
       else if (operation.kind === 'openGap') claims.push(operation);
       else if (operation.kind === 'park') parks.push(operation);
@@ -156,7 +156,30 @@ export class OperationRunner {
       this.#recall(recalls, findings),
       this.#reject(rejects, findings),
       this.#load(loads, findings).then((prepared) => this.#commit(prepared, findings)),
+      this.#lookUpIds(questions, findings),
     ]);
+  }
+
+  #prepare(commit: CommitEffect, loads: (OperationOf<'load'> | CommitEffect)[], ready: Prepared[], findings: Findings): void {
+    const preparation = this.#commits.begin(commit);
+    if (preparation === null) loads.push(commit);
+    else this.#take(commit, preparation, ready, findings);
+  }
+
+  /** The commits of which the store does not know the id are prepared: their handlers start to run. */
+  async #lookUpIds(commits: readonly CommitEffect[], findings: Findings): Promise<void> {
+    const questions = commits.flatMap((commit) => this.#commits.questionOf(commit) ?? []);
+    const results = await this.#ask(commits, findings, () => this.#options.store.recall(questions.map(({ query }) => query)));
+    if (this.#ended) return;
+    const loads: CommitEffect[] = [];
+    const ready: Prepared[] = [];
+    results.forEach((result, index) => {
+      const commit = commits[index] as CommitEffect;
+      const known = this.#commits.knownFact(commit, questions[index] as IdQuestion, result);
+      if (known === null) this.#prepare(commit, loads, ready, findings);
+      else findings.facts.push(known);
+    });
+    await this.#commit(ready.concat(await this.#load(loads, findings)), findings);
   }
 
   #take({ op }: CommitEffect, preparation: Preparation, ready: Prepared[], findings: Findings): void {
@@ -217,32 +240,15 @@ export class OperationRunner {
   }
 
   async #reject(rejects: readonly OperationOf<'reject'>[], findings: Findings): Promise<void> {
+    const { messageOf, shard } = this.#options;
     const rejections = rejects.flatMap((reject) => reject.rejections);
     const written = await this.#ask(rejects, findings, async () => {
-      await this.#options.store.recordDeadLetters(rejections.map((rejection) => this.#recordOf(rejection)));
+      await this.#options.store.recordDeadLetters(rejections.map((rejection) => recordOf(rejection, messageOf(rejection.tag), shard)));
       return rejects;
     });
     if (written.length === 0 || this.#ended) return;
     this.#options.reject(rejections);
     for (const { op } of written) findings.facts.push({ kind: 'rejected', op });
-  }
-
-  #recordOf({ tag, reason, detail, event, refusal }: Rejection): DeadLetterRecord {
-    const message = this.#options.messageOf(tag);
-    if (message === undefined) throw new InvariantError(`delivery ${tag} is rejected and was never taken in`);
-    const known = event ?? refusal;
-    return {
-      fingerprint: messageFingerprint(message),
-      id: known?.id ?? null,
-      entityType: known?.entityType ?? null,
-      entityId: known?.entityId ?? null,
-      sequence: known?.sequence ?? null,
-      type: known?.type ?? null,
-      reason,
-      detail,
-      shard: this.#options.shard,
-      deadLetteredAt: new Date().toISOString(),
-    };
   }
 
   /** Nothing when there is nothing to ask, or when the outcome is unknown; the operations are then among `unknown`. */

@@ -147,7 +147,7 @@ class Fold {
     this.#state = this.#pending;
     this.#events.push({
       id: event.id,
-      recordId: !event.idDerived || event.sequence === null,
+      recordId: recordsId(event),
       sequence: slot.sequence,
       payloadHash: event.payloadHash,
       result,
@@ -205,6 +205,11 @@ class Fold {
   #serialize(state: unknown): string | null {
     return state === null || this.#processors.aggregate === null ? null : this.#processors.aggregate.serialize(state);
   }
+}
+
+/** An event without an id of its own is identified by its sequence, where it has one. */
+export function recordsId({ idDerived, sequence }: Event): boolean {
+  return !idDerived || sequence === null;
 }
 
 function foldOne(processors: ProcessorSet, state: unknown, event: Event, adopts: boolean): Folded {

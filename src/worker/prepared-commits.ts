@@ -2,10 +2,11 @@
  * Commits on their way from the sequencer's decision to the store: prepared once, kept until they are answered.
  * A commit that is asked for again goes out as it was, under the same token, and its handlers do not run again.
  */
+import { InvariantError } from '../errors.ts';
 import type { Fact } from '../ordering/facts.ts';
-import type { CommitResult, Snapshot } from '../stores/store.ts';
+import type { CommitResult, RecallQuery, RecallResult, Snapshot } from '../stores/store.ts';
 import { type Reading, viewOf } from './answers.ts';
-import { type CommitEffect, type PreparationOptions, type Prepared, prepare } from './preparation.ts';
+import { type CommitEffect, type PreparationOptions, type Prepared, prepare, recordsId } from './preparation.ts';
 import type { CachedState, StateCache } from './state-cache.ts';
 
 export interface PreparedCommitsOptions {
@@ -17,6 +18,12 @@ export interface PreparedCommitsOptions {
   readonly later: (effect: CommitEffect, settled: Fact | null) => void;
 }
 
+/** The event that a handler would be given next: the index of its slot, and how to ask what is known of its id. */
+export interface IdQuestion {
+  readonly index: number;
+  readonly query: RecallQuery;
+}
+
 /** What came of preparing: to be sent, settled without the store, or still running. */
 export type Preparation = { readonly ready: Prepared } | { readonly settled: Fact } | 'running';
 
@@ -26,6 +33,28 @@ export class PreparedCommits {
 
   constructor(options: PreparedCommitsOptions) {
     this.#options = options;
+  }
+
+  /** Handlers have side effects: an id that is known already is to be found before they run, not when they have. Null where there is nothing to ask. */
+  questionOf(effect: CommitEffect): IdQuestion | null {
+    const { processors } = this.#options.preparation;
+    if (this.#unanswered.has(effect.op) || !processors.forType(effect.entity.entityType)?.handlers.length) return null;
+    const index = effect.slots.findIndex(({ action }) => action === 'apply');
+    const event = effect.slots[index]?.delivery.event;
+    return event === undefined || !recordsId(event) ? null : { index, query: { ...effect.entity, sequence: null, id: event.id } };
+  }
+
+  /** The fact that ends the commit before any handler runs, because the event's id is known under another sequence; null when it is not. */
+  knownFact(effect: CommitEffect, { index }: IdQuestion, result: RecallResult): Fact | null {
+    const slot = effect.slots[index];
+    if (slot === undefined) throw new InvariantError('an id was asked for a slot that is not there');
+    const { reading } = this.#options;
+    if (result.status === 'failed') return reading.entityUnavailable(effect.op, result.error);
+    if (result.status === 'unknown' || result.sequence === slot.sequence) return null;
+    const { tag, event } = slot.delivery;
+    const samePayload = result.payloadHash === event.payloadHash;
+    if (samePayload && result.result !== null) reading.remember(tag, result.result);
+    return { kind: 'idConflict', op: effect.op, conflicts: [{ index, recordedSequence: result.sequence, samePayload }] };
   }
 
   /** Null when the entity's state has to be loaded first. */

@@ -156,7 +156,7 @@ export const commitCases: Cases = {
     const bySequence = await store.recall(sequences.map((sequence) => ({ ...order, sequence, id: 'unused' })));
     const byId = await store.recall(sequences.map((sequence) => ({ ...order, sequence: null, id: `event-${sequence}` })));
     for (const [index, sequence] of sequences.entries()) {
-      const known = { status: 'known', payloadHash: `hash-${sequence}`, result: null };
+      const known = { status: 'known', sequence, payloadHash: `hash-${sequence}`, result: null };
       assert.deepEqual([bySequence[index], byId[index]], [known, known]);
     }
     const repeats = sequences.map((sequence) => eventAt(5_000 + sequence, { id: `event-${sequence}` }));

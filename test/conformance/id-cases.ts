@@ -43,7 +43,7 @@ export const idCases: Cases = {
     await commitOne(store, commitTo(order, 0, 3, { newHoles: '2' }));
     const closing = commitTo(order, 3, 3, { expectedHoles: '2', events: [eventAt(2, { payloadHash: 'new' })] });
     assert.equal((await commitOne(store, closing)).status, 'ok');
-    assert.deepEqual(await bySequence(store, 2), { status: 'known', payloadHash: 'new', result: null });
+    assert.deepEqual(await bySequence(store, 2), { status: 'known', sequence: 2, payloadHash: 'new', result: null });
   },
 
   'the same id on another entity is independent': async (harness) => {
@@ -58,7 +58,7 @@ export const idCases: Cases = {
     await commitOne(store, commitTo(order, 0, 1, { events: [eventAt(1, { result: 'done' })] }));
     const consumed = eventAt(2, { id: 'event-1', payloadHash: 'hash-1', consumed: true, result: 'done' });
     assert.equal((await commitOne(store, commitTo(order, 1, 2, { events: [consumed], state: null }))).status, 'ok');
-    assert.deepEqual(await bySequence(store, 2), { status: 'known', payloadHash: 'hash-1', result: 'done' });
+    assert.deepEqual(await bySequence(store, 2), { status: 'known', sequence: 2, payloadHash: 'hash-1', result: 'done' });
 
     const again = await commitOne(store, commitTo(order, 2, 3, { events: [eventAt(3, { id: 'event-1', payloadHash: 'hash-1' })] }));
     assert.equal(again.status === 'conflict' && again.conflicts[0]?.recordedSequence, 1);
@@ -70,7 +70,7 @@ export const idCases: Cases = {
   'an event without an id of its own is remembered by its sequence only': async (harness) => {
     const store = await harness.open();
     await commitOne(store, commitTo(order, 0, 2, { events: [eventAt(1, { recordId: false }), eventAt(2, { id: 'event-1', recordId: false })] }));
-    assert.deepEqual(await bySequence(store, 1), { status: 'known', payloadHash: 'hash-1', result: null });
+    assert.deepEqual(await bySequence(store, 1), { status: 'known', sequence: 1, payloadHash: 'hash-1', result: null });
     assert.deepEqual(await byId(store, 'event-1'), { status: 'unknown' });
     assert.equal((await commitOne(store, commitTo(order, 2, 3, { events: [eventAt(3, { id: 'event-1' })] }))).status, 'ok');
   },
@@ -81,7 +81,7 @@ export const idCases: Cases = {
     const events = results.map((result, index) => eventAt(index + 1, { result }));
     await commitOne(store, commitTo(order, 0, results.length, { events }));
     for (const [index, result] of results.entries()) {
-      const known = { status: 'known', payloadHash: `hash-${index + 1}`, result };
+      const known = { status: 'known', sequence: index + 1, payloadHash: `hash-${index + 1}`, result };
       assert.deepEqual(await bySequence(store, index + 1), known);
       assert.deepEqual(await byId(store, `event-${index + 1}`), known);
     }
@@ -92,8 +92,8 @@ export const idCases: Cases = {
     await commitOne(store, commitTo(order, 0, 3, { newHoles: '2', events: [eventAt(2, { id: 'skipped', result: 'old' })] }));
     const late = eventAt(2, { id: 'late', payloadHash: 'late hash', result: 'new' });
     await commitOne(store, commitTo(order, 3, 3, { expectedHoles: '2', events: [late] }));
-    assert.deepEqual(await byId(store, 'skipped'), { status: 'known', payloadHash: 'hash-2', result: null });
-    assert.deepEqual(await byId(store, 'late'), { status: 'known', payloadHash: 'late hash', result: 'new' });
+    assert.deepEqual(await byId(store, 'skipped'), { status: 'known', sequence: 2, payloadHash: 'hash-2', result: null });
+    assert.deepEqual(await byId(store, 'late'), { status: 'known', sequence: 2, payloadHash: 'late hash', result: 'new' });
   },
 
   'what was never recorded is unknown, each query for itself': async (harness) => {
@@ -116,7 +116,7 @@ export const idCases: Cases = {
     const ids = [digest, `%${digest}`, '', '~', '#1', '@event', '1', '|', 'a|b', '*', '{}', 'Å', 'A\u030A', 'a', 'A', ' ', long, `${long}x`, 'é'.repeat(40), '\u0000', '😀'.repeat(20)];
     await commitOne(store, commitTo(order, 0, ids.length, { events: ids.map((id, index) => eventAt(index + 1, { id })) }));
     for (const [index, id] of ids.entries()) {
-      assert.deepEqual(await byId(store, id), { status: 'known', payloadHash: `hash-${index + 1}`, result: null }, JSON.stringify(id));
+      assert.deepEqual(await byId(store, id), { status: 'known', sequence: index + 1, payloadHash: `hash-${index + 1}`, result: null }, JSON.stringify(id));
     }
     const last = ids.length;
     const repeats = ids.map((id, index) => eventAt(last + index + 1, { id }));

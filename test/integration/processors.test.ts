@@ -70,6 +70,15 @@ test('what a handler returns is sent to replyTo, and a duplicate gets the rememb
   assert.deepEqual(await reply(send(event)), first);
 });
 
+test('an id that was used under another sequence reaches no handler: the same event is a duplicate, another one is dead-lettered', async (t) => {
+  const { send, reply, replies, parkedReason } = await setUp(t);
+  const first = await reply(send({ entityId: 'a', sequence: 1, type: 'works', id: 'one' }));
+  assert.deepEqual(await reply(send({ entityId: 'a', sequence: 2, type: 'works', id: 'one' })), first);
+  const other = send({ entityId: 'a', sequence: 3, type: 'works', id: 'one', data: { other: true } });
+  await waitFor(async () => (await parkedReason('a')) === 'message_id_conflict', { what: 'parked' });
+  assert.equal(replies.get(other), undefined);
+});
+
 test('a handler that fails is tried again with its key, while other entities go on', async (t) => {
   const { send, reply } = await setUp(t);
   const failing = send({ entityId: 'slow', sequence: 1, type: 'fails-twice' });
@@ -115,7 +124,7 @@ test('events without a sequence are processed in order of arrival and once per i
   const first = await reply(send({ entityId: 'a', type: 'works', id: 'one' }));
   assert.deepEqual(first, { key: 'job:a:one', attempt: 1, run: 1, type: 'works' });
   await reply(send({ entityId: 'a', type: 'works', id: 'two' }));
-  send({ entityId: 'a', type: 'works', id: 'one' });
+  assert.deepEqual(await reply(send({ entityId: 'a', type: 'works', id: 'one' })), first, 'a duplicate gets the remembered result');
   await waitFor(async () => (await worker.metric('inorder_events_total', { outcome: 'duplicate' })) === 1, { what: 'a duplicate' });
   assert.equal(await worker.metric('inorder_events_total', { outcome: 'applied' }), 2);
 });

@@ -62,7 +62,7 @@ function setUp(t: TestContext, { store = {}, handlers = [] }: { readonly store?:
     runner.run();
   };
   const reported = (count: number) => waitFor(() => facts.length >= count && facts, { what: `${count} facts` });
-  return { ask, facts, reported, rejected, remembered, memory };
+  return { ask, facts, reported, rejected, remembered };
 }
 
 function rejectOf(op: number, tag: number): OperationEffect {
@@ -134,6 +134,63 @@ describe('a handler', () => {
     assert.deepEqual(await reported(1), [{ kind: 'processing', op: 1 }]);
     resolve(null);
     assert.deepEqual((await reported(2))[1], { kind: 'committed', op: 1, done: 1, parked: false, failure: null });
+  });
+});
+
+describe('an event whose id is known under another sequence', () => {
+  const idOf = { id: 'the same' };
+
+  it('is given to no handler: its sender gets what was remembered', async (t) => {
+    const handled: unknown[] = [];
+    const handle = ({ sequence }: Event) => {
+      handled.push(sequence);
+      return { answer: 42 };
+    };
+    const { ask, reported, remembered } = setUp(t, { handlers: [defineHandler({ type: 'thing', handle })] });
+    ask(commitOf(1, { entityId: 'a', sequence: 1, ...idOf }));
+    await reported(2);
+    ask(commitOf(2, { entityId: 'a', sequence: 2, ...idOf }));
+    const conflicts = [{ index: 0, recordedSequence: 1, samePayload: true }];
+    assert.deepEqual((await reported(3))[2], { kind: 'idConflict', op: 2, conflicts });
+    assert.deepEqual(handled, [1]);
+    assert.deepEqual(remembered, [[1, '{"answer":42}'], [2, '{"answer":42}']]);
+  });
+
+  it('is given to no handler when its payload is another', async (t) => {
+    const handled: unknown[] = [];
+    const { ask, reported, remembered } = setUp(t, { handlers: [defineHandler({ type: 'thing', handle: ({ sequence }) => handled.push(sequence) })] });
+    ask(commitOf(1, { entityId: 'a', sequence: 1, ...idOf }));
+    await reported(2);
+    ask(commitOf(2, { entityId: 'a', sequence: 2, ...idOf, payloadHash: 'another' }));
+    assert.deepEqual((await reported(3))[2], { kind: 'idConflict', op: 2, conflicts: [{ index: 0, recordedSequence: 1, samePayload: false }] });
+    assert.deepEqual(handled, [1]);
+    assert.deepEqual(remembered, [[1, '1']]);
+  });
+
+  it('is handled on another entity, and where only a failed commit has left the id under its own sequence', async (t) => {
+    const recall: Store['recall'] = async (queries) => queries.map(() => ({ status: 'known', sequence: 1, payloadHash: 'hash-of-16-chars', result: null }));
+    const handled: unknown[] = [];
+    const { ask, reported } = setUp(t, { store: { recall }, handlers: [defineHandler({ type: 'thing', handle: ({ entityId }) => handled.push(entityId) })] });
+    ask(commitOf(1, { entityId: 'a', sequence: 1, ...idOf }), commitOf(2, { entityId: 'b', sequence: 1, ...idOf }));
+    await reported(4);
+    assert.deepEqual(handled, ['a', 'b']);
+  });
+
+  it('waits while nobody can say what is known, and its handler with it', async (t) => {
+    let calls = 0;
+    const handled: unknown[] = [];
+    const recall: Store['recall'] = async (queries) => {
+      calls++;
+      if (calls === 1) return away();
+      return queries.map(() => (calls === 2 ? { status: 'failed', error: new Error('wrong type') } : { status: 'unknown' }));
+    };
+    const { ask, facts, reported } = setUp(t, { store: { recall }, handlers: [defineHandler({ type: 'thing', handle: () => handled.push(calls) })] });
+    for (const count of [1, 2, 4]) {
+      ask(commitOf(1, { entityId: 'a', sequence: 1 }));
+      await reported(count);
+    }
+    assert.deepEqual(facts.map(({ kind }) => kind), ['storeUnavailable', 'entityUnavailable', 'processing', 'committed']);
+    assert.deepEqual(handled, [3]);
   });
 });
 

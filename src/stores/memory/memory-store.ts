@@ -182,11 +182,12 @@ class MemoryStore implements Store {
   #recall(query: RecallQuery): RecallResult {
     const entity = this.#entities.get(nameOf(query));
     const byId = query.sequence === null ? this.#unexpired(entity?.byId.get(query.id)) : undefined;
-    const bySequence = this.#unexpired(entity?.bySequence.get(query.sequence ?? byId?.sequence ?? 0));
+    const sequence = query.sequence ?? byId?.sequence ?? 0;
+    const bySequence = this.#unexpired(entity?.bySequence.get(sequence));
     const payloadHash = query.sequence === null ? byId?.payloadHash : bySequence?.payloadHash;
     if (payloadHash === undefined) return { status: 'unknown' };
     // The result is with the sequence, unless that was used again since.
-    return { status: 'known', payloadHash, result: bySequence?.payloadHash === payloadHash ? bySequence.result : null };
+    return { status: 'known', sequence, payloadHash, result: bySequence?.payloadHash === payloadHash ? bySequence.result : null };
   }
 
   #isFenced(owner: Claim | Park): boolean {

@@ -64,9 +64,9 @@ export function readPark(reply: unknown): ParkResult {
 }
 
 export function readRecall(reply: unknown): RecallResult {
-  const [payloadHash, result] = texts(reply);
+  const [payloadHash, result, sequence] = texts(reply);
   if (payloadHash === null || payloadHash === undefined) return { status: 'unknown' };
-  return { status: 'known', payloadHash, result: readResult(result) };
+  return { status: 'known', sequence: Number(sequence), payloadHash, result: readResult(result) };
 }
 
 /** A result as the scripts are given it: told apart from none even when it is empty. */

@@ -3,7 +3,7 @@
 -- KEYS[1]  ids: see commit-2.lua
 -- ARGV[1]  '#<sequence>' or the field of the id
 --
--- Returns {payload hash, '' or '=' and the result} | {}.
+-- Returns {payload hash, '' or '=' and the result, sequence} | {}.
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -25,8 +25,8 @@ if not first then
   return {}
 end
 if string.sub(ARGV[1], 1, 1) == '#' then
-  return { first, second }
+  return { first, second, string.sub(ARGV[1], 2) }
 end
 -- The record of an id names its sequence, and the result is with the sequence, unless that was used again since.
 local hash, result = read('#' .. first)
-return { second, hash == second and result or '' }
+return { second, hash == second and result or '', first }
