@@ -13,6 +13,8 @@ export interface ProcessorSet {
 }
 
 export interface Processors {
+  /** Whether any handler is there, whose results may have to be sent to `replyTo`. */
+  readonly hasHandlers: boolean;
   /** Null when nothing is configured for the type: its events are dead-lettered as `no_processor`. */
   forType(entityType: string): ProcessorSet | null;
 }
@@ -36,7 +38,7 @@ export function createProcessors(list: readonly unknown[]): Processors {
   const sets = new Map<string, ProcessorSet | null>();
   for (const type of [...aggregates.keys(), ...handlers.keys()]) sets.set(type, setFor(type, aggregates, handlers));
   const others = setFor('*', aggregates, handlers);
-  return { forType: (entityType) => sets.get(entityType) ?? others };
+  return { hasHandlers: handlers.size > 0, forType: (entityType) => sets.get(entityType) ?? others };
 }
 
 function setFor(type: string, aggregates: ReadonlyMap<string, Aggregate<any>>, handlers: ReadonlyMap<string, Handler[]>): ProcessorSet | null {

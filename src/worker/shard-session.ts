@@ -30,7 +30,8 @@ export interface SessionOptions {
   readonly log: Log;
   /** Sends what a handler returned to whoever asked for it. */
   readonly reply: (replyTo: string, correlationId: string | undefined, result: string) => void;
-  readonly onEpoch: (epoch: number) => void;
+  /** Rejects with `UnavailableError`. */
+  readonly nextEpoch: () => Promise<number>;
   readonly settle: SettlingChannel;
   readonly handle: (facts: readonly Fact[]) => void;
   readonly fail: (error: unknown) => void;
@@ -109,10 +110,10 @@ export class ShardSession {
   }
 
   async #askForEpoch(): Promise<void> {
-    const { store, random, log, shard } = this.#options;
+    const { nextEpoch, random, log, shard } = this.#options;
     for (let failures = 1; !this.#life.signal.aborted; failures++) {
       try {
-        const epoch = await store.nextEpoch();
+        const epoch = await nextEpoch();
         if (!this.#life.signal.aborted) this.#begin(epoch);
         return;
       } catch (error) {
@@ -129,7 +130,6 @@ export class ShardSession {
 
   #begin(epoch: number): void {
     this.epoch = epoch;
-    this.#options.onEpoch(epoch);
     this.#runner = this.#makeRunner(epoch);
     const waiting = this.#waiting ?? [];
     this.#waiting = null;

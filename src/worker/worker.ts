@@ -1,5 +1,6 @@
 /**
- * A worker: the shards of one process on one connection to the broker and one to the store. It checks what it
+ * A worker: the shards of one process on one connection to the broker and one to the store, and where handlers have
+ * results to send a second one to the broker. It checks what it
  * stands on before it consumes anything, keeps going through every loss of either, and stops by finishing
  * what is in flight and closing its channels, so that the standby continues where it ended.
  */
@@ -71,6 +72,17 @@ export function createWorker(options: WorkerOptions): Worker {
   });
 }
 
+interface Replies {
+  readonly connection: ReturnType<typeof createConnection>;
+  readonly replier: ReturnType<typeof createReplier>;
+}
+
+/** On a connection of their own: a broker short of memory reads no acknowledgements from one that publishes. */
+function openReplies(config: Config, log: Log): Replies {
+  const connection = createConnection({ urls: config.broker.urls, name: `${config.serviceName} replies`, log });
+  return { connection, replier: createReplier({ connection, log }) };
+}
+
 interface Parts {
   readonly config: Config;
   readonly processors: Processors;
@@ -86,7 +98,7 @@ class ShardedWorker implements Worker {
   readonly #detector = new OrderingDetector();
   readonly #watch: StoreWatch;
   readonly #stopping = new AbortController();
-  readonly #replier: ReturnType<typeof createReplier>;
+  readonly #replies: Replies | null;
   readonly #shards: readonly ShardWorker[];
   #settle: (error: Error | null) => void = () => {};
   #state: WorkerStatus['state'] = 'starting';
@@ -104,6 +116,7 @@ class ShardedWorker implements Worker {
       stream: config.broker.stream,
       idempotencyTtlSeconds: config.store.idempotencyTtlSeconds,
       log,
+      onReconnect: () => this.#watch.lookNow(),
     });
     this.#connection = createConnection({
       urls: config.broker.urls,
@@ -111,7 +124,7 @@ class ShardedWorker implements Worker {
       log,
       onReconnected: () => metrics.reconnected(),
     });
-    this.#replier = createReplier({ connection: this.#connection, log });
+    this.#replies = options.processors.hasHandlers ? openReplies(config, log) : null;
     this.#watch = new StoreWatch({
       store: this.#store,
       intervalMs: storeWatchMs,
@@ -195,9 +208,9 @@ class ShardedWorker implements Worker {
       metrics,
       shardMetrics: metrics.shard(shard),
       log,
-      reply: (replyTo, correlationId, result) => this.#replier.send(replyTo, correlationId, result),
+      reply: (replyTo, correlationId, result) => this.#replies?.replier.send(replyTo, correlationId, result),
       openChannel: (events) => createShardChannel({ connection: this.#connection, queue, prefetch: broker.prefetch, shard, events, log }),
-      onEpoch: (epoch) => this.#watch.saw(epoch),
+      nextEpoch: () => this.#watch.nextEpoch(),
       onHalt: (cause, error) => this.#shardHalted(shard, cause, error),
     });
   }
@@ -212,7 +225,7 @@ class ShardedWorker implements Worker {
     for (const { level, subject, detail, remedy } of findings) {
       if (level === 'warning') this.#options.log.warn({ subject, remedy }, detail);
     }
-    this.#watch.saw(await this.#patiently('the store is not there yet', () => this.#store.currentEpoch()));
+    await this.#patiently('the store is not there yet', () => this.#watch.begin());
   }
 
   async #prepareTopology(): Promise<void> {
@@ -263,8 +276,8 @@ class ShardedWorker implements Worker {
     this.#watch.stop();
     // What does not finish in time is not lost: closing the channel gives it to the next consumer.
     await Promise.allSettled(this.#shards.map((shard) => shard.stop(this.#options.config.shutdownTimeoutMs)));
-    this.#replier.close();
-    await Promise.allSettled([this.#connection.close(), this.#store.close()]);
+    await this.#replies?.replier.close();
+    await Promise.allSettled([this.#connection.close(), this.#replies?.connection.close(), this.#store.close()]);
     this.#state = 'stopped';
     this.#settle(cause);
   }

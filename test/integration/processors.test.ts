@@ -7,6 +7,7 @@ import { randomUUID } from 'node:crypto';
 import { fileURLToPath } from 'node:url';
 import { test, type TestContext } from 'node:test';
 import amqp from 'amqplib';
+import { RabbitNode } from '../../deploy/local/rabbit-node.ts';
 import { createRedisStore } from '../../src/stores/redis/redis-store.ts';
 import { moduleUrl } from '../support/checkout.ts';
 import { uniqueStream, useServices, waitFor } from '../support/services.ts';
@@ -23,8 +24,9 @@ interface Sent {
   readonly id?: string;
 }
 
-async function setUp(t: TestContext, extra: Readonly<Record<string, string>> = {}) {
-  const { amqpUrl, redisUrl } = await useServices(t);
+async function setUp(t: TestContext, extra: Readonly<Record<string, string>> = {}, broker?: { readonly amqpUrl: string }) {
+  const { redisUrl, ...shared } = await useServices(t);
+  const { amqpUrl } = broker ?? shared;
   const stream = uniqueStream('processors');
   const worker = await WorkerProcess.ready(t, {
     AMQP_URL: amqpUrl,
@@ -59,7 +61,7 @@ async function setUp(t: TestContext, extra: Readonly<Record<string, string>> = {
     return loaded?.status === 'ok' ? (loaded.snapshot.parked?.reason ?? null) : null;
   };
   const reply = (correlationId: string) => waitFor(() => replies.get(correlationId)?.[0], { what: 'a reply', timeoutMs: 20_000 });
-  return { worker, send, reply, replies, store, parkedReason };
+  return { worker, stream, send, reply, replies, store, parkedReason };
 }
 
 test('what a handler returns is sent to replyTo, and a duplicate gets the remembered result without running it again', async (t) => {
@@ -143,4 +145,19 @@ test('a state over its limit and a broken evolve are dead-lettered and park only
   await waitFor(async () => (await parkedReason('unknown', 'nobody')) === 'no_processor', { what: 'the unknown one parked' });
   const [large] = await store.load([{ entityType: 'growing', entityId: 'large' }]);
   assert.equal(large?.status === 'ok' && large.snapshot.version, 2);
+});
+
+test('a memory alarm of the broker stops replies and no acknowledgement', { timeout: 120_000 }, async (t) => {
+  const node = await RabbitNode.start();
+  const { worker, stream, send, reply } = await setUp(t, { HANDLER_TIMEOUT_MS: '20000' }, node);
+  // After the connections to it.
+  t.after(() => node.stop());
+  const count = 4;
+  const firstReply = reply(send({ entityId: 'a', sequence: 1, type: 'slow' }));
+  for (let sequence = 2; sequence <= count; sequence++) send({ entityId: 'a', sequence, type: 'slow' });
+  await firstReply;
+  await node.ctl('set_vm_memory_high_watermark', 'absolute', '1');
+  await waitFor(async () => (await worker.metric('inorder_events_total', { outcome: 'applied' })) === count, { what: 'all applied', timeoutMs: 30_000 });
+  const kept = async () => (await node.ctl('-q', 'list_queues', '--no-table-headers', 'name', 'messages')).match(new RegExp(`^${stream}.shard.000\\s+(\\d+)`, 'm'))?.[1];
+  await waitFor(async () => (await kept()) === '0', { what: 'all acknowledged', timeoutMs: 20_000 });
 });
