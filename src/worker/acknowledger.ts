@@ -15,42 +15,53 @@ export interface SettlingChannel {
 
 export class Acknowledger {
   readonly #channel: SettlingChannel;
-  /** Every tag up to here is settled. */
-  #low = 0;
-  /** Settled tags above `#low`. */
-  readonly #settled = new Set<number>();
+  /** The last tag that has arrived. */
+  #last = 0;
+  /** In the order of arrival, which is ascending. Kept instead of the settled ones, which have no bound above a held tag. */
+  readonly #unsettled = new Set<number>();
   #toAck: number[] = [];
 
   constructor(channel: SettlingChannel) {
     this.#channel = channel;
   }
 
+  /** Call for each delivery as it comes, before it is settled. */
+  arrived(tag: number): void {
+    this.#last = tag;
+    this.#unsettled.add(tag);
+  }
+
   /** Acknowledged with the next `flush`. */
   ack(tag: number): void {
-    this.#settled.add(tag);
+    this.#unsettled.delete(tag);
     this.#toAck.push(tag);
   }
 
   /** Rejected at once: rejects of one entity must leave in the order in which they are decided. */
   reject(tag: number): void {
-    this.#settled.add(tag);
+    this.#unsettled.delete(tag);
     this.#channel.reject(tag);
   }
 
   flush(): void {
-    while (this.#settled.delete(this.#low + 1)) this.#low++;
     if (this.#toAck.length === 0) return;
+    const low = this.#low();
     let covered = 0;
     let count = 0;
     for (const tag of this.#toAck) {
-      if (tag > this.#low) continue;
+      if (tag > low) continue;
       count++;
       if (tag > covered) covered = tag;
     }
     if (count > 0) this.#channel.ack(covered, count > 1);
     if (count < this.#toAck.length) {
-      for (const tag of this.#toAck) if (tag > this.#low) this.#channel.ack(tag, false);
+      for (const tag of this.#toAck) if (tag > low) this.#channel.ack(tag, false);
     }
     this.#toAck = [];
+  }
+  /** Every tag up to here is settled. */
+  #low(): number {
+    for (const tag of this.#unsettled) return tag - 1;
+    return this.#last;
   }
 }

@@ -64,25 +64,25 @@ function attemptOnce(handler: Handler, event: Event, attempt: number, run: Handl
   const { timeoutMs } = run.limits;
   const abort = new AbortController();
   return new Promise((resolve, reject) => {
-    const onLost = () => {
-      abort.abort();
-      reject(new UnavailableError('the shard was lost'));
-    };
-    const timer = setTimeout(() => {
-      abort.abort();
-      reject(new Error(`the handler did not finish within ${timeoutMs} ms`));
-    }, timeoutMs);
-    run.life.addEventListener('abort', onLost, { once: true });
-    const settle = () => {
+    // Whatever ends the attempt, nothing of it stays with the shard: a handler may never settle.
+    const end = () => {
       clearTimeout(timer);
       run.life.removeEventListener('abort', onLost);
     };
+    const giveUp = (error: Error) => {
+      end();
+      abort.abort();
+      reject(error);
+    };
+    const onLost = () => giveUp(new UnavailableError('the shard was lost'));
+    const timer = setTimeout(() => giveUp(new Error(`the handler did not finish within ${timeoutMs} ms`)), timeoutMs);
+    run.life.addEventListener('abort', onLost, { once: true });
     const context = { idempotencyKey: idempotencyKeyOf(event), attempt, signal: abort.signal, headers: run.headers };
     // Called within the promise chain, so that a synchronous throw is a failed attempt like any other.
     Promise.resolve()
       .then(() => handler.handle(event, context))
       .then(resolve, reject)
-      .finally(settle);
+      .finally(end);
   });
 }
 

@@ -79,6 +79,8 @@ async function foldWithHandlers(fold: Fold, processors: ProcessorSet, options: P
       fold.add(slot, null);
       continue;
     }
+    const unstorable = fold.unstorable();
+    if (unstorable !== null) return fold.finish(unstorable);
     const headers = options.headersOf(slot.delivery.tag);
     const values: unknown[] = [];
     for (const handler of processors.handlers) {
@@ -141,6 +143,12 @@ class Fold {
     return null;
   }
 
+  /** Why the state that `evolve` has computed cannot be stored, or null. */
+  unstorable(): Failure | null {
+    const written = this.#write(this.#pending);
+    return written.ok ? null : written.failure;
+  }
+
   add(slot: Slot, result: string | null): void {
     const { event } = slot.delivery;
     if (this.#pending !== this.#state || slot.action === 'apply') this.#changed = true;
@@ -156,26 +164,23 @@ class Fold {
   }
 
   finish(failure: Failure | null): Prepared {
-    const text = this.#changed && this.#processors.aggregate !== null ? this.#serialize(this.#state) : this.#before.text;
-    if (text !== null && this.#changed && Buffer.byteLength(text) > this.#maxStateBytes) return this.#cutWhereTooLarge();
-    return this.#prepared(this.#events, text, this.#state, failure);
+    if (!this.#changed || this.#processors.aggregate === null) return this.#prepared(this.#events, this.#before.text, this.#state, failure);
+    const written = this.#write(this.#state);
+    return written.ok ? this.#prepared(this.#events, written.text, this.#state, failure) : this.#cutWhereUnstorable();
   }
 
-  /** Rare: the state outgrew its limit somewhere in the run. Folds again to find where. */
-  #cutWhereTooLarge(): Prepared {
+  /** Rare: somewhere in the run the state outgrew its limit, or became one that cannot be written. Folds again to find where. */
+  #cutWhereUnstorable(): Prepared {
     let text = this.#before.text;
     let state: unknown = this.#parse(text);
     for (const [index, slot] of this.slots.slice(0, this.#events.length).entries()) {
       if (slot.action !== 'apply') continue;
       const next = foldOne(this.#processors, state, slot.delivery.event, this.#effect.adopts);
-      const nextText = next.ok ? this.#serialize(next.state) : text;
-      const bytes = Buffer.byteLength(nextText ?? '');
-      if (bytes > this.#maxStateBytes) {
-        const detail = `the state would have ${bytes} bytes, the limit is ${this.#maxStateBytes}`;
-        return this.#prepared(this.#events.slice(0, index), text, state, { reason: 'state_too_large', detail });
-      }
-      if (next.ok) state = next.state;
-      text = nextText;
+      if (!next.ok) return this.#prepared(this.#events.slice(0, index), text, state, next.failure);
+      const written = this.#write(next.state);
+      if (!written.ok) return this.#prepared(this.#events.slice(0, index), text, state, written.failure);
+      state = next.state;
+      text = written.text;
     }
     return this.#prepared(this.#events, text, state, null);
   }
@@ -202,8 +207,17 @@ class Fold {
     return text === null || this.#processors.aggregate === null ? null : this.#processors.aggregate.deserialize(text);
   }
 
-  #serialize(state: unknown): string | null {
-    return state === null || this.#processors.aggregate === null ? null : this.#processors.aggregate.serialize(state);
+  #write(state: unknown): { readonly ok: true; readonly text: string | null } | { readonly ok: false; readonly failure: Failure } {
+    if (state === null || this.#processors.aggregate === null) return { ok: true, text: null };
+    try {
+      const text = this.#processors.aggregate.serialize(state);
+      const bytes = Buffer.byteLength(text);
+      if (bytes <= this.#maxStateBytes) return { ok: true, text };
+      return { ok: false, failure: { reason: 'state_too_large', detail: `the state would have ${bytes} bytes, the limit is ${this.#maxStateBytes}` } };
+    } catch (error) {
+      const detail = `the state cannot be written: ${error instanceof Error ? error.message : String(error)}`;
+      return { ok: false, failure: { reason: 'handler_failed', detail } };
+    }
   }
 }
 

@@ -61,6 +61,7 @@ export class ShardSession {
 
   arrived(tag: number, message: RawMessage): void {
     this.#messages.set(tag, message);
+    this.#acknowledger.arrived(tag);
   }
 
   /** An epoch begins with the first delivery: a standby that gets none needs none. */

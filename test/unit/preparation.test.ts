@@ -1,0 +1,54 @@
+/** What processors make of a run of events: which of them are committed, and which one is to blame for the rest. */
+import assert from 'node:assert/strict';
+import { getEventListeners } from 'node:events';
+import test from 'node:test';
+import { defineAggregate, defineHandler } from '../../src/aggregates/define.ts';
+import type { Processor } from '../../src/aggregates/definition.ts';
+import { createProcessors } from '../../src/aggregates/processors.ts';
+import { runHandler } from '../../src/worker/handler-run.ts';
+import { type CommitEffect, prepare } from '../../src/worker/preparation.ts';
+import { eventOf } from '../support/event-of.ts';
+
+const life = new AbortController().signal;
+const handlerRun = { limits: { maxAttempts: 2, initialMs: 1, maxMs: 1, timeoutMs: 10 }, life, random: () => 0, onRetry: () => {} };
+
+function prepareRun(types: readonly string[], processors: readonly Processor[]) {
+  const slots = types.map((type, index) => {
+    const sequence = index + 1;
+    return { delivery: { tag: sequence, event: eventOf({ id: `e-${sequence}`, sequence, type }) }, sequence, action: 'apply', versionAfter: sequence, holesAfter: '' } as const;
+  });
+  const effect: CommitEffect = { kind: 'commit', op: 1, entity: { entityType: 'thing', entityId: 'a' }, expectedVersion: 0, expectedHoles: '', slots, adopts: false };
+  const before = { version: 0, holes: '', text: null, parsed: null };
+  return prepare(effect, '1:1', before, { processors: createProcessors(processors), maxStateBytes: 60, handlerRun, headersOf: () => ({}) });
+}
+
+const texts = defineAggregate({
+  type: 'thing',
+  initialState: { count: 0, value: null as unknown },
+  evolve: {
+    Good: ({ count }) => ({ count: count + 1, value: null }),
+    Unwritable: ({ count }) => ({ count: count + 1, value: 1n }),
+    Large: ({ count }) => ({ count: count + 1, value: 'x'.repeat(100) }),
+  },
+});
+
+for (const [type, reason] of [['Unwritable', 'handler_failed'], ['Large', 'state_too_large']] as const) {
+  test(`the event after which the state is ${type} is rejected, and not the good ones that were folded with it`, async () => {
+    const prepared = await prepareRun(['Good', 'Good', type], [texts]);
+    assert.deepEqual([prepared?.done, prepared?.failure?.reason, prepared?.commit?.state], [2, reason, '{"count":2,"value":null}']);
+  });
+
+  test(`no handler runs for an event after which the state is ${type}`, async () => {
+    const handled: unknown[] = [];
+    const prepared = await prepareRun([type], [texts, defineHandler({ type: 'thing', handle: ({ sequence }) => handled.push(sequence) })]);
+    assert.deepEqual([prepared?.done, prepared?.failure?.reason, prepared?.commit], [0, reason, null]);
+    assert.deepEqual(handled, []);
+  });
+}
+
+test('nothing stays behind with the shard of a handler that never settles', async () => {
+  const handler = defineHandler({ type: 'thing', handle: () => new Promise(() => {}) });
+  const outcome = await runHandler(handler, eventOf(), { ...handlerRun, headers: {} });
+  assert.equal(outcome.kind, 'failed');
+  assert.equal(getEventListeners(life, 'abort').length, 0);
+});
