@@ -40,12 +40,12 @@ async function dispatch(cli: Cli, words: readonly string[], io: CommandIo): Prom
     await io.stdout.write(renderCommandList(cli.commands));
     return 0;
   }
-  const { command, rest } = find(cli.commands, wantsHelp ? others : words);
+  const { command, rest } = find(cli.commands, wantsHelp ? [...others, '--help'] : words);
   if (command === null) {
     await io.stdout.write(renderCommandList(rest));
     return 0;
   }
-  const args = wantsHelp ? null : parseArguments(command, rest);
+  const args = parseArguments(command, rest);
   if (args !== null) return await command.run(args, io);
   await io.stdout.write(renderCommandHelp(command));
   return 0;
@@ -57,7 +57,8 @@ type Found =
 
 /** The command and the words behind its name; or, for a group's name with `--help`, the group's commands. */
 function find(commands: readonly Command[], typed: readonly string[]): Found {
-  const words = [aliases[typed[0]!] ?? typed[0]!, ...typed.slice(1)];
+  const [typedFirst = '', ...typedRest] = typed;
+  const words = [Object.hasOwn(aliases, typedFirst) ? aliases[typedFirst]! : typedFirst, ...typedRest];
   for (const length of [2, 1]) {
     const command = commands.find(
       ({ name }) => name === words.slice(0, length).join(' ') && name.split(' ').length === length,
@@ -69,7 +70,7 @@ function find(commands: readonly Command[], typed: readonly string[]): Found {
   if (group.length === 0) {
     const meant = closest(first, [...new Set(commands.map(({ name }) => name.split(' ', 1)[0]!))]);
     throw new ConfigError([
-      `unknown command ${JSON.stringify(typed[0])}${meant === null ? '' : `: did you mean \`${meant}\`?`} (see \`inorder --help\`)`,
+      `unknown command ${JSON.stringify(typedFirst)}${meant === null ? '' : `: did you mean \`${meant}\`?`} (see \`inorder --help\`)`,
     ]);
   }
   if (second === '--help' || second === '-h') return { command: null, rest: group };

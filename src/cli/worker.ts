@@ -47,7 +47,9 @@ export const command = defineCommand({
       log.info({}, 'stopping: finishing what is in flight');
       void worker.stop();
     };
-    stopSignal.addEventListener('abort', stop, { once: true });
+    // Asked to stop before: nobody is told of that again.
+    if (stopSignal.aborted) stop();
+    else stopSignal.addEventListener('abort', stop, { once: true });
     try {
       log.info({ http: `http://${server.host}:${server.port}`, stream: config.broker.stream }, 'starting');
       await worker.start();

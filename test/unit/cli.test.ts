@@ -4,6 +4,7 @@ import test from 'node:test';
 import { defineCommand, type Command } from '../../src/cli/command.ts';
 import { outputTo } from '../../src/cli/process-io.ts';
 import { runCli } from '../../src/cli/run.ts';
+import { command as worker } from '../../src/cli/worker.ts';
 import { ConfigError, UnavailableError } from '../../src/errors.ts';
 import { keptIo } from '../support/command-io.ts';
 
@@ -114,7 +115,11 @@ test("a command's help says its usage, options and variables, and does not run i
     assert.match(stdout, /^  SHARDS  Number of shard queues/m);
     assert.equal(seen.length, 0);
   }
-  assert.match((await run('entity --help')).stdout, /^  entity show ID/m);
+  for (const words of ['entity --help', 'help entity', '--help entity']) {
+    const { code, stdout } = await run(words);
+    assert.equal(code, 0, words);
+    assert.match(stdout, /^  entity show ID/m);
+  }
 });
 
 test('dlq is short for dead-letters', async () => {
@@ -173,4 +178,13 @@ test('an output waits until its reader has taken the text', async () => {
   release();
   await writing;
   assert.equal(written, true);
+});
+
+test('a worker that was asked to stop before it listened for that does not start', { timeout: 20_000 }, async () => {
+  // Nothing listens there: a worker that started would wait for its store and its broker for ever.
+  const env = { AMQP_URL: 'amqp://127.0.0.1:1', REDIS_URL: 'redis://127.0.0.1:1', HTTP_PORT: '0', LOG_LEVEL: 'error' };
+  const { io, out, stop } = keptIo({ env });
+  stop();
+  assert.equal(await runCli({ commands: [worker], version: '1.2.3' }, ['worker'], io), 0);
+  assert.equal(out.stderr, '');
 });
