@@ -6,28 +6,47 @@ export { refuse, Refused, type Aggregate, type Evolve, type Handler, type Handle
 export { orderAggregate, type OrderState } from './aggregates/order.ts';
 export { historyAggregate, type HistoryState } from './aggregates/history.ts';
 export type { Config } from './config/config.ts';
-export { loadConfig } from './config/load.ts';
+export { loadConfig, type Environment } from './config/load.ts';
 export {
   ConfigError,
   EventError,
   InorderError,
+  type InorderErrorOptions,
   InvariantError,
   PermanentError,
   UnavailableError,
   VersionConflictError,
 } from './errors.ts';
 export { encodeCloudEvent, type CloudEventMode, type CloudEventOptions } from './events/encode-cloudevent.ts';
-export { encodeEvent, type EncodedEvent, type EncodeOptions } from './events/encode.ts';
+export { encodeEvent, type EncodedEvent, type EncodeOptions, type MessageProperties } from './events/encode.ts';
 export { defaultEventLimits, type EntityRef, type Event, type EventLimits } from './events/event.ts';
 export type { NewEvent } from './events/new-event.ts';
-export { rejectionReasons, type RejectionReason } from './events/reasons.ts';
+export { rejectionReasons, type ReasonText, type RejectionReason } from './events/reasons.ts';
 export { idempotent, InProgressError, type IdempotentOptions } from './idempotency/idempotent.ts';
-export { withOrdering } from './ordering/middleware.ts';
-export { OrderingDetector, type OrderingStatistics, type Violation } from './ordering/detector.ts';
+export { withOrdering, type MiddlewareStrategy, type OrderedInput, type OrderingMiddlewareOptions } from './ordering/middleware.ts';
+export {
+  OrderingDetector,
+  type Observation,
+  type ObservedEvent,
+  type OrderingDetectorOptions,
+  type OrderingStatistics,
+  type Violation,
+} from './ordering/detector.ts';
 export { createMetrics, type Metrics } from './observability/metrics.ts';
-export { createLog, type Log } from './observability/log.ts';
-export { createPublisher, type EventFormat, type Publisher, type PublisherOptions } from './publishing/create-publisher.ts';
-export { createMemoryIdempotencyStore } from './stores/memory/idempotency-store.ts';
-export { createMemoryStore } from './stores/memory/memory-store.ts';
-export { createRedisIdempotencyStore } from './stores/redis/idempotency-store.ts';
+export { createLog, type Log, type LogFields, type LogOptions } from './observability/log.ts';
+export {
+  createPublisher,
+  type EventFormat,
+  type PublishAllOptions,
+  type Publisher,
+  type PublisherOptions,
+} from './publishing/create-publisher.ts';
+export type { PublishCounts } from './publishing/publish-stream.ts';
+export type { PublishOutcome } from './rabbitmq/publisher.ts';
+export type { Begun, IdempotencyStore, IdempotencyStoreOptions } from './stores/idempotency-store.ts';
+export { createMemoryIdempotencyStore, type MemoryIdempotencyStoreOptions } from './stores/memory/idempotency-store.ts';
+export { createMemoryStore, type MemoryStoreOptions } from './stores/memory/memory-store.ts';
+export { createRedisIdempotencyStore, type RedisIdempotencyStoreOptions } from './stores/redis/idempotency-store.ts';
+export type { Store } from './stores/store.ts';
 export { createWorker, type Worker, type WorkerOptions, type WorkerStatus } from './worker/worker.ts';
+export type { ShardStatus } from './worker/shard-worker.ts';

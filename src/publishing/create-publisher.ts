@@ -5,6 +5,9 @@
  *
  * Left to the caller: numbering the events of an entity 1, 2, 3…; doing something about what was returned.
  */
+import { amqpUrls } from '../config/parsers.ts';
+import { variables } from '../config/variables.ts';
+import { ConfigError } from '../errors.ts';
 import { encodeCloudEvent } from '../events/encode-cloudevent.ts';
 import { encodeEvent, type EncodedEvent } from '../events/encode.ts';
 import { defaultEventLimits, type Event, type EventLimits } from '../events/event.ts';
@@ -14,7 +17,9 @@ import { createConnection } from '../rabbitmq/connection.ts';
 import { createAmqpPublisher, type PublishOutcome } from '../rabbitmq/publisher.ts';
 import { type PublishCounts, publishStream } from './publish-stream.ts';
 
-export type EventFormat = 'envelope' | 'cloudevents-structured' | 'cloudevents-binary';
+const eventFormats = ['envelope', 'cloudevents-structured', 'cloudevents-binary'] as const;
+/** What is published: the JSON envelope, or a CloudEvent as one JSON text or with its attributes in headers. */
+export type EventFormat = (typeof eventFormats)[number];
 
 export interface PublisherOptions {
   /** Nodes of one cluster, tried in turn. Default `amqp://localhost:5672`. */
@@ -42,8 +47,8 @@ export interface Publisher {
   publish(event: NewEvent | Event): Promise<PublishOutcome>;
   /**
    * Sends a stream of events and resolves when each has its outcome; reads no faster than the broker confirms.
-   * Rejects with what the stream throws, or with `EventError` at the first event that a worker would refuse; what was
-   * sent by then has its outcome first.
+   * Rejects with what the stream or `onProgress` throws, or with `EventError` at the first event that a worker would
+   * refuse; what was sent by then has its outcome first.
    */
   publishAll(events: AsyncIterable<NewEvent | Event>, options?: PublishAllOptions): Promise<PublishCounts>;
   /**
@@ -60,7 +65,13 @@ export interface PublishAllOptions {
 
 const silence: Log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
 
+/**
+ * Connects in the background; whether the broker is there shows when something is published.
+ * @throws ConfigError naming every option with which nothing could ever be published.
+ */
 export function createPublisher(options: PublisherOptions = {}): Publisher {
+  const problems = problemsOf(options);
+  if (problems.length > 0) throw new ConfigError(problems);
   const { urls = ['amqp://localhost:5672'], stream = 'events', maxOutstanding, log = silence } = options;
   const encode = encoderFor(options);
   const connection = createConnection({ urls, name: 'inorder publisher', log });
@@ -79,6 +90,21 @@ export function createPublisher(options: PublisherOptions = {}): Publisher {
       await connection.close();
     },
   };
+}
+
+/** The addresses are not shown: they hold credentials. */
+function problemsOf({ urls, stream, format, maxOutstanding }: PublisherOptions): string[] {
+  const { kind } = variables.STREAM;
+  const problems: string[] = [];
+  if (urls !== undefined && (urls.length === 0 || urls.some((url) => amqpUrls.parse(url)?.length !== 1)))
+    problems.push('urls: each must be an `amqp://` or `amqps://` URL, and there must be one');
+  if (stream !== undefined && kind.parse(stream) === null)
+    problems.push(`stream is ${JSON.stringify(stream)}: it must be ${kind.allowed}`);
+  if (format !== undefined && !eventFormats.includes(format))
+    problems.push(`format is ${JSON.stringify(format)}: it must be one of ${eventFormats.join(', ')}`);
+  if (maxOutstanding !== undefined && !(Number.isSafeInteger(maxOutstanding) && maxOutstanding >= 1))
+    problems.push(`maxOutstanding is ${String(maxOutstanding)}: it must be a whole number from 1 up`);
+  return problems;
 }
 
 function encoderFor({

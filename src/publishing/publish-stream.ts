@@ -14,10 +14,10 @@ export interface PublishCounts {
   readonly failed: number;
 }
 
-/** Called after each outcome. */
+/** Called after each outcome. What it throws ends the publishing. */
 export type OutcomeListener = (counts: PublishCounts, outcome: PublishOutcome) => void;
 
-/** Rejects only when the stream does; what was handed over by then has its outcome first. */
+/** Rejects only with what the stream or the listener throws; what was handed over by then has its outcome first. */
 export async function publishStream(
   events: AsyncIterable<EncodedEvent>,
   publisher: Pick<AmqpPublisher, 'publish' | 'room'>,
@@ -26,10 +26,15 @@ export async function publishStream(
   const counts = { published: 0, confirmed: 0, returned: 0, failed: 0 };
   let outstanding = 0;
   let ended: (() => void) | null = null;
+  let thrown: { readonly error: unknown } | null = null;
   const settle = (outcome: PublishOutcome) => {
     counts[outcome.status]++;
     outstanding--;
-    onOutcome?.({ ...counts }, outcome);
+    try {
+      onOutcome?.({ ...counts }, outcome);
+    } catch (error) {
+      thrown ??= { error };
+    }
     if (outstanding === 0) ended?.();
   };
   try {
@@ -38,9 +43,12 @@ export async function publishStream(
       outstanding++;
       void publisher.publish(event).then(settle);
       await publisher.room();
+      if (thrown !== null) break;
     }
   } finally {
     if (outstanding > 0) await new Promise<void>((resolve) => (ended = resolve));
   }
+  const failure = thrown as { readonly error: unknown } | null;
+  if (failure !== null) throw failure.error;
   return counts;
 }

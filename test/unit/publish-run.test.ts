@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { ConfigError } from '../../src/errors.ts';
 import { encodeEvent, type EncodedEvent } from '../../src/events/encode.ts';
 import { defaultEventLimits } from '../../src/events/event.ts';
+import { createPublisher, type PublisherOptions } from '../../src/publishing/create-publisher.ts';
 import { progressLine } from '../../src/publishing/progress-line.ts';
 import { isComplete, publishInput, type PublishInputOptions } from '../../src/publishing/publish-input.ts';
 import { publishStream } from '../../src/publishing/publish-stream.ts';
@@ -71,6 +73,37 @@ test('a stream that fails is reported when what was handed over has its outcome'
   settled = true;
   settle(confirmed);
   await rejected;
+});
+
+test('a listener that throws ends the publishing with what it threw, when what was handed over has its outcome', async () => {
+  let published = 0;
+  let outcomes = 0;
+  const publish = async () => {
+    published++;
+    await nextTurn();
+    return confirmed;
+  };
+  const listener = () => {
+    outcomes++;
+    throw new Error('the screen is gone');
+  };
+  await assert.rejects(publishStream(events(1_000), { publish, room: nextTurn }, listener), /the screen is gone/);
+  assert.ok(published < 1_000, 'the stream was not read to its end');
+  assert.equal(outcomes, published);
+});
+
+test('a publisher that could never publish anything is refused, with every reason and no credentials', () => {
+  const options = { urls: ['amqp://me:hush@'], stream: '', format: 'cloudevents', maxOutstanding: 0 };
+  assert.throws(
+    () => createPublisher(options as unknown as PublisherOptions),
+    (error: unknown) => {
+      assert.ok(error instanceof ConfigError);
+      assert.deepEqual(error.problems.map((problem) => /^\w+/.exec(problem)?.[0]), ['urls', 'stream', 'format', 'maxOutstanding']);
+      return !error.message.includes('hush');
+    },
+  );
+  for (const refused of [{ urls: [] }, { urls: ['http://h'] }, { maxOutstanding: Number.NaN }])
+    assert.throws(() => createPublisher(refused), ConfigError, JSON.stringify(refused));
 });
 
 async function* lines(...texts: readonly string[]): AsyncGenerator<TextLine> {
