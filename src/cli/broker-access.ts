@@ -5,7 +5,8 @@
 import { connect, type ChannelModel } from 'amqplib';
 import type { Config } from '../config/config.ts';
 import { UnavailableError } from '../errors.ts';
-import { redactUrls } from '../observability/redaction.ts';
+import { describeConnectFailure } from '../rabbitmq/refusal.ts';
+import { closeConnection } from '../rabbitmq/time-limit.ts';
 
 const timeoutMs = 5_000;
 
@@ -23,19 +24,20 @@ export async function withBroker<T>(config: Config, use: (connection: ChannelMod
   try {
     return await Promise.race([use(connection), lost]);
   } finally {
-    await connection.close().catch(() => undefined);
+    await closeConnection(connection);
   }
 }
 
 async function connectToAny(urls: readonly string[]): Promise<ChannelModel> {
+  const troubles: string[] = [];
   let cause: unknown;
   for (const url of urls) {
     try {
       return await connect(url, { timeout: timeoutMs, noDelay: true });
     } catch (error) {
       cause = error;
+      troubles.push(describeConnectFailure(error, url));
     }
   }
-  const why = cause instanceof Error ? cause.message || cause.name : String(cause);
-  throw new UnavailableError(`the broker at ${redactUrls(urls.join(', '))} cannot be reached: ${why}`, { cause });
+  throw new UnavailableError(troubles.join('; '), { cause });
 }

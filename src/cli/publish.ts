@@ -18,6 +18,7 @@ import { lineFormatOf, readInput } from '../publishing/read-input.ts';
 import type { TextLine } from '../publishing/text-lines.ts';
 import { createConnection } from '../rabbitmq/connection.ts';
 import { createAmqpPublisher } from '../rabbitmq/publisher.ts';
+import { replyCodeOf, replyCodes } from '../rabbitmq/refusal.ts';
 import { withBroker } from './broker-access.ts';
 import { type CommandIo, defineCommand } from './command.ts';
 
@@ -79,7 +80,15 @@ export const command = defineCommand({
     const stop = io.takeSignals();
     const input = await openInput(path, io.stdin, stop);
     try {
-      const lines = await readInput(input, request.format, request.map);
+      const lines = await readInput(input, request.format, request.map).catch((error: unknown) => {
+        if (!stop.aborted) throw error;
+        return null;
+      });
+      // An input that a signal ended is neither empty nor, with half a line, an event.
+      if (lines === null || stop.aborted) {
+        await io.stderr.write('inorder: interrupted before the first event\n');
+        return 1;
+      }
       await requireExchange(config);
       const seed = request.seed ?? randomInt(2 ** 32);
       const isDisarray = request.window > 0 || request.duplicate > 0 || request.drop > 0;
@@ -101,7 +110,7 @@ async function requireExchange(config: Config): Promise<void> {
     // The failed call tells it as well; without a listener the process would end.
     channel.on('error', () => undefined);
     await channel.checkExchange(stream).catch((cause: unknown) => {
-      if ((cause as { code?: unknown }).code !== 404) throw cause;
+      if (replyCodeOf(cause) !== replyCodes.notFound) throw cause;
       throw new ConfigError([`there is no exchange ${stream} at the broker: run \`inorder topology apply\``], {
         cause,
       });

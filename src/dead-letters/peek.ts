@@ -18,6 +18,8 @@
  */
 import type { Channel, ChannelModel, ConsumeMessage } from 'amqplib';
 import { UnavailableError } from '../errors.ts';
+import { replyCodeOf, replyCodes } from '../rabbitmq/refusal.ts';
+import { closeChannel } from '../rabbitmq/time-limit.ts';
 
 export interface PeekOptions {
   readonly queue: string;
@@ -132,7 +134,7 @@ class Page {
   }
 
   async close(): Promise<void> {
-    await this.#channel.close().catch(() => undefined);
+    await closeChannel(this.#channel);
   }
 
   /** Fewer than `wanted` only when another reader was quicker. */
@@ -187,7 +189,7 @@ class Page {
 
 function unreadable(queue: string, error: unknown): UnavailableError {
   if (error instanceof UnavailableError) return error;
-  const missing = (error as { code?: unknown }).code === 404;
+  const missing = replyCodeOf(error) === replyCodes.notFound;
   const message = missing
     ? `there is no queue ${queue}: STREAM may name another stream, or \`inorder topology apply\` was not run`
     : `the queue ${queue} cannot be read: ${error instanceof Error ? error.message : String(error)}`;

@@ -3,6 +3,8 @@
  * delivered and not yet acknowledged is not counted by the broker.
  */
 import type { Channel, ChannelModel } from 'amqplib';
+import { replyCodeOf, replyCodes } from './refusal.ts';
+import { closeChannel } from './time-limit.ts';
 
 export interface QueueDepth {
   readonly queue: string;
@@ -24,13 +26,13 @@ export async function queueDepths(
       const { messageCount, consumerCount } = await channel.checkQueue(queue);
       depths.push({ queue, ready: messageCount, consumers: consumerCount });
     } catch (error) {
-      if (!isNotFound(error)) throw error;
+      if (replyCodeOf(error) !== replyCodes.notFound) throw error;
       depths.push({ queue, ready: null, consumers: null });
       // The broker closes the channel on which a queue was not found.
       channel = null;
     }
   }
-  await channel?.close();
+  if (channel !== null) await closeChannel(channel);
   return depths;
 }
 
@@ -39,8 +41,4 @@ async function openChannel(connection: Pick<ChannelModel, 'createChannel'>): Pro
   // The failed call tells it as well; without a listener the process would end.
   channel.on('error', () => undefined);
   return channel;
-}
-
-function isNotFound(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && error.code === 404;
 }

@@ -5,6 +5,7 @@
 import type { Channel, ChannelModel } from 'amqplib';
 import { ConfigError, UnavailableError } from '../errors.ts';
 import { brokerWords, replyCodeOf } from './refusal.ts';
+import { closeChannel } from './time-limit.ts';
 
 /** Where a connection comes from; a `BrokerConnection` is one. */
 export interface ConnectionSource {
@@ -31,7 +32,7 @@ export class ScratchChannel {
       return await use(scratch);
     } finally {
       scratch.#model.removeListener('error', scratch.#onError);
-      await scratch.#channel?.close().catch(() => undefined);
+      if (scratch.#channel !== null) await closeChannel(scratch.#channel);
     }
   }
 

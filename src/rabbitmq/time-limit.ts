@@ -2,7 +2,7 @@
  * Waiting with a bound. The client library leaves calls unanswered for ever when the connection ends between
  * question and answer, so that nothing here waits for it without a limit.
  */
-import type { Channel } from 'amqplib';
+import type { Channel, ChannelModel } from 'amqplib';
 
 /** What the promise resolves to, or null when that takes longer than `timeoutMs`. Rejects as the promise does. */
 export async function within<T>(promise: Promise<T>, timeoutMs: number): Promise<T | null> {
@@ -17,7 +17,7 @@ export async function within<T>(promise: Promise<T>, timeoutMs: number): Promise
   }
 }
 
-/** How long the broker may take to confirm that a channel is closed, in milliseconds. */
+/** How long the broker may take to confirm that a channel or a connection is closed, in milliseconds. */
 const closeTimeoutMs = 5_000;
 
 /** Resolves when the channel is closed, by whichever side, or when the broker does not answer in time. Never rejects. */
@@ -25,5 +25,12 @@ export async function closeChannel(channel: Channel): Promise<void> {
   const closed = new Promise<void>((resolve) => channel.once('close', resolve));
   // It rejects at once when the channel is closed already.
   const answered = channel.close().catch(() => undefined);
+  await within(Promise.race([closed, answered]), closeTimeoutMs);
+}
+
+/** The same for a connection, with all channels that are still open on it. */
+export async function closeConnection(connection: ChannelModel): Promise<void> {
+  const closed = new Promise<void>((resolve) => connection.once('close', () => resolve()));
+  const answered = connection.close().catch(() => undefined);
   await within(Promise.race([closed, answered]), closeTimeoutMs);
 }

@@ -2,11 +2,14 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import test, { type TestContext } from 'node:test';
 import { connect } from 'amqplib';
+import { withBroker } from '../../src/cli/broker-access.ts';
 import { commands } from '../../src/cli/commands.ts';
 import { runCli } from '../../src/cli/run.ts';
+import { loadConfig } from '../../src/config/load.ts';
 import { checkout, commandLine } from '../support/checkout.ts';
 import { keptIo } from '../support/command-io.ts';
 import { uniqueStream, useServices, waitFor } from '../support/services.ts';
+import { useTcpProxy } from '../support/tcp-proxy.ts';
 
 async function operator(t: TestContext, more: Record<string, string> = {}) {
   const { amqpUrl, redisUrl, managementUrl } = await useServices(t);
@@ -217,4 +220,28 @@ test('a worker that waits for its broker says so, is not ready, and stops when a
   child.kill('SIGTERM');
   assert.equal(await exit, 0, out.stderr);
   assert.ok(!`${out.log}${out.stderr}`.includes('hush'));
+});
+
+test('a broker that goes away when a command is done with it keeps the command no longer', { timeout: 30_000 }, async (t) => {
+  const { amqpUrl } = await useServices(t);
+  const proxy = await useTcpProxy(t, amqpUrl);
+  const done = await withBroker(loadConfig({ AMQP_URL: proxy.through(amqpUrl) }), async () => {
+    // The close is sent behind this, and has no answer.
+    proxy.blackHole(true);
+    setImmediate(() => proxy.cut());
+    return 'done';
+  });
+  assert.equal(done, 'done');
+});
+
+test('a broker that cannot be used is told node by node, with the reason and without credentials', async (t) => {
+  const { run, env } = await operator(t);
+  const { host } = new URL(env.AMQP_URL);
+  const { code, stderr } = await run('topology apply', { AMQP_URL: `amqp://guest:hush@127.0.0.1:1,amqp://guest:hush@${host}` });
+  assert.equal(code, 1);
+  assert.equal(
+    stderr,
+    'inorder: the broker at 127.0.0.1:1 cannot be reached: connect ECONNREFUSED 127.0.0.1:1; ' +
+      `the broker at ${host} refuses the user name or the password\n`,
+  );
 });

@@ -205,3 +205,14 @@ test('SIGINT ends the reading, waits for what was read and says how far it came'
   assert.ok(report, stdout);
   assert.equal((await bodiesOf(amqpUrl, stream)).length, Number(report[1]!.replace(',', '')));
 });
+
+test('SIGINT before the first line is an interruption, and not an empty input', { timeout: 60_000 }, async (t) => {
+  const { variables } = await useTopology(t, 'publish-early-sigint');
+  const { process: child, ended } = startCommand(['publish', '--json'], variables);
+  // Half a line is no line yet; when the command has taken it in, it has taken over its signals.
+  child.stdin.write('{"entity_id":"half'.padEnd(1_048_576));
+  await waitFor(() => child.stdin.writableLength === 0, { what: 'the command to read its input', timeoutMs: 30_000 });
+  child.kill('SIGINT');
+  const { code, stdout, stderr } = await ended;
+  assert.deepEqual([code, stdout, stderr], [1, '', 'inorder: interrupted before the first event\n']);
+});

@@ -7,8 +7,10 @@ import { ConfigError, UnavailableError } from '../../src/errors.ts';
 import { checkTopology } from '../../src/rabbitmq/topology-check.ts';
 import { planTopology, type TopologyOptions } from '../../src/rabbitmq/topology-plan.ts';
 import { applyTopology, verifyTopology } from '../../src/rabbitmq/topology.ts';
-import { KeptLog, useConnection, useRawChannel } from '../support/rabbitmq.ts';
+import { ScratchChannel } from '../../src/rabbitmq/scratch-channel.ts';
+import { KeptLog, useConnection, useRawChannel, useRawConnection } from '../support/rabbitmq.ts';
 import { uniqueStream, useRabbitNode, useServices } from '../support/services.ts';
+import { useTcpProxy } from '../support/tcp-proxy.ts';
 
 async function setUp(t: TestContext, options: Partial<TopologyOptions> = {}) {
   const { amqpUrl, managementUrl } = await useServices(t);
@@ -161,4 +163,18 @@ test('a broker that is away is unavailable, and not a wrong configuration', asyn
   const connection = useConnection(t, 'amqp://guest:guest@127.0.0.1:1', new KeptLog());
   const plan = planTopology({ stream: 'events', shards: 1, queueType: 'quorum', exchangeType: 'x-consistent-hash' });
   await assert.rejects(applyTopology({ ready: () => connection.ready(100) }, plan), UnavailableError);
+});
+
+test('a connection that is lost while the last channel closes keeps nobody waiting', { timeout: 30_000 }, async (t) => {
+  const { amqpUrl } = await useServices(t);
+  const proxy = await useTcpProxy(t, amqpUrl);
+  const model = await useRawConnection(t, proxy.through(amqpUrl));
+  const lost = new Promise<void>((resolve) => model.once('close', () => resolve()));
+  await ScratchChannel.use({ ready: async () => model }, async (scratch) => {
+    assert.equal(await scratch.attempt((channel) => channel.checkExchange('amq.direct')), null);
+    // The close is sent behind this, and has no answer.
+    proxy.blackHole(true);
+    setImmediate(() => proxy.cut());
+  });
+  await lost;
 });
