@@ -9,8 +9,7 @@ const commandTimeoutMs = 5_000;
 export async function removeKeys(redisUrl: string, stream: string): Promise<void> {
   const connection = new Connection({ target: parseRedisUrl(redisUrl), commandTimeoutMs, log: undefined, onReconnect: undefined });
   try {
-    await connection.ready();
-    for (const master of connection.masters()) {
+    for (const master of await connection.masters()) {
       let cursor = '0';
       do {
         const [next, keys] = await master.scan(cursor, 'MATCH', `inorder:${stream}:*`, 'COUNT', pageSize);

@@ -102,6 +102,29 @@ test('a cluster says of every node, and of itself, how it is', needsRedis, async
   assert.deepEqual(findings.filter((finding) => finding.level !== 'ok'), []);
 });
 
+test('a node of a cluster whose connection was just lost is asked like the others', needsRedis, async (t) => {
+  const cluster = await useCluster(t);
+  const store = openStore(t, clusterUrl(cluster));
+  const entities = Array.from({ length: 60 }, (_, index) => orderNamed(`o-${index}`));
+  await store.commit(entities.map((entity) => commitTo(entity, 0, 1)));
+  const node = new Redis(cluster.redisUrls[0] ?? '');
+  t.after(() => node.disconnect());
+  const isConnected = async () => /name=inorder /.test(String(await node.client('LIST')));
+  for (const ask of [async () => (await store.inspect()).filter(({ subject }) => subject.includes('eviction')).length, () => count(store.listEntities({}))]) {
+    const before = await ask();
+    await waitFor(isConnected, { what: 'the connection to the node' });
+    await node.call('CLIENT', 'KILL', 'TYPE', 'NORMAL', 'SKIPME', 'YES');
+    assert.equal(await isConnected(), false);
+    assert.equal(await ask(), before);
+  }
+});
+
+async function count(elements: AsyncIterable<unknown>): Promise<number> {
+  let total = 0;
+  for await (const _ of elements) total++;
+  return total;
+}
+
 test('when the master behind sentinels is lost, its successor is used', needsRedis, async (t) => {
   const [master, replica] = await Promise.all([useRedisNode(t), useRedisNode(t)]);
   const clients = [master, replica].map((node) => new Redis(node.redisUrl));

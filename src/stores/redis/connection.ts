@@ -82,21 +82,37 @@ export class Connection {
 
   /** One command to every master, answered in the order of the masters. Fails when any of them fails. */
   async askMasters(command: Command): Promise<readonly { readonly node: string; readonly value: unknown }[]> {
-    await this.ready();
+    const masters = await this.masters();
     const [name, ...args] = command;
     const ask = async (master: Redis): Promise<{ node: string; value: unknown }> => ({
       node: `${master.options.host}:${master.options.port}`,
       value: await master.call(name, args),
     });
     try {
-      return await Promise.all(this.masters().map(ask));
+      return await Promise.all(masters.map(ask));
     } catch (error) {
       throw unavailable(this.where, error as Error);
     }
   }
 
-  masters(): readonly Redis[] {
-    return this.#client instanceof Cluster ? this.#client.nodes('master') : [this.#client];
+  /**
+   * Every master that serves slots. The client drops a node whose connection was lost until it reads the map of the
+   * cluster again; what has to be asked of all would meanwhile be asked of some, and nobody would notice.
+   */
+  async masters(): Promise<readonly Redis[]> {
+    await this.ready();
+    const client = this.#client;
+    if (!(client instanceof Cluster)) return [client];
+    const deadlineMs = performance.now() + this.#options.commandTimeoutMs;
+    for (;;) {
+      const masters = client.nodes('master');
+      const [, size] = /cluster_size:(\d+)/.exec(String(await this.ask(['CLUSTER', 'INFO']))) ?? [];
+      if (masters.length >= Number(size ?? 0)) return masters;
+      if (performance.now() > deadlineMs) {
+        throw unavailable(this.where, new Error(`only ${masters.length} of its ${size} masters are known`));
+      }
+      await new Promise<void>((resolve) => client.refreshSlotsCache(() => resolve()));
+    }
   }
 
   get isCluster(): boolean {

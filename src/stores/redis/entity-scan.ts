@@ -13,8 +13,7 @@ import { readSummary, summaryFields } from './replies.ts';
 const PAGE = '1000';
 
 export async function* scanEntities(connection: Connection, keys: Keys, entityType: string | undefined): AsyncGenerator<EntitySummary> {
-  await connection.ready();
-  for (const master of connection.masters()) {
+  for (const master of await connection.masters()) {
     let cursor = '0';
     do {
       const [next, found] = await master
