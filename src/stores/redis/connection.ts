@@ -9,7 +9,7 @@
 import { Cluster, Redis, type ClusterOptions, type CommonRedisOptions } from 'ioredis';
 import { UnavailableError } from '../../errors.ts';
 import type { Log } from '../../observability/log.ts';
-import { unavailable } from './failures.ts';
+import { mayServeNextTime, unavailable } from './failures.ts';
 import { describeTarget, type RedisTarget } from './redis-url.ts';
 
 export interface ConnectionOptions {
@@ -217,8 +217,7 @@ function commonOptions(target: RedisTarget, commandTimeoutMs: number): CommonRed
     autoResendUnfulfilledCommands: true,
     maxRetriesPerRequest: RETRIES_PER_COMMAND,
     retryStrategy: retryPauseMs,
-    // Behind the address another node may be the master by now, or the same one be done loading.
-    reconnectOnError: (error) => /^(READONLY|LOADING)\b/.test(error.message),
+    reconnectOnError: mayServeNextTime,
   };
 }
 

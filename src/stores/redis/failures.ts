@@ -23,8 +23,8 @@ const CONDITIONS: readonly Condition[] = [
   { matches: /^LOADING\b/, meaning: 'it is still loading its data', remedy: 'Wait.' },
   { matches: /^BUSY\b/, meaning: 'a script has been running for too long', remedy: 'Find who runs it; SCRIPT KILL ends one that has not written.' },
   { matches: /^NOREPLICAS\b/, meaning: 'it has fewer replicas than min-replicas-to-write', remedy: 'Bring the replicas back.' },
-  { matches: /^(NOPERM|NOAUTH|WRONGPASS)\b/, meaning: 'user and password are not accepted, or may not do this', remedy: 'Correct the credentials or the ACL: the stream needs its keys inorder:<stream>:* and EVALSHA, SCRIPT, HMGET, SCAN, INFO.' },
-  { matches: /^(CLUSTERDOWN|MASTERDOWN|TRYAGAIN|ASK)\b/, meaning: 'a part of the cluster cannot serve now', remedy: 'Wait for the fail-over or the move of slots to end; look at CLUSTER INFO.' },
+  { matches: /^(NOPERM|NOAUTH|WRONGPASS)\b|^(ERR )?The user executing the script can't\b/, meaning: 'user and password are not accepted, or may not do this', remedy: 'Correct the credentials or the ACL: the stream needs its keys inorder:<stream>:* and EVALSHA, SCRIPT, HMGET, SCAN, INFO.' },
+  { matches: /^(CLUSTERDOWN|MASTERDOWN|TRYAGAIN|ASK)\b|\bscript attempted to access a non local key\b/i, meaning: 'a part of the cluster cannot serve now', remedy: 'Wait for the fail-over or the move of slots to end; look at CLUSTER INFO.' },
   { matches: /^(MOVED|CROSSSLOT)\b/, meaning: 'it is a node of a cluster', remedy: 'Use a URL that starts with redis+cluster://.' },
   { matches: /^MISCONF\b/, meaning: 'it cannot write its snapshots', remedy: 'Look at its log and its disk.' },
   { matches: /^NOSCRIPT\b/, meaning: 'scripts are removed faster than they can be loaded', remedy: 'Find who calls SCRIPT FLUSH.' },
@@ -34,14 +34,31 @@ const CONDITIONS: readonly Condition[] = [
 ];
 
 /**
+ * What Redis says, without what a script's failure is wrapped in before 7.0:
+ * `ERR Error running script (call to f_<digest>): @user_script:12: @user_script: 12: -READONLY You can't …`.
+ */
+function wordsOf(error: Error): string {
+  return error.message.replace(/^ERR Error running script \(call to \w+\): (?:@user_script: ?\d+: )*-?/, '');
+}
+
+function conditionOf(error: Error): Condition | undefined {
+  const words = wordsOf(error);
+  return CONDITIONS.find(({ matches }) => matches.test(words));
+}
+
+/** True when behind the same address another node may be the master by now, or the same one be done loading. */
+export function mayServeNextTime(error: Error): boolean {
+  return /^(READONLY|LOADING)\b/.test(wordsOf(error));
+}
+
+/**
  * True when the error is the fault of one entity's keys. Otherwise, and always for errors that are not an answer
  * of Redis (a lost connection, a time-out), nothing is known about any entity.
  */
 export function isEntityFailure(error: Error): boolean {
   if (error instanceof UnusableEntityError) return true;
-  // Before 7.0 the code of an error inside a script is in the middle of the message.
-  if (/\bWRONGTYPE\b/.test(error.message)) return true;
-  return isReply(error) && !CONDITIONS.some((condition) => condition.matches.test(error.message));
+  if (/^WRONGTYPE\b/.test(wordsOf(error))) return true;
+  return isReply(error) && conditionOf(error) === undefined;
 }
 
 /** The error of one item; the key says where to look. */
@@ -52,7 +69,7 @@ export function entityFailure(key: string, error: Error): Error {
 /** `where` as `describeTarget` says it. */
 export function unavailable(where: string, error: Error): UnavailableError {
   if (error instanceof UnavailableError) return error;
-  const condition = CONDITIONS.find(({ matches }) => matches.test(error.message));
+  const condition = conditionOf(error);
   const original = withoutArguments(error.message);
   const message =
     condition === undefined
