@@ -103,6 +103,8 @@ function placeArrival(lane: Lane, run: Run, delivery: Delivery, limits: Sequence
     return 'placed';
   }
   if (sequence > lane.version + maxAhead) {
+    // How far ahead it is can be said once the run is committed.
+    if (!run.isEmpty) return 'stop';
     sink.reject(delivery, 'invalid_sequence', `sequence ${sequence} is more than ${maxAhead} ahead of version ${lane.version}`);
     return 'placed';
   }

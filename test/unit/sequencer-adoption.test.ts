@@ -22,6 +22,15 @@ describe('FIRST_SEQUENCE=any', () => {
     assert.deepEqual(harness.store.applied(), [5_000_000]);
   });
 
+  it('measures how far ahead an event is from the base line that came with it', () => {
+    const harness = adopting();
+    const [, next, tooFar] = harness.process(event(5_000_000), event(5_000_002), event(6_000_001)) as [number, number, number];
+    assert.equal(harness.outcomeOf(next), null);
+    assert.equal(harness.outcomeOf(tooFar), 'invalid_sequence');
+    harness.process(event(5_000_001));
+    assert.deepEqual(harness.store.applied(), [5_000_000, 5_000_001, 5_000_002]);
+  });
+
   it('rejects what comes from before the base line as late', () => {
     const harness = adopting();
     harness.process(event(57));

@@ -243,6 +243,14 @@ describe('what is no event, or is none that can be placed', () => {
     assert.equal(harness.outcomeOf(tag), null);
   });
 
+  it('is measured from the version that the events before it lead to, also when they came together', () => {
+    const harness = new SequencerHarness();
+    const [, ahead, tooFar] = harness.process(event(1), event(1_000_001), event(1_000_002)) as [number, number, number];
+    assert.equal(harness.outcomeOf(ahead), null);
+    assert.equal(harness.outcomeOf(tooFar), 'invalid_sequence');
+    assert.deepEqual(harness.store.applied(), [1]);
+  });
+
   it('is rejected as invalid_sequence more than 1,000,000 ahead of the version, and parks nothing', () => {
     const harness = new SequencerHarness();
     const [far, farthest] = harness.process(event(1_000_001), event(1_000_000)) as [number, number];
