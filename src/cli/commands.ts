@@ -1,9 +1,15 @@
 /** Every command of `inorder`, in the order of `--help`. A new one is an import and a row. */
+import { command as audit } from './audit.ts';
 import type { Command } from './command.ts';
 import { list as deadLettersList, show as deadLettersShow } from './dead-letters.ts';
+import { command as deadLettersDiscard } from './dead-letters-discard.ts';
+import { command as deadLettersExport } from './dead-letters-export.ts';
+import { command as deadLettersReplay } from './dead-letters-replay.ts';
 import { command as demo } from './demo.ts';
 import { command as doctor } from './doctor.ts';
+import { command as entityImport } from './entity-import.ts';
 import { command as entityList } from './entity-list.ts';
+import { command as entityResync } from './entity-resync.ts';
 import { command as entityShow } from './entity-show.ts';
 import { command as publish } from './publish.ts';
 import { command as status } from './status.ts';
@@ -18,8 +24,14 @@ export const commands: readonly Command[] = [
   topologyShow,
   entityShow,
   entityList,
+  entityResync,
+  entityImport,
   deadLettersList,
   deadLettersShow,
+  deadLettersReplay,
+  deadLettersDiscard,
+  deadLettersExport,
+  audit,
   status,
   doctor,
   demo,

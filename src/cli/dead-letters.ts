@@ -1,13 +1,15 @@
 /** `inorder dead-letters list` and `show`: what was set aside, and why; reading leaves it where it is. */
 import { loadConfig } from '../config/load.ts';
-import type { Config } from '../config/config.ts';
+import { type Grouping, groupings, LetterGroups } from '../dead-letters/grouping.ts';
+import { findDeadLetters, type InspectOptions, listDeadLetters } from '../dead-letters/inspect.ts';
+import { isMeant, type LetterFilter } from '../dead-letters/letter-filter.ts';
+import { asGroupJson, asGroupLine, asJson, asListJson, asPage, asTableLine, groupHeader, tableHeader } from '../dead-letters/render.ts';
 import { ConfigError } from '../errors.ts';
-import { type InspectOptions, findDeadLetters, listDeadLetters } from '../dead-letters/inspect.ts';
-import { asJson, asListJson, asPage, asTableLine, tableHeader } from '../dead-letters/render.ts';
 import { deadLetterQueueName } from '../rabbitmq/topology-plan.ts';
-import { withBroker } from './broker-access.ts';
 import { type CommandIo, defineCommand, jsonOption } from './command.ts';
-import { withStore } from './store-access.ts';
+import { CountDisplay } from './count-display.ts';
+import { letterVariables, withLetters } from './letter-access.ts';
+import { filterOf, isSelective, selectionOptions } from './letter-selection.ts';
 
 const howItReads = [
   'Reading holds the messages unacknowledged and then gives them back, in their order. It leaves two traces: the',
@@ -18,34 +20,34 @@ const howItReads = [
 export const list = defineCommand({
   name: 'dead-letters list',
   summary: 'What was dead-lettered and why, oldest first; nothing is taken out.',
-  description: `Prints a line for each message of the dead-letter queue.\n${howItReads}`,
+  description: `Prints a line for each message of the dead-letter queue, or for each group.\n${howItReads}`,
   positionals: [],
   options: {
-    limit: { kind: 'value', placeholder: 'N', meaning: 'At most so many, from the head of the queue. Default: all.' },
+    ...selectionOptions,
+    limit: { kind: 'value', placeholder: 'N', meaning: 'At most so many, the oldest. Default: all.' },
+    'group-by': { kind: 'value', placeholder: 'G', meaning: `Count them by ${groupings.join(', ')}, with the first and the last time.` },
     json: jsonOption,
   },
-  variables: ['AMQP_URL', 'REDIS_URL', 'STREAM', 'ENTITY_TYPE'],
+  variables: letterVariables,
   async run({ options }, io) {
-    const limit = options.limit === null ? undefined : wholeNumber(options.limit);
+    const filter = filterOf(options);
+    const limit = options.limit === null ? Number.POSITIVE_INFINITY : wholeNumber(options.limit);
+    const groupBy = options['group-by'] === null ? null : groupingOf(options['group-by']);
     const config = loadConfig(io.env);
-    const stop = io.takeSignals();
-    const render = options.json ? asListJson : asTableLine;
-    let printed = 0;
-    await inspecting(config, io, async (inspection) => {
-      for await (const letters of listDeadLetters({ ...inspection, limit, signal: stop })) {
-        if (printed === 0 && !options.json) await io.stdout.write(tableHeader);
-        if (!(await io.stdout.write(letters.map(render).join('')))) return;
-        printed += letters.length;
-      }
+    const signal = io.takeSignals();
+    const selection = { filter, limit, json: options.json };
+    const printed = await withLetters(config, io, (access) => {
+      const inspection = { ...access, signal };
+      return groupBy === null ? printLetters(inspection, selection, io) : printGroups(inspection, groupBy, selection, io);
     });
-    if (printed === 0 && !stop.aborted) await io.stderr.write(`${deadLetterQueueName(config.broker.stream)} is empty\n`);
-    return stop.aborted ? 1 : 0;
+    if (printed === 0 && !signal.aborted) await io.stderr.write(`${nothingIn(deadLetterQueueName(config.broker.stream), filter)}\n`);
+    return signal.aborted ? 1 : 0;
   },
 });
 
 export const show = defineCommand({
   name: 'dead-letters show',
-  summary: 'Everything about one dead letter: reason, detail, remedy, headers, body.',
+  summary: 'Everything about one dead letter: reason, detail, remedy, what it waits for, replays, headers, body.',
   description: [
     'ID is the id of the message, or the fingerprint of its body where it has none, as `list` prints it. All copies',
     'of a message are shown; exit code 1 when there is none.',
@@ -53,13 +55,13 @@ export const show = defineCommand({
   ].join('\n'),
   positionals: ['ID'],
   options: { json: jsonOption },
-  variables: ['AMQP_URL', 'REDIS_URL', 'STREAM', 'ENTITY_TYPE'],
+  variables: letterVariables,
   async run({ positionals, options }, io) {
     const id = positionals[0]!;
     const config = loadConfig(io.env);
     const queue = deadLetterQueueName(config.broker.stream);
     const signal = io.takeSignals();
-    const letters = await inspecting(config, io, (inspection) => findDeadLetters(id, { ...inspection, signal }));
+    const letters = await withLetters(config, io, (access) => findDeadLetters(id, { ...access, signal }));
     if (signal.aborted) return 1;
     if (letters.length === 0) {
       await io.stderr.write(`inorder: there is no dead letter ${JSON.stringify(id)} in ${queue}\n`);
@@ -70,16 +72,52 @@ export const show = defineCommand({
   },
 });
 
-function inspecting<T>(config: Config, io: CommandIo, use: (options: InspectOptions) => Promise<T>): Promise<T> {
-  const { broker, limits, processing, ordering } = config;
-  const decoding = {
-    limits,
-    defaultEntityType: processing.entityType,
-    allowMissingEntityId: ordering.unsequenced === 'process',
-  };
-  return withBroker(config, (connection) =>
-    withStore(config, io.stderr, (store) => use({ connection, stream: broker.stream, store, decoding })),
-  );
+interface Selection {
+  readonly filter: LetterFilter;
+  readonly limit: number;
+  readonly json: boolean;
+}
+
+/** Returns how many were printed. */
+async function printLetters(inspection: InspectOptions, { filter, limit, json }: Selection, io: CommandIo): Promise<number> {
+  const render = json ? asListJson : asTableLine;
+  let printed = 0;
+  // Where all are meant, no more is read than what is printed.
+  const reading = isSelective(filter) || limit === Number.POSITIVE_INFINITY ? inspection : { ...inspection, limit };
+  for await (const page of listDeadLetters(reading)) {
+    const letters = page.filter((letter) => isMeant(letter, filter)).slice(0, limit - printed);
+    if (letters.length === 0) continue;
+    if (printed === 0 && !json) await io.stdout.write(tableHeader);
+    if (!(await io.stdout.write(letters.map(render).join('')))) break;
+    printed += letters.length;
+    if (printed >= limit) break;
+  }
+  return printed;
+}
+
+async function printGroups(inspection: InspectOptions, by: Grouping, { filter, limit, json }: Selection, io: CommandIo): Promise<number> {
+  const groups = new LetterGroups(by);
+  const progress = new CountDisplay(io, 'read');
+  let read = 0;
+  for await (const page of listDeadLetters(inspection)) {
+    for (const letter of page) if (isMeant(letter, filter)) groups.add(letter);
+    progress.show((read += page.length));
+  }
+  progress.end();
+  const found = groups.list().slice(0, limit);
+  if (found.length > 0 && !json) await io.stdout.write(groupHeader(by));
+  await io.stdout.write(found.map(json ? asGroupJson : asGroupLine).join(''));
+  return found.length;
+}
+
+function nothingIn(queue: string, filter: LetterFilter): string {
+  return isSelective(filter) ? `nothing in ${queue} is meant by this` : `${queue} is empty`;
+}
+
+function groupingOf(text: string): Grouping {
+  const grouping = groupings.find((candidate) => candidate === text);
+  if (grouping !== undefined) return grouping;
+  throw new ConfigError([`--group-by is ${JSON.stringify(text)}: it must be one of ${groupings.join(', ')}`]);
 }
 
 function wholeNumber(text: string): number {

@@ -10,7 +10,7 @@ import { ConfigError } from '../errors.ts';
 import type { Log } from '../observability/log.ts';
 import { redactUrls } from '../observability/redaction.ts';
 import { type Input, openInput } from '../publishing/open-input.ts';
-import { grouped, progressLine } from '../publishing/progress-line.ts';
+import { clearLine, grouped, progressLine } from '../publishing/progress-line.ts';
 import { isComplete, publishInput, type PublishReport } from '../publishing/publish-input.ts';
 import { parseRequest, type PublishRequest } from '../publishing/publish-request.ts';
 import type { PublishCounts } from '../publishing/publish-stream.ts';
@@ -25,7 +25,6 @@ import { type CommandIo, defineCommand } from './command.ts';
 /** A file in the wrong format would fill the screen. */
 const maxProblemsShown = 20;
 const redrawMs = 100;
-const clearLine = '\r\u001b[K';
 
 export const command = defineCommand({
   name: 'publish',

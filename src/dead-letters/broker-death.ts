@@ -8,18 +8,22 @@ import type { ReasonText } from '../events/reasons.ts';
 const table = {
   delivery_limit: {
     meaning: 'The broker gave up delivering it: it was returned to its queue more often than the delivery limit allows.',
+    cause: 'A worker that crashes on it, again and again.',
     remedy: 'Look for a worker that crashes again and again; then replay.',
   },
   expired: {
     meaning: 'Its time to live ran out while it waited in a queue.',
+    cause: 'A producer or a policy that sets a time to live.',
     remedy: 'Publish without an expiration: an expired event is a gap for those behind it; then replay.',
   },
   maxlen: {
     meaning: 'Its queue was full and dropped it.',
+    cause: 'A policy that limits the length of the queue.',
     remedy: 'Correct the policy: shard queues must not drop (`inorder topology check`); then replay.',
   },
   unknown: {
     meaning: 'It was rejected, and there is no record of why.',
+    cause: 'It lay here for more than 30 days, somebody moved it here by hand, or the store was emptied.',
     remedy: 'Records are kept for 30 days; look into the body and the log of that time.',
   },
 } as const satisfies Record<string, ReasonText>;

@@ -6,7 +6,7 @@
 import type { Decoded, RawMessage } from '../events/event.ts';
 import { messageFingerprint } from '../events/identity.ts';
 import { rejectionReasons, type ReasonText, type RejectionReason } from '../events/reasons.ts';
-import type { DeadLetterQuery, DeadLetterRecord } from '../stores/store.ts';
+import type { DeadLetterHistory, DeadLetterQuery } from '../stores/store.ts';
 import { type BrokerReason, brokerReasons, readBrokerDeath, withoutDeath } from './broker-death.ts';
 
 export type DeadLetterReason = RejectionReason | BrokerReason;
@@ -26,8 +26,8 @@ export interface DeadLetter {
   readonly shard: number | null;
   /** ISO 8601, or null. */
   readonly deadLetteredAt: string | null;
-  /** How often it was replayed before. Always 0 in this version, which replays nothing. */
-  readonly replays: number;
+  /** When it was replayed before, ISO 8601, the last time first; as far as that is remembered. */
+  readonly replayedAt: readonly string[];
   readonly message: RawMessage;
 }
 
@@ -49,11 +49,11 @@ export function readLetter(message: RawMessage, decode: (message: RawMessage) =>
 }
 
 /** `shardOf` tells the shard from the name of its queue. */
-export function explain(letter: UnexplainedLetter, record: DeadLetterRecord | null, shardOf: (queue: string) => number | null): DeadLetter {
+export function explain(letter: UnexplainedLetter, history: DeadLetterHistory | null, shardOf: (queue: string) => number | null): DeadLetter {
   const { message, query } = letter;
   const death = readBrokerDeath(message.headers);
   // A record belongs to a reject. If the broker took the message by itself, one may be left of an attempt before that.
-  const known = death.reason === 'unknown' ? record : null;
+  const known = death.reason === 'unknown' ? (history?.record ?? null) : null;
   const reason = known?.reason ?? death.reason;
   return {
     messageId: letter.id || message.messageId || query.fingerprint,
@@ -66,7 +66,7 @@ export function explain(letter: UnexplainedLetter, record: DeadLetterRecord | nu
     detail: known?.detail ?? textOf(reason).meaning,
     shard: known?.shard ?? (death.queue === null ? null : shardOf(death.queue)),
     deadLetteredAt: known?.deadLetteredAt ?? death.at,
-    replays: 0,
+    replayedAt: history?.replayedAt ?? [],
     message,
   };
 }

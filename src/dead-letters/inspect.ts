@@ -1,5 +1,5 @@
 /**
- * Lists and finds dead letters. The queue stays as it is (see `peek.ts`); the store is asked for a page's records in
+ * Lists and finds dead letters. The queue stays as it is (see `queue-reading.ts`); the store is asked for a page's records in
  * one call; memory is bounded by a page.
  */
 import type { ChannelModel } from 'amqplib';
@@ -8,7 +8,11 @@ import { toRawMessage } from '../rabbitmq/raw-message.ts';
 import { deadLetterQueueName, shardQueueName } from '../rabbitmq/topology-plan.ts';
 import type { Store } from '../stores/store.ts';
 import { type DeadLetter, explain, isNamed, readLetter } from './dead-letter.ts';
-import { peek } from './peek.ts';
+import { EntityLetters } from './entity-letters.ts';
+import { snapshotsOf } from './entity-snapshots.ts';
+import { peek } from './queue-reading.ts';
+import { summaryOf } from './replay-plan.ts';
+import { type Standing, standingOf } from './standing.ts';
 
 export interface InspectOptions {
   readonly connection: Pick<ChannelModel, 'createChannel'>;
@@ -21,6 +25,10 @@ export interface InspectOptions {
   readonly pageSize?: number;
   /** Ends the reading after the present page, so that everything goes back in order. */
   readonly signal?: AbortSignal;
+}
+
+export interface FindOptions extends Omit<InspectOptions, 'store' | 'limit'> {
+  readonly store: Pick<Store, 'findDeadLetters' | 'load'>;
 }
 
 /**
@@ -38,11 +46,27 @@ export async function* listDeadLetters(options: InspectOptions): AsyncGenerator<
   }
 }
 
+/** A dead letter with how it stands with its entity; null where it names none. */
+export interface FoundLetter {
+  readonly letter: DeadLetter;
+  readonly standing: Standing | null;
+}
+
 /** Every dead letter that `id` means, oldest first: an event may have been dead-lettered in several copies. */
-export async function findDeadLetters(id: string, options: Omit<InspectOptions, 'limit'>): Promise<readonly DeadLetter[]> {
+export async function findDeadLetters(id: string, options: FindOptions): Promise<readonly FoundLetter[]> {
   const found: DeadLetter[] = [];
-  for await (const letters of listDeadLetters(options)) found.push(...letters.filter((letter) => isNamed(letter, id)));
-  return found;
+  const entities = new EntityLetters();
+  for await (const letters of listDeadLetters(options)) {
+    for (const letter of letters) entities.add(letter, true);
+    found.push(...letters.filter((letter) => isNamed(letter, id)));
+  }
+  const standings = found.map(async (letter): Promise<FoundLetter> => {
+    const letters = entities.of(letter);
+    if (letters === null) return { letter, standing: null };
+    const [snapshot] = await snapshotsOf(options.store, [letters.entity]);
+    return { letter, standing: standingOf(summaryOf(letter), letters, snapshot!) };
+  });
+  return Promise.all(standings);
 }
 
 function shardOf(stream: string, queue: string): number | null {

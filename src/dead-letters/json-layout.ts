@@ -5,6 +5,9 @@
 
 const deepestIndent = 40;
 
+/** Strings, empty pairs of brackets, numbers and words, and what stands between them. */
+const tokens = /"(?:[^"\\]|\\.)*"|[[{]\s*[\]}]|[^\s[\]{},:"]+|[[\]{},:]/g;
+
 /** Null when the text is not JSON. */
 export function layOutJson(text: string): string | null {
   if (!isJson(text)) return null;
@@ -12,7 +15,7 @@ export function layOutJson(text: string): string | null {
   let depth = 0;
   // Deeper than that, lines would grow by their indentation alone.
   const newLine = () => `\n${'  '.repeat(Math.min(depth, deepestIndent))}`;
-  for (const [token] of text.matchAll(/"(?:[^"\\]|\\.)*"|[[{]\s*[\]}]|[^\s[\]{},:"]+|[[\]{},:]/g)) {
+  for (const [token] of text.matchAll(tokens)) {
     if (token === '{' || token === '[') {
       depth++;
       out.push(token, newLine());
@@ -25,6 +28,12 @@ export function layOutJson(text: string): string | null {
     else out.push(token);
   }
   return out.join('');
+}
+
+/** On one line, without the spaces between its parts. Null when the text is not JSON. */
+export function compactJson(text: string): string | null {
+  if (!isJson(text)) return null;
+  return Array.from(text.matchAll(tokens), ([token]) => (token.startsWith('"') ? token : token.replace(/\s+/g, ''))).join('');
 }
 
 function isJson(text: string): boolean {

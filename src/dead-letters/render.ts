@@ -1,5 +1,7 @@
 /** Dead letters as text: a line of a table, a page about one, and JSON. Nothing that is printed can steer a terminal. */
 import { type DeadLetter, textOf } from './dead-letter.ts';
+import type { LetterGroup } from './grouping.ts';
+import type { FoundLetter } from './inspect.ts';
 import { layOutJson } from './json-layout.ts';
 import { printable, printableJson, printableLines } from './printable.ts';
 
@@ -18,7 +20,7 @@ const columns: readonly Column[] = [
   { title: 'TYPE', width: 16, cut: true, text: ({ type }) => type ?? '-' },
   { title: 'REASON', width: 19, cut: false, text: ({ reason }) => reason },
   { title: 'SHARD', width: 5, cut: false, text: ({ shard }) => String(shard ?? '-') },
-  { title: 'SINCE', width: 20, cut: false, text: ({ deadLetteredAt }) => deadLetteredAt?.replace(/\.\d+Z$/, 'Z') ?? '-' },
+  { title: 'SINCE', width: 20, cut: false, text: ({ deadLetteredAt }) => toSeconds(deadLetteredAt) },
 ];
 
 /** Bytes of a body that are printed on a terminal; `--json` has all of them. */
@@ -38,23 +40,52 @@ function cutTo(width: number, text: string): string {
   return text.length <= width ? text : `${text.slice(0, width - 1)}…`;
 }
 
+export function groupHeader(title: string): string {
+  return groupLine(title.toUpperCase(), 'COUNT', 'FIRST', 'LAST');
+}
+
+export function asGroupLine({ name, count, first, last }: LetterGroup): string {
+  return groupLine(name === null ? '-' : printable(name), String(count), toSeconds(first), toSeconds(last));
+}
+
+export function asGroupJson({ name, count, first, last }: LetterGroup): string {
+  return jsonLine({ group: name, count, first, last });
+}
+
+function groupLine(name: string, count: string, first: string, last: string): string {
+  return `${name.padEnd(32)}  ${count.padStart(7)}  ${first.padEnd(20)}  ${last}\n`;
+}
+
 export function asListJson(letter: DeadLetter): string {
   return jsonLine(listFields(letter));
 }
 
-export function asJson(letter: DeadLetter): string {
-  const { message } = letter;
+export function asJson({ letter, standing }: FoundLetter): string {
+  const entity = { entity_version: standing?.version ?? null, entity_parked: standing?.parked ?? null, missing: standing?.missing ?? null };
+  return jsonLine({ ...listFields(letter), ...entity, ...messageFields(letter) });
+}
+
+function toSeconds(time: string | null): string {
+  return time?.replace(/\.\d+Z$/, 'Z') ?? '-';
+}
+
+/** Everything that is known of it, without how it stands with its entity. */
+export function asExportJson(letter: DeadLetter): string {
+  return jsonLine({ ...listFields(letter), ...messageFields(letter) });
+}
+
+function messageFields({ message, fingerprint, reason, replayedAt }: DeadLetter): object {
   const text = utf8(message.body);
-  return jsonLine({
-    ...listFields(letter),
-    fingerprint: letter.fingerprint,
-    remedy: textOf(letter.reason).remedy,
+  return {
+    fingerprint,
+    remedy: textOf(reason).remedy,
+    replayed_at: replayedAt,
     routing_key: message.routingKey,
     content_type: message.contentType ?? null,
     headers: message.headers,
     // A body that is not UTF-8 would not survive as text.
     ...(text === null ? { body_base64: Buffer.from(message.body).toString('base64') } : { body: text }),
-  });
+  };
 }
 
 function listFields(letter: DeadLetter): object {
@@ -68,7 +99,7 @@ function listFields(letter: DeadLetter): object {
     detail: letter.detail,
     shard: letter.shard,
     dead_lettered_at: letter.deadLetteredAt,
-    replays: letter.replays,
+    replays: letter.replayedAt.length,
   };
 }
 
@@ -76,21 +107,23 @@ function jsonLine(fields: object): string {
   return `${printableJson(JSON.stringify(fields, (_, value: unknown) => (typeof value === 'bigint' ? String(value) : value)))}\n`;
 }
 
-export function asPage(letter: DeadLetter): string {
+export function asPage({ letter, standing }: FoundLetter): string {
   const { message } = letter;
-  const { meaning, remedy } = textOf(letter.reason);
+  const { meaning, cause, remedy } = textOf(letter.reason);
   const rows: (readonly [string, string])[] = [
     ['message', letter.messageId],
     ['entity', entityOf(letter)],
     ['sequence', String(letter.sequence ?? 'not known')],
+    ...(standing === null ? [] : [['version', `${standing.version}${standing.parked ? ', parked' : ''}`] as const, ['stands', standing.text] as const]),
     ['type', letter.type ?? 'not known'],
     ['reason', letter.reason],
     ['meaning', meaning],
+    ['usual cause', cause],
     ['detail', letter.detail],
     ['remedy', remedy],
     ['shard', String(letter.shard ?? 'not known')],
     ['since', letter.deadLetteredAt ?? 'not known'],
-    ['replays', String(letter.replays)],
+    ['replays', letter.replayedAt.length === 0 ? '0' : `${letter.replayedAt.length}: ${letter.replayedAt.join(', ')}`],
     ['routing key', message.routingKey],
     ['content', message.contentType ?? 'type not given'],
     ['fingerprint', letter.fingerprint],

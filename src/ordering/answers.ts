@@ -6,6 +6,7 @@ import { InvariantError } from '../errors.ts';
 import type { Deadlines } from './deadlines.ts';
 import type { Delivery, EntityView, Fact } from './facts.ts';
 import type { GapWatch } from './gap-watch.ts';
+import { Holes } from './holes.ts';
 import { type Lane, unknownVersion } from './lane.ts';
 import type { LaneRunner } from './lane-runner.ts';
 import type { Lanes } from './lanes.ts';
@@ -36,7 +37,10 @@ export class Answers {
   committed(lane: Lane, operation: Operation, fact: Answer<'committed'>): void {
     const { slots } = operation;
     lane.settle(slots, fact.done);
-    if (fact.done > 0) lane.parked = fact.parked;
+    if (fact.done > 0) {
+      lane.parked = fact.parked;
+      lane.parkedIsFresh = true;
+    }
     this.#ackSlots(slots, fact.done);
     if (fact.failure === null) {
       if (fact.done < slots.length) lane.putBack(slots.slice(fact.done));
@@ -70,7 +74,8 @@ export class Answers {
   /** Takes over a reading of the store. Returns why the shard has to stop, or null. */
   read(lane: Lane, operation: Operation, view: EntityView, nowMs: number): string | null {
     if (operation.effect.kind === 'commit') lane.putBack(operation.slots);
-    if (lane.version !== unknownVersion && view.version < lane.version) {
+    const wasSet = Holes.parse(view.holes).resyncs !== lane.holes.resyncs;
+    if (lane.version !== unknownVersion && view.version < lane.version && !wasSet) {
       const { entityType, entityId } = lane.entity;
       return `${entityType} ${entityId} is at version ${view.version}, but ${lane.version} was committed`;
     }
@@ -94,6 +99,10 @@ export class Answers {
       if (verdict === 'failed') {
         lane.arrivals.push(delivery);
         this.#deadlines.set(lane, nowMs + this.#limits.entityRetryMs);
+      } else if (verdict === 'above') {
+        lane.isDoubtful = true;
+        lane.arrivals.push(delivery);
+        undecided.add(lane);
       } else if (verdict === 'unknown' && lane.version === unknownVersion) {
         // The lane was forgotten meanwhile, and with it which sequences lie before what is remembered.
         lane.arrivals.push(delivery);

@@ -25,6 +25,7 @@ export interface EntityView {
   readonly exists: boolean;
   readonly version: number;
   readonly holes: string;
+  /** Its later events follow into the dead-letter queue. False while these are being replayed. */
   readonly parked: boolean;
 }
 
@@ -47,7 +48,7 @@ export interface Slot {
   readonly holesAfter: string;
 }
 
-export type RecallVerdict = 'same' | 'different' | 'unknown' | 'failed';
+export type RecallVerdict = 'same' | 'different' | 'unknown' | 'failed' | 'above';
 
 export type Fact =
   | { readonly kind: 'delivered'; readonly deliveries: readonly (Delivery | RefusedDelivery)[] }
@@ -71,7 +72,7 @@ export type Fact =
       readonly op: number;
       readonly conflicts: readonly { readonly index: number; readonly recordedSequence: number; readonly samePayload: boolean }[];
     }
-  /** Answers `recall`, item by item. `failed`: this entity's keys are unusable; it is asked again later, alone. */
+  /** Answers `recall`, item by item. `failed`: this entity's keys are unusable; it is asked again later, alone. `above`: the version is lower than it was thought to be. */
   | { readonly kind: 'recalled'; readonly op: number; readonly verdicts: readonly RecallVerdict[] }
   /** Answers `park`. */
   | { readonly kind: 'parked'; readonly op: number }
@@ -123,6 +124,7 @@ export type Effect =
       readonly reason: RejectionReason;
       readonly detail: string;
     }
+  /** To be on record before any commit is carried out that is begun after it: the entity stays parked for what is on record. */
   | { readonly kind: 'reject'; readonly op: number; readonly rejections: readonly Rejection[] }
   | { readonly kind: 'ack'; readonly outcome: Outcome; readonly deliveries: readonly Delivery[] }
   /** An event came before its predecessor. For counters, logs and the detector; nothing is to be done. */

@@ -3,7 +3,11 @@
  * most `maxIntervals` intervals are kept; the lowest one beyond that becomes the `floor`, at or below which
  * nobody can tell any more whether a sequence was applied or missed.
  *
- * Text form, as stored with the version: `3-5,8` and with a floor `f2;3-5,8`; the empty string for none.
+ * With them goes how often an operator has set the version: what is known of an entity from before the last time
+ * is out of date, even where the version is the same.
+ *
+ * Text form, as stored with the version: `3-5,8`, with a floor `f2;3-5,8`, once resynced `r1;f2;3-5,8`; the empty string
+ * for none.
  */
 
 export const maxIntervals = 64;
@@ -11,34 +15,37 @@ export const maxIntervals = 64;
 type Interval = readonly [first: number, last: number];
 
 export class Holes {
-  static readonly none = new Holes([], 0);
+  static readonly none = new Holes([], 0, 0);
 
   readonly #intervals: readonly Interval[];
   /** At or below it, only the store's memory can tell a duplicate from a late event. 0 when there is none. */
   readonly floor: number;
+  /** How often the version was set by an operator. */
+  readonly resyncs: number;
   #text: string | null = null;
 
-  private constructor(intervals: readonly Interval[], floor: number) {
+  private constructor(intervals: readonly Interval[], floor: number, resyncs: number) {
     this.#intervals = intervals;
     this.floor = floor;
+    this.resyncs = resyncs;
   }
 
   static parse(text: string): Holes {
     if (text === '') return Holes.none;
-    const [head, tail] = text.startsWith('f') ? text.slice(1).split(';', 2) : ['0', text];
-    const intervals = (tail ?? '')
+    const [, resyncs = '0', floor = '0', rest = ''] = /^(?:r(\d+);)?(?:f(\d+);)?(.*)$/.exec(text) ?? [];
+    const intervals = rest
       .split(',')
       .filter((part) => part !== '')
       .map((part): Interval => {
         const [first, last] = part.split('-', 2);
         return [Number(first), Number(last ?? first)];
       });
-    return new Holes(intervals, Number(head));
+    return new Holes(intervals, Number(floor), Number(resyncs));
   }
 
   /** Everything at or below `floor` happened before this stream was adopted. */
-  static below(floor: number): Holes {
-    return new Holes([], floor);
+  below(floor: number): Holes {
+    return new Holes([], floor, this.resyncs);
   }
 
   has(sequence: number): boolean {
@@ -52,8 +59,14 @@ export class Holes {
     const top = intervals.at(-1);
     if (top !== undefined && top[1] === first - 1) intervals[intervals.length - 1] = [top[0], last];
     else intervals.push([first, last]);
-    const forgotten = intervals.length > maxIntervals ? intervals.shift() : undefined;
-    return new Holes(intervals, forgotten === undefined ? this.floor : forgotten[1]);
+    return this.#bounded(intervals);
+  }
+
+  /** The version is set from `version` to `to`: what it passes that way may still arrive, and nothing above it is known any more. */
+  resynced(version: number, to: number): Holes {
+    const passed = this.add(version + 1, to);
+    const intervals = passed.#intervals.flatMap(([first, last]): Interval[] => (first > to ? [] : [[first, Math.min(last, to)]]));
+    return new Holes(intervals, Math.min(passed.floor, to), this.resyncs + 1);
   }
 
   /** The same without `sequence`, which has now arrived. */
@@ -68,15 +81,20 @@ export class Holes {
       if (first < sequence) intervals.push([first, sequence - 1]);
       if (sequence < last) intervals.push([sequence + 1, last]);
     }
-    // Splitting an interval may cross the bound: then the lowest is forgotten, as when one is added.
-    const forgotten = intervals.length > maxIntervals ? intervals.shift() : undefined;
-    return new Holes(intervals, forgotten === undefined ? this.floor : forgotten[1]);
+    // Splitting an interval may cross the bound.
+    return this.#bounded(intervals);
   }
 
   toString(): string {
     this.#text ??=
+      (this.resyncs > 0 ? `r${this.resyncs};` : '') +
       (this.floor > 0 ? `f${this.floor};` : '') +
       this.#intervals.map(([first, last]) => (first === last ? `${first}` : `${first}-${last}`)).join(',');
     return this.#text;
+  }
+
+  #bounded(intervals: Interval[]): Holes {
+    const forgotten = intervals.length > maxIntervals ? intervals.shift() : undefined;
+    return new Holes(intervals, forgotten === undefined ? this.floor : forgotten[1], this.resyncs);
   }
 }

@@ -36,7 +36,14 @@ export class LaneRunner {
       }
       const step = planLane(lane, this.#limits, nowMs, this.#settlements);
       this.#gaps.note(lane);
-      if (step.kind === 'idle') return;
+      if (step.kind === 'idle') {
+        lane.parkedIsFresh = false;
+        return;
+      }
+      if (step.kind === 'read') {
+        this.#begin(lane, { kind: 'load', entity: lane.entity });
+        return;
+      }
       if (step.kind === 'fail') this.fail(lane, step);
       else if (step.kind === 'gap') {
         if (!this.#watchGap(lane, nowMs)) return;
@@ -54,7 +61,7 @@ export class LaneRunner {
     const sequence = delivery.event.sequence;
     lane.idVerdicts.delete(delivery);
     // Above the version it was next in line, if only by a strategy that leaps or by adoption: nothing may pass it.
-    if (sequence === null || sequence <= lane.version || lane.parked) {
+    if (sequence === null || sequence <= lane.version) {
       this.#settlements.reject(delivery, reason, detail);
       return;
     }
@@ -108,6 +115,7 @@ export class LaneRunner {
   }
 
   #begin(lane: Lane, operation: NewOperation): void {
+    lane.parkedIsFresh = false;
     this.#operations.begin(lane, operation, this.#settlements.effects);
   }
 }

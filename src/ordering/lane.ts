@@ -40,6 +40,10 @@ export class Lane {
   exists = false;
   holes = Holes.none;
   parked = false;
+  /** Whether that was just read. What was read long ago may have ended: only a fresh reading makes an event follow into the dead letters. */
+  parkedIsFresh = false;
+  /** The store has said something that does not go with the version known here: it is read before anything else. */
+  isDoubtful = false;
   /** The highest sequence seen; what comes above it by more than one reveals a new gap. */
   highest = 0;
   op: Operation | null = null;
@@ -63,6 +67,8 @@ export class Lane {
     this.version = view.version;
     this.exists = view.exists;
     this.parked = view.parked;
+    this.parkedIsFresh = true;
+    this.isDoubtful = false;
     this.holes = Holes.parse(view.holes);
     if (this.highest < view.version) this.highest = view.version;
   }

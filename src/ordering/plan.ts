@@ -13,6 +13,8 @@ export type Step =
   | { readonly kind: 'commit'; readonly run: Run }
   /** The event that is next in line, or with `fail` the one that came too early, cannot be processed. */
   | { readonly kind: 'fail'; readonly delivery: Delivery; readonly reason: RejectionReason; readonly detail: string }
+  /** To be read again first: what is known here is in doubt, or arrivals would have to follow dead letters that may be being replayed. */
+  | { readonly kind: 'read' }
   /** Something is held and its predecessor is not here. */
   | { readonly kind: 'gap' }
   | { readonly kind: 'idle' };
@@ -28,6 +30,7 @@ export interface PlanSink {
 }
 
 export function planLane(lane: Lane, limits: SequencerLimits, nowMs: number, sink: PlanSink): Step {
+  if (lane.isDoubtful) return { kind: 'read' };
   releaseOvertaken(lane);
   const { skipsAhead } = lane;
   lane.skipsAhead = false;
@@ -35,6 +38,7 @@ export function planLane(lane: Lane, limits: SequencerLimits, nowMs: number, sin
   const arrivals = lane.arrivals;
   const later: Delivery[] = [];
   let failed: Step | null = null;
+  let rereads = false;
   let at = 0;
   for (;;) {
     if (run.slots.length >= limits.maxFold) break;
@@ -42,7 +46,10 @@ export function planLane(lane: Lane, limits: SequencerLimits, nowMs: number, sin
     const delivery = arrivals[at];
     if (delivery === undefined) break;
     const verdict = placeArrival(lane, run, delivery, limits, nowMs, sink);
-    if (verdict === 'stop') break;
+    if (verdict === 'stop' || verdict === 'read') {
+      rereads = verdict === 'read' && run.isEmpty;
+      break;
+    }
     if (verdict === 'later') later.push(delivery);
     else if (typeof verdict === 'object') failed = verdict;
     at++;
@@ -51,8 +58,10 @@ export function planLane(lane: Lane, limits: SequencerLimits, nowMs: number, sin
   // Copies of what is in the run wait for its commit; they go first, as they came before the rest.
   if (at > 0 || later.length > 0) lane.arrivals = later.length === 0 ? arrivals.slice(at) : later.concat(arrivals.slice(at));
   if (failed !== null) return failed;
+  if (rereads) return { kind: 'read' };
   const held = run.isEmpty && lane.held.count > 0 ? settleHeld(lane, run, skipsAhead, sink) : 'placed';
   if (typeof held === 'object') return held;
+  if (held === 'read') return { kind: 'read' };
   if (!run.isEmpty) return { kind: 'commit', run };
   if (lane.held.count > 0) return { kind: 'gap' };
   // Nothing is left that a verdict could be about.
@@ -84,7 +93,7 @@ function takeHeld(lane: Lane, run: Run, later: Delivery[]): boolean {
   return true;
 }
 
-type Placement = 'placed' | 'later' | 'stop' | Extract<Step, { kind: 'fail' }>;
+type Placement = 'placed' | 'later' | 'stop' | 'read' | Extract<Step, { kind: 'fail' }>;
 
 function placeArrival(lane: Lane, run: Run, delivery: Delivery, limits: SequencerLimits, nowMs: number, sink: PlanSink): Placement {
   const sequence = delivery.event.sequence;
@@ -109,6 +118,7 @@ function placeArrival(lane: Lane, run: Run, delivery: Delivery, limits: Sequence
     return 'placed';
   }
   if (lane.parked) {
+    if (!lane.parkedIsFresh) return 'read';
     sink.reject(delivery, 'entity_parked', `the entity is parked at version ${lane.version}`);
     return 'placed';
   }
@@ -178,6 +188,7 @@ function conflict(delivery: Delivery): Extract<Step, { kind: 'fail' }> {
 /** Nothing follows the version: what is held is rejected when the entity is parked, or the gap is skipped. */
 function settleHeld(lane: Lane, run: Run, skipsAhead: boolean, sink: PlanSink): Placement {
   if (lane.parked) {
+    if (!lane.parkedIsFresh) return 'read';
     const detail = `the entity is parked at version ${lane.version}`;
     for (const delivery of lane.held.drain()) sink.reject(delivery, 'entity_parked', detail);
     return 'placed';

@@ -2,7 +2,7 @@
  * A run: the slots of one commit of one entity, in order, with the version and the holes after each of them.
  */
 import type { Delivery, Slot, SlotAction } from './facts.ts';
-import { Holes } from './holes.ts';
+import type { Holes } from './holes.ts';
 import type { Lane } from './lane.ts';
 
 export class Run {
@@ -49,7 +49,7 @@ export class Run {
   /** The first event of a running stream: what came before it was never ours. */
   adopt(delivery: Delivery, sequence: number): void {
     this.adopts = true;
-    this.holes = Holes.below(sequence - 1);
+    this.holes = this.holes.below(sequence - 1);
     this.version = sequence;
     this.#push(delivery, sequence, 'apply');
   }

@@ -208,7 +208,7 @@ export class ShardSequencer {
     if (lane === null) throw new InvariantError(`${fact.kind} answers an operation without an entity`);
     if (fact.kind === 'committed') this.#answers.committed(lane, operation, fact);
     else if (fact.kind === 'idConflict') this.#answers.idConflict(lane, operation, fact);
-    else if (fact.kind === 'parked') lane.parked = true;
+    else if (fact.kind === 'parked') lane.parked = lane.parkedIsFresh = true;
     else {
       const wentBackwards = this.#answers.read(lane, operation, fact.view, this.#nowMs);
       if (wentBackwards !== null) return this.#halt('store-went-backwards', wentBackwards);

@@ -9,6 +9,9 @@ export interface Progress extends PublishCounts {
 
 const barWidth = 24;
 
+/** Goes to the beginning of the terminal's line and clears it. */
+export const clearLine = '\r\u001b[K';
+
 /** `[######··················]  25 %  3,400 published, 3,380 confirmed, 12,100/s` */
 export function progressLine({ share, published, confirmed, returned, failed, elapsedMs }: Progress): string {
   const rate = Math.round((confirmed * 1_000) / Math.max(elapsedMs, 1));

@@ -8,11 +8,14 @@
  * - Every method takes a batch and answers in the order of the batch, in one round trip. An item that fails
  *   alone answers `failed`; the call itself rejects with `UnavailableError` only when nothing can be said about
  *   any item. "Unknown" is never reported as done: the caller asks again with the same token.
+ * - A parked entity stays parked until its version passes every one of its dead letters that are of its sequence
+ *   (`rejectionReasons`): the commit that passes the last of them ends the parking.
  * - State, results and holes are opaque: they come back byte for byte.
  */
 import type { EntityRef } from '../events/event.ts';
 import type { RejectionReason } from '../events/reasons.ts';
 import type { Finding } from '../finding.ts';
+import type { OperatorStore } from './operator-store.ts';
 
 /** Why an entity is parked. */
 export interface Parked {
@@ -22,6 +25,8 @@ export interface Parked {
   readonly sequence: number;
   /** ISO 8601, the store's clock. */
   readonly at: string;
+  /** Its dead letters are being replayed: what arrives is held until they have come, rather than made to follow them. */
+  readonly replaying: boolean;
 }
 
 /** What is known of one entity. */
@@ -31,7 +36,7 @@ export interface Snapshot {
   readonly version: number;
   /** The serialised state, or null before the first applied event. */
   readonly state: string | null;
-  /** Serialised by `ordering/holes.ts`; the empty string when there are none. */
+  /** What the version does not say, serialised by `ordering/holes.ts`; mostly the empty string. */
   readonly holes: string;
   readonly parked: Parked | null;
 }
@@ -108,11 +113,12 @@ export interface Park extends EntityRef {
   readonly expectedVersion: number;
   readonly reason: RejectionReason;
   readonly detail: string;
+  /** What is dead-lettered first. The entity stays parked at least until its version has passed it. */
   readonly sequence: number;
 }
 
 export type ParkResult =
-  /** Parked now, or already parked: then the earlier reason stays. */
+  /** Parked now, or already parked: then the earlier reason stays, but for one from before a replay. That ends the replay. */
   | { readonly status: 'ok'; readonly parked: Parked }
   | { readonly status: 'stale'; readonly snapshot: Snapshot }
   | { readonly status: 'fenced' }
@@ -130,6 +136,8 @@ export type RecallResult =
   | { readonly status: 'known'; readonly sequence: number; readonly payloadHash: string; readonly result: string | null }
   /** Forgotten (older than IDEMPOTENCY_TTL_SECONDS) or never recorded. */
   | { readonly status: 'unknown' }
+  /** The version has not reached this sequence: whoever asks knows another version than there is. */
+  | { readonly status: 'above' }
   | { readonly status: 'failed'; readonly error: Error };
 
 /** The record of one dead letter, written before the reject because a reject carries no reason. */
@@ -149,6 +157,14 @@ export interface DeadLetterRecord {
   readonly deadLetteredAt: string;
 }
 
+/** What is remembered of a message that was dead-lettered. */
+export interface DeadLetterHistory {
+  /** Why it was dead-lettered the last time; null where that is not known any more. */
+  readonly record: DeadLetterRecord | null;
+  /** When it was replayed: ISO 8601, the store's clock, the last time first; at most `maxRememberedReplays`. */
+  readonly replayedAt: readonly string[];
+}
+
 export interface DeadLetterQuery {
   readonly fingerprint: string;
   readonly entityType: string | null;
@@ -161,14 +177,16 @@ export interface EntitySummary extends EntityRef {
 }
 
 export interface Store {
+  /** What only operators ask for. */
+  readonly operator: OperatorStore;
   load(entities: readonly EntityRef[]): Promise<readonly LoadResult[]>;
   commit(commits: readonly Commit[]): Promise<readonly CommitResult[]>;
   claim(claims: readonly Claim[]): Promise<readonly ClaimResult[]>;
   park(parks: readonly Park[]): Promise<readonly ParkResult[]>;
   recall(queries: readonly RecallQuery[]): Promise<readonly RecallResult[]>;
-  /** Kept for 30 days. Rejects as a whole when any could not be written. */
+  /** Kept for 30 days, the replays before it with it. Rejects as a whole when any could not be written. */
   recordDeadLetters(records: readonly DeadLetterRecord[]): Promise<void>;
-  findDeadLetters(queries: readonly DeadLetterQuery[]): Promise<readonly (DeadLetterRecord | null)[]>;
+  findDeadLetters(queries: readonly DeadLetterQuery[]): Promise<readonly (DeadLetterHistory | null)[]>;
   /** The next epoch of this stream: greater than every one before it, for all shards and workers. */
   nextEpoch(): Promise<number>;
   /** The highest epoch that was ever handed out; lower than one's own means that the store went backwards. */

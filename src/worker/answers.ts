@@ -5,7 +5,7 @@
 import { InvariantError } from '../errors.ts';
 import type { EntityRef } from '../events/event.ts';
 import type { Delivery, Effect, EntityView, Fact, RecallVerdict } from '../ordering/facts.ts';
-import type { ClaimResult, ParkResult, RecallResult, Snapshot } from '../stores/store.ts';
+import type { ClaimResult, Parked, ParkResult, RecallResult, Snapshot } from '../stores/store.ts';
 
 export type OperationOf<Kind extends Effect['kind']> = Extract<Effect, { readonly kind: Kind }>;
 
@@ -19,7 +19,12 @@ export interface Reading {
 }
 
 export function viewOf({ exists, version, holes, parked }: Snapshot): EntityView {
-  return { exists, version, holes, parked: parked !== null };
+  return { exists, version, holes, parked: follows(parked) };
+}
+
+/** Whether what arrives has to follow the dead letters. While these are being replayed, it is held until they have come. */
+export function follows(parked: Parked | null): boolean {
+  return parked !== null && !parked.replaying;
 }
 
 export function claimedFact({ op, entity }: OperationOf<'openGap'>, result: ClaimResult, reading: Reading): Fact {

@@ -149,12 +149,18 @@ export class OperationRunner {
       else if (operation.kind === 'recall') recalls.push(operation);
       else rejects.push(operation);
     }
+    // First, and alone: what is on record is what the commits of this batch may end the parking of an entity by.
+    await this.#reject(rejects, findings);
+    if (this.#ended) return;
+    if (findings.unknown.length > 0) {
+      findings.unknown.push(...operations.flatMap(({ kind, op }) => (kind === 'reject' ? [] : [op])));
+      return;
+    }
     await Promise.all([
       this.#commit(ready, findings),
       this.#claim(claims, findings),
       this.#park(parks, findings),
       this.#recall(recalls, findings),
-      this.#reject(rejects, findings),
       this.#load(loads, findings).then((prepared) => this.#commit(prepared, findings)),
       this.#lookUpIds(questions, findings),
     ]);

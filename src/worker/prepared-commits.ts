@@ -5,7 +5,7 @@
 import { InvariantError } from '../errors.ts';
 import type { Fact } from '../ordering/facts.ts';
 import type { CommitResult, RecallQuery, RecallResult, Snapshot } from '../stores/store.ts';
-import { type Reading, viewOf } from './answers.ts';
+import { follows, type Reading, viewOf } from './answers.ts';
 import { type CommitEffect, type PreparationOptions, type Prepared, prepare, recordsId } from './preparation.ts';
 import type { CachedState, StateCache } from './state-cache.ts';
 
@@ -50,7 +50,7 @@ export class PreparedCommits {
     if (slot === undefined) throw new InvariantError('an id was asked for a slot that is not there');
     const { reading } = this.#options;
     if (result.status === 'failed') return reading.entityUnavailable(effect.op, result.error);
-    if (result.status === 'unknown' || result.sequence === slot.sequence) return null;
+    if (result.status !== 'known' || result.sequence === slot.sequence) return null;
     const { tag, event } = slot.delivery;
     const samePayload = result.payloadHash === event.payloadHash;
     if (samePayload && result.result !== null) reading.remember(tag, result.result);
@@ -88,7 +88,7 @@ export class PreparedCommits {
       case 'duplicate':
         states.put(entity, after);
         this.#rememberResults(prepared);
-        return { kind: 'committed', op, done, parked: result.parked !== null, failure };
+        return { kind: 'committed', op, done, parked: follows(result.parked), failure };
       case 'stale':
         reading.seen(entity, result.snapshot);
         return { kind: 'stale', op, view: viewOf(result.snapshot) };

@@ -1,7 +1,7 @@
 /** What the conformance suite commits: each builder makes the plainest thing of its kind, and takes what differs. */
 import { createHash } from 'node:crypto';
 import type { EntityRef } from '../../src/events/event.ts';
-import type { Claim, Commit, CommitEvent, DeadLetterRecord, Park, Snapshot, Store } from '../../src/stores/store.ts';
+import type { Claim, Commit, CommitEvent, DeadLetterQuery, DeadLetterRecord, Park, Snapshot, Store } from '../../src/stores/store.ts';
 
 export const order: EntityRef = { entityType: 'order', entityId: 'o-1' };
 
@@ -68,6 +68,11 @@ export async function snapshotOf(store: Store, entity: EntityRef): Promise<Snaps
   const loaded = only(await store.load([entity]));
   if (loaded.status !== 'ok') throw loaded.error;
   return loaded.snapshot;
+}
+
+/** What is on record of these messages, without their replays. */
+export async function recordsOf(store: Store, queries: readonly DeadLetterQuery[]): Promise<readonly (DeadLetterRecord | null)[]> {
+  return (await store.findDeadLetters(queries)).map((history) => history?.record ?? null);
 }
 
 function refOf({ entityType, entityId }: EntityRef): EntityRef {

@@ -59,7 +59,7 @@ export const commitCases: Cases = {
     await commitOne(store, commitTo(order, 0, 1));
     await commitOne(store, commitTo(order, 5, 6));
     const recalled = await store.recall([{ ...order, sequence: 6, id: 'event-6' }, { ...order, sequence: null, id: 'event-6' }]);
-    assert.deepEqual(recalled, [{ status: 'unknown' }, { status: 'unknown' }]);
+    assert.deepEqual(recalled, [{ status: 'above' }, { status: 'unknown' }]);
   },
 
   'with other holes than the stored ones is stale, though the version is right': async (harness) => {

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { deadLetterOf, order, orderNamed } from './builders.ts';
+import { deadLetterOf, order, orderNamed, recordsOf } from './builders.ts';
 import type { Cases } from './store-conformance.ts';
 
 export const deadLetterCases: Cases = {
@@ -7,7 +7,7 @@ export const deadLetterCases: Cases = {
     const store = await harness.open();
     const record = deadLetterOf('body');
     await store.recordDeadLetters([record]);
-    assert.deepEqual(await store.findDeadLetters([record]), [record]);
+    assert.deepEqual(await recordsOf(store, [record]), [record]);
   },
 
   'a record of a message that names no entity is found by its fingerprint alone': async (harness) => {
@@ -17,14 +17,14 @@ export const deadLetterCases: Cases = {
     });
     const typeOnly = deadLetterOf('type only', { entityId: null });
     await store.recordDeadLetters([record, typeOnly]);
-    assert.deepEqual(await store.findDeadLetters([record, typeOnly]), [record, typeOnly]);
+    assert.deepEqual(await recordsOf(store, [record, typeOnly]), [record, typeOnly]);
   },
 
   'each query is answered for itself, and null where there is no record': async (harness) => {
     const store = await harness.open();
     const [one, two] = [deadLetterOf('one'), deadLetterOf('two', { ...orderNamed('o-2') })];
     await store.recordDeadLetters([one, two]);
-    const found = await store.findDeadLetters([
+    const found = await recordsOf(store, [
       deadLetterOf('never seen'),
       two,
       { ...one, entityId: 'o-2' },
@@ -38,7 +38,7 @@ export const deadLetterCases: Cases = {
     const store = await harness.open();
     await store.recordDeadLetters([deadLetterOf('body', { detail: 'first' }), deadLetterOf('other')]);
     await store.recordDeadLetters([deadLetterOf('body', { detail: 'second' })]);
-    const [found, other] = await store.findDeadLetters([deadLetterOf('body'), deadLetterOf('other')]);
+    const [found, other] = await recordsOf(store, [deadLetterOf('body'), deadLetterOf('other')]);
     assert.deepEqual([found?.detail, other?.detail], ['second', deadLetterOf('other').detail]);
   },
 
@@ -48,7 +48,7 @@ export const deadLetterCases: Cases = {
     const cut = deadLetterOf('cut', { detail: `${'d'.repeat(1_023)}😀 and more` });
     const exact = deadLetterOf('exact', { detail: `${'d'.repeat(1_022)}😀` });
     await store.recordDeadLetters([plain, cut, exact]);
-    const found = await store.findDeadLetters([plain, cut, exact]);
+    const found = await recordsOf(store, [plain, cut, exact]);
     assert.deepEqual(found.map((record) => record?.detail), ['d'.repeat(1_024), 'd'.repeat(1_023), exact.detail]);
   },
 
@@ -57,9 +57,9 @@ export const deadLetterCases: Cases = {
     const other = deadLetterOf('of another', orderNamed('o-2'));
     const records = Array.from({ length: 10_050 }, (_, index) => deadLetterOf(`body ${index}`, { ...order, sequence: index + 1 }));
     await store.recordDeadLetters([other, ...records]);
-    const found = await store.findDeadLetters(records);
+    const found = await recordsOf(store, records);
     assert.equal(found.filter((record) => record !== null).length, 10_000);
     assert.deepEqual(found.at(-1), records.at(-1));
-    assert.deepEqual(await store.findDeadLetters([other]), [other]);
+    assert.deepEqual(await recordsOf(store, [other]), [other]);
   },
 };

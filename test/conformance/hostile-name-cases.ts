@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import type { EntityRef } from '../../src/events/event.ts';
-import { claimOf, commitOne, commitTo, deadLetterOf, eventAt, only, parkOf, snapshotOf } from './builders.ts';
+import { claimOf, commitOne, commitTo, deadLetterOf, eventAt, only, parkOf, snapshotOf, recordsOf } from './builders.ts';
 import type { Cases } from './store-conformance.ts';
 
 const names = [
@@ -36,7 +36,7 @@ export const hostileNameCases: Cases = {
     }
     const records = entities.map((entity, index) => deadLetterOf('same body', { ...entity, detail: `detail ${index}` }));
     await store.recordDeadLetters(records);
-    assert.deepEqual(await store.findDeadLetters(records), records);
+    assert.deepEqual(await recordsOf(store, records), records);
   },
 
   'entities with hostile names are listed as they are named, and by their type alone': async (harness) => {

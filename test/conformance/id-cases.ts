@@ -21,8 +21,17 @@ export const idCases: Cases = {
       ],
     });
     assert.equal((await snapshotOf(store, order)).version, 2);
-    assert.deepEqual(await bySequence(store, 3), { status: 'unknown' });
+    assert.deepEqual(await bySequence(store, 3), { status: 'above' });
     assert.deepEqual(await byId(store, 'event-3'), { status: 'unknown' });
+  },
+
+  'a sequence that the version has not reached is said to be above it, whatever is remembered of it': async (harness) => {
+    const store = await harness.open();
+    await commitOne(store, commitTo(order, 0, 10));
+    await commitOne(store, commitTo(order, 10, 9, { events: [], newHoles: 'r1;' }));
+    assert.deepEqual(await bySequence(store, 10), { status: 'above' });
+    assert.equal((await bySequence(store, 9)).status, 'known');
+    assert.deepEqual(await store.recall([{ ...orderNamed('never seen'), sequence: 1, id: 'event-1' }]), [{ status: 'above' }]);
   },
 
   'an id that is used twice within one commit is a conflict with its first use': async (harness) => {
@@ -96,7 +105,7 @@ export const idCases: Cases = {
     assert.deepEqual(await byId(store, 'late'), { status: 'known', sequence: 2, payloadHash: 'late hash', result: 'new' });
   },
 
-  'what was never recorded is unknown, each query for itself': async (harness) => {
+  'what was never recorded is unknown or above the version, each query for itself': async (harness) => {
     const store = await harness.open();
     await commitOne(store, commitTo(order, 0, 1));
     const recalled = await store.recall([
@@ -106,7 +115,7 @@ export const idCases: Cases = {
       { ...orderNamed('o-2'), sequence: 1, id: 'event-1' },
       { ...order, sequence: null, id: 'event-1' },
     ]);
-    assert.deepEqual(recalled.map((item) => item.status), ['unknown', 'known', 'unknown', 'unknown', 'known']);
+    assert.deepEqual(recalled.map((item) => item.status), ['above', 'known', 'unknown', 'above', 'known']);
   },
 
   'hostile ids are told apart, and look like nothing else that is recorded': async (harness) => {

@@ -53,7 +53,7 @@ export const ownershipCases: Cases = {
     const result = await park(store, parkOf(order, 4, { reason: 'handler_failed', detail, sequence: 5 }));
     assert.ok(result.status === 'ok');
     const { at, ...why } = result.parked;
-    assert.deepEqual(why, { reason: 'handler_failed', detail, sequence: 5 });
+    assert.deepEqual(why, { reason: 'handler_failed', detail, sequence: 5, replaying: false });
     assert.equal(new Date(at).toISOString(), at);
     assert.ok(Math.abs(Date.parse(at) - harness.nowMs()) < 60_000, at);
     const snapshot = await snapshotOf(store, order);

@@ -11,6 +11,7 @@ import { hostileNameCases } from './hostile-name-cases.ts';
 import { idCases } from './id-cases.ts';
 import { loadCases } from './load-cases.ts';
 import { ownershipCases } from './ownership-cases.ts';
+import { replayCases } from './replay-cases.ts';
 import { unusableEntityCases } from './unusable-entity-cases.ts';
 
 /** One test's access to the implementation. */
@@ -37,6 +38,7 @@ export function describeStore(name: string, openHarness: OpenHarness): void {
     'ids and what is remembered': idCases,
     'claims, parks and epochs': ownershipCases,
     'dead letters': deadLetterCases,
+    'replays and the audit trail': replayCases,
     'hostile names': hostileNameCases,
     'an entity whose keys are unusable': unusableEntityCases,
   };

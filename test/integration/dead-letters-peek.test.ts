@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import test, { type TestContext } from 'node:test';
 import amqp, { type ChannelModel, type ConfirmChannel, type ConsumeMessage } from 'amqplib';
-import { peek } from '../../src/dead-letters/peek.ts';
+import { peek } from '../../src/dead-letters/queue-reading.ts';
 import { UnavailableError } from '../../src/errors.ts';
 import { uniqueStream, useServices, waitFor } from '../support/services.ts';
 

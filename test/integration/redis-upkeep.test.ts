@@ -97,13 +97,13 @@ test('records of short events stay in the compact encoding, with ids of any leng
 test('beyond the bound the oldest reason goes, and never the one just recorded, whatever the clock did', async (t) => {
   const { client, keys } = await useStore(t, 3600);
   const key = keys.deadLetters(deadLetterOf('body'));
-  const { source } = loadScript('record-dead-letter-1');
-  await client.hset(key, 'first', '1|{}', 'second', '2|{}', 'of the future', '9999999999999|{}');
-  await client.eval(source, 1, key, 'new', '{}', DAY_MS, 3);
+  const { source } = loadScript('record-dead-letter-2');
+  await client.hset(key, 'first', '1||{}', 'second', '2||{}', 'of the future', '9999999999999||{}');
+  await client.eval(source, 2, key, key, 'new', '{}', DAY_MS, 3, '');
   assert.deepEqual((await client.hkeys(key)).sort(), ['new', 'of the future', 'second']);
   await client.del(key);
-  await client.hset(key, 'of the future', '9999999999999|{}');
-  await client.eval(source, 1, key, 'new', '{}', DAY_MS, 1);
+  await client.hset(key, 'of the future', '9999999999999||{}');
+  await client.eval(source, 2, key, key, 'new', '{}', DAY_MS, 1, '');
   assert.deepEqual(await client.hkeys(key), ['new']);
 });
 

@@ -43,7 +43,7 @@ describe('holes', () => {
   it('say the same after they were stored and read', () => {
     fc.assert(
       fc.property(history, fc.nat({ max: 50 }), (steps, floor) => {
-        let holes = floor === 0 ? Holes.none : Holes.below(floor);
+        let holes = floor === 0 ? Holes.none : Holes.none.below(floor);
         let version = floor;
         for (const step of steps) {
           if (step.kind === 'close') holes = holes.close(step.at);
@@ -61,10 +61,19 @@ describe('holes', () => {
     );
   });
 
+  it('keep to a version that an operator sets: what it passes may still come, what lies above it is forgotten', () => {
+    const holes = Holes.none.below(2).add(5, 8);
+    assert.equal(holes.resynced(10, 12).toString(), 'r1;f2;5-8,11-12');
+    assert.equal(holes.resynced(10, 6).toString(), 'r1;f2;5-6');
+    assert.equal(holes.resynced(10, 1).toString(), 'r1;f1;');
+    assert.equal(Holes.none.resynced(3, 3).resynced(3, 2).toString(), 'r2;');
+    assert.equal(Holes.parse('r2;f3;5-6').add(9, 9).close(5).toString(), 'r2;f3;6,9');
+  });
+
   it('read as written, and merge with their neighbour', () => {
     assert.equal(Holes.none.add(3, 5).add(8, 8).toString(), '3-5,8');
-    assert.equal(Holes.below(2).add(4, 4).toString(), 'f2;4');
-    assert.equal(Holes.below(7).toString(), 'f7;');
+    assert.equal(Holes.none.below(2).add(4, 4).toString(), 'f2;4');
+    assert.equal(Holes.none.below(7).toString(), 'f7;');
     assert.equal(Holes.none.add(2, 3).add(4, 6).toString(), '2-6');
     assert.equal(Holes.none.add(2, 1), Holes.none);
     assert.equal(Holes.none.add(2, 6).close(4).toString(), '2-3,5-6');

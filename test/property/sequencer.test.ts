@@ -12,6 +12,22 @@ import { assertAtRest, entities, finishTogether, Run, step, traffic } from '../s
 
 const oneTo = (length: number) => Array.from({ length }, (_, index) => index + 1);
 
+/** Takes the dead letters out of what is settled. */
+function takeRejected(harness: SequencerHarness): readonly Event[] {
+  const letters = harness.settled.filter(({ outcome }) => outcome === 'rejected');
+  harness.settled.splice(0, Number.POSITIVE_INFINITY, ...harness.settled.filter(({ outcome }) => outcome !== 'rejected'));
+  return letters.flatMap(({ event: rejected }) => rejected ?? []);
+}
+
+function bySequence(events: readonly Event[]): readonly Event[] {
+  return [...events].sort((a, b) => (a.sequence ?? 0) - (b.sequence ?? 0));
+}
+
+function shuffled(events: readonly Event[], order: Iterator<number>): readonly Event[] {
+  const keyed = events.map((one) => ({ one, key: Number(order.next().value) }));
+  return keyed.sort((a, b) => a.key - b.key).map(({ one }) => one);
+}
+
 const generous: Partial<SequencerLimits> = { gapTimeoutMs: 10_000_000, gapRereadMs: 1_000, maxFold: 4, maxProbe: 2 };
 
 describe('the sequencer', () => {
@@ -56,6 +72,37 @@ describe('the sequencer', () => {
         for (const { reason } of harness.settled) assert.ok(reason === null || reason === 'gap_timeout' || reason === 'entity_parked', `rejected as ${reason}`);
       }),
       { numRuns: 400 },
+    );
+  });
+
+  it('makes every entity whole again, and parks it no longer, when what was lost and what was dead-lettered comes again', () => {
+    const replay = fc.record({ order: fc.infiniteStream(fc.nat()), steps: fc.array(step, { maxLength: 30, size: 'max' }) });
+    const lossesOf = fc.array(fc.record({ entity: fc.nat({ max: 2 }), sequence: fc.integer({ min: 1, max: 9 }) }), { maxLength: 4 });
+    fc.assert(
+      fc.property(traffic, lossesOf, fc.array(step, { maxLength: 40, size: 'max' }), fc.array(replay, { maxLength: 3 }), ({ lengths, arrivals }, losses, steps, replays) => {
+        const lost = arrivals.filter((one) => losses.some(({ entity, sequence }) => entities[entity] === one.entityId && sequence === one.sequence));
+        const harness = new SequencerHarness({ ...generous, gapTimeoutMs: 20_000 });
+        const first = new Run(harness, arrivals.filter((one) => !lost.includes(one)));
+        for (const one of steps) first.take(one);
+        first.finish();
+        let missing: readonly Event[] = lost;
+        // Each in any order and with any mishap, which may park again; the last in order and without.
+        for (const round of [...replays, null]) {
+          const again = [...missing, ...takeRejected(harness)];
+          missing = [];
+          for (const entityId of entities) harness.store.beginReplay(entityId);
+          const run = new Run(harness, round === null ? bySequence(again) : shuffled(again, round.order));
+          for (const one of round?.steps ?? []) run.take(one);
+          run.finish();
+        }
+        assertAtRest(harness);
+        assert.deepEqual(takeRejected(harness), []);
+        lengths.forEach((length, index) => {
+          assert.deepEqual(harness.store.applied(entities[index]), oneTo(length));
+          assert.equal(harness.store.parkedFor(entities[index]), null);
+        });
+      }),
+      { numRuns: 600 },
     );
   });
 

@@ -22,7 +22,7 @@ export function keptIo(options: { env?: Record<string, string | undefined>; stdi
   const io: CommandIo = {
     stdout: output('stdout'),
     stderr: output('stderr'),
-    stdin: Readable.from(options.stdin === undefined ? [] : [options.stdin]),
+    stdin: Readable.from(options.stdin === undefined ? [] : [Buffer.from(options.stdin)]),
     env: options.env ?? {},
     isTTY: false,
     takeSignals: () => controller.signal,

@@ -34,11 +34,12 @@ const arrows: Readonly<Record<string, readonly string[]>> = {
   rabbitmq: outside,
   idempotency: [...outside, 'stores'],
   'event-sourcing': [...outside, 'stores', 'rabbitmq'],
-  'dead-letters': [...outside, 'stores', 'rabbitmq'],
+  'dead-letters': [...outside, 'stores', 'rabbitmq', 'publishing'],
   publishing: [...outside, 'rabbitmq'],
   worker: [...outside, ...domain],
   demo: [...outside, ...domain, 'worker'],
-  cli: [...outside, ...domain, 'worker', 'demo'],
+  console: [...outside, ...domain],
+  cli: [...outside, ...domain, 'worker', 'demo', 'console'],
 };
 
 /** Modules without I/O, clock or randomness of their own that pure folders may use. */

@@ -63,10 +63,10 @@ function optionsOf({ options }: Command): string {
 }
 
 function renderReasonsTable(): string {
-  const rows = Object.entries({ ...rejectionReasons, ...brokerReasons }).map(([reason, { meaning, remedy }]) => {
-    return `| \`${reason}\` | ${cell(meaning)} | ${cell(remedy)} |`;
+  const rows = Object.entries({ ...rejectionReasons, ...brokerReasons }).map(([reason, { meaning, cause, remedy }]) => {
+    return `| \`${reason}\` | ${cell(meaning)} | ${cell(cause)} | ${cell(remedy)} |`;
   });
-  return ['| Reason | What happened | What to do |', '|---|---|---|', ...rows, ''].join('\n');
+  return ['| Reason | What happened | Usual cause | What to do |', '|---|---|---|---|', ...rows, ''].join('\n');
 }
 
 const cell = (text: string) => text.replaceAll('|', '\\|');

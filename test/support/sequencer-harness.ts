@@ -196,11 +196,13 @@ export class SequencerHarness {
       case 'recall':
         return { kind: 'recalled', op, verdicts: asked.deliveries.map(({ event: one }): RecallVerdict => this.store.recall(one)) };
       case 'park': {
-        const parked = this.store.park(asked.entity, this.owner, asked.expectedVersion, asked.reason);
+        const parked = this.store.park(asked.entity, this.owner, asked);
         return parked === 'ok' ? { kind: 'parked', op } : parked === 'fenced' ? { kind: 'fenced', op } : { kind: 'stale', op, view: parked };
       }
       case 'reject':
-        for (const { tag, reason, event: rejected } of asked.rejections) this.#settle({ tag, outcome: 'rejected', reason, event: rejected });
+        for (const { tag, reason, event: rejected } of asked.rejections) {
+          this.#settle({ tag, outcome: 'rejected', reason, event: rejected });
+        }
         return { kind: 'rejected', op };
     }
   }
@@ -214,6 +216,8 @@ export class SequencerHarness {
   #carryOut(effect: Effect): void {
     this.log.push(effect);
     if ('op' in effect) this.asked.push(effect);
+    // On record before anything that is begun after it is carried out.
+    if (effect.kind === 'reject') for (const rejection of effect.rejections) this.store.recordDeadLetter(rejection);
     if (effect.kind !== 'ack') return;
     for (const { tag, event: acked } of effect.deliveries) {
       if (effect.outcome === 'applied') assert.ok(this.store.hasApplied(acked), `${acked.id} is acknowledged but was never applied`);

@@ -5,10 +5,12 @@
  */
 import assert from 'node:assert/strict';
 import type { EntityRef, Event } from '../../src/events/event.ts';
-import type { RejectionReason } from '../../src/events/reasons.ts';
-import type { Effect, EntityView, Fact, RecallVerdict, Slot } from '../../src/ordering/facts.ts';
+import { rejectionReasons, type RejectionReason } from '../../src/events/reasons.ts';
+import { Holes } from '../../src/ordering/holes.ts';
+import type { Effect, EntityView, Fact, RecallVerdict, Rejection, Slot } from '../../src/ordering/facts.ts';
 
 type CommitEffect = Extract<Effect, { readonly kind: 'commit' }>;
+type ParkEffect = Pick<Extract<Effect, { readonly kind: 'park' }>, 'expectedVersion' | 'reason' | 'sequence'>;
 type Answer = Pick<Extract<Fact, { readonly kind: 'committed' }>, 'done' | 'parked' | 'failure'>;
 type Conflicts = Extract<Fact, { readonly kind: 'idConflict' }>['conflicts'];
 
@@ -16,6 +18,9 @@ interface Entity {
   version: number;
   holes: string;
   parked: RejectionReason | null;
+  /** The highest sequence among its dead letters, while it is parked. */
+  awaited: number;
+  replaying: boolean;
   /** The highest epoch that claimed it, by shard. */
   readonly epochs: Map<number, number>;
   /** Sequences at or below the version that were passed over. */
@@ -53,8 +58,8 @@ export class ModelStore {
   }
 
   view(ref: EntityRef): EntityView {
-    const { version, holes, parked } = this.entity(ref);
-    return { exists: version > 0 || parked !== null, version, holes, parked: parked !== null };
+    const { version, holes, parked, replaying } = this.entity(ref);
+    return { exists: version > 0 || parked !== null, version, holes, parked: parked !== null && !replaying };
   }
 
   claim(ref: EntityRef, { shard, epoch }: Owner): EntityView | null {
@@ -64,12 +69,14 @@ export class ModelStore {
     return this.view(ref);
   }
 
-  park(ref: EntityRef, owner: Owner, expectedVersion: number, reason: RejectionReason): 'ok' | 'fenced' | EntityView {
+  park(ref: EntityRef, owner: Owner, { expectedVersion, reason, sequence }: ParkEffect): 'ok' | 'fenced' | EntityView {
     const entity = this.entity(ref);
     if (owner.epoch < (entity.epochs.get(owner.shard) ?? 0)) return 'fenced';
     if (entity.version !== expectedVersion) return this.view(ref);
     entity.epochs.set(owner.shard, owner.epoch);
     entity.parked ??= reason;
+    entity.replaying = false;
+    entity.awaited = Math.max(entity.awaited, sequence);
     return 'ok';
   }
 
@@ -88,12 +95,38 @@ export class ModelStore {
     const conflicts = conflictsOf(entity, slots);
     if (conflicts.length > 0) return { kind: 'conflict', conflicts } as const;
     for (const slot of slots) this.#write(entity, slot, effect.adopts);
-    const answer: Answer = { done: slots.length, parked: entity.parked !== null, failure };
+    if (entity.version >= entity.awaited) this.unpark(effect.entity.entityId, effect.entity.entityType);
+    const answer: Answer = { done: slots.length, parked: this.view(effect.entity).parked, failure };
     entity.answers.set(token, answer);
     return { kind: 'ok', answer } as const;
   }
 
+  /** What is recorded before a rejection leaves: a parked entity waits for its dead letters. */
+  recordDeadLetter({ event, reason }: Rejection): void {
+    if (event === null || event.sequence === null || !rejectionReasons[reason].inSequence) return;
+    const entity = this.entity(event);
+    if (entity.parked !== null && event.sequence > entity.version) entity.awaited = Math.max(entity.awaited, event.sequence);
+  }
+
+  /** From now on what arrives is held until the dead letters have come. */
+  beginReplay(entityId = 'e1'): void {
+    this.entity({ entityType: 'order', entityId }).replaying = true;
+  }
+
+  /** What an operator does: the version is another, and what was known of it counts no more. */
+  resync(version: number, entityId = 'e1'): void {
+    const entity = this.entity({ entityType: 'order', entityId });
+    entity.holes = Holes.parse(entity.holes).resynced(entity.version, version).toString();
+    entity.version = version;
+  }
+
+  /** Its time is over. */
+  endReplay(entityId = 'e1'): void {
+    this.entity({ entityType: 'order', entityId }).replaying = false;
+  }
+
   recall(event: Event): RecallVerdict {
+    if ((event.sequence ?? 0) > this.entity(event).version) return 'above';
     const payload = this.entity(event).decided.get(event.sequence ?? 0);
     if (payload === undefined) return 'unknown';
     return payload === event.payloadHash ? 'same' : 'different';
@@ -137,15 +170,15 @@ export class ModelStore {
     decided.clear();
   }
 
-  unpark(entityId = 'e1'): void {
-    this.entity({ entityType: 'order', entityId }).parked = null;
+  unpark(entityId = 'e1', entityType = 'order'): void {
+    Object.assign(this.entity({ entityType, entityId }), { parked: null, awaited: 0, replaying: false });
   }
 
   entity({ entityType, entityId }: EntityRef): Entity {
     const key = JSON.stringify([entityType, entityId]);
     let entity = this.#entities.get(key);
     if (entity === undefined) {
-      entity = { version: 0, holes: '', parked: null, epochs: new Map(), missing: new Set(), decided: new Map(), ids: new Map(), applied: [], answers: new Map() };
+      entity = { version: 0, holes: '', parked: null, awaited: 0, replaying: false, epochs: new Map(), missing: new Set(), decided: new Map(), ids: new Map(), applied: [], answers: new Map() };
       this.#entities.set(key, entity);
     }
     return entity;

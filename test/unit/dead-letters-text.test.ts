@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import { readBrokerDeath } from '../../src/dead-letters/broker-death.ts';
 import type { DeadLetter } from '../../src/dead-letters/dead-letter.ts';
+import type { FoundLetter } from '../../src/dead-letters/inspect.ts';
 import { layOutJson } from '../../src/dead-letters/json-layout.ts';
 import { printable, printableJson, printableLines } from '../../src/dead-letters/printable.ts';
 import { asJson, asListJson, asPage, asTableLine, tableHeader } from '../../src/dead-letters/render.ts';
@@ -22,7 +23,7 @@ function letterWith(changes: Partial<DeadLetter>, message: Partial<RawMessage> =
     detail: 'sequence 3 did not arrive',
     shard: 2,
     deadLetteredAt: '2026-01-05T10:00:00.123Z',
-    replays: 0,
+    replayedAt: [],
     ...changes,
     message: {
       body: Buffer.from('{"n":1}'),
@@ -79,13 +80,15 @@ test('what could steer a terminal is printed as an escape, and what is visible a
   assert.deepEqual(JSON.parse(json), { a: `\u009b${bidiOverride}\u{e0001}` });
 });
 
+const found = (letter: DeadLetter): FoundLetter => ({ letter, standing: null });
+
 test('a hostile dead letter steers no terminal in a table, on a page or as JSON', () => {
   const hostile = `x${escape}]0;owned\u0007${bidiOverride}\u009b`;
   const letter = letterWith(
     { messageId: hostile, entityId: hostile, entityType: hostile, type: hostile, detail: hostile },
     { routingKey: hostile, headers: { [hostile]: hostile }, contentType: hostile, body: Buffer.from(`{"a":"${bidiOverride}"} ${hostile}`) },
   );
-  for (const text of [asTableLine(letter), asPage(letter), asListJson(letter), asJson(letter)]) {
+  for (const text of [asTableLine(letter), asPage(found(letter)), asListJson(letter), asJson(found(letter))]) {
     assert.doesNotMatch(text, /[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u202e]/);
   }
 });
@@ -115,13 +118,13 @@ test('the list has exactly the fields that are documented', () => {
 });
 
 test('a page says what to do, and shows a body of any bytes', () => {
-  assert.match(asPage(letterWith({})), /^remedy +Find the missing event, publish it, then replay the entity\.$/m);
-  assert.match(asPage(letterWith({})), /body +7 bytes\n\{\n  "n": 1\n\}\n$/);
+  assert.match(asPage(found(letterWith({}))), /^remedy +Find the missing event, publish it, then replay the entity\.$/m);
+  assert.match(asPage(found(letterWith({}))), /body +7 bytes\n\{\n  "n": 1\n\}\n$/);
   const bytes = Buffer.from([0xff, 0x00, 0x41, 0x1b]);
-  assert.match(asPage(letterWith({}, { body: bytes })), /000000  ff 00 41 1b +\.\.A\.\n$/);
-  assert.equal(JSON.parse(asJson(letterWith({}, { body: bytes }))).body_base64, bytes.toString('base64'));
-  assert.equal(JSON.parse(asJson(letterWith({}, { body: Buffer.from('{"n":1.0}') }))).body, '{"n":1.0}');
-  assert.match(asPage(letterWith({}, { body: Buffer.alloc(70_000, 'a') })), /… 4464 more bytes/);
+  assert.match(asPage(found(letterWith({}, { body: bytes }))), /000000  ff 00 41 1b +\.\.A\.\n$/);
+  assert.equal(JSON.parse(asJson(found(letterWith({}, { body: bytes })))).body_base64, bytes.toString('base64'));
+  assert.equal(JSON.parse(asJson(found(letterWith({}, { body: Buffer.from('{"n":1.0}') })))).body, '{"n":1.0}');
+  assert.match(asPage(found(letterWith({}, { body: Buffer.alloc(70_000, 'a') }))), /… 4464 more bytes/);
 });
 
 test('the last death counts, and headers that a publisher forged are harmless', () => {

@@ -132,7 +132,7 @@ function rightOutcome() {
 }
 
 function problemsOf(outcome: ReturnType<typeof rightOutcome>): Promise<readonly string[]> {
-  const parkedNow = { reason: 'gap_timeout', detail: '', sequence: 1, at: '' } as const;
+  const parkedNow = { reason: 'gap_timeout', detail: '', sequence: 1, at: '', replaying: false } as const;
   const store = {
     async load(entities: readonly EntityRef[]): Promise<LoadResult[]> {
       return entities.map(({ entityId }) => {

@@ -46,7 +46,7 @@ describe('opening a gap', () => {
   it('rejects what is held when the entity turns out to be parked', () => {
     const harness = new SequencerHarness(limits);
     harness.process(event(1));
-    harness.store.park(event(1), { shard: 0, epoch: 1 }, 1, 'handler_failed');
+    harness.store.park(event(1), { shard: 0, epoch: 1 }, { expectedVersion: 1, reason: 'handler_failed', sequence: 2 });
     const [tag] = harness.process(event(3)) as [number];
     assert.equal(harness.outcomeOf(tag), 'entity_parked');
     assert.equal(harness.sequencer.overview().gaps, 0);

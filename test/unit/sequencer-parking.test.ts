@@ -46,6 +46,51 @@ describe('a parked entity', () => {
     assert.deepEqual(harness.store.applied(), [1, 2, 3, 4, 5]);
   });
 
+  it('is read again before anything has to follow its dead letters, once for what came together', () => {
+    const harness = parked();
+    const before = harness.effects('load').length;
+    harness.process(event(4), event(9), event(5));
+    assert.equal(harness.effects('load').length, before + 1);
+    harness.process(event(6));
+    assert.equal(harness.effects('load').length, before + 2);
+  });
+
+  it('holds what arrives while its dead letters are replayed, and is parked no more when the last of them is applied', () => {
+    const harness = parked();
+    harness.process(event(4));
+    harness.store.beginReplay();
+    const [live] = harness.process(event(5)) as [number];
+    assert.equal(harness.outcomeOf(live), null);
+    harness.process(event(2), event(3));
+    assert.equal(harness.store.parkedFor(), 'gap_timeout');
+    harness.process(event(4));
+    assert.equal(harness.store.parkedFor(), null);
+    assert.deepEqual(harness.store.applied(), [1, 2, 3, 4, 5]);
+    assert.equal(harness.outcomeOf(live), 'applied');
+  });
+
+  it('makes what it held follow the dead letters when the replay ends without them', () => {
+    const harness = parked();
+    harness.store.beginReplay();
+    const [live] = harness.process(event(5)) as [number];
+    harness.store.endReplay();
+    harness.pass(limits.gapRereadMs);
+    harness.answerAll();
+    assert.equal(harness.outcomeOf(live), 'entity_parked');
+    assert.equal(harness.sequencer.overview().held, 0);
+  });
+
+  it('ends the replay when an event fails again: what was held behind it follows', () => {
+    const store = new ModelStore({ fails: ({ sequence }) => sequence === 2 });
+    const harness = new SequencerHarness(limits, store);
+    harness.process(event(1), event(2), event(3));
+    store.beginReplay();
+    harness.process(event(4), event(2));
+    assert.deepEqual(harness.sequences('handler_failed'), [2, 2]);
+    assert.deepEqual(harness.sequences('entity_parked'), [3, 4]);
+    assert.equal(store.view(event(1)).parked, true);
+  });
+
   it('settles duplicates as ever', () => {
     const harness = parked();
     const [tag] = harness.process(event(1)) as [number];

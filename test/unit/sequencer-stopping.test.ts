@@ -116,6 +116,25 @@ describe('a store that went backwards', () => {
     assert.equal(harness.sequencer.overview().state, 'halted');
   });
 
+  it('halts the shard when an event that was committed turns out to be above the version', () => {
+    const harness = new SequencerHarness();
+    harness.process(event(1), event(2));
+    harness.store.entity(event(1)).version = 1;
+    harness.process(event(2));
+    assert.deepEqual(harness.effects('halt').map(({ cause }) => cause), ['store-went-backwards']);
+  });
+
+  it('goes on from a lower version that an operator has set, and applies again what lies above it', () => {
+    for (const arrives of [event(2), event(3), event(4)]) {
+      const harness = new SequencerHarness();
+      harness.process(event(1), event(2), event(3));
+      harness.store.resync(1);
+      harness.process(arrives, event(2), event(3), event(4));
+      assert.deepEqual(harness.effects('halt'), []);
+      assert.deepEqual(harness.store.applied(), [1, 2, 3, 2, 3, 4]);
+    }
+  });
+
   it('asks for nothing more, not even for time, until the channel is gone', () => {
     const harness = new SequencerHarness({ gapRereadMs: 100 });
     harness.process(event(1), event(2), event(9, { entityId: 'e2' }));

@@ -5,11 +5,13 @@
  */
 import type { EntityRef } from '../../events/event.ts';
 import type { Finding } from '../../finding.ts';
-import { deadLetterTtlMs, keptRecord, maxDeadLettersPerEntity } from '../dead-letter-limits.ts';
+import { awaitedSequence } from '../dead-letter-limits.ts';
+import { type AuditRecord, maxAuditRecords, type OperatorStore } from '../operator-store.ts';
 import type {
-  Claim, ClaimResult, Commit, CommitResult, DeadLetterQuery, DeadLetterRecord, EntitySummary, IdConflict, LoadResult, Park,
+  Claim, ClaimResult, Commit, CommitResult, DeadLetterHistory, DeadLetterQuery, DeadLetterRecord, EntitySummary, IdConflict, LoadResult, Park,
   Parked, ParkResult, RecallQuery, RecallResult, Snapshot, Store, StoreOptions,
 } from '../store.ts';
+import { MemoryDeadLetters } from './memory-dead-letters.ts';
 
 export interface MemoryStoreOptions extends StoreOptions {
   /** Milliseconds since 1970; never goes back. */
@@ -33,17 +35,15 @@ interface Entity extends EntityRef {
   version: number | null;
   holes: string;
   state: string | null;
-  parked: Parked | null;
+  parked: Omit<Parked, 'replaying'> | null;
+  /** The highest sequence among its dead letters, while it is parked. */
+  awaited: number;
+  replayUntilMs: number;
   token: string | null;
   readonly epochs: Map<number, number>;
   /** The oldest first, for all of them are kept for the same time. */
   readonly bySequence: Map<number, SequenceRecord>;
   readonly byId: Map<string, IdRecord>;
-}
-
-interface DeadLetters {
-  readonly records: Map<string, DeadLetterRecord>;
-  expiresAtMs: number;
 }
 
 export function createMemoryStore(options: MemoryStoreOptions): Store {
@@ -54,16 +54,29 @@ class MemoryStore implements Store {
   readonly #now: () => number;
   readonly #idTtlMs: number;
   readonly #entities = new Map<string, Entity>();
-  readonly #deadLetters = new Map<string, DeadLetters>();
+  readonly #deadLetters: MemoryDeadLetters;
   #epoch = 0;
+  readonly #audit: AuditRecord[] = [];
+  readonly operator: OperatorStore = {
+    beginReplay: async (entities, leaseMs) => entities.map((ref) => this.#beginReplay(ref, leaseMs)),
+    noteReplays: async (messages) => messages.forEach((message) => this.#deadLetters.noteReplay(message)),
+    appendAudit: async (entries) => {
+      for (const entry of entries) this.#audit.push({ at: new Date(this.#now()).toISOString(), ...entry });
+      this.#audit.splice(0, this.#audit.length - maxAuditRecords);
+    },
+    readAudit: async function* (this: MemoryStore) {
+      yield* this.#audit.toReversed();
+    }.bind(this),
+  };
 
   constructor(options: MemoryStoreOptions) {
     this.#now = options.now;
+    this.#deadLetters = new MemoryDeadLetters(options.now);
     this.#idTtlMs = Math.ceil(options.idempotencyTtlSeconds * 1000);
   }
 
   async load(entities: readonly EntityRef[]): Promise<readonly LoadResult[]> {
-    return entities.map((ref) => ({ status: 'ok', snapshot: snapshotOf(this.#entities.get(nameOf(ref))) }));
+    return entities.map((ref) => ({ status: 'ok', snapshot: this.#snapshotOf(this.#entities.get(nameOf(ref))) }));
   }
 
   async commit(commits: readonly Commit[]): Promise<readonly CommitResult[]> {
@@ -75,7 +88,7 @@ class MemoryStore implements Store {
       if (this.#isFenced(claim)) return { status: 'fenced' };
       const entity = this.#entity(claim);
       entity.epochs.set(claim.shard, claim.epoch);
-      return { status: 'ok', snapshot: snapshotOf(entity) };
+      return { status: 'ok', snapshot: this.#snapshotOf(entity) };
     });
   }
 
@@ -89,18 +102,13 @@ class MemoryStore implements Store {
 
   async recordDeadLetters(records: readonly DeadLetterRecord[]): Promise<void> {
     for (const record of records) {
-      const letters = this.#lettersOf(record) ?? { records: new Map<string, DeadLetterRecord>(), expiresAtMs: 0 };
-      this.#deadLetters.set(letterNameOf(record), letters);
-      letters.expiresAtMs = this.#now() + deadLetterTtlMs;
-      letters.records.delete(record.fingerprint);
-      letters.records.set(record.fingerprint, keptRecord(record));
-      const [oldest] = letters.records.keys();
-      if (letters.records.size > maxDeadLettersPerEntity && oldest !== undefined) letters.records.delete(oldest);
+      this.#awaits(record);
+      this.#deadLetters.record(record);
     }
   }
 
-  async findDeadLetters(queries: readonly DeadLetterQuery[]): Promise<readonly (DeadLetterRecord | null)[]> {
-    return queries.map((query) => this.#lettersOf(query)?.records.get(query.fingerprint) ?? null);
+  async findDeadLetters(queries: readonly DeadLetterQuery[]): Promise<readonly (DeadLetterHistory | null)[]> {
+    return queries.map((query) => this.#deadLetters.find(query));
   }
 
   async nextEpoch(): Promise<number> {
@@ -112,8 +120,10 @@ class MemoryStore implements Store {
   }
 
   async *listEntities(filter: { readonly entityType?: string }): AsyncGenerator<EntitySummary> {
-    for (const { entityType, entityId, version, parked } of [...this.#entities.values()]) {
+    for (const entity of [...this.#entities.values()]) {
+      const { entityType, entityId, version } = entity;
       if (filter.entityType !== undefined && filter.entityType !== entityType) continue;
+      const parked = this.#parkedOf(entity);
       if (version !== null || parked !== null) yield { entityType, entityId, version: version ?? 0, parked };
     }
   }
@@ -129,9 +139,9 @@ class MemoryStore implements Store {
 
   #commit(commit: Commit): CommitResult {
     const known = this.#entities.get(nameOf(commit));
-    if (known?.token === commit.token) return { status: 'duplicate', parked: known.parked };
+    if (known?.token === commit.token) return { status: 'duplicate', parked: this.#parkedOf(known) };
     if ((known?.version ?? 0) !== commit.expectedVersion || (known?.holes ?? '') !== commit.expectedHoles) {
-      return { status: 'stale', snapshot: snapshotOf(known) };
+      return { status: 'stale', snapshot: this.#snapshotOf(known) };
     }
     const conflicts = this.#conflicts(known, commit);
     if (conflicts.length > 0) return { status: 'conflict', conflicts };
@@ -141,7 +151,8 @@ class MemoryStore implements Store {
     entity.token = commit.token;
     if (commit.state !== null) entity.state = commit.state;
     this.#remember(entity, commit);
-    return { status: 'ok', parked: entity.parked };
+    if (entity.awaited <= commit.newVersion) endParking(entity);
+    return { status: 'ok', parked: this.#parkedOf(entity) };
   }
 
   #conflicts(entity: Entity | undefined, commit: Commit): readonly IdConflict[] {
@@ -170,17 +181,27 @@ class MemoryStore implements Store {
   #park(park: Park): ParkResult {
     if (this.#isFenced(park)) return { status: 'fenced' };
     const known = this.#entities.get(nameOf(park));
-    if ((known?.version ?? 0) !== park.expectedVersion) return { status: 'stale', snapshot: snapshotOf(known) };
+    if ((known?.version ?? 0) !== park.expectedVersion) return { status: 'stale', snapshot: this.#snapshotOf(known) };
     const entity = this.#entity(park);
     const { reason, detail, sequence } = park;
-    const parked = entity.parked ?? { reason, detail, sequence, at: new Date(this.#now()).toISOString() };
-    entity.parked = parked;
+    if (entity.parked === null || entity.replayUntilMs > 0) {
+      entity.parked = { reason, detail, sequence, at: new Date(this.#now()).toISOString() };
+    }
+    entity.replayUntilMs = 0;
+    entity.awaited = Math.max(entity.awaited, sequence);
     entity.epochs.set(park.shard, park.epoch);
-    return { status: 'ok', parked };
+    return { status: 'ok', parked: { ...entity.parked, replaying: false } };
+  }
+
+  #beginReplay(ref: EntityRef, leaseMs: number): LoadResult {
+    const entity = this.#entities.get(nameOf(ref));
+    if (entity?.parked != null) entity.replayUntilMs = this.#now() + leaseMs;
+    return { status: 'ok', snapshot: this.#snapshotOf(entity) };
   }
 
   #recall(query: RecallQuery): RecallResult {
     const entity = this.#entities.get(nameOf(query));
+    if (query.sequence !== null && query.sequence > (entity?.version ?? 0)) return { status: 'above' };
     const byId = query.sequence === null ? this.#unexpired(entity?.byId.get(query.id)) : undefined;
     const sequence = query.sequence ?? byId?.sequence ?? 0;
     const bySequence = this.#unexpired(entity?.bySequence.get(sequence));
@@ -188,6 +209,14 @@ class MemoryStore implements Store {
     if (payloadHash === undefined) return { status: 'unknown' };
     // The result is with the sequence, unless that was used again since.
     return { status: 'known', sequence, payloadHash, result: bySequence?.payloadHash === payloadHash ? bySequence.result : null };
+  }
+
+  /** A parked entity stays so until it has passed this one. */
+  #awaits(record: DeadLetterRecord): void {
+    const { entityType, entityId } = record;
+    const entity = entityType === null || entityId === null ? undefined : this.#entities.get(nameOf({ entityType, entityId }));
+    const sequence = awaitedSequence(record) ?? 0;
+    if (entity?.parked != null && sequence > (entity.version ?? 0)) entity.awaited = Math.max(entity.awaited, sequence);
   }
 
   #isFenced(owner: Claim | Park): boolean {
@@ -200,15 +229,21 @@ class MemoryStore implements Store {
     if (known !== undefined) return known;
     const { entityType, entityId } = ref;
     const created: Entity = {
-      entityType, entityId, version: null, holes: '', state: null, parked: null, token: null,
+      entityType, entityId, version: null, holes: '', state: null, parked: null, awaited: 0, replayUntilMs: 0, token: null,
       epochs: new Map(), bySequence: new Map(), byId: new Map(),
     };
     this.#entities.set(name, created);
     return created;
   }
 
-  #lettersOf(query: DeadLetterQuery): DeadLetters | undefined {
-    return this.#unexpired(this.#deadLetters.get(letterNameOf(query)));
+  #snapshotOf(entity: Entity | undefined): Snapshot {
+    if (entity === undefined) return { exists: false, version: 0, state: null, holes: '', parked: null };
+    const { version, state, holes } = entity;
+    return { exists: version !== null, version: version ?? 0, state, holes, parked: this.#parkedOf(entity) };
+  }
+
+  #parkedOf({ parked, replayUntilMs }: Entity): Parked | null {
+    return parked === null ? null : { ...parked, replaying: replayUntilMs > this.#now() };
   }
 
   #unexpired<T extends { readonly expiresAtMs: number }>(record: T | undefined): T | undefined {
@@ -220,15 +255,10 @@ function nameOf(ref: EntityRef): string {
   return JSON.stringify([ref.entityType, ref.entityId]);
 }
 
-function letterNameOf(query: DeadLetterQuery): string {
-  const { entityType, entityId, fingerprint } = query;
-  return JSON.stringify(entityType === null || entityId === null ? [fingerprint] : [entityType, entityId]);
-}
-
-function snapshotOf(entity: Entity | undefined): Snapshot {
-  if (entity === undefined) return { exists: false, version: 0, state: null, holes: '', parked: null };
-  const { version, state, holes, parked } = entity;
-  return { exists: version !== null, version: version ?? 0, state, holes, parked };
+function endParking(entity: Entity): void {
+  entity.parked = null;
+  entity.awaited = 0;
+  entity.replayUntilMs = 0;
 }
 
 function putLast<K, V>(map: Map<K, V>, key: K, value: V): void {

@@ -6,6 +6,7 @@
  *   inorder:<stream>:{<type>:<id>}:dead     reasons of dead letters
  *   inorder:<stream>:{:<fingerprint>}:dead  the reason of a dead letter that names no entity, or one whose key is unusable
  *   inorder:<stream>:epoch                  the last epoch handed out
+ *   inorder:<stream>:audit                  who changed what
  *
  * Guarantees that different names never share a key, that the keys of one entity share one cluster slot, and that
  * no name is a pattern, whatever the names hold. Names are well-formed text: the decoder of events refuses others.
@@ -21,10 +22,12 @@ export class Keys {
   /** What every key of the stream starts with. */
   readonly #prefix: string;
   readonly epoch: string;
+  readonly audit: string;
 
   constructor(stream: string) {
     this.#prefix = `inorder:${encode(stream)}:`;
     this.epoch = `${this.#prefix}epoch`;
+    this.audit = `${this.#prefix}audit`;
   }
 
   entity(ref: EntityRef): string {

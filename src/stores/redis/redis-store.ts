@@ -10,9 +10,10 @@
 import type { EntityRef } from '../../events/event.ts';
 import type { Finding } from '../../finding.ts';
 import type { Log } from '../../observability/log.ts';
-import { deadLetterTtlMs, keptRecord, maxDeadLettersPerEntity } from '../dead-letter-limits.ts';
+import { awaitedSequence, deadLetterTtlMs, keptRecord, maxDeadLettersPerEntity } from '../dead-letter-limits.ts';
+import type { OperatorStore } from '../operator-store.ts';
 import type {
-  Claim, ClaimResult, Commit, CommitResult, DeadLetterQuery, DeadLetterRecord, EntitySummary, LoadResult, Park, ParkResult,
+  Claim, ClaimResult, Commit, CommitResult, DeadLetterHistory, DeadLetterQuery, DeadLetterRecord, EntitySummary, LoadResult, Park, ParkResult,
   RecallQuery, RecallResult, Store, StoreOptions,
 } from '../store.ts';
 import { Connection, type Command, type Reply } from './connection.ts';
@@ -20,8 +21,9 @@ import { scanEntities } from './entity-scan.ts';
 import { entityFailure, isEntityFailure, unavailable } from './failures.ts';
 import { inspectServers } from './inspection.ts';
 import { idField, Keys, sequenceField } from './keys.ts';
+import { RedisOperatorStore } from './redis-operator-store.ts';
 import { parseRedisUrl } from './redis-url.ts';
-import { readClaim, readCommit, readPark, readRecall, readSnapshot, snapshotFields, writeParked, writeResult } from './replies.ts';
+import { readClaim, readCommit, readDeadLetter, readPark, readRecall, readSnapshot, snapshotFields, writeParked, writeResult } from './replies.ts';
 import { loadScript, runScript } from './script.ts';
 
 export interface RedisStoreOptions extends StoreOptions {
@@ -44,8 +46,8 @@ const TRIM_STRETCH = 512;
 const commitScript = loadScript('commit-2');
 const claimScript = loadScript('claim-1');
 const parkScript = loadScript('park-1');
-const recallScript = loadScript('recall-1');
-const recordDeadLetterScript = loadScript('record-dead-letter-1');
+const recallScript = loadScript('recall-2');
+const recordDeadLetterScript = loadScript('record-dead-letter-2');
 
 /** Connects at once and in the background. Throws `ConfigError` when the URL is not one. */
 export function createRedisStore(options: RedisStoreOptions): Store {
@@ -62,10 +64,12 @@ class RedisStore implements Store {
   readonly #connection: Connection;
   readonly #keys: Keys;
   readonly #idTtlMs: string;
+  readonly operator: OperatorStore;
 
   constructor(connection: Connection, options: StoreOptions) {
     this.#connection = connection;
     this.#keys = new Keys(options.stream);
+    this.operator = new RedisOperatorStore(connection, this.#keys);
     this.#idTtlMs = String(Math.ceil(options.idempotencyTtlSeconds * 1000));
   }
 
@@ -87,26 +91,26 @@ class RedisStore implements Store {
 
   async park(parks: readonly Park[]): Promise<readonly ParkResult[]> {
     const calls = parks.map((park) => [
-      this.#keys.entity(park), String(park.shard), String(park.epoch), String(park.expectedVersion), writeParked(park),
+      this.#keys.entity(park), String(park.shard), String(park.epoch), String(park.expectedVersion), writeParked(park), String(park.sequence),
     ]);
     return this.#read(await runScript(this.#connection, parkScript, calls), firstOf(calls), readPark);
   }
 
   async recall(queries: readonly RecallQuery[]): Promise<readonly RecallResult[]> {
     const field = (query: RecallQuery): string => (query.sequence === null ? idField(query.id) : sequenceField(query.sequence));
-    const calls = queries.map((query) => [this.#keys.ids(query), field(query)]);
+    const calls = queries.map((query) => [this.#keys.entity(query), this.#keys.ids(query), field(query)]);
     return this.#read(await runScript(this.#connection, recallScript, calls), firstOf(calls), readRecall);
   }
 
   /** Where an entity's own key cannot be used, its records go where those of messages without an entity are: nothing waits for it. */
   async recordDeadLetters(records: readonly DeadLetterRecord[]): Promise<void> {
-    const failures = await this.#writeDeadLetters(records, (record) => this.#keys.deadLetters(record));
+    const failures = await this.#writeDeadLetters(records, (record) => [this.#keys.deadLetters(record), awaitedSequence(record)]);
     for (const { error } of failures) if (!isEntityFailure(error)) throw unavailable(this.#connection.where, error);
-    const [failed] = await this.#writeDeadLetters(failures.map(({ record }) => record), (record) => this.#keys.deadLetters(ofNoEntity(record)));
+    const [failed] = await this.#writeDeadLetters(failures.map(({ record }) => record), (record) => [this.#keys.deadLetters(ofNoEntity(record)), null]);
     if (failed !== undefined) throw unavailable(this.#connection.where, failed.error);
   }
 
-  async findDeadLetters(queries: readonly DeadLetterQuery[]): Promise<readonly (DeadLetterRecord | null)[]> {
+  async findDeadLetters(queries: readonly DeadLetterQuery[]): Promise<readonly (DeadLetterHistory | null)[]> {
     const found = await this.#readDeadLetters(queries);
     const missing = queries.filter((query, index) => found[index] == null && query.entityId !== null);
     const elsewhere = (await this.#readDeadLetters(missing.map(ofNoEntity))).values();
@@ -139,9 +143,15 @@ class RedisStore implements Store {
   }
 
   /** Returns what could not be written. */
-  async #writeDeadLetters(records: readonly DeadLetterRecord[], keyOf: (record: DeadLetterRecord) => string): Promise<{ record: DeadLetterRecord; error: Error }[]> {
+  async #writeDeadLetters(records: readonly DeadLetterRecord[], placeOf: (record: DeadLetterRecord) => readonly [key: string, awaited: number | null]): Promise<{ record: DeadLetterRecord; error: Error }[]> {
     const limits = [String(deadLetterTtlMs), String(maxDeadLettersPerEntity)];
-    const calls = records.map((record) => [keyOf(record), record.fingerprint, JSON.stringify(keptRecord(record)), ...limits]);
+    const calls = records.map((record) => {
+      const [key, awaited] = placeOf(record);
+      const { entityType, entityId, fingerprint } = record;
+      // Without an entity that waits, the second key is not looked at; it has to be in the slot of the first.
+      const entity = awaited === null || entityType === null || entityId === null ? null : this.#keys.entity({ entityType, entityId });
+      return [key, entity ?? key, fingerprint, JSON.stringify(keptRecord(record)), ...limits, entity === null ? '' : String(awaited)];
+    });
     const replies = await runScript(this.#connection, recordDeadLetterScript, calls);
     return records.flatMap((record, index) => {
       const error = replies[index]?.[0];
@@ -149,12 +159,12 @@ class RedisStore implements Store {
     });
   }
 
-  async #readDeadLetters(queries: readonly DeadLetterQuery[]): Promise<(DeadLetterRecord | null)[]> {
+  async #readDeadLetters(queries: readonly DeadLetterQuery[]): Promise<(DeadLetterHistory | null)[]> {
     const replies = await this.#connection.send(queries.map((query): Command => ['HGET', this.#keys.deadLetters(query), query.fingerprint]));
     return replies.map(([error, value]) => {
       if (error && !isEntityFailure(error)) throw unavailable(this.#connection.where, error);
       // What cannot be used is not known.
-      return error || typeof value !== 'string' ? null : (JSON.parse(value.slice(value.indexOf('|') + 1)) as DeadLetterRecord);
+      return error || typeof value !== 'string' ? null : readDeadLetter(value);
     });
   }
 

@@ -3,34 +3,36 @@
  * does not have its form is the failure of that entity, and never a guess.
  */
 import type { RejectionReason } from '../../events/reasons.ts';
-import type { ClaimResult, CommitResult, EntitySummary, IdConflict, Park, Parked, ParkResult, RecallResult, Snapshot } from '../store.ts';
+import type {
+  ClaimResult, CommitResult, DeadLetterHistory, DeadLetterRecord, EntitySummary, IdConflict, Park, Parked, ParkResult, RecallResult, Snapshot,
+} from '../store.ts';
 import type { EntityRef } from '../../events/event.ts';
 import { UnusableEntityError } from './failures.ts';
 
 type Text = string | null;
 
 /** The fields that `load` and the scripts answer, in their order. */
-export const snapshotFields = ['v', 'h', 's', 'p'] as const;
+export const snapshotFields = ['v', 'h', 's', 'p', 'q'] as const;
 
 /** The fields of `listEntities`. */
-export const summaryFields = ['v', 'p'] as const;
+export const summaryFields = ['v', 'p', 'q'] as const;
 
 export function readSnapshot(reply: unknown): Snapshot {
-  const [version, holes, state, parked] = texts(reply);
+  const [version, holes, state, parked, replay] = texts(reply);
   return {
     exists: version !== null && version !== undefined,
     version: readVersion(version),
     state: state ?? null,
     holes: holes ?? '',
-    parked: readParked(parked),
+    parked: readParked(parked, replay),
   };
 }
 
 /** Null when nothing but a claim is known of the entity. */
 export function readSummary(entity: EntityRef, reply: unknown): EntitySummary | null {
-  const [version, parked] = texts(reply);
+  const [version, parked, replay] = texts(reply);
   if (version === null && parked === null) return null;
-  return { entityType: entity.entityType, entityId: entity.entityId, version: readVersion(version), parked: readParked(parked) };
+  return { entityType: entity.entityType, entityId: entity.entityId, version: readVersion(version), parked: readParked(parked, replay) };
 }
 
 export function readCommit(reply: unknown): CommitResult {
@@ -38,7 +40,7 @@ export function readCommit(reply: unknown): CommitResult {
   switch (status) {
     case 'ok':
     case 'duplicate':
-      return { status, parked: readParked(texts(rest)[0]) };
+      return { status, parked: readParked(...texts(rest)) };
     case 'stale':
       return { status, snapshot: readSnapshot(rest) };
     case 'conflict':
@@ -58,15 +60,26 @@ export function readPark(reply: unknown): ParkResult {
   const [status, ...rest] = reply as [string, ...unknown[]];
   if (status === 'fenced') return { status };
   if (status === 'stale') return { status, snapshot: readSnapshot(rest) };
-  const parked = readParked(texts(rest)[0]);
+  const parked = readParked(...texts(rest));
   if (parked === null) throw new UnusableEntityError('a park was answered without its record');
   return { status: 'ok', parked };
 }
 
 export function readRecall(reply: unknown): RecallResult {
+  if (reply === 'above') return { status: 'above' };
   const [payloadHash, result, sequence] = texts(reply);
   if (payloadHash === null || payloadHash === undefined) return { status: 'unknown' };
   return { status: 'known', sequence: Number(sequence), payloadHash, result: readResult(result) };
+}
+
+/** What `record-dead-letter` and `note-replay` keep. */
+export function readDeadLetter(text: string): DeadLetterHistory | null {
+  const [, replays, record] = /^\d+\|([\d,]*)\|(.*)$/s.exec(text) ?? [];
+  if (replays === undefined || record === undefined) return null;
+  return {
+    record: record === '' ? null : (JSON.parse(record) as DeadLetterRecord),
+    replayedAt: replays === '' ? [] : replays.split(',').map((atMs) => new Date(Number(atMs)).toISOString()),
+  };
 }
 
 /** A result as the scripts are given it: told apart from none even when it is empty. */
@@ -83,13 +96,14 @@ function readResult(text: Text | undefined): string | null {
   return text === null || text === undefined || text === '' ? null : text.slice(1);
 }
 
-function readParked(text: Text | undefined): Parked | null {
+/** The end of a replay is the store's time, and is compared with this machine's: between them a replay may seem to last a little longer. */
+function readParked(text?: Text, replayUntil?: Text): Parked | null {
   if (text === null || text === undefined) return null;
   const bar = text.indexOf('|');
   const atMs = Number(text.slice(0, bar));
   const why = parseJson(text.slice(bar + 1)) as { reason: RejectionReason; sequence: number; detail: string };
   if (!(atMs > 0)) throw new UnusableEntityError('the record of its parking has no time');
-  return { reason: why.reason, detail: why.detail, sequence: why.sequence, at: new Date(atMs).toISOString() };
+  return { reason: why.reason, detail: why.detail, sequence: why.sequence, at: new Date(atMs).toISOString(), replaying: Number(replayUntil ?? 0) > Date.now() };
 }
 
 function readVersion(text: Text | undefined): number {

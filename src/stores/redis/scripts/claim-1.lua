@@ -3,7 +3,7 @@
 -- KEYS[1]  entity: see commit-2.lua
 -- ARGV[1]  shard   ARGV[2]  epoch
 --
--- Returns {'ok', v, h, s, p} | {'fenced'}. What is absent is nil.
+-- Returns {'ok', v, h, s, p, q} | {'fenced'}. What is absent is nil.
 --
 -- Epochs stay decimal text, of which the longer one is the higher: a number of Lua is rounded when it is printed.
 
@@ -12,7 +12,7 @@ local function higher(a, b)
 end
 
 local owner = 'e' .. ARGV[1]
-local stored = redis.call('HMGET', KEYS[1], owner, 'v', 'h', 's', 'p')
+local stored = redis.call('HMGET', KEYS[1], owner, 'v', 'h', 's', 'p', 'q')
 local known = stored[1] or '0'
 if higher(known, ARGV[2]) then
   return { 'fenced' }
@@ -20,4 +20,4 @@ end
 if known ~= ARGV[2] then
   redis.call('HSET', KEYS[1], owner, ARGV[2])
 end
-return { 'ok', stored[2], stored[3], stored[4], stored[5] }
+return { 'ok', stored[2], stored[3], stored[4], stored[5], stored[6] }

@@ -1,6 +1,7 @@
 -- Commits one entity: version, holes, state and idempotency records, all of it or nothing.
 --
--- KEYS[1]  entity: hash of v version, h holes, s state, p parked, c token of the last commit, e<shard> epochs
+-- KEYS[1]  entity: hash of v version, h holes, s state, p parked, c token of the last commit, e<shard> epochs; while it
+--          is parked, d highest sequence among its dead letters, q until when a replay may last, in ms
 -- KEYS[2]  ids: hash of #<sequence> -> <expiry>|<payload hash>|<result>, @<id> -> <expiry>|<sequence>|<payload hash>,
 --          and ~ -> where the next trim goes on
 -- ARGV[1]  token              ARGV[4]  new version       ARGV[7]  state
@@ -8,25 +9,32 @@
 -- ARGV[3]  expected holes     ARGV[6]  '1': set state    ARGV[9]  records to look at for trimming; '0' for none
 -- ARGV[10] and on, four for each event: sequence, field of its id or '', payload hash, '' or '=' and its result
 --
--- Returns {'ok', p} | {'duplicate', p} | {'stale', v, h, s, p} | {'conflict', index, sequence, 1 or 0, index, ...}
+-- Returns {'ok', p, q} | {'duplicate', p, q} | {'stale', v, h, s, p, q} | {'conflict', index, sequence, 1 or 0, index, ...}
 -- with 1 where the remembered payload is the same. What is absent is nil.
 --
 -- Versions and sequences stay text: a number of Lua is rounded as soon as it is printed. All that can fail (a key of
 -- another type, no memory) fails before the entity is written, and records that are left behind by such a failure do
 -- no harm: they name the sequence that is to come.
 
+-- The commit that passes the last of the dead letters ends the parking: nothing of the entity is missing any more.
+
 local FIRST = 10
 local CHUNK = 4000 -- unpack() is bounded by Lua's stack of 8,000
 
 local entity, ids = KEYS[1], KEYS[2]
-local stored = redis.call('HMGET', entity, 'v', 'h', 'p', 'c')
-local version, holes, parked = stored[1] or '0', stored[2] or '', stored[3]
+
+local function higher(a, b)
+  return #a > #b or (#a == #b and a > b)
+end
+
+local stored = redis.call('HMGET', entity, 'v', 'h', 'p', 'c', 'd', 'q')
+local version, holes, parked, replay = stored[1] or '0', stored[2] or '', stored[3], stored[6]
 
 if stored[4] == ARGV[1] then
-  return { 'duplicate', parked }
+  return { 'duplicate', parked, replay }
 end
 if version ~= ARGV[2] or holes ~= ARGV[3] then
-  return { 'stale', stored[1], stored[2], redis.call('HGET', entity, 's'), parked }
+  return { 'stale', stored[1], stored[2], redis.call('HGET', entity, 's'), parked, replay }
 end
 
 local time = redis.call('TIME')
@@ -120,4 +128,8 @@ if ARGV[6] == '1' then
   changes[#changes + 1] = ARGV[7]
 end
 redis.call('HSET', entity, unpack(changes))
-return { 'ok', parked }
+if parked and not higher(stored[5] or '0', ARGV[4]) then
+  redis.call('HDEL', entity, 'p', 'd', 'q')
+  return { 'ok' }
+end
+return { 'ok', parked, replay }

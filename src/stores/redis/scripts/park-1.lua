@@ -1,9 +1,11 @@
--- Parks an entity, unless a later epoch of the shard owns it or its version has moved. The first reason stays.
+-- Parks an entity, unless a later epoch of the shard owns it or its version has moved. The first reason stays, but for
+-- one from before a replay: that was tried, and ends here.
 --
 -- KEYS[1]  entity: see commit-2.lua
 -- ARGV[1]  shard   ARGV[2]  epoch   ARGV[3]  expected version   ARGV[4]  why, opaque
+-- ARGV[5]  the sequence that is dead-lettered first: the entity stays parked at least until it has passed that
 --
--- Returns {'ok', p} | {'fenced'} | {'stale', v, h, s, p}. p is the time in ms, '|' and what ARGV[4] was. What is
+-- Returns {'ok', p} | {'fenced'} | {'stale', v, h, s, p, q}. p is the time in ms, '|' and what ARGV[4] was. What is
 -- absent is nil.
 
 local function higher(a, b)
@@ -11,17 +13,24 @@ local function higher(a, b)
 end
 
 local owner = 'e' .. ARGV[1]
-local stored = redis.call('HMGET', KEYS[1], owner, 'v', 'h', 's', 'p')
+local stored = redis.call('HMGET', KEYS[1], owner, 'v', 'h', 's', 'p', 'q', 'd')
 local known, parked = stored[1] or '0', stored[5]
 if higher(known, ARGV[2]) then
   return { 'fenced' }
 end
 if (stored[2] or '0') ~= ARGV[3] then
-  return { 'stale', stored[2], stored[3], stored[4], parked }
+  return { 'stale', stored[2], stored[3], stored[4], parked, stored[6] }
 end
-if not parked then
+if not parked or stored[6] then
   local time = redis.call('TIME')
   parked = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000)) .. '|' .. ARGV[4]
 end
-redis.call('HSET', KEYS[1], owner, ARGV[2], 'p', parked)
+local awaited = stored[7] or '0'
+if higher(ARGV[5], awaited) then
+  awaited = ARGV[5]
+end
+redis.call('HSET', KEYS[1], owner, ARGV[2], 'p', parked, 'd', awaited)
+if stored[6] then
+  redis.call('HDEL', KEYS[1], 'q')
+end
 return { 'ok', parked }

@@ -1,7 +1,8 @@
 /**
- * Reads a dead-letter queue from its head without taking anything out of it: every message is held unacknowledged
- * until the reading ends, and then goes back. Guarantees the same messages in the same order afterwards, also when the
- * reading is broken off (`return` of the generator) and when new messages arrive meanwhile. Memory is bounded by a page.
+ * Reads a dead-letter queue from its head. Nothing leaves it but what the reader removes: every message is held
+ * unacknowledged until the reading ends, and then goes back. Guarantees the same messages in the same order afterwards,
+ * less the removed ones, also when the reading is broken off (`return` of the generator) and when new messages arrive
+ * meanwhile. Memory is bounded by a page.
  *
  * How it is done follows from how a quorum queue takes messages back: into a queue of returned ones before all others,
  * at its end, consumer by consumer, each one's in order. So
@@ -21,7 +22,7 @@ import { UnavailableError } from '../errors.ts';
 import { replyCodeOf, replyCodes } from '../rabbitmq/refusal.ts';
 import { closeChannel } from '../rabbitmq/time-limit.ts';
 
-export interface PeekOptions {
+export interface ReadingOptions {
   readonly queue: string;
   /** At most so many messages, from the head. Default: all that were there when the reading began. */
   readonly limit?: number;
@@ -39,11 +40,21 @@ const returnPollMs = 2;
 
 type Connection = Pick<ChannelModel, 'createChannel'>;
 
+/** Some messages that follow each other in the queue, oldest first. */
+export interface QueuePage {
+  readonly messages: readonly ConsumeMessage[];
+  /**
+   * Takes a message of this page out of the queue; at any time until the reading ends.
+   * @throws UnavailableError when the page is lost: what was not removed is in the queue again.
+   */
+  remove(message: ConsumeMessage): void;
+}
+
 /**
  * Yields the messages page by page. Messages that arrive after the beginning are not waited for.
  * @throws UnavailableError when the queue does not exist, or the broker goes away.
  */
-export async function* peek(connection: Connection, options: PeekOptions): AsyncGenerator<readonly ConsumeMessage[], void, void> {
+export async function* readQueue(connection: Connection, options: ReadingOptions): AsyncGenerator<QueuePage, void, void> {
   const { queue, limit = Number.POSITIVE_INFINITY, pageSize = defaultPageSize, patienceMs = defaultPatienceMs } = options;
   const pages: Page[] = [];
   try {
@@ -56,7 +67,7 @@ export async function* peek(connection: Connection, options: PeekOptions): Async
       const messages = await page.read(Math.min(remaining, pageSize, ready), patienceMs);
       if (messages.length === 0) return;
       remaining -= messages.length;
-      yield messages;
+      yield { messages, remove: (message) => page.remove(message) };
     }
   } finally {
     await takeTheReturned(connection, options, pages).catch(() => undefined);
@@ -64,7 +75,12 @@ export async function* peek(connection: Connection, options: PeekOptions): Async
   }
 }
 
-async function takeTheReturned(connection: Connection, options: PeekOptions, pages: Page[]): Promise<void> {
+/** Reads and removes nothing. */
+export async function* peek(connection: Connection, options: ReadingOptions): AsyncGenerator<readonly ConsumeMessage[], void, void> {
+  for await (const { messages } of readQueue(connection, options)) yield messages;
+}
+
+async function takeTheReturned(connection: Connection, options: ReadingOptions, pages: Page[]): Promise<void> {
   const { queue, pageSize = defaultPageSize, patienceMs = defaultPatienceMs } = options;
   while (pages.at(-1)?.endsInReturned) {
     const page = await Page.open(connection, queue);
@@ -131,6 +147,16 @@ class Page {
     } catch (error) {
       throw unreadable(this.#queue, error);
     }
+  }
+
+  remove(message: ConsumeMessage): void {
+    try {
+      if (this.#lost === null) this.#channel.ack(message);
+    } catch (error) {
+      this.#end(error as Error);
+    }
+    if (this.#lost !== null) throw unreadable(this.#queue, this.#lost);
+    this.#held--;
   }
 
   async close(): Promise<void> {

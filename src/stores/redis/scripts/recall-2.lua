@@ -1,15 +1,16 @@
 -- Reads what is remembered of one event, by its sequence or by its id.
 --
--- KEYS[1]  ids: see commit-2.lua
+-- KEYS[1]  entity   KEYS[2]  ids: see commit-2.lua
 -- ARGV[1]  '#<sequence>' or the field of the id
 --
--- Returns {payload hash, '' or '=' and the result, sequence} | {}.
+-- Returns {payload hash, '' or '=' and the result, sequence} | {} | 'above' for a sequence that the version has not reached:
+-- whoever asks knows another version than there is.
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 local function read(field)
-  local record = redis.call('HGET', KEYS[1], field)
+  local record = redis.call('HGET', KEYS[2], field)
   if not record then
     return nil
   end
@@ -18,6 +19,13 @@ local function read(field)
     return nil
   end
   return first, second
+end
+
+if string.sub(ARGV[1], 1, 1) == '#' then
+  local sequence, version = string.sub(ARGV[1], 2), redis.call('HGET', KEYS[1], 'v') or '0'
+  if #sequence > #version or (#sequence == #version and sequence > version) then
+    return 'above'
+  end
 end
 
 local first, second = read(ARGV[1])

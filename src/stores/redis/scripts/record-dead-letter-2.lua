@@ -1,17 +1,33 @@
 -- Records why one message is dead-lettered. Beyond the bound, about the oldest record goes.
 --
--- KEYS[1]  dead: hash of <fingerprint> -> <time in ms>|<record>
+-- KEYS[1]  dead: hash of <fingerprint> -> <time in ms>|<times of its replays in ms, with commas>|<record>
+-- KEYS[2]  entity: see commit-2.lua; looked at only where ARGV[5] is given
 -- ARGV[1]  fingerprint   ARGV[2]  record, opaque   ARGV[3]  how long the key is kept, in ms   ARGV[4]  most records
+-- ARGV[5]  its sequence, where its entity has to wait for it; else ''
 --
 -- Returns 1 when the record is new, 0 when it replaced one.
 --
+-- A parked entity remembers the highest of its dead letters first: should the record fail, that does no harm.
 -- A hash has no order. As Redis does for its own eviction, the oldest of a random sample stands for the oldest.
 
 local SAMPLE = 16
 
+local function higher(a, b)
+  return #a > #b or (#a == #b and a > b)
+end
+
+if ARGV[5] ~= '' then
+  local stored = redis.call('HMGET', KEYS[2], 'p', 'v', 'd')
+  if stored[1] and higher(ARGV[5], stored[2] or '0') and higher(ARGV[5], stored[3] or '0') then
+    redis.call('HSET', KEYS[2], 'd', ARGV[5])
+  end
+end
+
 local time = redis.call('TIME')
 local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
-local added = redis.call('HSET', KEYS[1], ARGV[1], now .. '|' .. ARGV[2])
+local known = redis.call('HGET', KEYS[1], ARGV[1])
+local replays = known and string.match(known, '^%d+|([%d,]*)|') or ''
+redis.call('HSET', KEYS[1], ARGV[1], now .. '|' .. replays .. '|' .. ARGV[2])
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 
 if redis.call('HLEN', KEYS[1]) > tonumber(ARGV[4]) then
@@ -25,4 +41,4 @@ if redis.call('HLEN', KEYS[1]) > tonumber(ARGV[4]) then
   end
   redis.call('HDEL', KEYS[1], oldest)
 end
-return added
+return known and 0 or 1

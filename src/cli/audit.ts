@@ -1,0 +1,45 @@
+/** `inorder audit`: who changed what, when and why. */
+import { loadConfig } from '../config/load.ts';
+import { printable, printableJson } from '../dead-letters/printable.ts';
+import { ConfigError } from '../errors.ts';
+import type { AuditRecord } from '../stores/operator-store.ts';
+import { defineCommand, jsonOption, storeVariables } from './command.ts';
+import { withStore } from './store-access.ts';
+
+export const command = defineCommand({
+  name: 'audit',
+  summary: 'Who replayed, discarded, skipped, resynced or imported what, and why; the latest first.',
+  description: 'Every change that an operator makes to data is here. The latest 100,000 are kept.',
+  positionals: [],
+  options: {
+    entity: { kind: 'value', placeholder: 'ID', meaning: 'Only of this entity.' },
+    limit: { kind: 'value', placeholder: 'N', meaning: 'At most so many. Default: all.' },
+    json: jsonOption,
+  },
+  variables: storeVariables,
+  async run({ options }, io) {
+    if (options.limit !== null && !/^[1-9]\d*$/.test(options.limit))
+      throw new ConfigError([`--limit is ${JSON.stringify(options.limit)}: it must be a whole number from 1 up`]);
+    const limit = options.limit === null ? Number.POSITIVE_INFINITY : Number(options.limit);
+    const render = options.json ? asJson : asText;
+    let printed = 0;
+    await withStore(loadConfig(io.env), io.stderr, async (store) => {
+      for await (const record of store.operator.readAudit()) {
+        if (options.entity !== null && record.entityId !== options.entity) continue;
+        if (!(await io.stdout.write(render(record))) || ++printed >= limit) return;
+      }
+    });
+    if (printed === 0) await io.stderr.write('inorder: nothing was changed by an operator\n');
+    return 0;
+  },
+});
+
+function asText({ at, who, action, entityType, entityId, what, reason }: AuditRecord): string {
+  const entity = entityId === null ? '' : ` ${entityType} ${entityId}`;
+  return `${at.replace(/\.\d+Z$/, 'Z')}  ${printable(`${who}  ${action}${entity}: ${what}${reason === '' ? '' : ` (${reason})`}`)}\n`;
+}
+
+function asJson({ at, who, action, entityType, entityId, what, reason }: AuditRecord): string {
+  const fields = { at, who, action, entity_type: entityType, entity_id: entityId, what, reason };
+  return `${printableJson(JSON.stringify(fields))}\n`;
+}

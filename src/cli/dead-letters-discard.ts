@@ -1,0 +1,77 @@
+/** `inorder dead-letters discard`: takes dead letters out for good; who, why and what is in the audit trail. */
+import { loadConfig } from '../config/load.ts';
+import { discard } from '../dead-letters/discard.ts';
+import { withOperatorLock } from '../dead-letters/operator-lock.ts';
+import { sequencesText } from '../dead-letters/sequences-text.ts';
+import { printable } from '../dead-letters/printable.ts';
+import { type Survey, surveyLetters } from '../dead-letters/survey.ts';
+import { ConfigError } from '../errors.ts';
+import { grouped } from '../publishing/progress-line.ts';
+import { defineCommand } from './command.ts';
+import { confirm, operatorName, yesOption } from './confirm.ts';
+import { CountDisplay } from './count-display.ts';
+import { letterVariables, withLetters } from './letter-access.ts';
+import { filterOf, isSelective, selectionOptions } from './letter-selection.ts';
+
+/** Entities that are told one by one. */
+const maxShown = 50;
+
+export const command = defineCommand({
+  name: 'dead-letters discard',
+  summary: 'Takes dead letters out for good, with a reason that is kept.',
+  description: [
+    'Says first what would go. What is discarded is lost: `export` it before if in doubt. A discarded event is still missing',
+    'to its entity, which stays parked until the event comes in another form; with --skip-sequence the entity passes it',
+    'instead, and goes on without its effect. `inorder audit` shows who discarded what, and why.',
+  ].join('\n'),
+  positionals: ['[ID]'],
+  options: {
+    ...selectionOptions,
+    all: { kind: 'flag', meaning: 'All dead letters.' },
+    why: { kind: 'value', placeholder: 'TEXT', meaning: 'Why, for the audit trail. It has to be given.' },
+    'skip-sequence': { kind: 'flag', meaning: 'The entities pass the sequences of what is discarded, which have to be the next ones.' },
+    yes: yesOption,
+  },
+  variables: letterVariables,
+  async run({ positionals, options }, io) {
+    const filter = filterOf(options, positionals);
+    if (!isSelective(filter) && !options.all) throw new ConfigError(['say which: an ID, --entity, --reason, or --all']);
+    if (options.why === null || options.why.trim() === '') throw new ConfigError(['--why is missing: say why, for the audit trail']);
+    const reason = options.why;
+    const config = loadConfig(io.env);
+    const signal = io.takeSignals();
+    return withLetters(config, io, (access) =>
+      withOperatorLock(access.connection, access.stream, async () => {
+        const reading = new CountDisplay(io, 'read');
+        const survey = await surveyLetters({ ...access, filter, signal, onProgress: (read) => reading.show(read) });
+        reading.end();
+        if (signal.aborted) return 1;
+        const count = countOf(survey);
+        if (count === 0) {
+          await io.stderr.write('inorder: no dead letter is meant by this\n');
+          return 1;
+        }
+        await io.stdout.write(asText(survey, count));
+        if (!(await confirm(`Discard ${count} dead letters?`, options.yes, io))) return 0;
+        const who = operatorName();
+        const discarded = await discard(survey, { ...access, who, reason, skipSequence: options['skip-sequence'], signal });
+        await io.stdout.write(`${grouped(discarded)} discarded${discarded < count ? `, ${grouped(count - discarded)} were in the queue no more` : ''}\n`);
+        return discarded === count ? 0 : 1;
+      }),
+    );
+  },
+});
+
+function countOf({ entities, unordered }: Survey): number {
+  return entities.reduce((sum, { meant }) => sum + meant.length, unordered.length);
+}
+
+function asText({ entities, unordered }: Survey, count: number): string {
+  const lines = entities.slice(0, maxShown).map(({ entity, meant }) => {
+    const ordered = [...meant].sort((a, b) => (a.sequence ?? 0) - (b.sequence ?? 0));
+    return `  ${printable(`${entity.entityType} ${entity.entityId}`)}: ${sequencesText(ordered)}\n`;
+  });
+  if (entities.length > maxShown) lines.push(`  and ${grouped(entities.length - maxShown)} more entities\n`);
+  if (unordered.length > 0) lines.push(`  ${grouped(unordered.length)} without an entity or a sequence that can be read\n`);
+  return `${lines.join('')}${grouped(count)} would be lost\n`;
+}

@@ -1,0 +1,45 @@
+/** `inorder dead-letters export`: dead letters as NDJSON, whole, or as events that can be corrected and published again. */
+import { loadConfig } from '../config/load.ts';
+import { asEventLine } from '../dead-letters/event-line.ts';
+import { listDeadLetters } from '../dead-letters/inspect.ts';
+import { isMeant } from '../dead-letters/letter-filter.ts';
+import { asExportJson } from '../dead-letters/render.ts';
+import { decodeMessage } from '../events/decode.ts';
+import { defineCommand } from './command.ts';
+import { letterVariables, withLetters } from './letter-access.ts';
+import { filterOf, selectionOptions } from './letter-selection.ts';
+
+export const command = defineCommand({
+  name: 'dead-letters export',
+  summary: 'Prints dead letters as NDJSON; nothing is taken out.',
+  description: [
+    'One line for each: message, reason, detail, headers and body. With --events the event alone, in the JSON envelope: what',
+    '`inorder publish` takes after it was corrected. What is no JSON object cannot be an event, and is left out with a line',
+    'on standard error. Discard the letter once its corrected event is published.',
+  ].join('\n'),
+  positionals: ['[ID]'],
+  options: { ...selectionOptions, events: { kind: 'flag', meaning: 'Only the events, as `inorder publish` reads them.' } },
+  variables: letterVariables,
+  async run({ positionals, options }, io) {
+    const filter = filterOf(options, positionals);
+    const config = loadConfig(io.env);
+    const signal = io.takeSignals();
+    let printed = 0;
+    let leftOut = 0;
+    await withLetters(config, io, async (access) => {
+      for await (const page of listDeadLetters({ ...access, signal })) {
+        for (const letter of page) {
+          if (!isMeant(letter, filter)) continue;
+          const line = options.events ? asEventLine(letter, decodeMessage(letter.message, access.decoding)) : asExportJson(letter);
+          if (line === null) {
+            leftOut++;
+            await io.stderr.write(`inorder: ${letter.messageId} is no JSON object and was left out\n`);
+          } else if (await io.stdout.write(line)) printed++;
+          else return;
+        }
+      }
+    });
+    if (printed + leftOut === 0 && !signal.aborted) await io.stderr.write('inorder: no dead letter is meant by this\n');
+    return signal.aborted || leftOut > 0 ? 1 : 0;
+  },
+});

@@ -1,0 +1,94 @@
+/** `inorder dead-letters replay`: dead letters go back into their stream, of each entity in the order of its sequences. */
+import { loadConfig } from '../config/load.ts';
+import type { Config } from '../config/config.ts';
+import { asPlanJson, asPlanText, outcomeJson, outcomeText } from '../dead-letters/replay-text.ts';
+import { withOperatorLock } from '../dead-letters/operator-lock.ts';
+import { replay, type ReplayReport } from '../dead-letters/replay.ts';
+import { awaitOutcomes } from '../dead-letters/replay-outcome.ts';
+import { countLetters, type ReplayPlan } from '../dead-letters/replay-plan.ts';
+import { planReplay } from '../dead-letters/survey.ts';
+import { ConfigError } from '../errors.ts';
+import { createConnection } from '../rabbitmq/connection.ts';
+import { createAmqpPublisher } from '../rabbitmq/publisher.ts';
+import { commandLog } from './store-access.ts';
+import { type CommandIo, defineCommand, jsonOption } from './command.ts';
+import { confirm, operatorName, yesOption } from './confirm.ts';
+import { filterOf, isSelective, selectionOptions } from './letter-selection.ts';
+import { type LetterAccess, letterVariables, withLetters } from './letter-access.ts';
+import { CountDisplay } from './count-display.ts';
+
+export const command = defineCommand({
+  name: 'dead-letters replay',
+  summary: 'Sends dead letters through their stream again, in order.',
+  description: [
+    'Says first what would go and what stays, and why. Of each entity the letters go in the order of their sequences, as',
+    'far as they follow its version without a gap; what the version has passed turns out a duplicate. Meanwhile the',
+    'workers hold what arrives for the entity. Only what was there when the plan was made is taken. A letter leaves',
+    'the queue when its copy is confirmed, so that nothing is lost when this is interrupted.',
+    'ID is the id of a message or its fingerprint, as `list` prints them.',
+    'Exit code 1 when a letter was dead-lettered again, or not all were processed within half a minute.',
+  ].join('\n'),
+  positionals: ['[ID]'],
+  options: {
+    ...selectionOptions,
+    ready: { kind: 'flag', meaning: 'Only entities whose missing event has arrived since.' },
+    all: { kind: 'flag', meaning: 'All dead letters.' },
+    rate: { kind: 'value', placeholder: 'R', meaning: 'At most R letters per second. Default: no limit.' },
+    yes: yesOption,
+    json: jsonOption,
+  },
+  variables: letterVariables,
+  async run({ positionals, options }, io) {
+    const filter = filterOf(options, positionals);
+    const { ready, all, json, yes } = options;
+    if (!isSelective(filter) && !ready && !all) throw new ConfigError(['say which: an ID, --entity, --reason, --ready, or --all']);
+    const ratePerSecond = options.rate === null ? undefined : rateOf(options.rate);
+    const config = loadConfig(io.env);
+    const signal = io.takeSignals();
+    return withLetters(config, io, (access) =>
+      withOperatorLock(access.connection, access.stream, async () => {
+        const reading = new CountDisplay(io, 'read');
+        const plan = await planReplay({ ...access, filter, readyOnly: ready, signal, onProgress: (read) => reading.show(read) });
+        reading.end();
+        if (signal.aborted) return 1;
+        await io.stdout.write(json ? asPlanJson(plan) : asPlanText(plan));
+        const { going } = countLetters(plan);
+        if (going === 0) return 0;
+        if (!(await confirm(`Replay ${going} dead letters?`, yes, io))) return 0;
+        const report = await carryOut(plan, access, config, { ratePerSecond, signal, io });
+        const what = `replayed ${report.replayed} dead letters of ${plan.entities.length} entities`;
+        const one = plan.entities.length === 1 && plan.unordered.length === 0 ? plan.entities[0]!.entity : { entityType: null, entityId: null };
+        await access.store.operator.appendAudit([{ action: 'replay', who: operatorName(), ...one, what, reason: '' }]);
+        const outcomes = await awaitOutcomes(plan, { store: access.store, signal });
+        await io.stdout.write(json ? outcomeJson(report, outcomes) : outcomeText(report, outcomes));
+        return report.left === 0 && outcomes.every(({ status }) => status === 'whole' || status === 'passed') ? 0 : 1;
+      }),
+    );
+  },
+});
+
+interface Pace {
+  readonly ratePerSecond: number | undefined;
+  readonly signal: AbortSignal;
+  readonly io: CommandIo;
+}
+
+async function carryOut(plan: ReplayPlan, access: LetterAccess, config: Config, { ratePerSecond, signal, io }: Pace): Promise<ReplayReport> {
+  const log = commandLog(config, io.stderr);
+  const connection = createConnection({ urls: config.broker.urls, name: 'inorder replay', log });
+  const publisher = createAmqpPublisher({ connection, exchange: access.stream, log });
+  const progress = new CountDisplay(io, 'replayed');
+  try {
+    return await replay(plan, { ...access, publisher, ratePerSecond, signal, onProgress: (replayed, total) => progress.show(replayed, total) });
+  } finally {
+    progress.end();
+    await publisher.close();
+    await connection.close();
+  }
+}
+
+function rateOf(text: string): number {
+  const rate = Number(text);
+  if (rate > 0 && Number.isFinite(rate)) return rate;
+  throw new ConfigError([`--rate is ${JSON.stringify(text)}: it must be a number of letters per second, above 0`]);
+}

@@ -1,0 +1,63 @@
+/** `inorder entity resync`: sets the version of one entity, where the store and the truth have come apart. */
+import { randomUUID } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import { loadConfig } from '../config/load.ts';
+import { snapshotsOf } from '../dead-letters/entity-snapshots.ts';
+import { ConfigError, UnavailableError } from '../errors.ts';
+import { Holes } from '../ordering/holes.ts';
+import { defineCommand, type ExitCode, storeVariables } from './command.ts';
+import { confirm, operatorName, yesOption } from './confirm.ts';
+import { withStore } from './store-access.ts';
+
+export const command = defineCommand({
+  name: 'entity resync',
+  summary: 'Sets the version of an entity: events up to it count as done.',
+  description: [
+    'For a store that lost commits, or an event that will never come. Nothing is processed by it: up to N nothing is applied any',
+    'more (what arrives below and was never seen is dead-lettered as late), and N + 1 is the next event. The state stays as it',
+    'is unless --state gives another. A lower version than now makes the worker apply what comes above it once more.',
+    'A parked entity is so no more once its version has passed its dead letters.',
+  ].join('\n'),
+  positionals: ['ID'],
+  options: {
+    type: { kind: 'value', placeholder: 'T', meaning: 'Type of the entity. Default: ENTITY_TYPE.' },
+    version: { kind: 'value', placeholder: 'N', meaning: 'The version it is to have, from 0. It has to be given.' },
+    state: { kind: 'value', placeholder: 'FILE', meaning: 'A file with its state. Default: as it is.' },
+    reason: { kind: 'value', placeholder: 'TEXT', meaning: 'Why, for the audit trail. It has to be given.' },
+    yes: yesOption,
+  },
+  variables: [...storeVariables, 'ENTITY_TYPE'],
+  async run({ positionals: [entityId = ''], options }, io): Promise<ExitCode> {
+    const to = options.version === null ? Number.NaN : Number(options.version);
+    const problems: string[] = [];
+    if (options.version === null || !/^\d+$/.test(options.version) || !Number.isSafeInteger(to)) {
+      problems.push('--version is missing: it must be a whole number from 0 up');
+    }
+    if (options.reason === null || options.reason.trim() === '') problems.push('--reason is missing: say why, for the audit trail');
+    if (problems.length > 0) throw new ConfigError(problems);
+    const reason = options.reason ?? '';
+    const state = options.state === null ? null : await readState(options.state);
+    const config = loadConfig(io.env);
+    const entity = { entityType: options.type ?? config.processing.entityType, entityId };
+    return withStore(config, io.stderr, async (store): Promise<ExitCode> => {
+      const [before] = await snapshotsOf(store, [entity]);
+      const { version, holes } = before!;
+      const what = `from version ${version} to ${to}${state === null ? '' : ', with another state'}`;
+      await io.stdout.write(`${entity.entityType} ${JSON.stringify(entityId)}: ${what}\n`);
+      if (!(await confirm('Set it?', options.yes, io))) return 0;
+      const newHoles = Holes.parse(holes).resynced(version, to).toString();
+      await store.operator.appendAudit([{ action: 'resync', who: operatorName(), ...entity, what, reason }]);
+      const [result] = await store.commit([
+        { ...entity, token: `operator:${randomUUID()}`, expectedVersion: version, expectedHoles: holes, newVersion: to, newHoles, state, events: [] },
+      ]);
+      if (result?.status !== 'ok') throw new UnavailableError('it has changed meanwhile: look at it again');
+      return 0;
+    });
+  },
+});
+
+async function readState(path: string): Promise<string> {
+  return readFile(path, 'utf8').catch((cause: Error) => {
+    throw new ConfigError([`--state ${path} cannot be read: ${cause.message}`], { cause });
+  });
+}

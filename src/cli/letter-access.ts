@@ -1,0 +1,31 @@
+/** What commands on dead letters need: the broker, the store, and how the stream's workers decode. */
+import type { ChannelModel } from 'amqplib';
+import type { Config } from '../config/config.ts';
+import type { DecodeOptions } from '../events/decode.ts';
+import type { VariableName } from '../config/variables.ts';
+import type { Store } from '../stores/store.ts';
+import { withBroker } from './broker-access.ts';
+import type { CommandIo } from './command.ts';
+import { withStore } from './store-access.ts';
+
+export const letterVariables = ['AMQP_URL', 'REDIS_URL', 'STREAM', 'ENTITY_TYPE'] as const satisfies readonly VariableName[];
+
+export interface LetterAccess {
+  readonly connection: ChannelModel;
+  readonly stream: string;
+  readonly store: Store;
+  readonly decoding: DecodeOptions;
+  readonly firstSequence: 1 | 'any';
+}
+
+export function withLetters<T>(config: Config, io: CommandIo, use: (access: LetterAccess) => Promise<T>): Promise<T> {
+  const { broker, limits, processing, ordering } = config;
+  const decoding = {
+    limits,
+    defaultEntityType: processing.entityType,
+    allowMissingEntityId: ordering.unsequenced === 'process',
+  };
+  return withBroker(config, (connection) =>
+    withStore(config, io.stderr, (store) => use({ connection, stream: broker.stream, store, decoding, firstSequence: ordering.firstSequence })),
+  );
+}

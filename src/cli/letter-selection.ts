@@ -1,0 +1,62 @@
+/** Options that say which dead letters are meant, shared by every command that chooses some. */
+import type { DeadLetterReason } from '../dead-letters/dead-letter.ts';
+import { brokerReasons } from '../dead-letters/broker-death.ts';
+import type { LetterFilter } from '../dead-letters/letter-filter.ts';
+import { ConfigError } from '../errors.ts';
+import { rejectionReasons } from '../events/reasons.ts';
+import type { OptionTable, OptionValues } from './command.ts';
+
+export const selectionOptions = {
+  entity: { kind: 'value', placeholder: 'ID', meaning: 'Only of this entity.' },
+  'entity-type': { kind: 'value', placeholder: 'T', meaning: 'Only of entities of this type.' },
+  type: { kind: 'value', placeholder: 'T', meaning: 'Only events of this type.' },
+  reason: { kind: 'value', placeholder: 'R', meaning: 'Only what was dead-lettered for this reason.' },
+  shard: { kind: 'value', placeholder: 'N', meaning: 'Only from this shard.' },
+  since: { kind: 'value', placeholder: 'TIME', meaning: 'Only since then: ISO 8601, or so long ago: 90s, 15m, 2h, 7d.' },
+} as const satisfies OptionTable;
+
+export type SelectionOptions = OptionValues<typeof selectionOptions>;
+
+const units: Readonly<Record<string, number>> = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+
+/** @throws ConfigError with everything that is wrong with them. */
+export function filterOf(options: SelectionOptions, ids: readonly string[] = []): LetterFilter {
+  const problems: string[] = [];
+  const filter = {
+    ids: ids.length === 0 ? undefined : ids,
+    entityId: options.entity ?? undefined,
+    entityType: options['entity-type'] ?? undefined,
+    type: options.type ?? undefined,
+    reason: options.reason === null ? undefined : reasonOf(options.reason, problems),
+    shard: options.shard === null ? undefined : shardOf(options.shard, problems),
+    sinceMs: options.since === null ? undefined : timeOf(options.since, problems),
+  };
+  if (problems.length > 0) throw new ConfigError(problems);
+  return filter;
+}
+
+/** Whether anything is named at all. */
+export function isSelective(filter: LetterFilter): boolean {
+  return Object.values(filter).some((value) => value !== undefined);
+}
+
+function reasonOf(text: string, problems: string[]): DeadLetterReason | undefined {
+  const known = Object.keys({ ...rejectionReasons, ...brokerReasons }) as DeadLetterReason[];
+  const reason = known.find((candidate) => candidate === text);
+  if (reason === undefined) problems.push(`--reason is ${JSON.stringify(text)}: it must be one of ${known.join(', ')}`);
+  return reason;
+}
+
+function shardOf(text: string, problems: string[]): number | undefined {
+  if (/^\d{1,9}$/.test(text)) return Number(text);
+  problems.push(`--shard is ${JSON.stringify(text)}: it must be a whole number from 0 up`);
+  return undefined;
+}
+
+function timeOf(text: string, problems: string[]): number | undefined {
+  const [, count, unit = ''] = /^(\d+)([smhd])$/.exec(text) ?? [];
+  const timeMs = count === undefined ? (/^\d{4}-\d\d-\d\d/.test(text) ? Date.parse(text) : Number.NaN) : Date.now() - Number(count) * units[unit]!;
+  if (!Number.isNaN(timeMs)) return timeMs;
+  problems.push(`--since is ${JSON.stringify(text)}: it must be a time as 2026-01-31T08:00:00Z, or as 90s, 15m, 2h, 7d`);
+  return undefined;
+}

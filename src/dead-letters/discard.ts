@@ -1,0 +1,98 @@
+/**
+ * Takes dead letters out of the queue for good. Who did it and why is on record before the first of them goes; with
+ * `skipSequence` each leaves a hole in its entity, so that those behind it can go on.
+ */
+import { randomUUID } from 'node:crypto';
+import type { ChannelModel } from 'amqplib';
+import { ConfigError, UnavailableError } from '../errors.ts';
+import { messageFingerprint } from '../events/identity.ts';
+import { Holes } from '../ordering/holes.ts';
+import { toRawMessage } from '../rabbitmq/raw-message.ts';
+import { deadLetterQueueName } from '../rabbitmq/topology-plan.ts';
+import type { AuditEntry } from '../stores/operator-store.ts';
+import type { Snapshot, Store } from '../stores/store.ts';
+import { snapshotsOf } from './entity-snapshots.ts';
+import { readQueue } from './queue-reading.ts';
+import type { LettersOfEntity, LetterSummary } from './replay-plan.ts';
+import type { Survey } from './survey.ts';
+import { copiesOf, Takeout } from './takeout.ts';
+
+export interface DiscardOptions {
+  readonly connection: Pick<ChannelModel, 'createChannel'>;
+  readonly stream: string;
+  readonly store: Pick<Store, 'load' | 'commit' | 'operator'>;
+  /** Whoever discards, and why: for the audit trail. */
+  readonly who: string;
+  readonly reason: string;
+  /** The version passes each of them, and each leaves a hole. Default false. */
+  readonly skipSequence?: boolean;
+  readonly signal?: AbortSignal;
+  readonly onProgress?: (discarded: number) => void;
+}
+
+/** Letters that one entry of the audit trail names. */
+const maxNamed = 20;
+
+/**
+ * Returns how many went.
+ * @throws ConfigError when a sequence that is to be skipped is not the next one of its entity; nothing has happened then.
+ * @throws UnavailableError when broker or store go away.
+ */
+export async function discard({ entities, unordered }: Survey, options: DiscardOptions): Promise<number> {
+  const { connection, stream, store, signal, onProgress } = options;
+  if (options.skipSequence) await skipAll(entities, options);
+  const letters = [...entities.flatMap(({ meant }) => meant), ...unordered];
+  const groups = [...entities.map(({ meant }) => meant), unordered].filter((group) => group.length > 0);
+  await store.operator.appendAudit(groups.map((group) => entryOf(group, options)));
+  const takeout = new Takeout(copiesOf(letters));
+  let discarded = 0;
+  for await (const page of readQueue(connection, { queue: deadLetterQueueName(stream) })) {
+    for (const message of page.messages) {
+      for (const taken of takeout.meet(messageFingerprint(toRawMessage(message)), message, page)) {
+        taken.remove();
+        discarded++;
+      }
+    }
+    onProgress?.(discarded);
+    if (takeout.remaining === 0 || signal?.aborted) break;
+  }
+  return discarded;
+}
+
+/** Of one entity, or of none. */
+function entryOf(letters: readonly LetterSummary[], { who, reason }: DiscardOptions): AuditEntry {
+  const [{ entityType, entityId }] = letters as [LetterSummary];
+  const named = letters.slice(0, maxNamed).map(({ sequence, reason: was, messageId }) => `${sequence ?? '-'} ${was} ${messageId}`);
+  const more = letters.length > maxNamed ? `, and ${letters.length - maxNamed} more` : '';
+  const what = `discarded ${letters.length === 1 ? 'a dead letter' : `${letters.length} dead letters`}: ${named.join(', ')}${more}`;
+  const isOne = letters.every((letter) => letter.entityId === entityId && letter.entityType === entityType);
+  return { action: 'discard', who, entityType: isOne ? entityType : null, entityId: isOne ? entityId : null, what, reason };
+}
+
+async function skipAll(entities: readonly LettersOfEntity[], options: DiscardOptions): Promise<void> {
+  const snapshots = await snapshotsOf(options.store, entities.map(({ entity }) => entity));
+  const skips = entities.map((letters, index) => sequencesToSkip(letters, snapshots[index]!));
+  for (const [index, { entity }] of entities.entries()) {
+    const sequences = skips[index]!;
+    const last = sequences.at(-1);
+    if (last === undefined) continue;
+    const { version, holes } = snapshots[index]!;
+    const what = `skipped ${sequences.length === 1 ? `sequence ${last}` : `sequences ${version + 1} to ${last}`}`;
+    await options.store.operator.appendAudit([{ action: 'skip-sequence', who: options.who, ...entity, what, reason: options.reason }]);
+    const newHoles = Holes.parse(holes).add(version + 1, last).toString();
+    const [result] = await options.store.commit([
+      { ...entity, token: `operator:${randomUUID()}`, expectedVersion: version, expectedHoles: holes, newVersion: last, newHoles, state: null, events: [] },
+    ]);
+    if (result?.status !== 'ok') throw new UnavailableError(`${entity.entityType} ${entity.entityId} has changed meanwhile: try again`);
+  }
+}
+
+/** In order; what the version has passed needs no skipping. */
+function sequencesToSkip({ entity, meant }: LettersOfEntity, { version }: Snapshot): readonly number[] {
+  const sequences = [...new Set(meant.map(({ sequence }) => sequence ?? 0))].filter((sequence) => sequence > version).sort((a, b) => a - b);
+  const gap = sequences.find((sequence, index) => sequence !== version + 1 + index);
+  if (gap === undefined) return sequences;
+  throw new ConfigError([
+    `${entity.entityType} ${JSON.stringify(entity.entityId)} is at version ${version}: sequence ${gap} is not the next one, and cannot be skipped`,
+  ]);
+}

@@ -1,0 +1,94 @@
+/**
+ * What a replay will do, before anything is done: of each entity the letters that can go, in the order of their
+ * sequences, and those that cannot, with what they wait for. Pure: it knows the letters and the versions, and decides.
+ *
+ * A letter can go when its predecessor is applied or goes before it; behind a missing event it would only be held
+ * and dead-lettered again. What the version has passed goes as well: it turns out a duplicate, and is gone.
+ */
+import type { EntityRef } from '../events/event.ts';
+import type { Parked, Snapshot } from '../stores/store.ts';
+import type { DeadLetter, DeadLetterReason } from './dead-letter.ts';
+
+/** As much of a dead letter as a plan keeps of it: a hundred thousand have to fit. */
+export interface LetterSummary {
+  readonly messageId: string;
+  readonly fingerprint: string;
+  readonly entityType: string | null;
+  readonly entityId: string | null;
+  readonly sequence: number | null;
+  readonly reason: DeadLetterReason;
+}
+
+export interface LettersOfEntity {
+  readonly entity: EntityRef;
+  /** In the order of the queue. */
+  readonly meant: LetterSummary[];
+  /** Not meant by the replay. */
+  readonly others: LetterSummary[];
+}
+
+/** Letters that cannot go. */
+export interface Blocked {
+  readonly letters: readonly LetterSummary[];
+  /** The sequence they wait for. */
+  readonly missing: number;
+  /** Where that is, as far as anybody knows. */
+  readonly why: string;
+}
+
+export interface EntityReplay {
+  readonly entity: EntityRef;
+  readonly version: number;
+  readonly parked: Parked | null;
+  /** In the order in which they go. */
+  readonly letters: readonly LetterSummary[];
+  readonly blocked: Blocked | null;
+}
+
+export interface ReplayPlan {
+  readonly entities: readonly EntityReplay[];
+  /** Of no entity that could be read, or without a sequence: each is decided anew, in the order of the queue. */
+  readonly unordered: readonly LetterSummary[];
+}
+
+export function summaryOf({ messageId, fingerprint, entityType, entityId, sequence, reason }: DeadLetter): LetterSummary {
+  return { messageId, fingerprint, entityType, entityId, sequence, reason };
+}
+
+export function planEntity({ entity, meant, others }: LettersOfEntity, snapshot: Snapshot, firstSequence: 1 | 'any'): EntityReplay {
+  const { version, parked } = snapshot;
+  const ordered = meant.filter(hasSequence).sort((a, b) => a.sequence - b.sequence);
+  const letters: LetterSummary[] = [];
+  // The first event of an entity that nobody knows may have any sequence where a running stream is adopted.
+  let reached = version === 0 && parked === null && firstSequence === 'any' ? (ordered[0]?.sequence ?? 1) - 1 : version;
+  for (const letter of ordered) {
+    if (letter.sequence > reached + 1) break;
+    letters.push(letter);
+    reached = Math.max(reached, letter.sequence);
+  }
+  const rest = ordered.slice(letters.length);
+  letters.push(...meant.filter(({ sequence }) => sequence === null));
+  const blocked = rest.length === 0 ? null : { letters: rest, missing: reached + 1, why: whereIs(reached + 1, others) };
+  return { entity, version, parked, letters, blocked };
+}
+
+/** How many letters a plan takes out of the queue, and how many it leaves. */
+export function countLetters({ entities, unordered }: ReplayPlan): { readonly going: number; readonly blocked: number } {
+  let going = unordered.length;
+  let blocked = 0;
+  for (const entity of entities) {
+    going += entity.letters.length;
+    blocked += entity.blocked?.letters.length ?? 0;
+  }
+  return { going, blocked };
+}
+
+function whereIs(sequence: number, others: readonly LetterSummary[]): string {
+  const letter = others.find((other) => other.sequence === sequence);
+  if (letter === undefined) return `${sequence} has not arrived`;
+  return `${sequence} is itself a dead letter (${letter.reason}), and not part of this`;
+}
+
+function hasSequence(letter: LetterSummary): letter is LetterSummary & { readonly sequence: number } {
+  return letter.sequence !== null;
+}

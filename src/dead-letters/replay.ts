@@ -1,0 +1,143 @@
+/**
+ * Carries a plan out: publishes its letters again and takes them out of the queue, of each entity in the order of its
+ * sequences. A letter leaves the queue once the broker has confirmed its copy, so that it is killed at no point
+ * without one of the two; what is there twice then is a duplicate to the worker.
+ *
+ * From before the first letter of an entity is published until it has none to come, what arrives for it is held by its
+ * worker. Should the replay die, that ends by itself after `leaseMs`.
+ */
+import type { ChannelModel } from 'amqplib';
+import { UnavailableError } from '../errors.ts';
+import type { EntityRef } from '../events/event.ts';
+import { messageFingerprint } from '../events/identity.ts';
+import { Pacer } from '../publishing/pacer.ts';
+import type { AmqpPublisher } from '../rabbitmq/publisher.ts';
+import { toRawMessage } from '../rabbitmq/raw-message.ts';
+import { deadLetterQueueName } from '../rabbitmq/topology-plan.ts';
+import type { Store } from '../stores/store.ts';
+import { readQueue } from './queue-reading.ts';
+import { replayable } from './replayable-message.ts';
+import { countLetters, type EntityReplay, type ReplayPlan } from './replay-plan.ts';
+import { copiesOf, Takeout, type TakenLetter } from './takeout.ts';
+
+export interface ReplayOptions {
+  readonly connection: Pick<ChannelModel, 'createChannel'>;
+  /** Publishes to the stream's exchange. */
+  readonly publisher: Pick<AmqpPublisher, 'publish'>;
+  readonly stream: string;
+  readonly store: Pick<Store, 'operator'>;
+  /** At most so many letters per second. Default: no limit. */
+  readonly ratePerSecond?: number;
+  /** How long after a sign of life of the replay events are held for it, in milliseconds. Default 30,000. */
+  readonly leaseMs?: number;
+  /** Ends the replay after what is under way. */
+  readonly signal?: AbortSignal;
+  readonly onProgress?: (replayed: number, total: number) => void;
+}
+
+export interface ReplayReport {
+  readonly replayed: number;
+  /** Of the plan, and not in the queue any more, or not come to. */
+  readonly left: number;
+}
+
+const defaultLeaseMs = 30_000;
+
+/** @throws UnavailableError when broker or store go away, or the exchange has no queue for a letter: the rest stays where it is. */
+export async function replay(plan: ReplayPlan, options: ReplayOptions): Promise<ReplayReport> {
+  const run = new ReplayRun(plan, options);
+  try {
+    // What is met too early and too large to wait is left for the next reading.
+    while (run.remaining > 0 && options.signal?.aborted !== true && (await run.read()) > 0);
+  } finally {
+    run.end();
+  }
+  return { replayed: run.replayed, left: run.remaining };
+}
+
+class ReplayRun {
+  readonly #options: ReplayOptions;
+  readonly #takeout: Takeout;
+  readonly #total: number;
+  readonly #entityOf = new Map<string, EntityReplay>();
+  readonly #pacer: Pacer | null;
+  readonly #leaseMs: number;
+  readonly #renewal: NodeJS.Timeout;
+  /** Entities of which letters were published and more are to come. */
+  readonly #under = new Set<EntityReplay>();
+  replayed = 0;
+
+  constructor(plan: ReplayPlan, options: ReplayOptions) {
+    this.#options = options;
+    this.#total = countLetters(plan).going;
+    this.#takeout = new Takeout([...plan.entities.map(({ letters }) => letters), ...copiesOf(plan.unordered)]);
+    for (const entity of plan.entities) for (const { fingerprint } of entity.letters) this.#entityOf.set(fingerprint, entity);
+    this.#pacer = options.ratePerSecond === undefined ? null : new Pacer(options.ratePerSecond);
+    this.#leaseMs = options.leaseMs ?? defaultLeaseMs;
+    this.#renewal = setInterval(() => void this.#renew(), this.#leaseMs / 3);
+  }
+
+  get remaining(): number {
+    return this.#takeout.remaining;
+  }
+
+  end(): void {
+    clearInterval(this.#renewal);
+  }
+
+  /** One reading of the queue. Returns how many letters went. */
+  async read(): Promise<number> {
+    const { connection, stream, signal } = this.#options;
+    const before = this.replayed;
+    try {
+      for await (const page of readQueue(connection, { queue: deadLetterQueueName(stream) })) {
+        const taken = page.messages.flatMap((message) => this.#takeout.meet(messageFingerprint(toRawMessage(message)), message, page));
+        if (this.#pacer === null) await this.#replay(taken);
+        else for (const letter of taken) await this.#replayPaced(this.#pacer, letter);
+        if (this.remaining === 0 || signal?.aborted) break;
+      }
+    } finally {
+      this.#takeout.endReading();
+    }
+    return this.replayed - before;
+  }
+
+  async #replayPaced(pacer: Pacer, letter: TakenLetter): Promise<void> {
+    if (this.#options.signal?.aborted) return;
+    const delayMs = pacer.delayMs(performance.now());
+    if (delayMs > 0) await new Promise((resolve) => setTimeout(resolve, delayMs));
+    await this.#replay([letter]);
+  }
+
+  async #replay(taken: readonly TakenLetter[]): Promise<void> {
+    if (taken.length === 0) return;
+    const { publisher, store, onProgress } = this.#options;
+    const entities = new Set(taken.flatMap(({ letter }) => this.#entityOf.get(letter.fingerprint) ?? []));
+    for (const entity of entities) this.#under.add(entity);
+    await this.#hold([...entities]);
+    // Before it goes: a replay that is counted and did not happen does no harm.
+    await store.operator.noteReplays(taken.map(({ letter }) => letter));
+    const outcomes = await Promise.all(taken.map(({ message }) => publisher.publish(replayable(message))));
+    for (const [index, outcome] of outcomes.entries()) {
+      if (outcome.status !== 'confirmed') continue;
+      taken[index]!.remove();
+      this.replayed++;
+    }
+    for (const entity of entities) if (this.#takeout.isDone(entity.letters[0]!)) this.#under.delete(entity);
+    onProgress?.(this.replayed, this.#total);
+    const [refused] = outcomes.filter(({ status }) => status !== 'confirmed');
+    if (refused?.status === 'failed') throw refused.error;
+    if (refused?.status === 'returned') throw new UnavailableError(`the exchange has no queue for a letter (${refused.detail}): run \`inorder topology check\``);
+  }
+
+  async #hold(entities: readonly EntityReplay[]): Promise<void> {
+    const refs = entities.map(({ entity }): EntityRef => entity);
+    const results = refs.length === 0 ? [] : await this.#options.store.operator.beginReplay(refs, this.#leaseMs);
+    for (const result of results) if (result.status === 'failed') throw new UnavailableError(result.error.message, { cause: result.error });
+  }
+
+  /** A store that is away for a moment is asked again next time. */
+  async #renew(): Promise<void> {
+    await this.#hold([...this.#under]).catch(() => undefined);
+  }
+}

@@ -1,0 +1,60 @@
+/**
+ * Entities with the version they have elsewhere, one JSON object per line. The state stays as it is written, so that
+ * large numbers survive; a bad line is reported and spoils no other.
+ */
+import type { EntityRef } from '../events/event.ts';
+import { scanMembers } from '../events/json-scan.ts';
+import type { TextLine } from './text-lines.ts';
+
+/** Control characters, and halves of characters: the worker takes no event of an entity with such a name. */
+const unreadable = /[\p{Cc}\p{Cs}]/u;
+
+export interface EntityLine extends EntityRef {
+  readonly line: number;
+  readonly version: number;
+  /** JSON text; null when the line gives none. */
+  readonly state: string | null;
+}
+
+export interface EntityLineOptions {
+  readonly defaultEntityType: string;
+  readonly maxDepth: number;
+  readonly maxIdBytes: number;
+  /** Told of every line that is no entity, in one sentence. */
+  readonly onProblem: (line: number, problem: string) => void;
+}
+
+export async function* entityLines(lines: AsyncIterable<TextLine>, options: EntityLineOptions): AsyncGenerator<EntityLine> {
+  for await (const { line, text, problem } of lines) {
+    const entity = text === null ? (problem ?? 'it is no text') : parse(line, text, options);
+    if (typeof entity === 'string') options.onProblem(line, entity);
+    else yield entity;
+  }
+}
+
+/** The entity, or what is wrong with it. */
+function parse(line: number, text: string, { defaultEntityType, maxDepth, maxIdBytes }: EntityLineOptions): EntityLine | string {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    return 'it is not JSON';
+  }
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return 'it is not a JSON object';
+  const scan = scanMembers(text, maxDepth);
+  if (!scan.ok) return scan.detail;
+  const sources = new Map(scan.found.map(({ key, source }) => [key, source]));
+  const read = (key: string): unknown => JSON.parse(sources.get(key) ?? 'null');
+  const [entityType, entityId, version] = [read('entity_type') ?? defaultEntityType, read('entity_id'), read('version')];
+  if (!isName(entityId, maxIdBytes)) return `entity_id must be a string of 1 to ${maxIdBytes} bytes`;
+  if (!isName(entityType, maxIdBytes)) return `entity_type must be a string of 1 to ${maxIdBytes} bytes`;
+  if (typeof version !== 'number' || !Number.isSafeInteger(version) || version < 1) return 'version must be a whole number from 1 up';
+  const unknown = [...sources.keys()].find((key) => !['entity_type', 'entity_id', 'version', 'state'].includes(key));
+  if (unknown !== undefined) return `${JSON.stringify(unknown)} is not one of entity_type, entity_id, version, state`;
+  const state = sources.get('state') ?? 'null';
+  return { line, entityType, entityId, version, state: state === 'null' ? null : state };
+}
+
+function isName(value: unknown, maxBytes: number): value is string {
+  return typeof value === 'string' && value !== '' && Buffer.byteLength(value) <= maxBytes && !unreadable.test(value);
+}

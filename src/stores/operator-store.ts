@@ -1,0 +1,45 @@
+/**
+ * What the store does for operators, beside what workers need: it knows that dead letters are being replayed, how often
+ * each was, and who changed what. Versions are set by `Store.commit`, which fences an operator as it does a worker.
+ */
+import type { EntityRef } from '../events/event.ts';
+import type { DeadLetterQuery, LoadResult } from './store.ts';
+
+export const auditActions = ['replay', 'discard', 'skip-sequence', 'resync', 'import'] as const;
+export type AuditAction = (typeof auditActions)[number];
+
+/** One change that somebody made to data. */
+export interface AuditEntry {
+  readonly action: AuditAction;
+  /** Who: `user@host` of a command, `console` and an address, or `worker` where nobody asked. */
+  readonly who: string;
+  /** Null where it did not concern one entity. */
+  readonly entityType: string | null;
+  readonly entityId: string | null;
+  /** What was done, in a sentence. */
+  readonly what: string;
+  /** Why, in the words of whoever did it; the empty string where nobody was asked. */
+  readonly reason: string;
+}
+
+export interface AuditRecord extends AuditEntry {
+  /** ISO 8601, the store's clock. */
+  readonly at: string;
+}
+
+/** Beyond it the oldest go. */
+export const maxAuditRecords = 100_000;
+
+export interface OperatorStore {
+  /**
+   * The dead letters of these entities are about to be replayed: for `leaseMs` what arrives for them is held. Ends
+   * earlier when the entity is parked no more, or parked again. Answers what is known of each; one that is not parked is
+   * left as it is.
+   */
+  beginReplay(entities: readonly EntityRef[], leaseMs: number): Promise<readonly LoadResult[]>;
+  /** Counts a replay of each of these messages. */
+  noteReplays(messages: readonly DeadLetterQuery[]): Promise<void>;
+  appendAudit(entries: readonly AuditEntry[]): Promise<void>;
+  /** The latest first, in bounded memory. */
+  readAudit(): AsyncIterable<AuditRecord>;
+}

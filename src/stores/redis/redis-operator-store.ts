@@ -1,0 +1,64 @@
+/** What the Redis store does for operators; see `operator-store.ts`. The audit trail is a Redis stream. */
+import type { EntityRef } from '../../events/event.ts';
+import { deadLetterTtlMs, maxRememberedReplays } from '../dead-letter-limits.ts';
+import { type AuditEntry, type AuditRecord, maxAuditRecords, type OperatorStore } from '../operator-store.ts';
+import type { DeadLetterQuery, LoadResult } from '../store.ts';
+import type { Connection } from './connection.ts';
+import { entityFailure, isEntityFailure, unavailable } from './failures.ts';
+import type { Keys } from './keys.ts';
+import { readSnapshot } from './replies.ts';
+import { loadScript, runScript } from './script.ts';
+
+const beginReplayScript = loadScript('begin-replay-1');
+const noteReplayScript = loadScript('note-replay-1');
+
+const AUDIT_PAGE = 500;
+
+export class RedisOperatorStore implements OperatorStore {
+  readonly #connection: Connection;
+  readonly #keys: Keys;
+
+  constructor(connection: Connection, keys: Keys) {
+    this.#connection = connection;
+    this.#keys = keys;
+  }
+
+  async beginReplay(entities: readonly EntityRef[], leaseMs: number): Promise<readonly LoadResult[]> {
+    const calls = entities.map((entity) => [this.#keys.entity(entity), String(leaseMs)]);
+    const replies = await runScript(this.#connection, beginReplayScript, calls);
+    return replies.map(([error, reply], index): LoadResult => {
+      if (!error) return { status: 'ok', snapshot: readSnapshot(reply) };
+      if (!isEntityFailure(error)) throw unavailable(this.#connection.where, error);
+      return { status: 'failed', error: entityFailure(calls[index]?.[0] ?? '', error) };
+    });
+  }
+
+  async noteReplays(messages: readonly DeadLetterQuery[]): Promise<void> {
+    const limits = [String(deadLetterTtlMs), String(maxRememberedReplays)];
+    const calls = messages.map((message) => [this.#keys.deadLetters(message), message.fingerprint, ...limits]);
+    for (const [error] of await runScript(this.#connection, noteReplayScript, calls)) {
+      // Where a foreign key is in the way there is no record to count in.
+      if (error && !isEntityFailure(error)) throw unavailable(this.#connection.where, error);
+    }
+  }
+
+  async appendAudit(entries: readonly AuditEntry[]): Promise<void> {
+    const replies = await this.#connection.send(
+      entries.map((entry) => ['XADD', this.#keys.audit, 'MAXLEN', '~', String(maxAuditRecords), '*', 'entry', JSON.stringify(entry)]),
+    );
+    for (const [error] of replies) if (error) throw unavailable(this.#connection.where, error);
+  }
+
+  async *readAudit(): AsyncGenerator<AuditRecord, void, void> {
+    let before = '+';
+    for (;;) {
+      const page = (await this.#connection.ask(['XREVRANGE', this.#keys.audit, before, '-', 'COUNT', String(AUDIT_PAGE)])) as [string, string[]][];
+      for (const [id, [, json = '{}']] of page) {
+        yield { at: new Date(Number(id.split('-')[0])).toISOString(), ...(JSON.parse(json) as AuditEntry) };
+      }
+      const last = page.at(-1)?.[0];
+      if (last === undefined || page.length < AUDIT_PAGE) return;
+      before = `(${last}`;
+    }
+  }
+}
