@@ -6,6 +6,7 @@ import type { Config } from '../config/config.ts';
 import { loadConfig } from '../config/load.ts';
 import { ConfigError, InorderError } from '../errors.ts';
 import { failure, type Finding, ok, warning } from '../finding.ts';
+import { askWorker } from '../observability/worker-report.ts';
 import { queueDepths } from '../rabbitmq/queue-depths.ts';
 import { unroutedQueueName } from '../rabbitmq/topology-plan.ts';
 import { loadProcessors } from '../worker/processor-module.ts';
@@ -14,7 +15,6 @@ import { type CommandIo, defineCommand, type ExitCode, jsonOption } from './comm
 import { exitCodeOf, findingAsJson, findingAsText } from './findings-text.ts';
 import { withStore } from './store-access.ts';
 import { checkStream } from './topology.ts';
-import { askWorker } from './worker-status.ts';
 
 interface Check {
   readonly subject: string;

@@ -2,10 +2,10 @@
 import { loadConfig } from '../config/load.ts';
 import { UnavailableError } from '../errors.ts';
 import type { EntityRef } from '../events/event.ts';
+import { askWorker, heldBy } from '../observability/worker-report.ts';
 import type { Snapshot, Store } from '../stores/store.ts';
 import { defineCommand, jsonOption } from './command.ts';
 import { withStore } from './store-access.ts';
-import { askWorker, heldBy } from './worker-status.ts';
 
 export const command = defineCommand({
   name: 'entity show',

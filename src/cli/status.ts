@@ -1,13 +1,13 @@
 /** `inorder status`: how full the queues are, what the worker nearby does, and on request what is parked. */
 import { loadConfig } from '../config/load.ts';
 import type { Config } from '../config/config.ts';
+import { askWorker, type WorkerReport } from '../observability/worker-report.ts';
 import { queueDepths, type QueueDepth } from '../rabbitmq/queue-depths.ts';
 import { deadLetterQueueName, shardQueueName, unroutedQueueName } from '../rabbitmq/topology-plan.ts';
 import type { Store } from '../stores/store.ts';
 import { withBroker } from './broker-access.ts';
 import { defineCommand, jsonOption } from './command.ts';
 import { withStore } from './store-access.ts';
-import { askWorker, type WorkerReport } from './worker-status.ts';
 
 interface Status {
   readonly stream: string;

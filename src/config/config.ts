@@ -75,6 +75,8 @@ export interface HttpConfig {
   readonly host: string;
   /** 0 asks the system for any free port. */
   readonly port: number;
+  /** Opens what the console protects; null: that stays closed. Never printed. */
+  readonly adminToken: string | null;
 }
 
 export interface Config {

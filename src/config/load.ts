@@ -189,7 +189,7 @@ function arrange(values: Values, given: Texts, warnings: readonly string[]): Con
       maxJsonDepth: values.MAX_JSON_DEPTH,
       maxStateBytes: values.MAX_STATE_BYTES,
     },
-    http: { host: values.HTTP_HOST, port: values.HTTP_PORT },
+    http: { host: values.HTTP_HOST, port: values.HTTP_PORT, adminToken: values.ADMIN_TOKEN },
     shutdownTimeoutMs: values.SHUTDOWN_TIMEOUT_MS,
     warnings,
   });

@@ -175,9 +175,14 @@ export const variables = {
   HTTP_HOST: row(
     '127.0.0.1',
     kinds.matching(/^[A-Za-z0-9.:_%-]{1,255}$/, 'a host name or an IP address'),
-    'Address on which a worker serves `/metrics`, `/healthz`, `/readyz` and `/status`.',
+    'Address on which a worker serves `/metrics`, `/healthz`, `/readyz`, `/status` and the console. Beyond loopback the console needs ADMIN_TOKEN.',
   ),
   HTTP_PORT: row('9464', kinds.wholeNumber(0, 65_535), 'Its port; `0` takes any free one.'),
+  ADMIN_TOKEN: secret(
+    null,
+    kinds.matching(/^[\x21-\x7e]{16,512}$/, '16 to 512 visible ASCII characters'),
+    'What the console asks for before it changes anything or shows headers and bodies. Unset: it does neither.',
+  ),
   SERVICE_NAME: row(
     'inorder',
     kinds.matching(
@@ -210,5 +215,4 @@ export function isVariableName(name: string): name is VariableName {
 /** Named by the design and not built yet: setting one must not look as if it worked. */
 export const notInThisVersion: Readonly<Record<string, { readonly harmless: RegExp; readonly consequence: string }>> = {
   AUTO_REPLAY: { harmless: /^false$/, consequence: 'dead letters are not replayed by themselves' },
-  ADMIN_TOKEN: { harmless: /^$/, consequence: 'a worker has no administrative endpoint to protect' },
 };

@@ -1,12 +1,9 @@
 /**
  * What a worker shows on HTTP: `/metrics`, `/healthz` (the process only), `/readyz` (with the reasons when it
- * is not) and `/status`. It only reads, so it needs no authority; it is bounded in connections, header size
- * and time, so that whoever reaches the port cannot hold the worker up.
+ * is not) and `/status`. It only reads, so it needs no authority.
  */
-import { createServer } from 'node:http';
-import type { IncomingMessage, Server, ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
-import { ConfigError } from '../errors.ts';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { type HttpServer, listenHttp } from './http-server.ts';
 
 export interface HttpSources {
   readonly metrics: { render(): Promise<string>; readonly contentType: string };
@@ -16,6 +13,8 @@ export interface HttpSources {
   readonly ready: () => readonly string[];
   /** Anything that JSON can hold. */
   readonly status: () => object;
+  /** What else is served on the port: true when the request is its own, and then it answers. */
+  readonly further?: (request: IncomingMessage, response: ServerResponse) => boolean;
 }
 
 export interface HttpServerOptions extends HttpSources {
@@ -24,62 +23,18 @@ export interface HttpServerOptions extends HttpSources {
   readonly port: number;
 }
 
-export interface HttpServer {
-  readonly host: string;
-  /** The port that it listens on, also when 0 was asked for. */
-  readonly port: number;
-  /** Closes the port and every connection. */
-  close(): Promise<void>;
-}
-
 interface Answer {
   readonly status: number;
   readonly contentType: string;
   readonly body: string;
 }
 
-const maxConnections = 64;
-const limits = { maxHeaderSize: 8_192, headersTimeout: 5_000, requestTimeout: 10_000, keepAliveTimeout: 5_000 };
-
 /** @throws ConfigError when the address cannot be listened on, saying why. */
-export async function createHttpServer({ host, port, ...sources }: HttpServerOptions): Promise<HttpServer> {
-  const server = createServer(limits, (request, response) => void answer(sources, request, response));
-  server.maxConnections = maxConnections;
-  await listen(server, host, port);
-  return {
-    host,
-    port: (server.address() as AddressInfo).port,
-    close: () =>
-      new Promise((resolve) => {
-        server.close(() => resolve());
-        server.closeAllConnections();
-      }),
+export function createHttpServer({ host, port, ...sources }: HttpServerOptions): Promise<HttpServer> {
+  const handle = (request: IncomingMessage, response: ServerResponse) => {
+    if (!sources.further?.(request, response)) void answer(sources, request, response);
   };
-}
-
-function listen(server: Server, host: string, port: number): Promise<void> {
-  return new Promise((resolve, reject) => {
-    server.once('error', (error: NodeJS.ErrnoException) => {
-      reject(new ConfigError([listenProblem(host, port, error)], { cause: error }));
-    });
-    server.listen(port, host, () => {
-      server.removeAllListeners('error');
-      // Out of file descriptors, for one: the connection is lost, the worker is not.
-      server.on('error', () => undefined);
-      resolve();
-    });
-  });
-}
-
-function listenProblem(host: string, port: number, error: NodeJS.ErrnoException): string {
-  switch (error.code) {
-    case 'EADDRINUSE':
-      return `HTTP_PORT is ${port}: another process on ${host} uses it; choose another, or 0 for any free one`;
-    case 'EACCES':
-      return `HTTP_PORT is ${port}: this user may not listen on it; choose one above 1023`;
-    default:
-      return `HTTP_HOST is ${host}: it is not an address of this machine (${error.code ?? error.message})`;
-  }
+  return listenHttp({ host, port, handle });
 }
 
 async function answer(sources: HttpSources, request: IncomingMessage, response: ServerResponse): Promise<void> {

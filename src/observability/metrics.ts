@@ -25,8 +25,19 @@ export interface ShardReading {
   readonly held: ReadonlyMap<string, number>;
 }
 
+/** Messages of one shard since the process began. */
+export interface ShardTotals {
+  readonly delivered: number;
+  readonly applied: number;
+  readonly duplicate: number;
+  readonly skipped: number;
+  readonly dead_lettered: number;
+}
+
 /** The counters of one shard. `count` is how many at once; 0 is allowed. */
 export interface ShardMetrics {
+  /** What has been counted so far, for `/status`. */
+  readonly totals: ShardTotals;
   delivered(count: number): void;
   ended(outcome: Outcome, count: number): void;
   deadLettered(reason: RejectionReason, count: number): void;
@@ -127,10 +138,19 @@ function makeShardMetrics(make: MetricMaker, service: string): (shard: number) =
     const reasons = new Map(
       Object.keys(rejectionReasons).map((reason) => [reason, deadLetters.labels(service, label, reason)]),
     );
+    const totals = { delivered: 0, applied: 0, duplicate: 0, skipped: 0, dead_lettered: 0 };
     return {
-      delivered: (count) => delivered.inc(count),
-      ended: (name, count) => outcomes[name].inc(count),
+      totals,
+      delivered(count) {
+        totals.delivered += count;
+        delivered.inc(count);
+      },
+      ended(name, count) {
+        totals[name] += count;
+        outcomes[name].inc(count);
+      },
       deadLettered(reason, count) {
+        totals.dead_lettered += count;
         deadLettered.inc(count);
         reasons.get(reason)!.inc(count);
       },

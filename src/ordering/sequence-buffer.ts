@@ -95,6 +95,17 @@ export class SequenceBuffer {
     for (const sequence of this.#slots.keys()) this.#bySequence.push(sequence);
   }
 
+  /** The sequences held, as first and last of each run, in order. */
+  runs(): readonly (readonly [first: number, last: number])[] {
+    const runs: [number, number][] = [];
+    for (const sequence of [...this.#slots.keys()].sort((a, b) => a - b)) {
+      const run = runs.at(-1);
+      if (run !== undefined && run[1] === sequence - 1) run[1] = sequence;
+      else runs.push([sequence, sequence]);
+    }
+    return runs;
+  }
+
   /** Every delivery held, in no order, left where it is. */
   *deliveries(): Iterable<Delivery> {
     for (const slot of this.#slots.values()) yield* slot.copies;

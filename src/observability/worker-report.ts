@@ -4,8 +4,21 @@
  */
 import type { Config, HttpConfig } from '../config/config.ts';
 import type { EntityRef } from '../events/event.ts';
+import type { ShardTotals } from './metrics.ts';
 
 const timeoutMs = 2_000;
+
+export interface GapReport {
+  readonly entity_type: string;
+  readonly entity_id: string;
+  readonly version: number;
+  readonly missing_from: number;
+  readonly held: number;
+  /** These three since the console needs them; an older worker does not say them. */
+  readonly missing_to?: number;
+  readonly held_sequences?: readonly (readonly [first: number, last: number])[];
+  readonly ends_in_ms?: number;
+}
 
 export interface ShardReport {
   readonly shard: number;
@@ -14,8 +27,10 @@ export interface ShardReport {
   readonly epoch: number | null;
   readonly held: number;
   readonly gaps: number;
+  /** Not from an older worker. */
+  readonly totals?: ShardTotals;
   /** The ones that wait longest; not all of them when there are many. */
-  readonly openGaps: readonly { readonly entity_type: string; readonly entity_id: string; readonly held: number }[];
+  readonly open_gaps: readonly GapReport[];
 }
 
 export interface WorkerReport {
@@ -27,12 +42,16 @@ export interface WorkerReport {
 }
 
 /** The worker at HTTP_HOST and HTTP_PORT; null when none answers there, or one of another stream. */
-export async function askWorker(config: Config): Promise<WorkerReport | null> {
-  if (config.http.port === 0) return null;
+export async function askWorker({ http, broker }: Config): Promise<WorkerReport | null> {
+  return http.port === 0 ? null : askWorkerAt(urlOf(http), broker.stream);
+}
+
+/** The worker at `http://host:port`; null when none of this stream answers there. */
+export async function askWorkerAt(url: string, stream: string): Promise<WorkerReport | null> {
   try {
-    const response = await fetch(statusUrl(config.http), { signal: AbortSignal.timeout(timeoutMs) });
+    const response = await fetch(new URL('/status', url), { signal: AbortSignal.timeout(timeoutMs) });
     const report: unknown = await response.json();
-    return isWorkerReport(report) && report.stream === config.broker.stream ? report : null;
+    return isWorkerReport(report) && report.stream === stream ? report : null;
   } catch {
     // Nobody there, or not a worker: the caller says so.
     return null;
@@ -46,24 +65,25 @@ export async function askWorker(config: Config): Promise<WorkerReport | null> {
 export function heldBy(report: WorkerReport | null, entity: EntityRef, shards: number): number | null {
   if (report === null) return null;
   const gap = report.shards
-    .flatMap(({ openGaps }) => openGaps)
+    .flatMap(({ open_gaps }) => open_gaps)
     .find(({ entity_type, entity_id }) => entity_type === entity.entityType && entity_id === entity.entityId);
   if (gap !== undefined) return gap.held;
-  const owned = report.shards.filter(({ epoch, gaps, openGaps }) => epoch !== null && openGaps.length === gaps);
+  const owned = report.shards.filter(({ epoch, gaps, open_gaps }) => epoch !== null && open_gaps.length === gaps);
   return owned.length === shards ? 0 : null;
 }
 
-function statusUrl({ host, port }: HttpConfig): string {
+/** Where a client reaches what listens there. */
+export function urlOf({ host, port }: Pick<HttpConfig, 'host' | 'port'>): string {
   // Addresses that mean "every interface" are for listening only.
   const reachable = host === '0.0.0.0' ? '127.0.0.1' : host === '::' ? '::1' : host;
-  return `http://${reachable.includes(':') ? `[${reachable}]` : reachable}:${port}/status`;
+  return `http://${reachable.includes(':') ? `[${reachable}]` : reachable}:${port}`;
 }
 
 function isWorkerReport(value: unknown): value is WorkerReport {
   if (!isRecord(value) || !Array.isArray(value['shards']) || !Array.isArray(value['not_ready'])) return false;
   if (typeof value['stream'] !== 'string' || typeof value['state'] !== 'string') return false;
   return value['shards'].every(
-    (shard) => isRecord(shard) && typeof shard['shard'] === 'number' && Array.isArray(shard['openGaps']),
+    (shard) => isRecord(shard) && typeof shard['shard'] === 'number' && Array.isArray(shard['open_gaps']),
   );
 }
 
