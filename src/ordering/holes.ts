@@ -25,8 +25,9 @@ export class Holes {
   #text: string | null = null;
 
   private constructor(intervals: readonly Interval[], floor: number, resyncs: number) {
-    this.#intervals = intervals;
-    this.floor = floor;
+    const forgotten = intervals.length > maxIntervals ? intervals[0] : undefined;
+    this.#intervals = forgotten === undefined ? intervals : intervals.slice(1);
+    this.floor = forgotten === undefined ? floor : forgotten[1];
     this.resyncs = resyncs;
   }
 
@@ -59,7 +60,7 @@ export class Holes {
     const top = intervals.at(-1);
     if (top !== undefined && top[1] === first - 1) intervals[intervals.length - 1] = [top[0], last];
     else intervals.push([first, last]);
-    return this.#bounded(intervals);
+    return new Holes(intervals, this.floor, this.resyncs);
   }
 
   /** The version is set from `version` to `to`: what it passes that way may still arrive, and nothing above it is known any more. */
@@ -81,8 +82,7 @@ export class Holes {
       if (first < sequence) intervals.push([first, sequence - 1]);
       if (sequence < last) intervals.push([sequence + 1, last]);
     }
-    // Splitting an interval may cross the bound.
-    return this.#bounded(intervals);
+    return new Holes(intervals, this.floor, this.resyncs);
   }
 
   toString(): string {
@@ -91,10 +91,5 @@ export class Holes {
       (this.floor > 0 ? `f${this.floor};` : '') +
       this.#intervals.map(([first, last]) => (first === last ? `${first}` : `${first}-${last}`)).join(',');
     return this.#text;
-  }
-
-  #bounded(intervals: Interval[]): Holes {
-    const forgotten = intervals.length > maxIntervals ? intervals.shift() : undefined;
-    return new Holes(intervals, forgotten === undefined ? this.floor : forgotten[1], this.resyncs);
   }
 }

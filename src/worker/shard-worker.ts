@@ -12,9 +12,10 @@ import type { Log } from '../observability/log.ts';
 import type { ShardMetrics, ShardReading, ShardState } from '../observability/metrics.ts';
 import type { Delivery, Fact, RefusedDelivery } from '../ordering/facts.ts';
 import type { SequencerLimits } from '../ordering/limits.ts';
-import { type SequencerOverview, ShardSequencer } from '../ordering/sequencer.ts';
+import { ShardSequencer } from '../ordering/sequencer.ts';
 import type { RawDelivery, ShardChannel, ShardChannelEvents } from '../rabbitmq/shard-channel.ts';
 import { type SessionOptions, ShardSession } from './shard-session.ts';
+import type { ShardStatus } from './worker-status.ts';
 
 export interface ShardWorkerOptions extends Omit<SessionOptions, 'generation' | 'settle' | 'handle' | 'fail' | 'shard'> {
   readonly shard: number;
@@ -30,23 +31,9 @@ export interface ShardWorkerOptions extends Omit<SessionOptions, 'generation' | 
   readonly onHalt: (cause: 'store-went-backwards' | 'bug', error: Error) => void;
 }
 
-/** What `/status` says of a shard. */
-export interface ShardStatus extends SequencerOverview {
-  readonly shard: number;
-  readonly queue: string;
-  readonly channel: ShardState;
-  readonly epoch: number | null;
-  readonly openGaps: readonly {
-    readonly entity_type: string;
-    readonly entity_id: string;
-    readonly version: number;
-    readonly missing_from: number;
-    readonly held: number;
-    readonly waiting_ms: number;
-  }[];
-}
-
+/** Gaps that `/status` tells one by one. */
 const gapsInStatus = 100;
+const runsInStatus = 50;
 
 export class ShardWorker {
   readonly #options: ShardWorkerOptions;
@@ -105,17 +92,21 @@ export class ShardWorker {
   }
 
   status(): ShardStatus {
+    const { shard, queue, limits, shardMetrics } = this.#options;
     const nowMs = this.#options.now();
-    const openGaps = this.#sequencer.openGaps(gapsInStatus).map(({ lane, sinceMs }) => ({
+    const open_gaps = this.#sequencer.openGaps(gapsInStatus).map(({ lane, sinceMs }) => ({
       entity_type: lane.entity.entityType,
       entity_id: lane.entity.entityId,
       version: lane.version,
       missing_from: lane.version + 1,
+      missing_to: Math.max(lane.version, (lane.held.lowest() ?? 0) - 1),
       held: lane.held.count,
+      held_sequences: lane.held.runs().slice(0, runsInStatus),
       waiting_ms: Math.round(nowMs - sinceMs),
+      ends_in_ms: Math.max(0, Math.round(sinceMs + limits.gapTimeoutMs - nowMs)),
     }));
-    const { shard, queue } = this.#options;
-    return { shard, queue, channel: this.state, epoch: this.#session?.epoch ?? null, ...this.#sequencer.overview(), openGaps };
+    const epoch = this.#session?.epoch ?? null;
+    return { shard, queue, channel: this.state, epoch, totals: { ...shardMetrics.totals }, ...this.#sequencer.overview(), open_gaps };
   }
 
   #opened(generation: number): void {

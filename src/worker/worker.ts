@@ -12,7 +12,7 @@ import { ConfigError, UnavailableError } from '../errors.ts';
 import { decodeMessage } from '../events/decode.ts';
 import { createLog, type Log } from '../observability/log.ts';
 import { createMetrics, type Metrics } from '../observability/metrics.ts';
-import { type OrderingStatistics, OrderingDetector } from '../ordering/detector.ts';
+import { OrderingDetector } from '../ordering/detector.ts';
 import { defaultSequencerLimits } from '../ordering/limits.ts';
 import { createShardChannel } from '../rabbitmq/amqp-shard-channel.ts';
 import { createConnection } from '../rabbitmq/connection.ts';
@@ -21,8 +21,9 @@ import { applyTopology, verifyTopology } from '../rabbitmq/topology.ts';
 import { createReplier } from '../rabbitmq/replies.ts';
 import { createRedisStore } from '../stores/redis/redis-store.ts';
 import { backOffMs, pause } from './back-off.ts';
-import { type ShardStatus, ShardWorker } from './shard-worker.ts';
+import { ShardWorker } from './shard-worker.ts';
 import { StoreWatch } from './store-watch.ts';
+import { violationsStatus, type WorkerStatus } from './worker-status.ts';
 
 export interface WorkerOptions {
   /** What to process with: aggregates and handlers, one each per entity type. */
@@ -33,16 +34,6 @@ export interface WorkerOptions {
   readonly log?: Log;
   /** Default: a registry of its own; read it with `render()`. */
   readonly metrics?: Metrics;
-}
-
-/** What `/status` answers. */
-export interface WorkerStatus {
-  readonly service: string;
-  readonly stream: string;
-  readonly state: 'starting' | 'running' | 'stopping' | 'stopped';
-  readonly not_ready: readonly string[];
-  readonly shards: readonly ShardStatus[];
-  readonly violations: OrderingStatistics;
 }
 
 export interface Worker {
@@ -164,7 +155,7 @@ class ShardedWorker implements Worker {
       state: this.#state,
       not_ready: this.notReady(),
       shards: this.#shards.map((shard) => shard.status()),
-      violations: this.#detector.statistics(),
+      violations: violationsStatus(this.#detector.statistics()),
     };
   }
 

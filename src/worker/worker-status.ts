@@ -1,0 +1,81 @@
+/** What `/status` and `Worker.status()` answer: a worker at one moment, in the words and the spelling of JSON. */
+import type { OrderingStatistics } from '../ordering/detector.ts';
+import type { SequencerOverview } from '../ordering/sequencer.ts';
+import type { ShardState, ShardTotals } from '../observability/metrics.ts';
+
+/** A gap that is open now. */
+export interface GapStatus {
+  readonly entity_type: string;
+  readonly entity_id: string;
+  readonly version: number;
+  /** The first missing sequence. */
+  readonly missing_from: number;
+  /** The last of them: one below the lowest held. */
+  readonly missing_to: number;
+  readonly held: number;
+  /** What is held, as first and last of each run, in order; of many runs the first 50. */
+  readonly held_sequences: readonly (readonly [first: number, last: number])[];
+  /** Since the first of the events that are held for it came. */
+  readonly waiting_ms: number;
+  /** Until the gap is ended, if nothing comes. */
+  readonly ends_in_ms: number;
+}
+
+export interface ShardStatus extends SequencerOverview {
+  readonly shard: number;
+  readonly queue: string;
+  readonly channel: ShardState;
+  /** Null before the first delivery on this channel: a standby has none. */
+  readonly epoch: number | null;
+  /** Since the process started. */
+  readonly totals: ShardTotals;
+  /** Those that have waited longest, at most 100. */
+  readonly open_gaps: readonly GapStatus[];
+}
+
+/** What the detector has seen since the worker started. */
+export interface ViolationsStatus {
+  readonly total: number;
+  readonly affected_entities: number;
+  readonly average_gap: number;
+  readonly max_gap: number;
+  /** The last ten, the latest last. */
+  readonly recent: readonly {
+    readonly entity_type: string;
+    readonly entity_id: string;
+    readonly type: string;
+    readonly message_id: string;
+    readonly expected: number;
+    readonly received: number;
+    /** ISO 8601. */
+    readonly at: string;
+  }[];
+}
+
+export interface WorkerStatus {
+  readonly service: string;
+  readonly stream: string;
+  readonly state: 'starting' | 'running' | 'stopping' | 'stopped';
+  /** Why it is not ready; empty when it is. */
+  readonly not_ready: readonly string[];
+  readonly shards: readonly ShardStatus[];
+  readonly violations: ViolationsStatus;
+}
+
+export function violationsStatus({ total, affectedEntities, averageGap, maxGap, recent }: OrderingStatistics): ViolationsStatus {
+  return {
+    total,
+    affected_entities: affectedEntities,
+    average_gap: averageGap,
+    max_gap: maxGap,
+    recent: recent.map(({ entityType, entityId, type, messageId, expected, received, atMs }) => ({
+      entity_type: entityType,
+      entity_id: entityId,
+      type,
+      message_id: messageId,
+      expected,
+      received,
+      at: new Date(atMs).toISOString(),
+    })),
+  };
+}
