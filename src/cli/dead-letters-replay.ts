@@ -4,6 +4,7 @@ import type { Config } from '../config/config.ts';
 import { asPlanJson, asPlanText, outcomeJson, outcomeText } from '../dead-letters/replay-text.ts';
 import { withOperatorLock } from '../dead-letters/operator-lock.ts';
 import { replay, type ReplayReport } from '../dead-letters/replay.ts';
+import { replayEntry } from '../dead-letters/replay-entry.ts';
 import { awaitOutcomes } from '../dead-letters/replay-outcome.ts';
 import { countLetters, type ReplayPlan } from '../dead-letters/replay-plan.ts';
 import { planReplay } from '../dead-letters/survey.ts';
@@ -56,9 +57,7 @@ export const command = defineCommand({
         if (going === 0) return 0;
         if (!(await confirm(`Replay ${going} dead letters?`, yes, io))) return 0;
         const report = await carryOut(plan, access, config, { ratePerSecond, signal, io });
-        const what = `replayed ${report.replayed} dead letters of ${plan.entities.length} entities`;
-        const one = plan.entities.length === 1 && plan.unordered.length === 0 ? plan.entities[0]!.entity : { entityType: null, entityId: null };
-        await access.store.operator.appendAudit([{ action: 'replay', who: operatorName(), ...one, what, reason: '' }]);
+        await access.store.operator.appendAudit([replayEntry(plan, report, operatorName())]);
         const outcomes = await awaitOutcomes(plan, { store: access.store, signal });
         await io.stdout.write(json ? outcomeJson(report, outcomes) : outcomeText(report, outcomes));
         return report.left === 0 && outcomes.every(({ status }) => status === 'whole' || status === 'passed') ? 0 : 1;

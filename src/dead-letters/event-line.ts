@@ -1,14 +1,15 @@
 /**
- * A dead letter as one line of NDJSON in the envelope, so that it can be corrected and published again. The data stays
- * as the producer wrote it, large numbers and all; what could not be decoded, but is a JSON object, is given as it is.
+ * A dead letter as one line of NDJSON in the envelope, so that it can be corrected and published again. An envelope is
+ * given as it is, well or ill; of a CloudEvent one is made, with the data as the producer wrote it.
  */
-import type { Decoded } from '../events/event.ts';
+import { hasAttributes } from '../events/cloudevents.ts';
+import type { Decoded, RawMessage } from '../events/event.ts';
 import type { DeadLetter } from './dead-letter.ts';
 import { compactJson } from './json-layout.ts';
 
 /** Null when its body is not one JSON object. */
 export function asEventLine({ message }: DeadLetter, decoded: Decoded): string | null {
-  if (!decoded.ok) {
+  if (!decoded.ok || !isCloudEvent(message)) {
     const text = compactJson(Buffer.from(message.body).toString());
     return text?.startsWith('{') ? `${text}\n` : null;
   }
@@ -24,4 +25,8 @@ export function asEventLine({ message }: DeadLetter, decoded: Decoded): string |
     ['metadata', JSON.stringify(metadata)],
   ];
   return `{${fields.map(([name, json]) => `"${name}":${json}`).join(',')}}\n`;
+}
+
+function isCloudEvent({ contentType, headers }: RawMessage): boolean {
+  return /^application\/cloudevents/i.test(contentType ?? '') || hasAttributes(headers);
 }

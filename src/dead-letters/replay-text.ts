@@ -37,7 +37,7 @@ export function outcomeText({ replayed, left }: ReplayReport, outcomes: readonly
   if (told.length > maxShown) shown.push(`  and ${grouped(told.length - maxShown)} more entities\n`);
   const whole = outcomes.filter(({ status }) => status === 'whole').length;
   const gone = left === 0 ? '' : `, ${grouped(left)} were not come to or are in the queue no more`;
-  return `${grouped(replayed)} replayed${gone}; ${grouped(whole)} of ${grouped(outcomes.length)} entities are whole again\n${shown.join('')}`;
+  return `${grouped(replayed)} replayed${gone}; ${grouped(whole)} of ${grouped(outcomes.length)} entities whole again\n${shown.join('')}`;
 }
 
 export function outcomeJson({ replayed, left }: ReplayReport, outcomes: readonly EntityOutcome[]): string {

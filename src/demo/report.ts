@@ -92,7 +92,7 @@ export function farewell({ lost }: Mishaps, problems: readonly string[], duratio
       ? `Everything balances: published = applied + duplicates + dead-lettered, in ${seconds} s.`
       : `This does NOT balance:\n${problems.map((problem) => `  - ${problem}`).join('\n')}`;
   return [
-    'Once the lost event has been published, this replays its successors in order (it comes with the next version):',
+    'Once the lost event has been published, this replays its successors in order:',
     '',
     `  inorder dead-letters replay --entity ${order}`,
     '',

@@ -17,7 +17,7 @@ import { WorkerProcess } from '../support/worker-process.ts';
 const notRun = /^(git clone|npm (run|test)|docker compose|alias) ?/;
 
 /** May be asked again until the worker has done what is shown; anything else is done once. */
-const onlyReads = /^(entity|dead-letters|status|doctor|topology (show|check))\b/;
+const onlyReads = /^(entity (show|list)|dead-letters (list|show|export)|status|doctor|topology (show|check))\b/;
 
 class Reader {
   readonly #t: TestContext;

@@ -43,7 +43,7 @@ test('dead letters behind a gap go in order once the missing event has arrived, 
   assert.equal(await run.ready(run.deadLetters), 4);
 
   const replayed = await command('dead-letters replay --ready --yes');
-  assert.deepEqual([replayed.code, replayed.stdout, replayed.stderr], [0, `${plan.stdout}4 replayed; 1 of 1 entities are whole again\n`, '']);
+  assert.deepEqual([replayed.code, replayed.stdout, replayed.stderr], [0, `${plan.stdout}4 replayed; 1 of 1 entities whole again\n`, '']);
   assert.deepEqual(await trace('a'), { version: 7, types: ['e1', 'e2', 'e3', 'e4', 'e5', 'e6', 'e7'], parked: false });
   await run.publish(at('a', 9, 8));
   await run.untilApplied(11);

@@ -103,7 +103,7 @@ export function examplesOf(markdown: string): readonly Example[] {
 
 /**
  * Whether an output is what the README shows: `…` on a line of its own stands for any lines; times, durations, the
- * shard that an entity falls into and the width of columns may differ.
+ * shard that an entity falls into, who is at the keyboard and the width of columns may differ.
  */
 export function isShown(shown: readonly string[], output: string): boolean {
   const pattern = shown.map((line) => (line.trim() === '…' ? '(?:.*\n)*' : `${linePattern(line)}\n`)).join('');
@@ -118,6 +118,7 @@ const varying: readonly (readonly [where: string, pattern: string])[] = [
   [String.raw`\d+ ms`, String.raw`\d+ ms`],
   [String.raw`(?<=^shard +)\d+$`, String.raw`\d+`],
   [String.raw`\d+(?=  ${time}$)`, String.raw`\d+`],
+  [String.raw`\S+@\S+`, String.raw`\S+@\S+`],
   [' {2,}', ' +'],
 ];
 

@@ -1,0 +1,27 @@
+import assert from 'node:assert/strict';
+import test from 'node:test';
+import type { DeadLetter } from '../../src/dead-letters/dead-letter.ts';
+import { asEventLine } from '../../src/dead-letters/event-line.ts';
+import { decodeMessage } from '../../src/events/decode.ts';
+import { defaultEventLimits, type RawMessage } from '../../src/events/event.ts';
+
+function lineOf(body: string, more: Partial<RawMessage> = {}): string | null {
+  const message = { body: Buffer.from(body), routingKey: 'a', contentType: 'application/json', headers: {}, ...more } as RawMessage;
+  return asEventLine({ message } as DeadLetter, decodeMessage(message, { limits: defaultEventLimits, defaultEntityType: 'order', allowMissingEntityId: false }));
+}
+
+test('an envelope is exported as it was written, on one line', () => {
+  const body = '{ "entity_id": "a",\n "sequence": 1, "type": "T", "data": {"n": 12345678901234567890, "one": 1.0, "s": "a  b"} }';
+  assert.equal(lineOf(body), '{"entity_id":"a","sequence":1,"type":"T","data":{"n":12345678901234567890,"one":1.0,"s":"a  b"}}\n');
+});
+
+test('what is no event but a JSON object is exported as it is, and anything else not at all', () => {
+  assert.equal(lineOf('{"sequence": "x"}'), '{"sequence":"x"}\n');
+  for (const body of ['[1]', '1', 'null', '{"cut', '']) assert.equal(lineOf(body), null);
+});
+
+test('a CloudEvent is exported as an envelope that says the same', () => {
+  const structured = { specversion: '1.0', id: 'i', source: '/s', type: 'T', subject: 'a', sequence: '7', time: '2026-01-05T10:00:00Z', data: { n: 1 } };
+  const line = JSON.parse(lineOf(JSON.stringify(structured), { contentType: 'application/cloudevents+json' }) ?? '');
+  assert.deepEqual([line.id, line.entity_type, line.entity_id, line.sequence, line.type, line.timestamp, line.data], ['i', 'order', 'a', 7, 'T', '2026-01-05T10:00:00Z', { n: 1 }]);
+});
