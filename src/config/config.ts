@@ -63,6 +63,8 @@ export interface ProcessingConfig {
   readonly retryMaxMs: number;
   /** One attempt of a handler may take this long, in milliseconds. */
   readonly handlerTimeoutMs: number;
+  /** Dead letters that waited for a missing event are replayed unasked when it has arrived. */
+  readonly autoReplay: boolean;
 }
 
 /** Every limit on one message, and on what it may grow into. */

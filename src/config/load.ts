@@ -8,7 +8,7 @@ import { readFileSync } from 'node:fs';
 import { ConfigError } from '../errors.ts';
 import type { Config } from './config.ts';
 import { nearMiss } from './near-miss.ts';
-import { consumerTimeoutMs, isVariableName, notInThisVersion, variableNames, variables } from './variables.ts';
+import { consumerTimeoutMs, isVariableName, variableNames, variables } from './variables.ts';
 import type { Values, VariableName } from './variables.ts';
 
 export type Environment = Readonly<Record<string, string | undefined>>;
@@ -86,11 +86,6 @@ function refuseUnknown(env: Environment, problems: string[]): void {
   const known = variableNames.flatMap((name) => (variables[name].secret ? [name, `${name}_FILE`] : [name]));
   for (const name of Object.keys(env).sort()) {
     if (!env[name]) continue;
-    const later = Object.hasOwn(notInThisVersion, name) ? notInThisVersion[name] : undefined;
-    if (later && !later.harmless.test(env[name])) {
-      problems.push(`${name} is set, but is not in this version: ${later.consequence}; unset it`);
-      continue;
-    }
     const stem = name.endsWith('_FILE') ? name.slice(0, -'_FILE'.length) : null;
     if (stem !== null && isVariableName(stem) && !variables[stem].secret) {
       problems.push(`${name} is set, but ${stem} cannot be given as a file: set ${stem}`);
@@ -181,6 +176,7 @@ function arrange(values: Values, given: Texts, warnings: readonly string[]): Con
       retryInitialMs: values.RETRY_INITIAL_MS,
       retryMaxMs: values.RETRY_MAX_MS,
       handlerTimeoutMs: values.HANDLER_TIMEOUT_MS,
+      autoReplay: values.AUTO_REPLAY,
     },
     limits: {
       maxBodyBytes: values.MAX_BODY_BYTES,

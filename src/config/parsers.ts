@@ -30,6 +30,11 @@ export function oneOf<const T extends string>(...values: readonly T[]): ValueKin
   };
 }
 
+export const trueOrFalse: ValueKind<boolean> = {
+  allowed: '`true` or `false`',
+  parse: (text) => (text === 'true' ? true : text === 'false' ? false : null),
+};
+
 /** Text that fits a pattern, as it is. */
 export function matching(pattern: RegExp, allowed: string): ValueKind<string> {
   return { allowed, parse: (text) => (pattern.test(text) ? text : null) };

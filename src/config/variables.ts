@@ -121,6 +121,11 @@ export const variables = {
     kinds.oneOf('reject', 'process'),
     'An event without a sequence: `reject` it, or `process` it in order of delivery.',
   ),
+  AUTO_REPLAY: row(
+    'false',
+    kinds.trueOrFalse,
+    'Whether a worker replays the dead letters of an entity by itself when its missing event arrives. What failed by itself is left to you.',
+  ),
   IDEMPOTENCY_TTL_SECONDS: row(
     '86400',
     kinds.wholeNumber(1, 315_360_000),
@@ -211,8 +216,3 @@ export const variableNames = Object.keys(variables) as readonly VariableName[];
 export function isVariableName(name: string): name is VariableName {
   return Object.hasOwn(variables, name);
 }
-
-/** Named by the design and not built yet: setting one must not look as if it worked. */
-export const notInThisVersion: Readonly<Record<string, { readonly harmless: RegExp; readonly consequence: string }>> = {
-  AUTO_REPLAY: { harmless: /^false$/, consequence: 'dead letters are not replayed by themselves' },
-};

@@ -1,4 +1,5 @@
 /** Summaries of dead letters by entity, as a reading of the queue gathers them. */
+import type { EntityRef } from '../events/event.ts';
 import type { DeadLetter } from './dead-letter.ts';
 import { type LettersOfEntity, summaryOf } from './replay-plan.ts';
 
@@ -9,7 +10,7 @@ export class EntityLetters {
   add(letter: DeadLetter, meant: boolean): boolean {
     const { entityType, entityId, sequence } = letter;
     if (entityType === null || entityId === null || sequence === null) return false;
-    const name = nameOf(entityType, entityId);
+    const name = entityName({ entityType, entityId });
     let letters = this.#byName.get(name);
     if (letters === undefined) {
       letters = { entity: { entityType, entityId }, meant: [], others: [] };
@@ -19,8 +20,8 @@ export class EntityLetters {
     return true;
   }
 
-  of({ entityType, entityId }: DeadLetter): LettersOfEntity | null {
-    return entityType === null || entityId === null ? null : (this.#byName.get(nameOf(entityType, entityId)) ?? null);
+  of({ entityType, entityId }: Pick<DeadLetter, 'entityType' | 'entityId'>): LettersOfEntity | null {
+    return entityType === null || entityId === null ? null : (this.#byName.get(entityName({ entityType, entityId })) ?? null);
   }
 
   all(): readonly LettersOfEntity[] {
@@ -28,6 +29,7 @@ export class EntityLetters {
   }
 }
 
-function nameOf(entityType: string, entityId: string): string {
+/** The same for the same entity, and for no other. */
+export function entityName({ entityType, entityId }: EntityRef): string {
   return JSON.stringify([entityType, entityId]);
 }

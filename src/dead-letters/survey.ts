@@ -3,6 +3,7 @@
  * kept; what is dead-lettered after this reading is no part of what is planned by it.
  */
 import type { Store } from '../stores/store.ts';
+import type { DeadLetter } from './dead-letter.ts';
 import { EntityLetters } from './entity-letters.ts';
 import { snapshotsOf } from './entity-snapshots.ts';
 import { type InspectOptions, listDeadLetters } from './inspect.ts';
@@ -12,6 +13,8 @@ import { type LettersOfEntity, type LetterSummary, planEntity, type ReplayPlan, 
 export interface SurveyOptions extends Omit<InspectOptions, 'store' | 'limit'> {
   readonly store: Pick<Store, 'findDeadLetters' | 'load'>;
   readonly filter: LetterFilter;
+  /** What is looked at at all; of the rest nothing is kept. Default: everything. */
+  readonly concerns?: (letter: DeadLetter) => boolean;
   /** Only entities of which a letter can be applied now: what was missing has arrived since. */
   readonly readyOnly?: boolean;
   readonly firstSequence: 1 | 'any';
@@ -26,12 +29,12 @@ export interface Survey {
 }
 
 export async function surveyLetters(options: SurveyOptions): Promise<Survey> {
-  const { filter, onProgress } = options;
+  const { filter, concerns = () => true, onProgress } = options;
   const entities = new EntityLetters();
   const unordered: LetterSummary[] = [];
   let read = 0;
   for await (const letters of listDeadLetters(options)) {
-    for (const letter of letters) {
+    for (const letter of letters.filter(concerns)) {
       const meant = isMeant(letter, filter);
       if (!entities.add(letter, meant) && meant) unordered.push(summaryOf(letter));
     }

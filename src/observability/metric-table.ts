@@ -75,6 +75,16 @@ export const metricTable = {
     help: 'Attempts of a processor after a failed one.',
     labels: [],
   },
+  inorder_auto_replays_total: {
+    type: 'counter',
+    help: 'Readings of the dead-letter queue for AUTO_REPLAY: replayed, nothing (to replay) or put_off.',
+    labels: ['outcome'],
+  },
+  inorder_auto_replayed_letters_total: {
+    type: 'counter',
+    help: 'Dead letters that AUTO_REPLAY published again.',
+    labels: [],
+  },
   inorder_reconnects_total: {
     type: 'counter',
     help: 'Connections and channels opened again after a loss.',

@@ -16,6 +16,9 @@ import type { MetricName } from './metric-table.ts';
 export const shardStates = ['closed', 'consuming', 'paused', 'draining', 'halted'] as const;
 export type ShardState = (typeof shardStates)[number];
 
+export const autoReplayOutcomes = ['replayed', 'nothing', 'put_off'] as const;
+export type AutoReplayOutcome = (typeof autoReplayOutcomes)[number];
+
 /** What the gauges say of one shard. */
 export interface ShardReading {
   readonly shard: number;
@@ -54,6 +57,9 @@ export interface Metrics {
   storeUnavailable(): void;
   processorRetried(): void;
   reconnected(): void;
+  /** A replay that nobody asked for has ended. */
+  autoReplayEnded(outcome: AutoReplayOutcome): void;
+  autoReplayed(letters: number): void;
   /** Called at each scrape, for the gauges. There is one source; a later one replaces it. */
   readShardsFrom(read: () => Iterable<ShardReading>): void;
   /** Everything in Prometheus' text format. */
@@ -77,6 +83,9 @@ export function createMetrics(service: string): Metrics {
   const storeUnavailable = startedAtZero(make.counter('inorder_store_unavailable_total').labels(service));
   const retries = startedAtZero(make.counter('inorder_processor_retries_total').labels(service));
   const reconnects = startedAtZero(make.counter('inorder_reconnects_total').labels(service));
+  const autoReplays = make.counter('inorder_auto_replays_total');
+  for (const outcome of autoReplayOutcomes) startedAtZero(autoReplays.labels(service, outcome));
+  const autoReplayed = startedAtZero(make.counter('inorder_auto_replayed_letters_total').labels(service));
   const shards = makeShardMetrics(make, service);
   return {
     shard: shards,
@@ -89,6 +98,8 @@ export function createMetrics(service: string): Metrics {
     storeUnavailable: () => storeUnavailable.inc(),
     processorRetried: () => retries.inc(),
     reconnected: () => reconnects.inc(),
+    autoReplayEnded: (outcome) => autoReplays.labels(service, outcome).inc(),
+    autoReplayed: (letters) => autoReplayed.inc(letters),
     readShardsFrom: gauges.readFrom,
     async render() {
       gauges.refresh();

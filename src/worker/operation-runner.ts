@@ -12,9 +12,9 @@
  * operation, and every operation is safe to repeat.
  */
 import { UnavailableError } from '../errors.ts';
-import type { RawMessage } from '../events/event.ts';
+import type { EntityRef, RawMessage } from '../events/event.ts';
 import type { Fact, Rejection } from '../ordering/facts.ts';
-import type { Store } from '../stores/store.ts';
+import type { Parked, Store } from '../stores/store.ts';
 import { claimedFact, type OperationOf, parkedFact, type Reading, recalledFacts, viewOf } from './answers.ts';
 import { backOffMs } from './back-off.ts';
 import { recordOf } from './dead-letter-record.ts';
@@ -40,6 +40,8 @@ export interface OperationRunnerOptions {
   readonly remember: (tag: number, result: string) => void;
   readonly observeBatch: (seconds: number) => void;
   readonly onUnavailable: (error: UnavailableError) => void;
+  /** An entity has moved to this version, and is still parked. */
+  readonly onStillParked: (entity: EntityRef, version: number, parked: Parked) => void;
   readonly fail: (error: unknown) => void;
 }
 
@@ -73,9 +75,9 @@ export class OperationRunner {
       entityUnavailable: (op, error) => this.#entityUnavailable(op, error),
       remember: options.remember,
     };
-    const { epoch, preparation } = options;
+    const { epoch, preparation, onStillParked } = options;
     const later = (effect: CommitEffect, settled: Fact | null) => this.#preparedLater(effect, settled);
-    this.#commits = new PreparedCommits({ epoch, preparation, states: this.#states, reading: this.#reading, later });
+    this.#commits = new PreparedCommits({ epoch, preparation, states: this.#states, reading: this.#reading, later, onStillParked });
   }
 
   begin(operation: OperationEffect): void {

@@ -3,8 +3,9 @@
  * A commit that is asked for again goes out as it was, under the same token, and its handlers do not run again.
  */
 import { InvariantError } from '../errors.ts';
+import type { EntityRef } from '../events/event.ts';
 import type { Fact } from '../ordering/facts.ts';
-import type { CommitResult, RecallQuery, RecallResult, Snapshot } from '../stores/store.ts';
+import type { CommitResult, Parked, RecallQuery, RecallResult, Snapshot } from '../stores/store.ts';
 import { follows, type Reading, viewOf } from './answers.ts';
 import { type CommitEffect, type PreparationOptions, type Prepared, prepare, recordsId } from './preparation.ts';
 import type { CachedState, StateCache } from './state-cache.ts';
@@ -16,6 +17,8 @@ export interface PreparedCommitsOptions {
   readonly reading: Reading;
   /** A commit whose handlers have run: with a fact when nothing is left to be committed. */
   readonly later: (effect: CommitEffect, settled: Fact | null) => void;
+  /** An entity has moved to this version, and is still parked. */
+  readonly onStillParked: (entity: EntityRef, version: number, parked: Parked) => void;
 }
 
 /** The event that a handler would be given next: the index of its slot, and how to ask what is known of its id. */
@@ -88,6 +91,7 @@ export class PreparedCommits {
       case 'duplicate':
         states.put(entity, after);
         this.#rememberResults(prepared);
+        if (result.parked !== null && after.version > effect.expectedVersion) this.#options.onStillParked(entity, after.version, result.parked);
         return { kind: 'committed', op, done, parked: follows(result.parked), failure };
       case 'stale':
         reading.seen(entity, result.snapshot);

@@ -10,6 +10,7 @@ import type { OrderingDetector } from '../ordering/detector.ts';
 import type { Effect, Fact, Outcome, Rejection, Delivery } from '../ordering/facts.ts';
 import type { Store } from '../stores/store.ts';
 import { Acknowledger, type SettlingChannel } from './acknowledger.ts';
+import type { AutoReplay } from './auto-replay.ts';
 import { backOffMs, pause } from './back-off.ts';
 import type { RetryLimits } from './handler-run.ts';
 import { OperationRunner } from './operation-runner.ts';
@@ -23,6 +24,8 @@ export interface SessionOptions {
   readonly maxStateBytes: number;
   readonly maxCachedStates: number;
   readonly retry: RetryLimits;
+  /** Null: what was dead-lettered waits for an operator. */
+  readonly autoReplay: Pick<AutoReplay, 'advanced' | 'search'> | null;
   readonly random: () => number;
   readonly detector: OrderingDetector;
   readonly metrics: Metrics;
@@ -131,6 +134,7 @@ export class ShardSession {
 
   #begin(epoch: number): void {
     this.epoch = epoch;
+    this.#options.autoReplay?.search(this.#options.shard);
     this.#runner = this.#makeRunner(epoch);
     const waiting = this.#waiting ?? [];
     this.#waiting = null;
@@ -138,7 +142,7 @@ export class ShardSession {
   }
 
   #makeRunner(epoch: number): OperationRunner {
-    const { store, shard, processors, maxStateBytes, maxCachedStates, retry, random, metrics, log } = this.#options;
+    const { store, shard, processors, maxStateBytes, maxCachedStates, retry, autoReplay, random, metrics, log } = this.#options;
     return new OperationRunner({
       store,
       shard,
@@ -166,6 +170,7 @@ export class ShardSession {
       remember: (tag, result) => {
         if (this.#messages.get(tag)?.replyTo !== undefined) this.#results.set(tag, result);
       },
+      onStillParked: (entity, version, parked) => autoReplay?.advanced(shard, entity, version, parked),
       observeBatch: (seconds) => metrics.committed(seconds),
       onUnavailable: (error) => {
         metrics.storeUnavailable();

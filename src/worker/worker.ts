@@ -9,7 +9,7 @@ import { createProcessors, type Processors } from '../aggregates/processors.ts';
 import type { Config } from '../config/config.ts';
 import { loadConfig } from '../config/load.ts';
 import { ConfigError, UnavailableError } from '../errors.ts';
-import { decodeMessage } from '../events/decode.ts';
+import { decodeMessage, type DecodeOptions } from '../events/decode.ts';
 import { createLog, type Log } from '../observability/log.ts';
 import { createMetrics, type Metrics } from '../observability/metrics.ts';
 import { OrderingDetector } from '../ordering/detector.ts';
@@ -20,6 +20,7 @@ import { planTopology, shardQueueName } from '../rabbitmq/topology-plan.ts';
 import { applyTopology, verifyTopology } from '../rabbitmq/topology.ts';
 import { createReplier } from '../rabbitmq/replies.ts';
 import { createRedisStore } from '../stores/redis/redis-store.ts';
+import { type AutoReplay, createAutoReplay } from './auto-replay.ts';
 import { backOffMs, pause } from './back-off.ts';
 import { ShardWorker } from './shard-worker.ts';
 import { StoreWatch } from './store-watch.ts';
@@ -74,6 +75,10 @@ function openReplies(config: Config, log: Log): Replies {
   return { connection, replier: createReplier({ connection, log }) };
 }
 
+function decodingOf({ limits, processing, ordering }: Config): DecodeOptions {
+  return { limits, defaultEntityType: processing.entityType, allowMissingEntityId: ordering.unsequenced === 'process' };
+}
+
 interface Parts {
   readonly config: Config;
   readonly processors: Processors;
@@ -90,6 +95,7 @@ class ShardedWorker implements Worker {
   readonly #watch: StoreWatch;
   readonly #stopping = new AbortController();
   readonly #replies: Replies | null;
+  readonly #autoReplay: AutoReplay | null;
   readonly #shards: readonly ShardWorker[];
   #settle: (error: Error | null) => void = () => {};
   #state: WorkerStatus['state'] = 'starting';
@@ -116,6 +122,7 @@ class ShardedWorker implements Worker {
       onReconnected: () => metrics.reconnected(),
     });
     this.#replies = options.processors.hasHandlers ? openReplies(config, log) : null;
+    this.#autoReplay = config.processing.autoReplay ? createAutoReplay({ config, store: this.#store, decoding: decodingOf(config), metrics, log }) : null;
     this.#watch = new StoreWatch({
       store: this.#store,
       intervalMs: storeWatchMs,
@@ -133,7 +140,10 @@ class ShardedWorker implements Worker {
       await this.#checkStore();
       await this.#prepareTopology();
       this.#watch.start();
-      for (const shard of this.#shards) shard.start();
+      for (const shard of this.#shards) {
+        shard.start();
+        this.#autoReplay?.search(shard.shard);
+      }
       await this.#untilReady();
       if (this.#state === 'starting') this.#state = 'running';
     } catch (error) {
@@ -173,11 +183,7 @@ class ShardedWorker implements Worker {
     const { config, processors, log, metrics } = this.#options;
     const { broker, ordering, processing, limits } = config;
     const queue = shardQueueName(broker.stream, shard);
-    const decoding = {
-      limits,
-      defaultEntityType: processing.entityType,
-      allowMissingEntityId: ordering.unsequenced === 'process',
-    };
+    const decoding = decodingOf(config);
     return new ShardWorker({
       shard,
       queue,
@@ -195,6 +201,7 @@ class ShardedWorker implements Worker {
         maxMs: processing.retryMaxMs,
         timeoutMs: processing.handlerTimeoutMs,
       },
+      autoReplay: this.#autoReplay,
       detector: this.#detector,
       metrics,
       shardMetrics: metrics.shard(shard),
@@ -266,7 +273,8 @@ class ShardedWorker implements Worker {
     this.#stopping.abort();
     this.#watch.stop();
     // What does not finish in time is not lost: closing the channel gives it to the next consumer.
-    await Promise.allSettled(this.#shards.map((shard) => shard.stop(this.#options.config.shutdownTimeoutMs)));
+    const { shutdownTimeoutMs } = this.#options.config;
+    await Promise.allSettled([...this.#shards.map((shard) => shard.stop(shutdownTimeoutMs)), this.#autoReplay?.stop(shutdownTimeoutMs)]);
     await this.#replies?.replier.close();
     await Promise.allSettled([this.#connection.close(), this.#replies?.connection.close(), this.#store.close()]);
     this.#state = 'stopped';

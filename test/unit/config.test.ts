@@ -79,6 +79,7 @@ const refused: Readonly<Record<string, readonly string[]>> = {
   GAP_TIMEOUT_ACTION: ['skip', 'true'],
   ORDERING_VIOLATION_STRATEGY: ['log', 'Buffer', 'process'],
   UNSEQUENCED: ['true'],
+  AUTO_REPLAY: ['1', 'yes', 'TRUE'],
   TOPOLOGY: ['false'],
   STREAM: ['amq.x', 'a b', '{x}', '-x', 'x'.repeat(101), 'x\n'],
   HTTP_PORT: ['65536', '-1', 'tcp://10.0.0.1:80'],
@@ -176,13 +177,16 @@ test('a _FILE variable is read without its last line end; two sources, no file a
 
 test('what this version cannot do is refused rather than ignored', () => {
   assert.match(problemOf({ STATE_STORE: 'postgres' }), /PostgreSQL is not in this version/);
-  assert.match(problemOf({ AUTO_REPLAY: 'true' }), /^AUTO_REPLAY is set, but is not in this version/);
   assert.match(problemOf({ ADMIN_TOKEN: 'hush' }), /^ADMIN_TOKEN is set, but is not in this version/);
   assert.ok(!problemOf({ ADMIN_TOKEN: 'hush' }).includes('hush'));
 });
 
-test('what changes nothing is accepted: AUTO_REPLAY=false, and a DATABASE_URL with a warning', () => {
-  assert.deepEqual(loadConfig({ AUTO_REPLAY: 'false' }).warnings, []);
+test('dead letters are replayed unasked only where that is chosen', () => {
+  const chosen = [{}, { AUTO_REPLAY: 'false' }, { AUTO_REPLAY: 'true' }].map((env) => loadConfig(env).processing.autoReplay);
+  assert.deepEqual(chosen, [false, false, true]);
+});
+
+test('what changes nothing is accepted: a DATABASE_URL, with a warning', () => {
   assert.match(
     loadConfig({ DATABASE_URL: 'postgres://u:pw@h/d' }).warnings.join(),
     /^DATABASE_URL is set and not used[^@]*$/,

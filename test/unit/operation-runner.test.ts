@@ -32,6 +32,7 @@ function setUp(t: TestContext, { store = {}, handlers = [] }: { readonly store?:
   const rejected: number[] = [];
   const remembered: [number, string][] = [];
   const failures: unknown[] = [];
+  const stillParked: [string, number][] = [];
   const memory = createMemoryStore({ stream: 's', idempotencyTtlSeconds: 60, now: () => 1_000 });
   const runner = new OperationRunner({
     store: new Proxy(memory, { get: (target, name) => Reflect.get(store, name) ?? Reflect.get(target, name).bind(target) }),
@@ -51,6 +52,7 @@ function setUp(t: TestContext, { store = {}, handlers = [] }: { readonly store?:
     remember: (tag, result) => void remembered.push([tag, result]),
     observeBatch: () => {},
     onUnavailable: () => {},
+    onStillParked: ({ entityId }, version) => void stillParked.push([entityId, version]),
     fail: (error) => void failures.push(error),
   });
   t.after(() => {
@@ -62,7 +64,7 @@ function setUp(t: TestContext, { store = {}, handlers = [] }: { readonly store?:
     runner.run();
   };
   const reported = (count: number) => waitFor(() => facts.length >= count && facts, { what: `${count} facts` });
-  return { ask, facts, reported, rejected, remembered };
+  return { ask, facts, reported, rejected, remembered, stillParked, memory };
 }
 
 function rejectOf(op: number, tag: number): OperationEffect {
@@ -104,6 +106,19 @@ describe('a store that is away', () => {
     ask(rejectOf(2, 6));
     await reported(5);
     assert.deepEqual(facts.at(-1), { kind: 'storeUnavailable', ops: [2], retryInMs: 100 });
+  });
+});
+
+describe('a commit of a parked entity', () => {
+  it('says so with the version that was reached, unless it ends the parking', async (t) => {
+    const { ask, reported, stillParked, memory } = setUp(t);
+    const entity = { entityType: 'thing', entityId: 'a' };
+    await memory.park([{ ...entity, shard: 0, epoch: 1, expectedVersion: 0, reason: 'gap_timeout', detail: '', sequence: 3 }]);
+    for (const [index, sequence] of [1, 2, 3, 4].entries()) {
+      ask(commitOf(sequence, { entityId: 'a', sequence }));
+      await reported(index + 1);
+    }
+    assert.deepEqual(stillParked, [['a', 1], ['a', 2]]);
   });
 });
 

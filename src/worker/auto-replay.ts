@@ -1,0 +1,245 @@
+/**
+ * Decides when the worker replays dead letters unasked (AUTO_REPLAY), and of which entities.
+ *
+ *   an event was applied, and its entity is still parked ──┐
+ *   a shard was taken over: who had it may have died ──────┼─▶ gathered ──▶ one replay for all ──▶ a pause, and again
+ *   replayed, and still parked: something raced with it ───┘
+ *
+ * Guarantees that what processes events is neither kept waiting nor ended by it; that there is one replay at a time,
+ * and between two at least as long a pause as the first took, so that a flood does not read the queue without end; that
+ * an entity of which a letter fails again is left alone, and every entity after a few tries that did not move its version.
+ * What is gathered is in memory: after a crash, whoever takes the shard over looks for what was lost with it.
+ */
+import type { Config } from '../config/config.ts';
+import { entityName } from '../dead-letters/entity-letters.ts';
+import { snapshotsOf } from '../dead-letters/entity-snapshots.ts';
+import { waitingReasons } from '../dead-letters/ready-entities.ts';
+import { UnavailableError } from '../errors.ts';
+import type { DecodeOptions } from '../events/decode.ts';
+import type { EntityRef } from '../events/event.ts';
+import type { Log } from '../observability/log.ts';
+import type { Metrics } from '../observability/metrics.ts';
+import { within } from '../rabbitmq/time-limit.ts';
+import type { Parked, Snapshot, Store } from '../stores/store.ts';
+import { type BackOffLimits, backOffMs } from './back-off.ts';
+import { type ReplayRequest, replayUnasked, type UnaskedReport } from './unasked-replay.ts';
+
+export interface AutoReplayOptions {
+  readonly store: Pick<Store, 'load'>;
+  /** Rejects with `UnavailableError` when it is to be tried again later. */
+  readonly replay: (request: ReplayRequest) => Promise<UnaskedReport>;
+  readonly metrics: Pick<Metrics, 'autoReplayEnded'>;
+  readonly log: Log;
+  readonly random: () => number;
+  readonly pace?: Partial<AutoReplayPace>;
+}
+
+export interface AutoReplayPace {
+  /** How long entities are gathered, in milliseconds. Default 100. */
+  readonly gatherMs: number;
+  /** The same for an entity of which more seems to be missing, in milliseconds. Default 5,000. */
+  readonly patienceMs: number;
+  /** Shortest pause between two replays, in milliseconds. Default 1,000. */
+  readonly pauseMs: number;
+  /** Between the tries at one entity, and after replays that could not be. Default from 1 s to 30 s. */
+  readonly backOff: BackOffLimits;
+}
+
+const defaultPace: AutoReplayPace = { gatherMs: 100, patienceMs: 5_000, pauseMs: 1_000, backOff: { initialMs: 1_000, maxMs: 30_000 } };
+
+/** Readings of the queue for one entity whose version does not move. */
+const maxTries = 4;
+/** Beyond it the entity's shard is searched instead. */
+const maxGathered = 10_000;
+
+/** An entity whose dead letters may be ready. */
+interface Candidate {
+  readonly entity: EntityRef;
+  readonly tries: number;
+  readonly dueMs: number;
+  /** What the last try found, and the highest sequence that went then. Null before the first. */
+  readonly tried: { readonly version: number; readonly parkedAt: string | null; readonly last: number } | null;
+}
+
+export class AutoReplay {
+  readonly #options: AutoReplayOptions;
+  readonly #pace: AutoReplayPace;
+  readonly #stopping = new AbortController();
+  #candidates = new Map<string, Candidate>();
+  #shards = new Set<number>();
+  #shardsDueMs = Number.POSITIVE_INFINITY;
+  #timer: NodeJS.Timeout | null = null;
+  #timerAtMs = Number.POSITIVE_INFINITY;
+  #notBeforeMs = 0;
+  #failures = 0;
+  #running: Promise<void> | null = null;
+
+  constructor(options: AutoReplayOptions) {
+    this.#options = options;
+    this.#pace = { ...defaultPace, ...options.pace };
+  }
+
+  /** The entity has reached `version` and is still parked. */
+  advanced(shard: number, entity: EntityRef, version: number, parked: Parked): void {
+    if (parked.replaying) return;
+    const name = entityName(entity);
+    if (this.#candidates.size >= maxGathered && !this.#candidates.has(name)) {
+      this.search(shard);
+      return;
+    }
+    // The first dead letter is mostly the lowest. Where it is not next, more events are missing, and likely to come.
+    const isNext = parked.sequence <= version + 1;
+    const dueMs = performance.now() + (isNext ? this.#pace.gatherMs : this.#pace.patienceMs);
+    const known = this.#candidates.get(name)?.dueMs ?? Number.POSITIVE_INFINITY;
+    this.#candidates.set(name, { entity, tries: 0, dueMs: Math.min(dueMs, known), tried: null });
+    this.#arm(dueMs);
+  }
+
+  /** Dead letters of this shard may be ready, although nobody here saw how. */
+  search(shard: number): void {
+    this.#shards.add(shard);
+    this.#shardsDueMs = Math.min(this.#shardsDueMs, performance.now() + this.#pace.gatherMs);
+    this.#arm(this.#shardsDueMs);
+  }
+
+  /** Begins nothing more; resolves when what is under way has ended, or after `timeoutMs`. */
+  async stop(timeoutMs: number): Promise<void> {
+    this.#stopping.abort();
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#timer = null;
+    if (this.#running !== null) await within(this.#running, timeoutMs);
+  }
+
+  #arm(dueMs: number): void {
+    const atMs = Math.max(dueMs, this.#notBeforeMs);
+    if (this.#stopping.signal.aborted || this.#running !== null || atMs >= this.#timerAtMs) return;
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#timerAtMs = atMs;
+    this.#timer = setTimeout(() => this.#begin(), Math.max(0, Math.ceil(atMs - performance.now())));
+  }
+
+  #begin(): void {
+    this.#timer = null;
+    this.#timerAtMs = Number.POSITIVE_INFINITY;
+    const startedMs = performance.now();
+    this.#running = this.#run(startedMs).then(() => {
+      this.#running = null;
+      const endedMs = performance.now();
+      this.#notBeforeMs = endedMs + Math.max(this.#pace.pauseMs, endedMs - startedMs);
+      let nextMs = this.#shardsDueMs;
+      for (const { dueMs } of this.#candidates.values()) nextMs = Math.min(nextMs, dueMs);
+      if (nextMs < Number.POSITIVE_INFINITY) this.#arm(nextMs);
+    });
+  }
+
+  /** Never rejects. */
+  async #run(nowMs: number): Promise<void> {
+    const due = this.#takeDue(nowMs);
+    const shards = nowMs >= this.#shardsDueMs ? this.#shards : new Set<number>();
+    if (shards === this.#shards) {
+      this.#shards = new Set();
+      this.#shardsDueMs = Number.POSITIVE_INFINITY;
+    }
+    const { log, metrics } = this.#options;
+    try {
+      const open = await this.#stillOpen(due);
+      if (open.length === 0 && shards.size === 0) return;
+      const entities = open.map(({ candidate }) => candidate.entity);
+      const report = await this.#options.replay({ entities, shards, maxFound: maxGathered, signal: this.#stopping.signal });
+      this.#failures = 0;
+      this.#settle(open, report);
+      if (!report.complete) for (const shard of shards) this.search(shard);
+      const { replayed, blocked } = report;
+      metrics.autoReplayEnded(replayed > 0 ? 'replayed' : 'nothing');
+      const fields = { replayed, blocked, entities: report.entities.length };
+      if (replayed > 0) log.info(fields, 'dead letters were replayed: what was missing has arrived');
+      else log.debug(fields, 'no dead letters to replay');
+    } catch (error) {
+      this.#putOff(due, shards, error);
+    }
+  }
+
+  #takeDue(nowMs: number): readonly Candidate[] {
+    const due = [...this.#candidates].filter(([, { dueMs }]) => dueMs <= nowMs);
+    for (const [name] of due) this.#candidates.delete(name);
+    return due.map(([, candidate]) => candidate);
+  }
+
+  /** Those for which the queue is to be read. Others wait for a replay that is under way, or are done with. */
+  async #stillOpen(due: readonly Candidate[]): Promise<readonly Open[]> {
+    const snapshots = await snapshotsOf(this.#options.store, due.map(({ entity }) => entity));
+    const open: Open[] = [];
+    for (const [index, candidate] of due.entries()) {
+      const snapshot = snapshots[index]!;
+      const verdict = judge(candidate, snapshot);
+      // Each step forward is worth as many tries again; there are not more of them than events.
+      const progress = candidate.tried !== null && snapshot.version > candidate.tried.version;
+      if (verdict === 'try') open.push({ candidate: progress ? { ...candidate, tries: 0 } : candidate, snapshot });
+      else if (verdict === 'wait') this.#putBack({ ...candidate, dueMs: performance.now() + this.#pace.pauseMs });
+    }
+    return open;
+  }
+
+  /** What was tried is looked at again, for something may have been dead-lettered in the same moment. */
+  #settle(open: readonly Open[], { entities }: UnaskedReport): void {
+    const triesOf = new Map(open.map(({ candidate }) => [entityName(candidate.entity), candidate.tries]));
+    const nowMs = performance.now();
+    const again = (entity: EntityRef, { version, parked }: Pick<Snapshot, 'version' | 'parked'>, last: number) => {
+      const tries = (triesOf.get(entityName(entity)) ?? 0) + 1;
+      const dueMs = nowMs + backOffMs(this.#pace.backOff, tries, this.#options.random);
+      this.#putBack({ entity, tries, dueMs, tried: { version, parkedAt: parked?.at ?? null, last } });
+    };
+    for (const tried of entities) again(tried.entity, tried, tried.letters.reduce((last, { sequence }) => Math.max(last, sequence ?? 0), 0));
+    for (const { candidate, snapshot } of open) again(candidate.entity, snapshot, 0);
+  }
+
+  #putOff(due: readonly Candidate[], shards: ReadonlySet<number>, error: unknown): void {
+    if (this.#stopping.signal.aborted) return;
+    const { log, metrics, random } = this.#options;
+    const retryInMs = backOffMs(this.#pace.backOff, ++this.#failures, random);
+    const dueMs = performance.now() + retryInMs;
+    for (const candidate of due) this.#putBack({ ...candidate, dueMs });
+    for (const shard of shards) this.#shards.add(shard);
+    if (shards.size > 0) this.#shardsDueMs = Math.min(this.#shardsDueMs, dueMs);
+    metrics.autoReplayEnded('put_off');
+    if (error instanceof UnavailableError) log.warn({ cause: error.message, retry_in_ms: retryInMs }, 'dead letters could not be replayed; trying again');
+    else log.error({ error, retry_in_ms: retryInMs }, 'a bug: dead letters could not be replayed; trying again');
+  }
+
+  /** What was learnt meanwhile is newer, and stays. */
+  #putBack(candidate: Candidate): void {
+    const name = entityName(candidate.entity);
+    if (!this.#candidates.has(name)) this.#candidates.set(name, candidate);
+  }
+}
+
+export interface AutoReplayParts {
+  readonly config: Config;
+  readonly store: Store;
+  readonly decoding: DecodeOptions;
+  readonly metrics: Metrics;
+  readonly log: Log;
+}
+
+/** As a worker uses it. */
+export function createAutoReplay({ config, store, decoding, metrics, log }: AutoReplayParts): AutoReplay {
+  const { broker, ordering, serviceName } = config;
+  const { urls, stream } = broker;
+  const onReplayed = (letters: number) => metrics.autoReplayed(letters);
+  const options = { urls, serviceName, stream, store, decoding, firstSequence: ordering.firstSequence, log, onReplayed };
+  return new AutoReplay({ store, metrics, log, random: Math.random, replay: (request) => replayUnasked(request, options) });
+}
+
+interface Open {
+  readonly candidate: Candidate;
+  readonly snapshot: Snapshot;
+}
+
+function judge({ tries, tried }: Candidate, { version, parked }: Snapshot): 'try' | 'wait' | 'done' {
+  if (tried === null) return parked?.replaying ? 'wait' : 'try';
+  if (parked === null) return 'done';
+  // Parked anew because one of its letters failed again. (What ended in a gap meanwhile may wait for a letter that is there.)
+  if (parked.at !== tried.parkedAt && !waitingReasons.has(parked.reason)) return 'done';
+  if (parked.replaying && version < tried.last) return 'wait';
+  return tries < maxTries || version > tried.version ? 'try' : 'done';
+}
