@@ -77,6 +77,12 @@ export class StreamRun {
     this.#workers.splice(this.#workers.indexOf(worker), 1);
   }
 
+  /** Ends a worker as a crash does. */
+  async kill(worker: WorkerProcess): Promise<void> {
+    await worker.kill();
+    this.#workers.splice(this.#workers.indexOf(worker), 1);
+  }
+
   publish(events: Iterable<TraceEvent>): Promise<void> {
     return publishTrace(this.amqpUrl, this.stream, events);
   }
