@@ -17,6 +17,7 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 const ROOT = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 const BUILD = join(ROOT, 'build');
 const SOURCES = ['src', 'test', join('deploy', 'local'), 'tsconfig.json', 'package.json'];
+const ASSET = /\.(lua|html|css|svg|js)$/;
 const OLDEST_NODE = [20, 12];
 const PARENT_POLL_MS = 500;
 
@@ -89,7 +90,7 @@ function build() {
     mkdirSync(fresh);
     const compiler = join(ROOT, 'node_modules', 'typescript', 'bin', 'tsc');
     run([process.execPath, compiler, '-p', ROOT, '--outDir', fresh], 'the build failed');
-    copyScripts(join(ROOT, 'src'), fresh);
+    copyAssets(join(ROOT, 'src'), fresh);
     // What was edited while the compiler ran counts as newer than the build.
     utimesSync(fresh, startedAt, startedAt);
     rmSync(BUILD, { recursive: true, force: true });
@@ -99,12 +100,12 @@ function build() {
   }
 }
 
-/** The compiler leaves the Lua scripts behind, which are loaded from beside the compiled files. */
-function copyScripts(directory, fresh) {
+/** The compiler leaves behind what is loaded as it is from beside the compiled files: Lua scripts, and the console's page. */
+function copyAssets(directory, fresh) {
   for (const entry of readdirSync(directory, { withFileTypes: true })) {
     const path = join(directory, entry.name);
-    if (entry.isDirectory()) copyScripts(path, fresh);
-    else if (entry.name.endsWith('.lua')) cpSync(path, join(fresh, relative(ROOT, path)));
+    if (entry.isDirectory()) copyAssets(path, fresh);
+    else if (ASSET.test(entry.name)) cpSync(path, join(fresh, relative(ROOT, path)));
   }
 }
 

@@ -1,6 +1,7 @@
 /** Every command of `inorder`, in the order of `--help`. A new one is an import and a row. */
 import { command as audit } from './audit.ts';
 import type { Command } from './command.ts';
+import { command as console } from './console.ts';
 import { list as deadLettersList, show as deadLettersShow } from './dead-letters.ts';
 import { command as deadLettersDiscard } from './dead-letters-discard.ts';
 import { command as deadLettersExport } from './dead-letters-export.ts';
@@ -32,6 +33,7 @@ export const commands: readonly Command[] = [
   deadLettersDiscard,
   deadLettersExport,
   audit,
+  console,
   status,
   doctor,
   demo,

@@ -3,12 +3,15 @@
  * first signal. Exit code 0 when it was asked to stop and did, 1 when something else ended it, 2 when it must
  * not start.
  */
+import { hostname } from 'node:os';
+import type { Config } from '../config/config.ts';
 import { loadConfig } from '../config/load.ts';
 import { variableNames } from '../config/variables.ts';
+import { type Console, consoleRefusal, createConsole } from '../console/console.ts';
 import { createHttpServer } from '../observability/http.ts';
-import { createLog } from '../observability/log.ts';
+import { createLog, type Log } from '../observability/log.ts';
 import { createMetrics } from '../observability/metrics.ts';
-import { createWorker } from '../worker/worker.ts';
+import { createWorker, type Worker } from '../worker/worker.ts';
 import { loadProcessors } from '../worker/processor-module.ts';
 import { defineCommand } from './command.ts';
 
@@ -32,13 +35,16 @@ export const command = defineCommand({
     const stopSignal = io.takeSignals();
     const metrics = createMetrics(config.serviceName);
     const worker = createWorker({ config, processors, log, metrics });
+    const page = mountConsole(config, worker, log);
     const server = await createHttpServer({
-      ...config.http,
+      host: config.http.host,
+      port: config.http.port,
       metrics,
       // The process answers, so it lives: what it lacks is for /readyz, and a restart would not bring it.
       health: () => [],
       ready: () => worker.notReady(),
       status: () => worker.status(),
+      further: (request, response) => page?.handle(request, response) ?? false,
     }).catch(async (error: unknown) => {
       await worker.stop();
       throw error;
@@ -61,8 +67,20 @@ export const command = defineCommand({
       if (!stopSignal.aborted) throw error;
     } finally {
       await server.close();
+      await page?.close();
     }
     log.info({}, 'stopped');
     return 0;
   },
 });
+
+/** Null where it must not be served: a worker that shows its metrics to others goes on without it. */
+function mountConsole(config: Config, worker: Worker, log: Log): Console | null {
+  const refusal = consoleRefusal(config);
+  if (refusal !== null) {
+    log.info({ cause: refusal }, 'the console is off');
+    return null;
+  }
+  const name = `${hostname()} (this worker)`;
+  return createConsole({ config, log, workers: async () => [{ name, report: worker.status() }] });
+}

@@ -55,6 +55,13 @@ export interface PolicyInfo {
   readonly definition: Readonly<Record<string, unknown>>;
 }
 
+export interface ConsumerInfo {
+  readonly queue: { readonly name: string };
+  /** `single_active` for the one that is given messages where a queue has one at a time; absent before 3.8. */
+  readonly activity_status?: string;
+  readonly channel_details: { readonly peer_host: string; readonly peer_port: number };
+}
+
 const defaultTimeoutMs = 5_000;
 const managementPort = 15_672;
 
@@ -83,6 +90,10 @@ export class ManagementClient {
 
   queues(): Promise<Answer<readonly QueueInfo[]>> {
     return this.#list(`/queues/${this.#virtualHost}?columns=name,durable,auto_delete,exclusive,arguments,messages`);
+  }
+
+  consumers(): Promise<Answer<readonly ConsumerInfo[]>> {
+    return this.#list(`/consumers/${this.#virtualHost}`);
   }
 
   bindings(): Promise<Answer<readonly BindingInfo[]>> {

@@ -1,0 +1,57 @@
+/**
+ * `inorder console`: the console by itself, for a machine without a worker or to see several of them. Exit code 0 when it
+ * was asked to stop, 2 when it must not be served.
+ */
+import { once } from 'node:events';
+import { loadConfig } from '../config/load.ts';
+import { createConsole } from '../console/console.ts';
+import { ConfigError } from '../errors.ts';
+import { json, send } from '../console/answer.ts';
+import { listenHttp, type ListenOptions } from '../observability/http-server.ts';
+import { createLog } from '../observability/log.ts';
+import { askWorkerAt, urlOf } from '../observability/worker-report.ts';
+import { defineCommand } from './command.ts';
+
+export const command = defineCommand({
+  name: 'console',
+  summary: 'Serves the console: shards, gaps, dead letters, and what can be done about them.',
+  description: [
+    'A page for browsers at HTTP_HOST and HTTP_PORT, until SIGTERM or SIGINT. Every worker serves it as well, at `/`; by',
+    'itself it can ask several workers and needs none.',
+    'On loopback everybody may read. Changes, headers and bodies need ADMIN_TOKEN, and beyond loopback everything does.',
+  ].join('\n'),
+  positionals: [],
+  options: {
+    workers: { kind: 'value', placeholder: 'URLS', meaning: 'Workers to ask, separated by commas: http://10.0.0.1:9464,http://10.0.0.2:9464. Default: none.' },
+  },
+  variables: ['AMQP_URL', 'MANAGEMENT_URL', 'REDIS_URL', 'STREAM', 'SHARDS', 'ENTITY_TYPE', 'HTTP_HOST', 'HTTP_PORT', 'ADMIN_TOKEN', 'SERVICE_NAME', 'LOG_LEVEL'],
+  async run({ options }, io) {
+    const config = loadConfig(io.env);
+    const urls = options.workers === null ? [] : workerUrls(options.workers);
+    const log = createLog({ level: config.logLevel, service: config.serviceName, writeLine: io.logLine });
+    const { stream } = config.broker;
+    const ask = async (url: string) => ({ name: new URL(url).host, report: await askWorkerAt(url, stream) });
+    const page = createConsole({ config, log, workers: () => Promise.all(urls.map(ask)) });
+    const stopSignal = io.takeSignals();
+    const handle: ListenOptions['handle'] = (request, response) => {
+      if (!page.handle(request, response)) send(request, response, json(404, { error: 'the console is at /' }));
+    };
+    try {
+      const server = await listenHttp({ ...config.http, handle });
+      log.info({ http: urlOf(server), stream, changes: config.http.adminToken !== null }, 'serving the console');
+      if (!stopSignal.aborted) await once(stopSignal, 'abort');
+      await server.close();
+    } finally {
+      await page.close();
+    }
+    log.info({}, 'stopped');
+    return 0;
+  },
+});
+
+function workerUrls(text: string): readonly string[] {
+  const urls = text.split(',').map((url) => url.trim());
+  const wrong = urls.find((url) => !/^https?:\/\//.test(url) || !URL.canParse(url));
+  if (wrong !== undefined) throw new ConfigError([`--workers names ${JSON.stringify(wrong)}: it must be a list of http:// URLs, separated by commas`]);
+  return urls;
+}

@@ -1,0 +1,66 @@
+/** What a change of dead letters will do and what became of it, as the browser gets it. Pure. */
+import type { EntityOutcome } from '../dead-letters/replay-outcome.ts';
+import { countLetters, type EntityReplay, type LettersOfEntity, type ReplayPlan } from '../dead-letters/replay-plan.ts';
+import { sequencesText } from '../dead-letters/sequences-text.ts';
+import type { Survey } from '../dead-letters/survey.ts';
+
+export type ChangePlan =
+  | { readonly action: 'replay'; readonly plan: ReplayPlan }
+  | { readonly action: 'discard'; readonly survey: Survey };
+
+export type ChangeOutcome =
+  | { readonly action: 'replay'; readonly replayed: number; readonly left: number; readonly entities: readonly EntityOutcome[] }
+  | { readonly action: 'discard'; readonly discarded: number };
+
+/** Entities that are told one by one; of the others only how many. */
+const maxShown = 50;
+
+/** How many letters it takes out of the queue. */
+export function lettersOf(change: ChangePlan): number {
+  if (change.action === 'replay') return countLetters(change.plan).going;
+  const { entities, unordered } = change.survey;
+  return entities.reduce((sum, { meant }) => sum + meant.length, unordered.length);
+}
+
+/** How many entities it concerns. */
+export function entitiesOf(change: ChangePlan): number {
+  return (change.action === 'replay' ? change.plan : change.survey).entities.length;
+}
+
+export function planFields(change: ChangePlan): object {
+  const going = lettersOf(change);
+  if (change.action === 'discard') {
+    const { entities, unordered } = change.survey;
+    return { going, blocked: 0, unordered: unordered.length, entity_count: entities.length, entities: entities.slice(0, maxShown).map(discardFields) };
+  }
+  const { entities, unordered } = change.plan;
+  const { blocked } = countLetters(change.plan);
+  return { going, blocked, unordered: unordered.length, entity_count: entities.length, entities: entities.slice(0, maxShown).map(replayFields) };
+}
+
+export function outcomeFields(outcome: ChangeOutcome): object {
+  if (outcome.action === 'discard') return { discarded: outcome.discarded };
+  const { replayed, left, entities } = outcome;
+  const told = entities.filter(({ status }) => status !== 'whole');
+  return {
+    replayed,
+    left,
+    entity_count: entities.length,
+    whole: entities.length - told.length,
+    entities: told.slice(0, maxShown).map(({ replay, status, now }) => ({ ...nameOf(replay.entity), status, version: now.version, parked: now.parked })),
+  };
+}
+
+function replayFields({ entity, version, letters, blocked }: EntityReplay): object {
+  const waits = blocked === null ? null : { sequences: sequencesText(blocked.letters), missing: blocked.missing, why: blocked.why };
+  return { ...nameOf(entity), version, going: letters.length, sequences: sequencesText(letters), blocked: waits };
+}
+
+function discardFields({ entity, meant }: LettersOfEntity): object {
+  const inOrder = [...meant].sort((a, b) => (a.sequence ?? 0) - (b.sequence ?? 0));
+  return { ...nameOf(entity), version: null, going: meant.length, sequences: sequencesText(inOrder), blocked: null };
+}
+
+function nameOf({ entityType, entityId }: { readonly entityType: string; readonly entityId: string }): object {
+  return { entity_type: entityType, entity_id: entityId };
+}

@@ -1,0 +1,99 @@
+/** Plans and carries changes out on the real queue and store, with the same parts as the commands, and writes who did it. */
+import type { DecodeOptions } from '../events/decode.ts';
+import { discard } from '../dead-letters/discard.ts';
+import type { LetterFilter } from '../dead-letters/letter-filter.ts';
+import { replay, type ReplayReport } from '../dead-letters/replay.ts';
+import { awaitOutcomes } from '../dead-letters/replay-outcome.ts';
+import type { ReplayPlan } from '../dead-letters/replay-plan.ts';
+import { planReplay, type Survey, surveyLetters } from '../dead-letters/survey.ts';
+import { ConfigError } from '../errors.ts';
+import type { Catalogue } from './letter-catalogue.ts';
+import { isFound, type LetterSearch } from './letter-search.ts';
+import type { ChangeOutcome, ChangePlan } from './change-plan.ts';
+import type { ChangeRequest, ChangeWork } from './changes.ts';
+import type { Sources } from './sources.ts';
+
+export interface ChangeWorkOptions {
+  readonly sources: Sources;
+  readonly stream: string;
+  readonly decoding: DecodeOptions;
+  readonly firstSequence: 1 | 'any';
+  readonly catalogue: () => Catalogue | null;
+  /** The dead letters are others now. */
+  readonly onChanged: () => void;
+}
+
+/** Each of the letters that words have found is compared with each in the queue. */
+const maxFoundByWords = 1_000;
+
+export class DeadLetterWork implements ChangeWork {
+  readonly #options: ChangeWorkOptions;
+
+  constructor(options: ChangeWorkOptions) {
+    this.#options = options;
+  }
+
+  plan(request: ChangeRequest, onProgress: (read: number) => void, signal: AbortSignal): Promise<ChangePlan> {
+    const { sources, stream, decoding, firstSequence } = this.#options;
+    return sources.withDeadLetters(async (connection): Promise<ChangePlan> => {
+      const filter = this.#filterOf(request.search);
+      const survey = { connection, stream, decoding, firstSequence, store: sources.store, filter, signal, onProgress };
+      if (request.action === 'discard') return { action: 'discard', survey: await surveyLetters(survey) };
+      return { action: 'replay', plan: await planReplay({ ...survey, readyOnly: request.readyOnly }) };
+    });
+  }
+
+  async carryOut(change: ChangePlan, request: ChangeRequest, onProgress: (done: number) => void, signal: AbortSignal): Promise<() => Promise<ChangeOutcome>> {
+    try {
+      if (change.action === 'replay') return await this.#replay(change.plan, request.who, onProgress, signal);
+      const discarded = await this.#discard(change.survey, request, onProgress, signal);
+      return async () => ({ action: 'discard', discarded });
+    } finally {
+      this.#options.onChanged();
+    }
+  }
+
+  async #replay(plan: ReplayPlan, who: string, onProgress: (done: number) => void, signal: AbortSignal): Promise<() => Promise<ChangeOutcome>> {
+    const { sources, stream, onChanged } = this.#options;
+    const { store } = sources;
+    let replayed = 0;
+    const note = (done: number) => onProgress((replayed = done));
+    const report = await sources.withDeadLetters(async (connection): Promise<ReplayReport> => {
+      try {
+        return await sources.withPublisher((publisher) => replay(plan, { connection, publisher, stream, store, signal, onProgress: note }));
+      } finally {
+        // Also of a replay that ended half-way: what went has gone.
+        if (replayed > 0) await store.operator.appendAudit([{ action: 'replay', who, ...onlyEntity(plan), what: sentence(replayed, plan), reason: '' }]);
+      }
+    });
+    return async () => {
+      const entities = await awaitOutcomes(plan, { store, signal });
+      onChanged();
+      return { action: 'replay', ...report, entities };
+    };
+  }
+
+  #discard(survey: Survey, { who, reason, skipSequence }: ChangeRequest, onProgress: (done: number) => void, signal: AbortSignal): Promise<number> {
+    const { sources, stream } = this.#options;
+    return sources.withDeadLetters((connection) =>
+      discard(survey, { connection, stream, store: sources.store, who, reason, skipSequence, signal, onProgress }),
+    );
+  }
+
+  /** @throws ConfigError when words mean more letters than can be named. */
+  #filterOf(search: LetterSearch): LetterFilter {
+    if (search.words === '') return search.filter;
+    const found = this.#options.catalogue()?.letters.filter((letter) => isFound(letter, search)) ?? [];
+    if (found.length <= maxFoundByWords) return { ids: [...new Set(found.map(({ fingerprint }) => fingerprint))] };
+    throw new ConfigError([`the words are found in ${found.length} dead letters: choose by fields, or narrow the search to ${maxFoundByWords}`]);
+  }
+}
+
+function onlyEntity({ entities, unordered }: ReplayPlan): { readonly entityType: string | null; readonly entityId: string | null } {
+  const [one] = entities;
+  return one !== undefined && entities.length === 1 && unordered.length === 0 ? one.entity : { entityType: null, entityId: null };
+}
+
+function sentence(replayed: number, { entities }: ReplayPlan): string {
+  return `replayed ${replayed} dead letters of ${entities.length} entities`;
+}

@@ -1,0 +1,114 @@
+/**
+ * Who may do what on the console. Three doors, each shut unless it is known to be right to open it:
+ *
+ * - Pages of other sites. They can make a browser send requests here. The token travels in `Authorization`, which a browser
+ *   never adds by itself, so a forged request has no authority (there is no cookie); on top of that a request that says it comes
+ *   from elsewhere (`Sec-Fetch-Site`, `Origin`) is refused before anything is read.
+ * - Names that were rebound to this address. On loopback, where reading needs no token, `Host` has to be a loopback name.
+ * - Strangers. Beyond loopback everything needs the token; changes, headers and bodies need it everywhere. It is compared
+ *   in constant time, and whoever fails waits.
+ */
+import { createHash, timingSafeEqual } from 'node:crypto';
+import type { IncomingHttpHeaders } from 'node:http';
+import { isIPv4 } from 'node:net';
+import { FailedAttempts } from './failed-attempts.ts';
+
+export interface Visitor {
+  readonly headers: IncomingHttpHeaders;
+  readonly address: string;
+}
+
+export type Verdict =
+  | { readonly ok: true; /** It showed the token. */ readonly admin: boolean }
+  | { readonly ok: false; readonly status: 401 | 403 | 429; readonly error: string; readonly retryAfterSeconds?: number };
+
+export interface GateOptions {
+  /** What the server listens on. */
+  readonly host: string;
+  readonly token: string | null;
+  /** Monotonic, in milliseconds. */
+  readonly now: () => number;
+}
+
+const open: Verdict = { ok: true, admin: false };
+
+export class Gate {
+  readonly #isLoopback: boolean;
+  readonly #tokenHash: Buffer | null;
+  readonly #now: () => number;
+  readonly #attempts = new FailedAttempts();
+
+  constructor({ host, token, now }: GateOptions) {
+    this.#isLoopback = isLoopback(host);
+    this.#tokenHash = token === null ? null : sha256(token);
+    this.#now = now;
+  }
+
+  /** Whether there is a token, without which nothing can be changed. */
+  get hasToken(): boolean {
+    return this.#tokenHash !== null;
+  }
+
+  /** For the files of the page, which hold no data. */
+  admit({ headers }: Visitor): Verdict {
+    if (!this.#isLoopback || isLoopback(hostNameOf(headers.host ?? ''))) return open;
+    return refuse(403, 'this console listens on loopback: open it as http://localhost or http://127.0.0.1 (a proxy has to send such a Host)');
+  }
+
+  /** For data; `change` is true for what changes data or shows headers and bodies. */
+  judge(visitor: Visitor, change: boolean): Verdict {
+    const admitted = this.admit(visitor);
+    if (!admitted.ok) return admitted;
+    const { headers } = visitor;
+    if (comesFromElsewhere(headers)) return refuse(403, 'the request comes from a page of another origin');
+    if (headers.authorization !== undefined) return this.#checkToken(visitor);
+    if (!change && this.#isLoopback) return open;
+    if (this.#tokenHash === null) return noToken;
+    return refuse(401, 'this needs the ADMIN_TOKEN');
+  }
+
+  #checkToken({ headers, address }: Visitor): Verdict {
+    if (this.#tokenHash === null) return noToken;
+    const waitMs = this.#attempts.waitMs(address, this.#now());
+    if (waitMs > 0) {
+      const retryAfterSeconds = Math.ceil(waitMs / 1_000);
+      return { ...refuse(429, `too many wrong tokens: try again in ${retryAfterSeconds} s`), retryAfterSeconds };
+    }
+    const token = /^Bearer ([\x21-\x7e]+)$/i.exec(headers.authorization ?? '')?.[1] ?? '';
+    // Of hashes, because the comparison needs equal lengths and must not tell the token's.
+    if (timingSafeEqual(sha256(token), this.#tokenHash)) {
+      this.#attempts.succeeded(address);
+      return { ok: true, admin: true };
+    }
+    this.#attempts.failed(address, this.#now());
+    return refuse(401, 'that is not the ADMIN_TOKEN');
+  }
+}
+
+/** Whether only this machine reaches what listens on `host`. */
+export function isLoopback(host: string): boolean {
+  const name = host.toLowerCase().replace(/\.$/, '');
+  return name === 'localhost' || name === '::1' || name === '[::1]' || (isIPv4(name) && name.startsWith('127.'));
+}
+
+const noToken = refuse(403, 'ADMIN_TOKEN is not set, so nothing can be changed here, and headers and bodies are not shown');
+
+function refuse(status: 401 | 403 | 429, error: string) {
+  return { ok: false, status, error } as const;
+}
+
+function hostNameOf(host: string): string {
+  return host.replace(/:\d*$/, '');
+}
+
+/** What does not say where it comes from is no browser of today, and a forged request from an old one has no token. */
+function comesFromElsewhere(headers: IncomingHttpHeaders): boolean {
+  const site = headers['sec-fetch-site'];
+  if (site !== undefined && site !== 'same-origin' && site !== 'none') return true;
+  const { origin, host } = headers;
+  return origin !== undefined && (!URL.canParse(origin) || new URL(origin).host !== host?.toLowerCase().replace(/:80$|:443$/, ''));
+}
+
+function sha256(text: string): Buffer {
+  return createHash('sha256').update(text).digest();
+}

@@ -1,0 +1,63 @@
+/** Which dead letters a browser means: everything that it names has to be true, and its words may be anywhere. Pure. */
+import { brokerReasons } from '../dead-letters/broker-death.ts';
+import type { DeadLetter, DeadLetterReason } from '../dead-letters/dead-letter.ts';
+import { isMeant, type LetterFilter } from '../dead-letters/letter-filter.ts';
+import { ConfigError } from '../errors.ts';
+import { rejectionReasons } from '../events/reasons.ts';
+
+export interface LetterSearch {
+  readonly filter: LetterFilter;
+  /** In lower case; the empty string is everywhere. */
+  readonly words: string;
+}
+
+/** Fields by the name that `list --json` has for them. */
+const fields = ['message_id', 'entity_type', 'entity_id', 'type', 'reason', 'shard', 'words'] as const;
+type Field = (typeof fields)[number];
+
+const longestField = 4_096;
+
+/** @throws ConfigError with everything that is wrong with it. */
+export function searchOf(given: Readonly<Record<string, unknown>>): LetterSearch {
+  const problems: string[] = [];
+  const texts: Partial<Record<Field, string>> = {};
+  for (const [name, value] of Object.entries(given)) {
+    const field = fields.find((known) => known === name);
+    if (field === undefined) problems.push(`there is no field ${JSON.stringify(name.slice(0, 50))}: there are ${fields.join(', ')}`);
+    else if (typeof value !== 'string' || value.length > longestField) problems.push(`${field} must be a text of at most ${longestField} characters`);
+    else texts[field] = value;
+  }
+  const reason = texts.reason === undefined ? undefined : reasonOf(texts.reason);
+  if (reason === null) problems.push(`reason must be one of ${reasons.join(', ')}`);
+  const shard = texts.shard === undefined ? undefined : shardOf(texts.shard);
+  if (shard === null) problems.push('shard must be a whole number');
+  if (problems.length > 0) throw new ConfigError(problems);
+  return {
+    filter: {
+      ids: texts.message_id === undefined ? undefined : [texts.message_id],
+      entityType: texts.entity_type,
+      entityId: texts.entity_id,
+      type: texts.type,
+      reason: reason ?? undefined,
+      shard: shard ?? undefined,
+    },
+    words: (texts.words ?? '').trim().toLowerCase(),
+  };
+}
+
+export function isFound(letter: DeadLetter, { filter, words }: LetterSearch): boolean {
+  if (!isMeant(letter, filter)) return false;
+  if (words === '') return true;
+  const { messageId, fingerprint, entityType, entityId, type, reason, detail } = letter;
+  return [messageId, fingerprint, entityType, entityId, type, reason, detail].some((text) => text?.toLowerCase().includes(words));
+}
+
+const reasons = Object.keys({ ...rejectionReasons, ...brokerReasons }) as readonly DeadLetterReason[];
+
+function reasonOf(text: string): DeadLetterReason | null {
+  return reasons.find((reason) => reason === text) ?? null;
+}
+
+function shardOf(text: string): number | null {
+  return /^\d{1,9}$/.test(text) ? Number(text) : null;
+}

@@ -1,0 +1,91 @@
+/**
+ * The stream at a glance, put together from what the broker says of its queues and what the workers that could be asked say of
+ * themselves. Pure. What nobody has said is null.
+ */
+import type { GapReport, ShardReport, WorkerReport } from '../observability/worker-report.ts';
+import type { ShardTotals } from '../observability/metrics.ts';
+import type { QueueDepth } from '../rabbitmq/queue-depths.ts';
+
+/** A worker that was asked, with the name that the console has for it. */
+export interface AskedWorker {
+  readonly name: string;
+  /** Null: it did not answer. */
+  readonly report: WorkerReport | null;
+}
+
+export interface OverviewInput {
+  readonly workers: readonly AskedWorker[];
+  /** Of the shards, in their order; null when the broker could not be asked. */
+  readonly depths: readonly QueueDepth[] | null;
+  /** By queue: the address of the consumer that is active; null when the management API is not known. */
+  readonly activeConsumers: ReadonlyMap<string, string> | null;
+}
+
+export interface ShardRow {
+  readonly shard: number;
+  readonly queue: string;
+  readonly ready: number | null;
+  readonly consumers: number | null;
+  /** The worker that owns it: the one of the latest epoch. Null when none of those that were asked does. */
+  readonly worker: string | null;
+  /** Address of the active consumer. */
+  readonly consumer: string | null;
+  /** As the owner says: consuming, paused…; `standby` when one waits for it, `unknown` when nobody asked knows it. */
+  readonly state: string;
+  readonly held: number | null;
+  readonly gaps: number | null;
+  readonly totals: ShardTotals | null;
+}
+
+export interface GapRow extends GapReport {
+  readonly shard: number;
+  readonly worker: string;
+}
+
+/** Gaps that are told one by one. */
+const maxGaps = 200;
+
+export function shardRows(queues: readonly string[], { workers, depths, activeConsumers }: OverviewInput): readonly ShardRow[] {
+  return queues.map((queue, shard): ShardRow => {
+    const reports = reportsOf(workers, shard);
+    const consumers = depths?.[shard]?.consumers ?? null;
+    const owner = ownerOf(reports, consumers);
+    return {
+      shard,
+      queue,
+      ready: depths?.[shard]?.ready ?? null,
+      consumers,
+      worker: owner?.name ?? null,
+      consumer: activeConsumers?.get(queue) ?? null,
+      state: owner?.report.channel ?? (reports.length > 0 ? 'standby' : 'unknown'),
+      held: owner?.report.held ?? null,
+      gaps: owner?.report.gaps ?? null,
+      totals: owner?.report.totals ?? null,
+    };
+  });
+}
+
+/** The open gaps that end soonest first, and how many there are. */
+export function gapRows(shards: readonly ShardRow[], { workers }: OverviewInput): { readonly rows: readonly GapRow[]; readonly total: number } {
+  const rows = shards.flatMap(({ shard, worker }) => {
+    const owner = reportsOf(workers, shard).find(({ name }) => name === worker);
+    return owner === undefined ? [] : owner.report.open_gaps.map((gap): GapRow => ({ ...gap, shard, worker: owner.name }));
+  });
+  const total = shards.reduce((sum, { gaps }) => sum + (gaps ?? 0), 0);
+  return { rows: rows.sort((a, b) => (a.ends_in_ms ?? 0) - (b.ends_in_ms ?? 0)).slice(0, maxGaps), total };
+}
+
+interface NamedReport {
+  readonly name: string;
+  readonly report: ShardReport;
+}
+
+function reportsOf(workers: readonly AskedWorker[], shard: number): readonly NamedReport[] {
+  return workers.flatMap(({ name, report }) => (report?.shards ?? []).filter((one) => one.shard === shard).map((one) => ({ name, report: one })));
+}
+
+/** A worker that lost a shard may not know it yet: the later epoch counts. The only consumer owns what it was given nothing of yet. */
+function ownerOf(reports: readonly NamedReport[], consumers: number | null): NamedReport | null {
+  const owners = reports.filter(({ report }) => report.epoch !== null).sort((a, b) => b.report.epoch! - a.report.epoch!);
+  return owners[0] ?? (consumers === 1 && reports.length === 1 ? reports[0]! : null);
+}

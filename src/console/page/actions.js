@@ -1,0 +1,122 @@
+/** What a person can do: everything that changes goes through a plan that is shown first. */
+import { forget, refresh } from './live.js';
+import { hrefOf } from './route.js';
+import { ask, Refused, setToken, tell } from './server.js';
+import { state, update } from './state.js';
+
+const pollMs = 400;
+
+/** @param {import('./route.js').Route} route */
+export function go(route) {
+  location.hash = hrefOf(route);
+}
+
+/** Narrows the search, or widens it where a value is empty. @param {import('./route.js').Search} changes */
+export function searchFor(changes) {
+  if (state.route.page !== 'letters') return;
+  const search = { ...state.route.search, ...changes };
+  for (const [field, value] of Object.entries(search)) if (value === '') delete search[/** @type {keyof typeof search} */ (field)];
+  // Typing makes no history.
+  history.replaceState(null, '', hrefOf({ ...state.route, search }));
+  update({ route: { ...state.route, search } });
+  refresh();
+}
+
+export function closeDialog() {
+  const { dialog } = state;
+  if (dialog?.kind === 'change' && dialog.change !== null) void tell(`changes/${dialog.change.id}/stop`).catch(() => undefined);
+  update({ dialog: null });
+}
+
+/** Asks for the token where it was not given yet, and then goes on. @param {(() => void) | null} then */
+export function unlock(then = null) {
+  if (state.admin) then?.();
+  else update({ dialog: { kind: 'unlock', error: null, then } });
+}
+
+export function lock() {
+  setToken(null);
+  update({ admin: false, letter: state.letter === null ? null : { ...state.letter, payload: null } });
+  forget();
+  refresh();
+}
+
+/** @param {string} token */
+export async function giveToken(token) {
+  const { dialog } = state;
+  if (dialog?.kind !== 'unlock') return;
+  setToken(token);
+  try {
+    await ask('session');
+    update({ admin: true, locked: false, dialog: null });
+    refresh();
+    dialog.then?.();
+  } catch (error) {
+    setToken(null);
+    update({ dialog: { ...dialog, error: wordsOf(error) } });
+  }
+}
+
+export function showPayload() {
+  unlock(async () => {
+    if (state.route.page !== 'letter') return;
+    try {
+      update({ letter: await ask(`letters/${state.route.id}`, { payload: '1' }) });
+    } catch (error) {
+      update({ missing: wordsOf(error) });
+    }
+  });
+}
+
+export async function readAgain() {
+  await tell('letters/read').catch(() => undefined);
+  refresh();
+}
+
+/**
+ * Opens the dialog of a change. A replay is planned at once; a discard first asks why.
+ * @param {'replay' | 'discard'} action @param {string} title @param {Record<string, unknown>} request which letters, as the API takes it
+ */
+export function beginChange(action, title, request) {
+  unlock(() => {
+    update({ dialog: { kind: 'change', action, title, request, change: null, error: null } });
+    if (action === 'replay') void planChange({});
+  });
+}
+
+/** @param {Record<string, unknown>} more what the dialog has asked for */
+export async function planChange(more) {
+  const { dialog } = state;
+  if (dialog?.kind !== 'change') return;
+  await follow(() => tell('changes', { action: dialog.action, ...dialog.request, ...more }));
+}
+
+export async function confirmChange() {
+  const { dialog } = state;
+  if (dialog?.kind !== 'change' || dialog.change === null) return;
+  const { id } = dialog.change;
+  await follow(() => tell(`changes/${id}/confirm`));
+  forget();
+  refresh();
+}
+
+/** Shows the change until nothing of it is under way. @param {() => Promise<import('./answers.js').Change>} begin */
+async function follow(begin) {
+  try {
+    let change = await begin();
+    for (;;) {
+      if (state.dialog?.kind !== 'change') return;
+      update({ dialog: { ...state.dialog, change, error: null } });
+      if (!['planning', 'running', 'settling'].includes(change.state)) return;
+      await new Promise((resolve) => setTimeout(resolve, pollMs));
+      change = await ask(`changes/${change.id}`);
+    }
+  } catch (error) {
+    if (state.dialog?.kind === 'change') update({ dialog: { ...state.dialog, error: wordsOf(error) } });
+  }
+}
+
+/** @param {unknown} error */
+function wordsOf(error) {
+  return error instanceof Refused ? error.message : 'something went wrong here: see the browser’s log';
+}

@@ -1,0 +1,112 @@
+/** A change from its plan to its end: what would go and what stays and why, the question, the progress, what became of it. */
+import { closeDialog, confirmChange, planChange } from './actions.js';
+import { html } from './html.js';
+import { EntityLink, Foreign, Reason } from './parts.js';
+import { counted, number } from './text.js';
+
+/** @typedef {import('./answers.js').Change} Change */
+/** @typedef {Extract<import('./state.js').Dialog, { kind: 'change' }>} Dialog */
+
+/** @param {{ dialog: Dialog }} props */
+export function ChangeDialog({ dialog }) {
+  const { action, title, change, error } = dialog;
+  const isOver = change !== null && ['done', 'failed', 'stopped'].includes(change.state);
+  return html`
+    <h2 id="dialog-title">${title}</h2>
+    ${error === null ? null : html`<p class="error" role="alert">${error}</p>`}
+    ${change === null ? (action === 'discard' && error === null ? html`<${DiscardForm} />` : null) : html`<${Progress} change=${change} />`}
+    ${change?.plan && !isOver ? html`<${Plan} change=${change} />` : null}
+    ${change !== null && isOver ? html`<${Outcome} change=${change} />` : null}
+    ${change === null && action === 'discard' && error === null ? null : html`<${Buttons} change=${change} />`}
+  `;
+}
+
+function DiscardForm() {
+  /** @param {SubmitEvent} event */
+  const submit = (event) => {
+    event.preventDefault();
+    const data = new FormData(/** @type {HTMLFormElement} */ (event.target));
+    void planChange({ reason: String(data.get('reason')), skip_sequence: data.has('skip') });
+  };
+  return html`
+    <form onSubmit=${submit}>
+      <p>A discarded message is gone for good. Who did it and why is kept in the audit trail.</p>
+      <label>Why <input name="reason" required maxlength="1000" autofocus autocomplete="off" /></label>
+      <label class="check"><input name="skip" type="checkbox" /> <span>Skip its sequence: leave a hole, so that what is behind it can go on</span></label>
+      <div class="bar"><button type="button" onClick=${closeDialog}>Cancel</button><button type="submit" class="primary">Show the plan</button></div>
+    </form>
+  `;
+}
+
+/** @param {{ change: Change }} props */
+function Progress({ change: { state, read, done, total, action } }) {
+  if (state === 'planning') return html`<p role="status">Reading the dead letters: ${number(read)} so far…</p>`;
+  if (state === 'running') return html`<p role="status">${action === 'replay' ? 'Replaying' : 'Discarding'}: ${number(done)} of ${number(total)} <progress max=${total ?? 1} value=${done}></progress></p>`;
+  if (state === 'settling') return html`<p role="status">Waiting until the workers have processed them… <progress></progress></p>`;
+  return null;
+}
+
+/** @param {{ change: Change }} props */
+function Plan({ change: { plan, action, skip_sequence } }) {
+  if (plan === null) return null;
+  const { going, blocked, unordered, entity_count, entities } = plan;
+  if (going + blocked === 0) return html`<p>No dead letter is meant by this.</p>`;
+  return html`
+    <p class="sum"><b>${number(going)}</b> ${going === 1 ? 'goes' : 'go'}${blocked > 0 ? html`, <b>${number(blocked)}</b> ${blocked === 1 ? 'stays' : 'stay'} until what ${blocked === 1 ? 'it waits' : 'they wait'} for has arrived` : null}${action === 'discard' ? ' for good' : ''}${skip_sequence ? ', and their sequences are skipped' : ''}.</p>
+    <div class="plan" tabindex="0">
+      <table class="cards">
+        <thead><tr><th>entity</th>${action === 'replay' ? html`<th class="n">version</th>` : null}<th>${action === 'replay' ? 'goes' : 'is discarded'}</th>${action === 'replay' ? html`<th>stays</th>` : null}</tr></thead>
+        <tbody>
+          ${entities.map((entity) => html`<tr key=${`${entity.entity_type} ${entity.entity_id}`}>
+            <td data-label="entity" class="long"><span class="kind"><${Foreign} text=${entity.entity_type} /></span> <${Foreign} text=${entity.entity_id} /></td>
+            ${action === 'replay' ? html`<td data-label="version" class="n">${number(entity.version)}</td>` : null}
+            <td data-label=${action === 'replay' ? 'goes' : 'is discarded'}>${entity.sequences || (entity.going === 0 ? html`<span class="quiet">nothing</span>` : counted(entity.going, 'message'))}</td>
+            ${action === 'replay' ? html`<td data-label="stays">${entity.blocked === null ? html`<span class="quiet">nothing</span>` : html`${entity.blocked.sequences} <span class="quiet">wait for ${number(entity.blocked.missing)}: ${entity.blocked.why}</span>`}</td>` : null}
+          </tr>`)}
+        </tbody>
+      </table>
+      ${entity_count > entities.length ? html`<p class="quiet">and ${counted(entity_count - entities.length, 'more entity', 'more entities')}</p>` : null}
+      ${unordered > 0 ? html`<p class="quiet">${counted(unordered, 'message')} without an entity or a sequence that can be read${action === 'replay' ? ': decided anew' : ''}</p>` : null}
+    </div>
+  `;
+}
+
+/** @param {{ change: Change }} props */
+function Outcome({ change: { state, error, outcome, done, action } }) {
+  if (state === 'failed') return html`<p class="error" role="alert">${error}${done > 0 ? ` (${number(done)} had gone before)` : ''}</p>`;
+  if (outcome === null) return html`<p role="status">Stopped. Nothing was changed.</p>`;
+  if (action === 'discard') return html`<p role="status" class="sum"><b>${number(outcome.discarded)}</b> discarded.</p>`;
+  const { replayed = 0, left = 0, whole = 0, entity_count = 0, entities = [] } = outcome;
+  return html`
+    <p role="status" class="sum"><b>${number(replayed)}</b> replayed${left > 0 ? `, ${number(left)} were not come to or are in the queue no more` : ''}; ${number(whole)} of ${counted(entity_count, 'entity', 'entities')} ${whole === 1 ? 'is' : 'are'} whole again.</p>
+    ${entities.length === 0 ? null : html`<ul class="plain plan" tabindex="0">${entities.map((entity) => html`<li key=${`${entity.entity_type} ${entity.entity_id}`}><${EntityLink} type=${entity.entity_type} id=${entity.entity_id} /> at version ${number(entity.version)}: ${statusText(entity.status)}${entity.parked === null ? null : html` <${Reason} reason=${entity.parked.reason} />`}</li>`)}</ul>`}
+  `;
+}
+
+/** @param {string} status */
+function statusText(status) {
+  if (status === 'parked-again') return 'parked again, for';
+  if (status === 'undecided') return 'not all of it was processed yet: is a worker running?';
+  return 'still parked for others of its dead letters, for';
+}
+
+/** @param {{ change: Change | null }} props */
+function Buttons({ change }) {
+  if (change === null || ['done', 'failed', 'stopped'].includes(change.state)) {
+    return html`<div class="bar" key="over"><button type="button" class="primary" ref=${focus} onClick=${closeDialog}>Close</button></div>`;
+  }
+  if (change.state !== 'planned') return html`<div class="bar" key="under-way"><button type="button" ref=${focus} onClick=${closeDialog}>Stop</button></div>`;
+  const going = change.plan?.going ?? 0;
+  const label = change.action === 'replay' ? 'Replay' : 'Discard';
+  return html`
+    <div class="bar" key="planned">
+      <button type="button" ref=${going === 0 ? focus : undefined} onClick=${closeDialog}>${going === 0 ? 'Close' : 'Cancel'}</button>
+      ${going === 0 ? null : html`<button type="button" class=${change.action === 'discard' ? 'primary danger' : 'primary'} ref=${focus} onClick=${confirmChange}>${label} ${counted(going, 'message')}</button>`}
+    </div>
+  `;
+}
+
+/** So that the next key press means what the dialog asks. @param {HTMLElement | null} element */
+function focus(element) {
+  element?.focus();
+}

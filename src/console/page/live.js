@@ -1,0 +1,123 @@
+/**
+ * Keeps what is shown up to date: asks every second as long as somebody can see the page, and ever more rarely while the
+ * server does not answer. Of what the route shows, only that is asked.
+ */
+import { Rates } from './rates.js';
+import { ask, hasToken, Refused, setToken } from './server.js';
+import { state, update } from './state.js';
+
+const everyMs = 1_000;
+const slowestMs = 10_000;
+/** In rounds: what costs the server more than a look at what it has. */
+const rareRounds = 3;
+
+export const rates = new Rates();
+
+/** @type {ReturnType<typeof setTimeout> | undefined} */
+let timer;
+let round = 0;
+let failures = 0;
+let isAsking = false;
+let isAskedAgain = false;
+/** What `letters` was last asked with. */
+let askedFor = '';
+
+export function startLive() {
+  document.addEventListener('visibilitychange', refresh);
+  refresh();
+}
+
+/** Asks now; call it when something else is to be shown. */
+export function refresh() {
+  clearTimeout(timer);
+  if (isAsking) {
+    isAskedAgain = true;
+    return;
+  }
+  if (!document.hidden) void look();
+}
+
+/** What is shown of the route belongs to another one. */
+export function forget() {
+  askedFor = '';
+  round = 0;
+  update({ letter: null, entity: null, missing: null });
+}
+
+async function look() {
+  isAsking = true;
+  try {
+    if (round === 0 || state.locked) await askSession();
+    await askOverview();
+    await askRoute();
+    failures = 0;
+    round++;
+    update({ silence: null, locked: false, nowMs: Date.now() });
+  } catch (error) {
+    failures++;
+    tellFailure(error);
+  }
+  isAsking = false;
+  const waitMs = isAskedAgain ? 0 : Math.min(slowestMs, everyMs * 2 ** Math.min(failures, 4));
+  isAskedAgain = false;
+  if (!document.hidden) timer = setTimeout(refresh, waitMs);
+}
+
+async function askSession() {
+  const { admin, has_token: canUnlock } = await ask('session');
+  update({ admin, canUnlock });
+}
+
+async function askOverview() {
+  const { page } = state.route;
+  const watches = page === 'letters' || page === 'letter' || page === 'entity';
+  const overview = await ask('overview', watches ? { watch: 'letters' } : {});
+  rates.note(overview.at_ms, overview.shards);
+  update({ overview });
+}
+
+async function askRoute() {
+  const { route } = state;
+  const isRare = round % rareRounds === 0;
+  if (route.page === 'letters') await askLetters(route.search);
+  else if (route.page === 'parked' && isRare) update({ parked: await ask('parked') });
+  else if (route.page === 'audit' && isRare) update({ audit: (await ask('audit')).entries });
+  else if (route.page === 'entity') await askMissing(async () => update({ entity: await ask('entity', { type: route.type, id: route.id }), missing: null }));
+  else if (route.page === 'letter' && (isRare || state.letter === null)) {
+    const query = state.letter?.payload != null ? { payload: '1' } : undefined;
+    await askMissing(async () => update({ letter: await ask(`letters/${route.id}`, query), missing: null }));
+  }
+}
+
+/** The list is asked for again when there was a new reading, or something else is searched. @param {Record<string, string>} search */
+async function askLetters(search) {
+  const wanted = `${state.overview?.dead_letters.revision} ${JSON.stringify(search)}`;
+  if (wanted === askedFor && state.letters !== null) return;
+  const letters = await ask('letters', search);
+  if (letters.revision > 0) update({ letters });
+  askedFor = letters.revision > 0 ? `${letters.revision} ${JSON.stringify(search)}` : '';
+}
+
+/** @param {() => Promise<void>} question */
+async function askMissing(question) {
+  try {
+    await question();
+  } catch (error) {
+    if (!(error instanceof Refused) || (error.status !== 404 && error.status !== 400)) throw error;
+    // Before the first reading nothing is found; the next round asks again.
+    const isReading = state.overview !== null && state.overview.dead_letters.revision === 0;
+    update({ missing: isReading ? null : error.message });
+  }
+}
+
+/** @param {unknown} error */
+function tellFailure(error) {
+  const status = error instanceof Refused ? error.status : 0;
+  if (status === 401) {
+    // A token that was right before is wrong now: the server was started with another.
+    if (hasToken()) setToken(null);
+    update({ admin: false, locked: true });
+    return;
+  }
+  update({ silence: error instanceof Error ? error.message : String(error) });
+}

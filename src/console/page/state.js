@@ -1,0 +1,63 @@
+/** Everything that the page shows comes from this one object; whoever changes it says so, and the page is drawn anew. */
+import { parseRoute } from './route.js';
+
+/**
+ * @typedef {import('./answers.js').Overview} Overview
+ * @typedef {{ kind: 'unlock', error: string | null, then: (() => void) | null } | { kind: 'keys' }
+ *   | { kind: 'change', action: 'replay' | 'discard', title: string, request: Record<string, unknown>,
+ *       change: import('./answers.js').Change | null, error: string | null }} Dialog
+ *
+ * @typedef {object} State
+ * @property {import('./route.js').Route} route
+ * @property {Overview | null} overview
+ * @property {boolean} admin the token was shown and is right
+ * @property {boolean} canUnlock the server has a token
+ * @property {boolean} locked nothing is shown without the token
+ * @property {string | null} silence why the server does not answer
+ * @property {import('./answers.js').Letters | null} letters
+ * @property {import('./answers.js').LetterDetail | null} letter
+ * @property {import('./answers.js').Entity | null} entity
+ * @property {import('./answers.js').ParkedList | null} parked
+ * @property {readonly import('./answers.js').AuditEntry[] | null} audit
+ * @property {string | null} missing why what the route names cannot be shown
+ * @property {Dialog | null} dialog
+ * @property {number} nowMs
+ */
+
+/** @type {State} */
+export const state = {
+  route: parseRoute(location.hash),
+  overview: null,
+  admin: false,
+  canUnlock: false,
+  locked: false,
+  silence: null,
+  letters: null,
+  letter: null,
+  entity: null,
+  parked: null,
+  audit: null,
+  missing: null,
+  dialog: null,
+  nowMs: Date.now(),
+};
+
+/** @type {() => void} */
+let draw = () => undefined;
+let isDue = false;
+
+/** @param {() => void} callback */
+export function onChange(callback) {
+  draw = callback;
+}
+
+/** Several changes in one go are drawn once. @param {Partial<State>} changes */
+export function update(changes) {
+  Object.assign(state, changes);
+  if (isDue) return;
+  isDue = true;
+  queueMicrotask(() => {
+    isDue = false;
+    draw();
+  });
+}

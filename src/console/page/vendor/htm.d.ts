@@ -1,0 +1,2 @@
+/** The module that the server serves under this name: the installed package. */
+export { default } from 'htm';

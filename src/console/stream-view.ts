@@ -1,0 +1,222 @@
+/**
+ * Everything that the console shows of a stream, as JSON: gathered from broker, store and workers, each asked once for all
+ * browsers. Nothing here changes anything.
+ */
+import type { Config } from '../config/config.ts';
+import { snapshotsOf } from '../dead-letters/entity-snapshots.ts';
+import { listDeadLetters } from '../dead-letters/inspect.ts';
+import { summaryOf } from '../dead-letters/replay-plan.ts';
+import { standingOf } from '../dead-letters/standing.ts';
+import type { DecodeOptions } from '../events/decode.ts';
+import type { EntityRef, RawMessage } from '../events/event.ts';
+import { ManagementClient } from '../rabbitmq/management.ts';
+import { queueDepths, type QueueDepth } from '../rabbitmq/queue-depths.ts';
+import { virtualHostOf } from '../rabbitmq/refusal.ts';
+import { deadLetterQueueName, shardQueueName, unroutedQueueName } from '../rabbitmq/topology-plan.ts';
+import type { AuditRecord } from '../stores/operator-store.ts';
+import type { EntitySummary } from '../stores/store.ts';
+import { LetterCatalogue } from './letter-catalogue.ts';
+import { detailFields, groupFields, listFields, payloadFields, summaryFields } from './letter-json.ts';
+import { isFound, type LetterSearch } from './letter-search.ts';
+import { type AskedWorker, gapRows, shardRows } from './overview.ts';
+import { SharedReading } from './shared-reading.ts';
+import type { Sources } from './sources.ts';
+import { timelineOf } from './timeline.ts';
+
+export interface StreamViewOptions {
+  readonly config: Config;
+  readonly decoding: DecodeOptions;
+  readonly sources: Sources;
+  readonly workers: () => Promise<readonly AskedWorker[]>;
+  /** Monotonic, in milliseconds. */
+  readonly now: () => number;
+}
+
+const ageMs = { depths: 900, workers: 900, consumers: 5_000, parked: 5_000 };
+const maxListed = 500;
+const maxParked = 1_000;
+const maxAudit = 200;
+
+interface Parked {
+  readonly entities: readonly EntitySummary[];
+  readonly total: number;
+  readonly scanned: number;
+}
+
+export class StreamView {
+  readonly #options: StreamViewOptions;
+  readonly #shardQueues: readonly string[];
+  readonly #depths: SharedReading<readonly QueueDepth[]>;
+  readonly #workers: SharedReading<{ readonly atMs: number; readonly asked: readonly AskedWorker[] }>;
+  readonly #consumers: SharedReading<ReadonlyMap<string, string> | null>;
+  readonly #parked: SharedReading<Parked>;
+  readonly catalogue: LetterCatalogue;
+  /** While the dead letters are read, the broker counts those that are held as gone. */
+  #deadLettersReady: number | null = null;
+
+  constructor(options: StreamViewOptions) {
+    this.#options = options;
+    const { now, workers, config } = options;
+    const { stream, shards } = config.broker;
+    this.#shardQueues = Array.from({ length: shards }, (_, shard) => shardQueueName(stream, shard));
+    this.#depths = new SharedReading({ now, minAgeMs: ageMs.depths, read: () => this.#readDepths() });
+    this.#workers = new SharedReading({ now, minAgeMs: ageMs.workers, read: async () => ({ asked: await workers(), atMs: now() }) });
+    this.#consumers = new SharedReading({ now, minAgeMs: ageMs.consumers, read: () => this.#readConsumers() });
+    this.#parked = new SharedReading({ now, minAgeMs: ageMs.parked, read: () => this.#readParked() });
+    this.catalogue = new LetterCatalogue({ now, read: (each) => this.#readLetters(each) });
+  }
+
+  /** `watchesLetters`: somebody looks at dead letters, so they may be read again. */
+  async overview(watchesLetters: boolean): Promise<object> {
+    const [depths, workers, consumers] = await Promise.all([this.#depths.get(), this.#workers.get(), this.#consumers.get()]);
+    const asked = workers.ok ? workers.value.asked : [];
+    const input = {
+      workers: asked,
+      depths: depths.ok ? depths.value.slice(0, this.#shardQueues.length) : null,
+      activeConsumers: consumers.ok ? consumers.value : null,
+    };
+    if (watchesLetters && depths.ok) this.catalogue.look(this.#deadLettersReady);
+    const shards = shardRows(this.#shardQueues, input);
+    const { catalogue, reading, trouble } = this.catalogue;
+    return {
+      stream: this.#options.config.broker.stream,
+      at_ms: workers.ok ? Math.round(workers.value.atMs) : null,
+      problems: [depths, workers].flatMap((one) => (one.ok ? [] : [one.error.message])),
+      workers: asked.map(({ name, report }) => ({ name, state: report?.state ?? null, not_ready: report?.not_ready ?? [] })),
+      shards,
+      gaps: gapRows(shards, input),
+      unrouted: depths.ok ? (depths.value.at(-1)?.ready ?? null) : null,
+      dead_letters: { ready: this.#deadLettersReady, revision: catalogue?.revision ?? 0, reading, trouble },
+    };
+  }
+
+  async parked(): Promise<object> {
+    const reading = await this.#parked.get();
+    if (!reading.ok) throw reading.error;
+    const { entities, total, scanned } = reading.value;
+    return { total, scanned, entities: entities.map((entity) => ({ ...nameFields(entity), version: entity.version, parked: entity.parked })) };
+  }
+
+  /** The letters that were found, oldest first, and what all of them have in common; null before the first reading. */
+  letters(search: LetterSearch): object | null {
+    const { catalogue } = this.catalogue;
+    if (catalogue === null) return null;
+    const { revision, asOf, total, letters } = catalogue;
+    const found = letters.filter((letter) => isFound(letter, search));
+    return { revision, as_of: asOf, total, kept: letters.length, found: found.length, groups: groupFields(catalogue), letters: found.slice(0, maxListed).map(listFields) };
+  }
+
+  /** Null when there is none of that fingerprint in the last reading. */
+  async letter(fingerprint: string, withPayload: boolean): Promise<object | null> {
+    const { catalogue } = this.catalogue;
+    const copies = catalogue?.letters.filter((letter) => letter.fingerprint === fingerprint) ?? [];
+    const [letter] = copies;
+    if (catalogue === null || letter === undefined) return null;
+    const ofEntity = catalogue.entities.of(letter);
+    const [snapshot] = ofEntity === null ? [] : await snapshotsOf(this.#options.sources.store, [ofEntity.entity]);
+    const standing = ofEntity === null || snapshot === undefined ? null : standingOf(summaryOf(letter), ofEntity, snapshot);
+    const detail = detailFields(letter, copies.length, standing);
+    if (!withPayload) return { ...detail, payload: null };
+    const message = letter.bodyIsKept ? letter.message : await this.#readMessage(fingerprint);
+    return message === null ? null : { ...detail, payload: payloadFields(message) };
+  }
+
+  async entity(entity: EntityRef): Promise<object> {
+    const [[snapshot], workers] = await Promise.all([snapshotsOf(this.#options.sources.store, [entity]), this.#workers.get()]);
+    const { exists, version, holes, parked } = snapshot!;
+    const gap = (workers.ok ? workers.value.asked : [])
+      .flatMap(({ report }) => report?.shards ?? [])
+      .flatMap(({ open_gaps }) => open_gaps)
+      .find(({ entity_type, entity_id }) => entity_type === entity.entityType && entity_id === entity.entityId);
+    const found = this.catalogue.catalogue?.entities.of(entity) ?? null;
+    const letters = found?.meant ?? [];
+    const { runs, passed, more } = timelineOf({ version, holes, held: gap?.held_sequences ?? [], letters });
+    return {
+      ...nameFields(entity),
+      exists,
+      version,
+      holes,
+      parked,
+      gap: gap ?? null,
+      dead_letters: letters.length,
+      letters_as_of: this.catalogue.catalogue?.asOf ?? null,
+      runs,
+      more,
+      passed: passed.slice(0, maxListed).map((letter) => ({ ...summaryFields(letter), fingerprint: letter.fingerprint })),
+    };
+  }
+
+  /** What was changed, the latest first. */
+  async audit(): Promise<object> {
+    const entries: AuditRecord[] = [];
+    for await (const entry of this.#options.sources.store.operator.readAudit()) {
+      entries.push(entry);
+      if (entries.length === maxAudit) break;
+    }
+    return { entries: entries.map(({ at, action, who, what, reason, entityType, entityId }) => ({ at, action, who, entity_type: entityType, entity_id: entityId, what, reason })) };
+  }
+
+  /** Something was changed: what is known of it is out of date. */
+  outdate(): void {
+    this.#parked.forget();
+    this.catalogue.outdate();
+  }
+
+  async #readDepths(): Promise<readonly QueueDepth[]> {
+    const { config, sources } = this.#options;
+    const { stream } = config.broker;
+    const queues = [...this.#shardQueues, deadLetterQueueName(stream), unroutedQueueName(stream)];
+    const wasReading = sources.deadLettersAreTaken;
+    const depths = await sources.withBroker((connection) => queueDepths(connection, queues));
+    if (!wasReading && !sources.deadLettersAreTaken) this.#deadLettersReady = depths[this.#shardQueues.length]?.ready ?? null;
+    return depths;
+  }
+
+  async #readConsumers(): Promise<ReadonlyMap<string, string> | null> {
+    const { managementUrl, urls } = this.#options.config.broker;
+    if (managementUrl === null) return null;
+    const answer = await new ManagementClient({ url: managementUrl, virtualHost: virtualHostOf(urls[0]) }).consumers();
+    if (!answer.ok) return null;
+    const active = answer.value.filter(({ activity_status }) => activity_status === 'single_active');
+    return new Map(active.map(({ queue, channel_details: from }) => [queue.name, `${from.peer_host}:${from.peer_port}`]));
+  }
+
+  async #readParked(): Promise<Parked> {
+    const entities: EntitySummary[] = [];
+    let total = 0;
+    let scanned = 0;
+    for await (const entity of this.#options.sources.store.listEntities({})) {
+      scanned++;
+      if (entity.parked === null) continue;
+      total++;
+      if (entities.length < maxParked) entities.push(entity);
+    }
+    entities.sort((a, b) => ((a.parked?.at ?? '') < (b.parked?.at ?? '') ? 1 : -1));
+    return { entities, total, scanned };
+  }
+
+  #readLetters(each: Parameters<ConstructorParameters<typeof LetterCatalogue>[0]['read']>[0]): Promise<void> {
+    const { sources, decoding, config } = this.#options;
+    const { stream } = config.broker;
+    return sources.withDeadLetters(async (connection) => {
+      for await (const letters of listDeadLetters({ connection, stream, decoding, store: sources.store })) each(letters);
+    });
+  }
+
+  /** The message itself, where its body was too large to be kept. */
+  #readMessage(fingerprint: string): Promise<RawMessage | null> {
+    const { sources, decoding, config } = this.#options;
+    const { stream } = config.broker;
+    return sources.withDeadLetters(async (connection) => {
+      for await (const letters of listDeadLetters({ connection, stream, decoding, store: sources.store })) {
+        const letter = letters.find((one) => one.fingerprint === fingerprint);
+        if (letter !== undefined) return letter.message;
+      }
+      return null;
+    });
+  }
+}
+
+function nameFields({ entityType, entityId }: EntityRef): object {
+  return { entity_type: entityType, entity_id: entityId };
+}

@@ -1,0 +1,84 @@
+/**
+ * An entity's sequences as runs in the same state, from what is known of it: its version with the holes, what a worker holds, and
+ * its dead letters. Pure. What lies far below the version is told as one run, and what nobody knows of is missing only where
+ * something lies above it.
+ */
+import type { LetterSummary } from '../dead-letters/replay-plan.ts';
+import { Holes } from '../ordering/holes.ts';
+
+export type SequenceState = 'applied' | 'hole' | 'missing' | 'held' | 'dead-lettered';
+
+export interface TimelineRun {
+  readonly state: SequenceState;
+  readonly from: number;
+  readonly to: number;
+  /** Why, of dead letters. */
+  readonly reason?: string;
+  /** Of a single dead letter: which. */
+  readonly fingerprint?: string;
+}
+
+export interface TimelineInput {
+  readonly version: number;
+  /** As they are stored. */
+  readonly holes: string;
+  readonly held: readonly (readonly [first: number, last: number])[];
+  readonly letters: readonly LetterSummary[];
+}
+
+export interface Timeline {
+  readonly runs: readonly TimelineRun[];
+  /** Dead letters that the version has passed, and those without a sequence. */
+  readonly passed: readonly LetterSummary[];
+  /** Runs that were left out at the end. */
+  readonly more: number;
+}
+
+/** Sequences just below the version that are told one by one where there are holes. */
+const closeBelow = 200;
+const maxRuns = 400;
+
+export function timelineOf({ version, holes, held, letters }: TimelineInput): Timeline {
+  const isAbove = ({ sequence }: LetterSummary) => sequence !== null && sequence > version;
+  const above = aboveVersion(version, held, letters.filter(isAbove));
+  const runs = merged([...belowVersion(version, Holes.parse(holes)), ...above]);
+  return { runs: runs.slice(0, maxRuns), passed: letters.filter((letter) => !isAbove(letter)), more: Math.max(0, runs.length - maxRuns) };
+}
+
+function belowVersion(version: number, holes: Holes): readonly TimelineRun[] {
+  if (version === 0) return [];
+  const first = Math.max(1, version - closeBelow + 1);
+  const runs: TimelineRun[] = first > 1 ? [{ state: 'applied', from: 1, to: first - 1 }] : [];
+  for (let sequence = first; sequence <= version; sequence++) {
+    runs.push({ state: holes.has(sequence) ? 'hole' : 'applied', from: sequence, to: sequence });
+  }
+  return runs;
+}
+
+function aboveVersion(version: number, held: TimelineInput['held'], letters: readonly LetterSummary[]): readonly TimelineRun[] {
+  const known: TimelineRun[] = [
+    ...held.filter(([, last]) => last > version).map(([first, last]): TimelineRun => ({ state: 'held', from: Math.max(first, version + 1), to: last })),
+    ...letters.map(({ sequence, reason, fingerprint }): TimelineRun => ({ state: 'dead-lettered', from: sequence!, to: sequence!, reason, fingerprint })),
+  ].sort((a, b) => a.from - b.from);
+  const runs: TimelineRun[] = [];
+  let reached = version;
+  for (const run of known) {
+    if (run.to <= reached) continue;
+    const from = Math.max(run.from, reached + 1);
+    if (from > reached + 1) runs.push({ state: 'missing', from: reached + 1, to: from - 1 });
+    runs.push({ ...run, from });
+    reached = run.to;
+  }
+  return runs;
+}
+
+/** Neighbours in the same state are one; of several letters it is not said which. */
+function merged(runs: readonly TimelineRun[]): readonly TimelineRun[] {
+  const result: TimelineRun[] = [];
+  for (const run of runs) {
+    const last = result.at(-1);
+    if (last === undefined || last.state !== run.state || last.reason !== run.reason || last.to !== run.from - 1) result.push(run);
+    else result[result.length - 1] = { state: last.state, from: last.from, to: run.to, ...(last.reason === undefined ? {} : { reason: last.reason }) };
+  }
+  return result;
+}
