@@ -4,9 +4,9 @@
  */
 import { once } from 'node:events';
 import { loadConfig } from '../config/load.ts';
+import { json, send } from '../console/answer.ts';
 import { createConsole } from '../console/console.ts';
 import { ConfigError } from '../errors.ts';
-import { json, send } from '../console/answer.ts';
 import { listenHttp, type ListenOptions } from '../observability/http-server.ts';
 import { createLog } from '../observability/log.ts';
 import { askWorkerAt, urlOf } from '../observability/worker-report.ts';
@@ -37,7 +37,7 @@ export const command = defineCommand({
       if (!page.handle(request, response)) send(request, response, json(404, { error: 'the console is at /' }));
     };
     try {
-      const server = await listenHttp({ ...config.http, handle });
+      const server = await listenHttp({ host: config.http.host, port: config.http.port, handle });
       log.info({ http: urlOf(server), stream, changes: config.http.adminToken !== null }, 'serving the console');
       if (!stopSignal.aborted) await once(stopSignal, 'abort');
       await server.close();

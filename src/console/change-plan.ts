@@ -35,7 +35,9 @@ export function planFields(change: ChangePlan): object {
   }
   const { entities, unordered } = change.plan;
   const { blocked } = countLetters(change.plan);
-  return { going, blocked, unordered: unordered.length, entity_count: entities.length, entities: entities.slice(0, maxShown).map(replayFields) };
+  // What goes is asked about; what stays is told behind it.
+  const shown = [...entities].sort((a, b) => Number(b.letters.length > 0) - Number(a.letters.length > 0)).slice(0, maxShown);
+  return { going, blocked, unordered: unordered.length, entity_count: entities.length, entities: shown.map(replayFields) };
 }
 
 export function outcomeFields(outcome: ChangeOutcome): object {

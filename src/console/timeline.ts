@@ -36,12 +36,15 @@ export interface Timeline {
 
 /** Sequences just below the version that are told one by one where there are holes. */
 const closeBelow = 200;
+/** Dead letters in a row are told one by one up to so many runs. */
+const maxSingle = 60;
 const maxRuns = 400;
 
 export function timelineOf({ version, holes, held, letters }: TimelineInput): Timeline {
   const isAbove = ({ sequence }: LetterSummary) => sequence !== null && sequence > version;
   const above = aboveVersion(version, held, letters.filter(isAbove));
-  const runs = merged([...belowVersion(version, Holes.parse(holes)), ...above]);
+  const below = merged(belowVersion(version, Holes.parse(holes)));
+  const runs = [...below, ...(above.length > maxSingle ? merged(above) : above)];
   return { runs: runs.slice(0, maxRuns), passed: letters.filter((letter) => !isAbove(letter)), more: Math.max(0, runs.length - maxRuns) };
 }
 

@@ -24,8 +24,24 @@ export function searchFor(changes) {
 
 export function closeDialog() {
   const { dialog } = state;
-  if (dialog?.kind === 'change' && dialog.change !== null) void tell(`changes/${dialog.change.id}/stop`).catch(() => undefined);
+  if (dialog?.kind === 'change') stopChange();
   update({ dialog: null });
+}
+
+/** Ends a change after what is under way; its dialog goes on to say what was done. */
+export function stopChange() {
+  const change = state.dialog?.kind === 'change' ? state.dialog.change : null;
+  if (change !== null && !isOver(change)) void tell(`changes/${change.id}/stop`).catch(() => undefined);
+}
+
+/** Whether something of it goes on by itself. @param {import('./answers.js').Change} change */
+export function isUnderWay({ state }) {
+  return state === 'planning' || state === 'running' || state === 'settling';
+}
+
+/** @param {import('./answers.js').Change} change */
+export function isOver({ state }) {
+  return state === 'done' || state === 'failed' || state === 'stopped';
 }
 
 /** Asks for the token where it was not given yet, and then goes on. @param {(() => void) | null} then */
@@ -36,7 +52,7 @@ export function unlock(then = null) {
 
 export function lock() {
   setToken(null);
-  update({ admin: false, letter: state.letter === null ? null : { ...state.letter, payload: null } });
+  update({ admin: false });
   forget();
   refresh();
 }
@@ -58,13 +74,9 @@ export async function giveToken(token) {
 }
 
 export function showPayload() {
-  unlock(async () => {
-    if (state.route.page !== 'letter') return;
-    try {
-      update({ letter: await ask(`letters/${state.route.id}`, { payload: '1' }) });
-    } catch (error) {
-      update({ missing: wordsOf(error) });
-    }
+  unlock(() => {
+    update({ wantsPayload: true });
+    refresh();
   });
 }
 
@@ -107,7 +119,7 @@ async function follow(begin) {
     for (;;) {
       if (state.dialog?.kind !== 'change') return;
       update({ dialog: { ...state.dialog, change, error: null } });
-      if (!['planning', 'running', 'settling'].includes(change.state)) return;
+      if (!isUnderWay(change)) return;
       await new Promise((resolve) => setTimeout(resolve, pollMs));
       change = await ask(`changes/${change.id}`);
     }

@@ -1,5 +1,5 @@
 /** A change from its plan to its end: what would go and what stays and why, the question, the progress, what became of it. */
-import { closeDialog, confirmChange, planChange } from './actions.js';
+import { closeDialog, confirmChange, isOver, planChange, stopChange } from './actions.js';
 import { html } from './html.js';
 import { EntityLink, Foreign, Reason } from './parts.js';
 import { counted, number } from './text.js';
@@ -10,13 +10,12 @@ import { counted, number } from './text.js';
 /** @param {{ dialog: Dialog }} props */
 export function ChangeDialog({ dialog }) {
   const { action, title, change, error } = dialog;
-  const isOver = change !== null && ['done', 'failed', 'stopped'].includes(change.state);
   return html`
     <h2 id="dialog-title">${title}</h2>
     ${error === null ? null : html`<p class="error" role="alert">${error}</p>`}
     ${change === null ? (action === 'discard' && error === null ? html`<${DiscardForm} />` : null) : html`<${Progress} change=${change} />`}
-    ${change?.plan && !isOver ? html`<${Plan} change=${change} />` : null}
-    ${change !== null && isOver ? html`<${Outcome} change=${change} />` : null}
+    ${change !== null && !isOver(change) ? html`<${Plan} change=${change} />` : null}
+    ${change !== null && isOver(change) ? html`<${Outcome} change=${change} />` : null}
     ${change === null && action === 'discard' && error === null ? null : html`<${Buttons} change=${change} />`}
   `;
 }
@@ -53,20 +52,20 @@ function Plan({ change: { plan, action, skip_sequence } }) {
   if (going + blocked === 0) return html`<p>No dead letter is meant by this.</p>`;
   return html`
     <p class="sum"><b>${number(going)}</b> ${going === 1 ? 'goes' : 'go'}${blocked > 0 ? html`, <b>${number(blocked)}</b> ${blocked === 1 ? 'stays' : 'stay'} until what ${blocked === 1 ? 'it waits' : 'they wait'} for has arrived` : null}${action === 'discard' ? ' for good' : ''}${skip_sequence ? ', and their sequences are skipped' : ''}.</p>
+    ${unordered > 0 ? html`<p class="quiet">${number(unordered)} of them ${unordered === 1 ? 'has' : 'have'} no entity or no sequence that can be read${action === 'replay' ? ', and will be decided anew' : ''}.</p>` : null}
     <div class="plan" tabindex="0">
-      <table class="cards">
+      <table class=${`cards ${action}`}>
         <thead><tr><th>entity</th>${action === 'replay' ? html`<th class="n">version</th>` : null}<th>${action === 'replay' ? 'goes' : 'is discarded'}</th>${action === 'replay' ? html`<th>stays</th>` : null}</tr></thead>
         <tbody>
           ${entities.map((entity) => html`<tr key=${`${entity.entity_type} ${entity.entity_id}`}>
             <td data-label="entity" class="long"><span class="kind"><${Foreign} text=${entity.entity_type} /></span> <${Foreign} text=${entity.entity_id} /></td>
             ${action === 'replay' ? html`<td data-label="version" class="n">${number(entity.version)}</td>` : null}
             <td data-label=${action === 'replay' ? 'goes' : 'is discarded'}>${entity.sequences || (entity.going === 0 ? html`<span class="quiet">nothing</span>` : counted(entity.going, 'message'))}</td>
-            ${action === 'replay' ? html`<td data-label="stays">${entity.blocked === null ? html`<span class="quiet">nothing</span>` : html`${entity.blocked.sequences} <span class="quiet">wait for ${number(entity.blocked.missing)}: ${entity.blocked.why}</span>`}</td>` : null}
+            ${action === 'replay' ? html`<td data-label="stays">${entity.blocked === null ? html`<span class="quiet">nothing</span>` : html`${entity.blocked.sequences}: <span class="quiet">${entity.blocked.why}</span>`}</td>` : null}
           </tr>`)}
         </tbody>
       </table>
       ${entity_count > entities.length ? html`<p class="quiet">and ${counted(entity_count - entities.length, 'more entity', 'more entities')}</p>` : null}
-      ${unordered > 0 ? html`<p class="quiet">${counted(unordered, 'message')} without an entity or a sequence that can be read${action === 'replay' ? ': decided anew' : ''}</p>` : null}
     </div>
   `;
 }
@@ -92,16 +91,16 @@ function statusText(status) {
 
 /** @param {{ change: Change | null }} props */
 function Buttons({ change }) {
-  if (change === null || ['done', 'failed', 'stopped'].includes(change.state)) {
+  if (change === null || isOver(change)) {
     return html`<div class="bar" key="over"><button type="button" class="primary" ref=${focus} onClick=${closeDialog}>Close</button></div>`;
   }
-  if (change.state !== 'planned') return html`<div class="bar" key="under-way"><button type="button" ref=${focus} onClick=${closeDialog}>Stop</button></div>`;
+  if (change.state !== 'planned') return html`<div class="bar" key="under-way"><button type="button" ref=${focus} onClick=${stopChange}>Stop</button></div>`;
   const going = change.plan?.going ?? 0;
-  const label = change.action === 'replay' ? 'Replay' : 'Discard';
+  const isDiscard = change.action === 'discard';
   return html`
     <div class="bar" key="planned">
-      <button type="button" ref=${going === 0 ? focus : undefined} onClick=${closeDialog}>${going === 0 ? 'Close' : 'Cancel'}</button>
-      ${going === 0 ? null : html`<button type="button" class=${change.action === 'discard' ? 'primary danger' : 'primary'} ref=${focus} onClick=${confirmChange}>${label} ${counted(going, 'message')}</button>`}
+      <button type="button" ref=${going === 0 || isDiscard ? focus : undefined} onClick=${closeDialog}>${going === 0 ? 'Close' : 'Cancel'}</button>
+      ${going === 0 ? null : html`<button type="button" class=${isDiscard ? 'primary danger' : 'primary'} ref=${isDiscard ? undefined : focus} onClick=${confirmChange}>${isDiscard ? 'Discard' : 'Replay'} ${counted(going, 'message')}</button>`}
     </div>
   `;
 }

@@ -1,7 +1,7 @@
 /** The dead letters: counted by what they have in common, searched, listed, and replayed or discarded as they are shown. */
 import { beginChange, readAgain, searchFor } from './actions.js';
 import { html } from './html.js';
-import { ChangeButton, EntityLink, Foreign, Nothing, Reason } from './parts.js';
+import { ChangeButton, EntityLink, Foreign, Nothing, Reason, Share } from './parts.js';
 import { groupings, hrefOf } from './route.js';
 import { ago, counted, number, time } from './text.js';
 
@@ -69,7 +69,7 @@ function Groups({ letters, search, by }) {
 /** @param {{ group: import('./answers.js').Group, most: number, by: string }} props */
 function GroupRow({ group, most, by }) {
   const { name, count, first, last, search } = group;
-  const inner = html`<span class="name">${by === 'shard' && name !== null ? `shard ${name}` : html`<${Foreign} text=${name} />`}</span><span class="n">${number(count)}</span><meter min="0" max=${most} value=${count} aria-hidden="true"></meter>`;
+  const inner = html`<span class="name">${by === 'shard' && name !== null ? `shard ${name}` : html`<${Foreign} text=${name} />`}</span><span class="n">${number(count)}</span><${Share} part=${count / most} tone="bad" />`;
   const title = `first ${time(first)}, last ${time(last)} UTC`;
   return html`<li title=${title}>${search === null ? html`<span class="group">${inner}</span>` : html`<a class="group" href=${hrefOf({ page: 'letters', search, by })}>${inner}</a>`}</li>`;
 }

@@ -41,7 +41,7 @@ export function refresh() {
 export function forget() {
   askedFor = '';
   round = 0;
-  update({ letter: null, entity: null, missing: null });
+  update({ letter: null, wantsPayload: false, entity: null, missing: null });
 }
 
 async function look() {
@@ -83,10 +83,14 @@ async function askRoute() {
   else if (route.page === 'parked' && isRare) update({ parked: await ask('parked') });
   else if (route.page === 'audit' && isRare) update({ audit: (await ask('audit')).entries });
   else if (route.page === 'entity') await askMissing(async () => update({ entity: await ask('entity', { type: route.type, id: route.id }), missing: null }));
-  else if (route.page === 'letter' && (isRare || state.letter === null)) {
-    const query = state.letter?.payload != null ? { payload: '1' } : undefined;
-    await askMissing(async () => update({ letter: await ask(`letters/${route.id}`, query), missing: null }));
-  }
+  else if (route.page === 'letter') await askLetter(route.id, isRare);
+}
+
+/** @param {string} id @param {boolean} isRare */
+async function askLetter(id, isRare) {
+  const { letter, wantsPayload } = state;
+  if (!isRare && letter !== null && (letter.payload !== null) === wantsPayload) return;
+  await askMissing(async () => update({ letter: await ask(`letters/${id}`, wantsPayload ? { payload: '1' } : {}), missing: null }));
 }
 
 /** The list is asked for again when there was a new reading, or something else is searched. @param {Record<string, string>} search */

@@ -30,6 +30,11 @@ export function Figure({ label, value, tone = '', href, title }) {
   return html`<div class=${`figure ${tone}`} title=${title}>${href === undefined ? inner : html`<a href=${href}>${inner}</a>`}</div>`;
 }
 
+/** How much of the whole, as a bar beside the number that says it. @param {{ part: number, tone: string }} props */
+export function Share({ part, tone }) {
+  return html`<span class=${`share ${tone}`} aria-hidden="true"><i style=${{ width: `${Math.round(100 * Math.min(1, Math.max(0, part)))}%` }}></i></span>`;
+}
+
 /** What stands where there is nothing to show. @param {{ children?: unknown }} props */
 export function Nothing({ children }) {
   return html`<p class="nothing">${children}</p>`;

@@ -16,6 +16,7 @@ import { parseRoute } from './route.js';
  * @property {string | null} silence why the server does not answer
  * @property {import('./answers.js').Letters | null} letters
  * @property {import('./answers.js').LetterDetail | null} letter
+ * @property {boolean} wantsPayload headers and body of the letter are to be shown
  * @property {import('./answers.js').Entity | null} entity
  * @property {import('./answers.js').ParkedList | null} parked
  * @property {readonly import('./answers.js').AuditEntry[] | null} audit
@@ -34,6 +35,7 @@ export const state = {
   silence: null,
   letters: null,
   letter: null,
+  wantsPayload: false,
   entity: null,
   parked: null,
   audit: null,

@@ -1,7 +1,7 @@
 /** The stream at a glance: its shards with who is active, and the gaps that are open now. */
 import { html } from './html.js';
 import { rates } from './live.js';
-import { EntityLink, Figure, Nothing, State } from './parts.js';
+import { EntityLink, Figure, Nothing, Share, State } from './parts.js';
 import { duration, number, range, rate, visible } from './text.js';
 
 /** @typedef {import('./answers.js').Overview} Overview */
@@ -98,7 +98,7 @@ function GapRow({ gap }) {
       <td class="n" data-label="held">${number(held)}</td>
       <td class="n" data-label="shard">${shard}</td>
       <td data-label="ends in" class="countdown">
-        ${ends_in_ms === undefined ? '–' : html`<meter min="0" max=${Math.max(1, waiting_ms + ends_in_ms)} value=${ends_in_ms} aria-hidden="true"></meter> <span>${duration(ends_in_ms)}</span>`}
+        ${ends_in_ms === undefined ? '–' : html`<${Share} part=${ends_in_ms / Math.max(1, waiting_ms + ends_in_ms)} tone="warn" /> ${duration(ends_in_ms)}`}
       </td>
     </tr>
   `;
