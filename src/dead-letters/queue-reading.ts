@@ -7,7 +7,8 @@
  * How it is done follows from how a quorum queue takes messages back: into a queue of returned ones before all others,
  * at its end, consumer by consumer, each one's in order. So
  * - each page is one consumer on a channel of its own, requested when the page before it is full. With `basic.get` every
- *   message is a consumer, and they come back shuffled; so they do after a cancel on the same channel;
+ *   message is a consumer, and they come back shuffled; so they do with several consumers on one channel;
+ * - the consumer is cancelled when its page is full, or it would get another message for each one that is removed;
  * - the channels are closed in the order of their pages, each when the messages of the one before are seen back in the
  *   queue, because the broker answers a close before it has taken them back;
  * - a reading that ends early first takes all that earlier readings had returned, which comes marked as redelivered:
@@ -111,6 +112,12 @@ class Page {
   readonly #queue: string;
   #messages: ConsumeMessage[] = [];
   #held = 0;
+  /** Delivery tags of what was removed, above the one up to which all of them were. */
+  readonly #removed = new Set<number>();
+  #removedUpTo = 0;
+  /** Those of them that are not acknowledged yet. */
+  #unsettled: number[] = [];
+  #settling: NodeJS.Immediate | null = null;
   #endsInReturned = false;
   #lost: Error | null = null;
   #wake: () => void = () => undefined;
@@ -149,18 +156,39 @@ class Page {
     }
   }
 
-  remove(message: ConsumeMessage): void {
-    try {
-      if (this.#lost === null) this.#channel.ack(message);
-    } catch (error) {
-      this.#end(error as Error);
-    }
+  remove({ fields }: ConsumeMessage): void {
     if (this.#lost !== null) throw unreadable(this.#queue, this.#lost);
+    this.#removed.add(fields.deliveryTag);
+    this.#unsettled.push(fields.deliveryTag);
     this.#held--;
+    this.#settling ??= setImmediate(() => this.#settle());
   }
 
   async close(): Promise<void> {
+    this.#settle();
     await closeChannel(this.#channel);
+  }
+
+  /**
+   * As few acknowledgements as can be: of very many at a time the broker keeps some back, and forgets them when the
+   * channel is closed (rabbitmq-server#10327). What was removed is then in the queue again.
+   */
+  #settle(): void {
+    if (this.#settling !== null) clearImmediate(this.#settling);
+    this.#settling = null;
+    while (this.#removed.delete(this.#removedUpTo + 1)) this.#removedUpTo++;
+    const together = this.#unsettled.filter((tag) => tag <= this.#removedUpTo);
+    if (together.length > 0) this.#acknowledge(Math.max(...together), true);
+    for (const tag of this.#unsettled) if (tag > this.#removedUpTo) this.#acknowledge(tag, false);
+    this.#unsettled = [];
+  }
+
+  #acknowledge(deliveryTag: number, allUpTo: boolean): void {
+    try {
+      if (this.#lost === null) this.#channel.ack({ fields: { deliveryTag } } as ConsumeMessage, allUpTo);
+    } catch (error) {
+      this.#end(error as Error);
+    }
   }
 
   /** Fewer than `wanted` only when another reader was quicker. */
@@ -168,7 +196,7 @@ class Page {
     if (wanted === 0) return [];
     try {
       await this.#channel.prefetch(wanted);
-      await this.#channel.consume(this.#queue, (message) => this.#arrived(message));
+      const { consumerTag } = await this.#channel.consume(this.#queue, (message) => this.#arrived(message));
       let emptyReadings = 0;
       while (this.#held < wanted && emptyReadings < 2) {
         const before = this.#held;
@@ -177,6 +205,9 @@ class Page {
         // Nothing came for a while: if nothing is ready either, and again so, the rest has gone to another reader.
         if (this.#held === before) emptyReadings = (await this.ready()) === 0 ? emptyReadings + 1 : 0;
       }
+      // In place of each message that is removed it would get another one, that nobody reads.
+      await this.#channel.cancel(consumerTag);
+      if (this.#lost !== null) throw this.#lost;
     } catch (error) {
       throw unreadable(this.#queue, error);
     }

@@ -5,6 +5,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Snapshot, Store } from '../stores/store.ts';
 import { snapshotsOf } from './entity-snapshots.ts';
+import { patiently } from './patience.ts';
 import type { EntityReplay, ReplayPlan } from './replay-plan.ts';
 
 export interface EntityOutcome {
@@ -32,7 +33,7 @@ export async function awaitOutcomes({ entities }: ReplayPlan, { store, timeoutMs
   const deadlineMs = performance.now() + timeoutMs;
   for (;;) {
     const open = entities.filter((replay) => replay.letters.length > 0 && (outcomes.get(replay)?.status ?? 'undecided') === 'undecided');
-    const snapshots = await snapshotsOf(store, open.map(({ entity }) => entity));
+    const snapshots = await patiently(() => snapshotsOf(store, open.map(({ entity }) => entity)), deadlineMs - performance.now(), signal);
     open.forEach((replay, index) => outcomes.set(replay, outcomeOf(replay, snapshots[index]!)));
     const undecided = open.some((replay) => outcomes.get(replay)?.status === 'undecided');
     if (!undecided || signal?.aborted || performance.now() > deadlineMs) return [...outcomes.values()];

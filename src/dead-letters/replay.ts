@@ -15,6 +15,7 @@ import type { AmqpPublisher } from '../rabbitmq/publisher.ts';
 import { toRawMessage } from '../rabbitmq/raw-message.ts';
 import { deadLetterQueueName } from '../rabbitmq/topology-plan.ts';
 import type { Store } from '../stores/store.ts';
+import { patiently } from './patience.ts';
 import { readQueue } from './queue-reading.ts';
 import { replayable } from './replayable-message.ts';
 import { countLetters, type EntityReplay, type ReplayPlan } from './replay-plan.ts';
@@ -42,6 +43,8 @@ export interface ReplayReport {
 }
 
 const defaultLeaseMs = 30_000;
+/** How long the store may be away without ending the replay: shorter than the broker and the held events can wait. */
+const storePatienceMs = 10_000;
 
 /** @throws UnavailableError when broker or store go away, or the exchange has no queue for a letter: the rest stays where it is. */
 export async function replay(plan: ReplayPlan, options: ReplayOptions): Promise<ReplayReport> {
@@ -111,12 +114,12 @@ class ReplayRun {
 
   async #replay(taken: readonly TakenLetter[]): Promise<void> {
     if (taken.length === 0) return;
-    const { publisher, store, onProgress } = this.#options;
+    const { publisher, store, signal, onProgress } = this.#options;
     const entities = new Set(taken.flatMap(({ letter }) => this.#entityOf.get(letter.fingerprint) ?? []));
     for (const entity of entities) this.#under.add(entity);
-    await this.#hold([...entities]);
+    await patiently(() => this.#hold([...entities]), storePatienceMs, signal);
     // Before it goes: a replay that is counted and did not happen does no harm.
-    await store.operator.noteReplays(taken.map(({ letter }) => letter));
+    await patiently(() => store.operator.noteReplays(taken.map(({ letter }) => letter)), storePatienceMs, signal);
     const outcomes = await Promise.all(taken.map(({ message }) => publisher.publish(replayable(message))));
     for (const [index, outcome] of outcomes.entries()) {
       if (outcome.status !== 'confirmed') continue;

@@ -7,6 +7,7 @@ import { test, type TestContext } from 'node:test';
 import amqp from 'amqplib';
 import { replay } from '../../src/dead-letters/replay.ts';
 import { planReplay } from '../../src/dead-letters/survey.ts';
+import { UnavailableError } from '../../src/errors.ts';
 import { defaultEventLimits } from '../../src/events/event.ts';
 import { createConnection } from '../../src/rabbitmq/connection.ts';
 import { createAmqpPublisher } from '../../src/rabbitmq/publisher.ts';
@@ -40,8 +41,13 @@ async function setUp(t: TestContext, name: string, variables: Readonly<Record<st
   const run = new StreamRun(t, name, { ...services, variables });
   const impatient = await run.worker({ GAP_TIMEOUT_MS: '200' });
   const events = interleaved(entities, length);
-  await run.publish(shuffled(events.filter(({ sequence }) => sequence > 1), 200));
-  await waitFor(async () => (await run.ready(run.deadLetters)) === letters, { what: 'the dead letters', timeoutMs: 30_000 });
+  const untilDeadLettered = (count: number) =>
+    waitFor(async () => (await run.ready(run.deadLetters)) === count, { what: `${count} dead letters`, timeoutMs: 30_000 });
+  // The gaps end, and what comes then follows as it comes: the entities lie in the queue mixed, and none of them in order.
+  await run.publish(events.filter(({ sequence }) => sequence === 2));
+  await untilDeadLettered(entities);
+  await run.publish(shuffled(events.filter(({ sequence }) => sequence > 2), 200));
+  await untilDeadLettered(letters);
   await run.end(impatient);
   // From here on no gap ends by itself: what is held is held until it can go.
   const worker = await run.worker();
@@ -162,9 +168,9 @@ test('two replays of the same letters past the lock lose nothing: together with 
 
 test('events that are published meanwhile are held behind the replay, and every entity ends whole', { timeout: 120_000 }, async (t) => {
   const stage = await setUp(t, 'replay-live');
-  const command = stage.start(['--rate=250']);
-  await untilReplayed(stage, entities);
-  // The replay has taken every entity in hand by now, and has most of its letters still to come.
+  const command = stage.start(['--rate=100']);
+  const versions = async () => [...(await readTraces(stage.run.redisUrl, stage.run.stream)).values()].map(({ version }) => version);
+  await waitFor(async () => (await versions()).every((version) => version > 1), { what: 'every entity in hand', timeoutMs: 30_000 });
   const more: TraceEvent[] = interleaved(entities, length + 15).filter(({ sequence }) => sequence > length);
   for (let at = 0; at < more.length; at += entities) await stage.run.publish(shuffled(more.slice(at, at + entities), 20));
   assert.equal(await stage.worker.metric('inorder_events_total', { outcome: 'dead-lettered' }), 0);
@@ -232,10 +238,41 @@ test('a connection to the broker that is cut ends the replay at once, wherever t
     const before = proxy.forwardedBytes(direction);
     proxy.cutAfterBytes(direction, bytes);
     const { code, stdout, stderr } = await stage.start(['--rate=400'], { AMQP_URL }).ended;
-    if (proxy.forwardedBytes(direction) - before < bytes) assertDone({ code, stdout, stderr });
-    else assert.ok(code === 0 || (code === 1 && /^inorder: /m.test(stderr)), `${code} ${stdout}${stderr}`);
+    assert.ok(proxy.forwardedBytes(direction) - before >= bytes, `${direction} ${bytes}: cut before it was done`);
+    assert.deepEqual([code, /^inorder: \S/m.test(stderr)], [1, true], stdout + stderr);
     assert.deepEqual(wrongTraces(await readTraces(stage.run.redisUrl, stage.run.stream)), []);
   }
+  assertDone(await stage.replay());
+  await assertWhole(stage);
+});
+
+test('a replay in a process that lives on ends as well when its connection is cut, and renews nothing any more', { timeout: 120_000 }, async (t) => {
+  const stage = await setUp(t, 'replay-inside');
+  const { amqpUrl, redisUrl, stream } = stage.run;
+  const proxy = await useTcpProxy(t, amqpUrl);
+  const log = new KeptLog();
+  const store = createRedisStore({ url: redisUrl, stream, idempotencyTtlSeconds: 3_600 });
+  t.after(() => store.close());
+  const decoding = { limits: defaultEventLimits, defaultEntityType: 'trace', allowMissingEntityId: false };
+  const publishing = createConnection({ urls: [amqpUrl], name: 'test', log });
+  const publisher = createAmqpPublisher({ connection: publishing, exchange: stream, log });
+  t.after(() => publisher.close().then(() => publishing.close()));
+  for (const bytes of [300, 2_000, 90_000, 200_000, 400_000]) {
+    const connection = await amqp.connect(proxy.through(amqpUrl));
+    connection.on('error', () => undefined);
+    const access = { connection, publisher, stream, store, decoding, filter: {}, firstSequence: 1 } as const;
+    proxy.cutAfterBytes('toClient', bytes);
+    const ended = planReplay(access).then((plan) => replay(plan, { ...access, ratePerSecond: 300, leaseMs: 300 })).then(() => 'done', (error: unknown) => error);
+    const outcome = await Promise.race([ended, new Promise((resolve) => setTimeout(resolve, 20_000, 'it hangs').unref())]);
+    assert.ok(outcome instanceof UnavailableError, `${bytes} bytes: ${outcome}`);
+  }
+  await waitFor(
+    async () => {
+      for await (const { parked } of store.listEntities({})) if (parked?.replaying) return false;
+      return true;
+    },
+    { what: 'the last lease to run out' },
+  );
   assertDone(await stage.replay());
   await assertWhole(stage);
 });

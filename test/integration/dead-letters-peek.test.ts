@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import test, { type TestContext } from 'node:test';
 import amqp, { type ChannelModel, type ConfirmChannel, type ConsumeMessage } from 'amqplib';
-import { peek } from '../../src/dead-letters/queue-reading.ts';
+import { peek, readQueue } from '../../src/dead-letters/queue-reading.ts';
 import { UnavailableError } from '../../src/errors.ts';
 import { uniqueStream, useServices, waitFor } from '../support/services.ts';
 
@@ -92,6 +92,27 @@ test('a reading that is broken off, by the reader or by its limit, gives everyth
   assert.deepEqual(await readAll(queue, { limit: 1 }), [1]);
   assert.equal(await queue.ready(), 1_000);
   assert.deepEqual(numbersOf(await queue.drain()), upTo(1_000));
+});
+
+test('of what is removed while the queue is read nothing is passed over, and the rest lies in its order', async (t) => {
+  const queue = await useQueue(t);
+  await queue.put(1, 1_000);
+  const read: number[] = [];
+  for await (const { messages, remove } of readQueue(queue.connection, { queue: queue.name, pageSize: 90 })) {
+    const numbers = numbersOf(messages);
+    read.push(...numbers);
+    // Some at once, some one by one and against the order of the page.
+    for (const message of messages.toReversed()) {
+      const number = numbersOf([message])[0]!;
+      if (number % 3 === 0) remove(message);
+      else if (number > 500 && number <= 600) remove(message);
+      if (number % 30 === 0) await new Promise((resolve) => setImmediate(resolve));
+    }
+  }
+  assert.deepEqual(read, upTo(1_000));
+  const kept = upTo(1_000).filter((number) => number % 3 !== 0 && (number <= 500 || number > 600));
+  await waitFor(async () => (await queue.ready()) >= kept.length, { what: 'the rest' });
+  assert.deepEqual(numbersOf(await queue.drain()), kept);
 });
 
 test('messages that arrive during a reading are not waited for and stay behind those that were there', async (t) => {
