@@ -180,7 +180,7 @@ export const variables = {
   HTTP_HOST: row(
     '127.0.0.1',
     kinds.matching(/^[A-Za-z0-9.:_%-]{1,255}$/, 'a host name or an IP address'),
-    'Address on which a worker serves `/metrics`, `/healthz`, `/readyz`, `/status` and the console. Beyond loopback the console needs ADMIN_TOKEN.',
+    'Address on which a worker serves `/metrics`, `/healthz`, `/readyz`, `/status` and the console, which needs ADMIN_TOKEN beyond loopback.',
   ),
   HTTP_PORT: row('9464', kinds.wholeNumber(0, 65_535), 'Its port; `0` takes any free one.'),
   ADMIN_TOKEN: secret(

@@ -26,7 +26,7 @@ import { timelineOf } from './timeline.ts';
 export interface StreamViewOptions {
   readonly config: Config;
   readonly decoding: DecodeOptions;
-  readonly sources: Sources;
+  readonly sources: Pick<Sources, 'store' | 'withBroker' | 'withDeadLetters' | 'deadLettersAreTaken'>;
   readonly workers: () => Promise<readonly AskedWorker[]>;
   /** Monotonic, in milliseconds. */
   readonly now: () => number;

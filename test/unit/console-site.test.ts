@@ -1,0 +1,135 @@
+import assert from 'node:assert/strict';
+import { readdirSync, readFileSync } from 'node:fs';
+import { posix } from 'node:path';
+import test, { type TestContext } from 'node:test';
+import type { Route } from '../../src/console/api.ts';
+import { json } from '../../src/console/answer.ts';
+import { Site } from '../../src/console/console.ts';
+import { Gate } from '../../src/console/gate.ts';
+import { loadPageFiles } from '../../src/console/page-files.ts';
+import { UnavailableError } from '../../src/errors.ts';
+import { listenHttp } from '../../src/observability/http-server.ts';
+import { checkout } from '../support/checkout.ts';
+
+const token = 'correct-horse-battery';
+const pageFolder = `${checkout}src/console/page/`;
+const pageModules = readdirSync(pageFolder)
+  .filter((name) => name.endsWith('.js'))
+  .map((name) => ({ name, text: readFileSync(pageFolder + name, 'utf8') }));
+
+const routes: readonly Route[] = [
+  { method: 'GET', path: /^things$/, needsAdmin: () => false, answer: async ({ query }) => json(200, { words: query.get('words') }) },
+  { method: 'GET', path: /^secret$/, needsAdmin: () => true, answer: async ({ admin }) => json(200, { admin }) },
+  { method: 'POST', path: /^things\/(\w+)$/, needsAdmin: () => true, answer: async ({ id, body, address }) => json(200, { id, body, address }) },
+  {
+    method: 'GET',
+    path: /^broken$/,
+    needsAdmin: () => false,
+    answer: async ({ query }) => {
+      throw query.has('away') ? new UnavailableError('the broker at amqp://user:pass@host is away') : new Error('secret cause');
+    },
+  },
+];
+
+async function serve(t: TestContext) {
+  const site = new Site(new Gate({ host: '127.0.0.1', token, now: () => performance.now() }), routes);
+  const server = await listenHttp({
+    host: '127.0.0.1',
+    port: 0,
+    handle: (request, response) => {
+      if (!site.handle(request, response)) response.writeHead(418).end();
+    },
+  });
+  t.after(() => server.close());
+  const ask = (path: string, init: RequestInit = {}) => fetch(`http://127.0.0.1:${server.port}${path}`, { ...init, headers: { connection: 'close', ...init.headers } });
+  const post = (body: string, headers: Record<string, string> = {}) =>
+    ask('/console/api/things/a1', { method: 'POST', body, headers: { 'content-type': 'application/json', authorization: `Bearer ${token}`, ...headers } });
+  return { ask, post };
+}
+
+test('every answer forbids frames, foreign content and markup made from text, also a refusal', async (t) => {
+  const { ask } = await serve(t);
+  for (const path of ['/', '/console/main.js', '/console/none', '/console/api/things', '/console/api/secret', '/console/api/none', '/console/api/broken']) {
+    const { headers } = await ask(path);
+    const policy = headers.get('content-security-policy') ?? '';
+    for (const rule of ["default-src 'none'", "script-src 'self';", "style-src 'self';", "frame-ancestors 'none'", "form-action 'none'", "base-uri 'none'", "require-trusted-types-for 'script'"]) {
+      assert.ok(policy.includes(rule), `${path}: ${rule}`);
+    }
+    assert.ok(!policy.includes('unsafe'), path);
+    assert.equal(headers.get('x-content-type-options'), 'nosniff');
+    assert.equal(headers.get('referrer-policy'), 'no-referrer');
+    assert.equal(headers.get('cache-control'), 'no-store');
+    assert.equal(headers.get('access-control-allow-origin'), null);
+    assert.equal(headers.get('set-cookie'), null);
+  }
+});
+
+test('the console answers at / and below /console/ and leaves other paths alone', async (t) => {
+  const { ask } = await serve(t);
+  assert.match(await (await ask('/')).text(), /<script type="module" src="console\/main\.js">/);
+  for (const path of ['/metrics', '/status', '/consoles', '/index.html']) assert.equal((await ask(path)).status, 418, path);
+  for (const path of ['/console/../package.json', '/console/%2e%2e/gate.ts', '/console/vendor/preact.d.ts', '/console/tsconfig.json', '/console/__proto__']) {
+    assert.ok([404, 418].includes((await ask(path)).status), path);
+  }
+});
+
+test('HEAD has no body, other methods are refused', async (t) => {
+  const { ask } = await serve(t);
+  const head = await ask('/', { method: 'HEAD' });
+  assert.deepEqual([head.status, await head.text()], [200, '']);
+  assert.equal((await ask('/', { method: 'POST' })).status, 405);
+  assert.equal((await ask('/console/api/things', { method: 'POST' })).headers.get('allow'), 'GET');
+});
+
+test('a route that needs the token is shut without it', async (t) => {
+  const { ask } = await serve(t);
+  assert.equal((await ask('/console/api/secret')).status, 401);
+  assert.deepEqual(await (await ask('/console/api/secret', { headers: { authorization: `Bearer ${token}` } })).json(), { admin: true });
+  assert.equal((await ask('/console/api/things/a1', { method: 'POST' })).status, 401);
+});
+
+test('too many wrong tokens are answered with how long to wait', async (t) => {
+  const { ask } = await serve(t);
+  const wrong = () => ask('/console/api/secret', { headers: { authorization: 'Bearer wrong' } });
+  for (let guess = 0; guess < 5; guess++) assert.equal((await wrong()).status, 401);
+  const refused = await wrong();
+  assert.deepEqual([refused.status, refused.headers.get('retry-after')], [429, '1']);
+});
+
+test('a body has to be a JSON object of a bounded size, and sent as such', async (t) => {
+  const { post } = await serve(t);
+  assert.deepEqual(await (await post('{"a":1}')).json(), { id: 'a1', body: { a: 1 }, address: '127.0.0.1' });
+  for (const body of ['', '[]', '1', 'null', '{', '"x"']) assert.equal((await post(body)).status, 400, body);
+  assert.equal((await post(JSON.stringify({ a: 'x'.repeat(70_000) }))).status, 400);
+  assert.equal((await post('{}', { 'content-type': 'text/plain' })).status, 400);
+  assert.equal((await post('{}', { 'content-type': 'application/x-www-form-urlencoded' })).status, 400);
+});
+
+test('what fails is told without its cause and without credentials', async (t) => {
+  const { ask } = await serve(t);
+  const broken = await ask('/console/api/broken');
+  assert.deepEqual([broken.status, await broken.json()], [500, { error: 'the answer could not be made' }]);
+  const away = await ask('/console/api/broken?away');
+  assert.equal(away.status, 503);
+  assert.ok(!(await away.text()).includes('pass'));
+});
+
+test('everything that the page loads is a file that is served', () => {
+  const files = loadPageFiles();
+  const loaded = pageModules.flatMap(({ name, text }) => [...text.matchAll(/^import [^;]*'(\.\/[^']+)';$/gm)].map(([, path = '']) => posix.join(posix.dirname(name), path)));
+  const index = files.get('index.html')?.content.toString() ?? '';
+  const linked = [...index.matchAll(/(?:src|href)="console\/([^"]+)"/g)].map(([, path = '']) => path);
+  assert.ok(loaded.length > 20 && linked.length >= 4);
+  assert.deepEqual([...loaded, ...linked].filter((path) => !files.has(path)), []);
+  assert.deepEqual(pageModules.filter(({ name }) => name !== 'main.js' && !loaded.includes(name)).map(({ name }) => name), [], 'nobody imports it');
+});
+
+test('the page has no inline script or style, asks nobody else, and never makes markup of text', () => {
+  const index = readFileSync(`${pageFolder}index.html`, 'utf8');
+  assert.doesNotMatch(index, /<style|style=|<script(?![^>]*\bsrc=)|\bon\w+=/i);
+  for (const { name, text } of [...pageModules, { name: 'index.html', text: index }, { name: 'console.css', text: readFileSync(`${pageFolder}console.css`, 'utf8') }]) {
+    assert.doesNotMatch(text, /innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|@import/, name);
+    const addresses = [...text.matchAll(/https?:\/\/[^\s'"`<]+/g)].map(([address]) => address);
+    assert.deepEqual(addresses.filter((address) => address !== 'http://host:9464'), [], name);
+  }
+});
