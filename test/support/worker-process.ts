@@ -17,13 +17,14 @@ export function environment(variables: Readonly<Record<string, string>>): NodeJS
 
 export class WorkerProcess {
   readonly #child: ChildProcess;
-  readonly #httpUrl: string;
+  /** Where it serves HTTP. */
+  readonly httpUrl: string;
   readonly exited: Promise<{ readonly code: number | null; readonly signal: NodeJS.Signals | null }>;
   #output = '';
 
   private constructor(child: ChildProcess, httpUrl: string) {
     this.#child = child;
-    this.#httpUrl = httpUrl;
+    this.httpUrl = httpUrl;
     this.exited = once(child, 'exit').then(([code, signal]) => ({ code, signal }));
     for (const stream of [child.stdout, child.stderr]) {
       stream?.setEncoding('utf8').on('data', (text: string) => {
@@ -71,7 +72,7 @@ export class WorkerProcess {
   async get(path: string): Promise<{ readonly status: number; readonly body: string }> {
     // A connection of its own: a kept one may be closed by the worker at the very moment it is used again.
     const headers = { connection: 'close' };
-    const response = await fetch(this.#httpUrl + path, { headers, signal: AbortSignal.timeout(10_000) });
+    const response = await fetch(this.httpUrl + path, { headers, signal: AbortSignal.timeout(10_000) });
     return { status: response.status, body: await response.text() };
   }
 
