@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import amqp from 'amqplib';
+import { freePort } from '../../deploy/local/free-port.ts';
 import { removeTopology } from '../../src/demo/demo-queues.ts';
 import { removeKeys } from '../../src/demo/store-removal.ts';
 import { planTopology } from '../../src/rabbitmq/topology-plan.ts';
@@ -91,11 +92,12 @@ describe('the package', { timeout: 600_000 }, () => {
 
   check('holds what runs and what tells about it: no tests, no sources, no maps', () => {
     const files = filesOf(installed);
-    const expected = /^(package\.json|README\.md|LICENSE|CHANGELOG\.md|build\/(src|deploy\/local)\/.+\.(js|d\.ts|lua))$/;
+    const expected = /^(package\.json|README\.md|LICENSE|CHANGELOG\.md|build\/(src|deploy\/local)\/.+\.(js|d\.ts|lua)|build\/src\/console\/page\/[\w-]+\.(html|css|svg))$/;
     assert.deepEqual(files.filter((file) => !expected.test(file)), []);
     const scripts = filesOf(join(checkout, 'src')).filter((file) => file.endsWith('.lua'));
-    assert.ok(scripts.length > 0);
-    assert.deepEqual(scripts.filter((script) => !files.includes(`build/src/${script}`)), []);
+    const page = filesOf(join(checkout, 'src')).filter((file) => /^console\/page\/[^/]+\.(html|css|svg|js)$/.test(file));
+    assert.ok(scripts.length > 0 && page.length > 20);
+    assert.deepEqual([...scripts, ...page].filter((asset) => !files.includes(`build/src/${asset}`)), []);
   });
 
   check('has declarations that refer to nothing outside of it but its dependencies', () => {
@@ -196,6 +198,19 @@ await publisher.close();
     } finally {
       program.kill('SIGKILL');
       await removeStream(amqpUrl, redisUrl, stream);
+    }
+  });
+
+  check('serves the console, with the libraries of its page', async () => {
+    const port = await freePort();
+    const server = spawn(process.execPath, [join(installed, 'build', 'src', 'main.js'), 'console'], { cwd: project, env: environment({ HTTP_PORT: String(port), STREAM: 'none', LOG_LEVEL: 'error' }) });
+    try {
+      const ask = (path: string) => fetch(`http://127.0.0.1:${port}${path}`);
+      const index = await waitFor(() => ask('/').catch(() => null), { what: 'the console', timeoutMs: 30_000 });
+      assert.match(await index.text(), /console\/main\.js/);
+      for (const file of ['main.js', 'console.css', 'vendor/preact.js', 'vendor/htm.js']) assert.equal((await ask(`/console/${file}`)).status, 200, file);
+    } finally {
+      server.kill('SIGKILL');
     }
   });
 
