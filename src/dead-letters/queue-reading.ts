@@ -27,13 +27,15 @@ export interface ReadingOptions {
   readonly queue: string;
   /** At most so many messages, from the head. Default: all that were there when the reading began. */
   readonly limit?: number;
-  /** Messages of one page, which is what is in memory at a time. Default 250. */
+  /** Messages of one page, which is what is in memory at a time. Default 250, and more from a quarter of a million on. */
   readonly pageSize?: number;
   /** How long a message that the queue announced may take to come before the queue is asked again, in milliseconds. Default 500. */
   readonly patienceMs?: number;
 }
 
 const defaultPageSize = 250;
+/** Each is a channel, and a connection has 2,047 of them. */
+const maxPages = 1_000;
 const defaultPatienceMs = 500;
 /** How long messages that were given back may take to be seen in the queue; another consumer may have them by then. */
 const returnTimeoutMs = 1_000;
@@ -56,7 +58,8 @@ export interface QueuePage {
  * @throws UnavailableError when the queue does not exist, or the broker goes away.
  */
 export async function* readQueue(connection: Connection, options: ReadingOptions): AsyncGenerator<QueuePage, void, void> {
-  const { queue, limit = Number.POSITIVE_INFINITY, pageSize = defaultPageSize, patienceMs = defaultPatienceMs } = options;
+  const { queue, limit = Number.POSITIVE_INFINITY, patienceMs = defaultPatienceMs } = options;
+  let { pageSize = defaultPageSize } = options;
   const pages: Page[] = [];
   try {
     let remaining = limit;
@@ -64,7 +67,10 @@ export async function* readQueue(connection: Connection, options: ReadingOptions
       const page = await Page.open(connection, queue);
       pages.push(page);
       const ready = await page.ready();
-      if (pages.length === 1) remaining = Math.min(remaining, ready);
+      if (pages.length === 1) {
+        remaining = Math.min(remaining, ready);
+        pageSize = Math.max(pageSize, Math.ceil(remaining / maxPages));
+      }
       const messages = await page.read(Math.min(remaining, pageSize, ready), patienceMs);
       if (messages.length === 0) return;
       remaining -= messages.length;
