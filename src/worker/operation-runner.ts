@@ -88,15 +88,10 @@ export class OperationRunner {
   run(): void {
     if (this.#running || this.#ended || this.#queue.length === 0) return;
     this.#running = true;
-    this.#runBatches().then(
-      () => {
-        this.#running = false;
-      },
-      (error: unknown) => {
-        this.#running = false;
-        if (!this.#ended) this.#options.fail(error);
-      },
-    );
+    this.#runBatches().catch((error: unknown) => {
+      this.#running = false;
+      if (!this.#ended) this.#options.fail(error);
+    });
   }
 
   /** The channel is gone: whatever is still under way is nobody's business any more. */
@@ -118,6 +113,8 @@ export class OperationRunner {
       this.#options.observeBatch((performance.now() - started) / 1000);
       this.#conclude(findings);
     }
+    // At once with the look at the queue: what is begun a moment later has to start a batch of its own.
+    this.#running = false;
   }
 
   #conclude({ facts, unknown }: Findings): void {

@@ -72,6 +72,10 @@ function rejectOf(op: number, tag: number): OperationEffect {
   return { kind: 'reject', op, rejections: [rejection] };
 }
 
+function loadOf(op: number): OperationEffect {
+  return { kind: 'load', op, entity: { entityType: 'thing', entityId: 'a' } };
+}
+
 function commitOf(op: number, fields: Partial<Event> & { readonly entityId: string; readonly sequence: number }, tag = op): OperationEffect {
   const event = eventOf({ id: `${fields.entityId}-${fields.sequence}`, ...fields });
   const { entityType, entityId } = event;
@@ -119,6 +123,25 @@ describe('a commit of a parked entity', () => {
       await reported(index + 1);
     }
     assert.deepEqual(stillParked, [['a', 1], ['a', 2]]);
+  });
+});
+
+describe('an operation', () => {
+  it('is carried out also when it is begun at the very moment at which the last batch ends', async (t) => {
+    for (let moments = 0; moments < 50; moments++) {
+      const later = async () => {
+        for (let moment = 0; moment < moments; moment++) await null;
+        ask(loadOf(2));
+      };
+      let calls = 0;
+      const load: Store['load'] = async (entities) => {
+        if (++calls === 1) void later();
+        return entities.map(() => ({ status: 'ok', snapshot: { exists: false, version: 0, state: null, holes: '', parked: null } }));
+      };
+      const { ask, reported } = setUp(t, { store: { load } });
+      ask(loadOf(1));
+      await reported(2);
+    }
   });
 });
 
