@@ -8,6 +8,15 @@ export interface InorderErrorOptions {
   readonly cause?: unknown;
 }
 
+/** What was thrown, in words. Anything can be thrown, also what cannot be turned into text. */
+export function messageOf(thrown: unknown): string {
+  try {
+    return thrown instanceof Error ? thrown.message : String(thrown);
+  } catch {
+    return 'something that cannot be printed';
+  }
+}
+
 /** The base of them all: `catch (e) { if (e instanceof InorderError) … }`. */
 export abstract class InorderError extends Error {
   abstract readonly code: string;

@@ -59,7 +59,9 @@ export const command = defineCommand({
     try {
       log.info({ http: `http://${server.host}:${server.port}`, stream: config.broker.stream }, 'starting');
       await worker.start();
-      log.info({ shards: config.broker.workerShards.length }, 'ready');
+      const reasons = worker.notReady();
+      if (reasons.length === 0) log.info({ shards: config.broker.workerShards.length }, 'ready');
+      else log.warn({ reasons }, 'started, and not ready');
       const cause = await worker.done;
       if (cause !== null) throw cause;
     } catch (error) {

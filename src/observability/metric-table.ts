@@ -87,12 +87,12 @@ export const metricTable = {
   },
   inorder_reconnects_total: {
     type: 'counter',
-    help: 'Connections and channels opened again after a loss.',
+    help: 'Connections to the broker opened again after a loss.',
     labels: [],
   },
   inorder_commit_seconds: {
     type: 'histogram',
-    help: 'Duration of one call to the store that commits a batch.',
+    help: 'Duration of one batch at the store: what is read, committed, parked and put on record together.',
     labels: [],
     buckets: [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5],
   },

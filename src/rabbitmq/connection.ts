@@ -74,6 +74,12 @@ export class BrokerConnection {
     return this.#current;
   }
 
+  /** What the broker says of itself; null while there is no connection, or where it does not say. */
+  get brokerVersion(): string | null {
+    const version: unknown = this.#current?.connection.serverProperties?.['version'];
+    return typeof version === 'string' ? version : null;
+  }
+
   get connected(): boolean {
     return this.#current !== null;
   }

@@ -5,6 +5,7 @@
  */
 import { ConfigError } from '../errors.ts';
 import { failure, type Finding, ok, warning } from '../finding.ts';
+import { versionFinding } from './broker-version.ts';
 import { type Answer, ManagementClient, managementUrlOf, type Overview } from './management.ts';
 import { bindingFindings, exchangeFindings, queueFindings, type SeenTopology, surplusFindings } from './topology-comparison.ts';
 import { policyFindings } from './policy-check.ts';
@@ -89,22 +90,6 @@ function unseen(reason: string): Finding {
 
 function brokerFindings(plan: TopologyPlan, { rabbitmq_version, exchange_types }: Overview): readonly Finding[] {
   return [versionFinding(rabbitmq_version), pluginFinding(plan, exchange_types.map(({ name }) => name))];
-}
-
-const minVersion = { major: 3, minor: 10 };
-const lastKnownMajor = 4;
-
-function versionFinding(version: string): Finding {
-  const [major = 0, minor = 0] = version.split('.').map(Number);
-  const subject = 'broker';
-  if (Number.isNaN(major) || major > lastKnownMajor) {
-    return warning(subject, `RabbitMQ ${version} is not a version that Inorder knows`, 'look for a newer Inorder');
-  }
-  if (major < minVersion.major || (major === minVersion.major && minor < minVersion.minor)) {
-    const remedy = `use RabbitMQ ${minVersion.major}.${minVersion.minor} or later`;
-    return failure(subject, `RabbitMQ ${version} cannot dead-letter at least once`, remedy);
-  }
-  return ok(subject, `RabbitMQ ${version}`);
 }
 
 function pluginFinding({ exchangeType }: TopologyPlan, types: readonly string[]): Finding {

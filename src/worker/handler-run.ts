@@ -12,7 +12,7 @@
  * idempotency key is the same.
  */
 import type { Handler } from '../aggregates/definition.ts';
-import { UnavailableError } from '../errors.ts';
+import { messageOf, UnavailableError } from '../errors.ts';
 import type { Event } from '../events/event.ts';
 import { backOffMs, pause } from './back-off.ts';
 
@@ -89,8 +89,4 @@ function attemptOnce(handler: Handler, event: Event, attempt: number, run: Handl
 /** `type:id:sequence`; for an event without a sequence its own id takes that place. */
 export function idempotencyKeyOf(event: Event): string {
   return `${event.entityType}:${event.entityId}:${event.sequence ?? event.id}`;
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

@@ -5,6 +5,7 @@
  * With aggregates alone all slots fold into one commit, synchronously. Where handlers run, a commit carries
  * one handled event: a crash then repeats the side effects of one event and not of a whole run.
  */
+import { messageOf } from '../errors.ts';
 import { evolveEvent } from '../aggregates/evolve.ts';
 import type { ProcessorSet, Processors } from '../aggregates/processors.ts';
 import type { Event } from '../events/event.ts';
@@ -89,7 +90,7 @@ async function foldWithHandlers(fold: Fold, processors: ProcessorSet, options: P
       if (outcome.kind === 'failed') return fold.finish({ reason: 'handler_failed', detail: outcome.detail });
       values.push(outcome.value);
     }
-    const result = resultText(values.length === 1 ? values[0] : values);
+    const result = resultText(values.length === 1 ? values[0] : values, options.maxStateBytes);
     if (!result.ok) return fold.finish({ reason: 'handler_failed', detail: result.detail });
     fold.add(slot, result.text);
     return fold.finish(null);
@@ -97,11 +98,14 @@ async function foldWithHandlers(fold: Fold, processors: ProcessorSet, options: P
   return fold.finish(null);
 }
 
-function resultText(value: unknown): { readonly ok: true; readonly text: string | null } | { readonly ok: false; readonly detail: string } {
+function resultText(value: unknown, maxBytes: number): { readonly ok: true; readonly text: string | null } | { readonly ok: false; readonly detail: string } {
   try {
-    return { ok: true, text: JSON.stringify(value) ?? null };
+    const text = JSON.stringify(value) ?? null;
+    const bytes = text === null ? 0 : Buffer.byteLength(text);
+    if (bytes <= maxBytes) return { ok: true, text };
+    return { ok: false, detail: `what the handler returned has ${bytes} bytes, MAX_STATE_BYTES allows ${maxBytes}: return less` };
   } catch (error) {
-    return { ok: false, detail: `what the handler returned is not JSON: ${(error as Error).message}` };
+    return { ok: false, detail: `what the handler returned is not JSON: ${messageOf(error)}` };
   }
 }
 
@@ -215,7 +219,7 @@ class Fold {
       if (bytes <= this.#maxStateBytes) return { ok: true, text };
       return { ok: false, failure: { reason: 'state_too_large', detail: `the state would have ${bytes} bytes, the limit is ${this.#maxStateBytes}` } };
     } catch (error) {
-      const detail = `the state cannot be written: ${error instanceof Error ? error.message : String(error)}`;
+      const detail = `the state cannot be written: ${messageOf(error)}`;
       return { ok: false, failure: { reason: 'handler_failed', detail } };
     }
   }

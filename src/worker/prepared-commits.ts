@@ -2,7 +2,7 @@
  * Commits on their way from the sequencer's decision to the store: prepared once, kept until they are answered.
  * A commit that is asked for again goes out as it was, under the same token, and its handlers do not run again.
  */
-import { InvariantError } from '../errors.ts';
+import { InvariantError, messageOf } from '../errors.ts';
 import type { EntityRef } from '../events/event.ts';
 import type { Fact } from '../ordering/facts.ts';
 import type { CommitResult, Parked, RecallQuery, RecallResult, Snapshot } from '../stores/store.ts';
@@ -141,6 +141,6 @@ export class PreparedCommits {
 
 /** A processor that broke where none should: its stored state cannot be read, or what it returned not be written. */
 function failed(effect: CommitEffect, error: unknown): Fact {
-  const detail = `the processor failed: ${error instanceof Error ? error.message : String(error)}`;
+  const detail = `the processor failed: ${messageOf(error)}`;
   return { kind: 'committed', op: effect.op, done: 0, parked: false, failure: { reason: 'handler_failed', detail } };
 }

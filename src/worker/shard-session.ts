@@ -2,7 +2,8 @@
  * One life of a shard's channel: its epoch, its delivery tags, its operations at the store. It carries
  * effects out and forgets everything when it ends; a new life starts with a new session.
  */
-import { UnavailableError } from '../errors.ts';
+import { setMaxListeners } from 'node:events';
+import { messageOf, UnavailableError } from '../errors.ts';
 import type { RawMessage } from '../events/event.ts';
 import type { Log } from '../observability/log.ts';
 import type { Metrics, ShardMetrics } from '../observability/metrics.ts';
@@ -60,6 +61,8 @@ export class ShardSession {
     this.#options = options;
     this.generation = options.generation;
     this.#acknowledger = new Acknowledger(options.settle);
+    // One for each handler that is running.
+    setMaxListeners(0, this.#life.signal);
   }
 
   arrived(tag: number, message: RawMessage): void {
@@ -158,7 +161,7 @@ export class ShardSession {
           random,
           onRetry: ({ entityType, entityId, sequence }, attempt, error) => {
             metrics.processorRetried();
-            const cause = error instanceof Error ? error.message : String(error);
+            const cause = messageOf(error);
             log.warn({ shard, entity_type: entityType, entity_id: entityId, sequence, attempt, cause }, 'the processor failed; trying again');
           },
         },

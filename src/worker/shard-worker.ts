@@ -6,7 +6,7 @@
  * Each life of the channel is a session with an epoch of its own. When the channel is lost the session ends:
  * answers that come later are dropped, and everything that was not settled comes back from the broker.
  */
-import { InvariantError } from '../errors.ts';
+import { InvariantError, messageOf } from '../errors.ts';
 import type { Decoded, RawMessage } from '../events/event.ts';
 import type { Log } from '../observability/log.ts';
 import type { ShardMetrics, ShardReading, ShardState } from '../observability/metrics.ts';
@@ -15,6 +15,7 @@ import type { SequencerLimits } from '../ordering/limits.ts';
 import { ShardSequencer } from '../ordering/sequencer.ts';
 import type { RawDelivery, ShardChannel, ShardChannelEvents } from '../rabbitmq/shard-channel.ts';
 import { type SessionOptions, ShardSession } from './shard-session.ts';
+import type { WatchedShard } from './watchdog.ts';
 import type { ShardStatus } from './worker-status.ts';
 
 export interface ShardWorkerOptions extends Omit<SessionOptions, 'generation' | 'settle' | 'handle' | 'fail' | 'shard'> {
@@ -35,7 +36,7 @@ export interface ShardWorkerOptions extends Omit<SessionOptions, 'generation' | 
 const gapsInStatus = 100;
 const runsInStatus = 50;
 
-export class ShardWorker {
+export class ShardWorker implements WatchedShard {
   readonly #options: ShardWorkerOptions;
   readonly #sequencer: ShardSequencer;
   readonly #channel: ShardChannel;
@@ -73,6 +74,24 @@ export class ShardWorker {
 
   get shard(): number {
     return this.#options.shard;
+  }
+
+  get queue(): string {
+    return this.#options.queue;
+  }
+
+  settledDeliveries(): number | null {
+    const session = this.#session;
+    if (session?.epoch == null || this.state !== 'consuming' || this.#sequencer.overview().unsettled > 0) return null;
+    return this.#options.shardMetrics.totals.delivered;
+  }
+
+  async isAlive(): Promise<boolean> {
+    return this.#session !== null && (await this.#channel.isAlive(this.#session.generation));
+  }
+
+  consumeAnew(cause: Error): void {
+    if (this.#session !== null) this.#channel.abandon(this.#session.generation, cause);
   }
 
   get ready(): boolean {
@@ -185,7 +204,7 @@ export class ShardWorker {
   }
 
   #failed(error: unknown): void {
-    this.#halt('bug', error instanceof Error ? error : new InvariantError(String(error)));
+    this.#halt('bug', error instanceof Error ? error : new InvariantError(messageOf(error)));
   }
 
   #halt(cause: 'store-went-backwards' | 'bug', error: Error): void {

@@ -8,14 +8,16 @@ import type { Processor } from '../aggregates/definition.ts';
 import { createProcessors, type Processors } from '../aggregates/processors.ts';
 import type { Config } from '../config/config.ts';
 import { loadConfig } from '../config/load.ts';
-import { ConfigError, UnavailableError } from '../errors.ts';
+import { ConfigError, messageOf, UnavailableError } from '../errors.ts';
 import { decodeMessage, type DecodeOptions } from '../events/decode.ts';
 import { createLog, type Log } from '../observability/log.ts';
 import { createMetrics, type Metrics } from '../observability/metrics.ts';
 import { OrderingDetector } from '../ordering/detector.ts';
 import { defaultSequencerLimits } from '../ordering/limits.ts';
 import { createShardChannel } from '../rabbitmq/amqp-shard-channel.ts';
+import { versionFinding } from '../rabbitmq/broker-version.ts';
 import { createConnection } from '../rabbitmq/connection.ts';
+import { queueDepths } from '../rabbitmq/queue-depths.ts';
 import { planTopology, shardQueueName } from '../rabbitmq/topology-plan.ts';
 import { applyTopology, verifyTopology } from '../rabbitmq/topology.ts';
 import { createReplier } from '../rabbitmq/replies.ts';
@@ -24,6 +26,7 @@ import { type AutoReplay, createAutoReplay } from './auto-replay.ts';
 import { backOffMs, pause } from './back-off.ts';
 import { ShardWorker } from './shard-worker.ts';
 import { StoreWatch } from './store-watch.ts';
+import { Watchdog } from './watchdog.ts';
 import { violationsStatus, type WorkerStatus } from './worker-status.ts';
 
 export interface WorkerOptions {
@@ -38,7 +41,7 @@ export interface WorkerOptions {
 }
 
 export interface Worker {
-  /** Resolves when every shard is consuming or standing by. Rejects with `ConfigError` when it must not start. */
+  /** Resolves when every shard is consuming or standing by, or one has stopped for good (then `notReady` says why). Rejects with `ConfigError` when it must not start. */
   start(): Promise<void>;
   /** Finishes what is in flight, at most for SHUTDOWN_TIMEOUT_MS. Safe to call twice. */
   stop(): Promise<void>;
@@ -51,6 +54,7 @@ export interface Worker {
 
 const startBackOff = { initialMs: 200, maxMs: 5_000 };
 const storeWatchMs = 2_000;
+const watchdogMs = 30_000;
 
 /** Throws `ConfigError` when the configuration or the processors are not usable. Connects with `start`. */
 export function createWorker(options: WorkerOptions): Worker {
@@ -93,6 +97,7 @@ class ShardedWorker implements Worker {
   readonly #connection: ReturnType<typeof createConnection>;
   readonly #detector = new OrderingDetector();
   readonly #watch: StoreWatch;
+  readonly #watchdog: Watchdog;
   readonly #stopping = new AbortController();
   readonly #replies: Replies | null;
   readonly #autoReplay: AutoReplay | null;
@@ -132,6 +137,13 @@ class ShardedWorker implements Worker {
       onError: (error) => this.#fail(error),
     });
     this.#shards = config.broker.workerShards.map((shard) => this.#makeShard(shard));
+    this.#watchdog = new Watchdog({
+      shards: this.#shards,
+      readyIn: (queues) => this.#readyIn(queues),
+      intervalMs: watchdogMs,
+      log,
+      onError: (error) => this.#fail(error),
+    });
     metrics.readShardsFrom(() => this.#shards.map((shard) => shard.reading()));
   }
 
@@ -140,6 +152,7 @@ class ShardedWorker implements Worker {
       await this.#checkStore();
       await this.#prepareTopology();
       this.#watch.start();
+      this.#watchdog.start();
       for (const shard of this.#shards) {
         shard.start();
         this.#autoReplay?.search(shard.shard);
@@ -231,6 +244,15 @@ class ShardedWorker implements Worker {
     const plan = planTopology({ stream, shards, queueType, exchangeType });
     const prepare = topology === 'declare' ? applyTopology : verifyTopology;
     await this.#patiently('the broker is not there yet', () => prepare(this.#connection, plan));
+    const { level, subject, detail, remedy } = versionFinding(this.#connection.brokerVersion ?? 'of an unknown version');
+    if (level !== 'ok') this.#options.log.warn({ subject, remedy }, detail);
+  }
+
+  async #readyIn(queues: readonly string[]): Promise<ReadonlyMap<string, number>> {
+    const depths = await queueDepths(await this.#connection.ready(), queues).catch((cause: unknown) => {
+      throw new UnavailableError(messageOf(cause), { cause });
+    });
+    return new Map(depths.map(({ queue, ready }) => [queue, ready ?? 0]));
   }
 
   /** Asks again, with back-off, as long as what is asked is merely away. */
@@ -264,7 +286,7 @@ class ShardedWorker implements Worker {
   }
 
   #fail(error: unknown): void {
-    const cause = error instanceof Error ? error : new Error(String(error));
+    const cause = error instanceof Error ? error : new Error(messageOf(error));
     this.#stopped ??= this.#stop(cause);
   }
 
@@ -272,6 +294,7 @@ class ShardedWorker implements Worker {
     this.#state = 'stopping';
     this.#stopping.abort();
     this.#watch.stop();
+    this.#watchdog.stop();
     // What does not finish in time is not lost: closing the channel gives it to the next consumer.
     const { shutdownTimeoutMs } = this.#options.config;
     await Promise.allSettled([...this.#shards.map((shard) => shard.stop(shutdownTimeoutMs)), this.#autoReplay?.stop(shutdownTimeoutMs)]);

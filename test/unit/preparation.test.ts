@@ -52,3 +52,18 @@ test('nothing stays behind with the shard of a handler that never settles', asyn
   assert.equal(outcome.kind, 'failed');
   assert.equal(getEventListeners(life, 'abort').length, 0);
 });
+
+test('what a handler returns has a limit, and may be nothing that can be printed', async () => {
+  const large = defineHandler({ type: 'thing', handle: () => 'x'.repeat(100) });
+  const unprintable = defineHandler({
+    type: 'thing',
+    handle: () => {
+      throw Object.create(null);
+    },
+  });
+  for (const [handler, detail] of [[large, /^what the handler returned has 102 bytes, MAX_STATE_BYTES allows 60/], [unprintable, /^something that cannot be printed \(attempt 2\)$/]] as const) {
+    const prepared = await prepareRun(['Good'], [handler]);
+    assert.deepEqual([prepared?.done, prepared?.failure?.reason], [0, 'handler_failed']);
+    assert.match(prepared?.failure?.detail ?? '', detail);
+  }
+});
