@@ -3,7 +3,9 @@
  * delivered and not yet acknowledged is not counted by the broker.
  */
 import type { Channel, ChannelModel } from 'amqplib';
+import { messageOf, UnavailableError } from '../errors.ts';
 import { replyCodeOf, replyCodes } from './refusal.ts';
+import type { ConnectionSource } from './scratch-channel.ts';
 import { closeChannel } from './time-limit.ts';
 
 export interface QueueDepth {
@@ -34,6 +36,16 @@ export async function queueDepths(
   }
   if (channel !== null) await closeChannel(channel);
   return depths;
+}
+
+/** Messages that lie ready in each of the queues; 0 for one that does not exist. @throws UnavailableError when nobody can be asked. */
+export async function readyIn(source: ConnectionSource, queues: readonly string[]): Promise<ReadonlyMap<string, number>> {
+  const connection = await source.ready();
+  try {
+    return new Map((await queueDepths(connection, queues)).map(({ queue, ready }) => [queue, ready ?? 0]));
+  } catch (cause) {
+    throw new UnavailableError(`the queues cannot be counted: ${messageOf(cause)}`, { cause });
+  }
 }
 
 async function openChannel(connection: Pick<ChannelModel, 'createChannel'>): Promise<Channel> {

@@ -17,7 +17,7 @@ import { defaultSequencerLimits } from '../ordering/limits.ts';
 import { createShardChannel } from '../rabbitmq/amqp-shard-channel.ts';
 import { versionFinding } from '../rabbitmq/broker-version.ts';
 import { createConnection } from '../rabbitmq/connection.ts';
-import { queueDepths } from '../rabbitmq/queue-depths.ts';
+import { readyIn } from '../rabbitmq/queue-depths.ts';
 import { planTopology, shardQueueName } from '../rabbitmq/topology-plan.ts';
 import { applyTopology, verifyTopology } from '../rabbitmq/topology.ts';
 import { createReplier } from '../rabbitmq/replies.ts';
@@ -139,7 +139,7 @@ class ShardedWorker implements Worker {
     this.#shards = config.broker.workerShards.map((shard) => this.#makeShard(shard));
     this.#watchdog = new Watchdog({
       shards: this.#shards,
-      readyIn: (queues) => this.#readyIn(queues),
+      readyIn: (queues) => readyIn(this.#connection, queues),
       intervalMs: watchdogMs,
       log,
       onError: (error) => this.#fail(error),
@@ -246,13 +246,6 @@ class ShardedWorker implements Worker {
     await this.#patiently('the broker is not there yet', () => prepare(this.#connection, plan));
     const { level, subject, detail, remedy } = versionFinding(this.#connection.brokerVersion ?? 'of an unknown version');
     if (level !== 'ok') this.#options.log.warn({ subject, remedy }, detail);
-  }
-
-  async #readyIn(queues: readonly string[]): Promise<ReadonlyMap<string, number>> {
-    const depths = await queueDepths(await this.#connection.ready(), queues).catch((cause: unknown) => {
-      throw new UnavailableError(messageOf(cause), { cause });
-    });
-    return new Map(depths.map(({ queue, ready }) => [queue, ready ?? 0]));
   }
 
   /** Asks again, with back-off, as long as what is asked is merely away. */
