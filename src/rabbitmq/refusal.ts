@@ -46,6 +46,8 @@ export function describeConnectFailure(error: unknown, url: unknown): string {
     const vhost = JSON.stringify(virtualHostOf(url));
     return `the broker at ${where} does not open the virtual host ${vhost}: it does not exist, or the user has no access to it, or it is at its limit of connections`;
   }
+  // The same end comes in other words each time, as it meets the reading or the writing.
+  if (/\b(ECONNRESET|EPIPE)\b|^Socket closed abruptly/.test(text)) return `the broker at ${where} ends the connection before it is open`;
   if (text === 'connect ETIMEDOUT') return `the broker at ${where} does not answer`;
   return `the broker at ${where} cannot be reached: ${brokerWords(error)}`;
 }

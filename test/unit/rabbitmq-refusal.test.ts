@@ -21,6 +21,11 @@ test('what is said of a failed connection names host and port, and neither user 
   assert.equal(describeConnectFailure(new Error('Invalid URL'), 'amqp//me:word@x'), 'the broker at the given address cannot be reached: Invalid URL');
 });
 
+test('a connection that ends in the middle of its handshake is told in one way, however it ended', () => {
+  const said = ['read ECONNRESET', 'write EPIPE', 'write ECONNRESET', 'Socket closed abruptly during opening handshake'].map((text) => describeConnectFailure(new Error(text), 'amqp://rabbit'));
+  assert.deepEqual([...new Set(said)], ['the broker at rabbit ends the connection before it is open']);
+});
+
 test('a URL without a path means the virtual host "/", and an encoded one is decoded', () => {
   assert.deepEqual(['amqp://h', 'amqp://h/', 'amqp://h/%2F', 'amqp://h/a%2Fb', 'amqp://h/x'].map(virtualHostOf), ['/', '/', '/', 'a/b', 'x']);
 });
