@@ -77,7 +77,7 @@ export class StreamRun {
     this.#workers.splice(this.#workers.indexOf(worker), 1);
   }
 
-  /** Ends a worker as a crash does. */
+  /** Ends a worker with SIGKILL: nothing is asked of it any more. */
   async kill(worker: WorkerProcess): Promise<void> {
     await worker.kill();
     this.#workers.splice(this.#workers.indexOf(worker), 1);
