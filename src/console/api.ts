@@ -92,17 +92,17 @@ function entityOf(query: URLSearchParams) {
   return { entityType, entityId };
 }
 
-const longestReason = 1_000;
+const longestWhy = 1_000;
 
 /** @throws ConfigError with everything that is wrong with it. */
 export function changeOf(body: Readonly<Record<string, unknown>>, address: string): ChangeRequest {
-  const { action, ready_only = false, skip_sequence = false, reason = '', all = false, ...fields } = body;
+  const { action, ready_only = false, skip_sequence = false, why = '', all = false, ...fields } = body;
   const problems: string[] = [];
   if (action !== 'replay' && action !== 'discard') problems.push('action must be replay or discard');
   for (const [name, value] of Object.entries({ ready_only, skip_sequence, all })) if (typeof value !== 'boolean') problems.push(`${name} must be true or false`);
-  const why = typeof reason === 'string' ? reason.trim() : '';
-  if (typeof reason !== 'string' || reason.length > longestReason) problems.push(`reason must be a text of at most ${longestReason} characters`);
-  if (action === 'discard' && why === '') problems.push('a discard needs a reason, which is kept with it');
+  const reason = typeof why === 'string' ? why.trim() : '';
+  if (typeof why !== 'string' || why.length > longestWhy) problems.push(`why must be a text of at most ${longestWhy} characters`);
+  if (action === 'discard' && reason === '') problems.push('a discard needs a why, which is kept with it');
   const isSelective = Object.keys(fields).length > 0 || (action === 'replay' && ready_only === true);
   if (!isSelective && all !== true) problems.push('say which dead letters, or all: true');
   if (problems.length > 0) throw new ConfigError(problems);
@@ -111,7 +111,7 @@ export function changeOf(body: Readonly<Record<string, unknown>>, address: strin
     search: searchOf(fields),
     readyOnly: ready_only === true,
     skipSequence: skip_sequence === true,
-    reason: why,
+    reason,
     who: `console ${address}`,
   };
 }

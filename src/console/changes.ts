@@ -119,7 +119,7 @@ export class Change {
       id: this.id,
       action,
       state: this.#state,
-      reason,
+      why: reason,
       ready_only: readyOnly,
       skip_sequence: skipSequence,
       read: this.#read,

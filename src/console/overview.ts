@@ -65,13 +65,13 @@ export function shardRows(queues: readonly string[], { workers, depths, activeCo
   });
 }
 
-/** The open gaps that end soonest first, and how many there are. */
-export function gapRows(shards: readonly ShardRow[], { workers }: OverviewInput): { readonly rows: readonly GapRow[]; readonly total: number } {
+/** The open gaps that end soonest first, and how many there are; null when nobody knows. */
+export function gapRows(shards: readonly ShardRow[], { workers }: OverviewInput): { readonly rows: readonly GapRow[]; readonly total: number | null } {
   const rows = shards.flatMap(({ shard, worker }) => {
     const owner = reportsOf(workers, shard).find(({ name }) => name === worker);
     return owner === undefined ? [] : owner.report.open_gaps.map((gap): GapRow => ({ ...gap, shard, worker: owner.name }));
   });
-  const total = shards.reduce((sum, { gaps }) => sum + (gaps ?? 0), 0);
+  const total = shards.reduce<number | null>((sum, { gaps }) => (gaps === null ? sum : (sum ?? 0) + gaps), null);
   return { rows: rows.sort((a, b) => (a.ends_in_ms ?? 0) - (b.ends_in_ms ?? 0)).slice(0, maxGaps), total };
 }
 

@@ -105,7 +105,8 @@ test('a message is discarded with the keyboard alone, with a reason, and not by 
   assert.equal(await run.ready(run.deadLetters), 0);
   const { entries } = await client.api('audit');
   assert.equal(entries[0].reason, 'sent by mistake');
-  assert.deepEqual(complaints, []);
+  // Its own page asks for it once more.
+  assert.deepEqual(complaints.filter((text) => !text.includes('status of 404')), []);
 });
 
 test('what hostile producers send is text everywhere, and markup nowhere', { skip }, async (t) => {
@@ -118,6 +119,7 @@ test('what hostile producers send is text everywhere, and markup nowhere', { ski
   const { letters } = await client.letters(2);
   const entity = `#/entity?${new URLSearchParams({ type: hostile, id: hostile })}`;
   const { page, complaints } = await openPage(browser, httpUrl, desk);
+  await page.getByRole('button', { name: 'Unlock', exact: true }).waitFor();
   await press(page, 'u');
   await page.keyboard.type(adminToken);
   await press(page, 'Enter');
@@ -138,6 +140,18 @@ test('what hostile producers send is text everywhere, and markup nowhere', { ski
   await page.locator('dialog').getByText('<img src=x').first().waitFor();
   assert.equal(await page.locator('dialog img').count(), 0);
   assert.deepEqual(complaints, []);
+});
+
+test('beyond loopback the page shows nothing until it is unlocked, with the keyboard alone', { skip }, async (t) => {
+  const { run, httpUrl, browser } = await useStream(t, 'page-locked', { HTTP_HOST: '0.0.0.0' });
+  const { page } = await openPage(browser, httpUrl, desk);
+  await page.getByText('it shows nothing without the ADMIN_TOKEN').waitFor();
+  assert.ok(!(await page.locator('body').innerText()).includes(run.stream));
+  await press(page, 'u');
+  await page.keyboard.type(adminToken);
+  await press(page, 'Enter');
+  await page.getByRole('heading', { name: 'Shards' }).waitFor();
+  assert.match(await page.locator('body').innerText(), new RegExp(run.stream));
 });
 
 test('what happens is shown without reloading, and nobody asks while the page is hidden', { skip }, async (t) => {

@@ -79,10 +79,10 @@ test('dead letters are discarded with a reason that is kept, and a skipped seque
   await publishRaw(run, 'x', '{"broken too":');
   const { letters } = await client.letters(2);
   const ask = (body: object) => client.ask('/console/api/changes', { body, admin: true });
-  assert.equal((await ask({ action: 'discard', reason: 'spam', message_id: 7 })).status, 400);
+  assert.equal((await ask({ action: 'discard', why: 'spam', message_id: 7 })).status, 400);
   assert.equal((await ask({ action: 'discard', message_id: letters[0].fingerprint })).status, 400);
 
-  const done = await client.carryOut({ action: 'discard', message_id: letters[0].fingerprint, reason: 'spam' });
+  const done = await client.carryOut({ action: 'discard', message_id: letters[0].fingerprint, why: 'spam' });
   assert.deepEqual([done.state, done.outcome], ['done', { discarded: 1 }]);
   const rest = await client.letters(1);
   assert.equal(rest.letters[0].fingerprint, letters[1].fingerprint);
@@ -92,7 +92,9 @@ test('dead letters are discarded with a reason that is kept, and a skipped seque
   await publishRaw(run, 'a', JSON.stringify({ id: 'a/1', entity_type: 'trace', entity_id: 'a', sequence: 2, type: 'e2', data: { other: 1 } }));
   const conflict = (await client.letters(2, '?entity_id=a')).letters[0];
   assert.equal(conflict.reason, 'message_id_conflict');
-  const skipped = await client.carryOut({ action: 'discard', entity_id: 'a', reason: 'an id was used twice', skip_sequence: true });
+  const others = await client.plan({ action: 'discard', reason: 'message_id_conflict', why: 'only looking' });
+  assert.deepEqual([others.plan.going, others.plan.entities.length], [1, 1]);
+  const skipped = await client.carryOut({ action: 'discard', entity_id: 'a', why: 'an id was used twice', skip_sequence: true });
   assert.equal(skipped.error, null);
   await run.publish(at('a', 3));
   await waitFor(async () => (await trace('a'))?.version === 3, { what: 'the entity going on' });
@@ -103,7 +105,7 @@ test('only what was planned goes, also when more was dead-lettered since', async
   const { run, client } = await useStream(t, 'console-cutoff');
   await publishRaw(run, 'x', '1');
   await client.letters(1);
-  const planned = await client.plan({ action: 'discard', all: true, reason: 'test' });
+  const planned = await client.plan({ action: 'discard', all: true, why: 'test' });
   await publishRaw(run, 'x', '2');
   await waitFor(async () => (await run.ready(run.deadLetters)) === 2, { what: 'the second dead letter' });
   await client.api(`changes/${planned.id}/confirm`, { body: {}, admin: true });
@@ -139,7 +141,7 @@ test('strangers, forgers and guessers are kept out, and nothing of it changes an
   const { run, client } = await useStream(t, 'console-gate');
   await publishRaw(run, 'x', '1');
   await client.letters(1);
-  const change = { action: 'discard', all: true, reason: 'test' };
+  const change = { action: 'discard', all: true, why: 'test' };
   const post = async (headers: Record<string, string>, admin = true) => (await client.ask('/console/api/changes', { body: change, admin, headers })).status;
   assert.equal(await post({}, false), 401);
   assert.equal(await post({ host: 'evil.example' }), 403);

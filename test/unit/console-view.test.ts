@@ -125,11 +125,22 @@ test('a change says which letters, and a discard why', () => {
   const who = (body: Record<string, unknown>) => changeOf(body, '10.0.0.7').who;
   const refused = (body: Record<string, unknown>) => assert.throws(() => changeOf(body, 'a'), ConfigError, JSON.stringify(body));
   assert.equal(who({ action: 'replay', all: true }), 'console 10.0.0.7');
-  assert.equal(changeOf({ action: 'discard', entity_id: 'e', reason: ' broken ', skip_sequence: true }, 'a').reason, 'broken');
+  assert.equal(changeOf({ action: 'discard', entity_id: 'e', why: ' broken ', skip_sequence: true }, 'a').reason, 'broken');
   for (const body of [
-    {}, { action: 'replay' }, { action: 'destroy', all: true }, { action: 'discard', all: true }, { action: 'discard', all: true, reason: '  ' },
-    { action: 'discard', ready_only: true, reason: 'x' }, { action: 'replay', all: 'yes' }, { action: 'replay', entity_id: 7 }, { action: 'replay', everything: 'x' },
+    {}, { action: 'replay' }, { action: 'destroy', all: true }, { action: 'discard', all: true }, { action: 'discard', all: true, why: '  ' }, { action: 'discard', reason: 'late' }, { action: 'replay', all: true, why: 7 },
+    { action: 'discard', ready_only: true, why: 'x' }, { action: 'replay', all: 'yes' }, { action: 'replay', entity_id: 7 }, { action: 'replay', everything: 'x' },
   ]) refused(body);
+});
+
+test('why something is discarded is not mistaken for the reason of what is discarded', () => {
+  const { search, reason } = changeOf({ action: 'discard', reason: 'late', why: 'malformed' }, 'a');
+  assert.deepEqual([search.filter.reason, reason], ['late', 'malformed']);
+  assert.equal(changeOf({ action: 'replay', reason: 'late', ready_only: true }, 'a').search.filter.reason, 'late');
+});
+
+test('how many gaps are open is not known where no worker tells', () => {
+  const input = { workers: [{ name: 'w', report: null }], depths: null, activeConsumers: null };
+  assert.equal(gapRows(rowsOf(input), input).total, null);
 });
 
 test('a plan tells what goes before what stays', () => {

@@ -39,7 +39,7 @@ export interface Overview {
   readonly problems: readonly string[];
   readonly workers: readonly { readonly name: string; readonly state: string | null; readonly not_ready: readonly string[] }[];
   readonly shards: readonly Shard[];
-  readonly gaps: { readonly rows: readonly Gap[]; readonly total: number };
+  readonly gaps: { readonly rows: readonly Gap[]; readonly total: number | null };
   readonly unrouted: number | null;
   readonly dead_letters: { readonly ready: number | null; readonly revision: number; readonly reading: number | null; readonly trouble: string | null };
 }
@@ -166,7 +166,7 @@ export interface Change {
   readonly id: string;
   readonly action: 'replay' | 'discard';
   readonly state: 'planning' | 'planned' | 'running' | 'settling' | 'done' | 'failed' | 'stopped';
-  readonly reason: string;
+  readonly why: string;
   readonly skip_sequence: boolean;
   readonly read: number;
   readonly done: number;

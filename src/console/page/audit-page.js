@@ -14,7 +14,7 @@ export function AuditPage({ state: { audit } }) {
       <tbody>${audit.map(({ at, who, action, entity_type, entity_id, what, reason }, index) => html`
         <tr key=${`${at} ${index}`}>
           <td data-label="when" class="since">${time(at)}</td>
-          <td data-label="who"><${Foreign} text=${who} /></td>
+          <td data-label="who" class="by"><${Foreign} text=${who} /></td>
           <td data-label="action">${action}</td>
           <td data-label="entity" class="long">${entity_id === null ? '–' : html`<${EntityLink} type=${entity_type} id=${entity_id} />`}</td>
           <td data-label="what" class="detail"><${Foreign} text=${what} /></td>

@@ -25,12 +25,12 @@ function DiscardForm() {
   const submit = (event) => {
     event.preventDefault();
     const data = new FormData(/** @type {HTMLFormElement} */ (event.target));
-    void planChange({ reason: String(data.get('reason')), skip_sequence: data.has('skip') });
+    void planChange({ why: String(data.get('why')), skip_sequence: data.has('skip') });
   };
   return html`
     <form onSubmit=${submit}>
       <p>A discarded message is gone for good. Who did it and why is kept in the audit trail.</p>
-      <label>Why <input name="reason" required maxlength="1000" autofocus autocomplete="off" /></label>
+      <label>Why <input name="why" required maxlength="1000" autofocus autocomplete="off" /></label>
       <label class="check"><input name="skip" type="checkbox" /> <span>Skip its sequence: leave a hole, so that what is behind it can go on</span></label>
       <div class="bar"><button type="button" onClick=${closeDialog}>Cancel</button><button type="submit" class="primary">Show the plan</button></div>
     </form>
@@ -53,7 +53,7 @@ function Plan({ change: { plan, action, skip_sequence } }) {
   return html`
     <p class="sum"><b>${number(going)}</b> ${going === 1 ? 'goes' : 'go'}${blocked > 0 ? html`, <b>${number(blocked)}</b> ${blocked === 1 ? 'stays' : 'stay'} until what ${blocked === 1 ? 'it waits' : 'they wait'} for has arrived` : null}${action === 'discard' ? ' for good' : ''}${skip_sequence ? ', and their sequences are skipped' : ''}.</p>
     ${unordered > 0 ? html`<p class="quiet">${number(unordered)} of them ${unordered === 1 ? 'has' : 'have'} no entity or no sequence that can be read${action === 'replay' ? ', and will be decided anew' : ''}.</p>` : null}
-    <div class="plan" tabindex="0">
+    ${entities.length === 0 ? null : html`<div class="plan" tabindex="0">
       <table class=${`cards ${action}`}>
         <thead><tr><th>entity</th>${action === 'replay' ? html`<th class="n">version</th>` : null}<th>${action === 'replay' ? 'goes' : 'is discarded'}</th>${action === 'replay' ? html`<th>stays</th>` : null}</tr></thead>
         <tbody>
@@ -66,7 +66,7 @@ function Plan({ change: { plan, action, skip_sequence } }) {
         </tbody>
       </table>
       ${entity_count > entities.length ? html`<p class="quiet">and ${counted(entity_count - entities.length, 'more entity', 'more entities')}</p>` : null}
-    </div>
+    </div>`}
   `;
 }
 

@@ -60,7 +60,8 @@ async function look() {
   isAsking = false;
   const waitMs = isAskedAgain ? 0 : Math.min(slowestMs, everyMs * 2 ** Math.min(failures, 4));
   isAskedAgain = false;
-  if (!document.hidden) timer = setTimeout(refresh, waitMs);
+  // Without the token nothing is answered; giving it asks again.
+  if (!document.hidden && !state.locked) timer = setTimeout(refresh, waitMs);
 }
 
 async function askSession() {
@@ -120,7 +121,8 @@ function tellFailure(error) {
   if (status === 401) {
     // A token that was right before is wrong now: the server was started with another.
     if (hasToken()) setToken(null);
-    update({ admin: false, locked: true });
+    // Whoever asks for a token has one.
+    update({ admin: false, locked: true, canUnlock: true });
     return;
   }
   update({ silence: error instanceof Error ? error.message : String(error) });

@@ -18,7 +18,7 @@ export function StreamPage({ overview }) {
       <${Figure} label="events/s" value=${rate(rates.total(shards))} title="Events that ended per second: applied, duplicate, skipped or dead-lettered" />
       <${Figure} label="ready" value=${number(ready)} title="Messages that wait in the shard queues" />
       <${Figure} label="held" value=${number(sum(({ held }) => held))} title="Events that wait for a predecessor" />
-      <${Figure} label="gaps" value=${number(gaps.total)} tone=${gaps.total > 0 ? 'warn' : ''} />
+      <${Figure} label="gaps" value=${number(gaps.total)} tone=${(gaps.total ?? 0) > 0 ? 'warn' : ''} />
       <${Figure} label="dead letters" value=${number(dead_letters.ready)} tone=${(dead_letters.ready ?? 0) > 0 ? 'bad' : ''} href="#/letters" />
       <${Figure} label="unrouted" value=${number(unrouted)} tone=${(unrouted ?? 0) > 0 ? 'bad' : ''} title="Messages that the exchange had no queue for" />
     </dl>
@@ -76,9 +76,9 @@ function stateOf({ state, ready, consumers }) {
 function Gaps({ gaps }) {
   return html`
     <section>
-      <h2>Open gaps <small>${gaps.rows.length < gaps.total ? `the ${number(gaps.rows.length)} that end soonest of ${number(gaps.total)}` : ''}</small></h2>
+      <h2>Open gaps <small>${gaps.rows.length < (gaps.total ?? 0) ? `the ${number(gaps.rows.length)} that end soonest of ${number(gaps.total)}` : ''}</small></h2>
       ${gaps.rows.length === 0
-        ? html`<${Nothing}>No event waits for a predecessor.<//>`
+        ? html`<${Nothing}>${gaps.total === null ? 'Not known: no worker answers that could tell.' : 'No event waits for a predecessor.'}<//>`
         : html`<table class="cards gaps">
             <thead><tr><th>entity</th><th class="n">version</th><th class="n">missing</th><th class="n">held</th><th class="n">shard</th><th>ends in</th></tr></thead>
             <tbody>${gaps.rows.map((gap) => html`<${GapRow} key=${`${gap.entity_type} ${gap.entity_id}`} gap=${gap} />`)}</tbody>
