@@ -104,8 +104,13 @@ export class ShardSession {
 
   /** Call once after the effects of a turn: sends acknowledgements and starts the next batch. */
   flush(): void {
-    this.#acknowledger.flush();
+    this.settle();
     this.#runner?.run();
+  }
+
+  /** Sends the acknowledgements that are decided: what is committed is so whoever owns the shard by now. */
+  settle(): void {
+    this.#acknowledger.flush();
   }
 
   end(): void {

@@ -199,6 +199,7 @@ export class ShardWorker implements WatchedShard {
     const { shard, log } = this.#options;
     log.warn({ shard, epoch: session.epoch, detail }, 'fenced: another owner has taken over');
     const { generation } = session;
+    session.settle();
     this.#endSession();
     this.#channel.abandon(generation, new Error(detail));
   }

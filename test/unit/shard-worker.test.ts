@@ -1,0 +1,123 @@
+/** One shard on a channel that the test plays: what it settles, logs and gives up. */
+import assert from 'node:assert/strict';
+import { describe, it, type TestContext } from 'node:test';
+import { defineHandler } from '../../src/aggregates/define.ts';
+import type { Processor } from '../../src/aggregates/definition.ts';
+import { historyAggregate } from '../../src/aggregates/history.ts';
+import { createProcessors } from '../../src/aggregates/processors.ts';
+import type { RawMessage } from '../../src/events/event.ts';
+import { createMetrics } from '../../src/observability/metrics.ts';
+import { OrderingDetector } from '../../src/ordering/detector.ts';
+import { defaultSequencerLimits } from '../../src/ordering/limits.ts';
+import type { ShardChannelEvents } from '../../src/rabbitmq/shard-channel.ts';
+import { createMemoryStore } from '../../src/stores/memory/memory-store.ts';
+import type { Store } from '../../src/stores/store.ts';
+import { ShardWorker } from '../../src/worker/shard-worker.ts';
+import { eventOf } from '../support/event-of.ts';
+import { KeptLog } from '../support/rabbitmq.ts';
+import { waitFor } from '../support/services.ts';
+
+interface SetUp {
+  readonly processors?: readonly Processor[];
+  readonly store?: Partial<Store>;
+}
+
+function setUp(t: TestContext, { processors = [historyAggregate()], store = {} }: SetUp = {}) {
+  const memory = createMemoryStore({ stream: 's', idempotencyTtlSeconds: 60, now: () => 1_000 });
+  const metrics = createMetrics('test');
+  const log = new KeptLog();
+  const said: string[] = [];
+  const generation = 1;
+  const told: ShardChannelEvents[] = [];
+  let tag = 0;
+  const worker = new ShardWorker({
+    shard: 0,
+    queue: 's.shard.000',
+    limits: defaultSequencerLimits,
+    // The test's messages name the entity by their routing key and the sequence by their id.
+    decode: ({ routingKey, messageId }) => {
+      return { ok: true, event: eventOf({ id: `${routingKey}-${messageId}`, entityId: routingKey, sequence: Number(messageId) }) };
+    },
+    now: () => performance.now(),
+    random: () => 0,
+    store: new Proxy(memory, { get: (target, name) => Reflect.get(store, name) ?? Reflect.get(target, name).bind(target) }),
+    processors: createProcessors(processors),
+    maxStateBytes: 1_000,
+    maxCachedStates: 10,
+    autoReplay: null,
+    retry: { maxAttempts: 3, initialMs: 1, maxMs: 1, timeoutMs: 60_000 },
+    detector: new OrderingDetector(),
+    metrics,
+    shardMetrics: metrics.shard(0),
+    log,
+    reply: () => {},
+    openChannel: (events) => {
+      told.push(events);
+      return {
+        start: () => {},
+        ack: (_generation, acked, multiple) => void said.push(`ack ${acked}${multiple ? ' and before' : ''}`),
+        reject: (_generation, rejected) => void said.push(`reject ${rejected}`),
+        abandon: (abandoned, cause) => {
+          said.push(`abandon ${abandoned}`);
+          events.lost(abandoned, cause);
+        },
+        isAlive: async () => true,
+        stop: async () => {},
+      };
+    },
+    nextEpoch: () => memory.nextEpoch(),
+    onHalt: (_cause, error) => void said.push(`halt: ${error.message}`),
+  });
+  t.after(() => worker.stop(0));
+  /** Delivers events of these entities, all in one turn. */
+  const deliver = (...of: readonly (readonly [entityId: string, sequence: number])[]) =>
+    told[0]?.delivered(generation, of.map(([entityId, sequence]) => ({ tag: ++tag, redelivered: false, message: messageOf(entityId, sequence) })));
+  const untilSaid = (what: string) => waitFor(() => said.includes(what), { what: `"${what}" among ${said.join(', ')}` });
+  told[0]?.opened(generation);
+  return { log, said, deliver, untilSaid };
+}
+
+function messageOf(entityId: string, sequence: number): RawMessage {
+  return {
+    body: Buffer.from('{}'), routingKey: entityId, contentType: undefined, contentEncoding: undefined, messageId: String(sequence),
+    type: undefined, timestamp: undefined, replyTo: undefined, correlationId: undefined, headers: {},
+  };
+}
+
+describe('an owner that was overtaken', () => {
+  it('acknowledges what it had committed before it gives the channel up', async (t) => {
+    const { deliver, untilSaid, said } = setUp(t, { store: { claim: async (claims) => claims.map(() => ({ status: 'fenced' })) } });
+    deliver(['a', 1], ['b', 2]);
+    await untilSaid('abandon 1');
+    assert.deepEqual(said, ['ack 1', 'abandon 1']);
+  });
+});
+
+describe('handlers', () => {
+  it('may run by the dozen without a warning about a leak', async (t) => {
+    const warnings: string[] = [];
+    const warned = ({ name }: Error) => void warnings.push(name);
+    process.on('warning', warned);
+    t.after(() => process.off('warning', warned));
+    let running = 0;
+    const handler = defineHandler({ type: 'thing', handle: () => new Promise(() => void running++) });
+    const { deliver } = setUp(t, { processors: [handler] });
+    deliver(...Array.from({ length: 12 }, (_, index) => [`e-${index}`, 1] as const));
+    await waitFor(() => running === 12, { what: 'twelve handlers' });
+    await new Promise(setImmediate);
+    assert.deepEqual(warnings, []);
+  });
+
+  it('are tried again when they throw what cannot be printed', async (t) => {
+    let attempts = 0;
+    const handle = () => {
+      if (++attempts === 1) throw Object.create(null);
+    };
+    const { deliver, untilSaid, log } = setUp(t, { processors: [defineHandler({ type: 'thing', handle })] });
+    deliver(['a', 1]);
+    await untilSaid('ack 1');
+    assert.equal(attempts, 2);
+    const retry = log.lines.find(({ message }) => message === 'the processor failed; trying again');
+    assert.equal(retry?.fields['cause'], 'something that cannot be printed');
+  });
+});
