@@ -7,7 +7,7 @@ import { pathToFileURL } from 'node:url';
 import { historyAggregate } from '../aggregates/history.ts';
 import { orderAggregate } from '../aggregates/order.ts';
 import { createProcessors, type Processors } from '../aggregates/processors.ts';
-import { ConfigError } from '../errors.ts';
+import { ConfigError, messageOf } from '../errors.ts';
 
 export interface ProcessorChoice {
   /** `order`, `history`, or a module: a `file:` URL or a path, relative to the working directory. */
@@ -38,7 +38,7 @@ async function defaultExport(processor: string): Promise<unknown> {
   try {
     module = (await import(url)) as Readonly<Record<string, unknown>>;
   } catch (error) {
-    throw new ConfigError([`PROCESSOR ${processor} does not load: ${messageOf(error)}`], { cause: error });
+    throw new ConfigError([`PROCESSOR ${processor} does not load: ${firstLineOf(error)}`], { cause: error });
   }
   if (module.default === undefined) {
     throw new ConfigError([`PROCESSOR ${processor} has no default export: export default defineAggregate({ … }), or an array`]);
@@ -47,7 +47,6 @@ async function defaultExport(processor: string): Promise<unknown> {
 }
 
 /** A module's own code may throw anything, and over many lines. */
-function messageOf(error: unknown): string {
-  const text = error instanceof Error ? error.message : String(error);
-  return text.split('\n')[0] ?? '';
+function firstLineOf(error: unknown): string {
+  return messageOf(error).split('\n')[0] ?? '';
 }
