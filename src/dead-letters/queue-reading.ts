@@ -20,6 +20,7 @@
  */
 import type { Channel, ChannelModel, ConsumeMessage } from 'amqplib';
 import { UnavailableError } from '../errors.ts';
+import { openConsumingChannel } from '../rabbitmq/deep-headers.ts';
 import { replyCodeOf, replyCodes } from '../rabbitmq/refusal.ts';
 import { closeChannel } from '../rabbitmq/time-limit.ts';
 
@@ -137,7 +138,7 @@ class Page {
 
   static async open(connection: Connection, queue: string): Promise<Page> {
     try {
-      return new Page(await connection.createChannel(), queue);
+      return new Page(await openConsumingChannel(connection), queue);
     } catch (error) {
       throw unreadable(queue, error);
     }

@@ -17,6 +17,8 @@ export interface RawMessage {
   readonly replyTo: string | undefined;
   readonly correlationId: string | undefined;
   readonly headers: Readonly<Record<string, unknown>>;
+  /** The headers nest deeper than can be read: of the message only the body and the routing key are known. */
+  readonly unreadable?: boolean;
 }
 
 /** The entity that an event belongs to. */

@@ -28,10 +28,11 @@ export function formatOf(message: RawMessage): Format {
 }
 
 /** Null when the message is within its limits. */
-export function sizeProblem({ body, headers }: RawMessage, { maxBodyBytes, maxHeaderBytes }: EventLimits): Problem | null {
+export function sizeProblem({ body, headers, unreadable }: RawMessage, { maxBodyBytes, maxHeaderBytes }: EventLimits): Problem | null {
   if (body.length > maxBodyBytes) {
     return { reason: 'too_large', detail: `the body has ${body.length} bytes, the limit is ${maxBodyBytes}` };
   }
+  if (unreadable) return { reason: 'too_large', detail: 'the headers nest too deep to be read' };
   if (headersExceed(headers, maxHeaderBytes)) {
     return { reason: 'too_large', detail: `the headers have more than ${maxHeaderBytes} bytes` };
   }

@@ -8,6 +8,7 @@
 import type { Channel, ConsumeMessage } from 'amqplib';
 import type { Log } from '../observability/log.ts';
 import type { BrokerConnection } from './connection.ts';
+import { openConsumingChannel } from './deep-headers.ts';
 import { KeptChannel, type OpenChannel } from './kept-channel.ts';
 import { toRawMessage } from './raw-message.ts';
 import { brokerWords, replyCodeOf, replyCodes } from './refusal.ts';
@@ -41,7 +42,7 @@ class AmqpShardChannel implements ShardChannel {
       connection,
       log,
       purpose: { shard, queue },
-      open: (model) => model.createChannel(),
+      open: openConsumingChannel,
       prepare: (open) => this.#consume(open),
       opened: ({ generation }) => events.opened(generation),
       lost: ({ generation }, cause) => events.lost(generation, cause),

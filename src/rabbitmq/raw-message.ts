@@ -3,6 +3,7 @@
  */
 import type { GetMessage, ConsumeMessage } from 'amqplib';
 import type { RawMessage } from '../events/event.ts';
+import { unreadable } from './deep-headers.ts';
 
 export function toRawMessage({ content, fields, properties }: ConsumeMessage | GetMessage): RawMessage {
   return {
@@ -16,5 +17,6 @@ export function toRawMessage({ content, fields, properties }: ConsumeMessage | G
     replyTo: properties.replyTo,
     correlationId: properties.correlationId,
     headers: properties.headers ?? {},
+    ...(unreadable in properties ? { unreadable: true } : {}),
   };
 }
