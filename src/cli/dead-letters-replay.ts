@@ -55,7 +55,7 @@ export const command = defineCommand({
         await io.stdout.write(json ? asPlanJson(plan) : asPlanText(plan));
         const { going } = countLetters(plan);
         if (going === 0) return 0;
-        if (!(await confirm(`Replay ${going} dead letters?`, yes, io))) return 0;
+        if (!(await confirm(`Replay ${going} dead letters?`, yes, io, signal))) return signal.aborted ? 1 : 0;
         const report = await carryOut(plan, access, config, { ratePerSecond, signal, io });
         await access.store.operator.appendAudit([replayEntry(plan, report, operatorName())]);
         const outcomes = await awaitOutcomes(plan, { store: access.store, signal });

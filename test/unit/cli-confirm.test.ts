@@ -1,0 +1,47 @@
+import assert from 'node:assert/strict';
+import { PassThrough } from 'node:stream';
+import test from 'node:test';
+import { confirm } from '../../src/cli/confirm.ts';
+import { keptIo } from '../support/command-io.ts';
+
+/** Somebody at a terminal. */
+function atTerminal() {
+  const { io, out, stop } = keptIo();
+  const keyboard = Object.assign(new PassThrough(), { isTTY: true });
+  return { io: { ...io, isTTY: true, stdin: keyboard }, out, stop, keyboard };
+}
+
+test('only a yes is one', async () => {
+  for (const [typed, goesOn] of [['y\n', true], ['Yes\r\n', true], ['n\n', false], ['\n', false], ['yesterday\n', false]] as const) {
+    const { io, keyboard } = atTerminal();
+    const answer = confirm('Sure?', false, io);
+    keyboard.write(typed);
+    assert.equal(await answer, goesOn, JSON.stringify(typed));
+  }
+});
+
+test('an input that ends without an answer is a no', { timeout: 5_000 }, async () => {
+  const { io, keyboard, out } = atTerminal();
+  const answer = confirm('Sure?', false, io);
+  keyboard.end();
+  assert.equal(await answer, false);
+  assert.equal(out.stdout, 'Sure? [y/N] \n');
+});
+
+test('a signal ends the question, and a yes after it counts no more', { timeout: 5_000 }, async () => {
+  const asked = atTerminal();
+  const signal = asked.io.takeSignals();
+  const answer = confirm('Sure?', false, asked.io, signal);
+  asked.stop();
+  asked.keyboard.write('y\n');
+  assert.equal(await answer, false);
+  // Also one that came before the question.
+  assert.equal(await confirm('Sure?', false, asked.io, signal), false);
+});
+
+test('where nobody can be asked nothing is done, and it is said how to', async () => {
+  const { io, out } = keptIo();
+  assert.equal(await confirm('Sure?', false, io), false);
+  assert.deepEqual([out.stdout, out.stderr], ['', 'inorder: nothing was changed: add --yes to do it\n']);
+  assert.equal(await confirm('Sure?', true, io), true);
+});
