@@ -9,9 +9,12 @@ import type { VariableName } from '../config/variables.ts';
 /** 0 done, 1 failed, 2 bad usage or configuration. */
 export type ExitCode = 0 | 1 | 2;
 
-/** Where text goes. `write` answers whether the reader is still there, once the text has been taken. */
+/** Where text goes. */
 export interface Output {
+  /** Answers, once the text has been taken, whether more of it can be. Never rejects. */
   write(text: string): Promise<boolean>;
+  /** Why text was lost; null while none was. A reader that went away (`| head`) wants no more: that loses nothing. */
+  readonly trouble: string | null;
 }
 
 export interface CommandIo {

@@ -24,22 +24,22 @@ export const command = defineCommand({
     const filter = filterOf(options, positionals);
     const config = loadConfig(io.env);
     const signal = io.takeSignals();
-    let printed = 0;
+    let meant = 0;
     let leftOut = 0;
     await withLetters(config, io, async (access) => {
       for await (const page of listDeadLetters({ ...access, signal })) {
         for (const letter of page) {
           if (!isMeant(letter, filter)) continue;
+          meant++;
           const line = options.events ? asEventLine(letter, decodeMessage(letter.message, access.decoding)) : asExportJson(letter);
           if (line === null) {
             leftOut++;
             await io.stderr.write(`inorder: ${letter.messageId} is no JSON object and was left out\n`);
-          } else if (await io.stdout.write(line)) printed++;
-          else return;
+          } else if (!(await io.stdout.write(line))) return;
         }
       }
     });
-    if (printed + leftOut === 0 && !signal.aborted) await io.stderr.write('inorder: no dead letter is meant by this\n');
+    if (meant === 0 && !signal.aborted) await io.stderr.write('inorder: no dead letter is meant by this\n');
     return signal.aborted || leftOut > 0 ? 1 : 0;
   },
 });

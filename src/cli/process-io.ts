@@ -1,8 +1,9 @@
 /**
  * The real process behind a command's `CommandIo`. Guarantees that a reader which goes away (`| head`) ends
- * the output and not the process with an error, and that signals keep their usual effect until a command
- * takes them over.
+ * the output and not the process with an error, that a full disk is not taken for one, and that signals keep their
+ * usual effect until a command takes them over.
  */
+import { createWriteStream, fstatSync } from 'node:fs';
 import type { Writable } from 'node:stream';
 import { isatty } from 'node:tty';
 import { LineWriter } from '../observability/line-writer.ts';
@@ -12,7 +13,7 @@ export function processIo(): CommandIo {
   let taken: AbortSignal | null = null;
   const log = new LineWriter(1);
   return {
-    stdout: outputTo(() => process.stdout),
+    stdout: outputTo(openStdout),
     stderr: outputTo(() => process.stderr),
     get stdin() {
       return process.stdin;
@@ -24,6 +25,11 @@ export function processIo(): CommandIo {
     onCrash,
     logLine: (line) => log.write(line),
   };
+}
+
+/** Node's own stream drops without a word what a full disk did not take of a text; a file stream writes on, or fails. */
+function openStdout(): Writable {
+  return fstatSync(1).isFile() ? createWriteStream('', { fd: 1, autoClose: false }) : process.stdout;
 }
 
 function takeSignals(): AbortSignal {
@@ -49,12 +55,19 @@ function onCrash(report: (error: unknown) => void): void {
 /** An output on a stream, which is opened by the first write. */
 export function outputTo(open: () => Writable): Output {
   let stream: Writable | null = null;
+  let trouble: string | null = null;
+  const failed = (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') trouble ??= error.message;
+  };
   return {
+    get trouble() {
+      return trouble;
+    },
     write(text) {
       if (stream === null) {
         stream = open();
         // A stream that fails without a listener ends the process; the outcome is told to whoever writes.
-        stream.on('error', () => undefined);
+        stream.on('error', failed);
       }
       const target = stream;
       if (!target.writable) return Promise.resolve(false);

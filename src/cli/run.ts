@@ -18,11 +18,11 @@ export interface Cli {
 
 /** `words` is what was typed after `inorder`. Never rejects. */
 export async function runCli(cli: Cli, words: readonly string[], io: CommandIo): Promise<ExitCode> {
-  try {
-    return await dispatch(cli, words, io);
-  } catch (error) {
-    return await report(error, io);
-  }
+  const exitCode = await dispatch(cli, words, io).catch((error: unknown) => report(error, io));
+  const { trouble } = io.stdout;
+  if (trouble === null) return exitCode;
+  await io.stderr.write(`inorder: not everything could be written to standard output: ${oneLine(trouble)}\n`);
+  return exitCode === 0 ? 1 : exitCode;
 }
 
 async function dispatch(cli: Cli, words: readonly string[], io: CommandIo): Promise<ExitCode> {

@@ -14,6 +14,7 @@ export function keptIo(options: { env?: Record<string, string | undefined>; stdi
   const out = { stdout: '', stderr: '', log: '' };
   const controller = new AbortController();
   const output = (name: 'stdout' | 'stderr'): Output => ({
+    trouble: null,
     write: async (text) => {
       out[name] += text;
       return true;

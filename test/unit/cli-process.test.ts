@@ -1,12 +1,13 @@
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import test from 'node:test';
 import { checkout, commandLine } from '../support/checkout.ts';
 import { waitUntil } from '../../deploy/local/wait-until.ts';
-
 
 function inorder(...words: string[]) {
   return spawnSync(process.execPath, [...commandLine, ...words], { cwd: checkout, encoding: 'utf8', timeout: 30_000 });
@@ -33,6 +34,19 @@ test('a reader that closes the pipe ends the command quietly', async () => {
   const code = await new Promise((resolve) => child.once('exit', resolve));
   assert.equal(code, 0);
   assert.equal(stderr, '');
+});
+
+test('what a full disk does not take fails the command, also in the middle of a text', (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'inorder-full-'));
+  t.after(() => rmSync(folder, { recursive: true }));
+  // Like a disk with room for 2 KiB: of a longer text the beginning is taken.
+  const shell = 'ulimit -f 4; exec "$@" > "$0"';
+  const file = join(folder, 'out');
+  const command = [process.execPath, ...commandLine, '--help'];
+  const { status, stderr } = spawnSync('sh', ['-c', shell, file, ...command], { cwd: checkout, encoding: 'utf8', timeout: 30_000 });
+  assert.equal(status, 1);
+  assert.match(stderr, /^inorder: not everything could be written to standard output: EFBIG[^\n]+\n$/);
+  assert.equal(readFileSync(file).length, 2_048);
 });
 
 test('a command without anything to finish ends at the first signal', async (t) => {

@@ -160,6 +160,17 @@ test('an output whose reader has gone answers false and throws nothing', async (
   const output = outputTo(() => broken);
   assert.equal(await output.write('one\n'), false);
   assert.equal(await output.write('two\n'), false);
+  assert.equal(output.trouble, null);
+});
+
+test('a command whose output could not be written fails, unless it has failed already', async () => {
+  for (const [exitCode, seenAs] of [[0, 1], [1, 1], [2, 2]] as const) {
+    const { io, out } = keptIo();
+    const full = new Writable({ write: (_chunk, _encoding, done) => done(Object.assign(new Error('no space left'), { code: 'ENOSPC' })) });
+    const export_ = { ...command('export', async (_args, { stdout }) => ((await stdout.write('data\n')) ? 0 : exitCode)), positionals: [] };
+    assert.equal(await runCli({ commands: [export_], version: '0' }, ['export'], { ...io, stdout: outputTo(() => full) }), seenAs);
+    assert.equal(out.stderr, 'inorder: not everything could be written to standard output: no space left\n');
+  }
 });
 
 test('an output waits until its reader has taken the text', async () => {
