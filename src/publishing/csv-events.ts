@@ -28,6 +28,8 @@ export async function* readCsv(source: AsyncIterable<Uint8Array>, map: ColumnMap
   const parser = parse({
     bom: true,
     info: true,
+    // Left to itself it takes the first line's end for every line's: then the last value keeps a carriage return.
+    record_delimiter: ['\r\n', '\n', '\r'],
     relax_column_count: true,
     skip_empty_lines: true,
     max_record_size: maxLineBytes,

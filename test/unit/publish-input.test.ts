@@ -85,6 +85,21 @@ test('quoted fields may hold commas, quotes and line ends; blank lines are passe
   ]);
 });
 
+test('lines may end in any way, also each in another one', async () => {
+  const rows = (...ends: string[]) => ['entity_id,type,note', 'a,t,1', '"b","t","2\r\n3"', 'c,t,'].map((row, at) => row + ends[at % ends.length]).join('');
+  for (const ends of [['\n'], ['\r\n'], ['\r'], ['\n', '\r\n'], ['\r\n', '\n', '\n']]) {
+    for (const size of [1, 2, 3, 100]) {
+      const lines = await shown(readCsv(chunks(rows(...ends), size), new Map()));
+      assert.deepEqual(
+        lines.map((line) => JSON.parse(line.replace(/^\d+ /, ''))),
+        [['a', '1'], ['b', '2\r\n3'], ['c', '']].map(([entity_id, note]) => ({ entity_id, type: 't', data: { note } })),
+        `${JSON.stringify(ends)}, ${size} bytes at a time`,
+      );
+    }
+  }
+  assert.deepEqual((await csv('entity_id,type\r\na,t\nb,t\r\n')).map((line) => line.slice(0, 2)), ['2 ', '3 ']);
+});
+
 test('a row that does not fit is a problem of its own line', async () => {
   assert.deepEqual(await csv('entity_id,type,sequence,timestamp\na,t\na,t,1.5,\na,t,1,\n'), [
     '2! it has 2 fields where the header has 4',
