@@ -4,6 +4,7 @@
  */
 import { parseArgs } from 'node:util';
 import { editDistance } from '../config/near-miss.ts';
+import type { ValueKind } from '../config/parsers.ts';
 import { ConfigError } from '../errors.ts';
 import type { Command, CommandArgs } from './command.ts';
 
@@ -61,6 +62,13 @@ function positionalProblems(command: Command, given: readonly string[]): string[
   const required = command.positionals.filter((name) => !name.startsWith('['));
   if (given.length < required.length) return [`${required[given.length]} is missing`];
   return given.slice(command.positionals.length).map((word) => `unexpected argument ${JSON.stringify(word)}`);
+}
+
+/** What the text of an option means. @throws ConfigError when it is not of that kind; `option` as it is typed: `--limit`. */
+export function optionValue<T>(option: string, text: string, kind: ValueKind<T>): T {
+  const value = kind.parse(text);
+  if (value === null) throw new ConfigError([`${option} is ${JSON.stringify(text)}: it must be ${kind.allowed}`]);
+  return value;
 }
 
 /** The word of a list that another one probably was meant to be. */

@@ -1,8 +1,9 @@
 /** `inorder audit`: who changed what, when and why. */
 import { loadConfig } from '../config/load.ts';
+import { wholeNumber } from '../config/parsers.ts';
 import { printable, printableJson } from '../dead-letters/printable.ts';
-import { ConfigError } from '../errors.ts';
 import type { AuditRecord } from '../stores/operator-store.ts';
+import { optionValue } from './arguments.ts';
 import { defineCommand, jsonOption, storeVariables } from './command.ts';
 import { withStore } from './store-access.ts';
 
@@ -18,9 +19,7 @@ export const command = defineCommand({
   },
   variables: storeVariables,
   async run({ options }, io) {
-    if (options.limit !== null && !/^[1-9]\d*$/.test(options.limit))
-      throw new ConfigError([`--limit is ${JSON.stringify(options.limit)}: it must be a whole number from 1 up`]);
-    const limit = options.limit === null ? Number.POSITIVE_INFINITY : Number(options.limit);
+    const limit = options.limit === null ? Number.POSITIVE_INFINITY : optionValue('--limit', options.limit, wholeNumber(1));
     const render = options.json ? asJson : asText;
     let printed = 0;
     await withStore(loadConfig(io.env), io.stderr, async (store) => {

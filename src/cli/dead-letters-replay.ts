@@ -9,14 +9,16 @@ import { awaitOutcomes } from '../dead-letters/replay-outcome.ts';
 import { countLetters, type ReplayPlan } from '../dead-letters/replay-plan.ts';
 import { planReplay } from '../dead-letters/survey.ts';
 import { ConfigError } from '../errors.ts';
+import { ratePerSecond } from '../publishing/publish-request.ts';
 import { createConnection } from '../rabbitmq/connection.ts';
 import { createAmqpPublisher } from '../rabbitmq/publisher.ts';
-import { commandLog } from './store-access.ts';
+import { optionValue } from './arguments.ts';
 import { type CommandIo, defineCommand, jsonOption } from './command.ts';
 import { confirm, operatorName, yesOption } from './confirm.ts';
-import { filterOf, isSelective, selectionOptions } from './letter-selection.ts';
-import { type LetterAccess, letterVariables, withLetters } from './letter-access.ts';
 import { CountDisplay } from './count-display.ts';
+import { type LetterAccess, letterVariables, withLetters } from './letter-access.ts';
+import { filterOf, isSelective, selectionOptions } from './letter-selection.ts';
+import { commandLog } from './store-access.ts';
 
 export const command = defineCommand({
   name: 'dead-letters replay',
@@ -43,7 +45,7 @@ export const command = defineCommand({
     const filter = filterOf(options, positionals);
     const { ready, all, json, yes } = options;
     if (!isSelective(filter) && !ready && !all) throw new ConfigError(['say which: an ID, --entity, --reason, --ready, or --all']);
-    const ratePerSecond = options.rate === null ? undefined : rateOf(options.rate);
+    const rate = options.rate === null ? undefined : optionValue('--rate', options.rate, ratePerSecond);
     const config = loadConfig(io.env);
     const signal = io.takeSignals();
     return withLetters(config, io, (access) =>
@@ -56,7 +58,7 @@ export const command = defineCommand({
         const { going } = countLetters(plan);
         if (going === 0) return 0;
         if (!(await confirm(`Replay ${going} dead letters?`, yes, io, signal))) return signal.aborted ? 1 : 0;
-        const report = await carryOut(plan, access, config, { ratePerSecond, signal, io });
+        const report = await carryOut(plan, access, config, { ratePerSecond: rate, signal, io });
         await access.store.operator.appendAudit([replayEntry(plan, report, operatorName())]);
         const outcomes = await awaitOutcomes(plan, { store: access.store, signal });
         await io.stdout.write(json ? outcomeJson(report, outcomes) : outcomeText(report, outcomes));
@@ -84,10 +86,4 @@ async function carryOut(plan: ReplayPlan, access: LetterAccess, config: Config, 
     await publisher.close();
     await connection.close();
   }
-}
-
-function rateOf(text: string): number {
-  const rate = Number(text);
-  if (rate > 0 && Number.isFinite(rate)) return rate;
-  throw new ConfigError([`--rate is ${JSON.stringify(text)}: it must be a number of letters per second, above 0`]);
 }

@@ -1,11 +1,12 @@
 /** `inorder dead-letters list` and `show`: what was set aside, and why; reading leaves it where it is. */
 import { loadConfig } from '../config/load.ts';
+import { oneOf, wholeNumber } from '../config/parsers.ts';
 import { type Grouping, groupings, LetterGroups } from '../dead-letters/grouping.ts';
 import { findDeadLetters, type InspectOptions, listDeadLetters } from '../dead-letters/inspect.ts';
 import { isMeant, type LetterFilter } from '../dead-letters/letter-filter.ts';
 import { asGroupJson, asGroupLine, asJson, asListJson, asPage, asTableLine, groupHeader, tableHeader } from '../dead-letters/render.ts';
-import { ConfigError } from '../errors.ts';
 import { deadLetterQueueName } from '../rabbitmq/topology-plan.ts';
+import { optionValue } from './arguments.ts';
 import { type CommandIo, defineCommand, jsonOption } from './command.ts';
 import { CountDisplay } from './count-display.ts';
 import { letterVariables, withLetters } from './letter-access.ts';
@@ -31,8 +32,8 @@ export const list = defineCommand({
   variables: letterVariables,
   async run({ options }, io) {
     const filter = filterOf(options);
-    const limit = options.limit === null ? Number.POSITIVE_INFINITY : wholeNumber(options.limit);
-    const groupBy = options['group-by'] === null ? null : groupingOf(options['group-by']);
+    const limit = options.limit === null ? Number.POSITIVE_INFINITY : optionValue('--limit', options.limit, wholeNumber(1));
+    const groupBy = options['group-by'] === null ? null : optionValue('--group-by', options['group-by'], oneOf(...groupings));
     const config = loadConfig(io.env);
     const signal = io.takeSignals();
     const selection = { filter, limit, json: options.json };
@@ -112,16 +113,4 @@ async function printGroups(inspection: InspectOptions, by: Grouping, { filter, l
 
 function nothingIn(queue: string, filter: LetterFilter): string {
   return isSelective(filter) ? `nothing in ${queue} is meant by this` : `${queue} is empty`;
-}
-
-function groupingOf(text: string): Grouping {
-  const grouping = groupings.find((candidate) => candidate === text);
-  if (grouping !== undefined) return grouping;
-  throw new ConfigError([`--group-by is ${JSON.stringify(text)}: it must be one of ${groupings.join(', ')}`]);
-}
-
-function wholeNumber(text: string): number {
-  const value = Number(text);
-  if (/^\d+$/.test(text) && Number.isSafeInteger(value) && value > 0) return value;
-  throw new ConfigError([`--limit is ${JSON.stringify(text)}: it must be a whole number from 1 up`]);
 }

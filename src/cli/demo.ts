@@ -1,5 +1,6 @@
 /** `inorder demo`: everything in one run, with what it needs brought up and cleaned up. */
-import { ConfigError } from '../errors.ts';
+import { wholeNumber } from '../config/parsers.ts';
+import { optionValue } from './arguments.ts';
 import { defineCommand } from './command.ts';
 
 const fewestOrders = 20;
@@ -20,8 +21,8 @@ export const command = defineCommand({
   },
   variables: ['AMQP_URL', 'REDIS_URL'],
   async run({ options }, io) {
-    const orders = wholeNumber('--orders', options.orders ?? '2000', fewestOrders, mostOrders);
-    const seed = wholeNumber('--seed', options.seed ?? '1', 0, 2 ** 32 - 1);
+    const orders = optionValue('--orders', options.orders ?? '2000', wholeNumber(fewestOrders, mostOrders));
+    const seed = optionValue('--seed', options.seed ?? '1', wholeNumber(0, 2 ** 32 - 1));
     const signal = io.takeSignals();
     // Loaded only here: no other command needs to know how services are brought up.
     const { runDemo } = await import('../demo/demo.ts');
@@ -35,9 +36,3 @@ export const command = defineCommand({
     }
   },
 });
-
-function wholeNumber(flag: string, text: string, least: number, most: number): number {
-  const value = Number(text);
-  if (/^\d+$/.test(text) && value >= least && value <= most) return value;
-  throw new ConfigError([`${flag} is ${JSON.stringify(text)}: it must be a whole number from ${least} to ${most}`]);
-}

@@ -25,7 +25,7 @@ export const command = defineCommand({
   ].join('\n'),
   positionals: ['[FILE|-]'],
   options: {},
-  variables: [...storeVariables, 'ENTITY_TYPE'],
+  variables: [...storeVariables, 'ENTITY_TYPE', 'MAX_ENTITY_ID_BYTES', 'MAX_JSON_DEPTH'],
   async run({ positionals: [path = '-'] }, io) {
     const config = loadConfig(io.env);
     const signal = io.takeSignals();

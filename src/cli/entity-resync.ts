@@ -1,10 +1,13 @@
 /** `inorder entity resync`: sets the version of one entity, where the store and the truth have come apart. */
+import { isUtf8 } from 'node:buffer';
 import { randomUUID } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { loadConfig } from '../config/load.ts';
+import { wholeNumber } from '../config/parsers.ts';
 import { snapshotsOf } from '../dead-letters/entity-snapshots.ts';
 import { ConfigError, UnavailableError } from '../errors.ts';
 import { Holes } from '../ordering/holes.ts';
+import { optionValue } from './arguments.ts';
 import { defineCommand, type ExitCode, storeVariables } from './command.ts';
 import { confirm, operatorName, yesOption } from './confirm.ts';
 import { withStore } from './store-access.ts';
@@ -26,18 +29,16 @@ export const command = defineCommand({
     reason: { kind: 'value', placeholder: 'TEXT', meaning: 'Why, for the audit trail. It has to be given.' },
     yes: yesOption,
   },
-  variables: [...storeVariables, 'ENTITY_TYPE'],
+  variables: [...storeVariables, 'ENTITY_TYPE', 'MAX_STATE_BYTES'],
   async run({ positionals: [entityId = ''], options }, io): Promise<ExitCode> {
-    const to = options.version === null ? Number.NaN : Number(options.version);
     const problems: string[] = [];
-    if (options.version === null || !/^\d+$/.test(options.version) || !Number.isSafeInteger(to)) {
-      problems.push('--version is missing: it must be a whole number from 0 up');
-    }
+    if (options.version === null) problems.push('--version is missing: it must be a whole number from 0 up');
     if (options.reason === null || options.reason.trim() === '') problems.push('--reason is missing: say why, for the audit trail');
     if (problems.length > 0) throw new ConfigError(problems);
     const reason = options.reason ?? '';
-    const state = options.state === null ? null : await readState(options.state);
+    const to = optionValue('--version', options.version ?? '', wholeNumber(0));
     const config = loadConfig(io.env);
+    const state = options.state === null ? null : await readState(options.state, config.limits.maxStateBytes);
     const entity = { entityType: options.type ?? config.processing.entityType, entityId };
     return withStore(config, io.stderr, async (store): Promise<ExitCode> => {
       const [before] = await snapshotsOf(store, [entity]);
@@ -56,8 +57,14 @@ export const command = defineCommand({
   },
 });
 
-async function readState(path: string): Promise<string> {
-  return readFile(path, 'utf8').catch((cause: Error) => {
+/** Without the line end that an editor leaves at the end of a file. */
+async function readState(path: string, maxBytes: number): Promise<string> {
+  const bytes = await readFile(path).catch((cause: Error) => {
     throw new ConfigError([`--state ${path} cannot be read: ${cause.message}`], { cause });
   });
+  if (!isUtf8(bytes)) throw new ConfigError([`--state ${path} is not valid UTF-8`]);
+  const state = bytes.toString().replace(/\r?\n$/, '');
+  if (state === '') throw new ConfigError([`--state ${path} is empty`]);
+  if (Buffer.byteLength(state) > maxBytes) throw new ConfigError([`--state ${path} is longer than ${maxBytes} bytes (MAX_STATE_BYTES)`]);
+  return state;
 }

@@ -72,9 +72,6 @@ export const command = defineCommand({
   variables: ['AMQP_URL', 'STREAM', 'ENTITY_TYPE', 'MAX_BODY_BYTES', 'MAX_ENTITY_ID_BYTES', 'MAX_JSON_DEPTH'],
   async run({ positionals: [path = '-'], options }, io) {
     const request = parseRequest(path, options);
-    // Without a word it would wait for somebody to type.
-    if (path === '-' && 'isTTY' in io.stdin && io.stdin.isTTY)
-      throw new ConfigError(['FILE is missing, and nothing is piped in']);
     const config = loadConfig(io.env);
     const stop = io.takeSignals();
     const input = await openInput(path, io.stdin, stop);

@@ -11,10 +11,10 @@ export interface ValueKind<T> {
   readonly parse: (text: string) => T | null;
 }
 
-/** A whole number in plain decimal digits, within bounds, both allowed. */
-export function wholeNumber(min: number, max: number): ValueKind<number> {
+/** A whole number in plain decimal digits, within bounds, both allowed; without `max` as far as numbers are exact. */
+export function wholeNumber(min: number, max = Number.MAX_SAFE_INTEGER): ValueKind<number> {
   return {
-    allowed: `a whole number from ${grouped(min)} to ${grouped(max)}`,
+    allowed: `a whole number from ${grouped(min)} ${max === Number.MAX_SAFE_INTEGER ? 'up' : `to ${grouped(max)}`}`,
     parse(text) {
       if (!/^(0|[1-9][0-9]{0,15})$/.test(text)) return null;
       const value = Number(text);

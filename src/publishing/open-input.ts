@@ -21,6 +21,8 @@ export interface Input {
 
 /** @throws ConfigError when there is nothing that can be read. */
 export async function openInput(path: string, stdin: NodeJS.ReadableStream, stop: AbortSignal): Promise<Input> {
+  // Without a word it would wait for somebody to type.
+  if (path === '-' && 'isTTY' in stdin && stdin.isTTY) throw new ConfigError(['FILE is missing, and nothing is piped in']);
   if (path === '-') return asInput('standard input', null, stdin as Readable, stop);
   try {
     const file = await open(path);

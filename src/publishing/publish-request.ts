@@ -36,7 +36,7 @@ const probability: ValueKind<number> = {
 
 const maxRate = 1_000_000;
 
-const rate: ValueKind<number> = {
+export const ratePerSecond: ValueKind<number> = {
   allowed: 'a number of messages per second, from 0.01 to 1,000,000',
   parse: (text) => decimalWithin(text, 0.01, maxRate),
 };
@@ -57,7 +57,7 @@ export function parseRequest(path: string, texts: PublishTexts): PublishRequest 
     window: number('shuffle', wholeNumber(0, 1_000_000)) ?? 0,
     duplicate: number('duplicate', probability) ?? 0,
     drop: number('drop', probability) ?? 0,
-    ratePerSecond: number('rate', rate),
+    ratePerSecond: number('rate', ratePerSecond),
     seed: number('seed', wholeNumber(0, 2 ** 32 - 1)),
     entityType: texts['entity-type'],
   };
