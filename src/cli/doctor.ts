@@ -23,12 +23,14 @@ interface Check {
   readonly run: (config: Config, io: CommandIo) => Promise<readonly Finding[]>;
 }
 
+const brokerRemedy = 'start RabbitMQ, or correct AMQP_URL';
+
 const checks: readonly Check[] = [
   { subject: 'configuration', remedy: 'correct the variable', run: checkConfiguration },
   { subject: 'processor', remedy: 'correct PROCESSOR or the module that it names', run: checkProcessor },
-  { subject: 'broker', remedy: 'start RabbitMQ, or correct AMQP_URL', run: checkBroker },
-  { subject: 'topology', remedy: 'run `inorder topology apply`', run: checkTopology },
-  { subject: 'unrouted', remedy: 'run `inorder topology apply`', run: checkUnrouted },
+  { subject: 'broker', remedy: brokerRemedy, run: checkBroker },
+  { subject: 'topology', remedy: brokerRemedy, run: checkTopology },
+  { subject: 'unrouted', remedy: brokerRemedy, run: checkUnrouted },
   { subject: 'store', remedy: 'start Redis, or correct REDIS_URL', run: checkStore },
   { subject: 'worker', remedy: 'read its log', run: checkWorker },
 ];
@@ -39,7 +41,7 @@ export const command = defineCommand({
   description: 'Prints a line for each check; exit code 1 when one of them is a failure. It changes nothing.',
   positionals: [],
   options: { json: jsonOption },
-  variables: ['AMQP_URL', 'MANAGEMENT_URL', 'REDIS_URL', 'STREAM', 'SHARDS', 'PROCESSOR', 'HTTP_HOST', 'HTTP_PORT'],
+  variables: ['AMQP_URL', 'MANAGEMENT_URL', 'REDIS_URL', 'STREAM', 'SHARDS', 'QUEUE_TYPE', 'EXCHANGE_TYPE', 'PROCESSOR', 'HTTP_HOST', 'HTTP_PORT'],
   async run({ options }, io) {
     const config = loadConfig(io.env);
     let exitCode: ExitCode = 0;

@@ -2,10 +2,12 @@ import assert from 'node:assert/strict';
 import { Writable } from 'node:stream';
 import test from 'node:test';
 import { defineCommand, type Command } from '../../src/cli/command.ts';
+import { command as doctor } from '../../src/cli/doctor.ts';
 import { outputTo } from '../../src/cli/process-io.ts';
 import { runCli } from '../../src/cli/run.ts';
 import { command as worker } from '../../src/cli/worker.ts';
 import { ConfigError, UnavailableError } from '../../src/errors.ts';
+import type { Finding } from '../../src/finding.ts';
 import { keptIo } from '../support/command-io.ts';
 
 const seen: unknown[] = [];
@@ -198,4 +200,14 @@ test('a worker that was asked to stop before it listened for that does not start
   stop();
   assert.equal(await runCli({ commands: [worker], version: '1.2.3' }, ['worker'], io), 0);
   assert.equal(out.stderr, '');
+});
+
+test('doctor advises to start what does not answer, and nothing that would need it', async () => {
+  const env = { AMQP_URL: 'amqp://127.0.0.1:1', REDIS_URL: 'redis://127.0.0.1:1', HTTP_PORT: '0' };
+  const { io, out } = keptIo({ env });
+  assert.equal(await runCli({ commands: [doctor], version: '0' }, ['doctor', '--json'], io), 1);
+  const findings = out.stdout.trimEnd().split('\n').map((line) => JSON.parse(line) as Finding);
+  const remedies = findings.filter(({ level }) => level === 'failure').map(({ subject, remedy }) => `${subject}: ${remedy}`);
+  const broker = 'start RabbitMQ, or correct AMQP_URL';
+  assert.deepEqual(remedies, [`broker: ${broker}`, `topology: ${broker}`, `unrouted: ${broker}`, 'store: start Redis, or correct REDIS_URL']);
 });
