@@ -1,5 +1,6 @@
 /** `inorder entity list`: every entity of the stream, as the store hands them out. */
 import { loadConfig } from '../config/load.ts';
+import { printable, printableJson } from '../dead-letters/printable.ts';
 import type { EntitySummary } from '../stores/store.ts';
 import { defineCommand, jsonOption, storeVariables } from './command.ts';
 import { withStore } from './store-access.ts';
@@ -27,10 +28,11 @@ export const command = defineCommand({
 });
 
 function asJson({ entityType, entityId, version, parked }: EntitySummary): string {
-  return `${JSON.stringify({ entity_type: entityType, entity_id: entityId, version, parked })}\n`;
+  return `${printableJson(JSON.stringify({ entity_type: entityType, entity_id: entityId, version, parked }))}\n`;
 }
 
 function asText({ entityType, entityId, version, parked }: EntitySummary): string {
   // Quoted, because an id may contain spaces.
-  return `${entityType} ${JSON.stringify(entityId)} version ${version}${parked === null ? '' : ` parked (${parked.reason})`}\n`;
+  const name = printable(`${entityType} ${JSON.stringify(entityId)}`);
+  return `${name} version ${version}${parked === null ? '' : ` parked (${parked.reason})`}\n`;
 }

@@ -1,5 +1,6 @@
 /** `inorder entity show`: what the store knows of one entity, its state exactly as it is stored. */
 import { loadConfig } from '../config/load.ts';
+import { printable } from '../dead-letters/printable.ts';
 import { UnavailableError } from '../errors.ts';
 import type { EntityRef } from '../events/event.ts';
 import { askWorker, heldBy } from '../observability/worker-report.ts';
@@ -12,8 +13,9 @@ export const command = defineCommand({
   summary: 'Version, state, parked and held of one entity.',
   description: [
     'Prints what the store knows of an entity; exit code 1 when it has never heard of it.',
-    'The state is the stored text, byte for byte. `held` is asked of the worker at HTTP_HOST and HTTP_PORT;',
-    'it is null when no worker answers there or when another one may own the entity.',
+    'With --json the state is the stored text, byte for byte; without, what could steer a terminal is escaped in it.',
+    '`held` is asked of the worker at HTTP_HOST and HTTP_PORT; it is null when no worker answers there or when',
+    'another one may own the entity.',
   ].join('\n'),
   positionals: ['ID'],
   options: {
@@ -86,5 +88,5 @@ function asText({ entityType, entityId }: EntityRef, snapshot: Snapshot, held: n
     ['held', held === null ? 'not known here' : String(held)],
     ['state', state ?? 'none'],
   ];
-  return rows.map(([name, text]) => `${name.padEnd(9)}${text}\n`).join('');
+  return rows.map(([name, text]) => `${name.padEnd(9)}${printable(text)}\n`).join('');
 }

@@ -6,6 +6,7 @@
 import { randomInt } from 'node:crypto';
 import type { Config } from '../config/config.ts';
 import { loadConfig } from '../config/load.ts';
+import { printable } from '../dead-letters/printable.ts';
 import { ConfigError } from '../errors.ts';
 import type { Log } from '../observability/log.ts';
 import { redactUrls } from '../observability/redaction.ts';
@@ -193,7 +194,7 @@ class ProgressDisplay {
   say(problem: string): void {
     this.#said++;
     if (this.#said <= maxProblemsShown)
-      void this.#io.stderr.write(`${this.#io.isTTY ? clearLine : ''}inorder: ${problem}\n`);
+      void this.#io.stderr.write(`${this.#io.isTTY ? clearLine : ''}inorder: ${printable(problem)}\n`);
   }
 
   end(): void {

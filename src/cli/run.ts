@@ -2,7 +2,8 @@
  * The frame around every command. Guarantees one readable line on standard error for each problem, without
  * credentials and without a stack (unless LOG_LEVEL is `debug`), and the exit code that belongs to it.
  */
-import { ConfigError, InorderError } from '../errors.ts';
+import { printable } from '../dead-letters/printable.ts';
+import { ConfigError, InorderError, messageOf } from '../errors.ts';
 import { redactUrls } from '../observability/redaction.ts';
 import { closest, parseArguments } from './arguments.ts';
 import type { Command, CommandIo, ExitCode } from './command.ts';
@@ -83,21 +84,22 @@ function find(commands: readonly Command[], typed: readonly string[]): Found {
 }
 
 async function report(error: unknown, io: CommandIo): Promise<ExitCode> {
-  const problems = error instanceof ConfigError ? error.problems : [messageOf(error)];
+  const problems = error instanceof ConfigError ? error.problems : [lineOf(error)];
   for (const problem of problems) await io.stderr.write(`inorder: ${oneLine(redactUrls(problem))}\n`);
   if (io.env['LOG_LEVEL'] === 'debug') await io.stderr.write(`${redactUrls(stackOf(error))}\n`);
   return error instanceof ConfigError ? 2 : 1;
 }
 
-function messageOf(error: unknown): string {
+function lineOf(error: unknown): string {
   if (error instanceof InorderError) return error.message;
-  return `unexpected error: ${error instanceof Error ? error.message || error.name : String(error)} (LOG_LEVEL=debug prints where)`;
+  const message = messageOf(error) || (error instanceof Error ? error.name : 'something empty was thrown');
+  return `unexpected error: ${message} (LOG_LEVEL=debug prints where)`;
 }
 
 function stackOf(error: unknown): string {
-  if (!(error instanceof Error)) return String(error);
+  if (!(error instanceof Error)) return messageOf(error);
   const cause = error.cause instanceof Error ? `\ncaused by ${error.cause.stack ?? error.cause.message}` : '';
   return `${error.stack ?? error.message}${cause}`;
 }
 
-const oneLine = (text: string) => text.replace(/\s*[\r\n]+\s*/g, '; ');
+const oneLine = (text: string) => printable(text.replace(/\s*[\r\n]+\s*/g, '; '));

@@ -6,6 +6,7 @@
  */
 import { pino } from 'pino';
 import type { LogLevel } from '../config/config.ts';
+import { messageOf } from '../errors.ts';
 import { LineWriter } from './line-writer.ts';
 import { redactUrls } from './redaction.ts';
 
@@ -61,7 +62,7 @@ const maxCauses = 5;
 
 // Field by field, because errors of client libraries carry arguments of commands and whole messages.
 function describeError(error: unknown, withStack: boolean, causes = maxCauses): DescribedError {
-  if (!(error instanceof Error)) return { message: String(error) };
+  if (!(error instanceof Error)) return { message: messageOf(error) };
   const code: unknown = 'code' in error ? error.code : undefined;
   return {
     ...(typeof code === 'string' || typeof code === 'number' ? { code: String(code) } : {}),

@@ -36,7 +36,7 @@ async function streamWithEntities(t: TestContext) {
     const { io, out } = keptIo({ env: { ...env, ...more } });
     return { code: await runCli({ commands, version: '0' }, words, io), ...out };
   }
-  return { run, stream };
+  return { run, stream, store };
 }
 
 test('entity show prints the stored state byte for byte', async (t) => {
@@ -60,6 +60,24 @@ test('entity show says why an entity is parked', async (t) => {
     (await run(['entity', 'show', 'T1', '--type=ticket'])).stdout,
     /parked +since .*sequence 9: gap_timeout/,
   );
+});
+
+test('nothing that an entity holds can steer the terminal, and its JSON stays as it is', async (t) => {
+  const { run, store } = await streamWithEntities(t);
+  const entity = { entityType: 'a\u009b31m', entityId: 'x\u202e' };
+  const hostile = '{"note":"\u202eevil"}';
+  await store.commit([{ ...entity, token: '1', expectedVersion: 0, expectedHoles: '', newVersion: 1, newHoles: '', state: hostile, events: [] }]);
+  await store.park([{ ...entity, shard: 0, epoch: 1, expectedVersion: 1, sequence: 2, reason: 'handler_failed', detail: 'said \u001b[2J' }]);
+  const words = ['entity', 'show', entity.entityId, '--type', entity.entityType];
+  const { stdout } = await run(words);
+  assert.doesNotMatch(stdout, /[\u001b\u009b\u202e]/);
+  assert.match(stdout, /^entity +a\\x9b31m "x\\u\{202e\}"$/m);
+  assert.match(stdout, /handler_failed \(said \\x1b\[2J\)$/m);
+  assert.ok((await run([...words, '--json'])).stdout.includes(`"state":${hostile},`));
+  const listed = (await run(['entity', 'list', '--type', entity.entityType, '--json'])).stdout;
+  assert.doesNotMatch(listed, /[\u009b\u202e]/);
+  assert.equal(JSON.parse(listed).entity_id, entity.entityId);
+  assert.match((await run(['entity', 'list', '--type', entity.entityType])).stdout, /^a\\x9b31m "x\\u\{202e\}" version 1 parked \(handler_failed\)\n$/);
 });
 
 test('entity show fails for an entity that the store has never heard of', async (t) => {

@@ -155,6 +155,18 @@ test('a bug says that it is unexpected; LOG_LEVEL=debug shows where and why, wit
   assert.ok(!away.stderr.includes('hush'));
 });
 
+test('nothing that a message quotes can steer the terminal, and what cannot be printed is told as that', async () => {
+  const throwing = (thrown: unknown) => {
+    const { io, out } = keptIo();
+    const bad = { ...command('bad', () => Promise.reject(thrown)), positionals: [] };
+    return runCli({ commands: [bad], version: '0' }, ['bad'], io).then((code) => [code, out.stderr]);
+  };
+  assert.deepEqual(await throwing(new UnavailableError('no \u001b[31mqueue\u202e')), [1, 'inorder: no \\x1b[31mqueue\\u{202e}\n']);
+  const unexpected = (what: string) => `inorder: unexpected error: ${what} (LOG_LEVEL=debug prints where)\n`;
+  assert.deepEqual(await throwing(Object.create(null)), [1, unexpected('something that cannot be printed')]);
+  assert.deepEqual(await throwing(new AggregateError([])), [1, unexpected('AggregateError')]);
+});
+
 test('an output whose reader has gone answers false and throws nothing', async () => {
   const broken = new Writable({
     write: (_chunk, _encoding, done) => done(Object.assign(new Error('write EPIPE'), { code: 'EPIPE' })),

@@ -61,6 +61,14 @@ test('an error is written as code, message and causes; its other fields are not,
   }
 });
 
+test('what was thrown and cannot be turned into text is logged as that', () => {
+  const { log, lines } = collect('info');
+  log.error({ error: Object.create(null) }, 'failed');
+  log.error({ error: new Error('outer', { cause: Object.create(null) }) }, 'failed');
+  const unprintable = { message: 'something that cannot be printed' };
+  assert.deepEqual(lines.map((line) => JSON.parse(line).error), [unprintable, { message: 'outer', cause: unprintable }]);
+});
+
 test('a chain of causes that closes in a circle is cut', () => {
   const { log, lines } = collect('info');
   const error = new Error('round');
