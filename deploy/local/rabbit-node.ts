@@ -1,10 +1,8 @@
 /**
  * A private RabbitMQ node made from the installed binaries: its own name, data, ports, port mapper and
  * configuration, on the loopback address only, with the consistent-hash exchange and the management plugin.
- * Any number of them run side by side and beside a system service.
- *
- * A node dies with the process that started it (guarded-process.ts). `stop` ends it for good; `kill`, `shutdown` and
- * `restart` keep name, ports and data, so that a client sees the same broker come back.
+ * Any number of them run side by side and beside a system service. How it lives and ends is private-node.ts's; its
+ * name too stays over a restart.
  */
 import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
@@ -15,7 +13,8 @@ import { promisify } from 'node:util';
 import { accepts, epmdPort } from './epmd.ts';
 import { freePort, LOOPBACK } from './free-port.ts';
 import { GuardedProcess } from './guarded-process.ts';
-import { createPrivateDirectory, removePrivateDirectory, sweepStaleDirectories } from './private-directory.ts';
+import { createPrivateDirectory } from './private-directory.ts';
+import { PrivateNode, startNode } from './private-node.ts';
 import { findRabbitBinaries, type RabbitBinaries } from './rabbit-binaries.ts';
 import { rabbitNodeEnvironment, writeRabbitNodeFiles, type RabbitNodeIdentity } from './rabbit-node-files.ts';
 import { waitUntil } from './wait-until.ts';
@@ -25,7 +24,6 @@ const run = promisify(execFile);
 const START_TIMEOUT_MS = 90_000;
 const SHUTDOWN_GRACE_MS = 30_000;
 const CTL_TIMEOUT_MS = 60_000;
-const START_ATTEMPTS = 3;
 const LOG_LINES_IN_ERRORS = 15;
 const AMQP_PROTOCOL_HEADER = Buffer.from('AMQP\x00\x00\x09\x01', 'latin1');
 
@@ -39,12 +37,12 @@ export interface RabbitNodeOptions {
   readonly joins?: RabbitNode;
 }
 
-export class RabbitNode {
+export class RabbitNode extends PrivateNode {
   readonly #identity: RabbitNodeIdentity;
   readonly #binaries: RabbitBinaries;
-  #process: GuardedProcess | null = null;
 
   private constructor(identity: RabbitNodeIdentity, binaries: RabbitBinaries) {
+    super({ directory: identity.directory, shutdownGraceMs: SHUTDOWN_GRACE_MS });
     this.#identity = identity;
     this.#binaries = binaries;
   }
@@ -53,23 +51,15 @@ export class RabbitNode {
   static async start(options: RabbitNodeOptions = {}): Promise<RabbitNode> {
     const binaries = findRabbitBinaries();
     if (binaries === null) throw new Error('RabbitMQ is not installed on this machine');
-    await sweepStaleDirectories();
-    let lastError: unknown;
-    for (let attempt = 1; attempt <= START_ATTEMPTS; attempt += 1) {
-      const node = new RabbitNode(await newIdentity(), binaries);
-      try {
+    return startNode({
+      draw: async () => new RabbitNode(await newIdentity(), binaries),
+      start: async (node) => {
         await writeRabbitNodeFiles(node.#identity, options.configLines ?? []);
-        await node.#launch();
+        await node.launch();
         if (options.joins !== undefined) await node.#join(options.joins);
-        return node;
-      } catch (error) {
-        lastError = error;
-        await node.stop();
-        // Only a port that was taken between the draw and the start is worth another attempt.
-        if (!String(error).includes('eaddrinuse')) break;
-      }
-    }
-    throw lastError;
+      },
+      portTaken: 'eaddrinuse',
+    });
   }
 
   /** `amqp://guest:guest@127.0.0.1:…`; stays the same over restarts. */
@@ -84,42 +74,6 @@ export class RabbitNode {
 
   get nodeName(): string {
     return this.#identity.nodeName;
-  }
-
-  get running(): boolean {
-    return this.#process?.running ?? false;
-  }
-
-  /** SIGKILL; data and ports stay for `restart`. */
-  async kill(): Promise<void> {
-    await this.#process?.kill();
-  }
-
-  /** An orderly end that keeps data and ports for `restart`. */
-  async shutdown(): Promise<void> {
-    await this.#process?.terminate(SHUTDOWN_GRACE_MS);
-  }
-
-  /** Starts the node again with the same name, data and ports, after an orderly end if it still runs. */
-  async restart(): Promise<void> {
-    await this.shutdown();
-    await this.#launch();
-  }
-
-  /** SIGSTOP: connections stay open and nothing answers until `resume`. */
-  suspend(): void {
-    this.#process?.signal('SIGSTOP');
-  }
-
-  resume(): void {
-    this.#process?.signal('SIGCONT');
-  }
-
-  /** Ends the node at once and removes its data. Safe to call twice. */
-  async stop(): Promise<void> {
-    await this.kill();
-    this.#process = null;
-    await removePrivateDirectory(this.#identity.directory);
   }
 
   /** Runs `rabbitmqctl` against this node and returns what it printed; throws with its error text. */
@@ -145,15 +99,14 @@ export class RabbitNode {
     }
   }
 
-  async #launch(): Promise<void> {
-    this.#process = await GuardedProcess.spawn({
+  protected spawn(): Promise<GuardedProcess> {
+    return GuardedProcess.spawn({
       command: this.#binaries.server,
       args: [],
       env: rabbitNodeEnvironment(this.#identity),
       directory: this.#identity.directory,
       logFile: join(this.#identity.directory, 'console.log'),
     });
-    await this.waitReady();
   }
 
   async #join(member: RabbitNode): Promise<void> {

@@ -2,22 +2,21 @@
  * A private Redis server made from the installed binary: its own directory and port, on the loopback address only,
  * refusing to evict (`noeviction`), as Inorder demands of its store.
  *
- * A node dies with the process that started it (guarded-process.ts). `stop` ends it for good; `kill`, `shutdown` and
- * `restart` keep port and files. What survives a kill is what Redis had written: with `appendonly` at the latest
- * second, without it nothing.
+ * How it lives and ends is private-node.ts's. What survives a kill is what Redis had written: with `appendonly` at the
+ * latest second, without it nothing.
  */
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { freePort, LOOPBACK } from './free-port.ts';
 import { GuardedProcess } from './guarded-process.ts';
-import { createPrivateDirectory, removePrivateDirectory, sweepStaleDirectories } from './private-directory.ts';
+import { createPrivateDirectory } from './private-directory.ts';
+import { PrivateNode, startNode } from './private-node.ts';
 import { findExecutable } from './rabbit-binaries.ts';
 import { waitUntil } from './wait-until.ts';
 
 const START_TIMEOUT_MS = 20_000;
 const SHUTDOWN_GRACE_MS = 10_000;
-const START_ATTEMPTS = 3;
 const LOG_LINES_IN_ERRORS = 10;
 
 export interface RedisNodeOptions {
@@ -29,13 +28,13 @@ export interface RedisNodeOptions {
   readonly configLines?: readonly string[];
 }
 
-export class RedisNode {
+export class RedisNode extends PrivateNode {
   readonly port: number;
   readonly #directory: string;
   readonly #command: string;
-  #process: GuardedProcess | null = null;
 
   private constructor(command: string, directory: string, port: number) {
+    super({ directory, shutdownGraceMs: SHUTDOWN_GRACE_MS });
     this.#command = command;
     this.#directory = directory;
     this.port = port;
@@ -45,63 +44,19 @@ export class RedisNode {
   static async start(options: RedisNodeOptions = {}): Promise<RedisNode> {
     const command = findExecutable('redis-server');
     if (command === null) throw new Error('Redis is not installed on this machine');
-    await sweepStaleDirectories();
-    let lastError: unknown;
-    for (let attempt = 1; attempt <= START_ATTEMPTS; attempt += 1) {
-      const node = new RedisNode(command, await createPrivateDirectory('redis'), await freePort());
-      try {
+    return startNode({
+      draw: async () => new RedisNode(command, await createPrivateDirectory('redis'), await freePort()),
+      start: async (node) => {
         await node.#configure(options);
-        await node.#launch();
-        return node;
-      } catch (error) {
-        lastError = error;
-        await node.stop();
-        // Only a port that was taken between the draw and the start is worth another attempt.
-        if (!String(error).includes('Address already in use')) break;
-      }
-    }
-    throw lastError;
+        await node.launch();
+      },
+      portTaken: 'Address already in use',
+    });
   }
 
   /** `redis://127.0.0.1:…`; stays the same over restarts. */
   get redisUrl(): string {
     return `redis://${LOOPBACK}:${this.port}`;
-  }
-
-  get running(): boolean {
-    return this.#process?.running ?? false;
-  }
-
-  /** SIGKILL; the port and what is on disk stay for `restart`. */
-  async kill(): Promise<void> {
-    await this.#process?.kill();
-  }
-
-  /** An orderly end that keeps port and files for `restart`. */
-  async shutdown(): Promise<void> {
-    await this.#process?.terminate(SHUTDOWN_GRACE_MS);
-  }
-
-  /** Starts the server again on its files and port, after an orderly end if it still runs. */
-  async restart(): Promise<void> {
-    await this.shutdown();
-    await this.#launch();
-  }
-
-  /** SIGSTOP: connections stay open and nothing answers until `resume`. */
-  suspend(): void {
-    this.#process?.signal('SIGSTOP');
-  }
-
-  resume(): void {
-    this.#process?.signal('SIGCONT');
-  }
-
-  /** Ends the server at once and removes its data. Safe to call twice. */
-  async stop(): Promise<void> {
-    await this.kill();
-    this.#process = null;
-    await removePrivateDirectory(this.#directory);
   }
 
   async #configure(options: RedisNodeOptions): Promise<void> {
@@ -125,17 +80,19 @@ export class RedisNode {
     await writeFile(join(this.#directory, 'redis.conf'), `${lines.join('\n')}\n`);
   }
 
-  async #launch(): Promise<void> {
-    const process = await GuardedProcess.spawn({
+  protected spawn(): Promise<GuardedProcess> {
+    return GuardedProcess.spawn({
       command: this.#command,
       args: [join(this.#directory, 'redis.conf')],
       env: { PATH: '/usr/local/bin:/usr/bin:/bin', LANG: 'C.UTF-8' },
       directory: this.#directory,
       logFile: join(this.#directory, 'redis.log'),
     });
-    this.#process = process;
+  }
+
+  protected async waitReady(): Promise<void> {
     const answers = async (): Promise<boolean> => {
-      if (!process.running) throw new Error('the server ended while it was starting');
+      if (!this.running) throw new Error('the server ended while it was starting');
       return (await redisCommand(this.port, 'PING').catch(() => '')) === '+PONG';
     };
     try {
