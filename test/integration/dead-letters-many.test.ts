@@ -10,7 +10,7 @@ import { useTopology } from '../support/published.ts';
 const count = 50_000;
 const bodyBytes = 1_024;
 /** Enough for the command itself, and for a tenth of the letters. */
-const heapMegabytes = 64;
+const heapMegabytes = 40;
 
 test(`${count} dead letters are listed in a heap of ${heapMegabytes} MiB, oldest first, and lie there as before`, { timeout: 300_000 }, async (t) => {
   const { amqpUrl, stream, variables } = await useTopology(t, 'many');

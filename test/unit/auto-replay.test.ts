@@ -151,6 +151,18 @@ test('an entity that stays parked as it is gets a few tries and no more, and new
   await waitFor(() => triesAt('a') === 8, { what: 'four more tries' });
 });
 
+test('what came for an entity during its replay counts, and not when that would have been tried again', async (t) => {
+  const { auto, untilAsked, state } = setUp(t, { backOff: { initialMs: 1_000_000, maxMs: 1_000_000 } });
+  let finish: (report: UnaskedReport) => void = () => undefined;
+  state.answer = () => new Promise((resolve) => (finish = resolve));
+  auto.advanced(0, entity('a'), 3, parkedFor(4));
+  await untilAsked(1);
+  auto.advanced(0, entity('a'), 4, parkedFor(4));
+  finish(nothing);
+  await untilAsked(2);
+  finish(nothing);
+});
+
 test('an entity of which more is missing waits longer than one whose dead letter is next', async (t) => {
   const { auto, asked, untilAsked, snapshots } = setUp(t, { patienceMs: 200 });
   for (const name of ['next', 'missing']) snapshots.set(name, { version: 3, parked: null });
