@@ -1,12 +1,18 @@
 /** The page's own modules that need no browser: where one is, text as it is shown, rates. */
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import test from 'node:test';
-import { moduleUrl } from '../support/checkout.ts';
+import { checkout, moduleUrl } from '../support/checkout.ts';
 
 const load = (name: string) => import(moduleUrl(`src/console/page/${name}`).href);
 const { hrefOf, parseRoute } = await load('route.js');
 const { Rates } = await load('rates.js');
 const text = await load('text.js');
+
+test('the page’s modules are what their types say', { timeout: 120_000 }, () => {
+  const compiler = `${checkout}node_modules/typescript/bin/tsc`;
+  assert.equal(spawnSync(process.execPath, [compiler, '-p', `${checkout}src/console/page`], { encoding: 'utf8' }).stdout, '');
+});
 
 test('an address leads back to where it was made, with any id', () => {
   const routes = [
