@@ -6,6 +6,7 @@
  * From before the first letter of an entity is published until it has none to come, what arrives for it is held by its
  * worker. Should the replay die, that ends by itself after `leaseMs`.
  */
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { ChannelModel } from 'amqplib';
 import { UnavailableError } from '../errors.ts';
 import type { EntityRef } from '../events/event.ts';
@@ -55,7 +56,7 @@ export async function replay(plan: ReplayPlan, options: ReplayOptions): Promise<
   } finally {
     run.end();
   }
-  return { replayed: run.replayed, left: run.remaining };
+  return { replayed: run.replayed, left: run.left };
 }
 
 class ReplayRun {
@@ -66,8 +67,8 @@ class ReplayRun {
   readonly #pacer: Pacer | null;
   readonly #leaseMs: number;
   readonly #renewal: NodeJS.Timeout;
-  /** Entities of which letters were published and more are to come. */
-  readonly #under = new Set<EntityReplay>();
+  /** Entities of which letters were published and more are to come, and how many more. */
+  readonly #under = new Map<EntityReplay, number>();
   replayed = 0;
 
   constructor(plan: ReplayPlan, options: ReplayOptions) {
@@ -80,8 +81,14 @@ class ReplayRun {
     this.#renewal = setInterval(() => void this.#renew(), this.#leaseMs / 3);
   }
 
+  /** Letters that were not met in the queue yet. */
   get remaining(): number {
     return this.#takeout.remaining;
+  }
+
+  /** Letters that were not replayed, also of those that were met. */
+  get left(): number {
+    return this.#total - this.replayed;
   }
 
   end(): void {
@@ -106,17 +113,18 @@ class ReplayRun {
   }
 
   async #replayPaced(pacer: Pacer, letter: TakenLetter): Promise<void> {
-    if (this.#options.signal?.aborted) return;
+    const { signal } = this.#options;
+    if (signal?.aborted) return;
     const delayMs = pacer.delayMs(performance.now());
-    if (delayMs > 0) await new Promise((resolve) => setTimeout(resolve, delayMs));
-    await this.#replay([letter]);
+    if (delayMs > 0) await sleep(delayMs, undefined, { signal }).catch(() => undefined);
+    if (!signal?.aborted) await this.#replay([letter]);
   }
 
   async #replay(taken: readonly TakenLetter[]): Promise<void> {
     if (taken.length === 0) return;
     const { publisher, store, signal, onProgress } = this.#options;
     const entities = new Set(taken.flatMap(({ letter }) => this.#entityOf.get(letter.fingerprint) ?? []));
-    for (const entity of entities) this.#under.add(entity);
+    for (const entity of entities) if (!this.#under.has(entity)) this.#under.set(entity, entity.letters.length);
     await patiently(() => this.#hold([...entities]), storePatienceMs, signal);
     // Before it goes: a replay that is counted and did not happen does no harm.
     await patiently(() => store.operator.noteReplays(taken.map(({ letter }) => letter)), storePatienceMs, signal);
@@ -124,13 +132,21 @@ class ReplayRun {
     for (const [index, outcome] of outcomes.entries()) {
       if (outcome.status !== 'confirmed') continue;
       taken[index]!.remove();
-      this.replayed++;
+      this.#went(taken[index]!);
     }
-    for (const entity of entities) if (this.#takeout.isDone(entity.letters[0]!)) this.#under.delete(entity);
     onProgress?.(this.replayed, this.#total);
     const [refused] = outcomes.filter(({ status }) => status !== 'confirmed');
     if (refused?.status === 'failed') throw refused.error;
     if (refused?.status === 'returned') throw new UnavailableError(`the exchange has no queue for a letter (${refused.detail}): run \`inorder topology check\``);
+  }
+
+  #went({ letter }: TakenLetter): void {
+    this.replayed++;
+    const entity = this.#entityOf.get(letter.fingerprint);
+    if (entity === undefined) return;
+    const more = (this.#under.get(entity) ?? 0) - 1;
+    if (more > 0) this.#under.set(entity, more);
+    else this.#under.delete(entity);
   }
 
   async #hold(entities: readonly EntityReplay[]): Promise<void> {
@@ -141,6 +157,6 @@ class ReplayRun {
 
   /** A store that is away for a moment is asked again next time. */
   async #renew(): Promise<void> {
-    await this.#hold([...this.#under]).catch(() => undefined);
+    await this.#hold([...this.#under.keys()]).catch(() => undefined);
   }
 }

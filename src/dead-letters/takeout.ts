@@ -60,12 +60,6 @@ export class Takeout {
     return this.#remaining;
   }
 
-  /** Whether a list has nothing more to come. */
-  isDone({ fingerprint }: LetterSummary): boolean {
-    const list = this.#wanted.get(fingerprint)?.list;
-    return list === undefined || list.next === list.letters.length;
-  }
-
   /** Meets a message; returns what has its turn now, in order. */
   meet(fingerprint: string, message: ConsumeMessage, page: QueuePage): readonly TakenLetter[] {
     const wanted = this.#wanted.get(fingerprint);
