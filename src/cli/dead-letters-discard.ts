@@ -1,7 +1,7 @@
 /** `inorder dead-letters discard`: takes dead letters out for good; who, why and what is in the audit trail. */
 import { loadConfig } from '../config/load.ts';
 import { discard } from '../dead-letters/discard.ts';
-import { withOperatorLock } from '../dead-letters/operator-lock.ts';
+import { operatorPatienceMs, withOperatorLock } from '../dead-letters/operator-lock.ts';
 import { sequencesText } from '../dead-letters/sequences-text.ts';
 import { printable } from '../dead-letters/printable.ts';
 import { type Survey, surveyLetters } from '../dead-letters/survey.ts';
@@ -41,7 +41,7 @@ export const command = defineCommand({
     const config = loadConfig(io.env);
     const signal = io.takeSignals();
     return withLetters(config, io, (access) =>
-      withOperatorLock(access.connection, access.stream, async () => {
+      withOperatorLock(access.connection, access.stream, operatorPatienceMs, async () => {
         const reading = new CountDisplay(io, 'read');
         const survey = await surveyLetters({ ...access, filter, signal, onProgress: (read) => reading.show(read) });
         reading.end();

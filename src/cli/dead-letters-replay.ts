@@ -2,9 +2,8 @@
 import { loadConfig } from '../config/load.ts';
 import type { Config } from '../config/config.ts';
 import { asPlanJson, asPlanText, outcomeJson, outcomeText } from '../dead-letters/replay-text.ts';
-import { withOperatorLock } from '../dead-letters/operator-lock.ts';
+import { operatorPatienceMs, withOperatorLock } from '../dead-letters/operator-lock.ts';
 import { replay, type ReplayReport } from '../dead-letters/replay.ts';
-import { replayEntry } from '../dead-letters/replay-entry.ts';
 import { awaitOutcomes } from '../dead-letters/replay-outcome.ts';
 import { countLetters, type ReplayPlan } from '../dead-letters/replay-plan.ts';
 import { planReplay } from '../dead-letters/survey.ts';
@@ -49,7 +48,7 @@ export const command = defineCommand({
     const config = loadConfig(io.env);
     const signal = io.takeSignals();
     return withLetters(config, io, (access) =>
-      withOperatorLock(access.connection, access.stream, async () => {
+      withOperatorLock(access.connection, access.stream, operatorPatienceMs, async () => {
         const reading = new CountDisplay(io, 'read');
         const plan = await planReplay({ ...access, filter, readyOnly: ready, signal, onProgress: (read) => reading.show(read) });
         reading.end();
@@ -59,7 +58,6 @@ export const command = defineCommand({
         if (going === 0) return 0;
         if (!(await confirm(`Replay ${going} dead letters?`, yes, io, signal))) return signal.aborted ? 1 : 0;
         const report = await carryOut(plan, access, config, { ratePerSecond: rate, signal, io });
-        await access.store.operator.appendAudit([replayEntry(plan, report, operatorName())]);
         const outcomes = await awaitOutcomes(plan, { store: access.store, signal });
         await io.stdout.write(json ? outcomeJson(report, outcomes) : outcomeText(report, outcomes));
         return report.left === 0 && outcomes.every(({ status }) => status === 'whole' || status === 'passed') ? 0 : 1;
@@ -80,7 +78,7 @@ async function carryOut(plan: ReplayPlan, access: LetterAccess, config: Config, 
   const publisher = createAmqpPublisher({ connection, exchange: access.stream, log });
   const progress = new CountDisplay(io, 'replayed');
   try {
-    return await replay(plan, { ...access, publisher, ratePerSecond, signal, onProgress: (replayed, total) => progress.show(replayed, total) });
+    return await replay(plan, { ...access, publisher, who: operatorName(), ratePerSecond, signal, onProgress: (replayed, total) => progress.show(replayed, total) });
   } finally {
     progress.end();
     await publisher.close();

@@ -2,7 +2,7 @@
 import type { DecodeOptions } from '../events/decode.ts';
 import { discard } from '../dead-letters/discard.ts';
 import type { LetterFilter } from '../dead-letters/letter-filter.ts';
-import { replay, type ReplayReport } from '../dead-letters/replay.ts';
+import { replay } from '../dead-letters/replay.ts';
 import { awaitOutcomes } from '../dead-letters/replay-outcome.ts';
 import type { ReplayPlan } from '../dead-letters/replay-plan.ts';
 import { planReplay, type Survey, surveyLetters } from '../dead-letters/survey.ts';
@@ -56,16 +56,9 @@ export class DeadLetterWork implements ChangeWork {
   async #replay(plan: ReplayPlan, who: string, onProgress: (done: number) => void, signal: AbortSignal): Promise<() => Promise<ChangeOutcome>> {
     const { sources, stream, onChanged } = this.#options;
     const { store } = sources;
-    let replayed = 0;
-    const note = (done: number) => onProgress((replayed = done));
-    const report = await sources.withDeadLetters(async (connection): Promise<ReplayReport> => {
-      try {
-        return await sources.withPublisher((publisher) => replay(plan, { connection, publisher, stream, store, signal, onProgress: note }));
-      } finally {
-        // Also of a replay that ended half-way: what went has gone.
-        if (replayed > 0) await store.operator.appendAudit([{ action: 'replay', who, ...onlyEntity(plan), what: sentence(replayed, plan), reason: '' }]);
-      }
-    });
+    const report = await sources.withDeadLetters((connection) =>
+      sources.withPublisher((publisher) => replay(plan, { connection, publisher, stream, store, who, signal, onProgress })),
+    );
     return async () => {
       const entities = await awaitOutcomes(plan, { store, signal });
       onChanged();
@@ -87,13 +80,4 @@ export class DeadLetterWork implements ChangeWork {
     if (found.length <= maxFoundByWords) return { ids: [...new Set(found.map(({ fingerprint }) => fingerprint))] };
     throw new ConfigError([`the words are found in ${found.length} dead letters: choose by fields, or narrow the search to ${maxFoundByWords}`]);
   }
-}
-
-function onlyEntity({ entities, unordered }: ReplayPlan): { readonly entityType: string | null; readonly entityId: string | null } {
-  const [one] = entities;
-  return one !== undefined && entities.length === 1 && unordered.length === 0 ? one.entity : { entityType: null, entityId: null };
-}
-
-function sentence(replayed: number, { entities }: ReplayPlan): string {
-  return `replayed ${replayed} dead letters of ${entities.length} entities`;
 }

@@ -4,7 +4,7 @@
  */
 import type { ChannelModel } from 'amqplib';
 import type { Config } from '../config/config.ts';
-import { withOperatorLock } from '../dead-letters/operator-lock.ts';
+import { operatorPatienceMs, withOperatorLock } from '../dead-letters/operator-lock.ts';
 import { UnavailableError } from '../errors.ts';
 import type { Log } from '../observability/log.ts';
 import { type BrokerConnection, createConnection } from '../rabbitmq/connection.ts';
@@ -63,7 +63,7 @@ export class Sources {
    */
   withDeadLetters<T>(use: (connection: ChannelModel) => Promise<T>): Promise<T> {
     const { stream } = this.#config.broker;
-    return this.#deadLetters.run(() => this.withBroker((connection) => withOperatorLock(connection, stream, () => use(connection))));
+    return this.#deadLetters.run(() => this.withBroker((connection) => withOperatorLock(connection, stream, operatorPatienceMs, () => use(connection))));
   }
 
   /** Lends a publisher to the stream, on a connection of its own. */

@@ -1,13 +1,14 @@
-/** What the audit trail says of a replay. */
+/** What the audit trail says of a replay, which is written before its first letter goes. */
 import type { AuditEntry } from '../stores/operator-store.ts';
-import type { ReplayReport } from './replay.ts';
-import type { ReplayPlan } from './replay-plan.ts';
+import { countLetters, type ReplayPlan } from './replay-plan.ts';
 
-export function replayEntry({ entities, unordered }: ReplayPlan, { replayed }: ReplayReport, who: string): AuditEntry {
-  const [first] = entities;
-  const letters = `replayed ${replayed} dead ${replayed === 1 ? 'letter' : 'letters'}`;
-  if (first !== undefined && entities.length === 1 && unordered.length === 0) {
-    return { action: 'replay', who, ...first.entity, what: letters, reason: '' };
+export function replayEntry(plan: ReplayPlan, who: string, why: string): AuditEntry {
+  const { going } = countLetters(plan);
+  const letters = `replays ${going} dead ${going === 1 ? 'letter' : 'letters'}`;
+  const entities = plan.entities.filter((entity) => entity.letters.length > 0);
+  const [only] = entities;
+  if (only !== undefined && entities.length === 1 && plan.unordered.length === 0) {
+    return { action: 'replay', who, ...only.entity, what: letters, reason: why };
   }
-  return { action: 'replay', who, entityType: null, entityId: null, what: `${letters} of ${entities.length} entities`, reason: '' };
+  return { action: 'replay', who, entityType: null, entityId: null, what: `${letters} of ${entities.length} entities`, reason: why };
 }

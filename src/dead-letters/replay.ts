@@ -18,6 +18,7 @@ import { deadLetterQueueName } from '../rabbitmq/topology-plan.ts';
 import type { Store } from '../stores/store.ts';
 import { patiently } from './patience.ts';
 import { readQueue } from './queue-reading.ts';
+import { replayEntry } from './replay-entry.ts';
 import { replayable } from './replayable-message.ts';
 import { countLetters, type EntityReplay, type ReplayPlan } from './replay-plan.ts';
 import { copiesOf, Takeout, type TakenLetter } from './takeout.ts';
@@ -28,6 +29,10 @@ export interface ReplayOptions {
   readonly publisher: Pick<AmqpPublisher, 'publish'>;
   readonly stream: string;
   readonly store: Pick<Store, 'operator'>;
+  /** For the audit trail. */
+  readonly who: string;
+  /** For the audit trail. Default: empty. */
+  readonly why?: string;
   /** At most so many letters per second. Default: no limit. */
   readonly ratePerSecond?: number;
   /** How long after a sign of life of the replay events are held for it, in milliseconds. Default 30,000. */
@@ -47,8 +52,15 @@ const defaultLeaseMs = 30_000;
 /** How long the store may be away without ending the replay: shorter than the broker and the held events can wait. */
 const storePatienceMs = 10_000;
 
-/** @throws UnavailableError when broker or store go away, or the exchange has no queue for a letter: the rest stays where it is. */
+/**
+ * It is in the audit trail before the first letter goes, wherever it ends.
+ *
+ * @throws UnavailableError when broker or store go away, or the exchange has no queue for a letter: the rest stays where it is.
+ */
 export async function replay(plan: ReplayPlan, options: ReplayOptions): Promise<ReplayReport> {
+  const { going } = countLetters(plan);
+  if (going === 0 || options.signal?.aborted) return { replayed: 0, left: going };
+  await options.store.operator.appendAudit([replayEntry(plan, options.who, options.why ?? '')]);
   const run = new ReplayRun(plan, options);
   try {
     // What is met too early and too large to wait is left for the next reading.

@@ -8,7 +8,7 @@ import { entityName } from '../dead-letters/entity-letters.ts';
 import { withOperatorLock } from '../dead-letters/operator-lock.ts';
 import { findReadyEntities, isWaiting } from '../dead-letters/ready-entities.ts';
 import { replay } from '../dead-letters/replay.ts';
-import { countLetters, type EntityReplay, type ReplayPlan } from '../dead-letters/replay-plan.ts';
+import { countLetters, type EntityReplay } from '../dead-letters/replay-plan.ts';
 import { planReplay } from '../dead-letters/survey.ts';
 import { UnavailableError } from '../errors.ts';
 import type { DecodeOptions } from '../events/decode.ts';
@@ -55,7 +55,7 @@ const endTimeoutMs = 2_000;
 /** @throws UnavailableError when broker or store go away, somebody else changes dead letters, or `signal` ends it. */
 export function replayUnasked(request: ReplayRequest, options: UnaskedReplayOptions): Promise<UnaskedReport> {
   return withConnections(request.signal, options, (connection, publisher) =>
-    withOperatorLock(connection, options.stream, () => replayMeant(request, connection, publisher, options)),
+    withOperatorLock(connection, options.stream, 0, () => replayMeant(request, connection, publisher, options)),
   );
 }
 
@@ -73,28 +73,19 @@ async function replayMeant(
   if (meant.size === 0) return { entities: [], replayed: 0, blocked: 0, complete };
   const plan = await planReplay({ ...access, filter: {}, concerns: (letter) => isWaiting(letter) && meant.has(entityName(letter)) });
   const { going, blocked } = countLetters(plan);
-  // On record before the first one goes, and not at all where this has to end.
-  if (signal.aborted || going === 0) return { entities: plan.entities, replayed: 0, blocked, complete };
-  await options.store.operator.appendAudit([auditOf(plan)]);
+  if (going === 0) return { entities: plan.entities, replayed: 0, blocked, complete };
   let reported = 0;
   const { replayed } = await replay(plan, {
     ...access,
     publisher,
+    who: 'worker',
+    why: 'what was missing has arrived',
     onProgress: (count) => {
       options.onReplayed(count - reported);
       reported = count;
     },
   });
   return { entities: plan.entities, replayed, blocked, complete };
-}
-
-function auditOf(plan: ReplayPlan) {
-  const going = plan.entities.filter(({ letters }) => letters.length > 0);
-  const letters = countLetters(plan).going;
-  const of = going.length === 1 ? going[0]!.entity : { entityType: null, entityId: null };
-  const entities = going.length === 1 ? '' : ` of ${going.length} entities`;
-  const what = `replays ${letters === 1 ? 'a dead letter' : `${letters} dead letters`}${entities}: what was missing has arrived`;
-  return { action: 'replay', who: 'worker', ...of, what, reason: '' } as const;
 }
 
 type Use<T> = (connection: ChannelModel, publisher: AmqpPublisher) => Promise<T>;

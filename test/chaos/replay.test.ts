@@ -96,7 +96,7 @@ async function accessTo(t: TestContext, { run: { amqpUrl, redisUrl, stream } }: 
     await store.close();
   });
   const decoding = { limits: defaultEventLimits, defaultEntityType: 'trace', allowMissingEntityId: false };
-  return { connection, publisher, stream, store, decoding, filter: {}, firstSequence: 1 } as const;
+  return { connection, publisher, stream, store, decoding, filter: {}, firstSequence: 1, who: 'test' } as const;
 }
 
 function assertDone({ code, stdout, stderr }: CommandResult): void {
@@ -116,6 +116,11 @@ test('a replay killed with SIGKILL again and again loses nothing, and the last o
   }
   assertDone(await stage.replay());
   await assertWhole(stage);
+  // Also those that were killed.
+  const { store } = await accessTo(t, stage);
+  const actions: string[] = [];
+  for await (const { action } of store.operator.readAudit()) actions.push(action);
+  assert.deepEqual(actions, Array(5).fill('replay'));
 });
 
 test('a replay that is told to stop stops after what is under way, and what is left goes another time', { timeout: 120_000 }, async (t) => {
@@ -149,10 +154,10 @@ test('a second replay finds nothing, and letters that the version has passed are
   await assertWhole(stage);
 });
 
-test('of two replays at once the second is refused and says why; the first goes on', { timeout: 120_000 }, async (t) => {
+test('of two replays at once the second waits a while, is then refused and says why; the first goes on', { timeout: 120_000 }, async (t) => {
   const stage = await setUp(t, 'replay-refused');
-  const first = stage.start(['--rate=150']);
-  await untilReplayed(stage, 20);
+  const first = stage.start([`--rate=${letters / 12}`]);
+  await untilReplayed(stage, 5);
   const second = await stage.replay();
   assert.deepEqual([second.code, second.stdout], [1, '']);
   assert.match(second.stderr, /^inorder: somebody else is changing the dead letters of \S+ right now: try again when they are done\n$/);

@@ -25,7 +25,7 @@ async function useStream(t: TestContext, name: string, more: Readonly<Record<str
     waitFor(async () => ((found) => found?.version === version && !found.parked)(await trace(entityId)), { what: `${entityId} whole at ${version}`, timeoutMs: 30_000 });
   const audited = async () => {
     const records: string[] = [];
-    for await (const { who, action, entityId, what } of store.operator.readAudit()) records.push(`${who} ${action} ${entityId}: ${what}`);
+    for await (const { who, action, entityId, what, reason } of store.operator.readAudit()) records.push(`${who} ${action} ${entityId}: ${what}: ${reason}`);
     return records;
   };
   return { run, untilDeadLettered, untilWhole, trace, audited };
@@ -118,7 +118,7 @@ test('while somebody else changes dead letters it waits, and goes when they are 
   await untilDeadLettered(2);
   const connection = await amqp.connect(run.amqpUrl);
   t.after(() => connection.close());
-  await withOperatorLock(connection, run.stream, async () => {
+  await withOperatorLock(connection, run.stream, 0, async () => {
     await run.publish(at('a', 1));
     await waitFor(async () => (await worker.metric('inorder_auto_replays_total', { outcome: 'put_off' })) > 0, { what: 'a replay put off', timeoutMs: 30_000 });
     assert.deepEqual([await run.ready(run.deadLetters), (await trace('a'))?.parked], [2, true]);

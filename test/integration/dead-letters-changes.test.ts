@@ -108,7 +108,7 @@ test('a discarded letter is gone and on record with who and why; its entity goes
   assert.deepEqual([records[1].reason, records[2].what], ['it was a test', 'skipped sequence 2']);
   assert.match(records[1].what, /^discarded a dead letter: 2 gap_timeout a\/2$/);
   assert.match(records[1].who, /.@./);
-  assert.match((await command(['audit', '--limit=1'])).stdout, /^\S+Z  \S+@\S+  replay trace a: replayed 2 dead letters\n$/);
+  assert.match((await command(['audit', '--limit=1'])).stdout, /^\S+Z  \S+@\S+  replay trace a: replays 2 dead letters\n$/);
   assert.equal(await run.ready(run.deadLetters), 0);
 });
 
