@@ -207,7 +207,7 @@ class ProgressDisplay {
 function asText({ events, published, confirmed, returned, failed, interruptedAtLine }: PublishReport): string {
   const outcomes = `${grouped(confirmed)} confirmed, ${grouped(returned)} returned, ${grouped(failed)} failed`;
   const end = interruptedAtLine === null ? '' : `; interrupted after line ${grouped(interruptedAtLine)}`;
-  return `${grouped(events)} events: ${grouped(published)} published, ${outcomes}${end}\n`;
+  return `${grouped(events)} ${events === 1 ? 'event' : 'events'}: ${grouped(published)} published, ${outcomes}${end}\n`;
 }
 
 function asJson(
