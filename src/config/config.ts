@@ -67,6 +67,13 @@ export interface ProcessingConfig {
   readonly autoReplay: boolean;
 }
 
+export interface GapRepairConfig {
+  /** `event-store`, or the path of a module; null: missing events are waited for. */
+  readonly source: string | null;
+  /** How long a gap is waited for before the source is asked, in milliseconds. */
+  readonly afterMs: number;
+}
+
 /** Every limit on one message, and on what it may grow into. */
 export interface LimitsConfig extends EventLimits {
   /** Largest serialised state of one entity, in bytes. */
@@ -89,6 +96,7 @@ export interface Config {
   readonly store: StoreConfig;
   readonly ordering: OrderingConfig;
   readonly processing: ProcessingConfig;
+  readonly gapRepair: GapRepairConfig;
   readonly limits: LimitsConfig;
   readonly http: HttpConfig;
   /** From the request to stop until the process gives up waiting for what is in flight, in milliseconds. */

@@ -117,6 +117,9 @@ function checkTogether(values: Values, given: Texts, problems: string[]): void {
       `RETRY_MAX_MS is ${values.RETRY_MAX_MS}: it must be at least RETRY_INITIAL_MS, ${values.RETRY_INITIAL_MS}`,
     );
   }
+  if (values.GAP_REPAIR !== 'off' && given.has('GAP_REPAIR_AFTER_MS') && values.GAP_REPAIR_AFTER_MS >= values.GAP_TIMEOUT_MS) {
+    problems.push(`GAP_REPAIR_AFTER_MS is ${values.GAP_REPAIR_AFTER_MS}: it must be less than GAP_TIMEOUT_MS, ${values.GAP_TIMEOUT_MS}, or it would come too late`);
+  }
   const longestMs = longestRetryMs(values);
   if (longestMs >= consumerTimeoutMs) {
     problems.push(
@@ -140,7 +143,7 @@ function warningsOf(env: Environment): string[] {
 }
 
 function arrange(values: Values, given: Texts, warnings: readonly string[]): Config {
-  const { PREFETCH: prefetch, MAX_BUFFERED_PER_ENTITY: window, WORKER_SHARDS: chosen } = values;
+  const { PREFETCH: prefetch, MAX_BUFFERED_PER_ENTITY: window, WORKER_SHARDS: chosen, GAP_REPAIR_AFTER_MS: afterMs } = values;
   return deepFreeze({
     serviceName: values.SERVICE_NAME,
     logLevel: values.LOG_LEVEL,
@@ -178,6 +181,7 @@ function arrange(values: Values, given: Texts, warnings: readonly string[]): Con
       handlerTimeoutMs: values.HANDLER_TIMEOUT_MS,
       autoReplay: values.AUTO_REPLAY,
     },
+    gapRepair: { source: values.GAP_REPAIR === 'off' ? null : values.GAP_REPAIR, afterMs: given.has('GAP_REPAIR_AFTER_MS') ? afterMs : Math.min(afterMs, Math.ceil(values.GAP_TIMEOUT_MS / 2)) },
     limits: {
       maxBodyBytes: values.MAX_BODY_BYTES,
       maxEntityIdBytes: values.MAX_ENTITY_ID_BYTES,

@@ -126,6 +126,16 @@ export const variables = {
     kinds.trueOrFalse,
     'Whether a worker replays the dead letters of an entity by itself when its missing event arrives. What failed by itself is left to you.',
   ),
+  GAP_REPAIR: row(
+    'off',
+    kinds.matching(/^[^\0\r\n]+$/, '`off`, `event-store`, or the path of a module'),
+    'Where missing events are fetched from instead of being waited for: `off`, the `event-store`, or the path of a module whose default export gives them.',
+  ),
+  GAP_REPAIR_AFTER_MS: row(
+    '5000',
+    kinds.wholeNumber(1, longestMs),
+    'How long a gap is waited for before GAP_REPAIR asks for what is missing, in milliseconds; less than GAP_TIMEOUT_MS, and half of it where that is lower than the default.',
+  ),
   IDEMPOTENCY_TTL_SECONDS: row(
     '86400',
     kinds.wholeNumber(1, 315_360_000),

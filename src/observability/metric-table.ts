@@ -85,6 +85,16 @@ export const metricTable = {
     help: 'Dead letters that AUTO_REPLAY published again.',
     labels: [],
   },
+  inorder_gap_repairs_total: {
+    type: 'counter',
+    help: 'Questions to the source of GAP_REPAIR: repaired, missing (it has not got them either) or failed.',
+    labels: ['outcome'],
+  },
+  inorder_repaired_events_total: {
+    type: 'counter',
+    help: 'Missing events that were fetched from the source and applied; not among the messages that ended.',
+    labels: ['shard'],
+  },
   inorder_reconnects_total: {
     type: 'counter',
     help: 'Connections to the broker opened again after a loss.',

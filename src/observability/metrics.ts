@@ -16,6 +16,9 @@ import type { MetricName } from './metric-table.ts';
 export const shardStates = ['closed', 'consuming', 'paused', 'draining', 'halted'] as const;
 export type ShardState = (typeof shardStates)[number];
 
+export const gapRepairOutcomes = ['repaired', 'missing', 'failed'] as const;
+export type GapRepairOutcome = (typeof gapRepairOutcomes)[number];
+
 export const autoReplayOutcomes = ['replayed', 'nothing', 'put_off'] as const;
 export type AutoReplayOutcome = (typeof autoReplayOutcomes)[number];
 
@@ -44,6 +47,8 @@ export interface ShardMetrics {
   delivered(count: number): void;
   ended(outcome: Outcome, count: number): void;
   deadLettered(reason: RejectionReason, count: number): void;
+  /** Events that were fetched from a source and applied; they are no messages, and not counted as such. */
+  repaired(count: number): void;
 }
 
 export interface Metrics {
@@ -60,6 +65,8 @@ export interface Metrics {
   /** A replay that nobody asked for has ended. */
   autoReplayEnded(outcome: AutoReplayOutcome): void;
   autoReplayed(letters: number): void;
+  /** A source was asked for missing events. */
+  gapRepairEnded(outcome: GapRepairOutcome): void;
   /** Called at each scrape, for the gauges. There is one source; a later one replaces it. */
   readShardsFrom(read: () => Iterable<ShardReading>): void;
   /** Everything in Prometheus' text format. */
@@ -86,6 +93,8 @@ export function createMetrics(service: string): Metrics {
   const autoReplays = make.counter('inorder_auto_replays_total');
   for (const outcome of autoReplayOutcomes) startedAtZero(autoReplays.labels(service, outcome));
   const autoReplayed = startedAtZero(make.counter('inorder_auto_replayed_letters_total').labels(service));
+  const gapRepairs = make.counter('inorder_gap_repairs_total');
+  for (const outcome of gapRepairOutcomes) startedAtZero(gapRepairs.labels(service, outcome));
   const shards = makeShardMetrics(make, service);
   return {
     shard: shards,
@@ -100,6 +109,7 @@ export function createMetrics(service: string): Metrics {
     reconnected: () => reconnects.inc(),
     autoReplayEnded: (outcome) => autoReplays.labels(service, outcome).inc(),
     autoReplayed: (letters) => autoReplayed.inc(letters),
+    gapRepairEnded: (outcome) => gapRepairs.labels(service, outcome).inc(),
     readShardsFrom: gauges.readFrom,
     async render() {
       gauges.refresh();
@@ -139,6 +149,7 @@ function makeShardMetrics(make: MetricMaker, service: string): (shard: number) =
   const deliveries = make.counter('inorder_deliveries_total');
   const events = make.counter('inorder_events_total');
   const deadLetters = make.counter('inorder_dead_letters_total');
+  const repairs = make.counter('inorder_repaired_events_total');
   const shards = new Map<number, ShardMetrics>();
 
   function makeOne(label: string): ShardMetrics {
@@ -146,6 +157,7 @@ function makeShardMetrics(make: MetricMaker, service: string): (shard: number) =
     const delivered = startedAtZero(deliveries.labels(service, label));
     const outcomes = { applied: outcome('applied'), duplicate: outcome('duplicate'), skipped: outcome('skipped') };
     const deadLettered = outcome('dead-lettered');
+    const repaired = startedAtZero(repairs.labels(service, label));
     const reasons = new Map(
       Object.keys(rejectionReasons).map((reason) => [reason, deadLetters.labels(service, label, reason)]),
     );
@@ -165,6 +177,7 @@ function makeShardMetrics(make: MetricMaker, service: string): (shard: number) =
         deadLettered.inc(count);
         reasons.get(reason)!.inc(count);
       },
+      repaired: (count) => repaired.inc(count),
     };
   }
 

@@ -4,6 +4,7 @@
  */
 import { setMaxListeners } from 'node:events';
 import { messageOf, UnavailableError } from '../errors.ts';
+import type { EncodedEvent } from '../events/encode.ts';
 import type { RawMessage } from '../events/event.ts';
 import type { Log } from '../observability/log.ts';
 import type { Metrics, ShardMetrics } from '../observability/metrics.ts';
@@ -41,6 +42,10 @@ export interface SessionOptions {
   readonly fail: (error: unknown) => void;
 }
 
+function isFetched(tag: number): boolean {
+  return tag < 0;
+}
+
 const epochBackOff = { initialMs: 100, maxMs: 5_000 };
 
 export class ShardSession {
@@ -56,6 +61,8 @@ export class ShardSession {
   readonly #results = new Map<number, string>();
   #runner: OperationRunner | null = null;
   #waiting: (() => void)[] | null = null;
+  /** Events that were fetched have tags below those of the broker, which count from 1. */
+  #lastFetchedTag = 0;
 
   constructor(options: SessionOptions) {
     this.#options = options;
@@ -68,6 +75,25 @@ export class ShardSession {
   arrived(tag: number, message: RawMessage): void {
     this.#messages.set(tag, message);
     this.#acknowledger.arrived(tag);
+  }
+
+  /** For an event that was fetched from a source: the tag under which it is worked on. The broker knows nothing of it. */
+  fetched({ body, routingKey, properties }: EncodedEvent): number {
+    const tag = --this.#lastFetchedTag;
+    const { contentType, messageId, type, timestamp, headers } = properties;
+    this.#messages.set(tag, {
+      body,
+      routingKey,
+      contentType,
+      contentEncoding: undefined,
+      messageId,
+      type,
+      timestamp,
+      replyTo: undefined,
+      correlationId: undefined,
+      headers,
+    });
+    return tag;
   }
 
   /** An epoch begins with the first delivery: a standby that gets none needs none. */
@@ -190,14 +216,21 @@ export class ShardSession {
 
   #ack(outcome: Outcome, deliveries: readonly Delivery[]): void {
     const { shardMetrics, metrics } = this.#options;
-    shardMetrics.ended(outcome, deliveries.length);
     const nowMs = outcome === 'applied' ? Date.now() : 0;
+    let fetched = 0;
     for (const { tag, event } of deliveries) {
+      if (isFetched(tag)) {
+        fetched++;
+        this.#messages.delete(tag);
+        continue;
+      }
       if (nowMs !== 0 && event.timestampMs !== null) metrics.lag(event.type, (nowMs - event.timestampMs) / 1000);
       this.#replyTo(tag);
       this.#messages.delete(tag);
       this.#acknowledger.ack(tag);
     }
+    shardMetrics.ended(outcome, deliveries.length - fetched);
+    if (outcome === 'applied') shardMetrics.repaired(fetched);
   }
 
   /** Before the acknowledgement: a crash in between sends the reply again rather than never. */
@@ -213,8 +246,12 @@ export class ShardSession {
     const { shard, shardMetrics, log } = this.#options;
     const byReason = new Map<Rejection['reason'], Rejection[]>();
     for (const rejection of rejections) {
-      this.#acknowledger.reject(rejection.tag);
       this.#messages.delete(rejection.tag);
+      if (isFetched(rejection.tag)) {
+        this.#fetchedIsRefused(rejection);
+        continue;
+      }
+      this.#acknowledger.reject(rejection.tag);
       const same = byReason.get(rejection.reason);
       if (same === undefined) byReason.set(rejection.reason, [rejection]);
       else same.push(rejection);
@@ -227,6 +264,13 @@ export class ShardSession {
       const of = { entity_type: known?.entityType, entity_id: known?.entityId, sequence: known?.sequence, message_id: known?.id };
       log.warn({ ...fields, ...of }, 'dead-lettered');
     }
+  }
+
+  /** No message becomes a dead letter: it is still at the source, from where a replay can fetch it again. */
+  #fetchedIsRefused({ reason, detail, event }: Rejection): void {
+    const { shard, log } = this.#options;
+    const of = { entity_type: event?.entityType, entity_id: event?.entityId, sequence: event?.sequence, message_id: event?.id };
+    log.warn({ shard, reason, detail, ...of }, 'an event that was fetched from the source was refused');
   }
 
   #violation({ event, expected, received }: Extract<Effect, { kind: 'violation' }>): void {

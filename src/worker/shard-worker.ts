@@ -7,6 +7,7 @@
  * answers that come later are dropped, and everything that was not settled comes back from the broker.
  */
 import { InvariantError, messageOf } from '../errors.ts';
+import type { EncodedEvent } from '../events/encode.ts';
 import type { Decoded, RawMessage } from '../events/event.ts';
 import type { Log } from '../observability/log.ts';
 import type { ShardMetrics, ShardReading, ShardState } from '../observability/metrics.ts';
@@ -15,6 +16,7 @@ import type { SequencerLimits } from '../ordering/limits.ts';
 import { ShardSequencer } from '../ordering/sequencer.ts';
 import type { RawDelivery, ShardChannel, ShardChannelEvents } from '../rabbitmq/shard-channel.ts';
 import { type SessionOptions, ShardSession } from './shard-session.ts';
+import type { OpenGap, RepairableShard } from './gap-repair.ts';
 import type { WatchedShard } from './watchdog.ts';
 import type { ShardStatus } from './worker-status.ts';
 
@@ -36,7 +38,7 @@ export interface ShardWorkerOptions extends Omit<SessionOptions, 'generation' | 
 const gapsInStatus = 100;
 const runsInStatus = 50;
 
-export class ShardWorker implements WatchedShard {
+export class ShardWorker implements WatchedShard, RepairableShard {
   readonly #options: ShardWorkerOptions;
   readonly #sequencer: ShardSequencer;
   readonly #channel: ShardChannel;
@@ -92,6 +94,30 @@ export class ShardWorker implements WatchedShard {
 
   consumeAnew(cause: Error): void {
     if (this.#session !== null) this.#channel.abandon(this.#session.generation, cause);
+  }
+
+  gapsOlderThan(ms: number): readonly OpenGap[] {
+    const session = this.#session;
+    if (session === null || this.state !== 'consuming') return [];
+    const beforeMs = this.#options.now() - ms;
+    return this.#sequencer
+      .openGaps(Number.POSITIVE_INFINITY)
+      .filter(({ sinceMs }) => sinceMs <= beforeMs)
+      .map(({ lane }) => ({
+        entity: lane.entity,
+        from: lane.version + 1,
+        to: (lane.held.lowest() ?? 0) - 1,
+        generation: session.generation,
+      }))
+      .filter(({ from, to }) => from >= 1 && from <= to);
+  }
+
+  deliverMissing(generation: number, events: readonly EncodedEvent[]): boolean {
+    const session = this.#session;
+    if (session === null || session.generation !== generation || this.state !== 'consuming') return false;
+    const deliveries = events.map((encoded) => ({ tag: session.fetched(encoded), event: encoded.event }));
+    this.#handle([{ kind: 'delivered', deliveries }]);
+    return true;
   }
 
   get ready(): boolean {

@@ -24,6 +24,8 @@ import { createReplier } from '../rabbitmq/replies.ts';
 import { createRedisStore } from '../stores/redis/redis-store.ts';
 import { type AutoReplay, createAutoReplay } from './auto-replay.ts';
 import { backOffMs, pause } from './back-off.ts';
+import { GapRepair } from './gap-repair.ts';
+import type { GapSource } from './gap-source.ts';
 import { ShardWorker } from './shard-worker.ts';
 import { StoreWatch } from './store-watch.ts';
 import { Watchdog } from './watchdog.ts';
@@ -34,6 +36,8 @@ export interface WorkerOptions {
   readonly processors: Processors | readonly Processor[];
   /** Default: `loadConfig(process.env)`. Its `processing.processor` is not looked at. */
   readonly config?: Config;
+  /** Where missing events are fetched from. Default: they are waited for; `config.gapRepair.source` is not looked at. */
+  readonly gapSource?: GapSource | null;
   /** Default: JSON lines on stdout at the configured level. */
   readonly log?: Log;
   /** Default: a registry of its own; read it with `render()`. */
@@ -65,6 +69,7 @@ export function createWorker(options: WorkerOptions): Worker {
     processors: 'forType' in processors ? processors : createProcessors(processors),
     log: options.log ?? createLog({ level: config.logLevel, service: config.serviceName }),
     metrics: options.metrics ?? createMetrics(config.serviceName),
+    gapSource: options.gapSource ?? null,
   });
 }
 
@@ -88,6 +93,7 @@ interface Parts {
   readonly processors: Processors;
   readonly log: Log;
   readonly metrics: Metrics;
+  readonly gapSource: GapSource | null;
 }
 
 class ShardedWorker implements Worker {
@@ -102,6 +108,7 @@ class ShardedWorker implements Worker {
   readonly #replies: Replies | null;
   readonly #autoReplay: AutoReplay | null;
   readonly #shards: readonly ShardWorker[];
+  readonly #gapRepair: GapRepair | null;
   #settle: (error: Error | null) => void = () => {};
   #state: WorkerStatus['state'] = 'starting';
   #stopped: Promise<void> | null = null;
@@ -137,6 +144,7 @@ class ShardedWorker implements Worker {
       onError: (error) => this.#fail(error),
     });
     this.#shards = config.broker.workerShards.map((shard) => this.#makeShard(shard));
+    this.#gapRepair = options.gapSource === null ? null : this.#makeGapRepair(options.gapSource);
     this.#watchdog = new Watchdog({
       shards: this.#shards,
       readyIn: (queues) => readyIn(this.#connection, queues),
@@ -153,6 +161,7 @@ class ShardedWorker implements Worker {
       await this.#prepareTopology();
       this.#watch.start();
       this.#watchdog.start();
+      this.#gapRepair?.start();
       for (const shard of this.#shards) {
         shard.start();
         this.#autoReplay?.search(shard.shard);
@@ -190,6 +199,20 @@ class ShardedWorker implements Worker {
     const closed = this.#shards.filter((shard) => !shard.ready).map((shard) => shard.shard);
     if (closed.length > 0) reasons.push(`no channel for shard ${closed.join(', ')}`);
     return reasons;
+  }
+
+  #makeGapRepair(source: GapSource): GapRepair {
+    const { config, metrics, log } = this.#options;
+    return new GapRepair({
+      source,
+      shards: this.#shards,
+      afterMs: config.gapRepair.afterMs,
+      limits: config.limits,
+      metrics,
+      log,
+      now: () => performance.now(),
+      random: Math.random,
+    });
   }
 
   #makeShard(shard: number): ShardWorker {
@@ -290,7 +313,11 @@ class ShardedWorker implements Worker {
     this.#watchdog.stop();
     // What does not finish in time is not lost: closing the channel gives it to the next consumer.
     const { shutdownTimeoutMs } = this.#options.config;
-    await Promise.allSettled([...this.#shards.map((shard) => shard.stop(shutdownTimeoutMs)), this.#autoReplay?.stop(shutdownTimeoutMs)]);
+    await Promise.allSettled([
+      ...this.#shards.map((shard) => shard.stop(shutdownTimeoutMs)),
+      this.#autoReplay?.stop(shutdownTimeoutMs),
+      this.#gapRepair?.stop(shutdownTimeoutMs),
+    ]);
     await this.#replies?.replier.close();
     await Promise.allSettled([this.#connection.close(), this.#replies?.connection.close(), this.#store.close()]);
     this.#state = 'stopped';

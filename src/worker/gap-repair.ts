@@ -1,0 +1,162 @@
+/**
+ * Fetches missing events instead of waiting for them (GAP_REPAIR): a gap that has been open for a while is looked up in
+ * a source, and what is found there goes to the shard as if the broker had delivered it.
+ *
+ *   gap older than GAP_REPAIR_AFTER_MS ──▶ ask the source ──┬─ has it ────▶ delivered; a late delivery is a duplicate
+ *                                               ▲           ├─ has it not ─▶ back off ─┐
+ *                                               └───────────┴─ fails ──────▶ back off ─┘   until the gap's own deadline
+ *
+ * Guarantees that only the owner of a shard repairs it, and only with what belongs to a gap that is open; that the source is
+ * asked for a bounded number of events, of a bounded number of entities at a time and in a second. Leaves to the sequencer
+ * what becomes of an event, and to the deadline of the gap when to give up: a source that is away changes nothing.
+ */
+import { entityName } from '../dead-letters/entity-letters.ts';
+import { messageOf, UnavailableError } from '../errors.ts';
+import type { EncodedEvent } from '../events/encode.ts';
+import type { EntityRef, EventLimits } from '../events/event.ts';
+import type { Log } from '../observability/log.ts';
+import type { Metrics } from '../observability/metrics.ts';
+import { within } from '../rabbitmq/time-limit.ts';
+import { backOffMs } from './back-off.ts';
+import { type GapSource, readMissing } from './gap-source.ts';
+
+/** A gap that is open now. */
+export interface OpenGap {
+  readonly entity: EntityRef;
+  /** First missing sequence. */
+  readonly from: number;
+  /** Last one before the lowest held. */
+  readonly to: number;
+  /** The life of the channel in which it was opened. */
+  readonly generation: number;
+}
+
+export interface RepairableShard {
+  readonly shard: number;
+  /** Gaps in which something has waited for `ms` or longer, the longest first. */
+  gapsOlderThan(ms: number): readonly OpenGap[];
+  /** As if the broker had delivered them. False when the channel is another by now: then nothing was done. */
+  deliverMissing(generation: number, events: readonly EncodedEvent[]): boolean;
+}
+
+export interface GapRepairOptions {
+  readonly source: GapSource;
+  readonly shards: readonly RepairableShard[];
+  /** How long a gap is waited for before the source is asked, in milliseconds. */
+  readonly afterMs: number;
+  readonly limits: EventLimits;
+  readonly metrics: Pick<Metrics, 'gapRepairEnded'>;
+  readonly log: Log;
+  /** Monotonic, in milliseconds. */
+  readonly now: () => number;
+  readonly random: () => number;
+}
+
+/** Sequences that are asked for at once; what is missing beyond them is asked for next. */
+const maxEventsPerRead = 500;
+const maxReadsAtATime = 8;
+const maxReadsPerSecond = 50;
+const readTimeoutMs = 10_000;
+const shortestLookMs = 50;
+const longestLookMs = 1_000;
+/** From one try at an entity to the next. */
+const backOff = { initialMs: 500, maxMs: 30_000 };
+/** Beyond it what is known of earlier tries is forgotten. */
+const maxRemembered = 10_000;
+
+interface Tries {
+  readonly failures: number;
+  readonly notBeforeMs: number;
+}
+
+export class GapRepair {
+  readonly #options: GapRepairOptions;
+  readonly #lookMs: number;
+  readonly #stopping = new AbortController();
+  readonly #reading = new Map<string, Promise<void>>();
+  readonly #tries = new Map<string, Tries>();
+  #timer: NodeJS.Timeout | null = null;
+  /** Said once, until it answers again. */
+  #sourceIsAway = false;
+
+  constructor(options: GapRepairOptions) {
+    this.#options = options;
+    this.#lookMs = Math.min(longestLookMs, Math.max(shortestLookMs, options.afterMs / 4));
+  }
+
+  start(): void {
+    this.#timer = setTimeout(() => {
+      this.look();
+      this.start();
+    }, this.#lookMs);
+  }
+
+  /** Begins nothing more; resolves when what is under way has ended, or after `timeoutMs`. */
+  async stop(timeoutMs: number): Promise<void> {
+    this.#stopping.abort();
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#timer = null;
+    await within(Promise.all(this.#reading.values()), timeoutMs);
+  }
+
+  /** Begins to repair what has waited long enough. */
+  look(): void {
+    const nowMs = this.#options.now();
+    let begun = 0;
+    const mostBegun = Math.ceil((maxReadsPerSecond * this.#lookMs) / 1_000);
+    for (const shard of this.#options.shards) {
+      for (const gap of shard.gapsOlderThan(this.#options.afterMs)) {
+        if (this.#stopping.signal.aborted || begun >= mostBegun || this.#reading.size >= maxReadsAtATime) return;
+        const name = entityName(gap.entity);
+        if (this.#reading.has(name) || nowMs < (this.#tries.get(name)?.notBeforeMs ?? nowMs)) continue;
+        begun++;
+        this.#reading.set(name, this.#repair(name, shard, gap).finally(() => this.#reading.delete(name)));
+      }
+    }
+  }
+
+  async #repair(name: string, shard: RepairableShard, gap: OpenGap): Promise<void> {
+    const { metrics, log } = this.#options;
+    const of = { shard: shard.shard, entity_type: gap.entity.entityType, entity_id: gap.entity.entityId, from: gap.from };
+    try {
+      const events = await this.#read(gap);
+      this.#sourceIsAway = false;
+      if (events.length === 0) {
+        metrics.gapRepairEnded('missing');
+        if (this.#putOff(name) === 1) log.info({ ...of, to: gap.to }, 'the missing events are not at the source either');
+        return;
+      }
+      if (this.#stopping.signal.aborted || !shard.deliverMissing(gap.generation, events)) return;
+      // Until they are committed the gap is still there.
+      this.#tries.set(name, { failures: 0, notBeforeMs: this.#options.now() + backOff.initialMs });
+      metrics.gapRepairEnded('repaired');
+      log.info({ ...of, to: gap.to, count: events.length }, 'missing events were fetched from the source');
+    } catch (error) {
+      if (this.#stopping.signal.aborted) return;
+      metrics.gapRepairEnded('failed');
+      this.#putOff(name);
+      if (!this.#sourceIsAway) log.warn({ ...of, to: gap.to, cause: messageOf(error) }, 'missing events could not be fetched from the source; trying again');
+      this.#sourceIsAway = true;
+    }
+  }
+
+  /** A source need not heed its signal. */
+  async #read({ entity, from, to }: OpenGap): Promise<readonly EncodedEvent[]> {
+    const { source, limits } = this.#options;
+    const timeout = AbortSignal.timeout(readTimeoutMs);
+    const signal = AbortSignal.any([timeout, this.#stopping.signal]);
+    const ended = new Promise<never>((_, reject) => {
+      signal.addEventListener('abort', () => reject(new UnavailableError(`no answer within ${readTimeoutMs / 1_000} s`)), { once: true });
+    });
+    const missing = { entity, from, to: Math.min(to, from + maxEventsPerRead - 1), signal };
+    return Promise.race([readMissing(source, missing, limits), ended]);
+  }
+
+  /** Returns how many tries at it have failed by now. */
+  #putOff(name: string): number {
+    if (this.#tries.size >= maxRemembered) this.#tries.clear();
+    const failures = (this.#tries.get(name)?.failures ?? 0) + 1;
+    this.#tries.set(name, { failures, notBeforeMs: this.#options.now() + backOffMs(backOff, failures, this.#options.random) });
+    return failures;
+  }
+}

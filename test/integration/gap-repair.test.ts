@@ -1,0 +1,87 @@
+/** GAP_REPAIR with real workers: what never comes is fetched from a source, and the books stay right. */
+import assert from 'node:assert/strict';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test, type TestContext } from 'node:test';
+import { useServices, waitFor } from '../support/services.ts';
+import { assertAtRest, assertLedger, deadLettersOf, storedOf } from '../support/stream-account.ts';
+import { StreamRun } from '../support/stream-run.ts';
+import { interleaved, readTraces, shuffled, type TraceEvent, untilApplied, wrongTraces } from '../support/trace.ts';
+
+async function useRun(t: TestContext, variables: Readonly<Record<string, string>> = {}) {
+  const directory = mkdtempSync(join(tmpdir(), 'gap-repair-'));
+  t.after(() => rmSync(directory, { recursive: true }));
+  const log = join(directory, 'asked');
+  const repair = { GAP_REPAIR: 'test/support/trace-source.ts', GAP_REPAIR_AFTER_MS: '200', SOURCE_LOG: log, SOURCE_AWAY: join(directory, 'away') };
+  const run = new StreamRun(t, 'gap-repair', { ...(await useServices(t)), variables: { ...repair, ...variables } });
+  const asked = () => (existsSync(log) ? readFileSync(log, 'utf8').trimEnd().split('\n') : []);
+  return { run, asked, away: repair.SOURCE_AWAY };
+}
+
+function of(entityId: string, ...sequences: readonly number[]): TraceEvent[] {
+  return sequences.map((sequence) => ({ entityId, sequence }));
+}
+
+test('missing events are fetched and applied; what was fetched is counted for itself, and a late delivery is a duplicate', { timeout: 60_000 }, async (t) => {
+  const { run, asked } = await useRun(t);
+  const worker = await run.worker();
+  await run.publish(of('a', 1, 4, 5, 8));
+  await run.untilApplied(8);
+  assert.deepEqual((await storedOf(run, 'a')).types, ['e1', 'e2', 'e3', 'e4', 'e5', 'e6', 'e7', 'e8']);
+  assert.deepEqual(asked(), ['a 2-3', 'a 6-7']);
+  assert.equal(await worker.metric('inorder_repaired_events_total'), 4);
+  assert.equal(await worker.metric('inorder_gap_repairs_total', { outcome: 'repaired' }), 2);
+  await assertLedger(worker, 4, { applied: 4 });
+  await run.publish(of('a', 3, 7));
+  await assertLedger(worker, 6, { applied: 4, duplicate: 2 });
+  await assertAtRest(run, worker, 0);
+  await run.assertNothingLeft();
+});
+
+test('events that come by themselves in time are not asked for', { timeout: 60_000 }, async (t) => {
+  const { run, asked } = await useRun(t, { GAP_REPAIR_AFTER_MS: '60000' });
+  const worker = await run.worker();
+  await run.publish(of('a', 2, 3, 1));
+  await assertLedger(worker, 3, { applied: 3 });
+  assert.deepEqual(asked(), []);
+});
+
+test('what the source lacks too is waited for, and dead-letters its successors as ever', { timeout: 60_000 }, async (t) => {
+  const { run } = await useRun(t, { SOURCE_LACKS: 'a/3', GAP_TIMEOUT_MS: '2000' });
+  const worker = await run.worker();
+  await run.publish([...of('a', 1, 5), ...of('b', 1, 5)]);
+  await assertLedger(worker, 4, { applied: 3, deadLettered: { gap_timeout: 1 } });
+  const letters = await deadLettersOf(run, 1);
+  assert.deepEqual(letters.map(({ entityId, sequence }) => [entityId, sequence]), [['a', 5]]);
+  assert.deepEqual([(await storedOf(run, 'a')).version, (await storedOf(run, 'b')).version], [2, 5]);
+  assert.ok((await worker.metric('inorder_gap_repairs_total', { outcome: 'missing' })) >= 1);
+  await run.assertNothingLeft({ deadLetters: 1 });
+});
+
+test('a source that is away delays nobody else, and is asked again', { timeout: 60_000 }, async (t) => {
+  const { run, away } = await useRun(t);
+  writeFileSync(away, '');
+  const worker = await run.worker();
+  await run.publish([...of('a', 1, 3), ...of('b', 1, 2, 3)]);
+  await waitFor(async () => (await worker.metric('inorder_gap_repairs_total', { outcome: 'failed' })) >= 2, { what: 'two failures' });
+  assert.equal((await storedOf(run, 'b')).version, 3);
+  rmSync(away);
+  await run.untilApplied(6);
+  await run.assertNothingLeft();
+});
+
+test('of many entities with holes everywhere each event is applied once and in order, also when the worker is killed', { timeout: 120_000 }, async (t) => {
+  const { run } = await useRun(t);
+  const entities = 40;
+  const length = 30;
+  const events = shuffled(interleaved(entities, length), 60).filter(({ sequence }, index) => index % 7 !== 0 || sequence === length);
+  const first = await run.worker();
+  await run.worker();
+  await run.publish(events);
+  await run.untilApplied((entities * length) / 4);
+  await run.kill(first);
+  await untilApplied(run.redisUrl, run.stream, entities, length, 60_000);
+  assert.deepEqual(wrongTraces(await readTraces(run.redisUrl, run.stream)), []);
+  await run.assertNothingLeft();
+});
