@@ -48,6 +48,6 @@ export { createMemoryIdempotencyStore, type MemoryIdempotencyStoreOptions } from
 export { createMemoryStore, type MemoryStoreOptions } from './stores/memory/memory-store.ts';
 export { createRedisIdempotencyStore, type RedisIdempotencyStoreOptions } from './stores/redis/idempotency-store.ts';
 export type { Store } from './stores/store.ts';
-export type { GapSource, MissingEvents } from './worker/gap-source.ts';
+export type { GapSource, MissingEvents } from './event-sourcing/gap-source.ts';
 export { createWorker, type Worker, type WorkerOptions } from './worker/worker.ts';
 export type { GapStatus, ShardStatus, ViolationsStatus, WorkerStatus } from './worker/worker-status.ts';

@@ -1,6 +1,7 @@
 /** `inorder dead-letters replay`: dead letters go back into their stream, of each entity in the order of its sequences. */
 import { loadConfig } from '../config/load.ts';
 import type { Config } from '../config/config.ts';
+import type { MissingEventsReader } from '../dead-letters/fetch-missing.ts';
 import { asPlanJson, asPlanText, outcomeJson, outcomeText } from '../dead-letters/replay-text.ts';
 import { operatorPatienceMs, withOperatorLock } from '../dead-letters/operator-lock.ts';
 import { replay, type ReplayReport } from '../dead-letters/replay.ts';
@@ -8,6 +9,7 @@ import { awaitOutcomes } from '../dead-letters/replay-outcome.ts';
 import { countLetters, type ReplayPlan } from '../dead-letters/replay-plan.ts';
 import { planReplay } from '../dead-letters/survey.ts';
 import { ConfigError } from '../errors.ts';
+import { loadGapSource, readMissing } from '../event-sourcing/gap-source.ts';
 import { ratePerSecond } from '../publishing/publish-request.ts';
 import { createConnection } from '../rabbitmq/connection.ts';
 import { createAmqpPublisher } from '../rabbitmq/publisher.ts';
@@ -35,22 +37,24 @@ export const command = defineCommand({
     ...selectionOptions,
     ready: { kind: 'flag', meaning: 'Only entities whose missing event has arrived since.' },
     all: { kind: 'flag', meaning: 'All dead letters.' },
+    repair: { kind: 'flag', meaning: 'Fetches what is missing from where GAP_REPAIR says, so that more can go.' },
     rate: { kind: 'value', placeholder: 'R', meaning: 'At most R letters per second. Default: no limit.' },
     yes: yesOption,
     json: jsonOption,
   },
-  variables: letterVariables,
+  variables: [...letterVariables, 'GAP_REPAIR'],
   async run({ positionals, options }, io) {
     const filter = filterOf(options, positionals);
     const { ready, all, json, yes } = options;
     if (!isSelective(filter) && !ready && !all) throw new ConfigError(['say which: an ID, --entity, --reason, --ready, or --all']);
     const rate = options.rate === null ? undefined : optionValue('--rate', options.rate, ratePerSecond);
     const config = loadConfig(io.env);
+    const source = options.repair ? await readerOf(config) : undefined;
     const signal = io.takeSignals();
     return withLetters(config, io, (access) =>
       withOperatorLock(access.connection, access.stream, operatorPatienceMs, async () => {
         const reading = new CountDisplay(io, 'read');
-        const plan = await planReplay({ ...access, filter, readyOnly: ready, signal, onProgress: (read) => reading.show(read) });
+        const plan = await planReplay({ ...access, filter, source, readyOnly: ready, signal, onProgress: (read) => reading.show(read) });
         reading.end();
         if (signal.aborted) return 1;
         await io.stdout.write(json ? asPlanJson(plan) : asPlanText(plan));
@@ -65,6 +69,12 @@ export const command = defineCommand({
     );
   },
 });
+
+async function readerOf({ gapRepair, limits }: Config): Promise<MissingEventsReader> {
+  if (gapRepair.source === null) throw new ConfigError(['--repair needs GAP_REPAIR: say where missing events are fetched from']);
+  const source = await loadGapSource(gapRepair.source);
+  return (missing) => readMissing(source, missing, limits);
+}
 
 interface Pace {
   readonly ratePerSecond: number | undefined;

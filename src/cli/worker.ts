@@ -12,7 +12,7 @@ import { createHttpServer } from '../observability/http.ts';
 import { createLog, type Log } from '../observability/log.ts';
 import { createMetrics } from '../observability/metrics.ts';
 import { createWorker, type Worker } from '../worker/worker.ts';
-import { loadGapSource } from '../worker/gap-source.ts';
+import { loadGapSource } from '../event-sourcing/gap-source.ts';
 import { loadProcessors } from '../worker/processor-module.ts';
 import { defineCommand } from './command.ts';
 

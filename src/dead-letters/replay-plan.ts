@@ -5,6 +5,7 @@
  * A letter can go when its predecessor is applied or goes before it; behind a missing event it would only be held
  * and dead-lettered again. What the version has passed goes as well: it turns out a duplicate, and is gone.
  */
+import type { EncodedEvent } from '../events/encode.ts';
 import type { EntityRef } from '../events/event.ts';
 import type { Parked, Snapshot } from '../stores/store.ts';
 import type { DeadLetter, DeadLetterReason } from './dead-letter.ts';
@@ -32,6 +33,10 @@ export interface Blocked {
   readonly letters: readonly LetterSummary[];
   /** The sequence they wait for. */
   readonly missing: number;
+  /** The first sequence above it that is here; what lies between is missing as well. */
+  readonly next: number;
+  /** It lies among the dead letters, and is not part of this. */
+  readonly isDeadLetter: boolean;
   /** Where that is, as far as anybody knows. */
   readonly why: string;
 }
@@ -42,6 +47,8 @@ export interface EntityReplay {
   readonly parked: Parked | null;
   /** In the order in which they go. */
   readonly letters: readonly LetterSummary[];
+  /** Missing events that a source had: each is published before the first letter behind it. */
+  readonly fetched: readonly EncodedEvent[];
   readonly blocked: Blocked | null;
 }
 
@@ -55,21 +62,30 @@ export function summaryOf({ messageId, fingerprint, entityType, entityId, sequen
   return { messageId, fingerprint, entityType, entityId, sequence, reason };
 }
 
-export function planEntity({ entity, meant, others }: LettersOfEntity, snapshot: Snapshot, firstSequence: 1 | 'any'): EntityReplay {
+/** `fetched` are in the order of their sequences. */
+export function planEntity(
+  { entity, meant, others }: LettersOfEntity,
+  snapshot: Snapshot,
+  firstSequence: 1 | 'any',
+  fetched: readonly EncodedEvent[] = [],
+): EntityReplay {
   const { version, parked } = snapshot;
   const ordered = meant.filter(hasSequence).sort((a, b) => a.sequence - b.sequence);
   const letters: LetterSummary[] = [];
   // The first event of an entity that nobody knows may have any sequence where a running stream is adopted.
   let reached = version === 0 && parked === null && firstSequence === 'any' ? (ordered[0]?.sequence ?? 1) - 1 : version;
+  const source = new Set(fetched.map(({ event }) => event.sequence));
   for (const letter of ordered) {
+    while (letter.sequence > reached + 1 && source.has(reached + 1)) reached++;
     if (letter.sequence > reached + 1) break;
     letters.push(letter);
     reached = Math.max(reached, letter.sequence);
   }
   const rest = ordered.slice(letters.length);
+  const last = letters.at(-1)?.sequence ?? 0;
   letters.push(...meant.filter(({ sequence }) => sequence === null));
-  const blocked = rest.length === 0 ? null : { letters: rest, missing: reached + 1, why: whereIs(reached + 1, others) };
-  return { entity, version, parked, letters, blocked };
+  const used = fetched.filter(({ event }) => event.sequence !== null && event.sequence < last);
+  return { entity, version, parked, letters, fetched: used, blocked: blockedOf(rest, reached + 1, others) };
 }
 
 /** How many letters a plan takes out of the queue, and how many it leaves. */
@@ -83,10 +99,13 @@ export function countLetters({ entities, unordered }: ReplayPlan): { readonly go
   return { going, blocked };
 }
 
-function whereIs(sequence: number, others: readonly LetterSummary[]): string {
-  const letter = others.find((other) => other.sequence === sequence);
-  if (letter === undefined) return `${sequence} has not arrived`;
-  return `${sequence} is itself a dead letter (${letter.reason}), and not part of this`;
+function blockedOf(letters: readonly (LetterSummary & { readonly sequence: number })[], missing: number, others: readonly LetterSummary[]): Blocked | null {
+  const [first] = letters;
+  if (first === undefined) return null;
+  const deadLetter = others.find(({ sequence }) => sequence === missing);
+  const why = deadLetter === undefined ? `${missing} has not arrived` : `${missing} is itself a dead letter (${deadLetter.reason}), and not part of this`;
+  const next = others.reduce((least, { sequence }) => (sequence !== null && sequence > missing && sequence < least ? sequence : least), first.sequence);
+  return { letters, missing, next, isDeadLetter: deadLetter !== undefined, why };
 }
 
 function hasSequence(letter: LetterSummary): letter is LetterSummary & { readonly sequence: number } {

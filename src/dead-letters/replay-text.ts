@@ -20,11 +20,12 @@ export function asPlanText(plan: ReplayPlan): string {
 }
 
 export function asPlanJson(plan: ReplayPlan): string {
-  const lines = plan.entities.map(({ entity, version, parked, letters, blocked }) => ({
+  const lines = plan.entities.map(({ entity, version, parked, letters, fetched, blocked }) => ({
     ...fieldsOf(entity),
     version,
     parked,
     replay: letters.map(({ sequence }) => sequence),
+    fetched: fetched.map(({ event }) => event.sequence),
     blocked: blocked === null ? null : { sequences: blocked.letters.map(({ sequence }) => sequence), missing: blocked.missing, why: blocked.why },
   }));
   const unordered = plan.unordered.map(({ messageId, entityType, entityId }) => ({ ...fieldsOf({ entityType, entityId }), message_id: messageId }));
@@ -45,10 +46,11 @@ export function outcomeJson({ replayed, left }: ReplayReport, outcomes: readonly
   return jsonLines([...entities, { replayed, left }]);
 }
 
-function planLine({ entity, version, letters, blocked }: EntityReplay): string {
+function planLine({ entity, version, letters, fetched, blocked }: EntityReplay): string {
   const goes = letters.length === 0 ? 'nothing goes' : `${sequencesText(letters)} ${letters.length === 1 ? 'goes' : 'go'}`;
+  const source = fetched.length === 0 ? '' : `, with ${sequencesText(fetched.map(({ event }) => event))} from the source`;
   const stays = blocked === null ? '' : `; ${sequencesText(blocked.letters)} ${blocked.letters.length === 1 ? 'waits' : 'wait'} for ${blocked.missing}: ${blocked.why}`;
-  return `  ${nameOf(entity)} at version ${version}: ${goes}${stays}\n`;
+  return `  ${nameOf(entity)} at version ${version}: ${goes}${source}${stays}\n`;
 }
 
 function outcomeLine({ replay, now, status }: EntityOutcome): string {

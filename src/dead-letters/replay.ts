@@ -9,10 +9,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ChannelModel } from 'amqplib';
 import { UnavailableError } from '../errors.ts';
+import type { EncodedEvent } from '../events/encode.ts';
 import type { EntityRef } from '../events/event.ts';
 import { messageFingerprint } from '../events/identity.ts';
 import { Pacer } from '../publishing/pacer.ts';
-import type { AmqpPublisher } from '../rabbitmq/publisher.ts';
+import type { AmqpPublisher, PublishOutcome } from '../rabbitmq/publisher.ts';
 import { toRawMessage } from '../rabbitmq/raw-message.ts';
 import { deadLetterQueueName } from '../rabbitmq/topology-plan.ts';
 import type { Store } from '../stores/store.ts';
@@ -20,7 +21,7 @@ import { patiently } from './patience.ts';
 import { readQueue } from './queue-reading.ts';
 import { replayEntry } from './replay-entry.ts';
 import { replayable } from './replayable-message.ts';
-import { countLetters, type EntityReplay, type ReplayPlan } from './replay-plan.ts';
+import { countLetters, type EntityReplay, type LetterSummary, type ReplayPlan } from './replay-plan.ts';
 import { copiesOf, Takeout, type TakenLetter } from './takeout.ts';
 
 export interface ReplayOptions {
@@ -81,6 +82,8 @@ class ReplayRun {
   readonly #renewal: NodeJS.Timeout;
   /** Entities of which letters were published and more are to come, and how many more. */
   readonly #under = new Map<EntityReplay, number>();
+  /** How many of the events that were fetched for an entity have been published. */
+  readonly #fetchedSent = new Map<EntityReplay, number>();
   replayed = 0;
 
   constructor(plan: ReplayPlan, options: ReplayOptions) {
@@ -140,16 +143,30 @@ class ReplayRun {
     await patiently(() => this.#hold([...entities]), storePatienceMs, signal);
     // Before it goes: a replay that is counted and did not happen does no harm.
     await patiently(() => store.operator.noteReplays(taken.map(({ letter }) => letter)), storePatienceMs, signal);
-    const outcomes = await Promise.all(taken.map(({ message }) => publisher.publish(replayable(message))));
+    const fetched: Promise<PublishOutcome>[] = [];
+    const published = taken.map(({ letter, message }) => {
+      for (const event of this.#fetchedBefore(letter)) fetched.push(publisher.publish(event));
+      return publisher.publish(replayable(message));
+    });
+    const outcomes = await Promise.all(published);
     for (const [index, outcome] of outcomes.entries()) {
       if (outcome.status !== 'confirmed') continue;
       taken[index]!.remove();
       this.#went(taken[index]!);
     }
     onProgress?.(this.replayed, this.#total);
-    const [refused] = outcomes.filter(({ status }) => status !== 'confirmed');
+    const [refused] = [...(await Promise.all(fetched)), ...outcomes].filter(({ status }) => status !== 'confirmed');
     if (refused?.status === 'failed') throw refused.error;
     if (refused?.status === 'returned') throw new UnavailableError(`the exchange has no queue for a letter (${refused.detail}): run \`inorder topology check\``);
+  }
+
+  /** Events from a source that come before the letter and were not published yet. */
+  *#fetchedBefore({ fingerprint, sequence }: LetterSummary): Generator<EncodedEvent> {
+    const entity = this.#entityOf.get(fingerprint);
+    if (entity === undefined || entity.fetched.length === 0 || sequence === null) return;
+    let next = this.#fetchedSent.get(entity) ?? 0;
+    for (; next < entity.fetched.length && entity.fetched[next]!.event.sequence! < sequence; next++) yield entity.fetched[next]!;
+    this.#fetchedSent.set(entity, next);
   }
 
   #went({ letter }: TakenLetter): void {

@@ -8,7 +8,8 @@ import { EntityLetters } from './entity-letters.ts';
 import { snapshotsOf } from './entity-snapshots.ts';
 import { type InspectOptions, listDeadLetters } from './inspect.ts';
 import { isMeant, type LetterFilter } from './letter-filter.ts';
-import { type LettersOfEntity, type LetterSummary, planEntity, type ReplayPlan, summaryOf } from './replay-plan.ts';
+import { type MissingEventsReader, withFetched } from './fetch-missing.ts';
+import { type EntityReplay, type LettersOfEntity, type LetterSummary, planEntity, type ReplayPlan, summaryOf } from './replay-plan.ts';
 
 export interface SurveyOptions extends Omit<InspectOptions, 'store' | 'limit'> {
   readonly store: Pick<Store, 'findDeadLetters' | 'load'>;
@@ -18,6 +19,8 @@ export interface SurveyOptions extends Omit<InspectOptions, 'store' | 'limit'> {
   /** Only entities of which a letter can be applied now: what was missing has arrived since. */
   readonly readyOnly?: boolean;
   readonly firstSequence: 1 | 'any';
+  /** Asked for what letters wait for. Default: nobody is. */
+  readonly source?: MissingEventsReader;
   /** How many letters were read so far. */
   readonly onProgress?: (read: number) => void;
 }
@@ -47,7 +50,11 @@ export async function surveyLetters(options: SurveyOptions): Promise<Survey> {
 export async function planReplay(options: SurveyOptions): Promise<ReplayPlan> {
   const { entities, unordered } = await surveyLetters(options);
   const snapshots = await snapshotsOf(options.store, entities.map(({ entity }) => entity));
-  const plans = entities.map((letters, index) => planEntity(letters, snapshots[index]!, options.firstSequence));
+  const plans: EntityReplay[] = [];
+  for (const [index, letters] of entities.entries()) {
+    const plan = planEntity(letters, snapshots[index]!, options.firstSequence);
+    plans.push(options.source === undefined ? plan : await withFetched(plan, letters, snapshots[index]!, options.source, options));
+  }
   if (options.readyOnly !== true) return { entities: plans, unordered };
   return { entities: plans.filter(({ letters, version }) => letters.some(({ sequence }) => (sequence ?? 0) > version)), unordered: [] };
 }

@@ -18,7 +18,7 @@ import type { Log } from '../observability/log.ts';
 import type { Metrics } from '../observability/metrics.ts';
 import { within } from '../rabbitmq/time-limit.ts';
 import { backOffMs } from './back-off.ts';
-import { type GapSource, readMissing } from './gap-source.ts';
+import { type GapSource, readMissing } from '../event-sourcing/gap-source.ts';
 
 /** A gap that is open now. */
 export interface OpenGap {

@@ -25,7 +25,7 @@ import { createRedisStore } from '../stores/redis/redis-store.ts';
 import { type AutoReplay, createAutoReplay } from './auto-replay.ts';
 import { backOffMs, pause } from './back-off.ts';
 import { GapRepair } from './gap-repair.ts';
-import type { GapSource } from './gap-source.ts';
+import type { GapSource } from '../event-sourcing/gap-source.ts';
 import { ShardWorker } from './shard-worker.ts';
 import { StoreWatch } from './store-watch.ts';
 import { Watchdog } from './watchdog.ts';

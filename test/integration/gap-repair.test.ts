@@ -4,6 +4,9 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
+import { commands } from '../../src/cli/commands.ts';
+import { runCli } from '../../src/cli/run.ts';
+import { keptIo } from '../support/command-io.ts';
 import { useServices, waitFor } from '../support/services.ts';
 import { assertAtRest, assertLedger, deadLettersOf, storedOf } from '../support/stream-account.ts';
 import { StreamRun } from '../support/stream-run.ts';
@@ -84,4 +87,41 @@ test('of many entities with holes everywhere each event is applied once and in o
   await untilApplied(run.redisUrl, run.stream, entities, length, 60_000);
   assert.deepEqual(wrongTraces(await readTraces(run.redisUrl, run.stream)), []);
   await run.assertNothingLeft();
+});
+
+/** In this process, where the module has everything. */
+async function replayWithRepair({ amqpUrl, redisUrl, stream }: StreamRun, ...words: string[]) {
+  const env = { AMQP_URL: amqpUrl, REDIS_URL: redisUrl, STREAM: stream, GAP_REPAIR: 'test/support/trace-source.ts' };
+  const { io, out } = keptIo({ env });
+  return { code: await runCli({ commands, version: '0' }, ['dead-letters', 'replay', '--yes', ...words], io), ...out };
+}
+
+test('a fetched event that cannot be processed parks its entity, and is fetched again by the replay once that is mended', { timeout: 60_000 }, async (t) => {
+  const { run } = await useRun(t, { PROCESSOR: 'test/support/mendable-processor.ts' });
+  const broken = await run.worker({ FAILS: 'a/2' });
+  await run.publish(of('a', 1, 3));
+  await assertLedger(broken, 2, { applied: 1, deadLettered: { entity_parked: 1 } });
+  const { version, parked } = await storedOf(run, 'a');
+  assert.deepEqual([version, parked?.reason, parked?.sequence], [1, 'handler_failed', 2]);
+  assert.match(broken.output, /an event that was fetched from the source was refused/);
+  await run.end(broken);
+  await run.worker({ GAP_REPAIR: 'off' });
+  const { code, stdout } = await replayWithRepair(run, '--entity=a', '--repair');
+  assert.deepEqual([code, stdout], [0, '  trace a at version 1: 3 goes, with 2 from the source\n1 go\n1 replayed; 1 of 1 entities whole again\n']);
+  assert.equal((await storedOf(run, 'a')).types.join(' '), 'e1 e2 e3');
+  await run.assertNothingLeft();
+});
+
+test('a replay fetches what parked entities wait for, publishes it in its place, and they are whole again', { timeout: 60_000 }, async (t) => {
+  const { run, asked } = await useRun(t, { GAP_REPAIR: 'off', GAP_TIMEOUT_MS: '300' });
+  await run.worker();
+  await run.publish([...of('a', 1, 4, 5, 8), ...of('c', 1, 3)]);
+  await deadLettersOf(run, 4);
+  const replayed = await replayWithRepair(run, '--entity=a', '--repair');
+  assert.deepEqual([replayed.code, replayed.stdout], [0, '  trace a at version 1: 4-5, 8 go, with 2-3, 6-7 from the source\n3 go\n3 replayed; 1 of 1 entities whole again\n']);
+  assert.deepEqual(await storedOf(run, 'a').then(({ version, types, parked }) => [version, types.join(' '), parked]), [8, 'e1 e2 e3 e4 e5 e6 e7 e8', null]);
+  assert.deepEqual(asked(), []);
+  const without = await replayWithRepair(run, '--entity=c');
+  assert.deepEqual([without.code, without.stdout.split('\n')[0]], [0, '  trace c at version 1: nothing goes; 3 waits for 2: 2 has not arrived']);
+  await run.assertNothingLeft({ deadLetters: 1 });
 });

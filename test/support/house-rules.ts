@@ -34,7 +34,7 @@ const arrows: Readonly<Record<string, readonly string[]>> = {
   rabbitmq: outside,
   idempotency: [...outside, 'stores'],
   'event-sourcing': [...outside, 'stores', 'rabbitmq'],
-  'dead-letters': [...outside, 'stores', 'rabbitmq', 'publishing'],
+  'dead-letters': [...outside, 'stores', 'rabbitmq', 'publishing', 'event-sourcing'],
   publishing: [...outside, 'rabbitmq'],
   worker: [...outside, ...domain],
   demo: [...outside, ...domain, 'worker'],

@@ -17,7 +17,7 @@ const parkedFor = (sequence: number, over: Partial<Parked> = {}): Parked => ({ r
 /** What went of an entity that was at `version`. */
 function reportOf(entityId: string, version: number, parked: Parked | null, ...sequences: number[]): UnaskedReport {
   const letters = sequences.map((sequence) => ({ messageId: '', fingerprint: '', ...entity(entityId), sequence, reason: 'gap_timeout' as const }));
-  return { entities: [{ entity: entity(entityId), version, parked, letters, blocked: null }], replayed: letters.length, blocked: 0, complete: true };
+  return { entities: [{ entity: entity(entityId), version, parked, letters, fetched: [], blocked: null }], replayed: letters.length, blocked: 0, complete: true };
 }
 
 function setUp(t: TestContext, pace: Partial<AutoReplayPace> = {}) {

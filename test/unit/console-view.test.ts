@@ -145,8 +145,8 @@ test('how many gaps are open is not known where no worker tells', () => {
 
 test('a plan tells what goes before what stays', () => {
   const entity = (entityId: string, going: number) => ({
-    entity: { entityType: 't', entityId }, version: 1, parked: null, letters: Array.from({ length: going }, (_, index) => letter(index + 2)),
-    blocked: going > 0 ? null : { letters: [letter(4), letter(5)], missing: 2, why: '2 has not arrived' },
+    entity: { entityType: 't', entityId }, version: 1, parked: null, letters: Array.from({ length: going }, (_, index) => letter(index + 2)), fetched: [],
+    blocked: going > 0 ? null : { letters: [letter(4), letter(5)], missing: 2, next: 4, isDeadLetter: false, why: '2 has not arrived' },
   });
   const fields = planFields({ action: 'replay', plan: { entities: [entity('stays', 0), entity('goes', 3)], unordered: [letter(null)] } });
   assert.deepEqual(fields, {

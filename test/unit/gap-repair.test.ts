@@ -5,7 +5,7 @@ import { defaultEventLimits } from '../../src/events/event.ts';
 import type { NewEvent } from '../../src/events/new-event.ts';
 import type { GapRepairOutcome } from '../../src/observability/metrics.ts';
 import { GapRepair, type OpenGap, type RepairableShard } from '../../src/worker/gap-repair.ts';
-import type { GapSource, MissingEvents } from '../../src/worker/gap-source.ts';
+import type { GapSource, MissingEvents } from '../../src/event-sourcing/gap-source.ts';
 import { KeptLog } from '../support/rabbitmq.ts';
 import { waitFor } from '../support/services.ts';
 
