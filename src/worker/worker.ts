@@ -8,25 +8,24 @@ import type { Processor } from '../aggregates/definition.ts';
 import { createProcessors, type Processors } from '../aggregates/processors.ts';
 import type { Config } from '../config/config.ts';
 import { loadConfig } from '../config/load.ts';
-import { ConfigError, messageOf, UnavailableError } from '../errors.ts';
+import { messageOf } from '../errors.ts';
 import { decodeMessage, type DecodeOptions } from '../events/decode.ts';
 import { createLog, type Log } from '../observability/log.ts';
 import { createMetrics, type Metrics } from '../observability/metrics.ts';
 import { OrderingDetector } from '../ordering/detector.ts';
 import { defaultSequencerLimits } from '../ordering/limits.ts';
 import { createShardChannel } from '../rabbitmq/amqp-shard-channel.ts';
-import { versionFinding } from '../rabbitmq/broker-version.ts';
 import { createConnection } from '../rabbitmq/connection.ts';
 import { readyIn } from '../rabbitmq/queue-depths.ts';
-import { planTopology, shardQueueName } from '../rabbitmq/topology-plan.ts';
-import { applyTopology, verifyTopology } from '../rabbitmq/topology.ts';
+import { shardQueueName } from '../rabbitmq/topology-plan.ts';
 import { createReplier } from '../rabbitmq/replies.ts';
 import { createRedisStore } from '../stores/redis/redis-store.ts';
 import { type AutoReplay, createAutoReplay } from './auto-replay.ts';
-import { backOffMs, pause } from './back-off.ts';
+import { pause } from './back-off.ts';
 import { GapRepair } from './gap-repair.ts';
 import type { GapSource } from '../event-sourcing/gap-source.ts';
 import { ShardWorker } from './shard-worker.ts';
+import { checkStore, prepareTopology } from './start-checks.ts';
 import { StoreWatch } from './store-watch.ts';
 import { Watchdog } from './watchdog.ts';
 import { violationsStatus, type WorkerStatus } from './worker-status.ts';
@@ -56,7 +55,6 @@ export interface Worker {
   readonly done: Promise<Error | null>;
 }
 
-const startBackOff = { initialMs: 200, maxMs: 5_000 };
 const storeWatchMs = 2_000;
 const watchdogMs = 30_000;
 
@@ -157,8 +155,9 @@ class ShardedWorker implements Worker {
 
   async start(): Promise<void> {
     try {
-      await this.#checkStore();
-      await this.#prepareTopology();
+      const start = { config: this.#options.config, log: this.#options.log, signal: this.#stopping.signal };
+      await checkStore(this.#store, this.#watch, start);
+      await prepareTopology(this.#connection, start);
       this.#watch.start();
       this.#watchdog.start();
       this.#gapRepair?.start();
@@ -247,41 +246,6 @@ class ShardedWorker implements Worker {
       nextEpoch: () => this.#watch.nextEpoch(),
       onHalt: (cause, error) => this.#shardHalted(shard, cause, error),
     });
-  }
-
-  /** Waits for the store, then refuses to start on one that would lose what was committed. */
-  async #checkStore(): Promise<void> {
-    const findings = await this.#patiently('the store is not there yet', () => this.#store.inspect());
-    const failures = findings.filter(({ level }) => level === 'failure');
-    if (failures.length > 0) {
-      throw new ConfigError(failures.map(({ subject, detail, remedy }) => `${subject}: ${detail}${remedy === null ? '' : `; ${remedy}`}`));
-    }
-    for (const { level, subject, detail, remedy } of findings) {
-      if (level === 'warning') this.#options.log.warn({ subject, remedy }, detail);
-    }
-    await this.#patiently('the store is not there yet', () => this.#watch.begin());
-  }
-
-  async #prepareTopology(): Promise<void> {
-    const { stream, shards, queueType, exchangeType, topology } = this.#options.config.broker;
-    const plan = planTopology({ stream, shards, queueType, exchangeType });
-    const prepare = topology === 'declare' ? applyTopology : verifyTopology;
-    await this.#patiently('the broker is not there yet', () => prepare(this.#connection, plan));
-    const { level, subject, detail, remedy } = versionFinding(this.#connection.brokerVersion ?? 'of an unknown version');
-    if (level !== 'ok') this.#options.log.warn({ subject, remedy }, detail);
-  }
-
-  /** Asks again, with back-off, as long as what is asked is merely away. */
-  async #patiently<R>(meanwhile: string, ask: () => Promise<R>): Promise<R> {
-    for (let failures = 1; ; failures++) {
-      try {
-        return await ask();
-      } catch (error) {
-        if (!(error instanceof UnavailableError) || this.#stopping.signal.aborted) throw error;
-        this.#options.log.warn({ cause: error.message }, meanwhile);
-        await pause(backOffMs(startBackOff, failures, Math.random), this.#stopping.signal);
-      }
-    }
   }
 
   async #untilReady(): Promise<void> {

@@ -1,0 +1,61 @@
+/**
+ * What a worker stands on, looked at before it consumes anything. What is merely away is waited for, with back-off; what would
+ * lose events is refused with everything that is wrong; what an operator should know is logged.
+ */
+import type { Config } from '../config/config.ts';
+import { ConfigError, UnavailableError } from '../errors.ts';
+import type { Finding } from '../finding.ts';
+import type { Log } from '../observability/log.ts';
+import { versionFinding } from '../rabbitmq/broker-version.ts';
+import type { BrokerConnection } from '../rabbitmq/connection.ts';
+import { planTopology } from '../rabbitmq/topology-plan.ts';
+import { applyTopology, verifyTopology } from '../rabbitmq/topology.ts';
+import type { Store } from '../stores/store.ts';
+import { backOffMs, pause } from './back-off.ts';
+import type { StoreWatch } from './store-watch.ts';
+
+export interface StartOptions {
+  readonly config: Config;
+  readonly log: Log;
+  /** Ends the waiting. */
+  readonly signal: AbortSignal;
+}
+
+const backOff = { initialMs: 200, maxMs: 5_000 };
+
+/** Refuses a store that would lose what was committed. */
+export async function checkStore(store: Store, watch: StoreWatch, options: StartOptions): Promise<void> {
+  const findings = await patiently('the store is not there yet', () => store.inspect(), options);
+  const failures = findings.filter(({ level }) => level === 'failure');
+  if (failures.length > 0) {
+    throw new ConfigError(failures.map(({ subject, detail, remedy }) => `${subject}: ${detail}${remedy === null ? '' : `; ${remedy}`}`));
+  }
+  for (const finding of findings) warnOf(finding, options.log);
+  await patiently('the store is not there yet', () => watch.begin(), options);
+}
+
+/** Makes the topology or compares it, as TOPOLOGY says. */
+export async function prepareTopology(connection: BrokerConnection, options: StartOptions): Promise<void> {
+  const { stream, shards, queueType, exchangeType, topology } = options.config.broker;
+  const plan = planTopology({ stream, shards, queueType, exchangeType });
+  const prepare = topology === 'declare' ? applyTopology : verifyTopology;
+  await patiently('the broker is not there yet', () => prepare(connection, plan), options);
+  warnOf(versionFinding(connection.brokerVersion ?? 'of an unknown version'), options.log);
+}
+
+function warnOf({ level, subject, detail, remedy }: Finding, log: Log): void {
+  if (level !== 'ok') log.warn({ subject, remedy }, detail);
+}
+
+/** Asks again as long as what is asked is merely away. */
+async function patiently<R>(meanwhile: string, ask: () => Promise<R>, { log, signal }: StartOptions): Promise<R> {
+  for (let failures = 1; ; failures++) {
+    try {
+      return await ask();
+    } catch (error) {
+      if (!(error instanceof UnavailableError) || signal.aborted) throw error;
+      log.warn({ cause: error.message }, meanwhile);
+      await pause(backOffMs(backOff, failures, Math.random), signal);
+    }
+  }
+}
