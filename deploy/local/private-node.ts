@@ -55,13 +55,17 @@ export abstract class PrivateNode {
     await this.launch();
   }
 
+  protected signal(signal: NodeJS.Signals): void {
+    this.#process?.signal(signal);
+  }
+
   /** SIGSTOP: connections stay open and nothing answers until `resume`. */
   suspend(): void {
-    this.#process?.signal('SIGSTOP');
+    this.signal('SIGSTOP');
   }
 
   resume(): void {
-    this.#process?.signal('SIGCONT');
+    this.signal('SIGCONT');
   }
 
   /** Ends it at once and removes its data. Safe to call twice. */

@@ -5,11 +5,13 @@
  */
 import type { EntityRef } from '../../events/event.ts';
 import type { Finding } from '../../finding.ts';
-import { awaitedSequence } from '../dead-letter-limits.ts';
+import {
+  awaitDeadLetter, beginReplay, decideClaim, decideCommit, decidePark, type IdRecord, parkedOf, snapshotOf, type StoredEntity, unknownEntity,
+} from '../entity-rules.ts';
 import { type AuditRecord, maxAuditRecords, type OperatorStore } from '../operator-store.ts';
 import type {
-  Claim, ClaimResult, Commit, CommitResult, DeadLetterHistory, DeadLetterQuery, DeadLetterRecord, EntitySummary, IdConflict, LoadResult, Park,
-  Parked, ParkResult, RecallQuery, RecallResult, Snapshot, Store, StoreOptions,
+  Claim, ClaimResult, Commit, CommitResult, DeadLetterHistory, DeadLetterQuery, DeadLetterRecord, EntitySummary, LoadResult, Park, ParkResult,
+  RecallQuery, RecallResult, Store, StoreOptions,
 } from '../store.ts';
 import { MemoryDeadLetters } from './memory-dead-letters.ts';
 
@@ -18,32 +20,19 @@ export interface MemoryStoreOptions extends StoreOptions {
   readonly now: () => number;
 }
 
-interface SequenceRecord {
+interface Expiring {
+  readonly expiresAtMs: number;
+}
+
+interface SequenceRecord extends Expiring {
   readonly payloadHash: string;
   readonly result: string | null;
-  readonly expiresAtMs: number;
 }
 
-interface IdRecord {
-  readonly sequence: number;
-  readonly payloadHash: string;
-  readonly expiresAtMs: number;
-}
-
-interface Entity extends EntityRef {
-  /** Null until the first commit. */
-  version: number | null;
-  holes: string;
-  state: string | null;
-  parked: Omit<Parked, 'replaying'> | null;
-  /** The highest sequence among its dead letters, while it is parked. */
-  awaited: number;
-  replayUntilMs: number;
-  token: string | null;
-  readonly epochs: Map<number, number>;
+interface Entity extends EntityRef, StoredEntity {
   /** The oldest first, for all of them are kept for the same time. */
   readonly bySequence: Map<number, SequenceRecord>;
-  readonly byId: Map<string, IdRecord>;
+  readonly byId: Map<string, IdRecord & Expiring>;
 }
 
 export function createMemoryStore(options: MemoryStoreOptions): Store {
@@ -76,7 +65,7 @@ class MemoryStore implements Store {
   }
 
   async load(entities: readonly EntityRef[]): Promise<readonly LoadResult[]> {
-    return entities.map((ref) => ({ status: 'ok', snapshot: this.#snapshotOf(this.#entities.get(nameOf(ref))) }));
+    return entities.map((ref) => ({ status: 'ok', snapshot: snapshotOf(this.#entities.get(nameOf(ref)), this.#now()) }));
   }
 
   async commit(commits: readonly Commit[]): Promise<readonly CommitResult[]> {
@@ -84,16 +73,11 @@ class MemoryStore implements Store {
   }
 
   async claim(claims: readonly Claim[]): Promise<readonly ClaimResult[]> {
-    return claims.map((claim) => {
-      if (this.#isFenced(claim)) return { status: 'fenced' };
-      const entity = this.#entity(claim);
-      entity.epochs.set(claim.shard, claim.epoch);
-      return { status: 'ok', snapshot: this.#snapshotOf(entity) };
-    });
+    return claims.map((claim) => decideClaim(this.#entity(claim), claim, this.#now()));
   }
 
   async park(parks: readonly Park[]): Promise<readonly ParkResult[]> {
-    return parks.map((park) => this.#park(park));
+    return parks.map((park) => decidePark(this.#entity(park), park, this.#now()));
   }
 
   async recall(queries: readonly RecallQuery[]): Promise<readonly RecallResult[]> {
@@ -123,7 +107,7 @@ class MemoryStore implements Store {
     for (const entity of [...this.#entities.values()]) {
       const { entityType, entityId, version } = entity;
       if (filter.entityType !== undefined && filter.entityType !== entityType) continue;
-      const parked = this.#parkedOf(entity);
+      const parked = parkedOf(entity, this.#now());
       if (version !== null || parked !== null) yield { entityType, entityId, version: version ?? 0, parked };
     }
   }
@@ -138,34 +122,10 @@ class MemoryStore implements Store {
   async close(): Promise<void> {}
 
   #commit(commit: Commit): CommitResult {
-    const known = this.#entities.get(nameOf(commit));
-    if (known?.token === commit.token) return { status: 'duplicate', parked: this.#parkedOf(known) };
-    if ((known?.version ?? 0) !== commit.expectedVersion || (known?.holes ?? '') !== commit.expectedHoles) {
-      return { status: 'stale', snapshot: this.#snapshotOf(known) };
-    }
-    const conflicts = this.#conflicts(known, commit);
-    if (conflicts.length > 0) return { status: 'conflict', conflicts };
     const entity = this.#entity(commit);
-    entity.version = commit.newVersion;
-    entity.holes = commit.newHoles;
-    entity.token = commit.token;
-    if (commit.state !== null) entity.state = commit.state;
-    this.#remember(entity, commit);
-    if (entity.awaited <= commit.newVersion) endParking(entity);
-    return { status: 'ok', parked: this.#parkedOf(entity) };
-  }
-
-  #conflicts(entity: Entity | undefined, commit: Commit): readonly IdConflict[] {
-    const conflicts: IdConflict[] = [];
-    const firstUse = new Map<string, IdRecord>();
-    for (const [index, { id, recordId, consumed, sequence, payloadHash }] of commit.events.entries()) {
-      if (!recordId || consumed) continue;
-      const recorded = this.#unexpired(entity?.byId.get(id));
-      const other = recorded !== undefined && recorded.sequence !== sequence ? recorded : firstUse.get(id);
-      if (other === undefined) firstUse.set(id, { sequence, payloadHash, expiresAtMs: Infinity });
-      else conflicts.push({ index, recordedSequence: other.sequence, samePayload: other.payloadHash === payloadHash });
-    }
-    return conflicts;
+    const result = decideCommit(entity, commit, (id) => this.#unexpired(entity.byId.get(id)), this.#now());
+    if (result.status === 'ok') this.#remember(entity, commit);
+    return result;
   }
 
   #remember(entity: Entity, commit: Commit): void {
@@ -178,25 +138,10 @@ class MemoryStore implements Store {
     dropExpired(entity.byId, this.#now());
   }
 
-  #park(park: Park): ParkResult {
-    if (this.#isFenced(park)) return { status: 'fenced' };
-    const known = this.#entities.get(nameOf(park));
-    if ((known?.version ?? 0) !== park.expectedVersion) return { status: 'stale', snapshot: this.#snapshotOf(known) };
-    const entity = this.#entity(park);
-    const { reason, detail, sequence } = park;
-    if (entity.parked === null || entity.replayUntilMs > 0) {
-      entity.parked = { reason, detail, sequence, at: new Date(this.#now()).toISOString() };
-    }
-    entity.replayUntilMs = 0;
-    entity.awaited = Math.max(entity.awaited, sequence);
-    entity.epochs.set(park.shard, park.epoch);
-    return { status: 'ok', parked: { ...entity.parked, replaying: false } };
-  }
-
   #beginReplay(ref: EntityRef, leaseMs: number): LoadResult {
-    const entity = this.#entities.get(nameOf(ref));
-    if (entity?.parked != null) entity.replayUntilMs = this.#now() + leaseMs;
-    return { status: 'ok', snapshot: this.#snapshotOf(entity) };
+    const entity = this.#entity(ref);
+    beginReplay(entity, leaseMs, this.#now());
+    return { status: 'ok', snapshot: snapshotOf(entity, this.#now()) };
   }
 
   #recall(query: RecallQuery): RecallResult {
@@ -211,16 +156,11 @@ class MemoryStore implements Store {
     return { status: 'known', sequence, payloadHash, result: bySequence?.payloadHash === payloadHash ? bySequence.result : null };
   }
 
-  /** A parked entity stays so until it has passed this one. */
   #awaits(record: DeadLetterRecord): void {
     const { entityType, entityId } = record;
-    const entity = entityType === null || entityId === null ? undefined : this.#entities.get(nameOf({ entityType, entityId }));
-    const sequence = awaitedSequence(record) ?? 0;
-    if (entity?.parked != null && sequence > (entity.version ?? 0)) entity.awaited = Math.max(entity.awaited, sequence);
-  }
-
-  #isFenced(owner: Claim | Park): boolean {
-    return (this.#entities.get(nameOf(owner))?.epochs.get(owner.shard) ?? 0) > owner.epoch;
+    if (entityType === null || entityId === null) return;
+    const entity = this.#entities.get(nameOf({ entityType, entityId }));
+    if (entity !== undefined) awaitDeadLetter(entity, record);
   }
 
   #entity(ref: EntityRef): Entity {
@@ -228,22 +168,9 @@ class MemoryStore implements Store {
     const known = this.#entities.get(name);
     if (known !== undefined) return known;
     const { entityType, entityId } = ref;
-    const created: Entity = {
-      entityType, entityId, version: null, holes: '', state: null, parked: null, awaited: 0, replayUntilMs: 0, token: null,
-      epochs: new Map(), bySequence: new Map(), byId: new Map(),
-    };
+    const created: Entity = { entityType, entityId, ...unknownEntity(), bySequence: new Map(), byId: new Map() };
     this.#entities.set(name, created);
     return created;
-  }
-
-  #snapshotOf(entity: Entity | undefined): Snapshot {
-    if (entity === undefined) return { exists: false, version: 0, state: null, holes: '', parked: null };
-    const { version, state, holes } = entity;
-    return { exists: version !== null, version: version ?? 0, state, holes, parked: this.#parkedOf(entity) };
-  }
-
-  #parkedOf({ parked, replayUntilMs }: Entity): Parked | null {
-    return parked === null ? null : { ...parked, replaying: replayUntilMs > this.#now() };
   }
 
   #unexpired<T extends { readonly expiresAtMs: number }>(record: T | undefined): T | undefined {
@@ -253,12 +180,6 @@ class MemoryStore implements Store {
 
 function nameOf(ref: EntityRef): string {
   return JSON.stringify([ref.entityType, ref.entityId]);
-}
-
-function endParking(entity: Entity): void {
-  entity.parked = null;
-  entity.awaited = 0;
-  entity.replayUntilMs = 0;
 }
 
 function putLast<K, V>(map: Map<K, V>, key: K, value: V): void {

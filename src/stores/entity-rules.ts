@@ -1,0 +1,113 @@
+/**
+ * What a commit, a claim, a park and a replay do to one entity: the rules of `store.ts`, for stores that hold an entity in
+ * memory while they decide (the memory store for ever, PostgreSQL within a transaction, under the row's lock). The Redis store has
+ * the same rules in its scripts; the conformance suite keeps them the same.
+ *
+ * Pure but for the entity that is given: it is changed where the answer says that something was written, else never.
+ */
+import { awaitedSequence } from './dead-letter-limits.ts';
+import type { Claim, ClaimResult, Commit, CommitResult, DeadLetterRecord, IdConflict, Park, Parked, ParkResult, Snapshot } from './store.ts';
+
+export interface StoredEntity {
+  /** Null until the first commit. */
+  version: number | null;
+  holes: string;
+  state: string | null;
+  parked: Omit<Parked, 'replaying'> | null;
+  /** The highest sequence among its dead letters, while it is parked. */
+  awaited: number;
+  /** Until when a replay may last, in milliseconds since 1970; 0 where there is none. */
+  replayUntilMs: number;
+  /** Of the last commit. */
+  token: string | null;
+  /** The highest epoch of each shard that has claimed it. */
+  readonly epochs: Map<number, number>;
+}
+
+/** What is remembered of an id, as long as it is. */
+export interface IdRecord {
+  readonly sequence: number;
+  readonly payloadHash: string;
+}
+
+export function unknownEntity(): StoredEntity {
+  return { version: null, holes: '', state: null, parked: null, awaited: 0, replayUntilMs: 0, token: null, epochs: new Map() };
+}
+
+export function snapshotOf(entity: StoredEntity | undefined, nowMs: number): Snapshot {
+  if (entity === undefined) return { exists: false, version: 0, state: null, holes: '', parked: null };
+  const { version, state, holes } = entity;
+  return { exists: version !== null, version: version ?? 0, state, holes, parked: parkedOf(entity, nowMs) };
+}
+
+export function parkedOf({ parked, replayUntilMs }: StoredEntity, nowMs: number): Parked | null {
+  return parked === null ? null : { ...parked, replaying: replayUntilMs > nowMs };
+}
+
+/** `idRecord` gives what is remembered of an id of this entity, if that has not expired. */
+export function decideCommit(entity: StoredEntity, commit: Commit, idRecord: (id: string) => IdRecord | undefined, nowMs: number): CommitResult {
+  if (entity.token === commit.token) return { status: 'duplicate', parked: parkedOf(entity, nowMs) };
+  if ((entity.version ?? 0) !== commit.expectedVersion || entity.holes !== commit.expectedHoles) {
+    return { status: 'stale', snapshot: snapshotOf(entity, nowMs) };
+  }
+  const conflicts = conflictsOf(commit, idRecord);
+  if (conflicts.length > 0) return { status: 'conflict', conflicts };
+  entity.version = commit.newVersion;
+  entity.holes = commit.newHoles;
+  entity.token = commit.token;
+  if (commit.state !== null) entity.state = commit.state;
+  if (entity.awaited <= commit.newVersion) {
+    entity.parked = null;
+    entity.awaited = 0;
+    entity.replayUntilMs = 0;
+  }
+  return { status: 'ok', parked: parkedOf(entity, nowMs) };
+}
+
+export function decideClaim(entity: StoredEntity, { shard, epoch }: Claim, nowMs: number): ClaimResult {
+  if (isFenced(entity, shard, epoch)) return { status: 'fenced' };
+  entity.epochs.set(shard, epoch);
+  return { status: 'ok', snapshot: snapshotOf(entity, nowMs) };
+}
+
+export function decidePark(entity: StoredEntity, park: Park, nowMs: number): ParkResult {
+  const { shard, epoch, expectedVersion, reason, detail, sequence } = park;
+  if (isFenced(entity, shard, epoch)) return { status: 'fenced' };
+  if ((entity.version ?? 0) !== expectedVersion) return { status: 'stale', snapshot: snapshotOf(entity, nowMs) };
+  // The first reason stays, but for one from before a replay: that was tried, and ends here.
+  if (entity.parked === null || entity.replayUntilMs > 0) {
+    entity.parked = { reason, detail, sequence, at: new Date(nowMs).toISOString() };
+  }
+  entity.replayUntilMs = 0;
+  entity.awaited = Math.max(entity.awaited, sequence);
+  entity.epochs.set(shard, epoch);
+  return { status: 'ok', parked: { ...entity.parked, replaying: false } };
+}
+
+/** An entity that is not parked is left as it is. */
+export function beginReplay(entity: StoredEntity, leaseMs: number, nowMs: number): void {
+  if (entity.parked !== null) entity.replayUntilMs = nowMs + leaseMs;
+}
+
+/** A parked entity stays so until it has passed this dead letter. */
+export function awaitDeadLetter(entity: StoredEntity, record: DeadLetterRecord): void {
+  const sequence = awaitedSequence(record) ?? 0;
+  if (entity.parked !== null && sequence > (entity.version ?? 0)) entity.awaited = Math.max(entity.awaited, sequence);
+}
+
+function isFenced({ epochs }: StoredEntity, shard: number, epoch: number): boolean {
+  return (epochs.get(shard) ?? 0) > epoch;
+}
+
+function conflictsOf({ events }: Commit, idRecord: (id: string) => IdRecord | undefined): readonly IdConflict[] {
+  const conflicts: IdConflict[] = [];
+  const firstUse = new Map<string, IdRecord>();
+  for (const [index, { id, recordId, consumed, sequence, payloadHash }] of events.entries()) {
+    if (!recordId || consumed) continue;
+    const recorded = idRecord(id);
+    const other = recorded !== undefined && recorded.sequence !== sequence ? recorded : firstUse.get(id);
+    if (other === undefined) firstUse.set(id, { sequence, payloadHash });
+    else conflicts.push({ index, recordedSequence: other.sequence, samePayload: other.payloadHash === payloadHash });
+  }
+  return conflicts;
+}

@@ -1,0 +1,116 @@
+/** Rows of `inorder.entities`: read and locked together, decided upon in memory, written back together. */
+import type { EntityRef } from '../../events/event.ts';
+import { type StoredEntity, unknownEntity } from '../entity-rules.ts';
+import type { Parked } from '../store.ts';
+import type { Query } from './migrations.ts';
+import { entityKey, fromBytes, toBytes, toText } from './names.ts';
+
+/** An entity with its row's number. */
+export interface LockedEntity extends StoredEntity {
+  readonly entity: number;
+}
+
+export interface LockedEntities {
+  /** The server's clock, in milliseconds since 1970. */
+  readonly nowMs: number;
+  /** The row of an entity that was asked for: the same object for the same entity. Its state is not read. */
+  readonly of: (ref: EntityRef) => LockedEntity;
+  readonly all: () => Iterable<LockedEntity>;
+}
+
+interface Row {
+  readonly entity: number;
+  readonly key: Buffer;
+  readonly version: number | null;
+  readonly holes: string;
+  readonly token: string | null;
+  readonly parked: string | null;
+  readonly awaited: number;
+  readonly replay_until_ms: number;
+  readonly epochs: string;
+  readonly now_ms: number;
+}
+
+const columns = 'entity, key, version, holes, token, parked, awaited, replay_until_ms, epochs, (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms';
+
+/** Rows are locked in the order of their numbers, and made in the order of their keys, so that nobody waits in a circle. */
+export async function lockEntities(query: Query, stream: string, refs: readonly EntityRef[]): Promise<LockedEntities> {
+  const byKey = new Map(refs.map((ref) => [entityKey(ref).toString('hex'), ref]));
+  const keys = [...byKey.keys()].sort();
+  let rows = await lockRows(query, stream, keys);
+  if (rows.length < keys.length) {
+    await insertMissing(query, stream, keys, byKey);
+    rows = await lockRows(query, stream, keys);
+  }
+  const locked = new Map(rows.map((row) => [row.key.toString('hex'), lockedOf(row)]));
+  return {
+    nowMs: rows[0]?.now_ms ?? 0,
+    of: (ref) => locked.get(entityKey(ref).toString('hex')) as LockedEntity,
+    all: () => locked.values(),
+  };
+}
+
+function lockRows(query: Query, stream: string, keys: readonly string[]): Promise<readonly Row[]> {
+  return query<Row>(`SELECT ${columns} FROM inorder.entities WHERE stream = $1 AND key = ANY ($2::bytea[]) ORDER BY entity FOR UPDATE`, [
+    stream,
+    keys.map((key) => Buffer.from(key, 'hex')),
+  ]);
+}
+
+async function insertMissing(query: Query, stream: string, keys: readonly string[], byKey: ReadonlyMap<string, EntityRef>): Promise<void> {
+  const refs = keys.map((key) => byKey.get(key) as EntityRef);
+  await query(
+    `INSERT INTO inorder.entities (stream, key, entity_type, entity_id)
+     SELECT $1, * FROM unnest ($2::bytea[], $3::text[], $4::text[]) ON CONFLICT DO NOTHING`,
+    [stream, keys.map((key) => Buffer.from(key, 'hex')), refs.map(({ entityType }) => toText(entityType)), refs.map(({ entityId }) => toText(entityId))],
+  );
+}
+
+function lockedOf({ entity, version, holes, token, parked, awaited, replay_until_ms, epochs }: Row): LockedEntity {
+  return {
+    ...unknownEntity(),
+    entity,
+    version,
+    holes,
+    token,
+    parked: parkedFrom(parked),
+    awaited,
+    replayUntilMs: replay_until_ms,
+    epochs: new Map(Object.entries(JSON.parse(epochs) as Record<string, number>).map(([shard, epoch]) => [Number(shard), epoch])),
+  };
+}
+
+export function parkedFrom(json: string | null): Omit<Parked, 'replaying'> | null {
+  return json === null ? null : (JSON.parse(json) as Omit<Parked, 'replaying'>);
+}
+
+/** A state that is null leaves the stored one as it is. */
+export async function writeEntities(query: Query, entities: readonly LockedEntity[]): Promise<void> {
+  if (entities.length === 0) return;
+  await query(
+    `UPDATE inorder.entities AS e
+     SET version = u.version, holes = u.holes, state = coalesce(u.state, e.state), token = u.token, parked = u.parked,
+         awaited = u.awaited, replay_until_ms = u.replay_until_ms, epochs = u.epochs
+     FROM unnest ($1::bigint[], $2::bigint[], $3::text[], $4::bytea[], $5::text[], $6::text[], $7::bigint[], $8::bigint[], $9::text[])
+       AS u (entity, version, holes, state, token, parked, awaited, replay_until_ms, epochs)
+     WHERE e.entity = u.entity`,
+    [
+      entities.map(({ entity }) => entity),
+      entities.map(({ version }) => version),
+      entities.map(({ holes }) => holes),
+      entities.map(({ state }) => toBytes(state)),
+      entities.map(({ token }) => token),
+      entities.map(({ parked }) => (parked === null ? null : JSON.stringify(parked))),
+      entities.map(({ awaited }) => awaited),
+      entities.map(({ replayUntilMs }) => replayUntilMs),
+      entities.map(({ epochs }) => JSON.stringify(Object.fromEntries(epochs))),
+    ],
+  );
+}
+
+/** States by row number. */
+export async function readStates(query: Query, entities: readonly number[]): Promise<ReadonlyMap<number, string | null>> {
+  if (entities.length === 0) return new Map();
+  const rows = await query<{ entity: number; state: Buffer | null }>('SELECT entity, state FROM inorder.entities WHERE entity = ANY ($1::bigint[])', [entities]);
+  return new Map(rows.map(({ entity, state }) => [entity, fromBytes(state)]));
+}

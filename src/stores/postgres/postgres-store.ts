@@ -1,0 +1,248 @@
+/**
+ * The store in PostgreSQL: every batch is one transaction, with the rows of its entities locked, so that what `store.ts` asks for
+ * holds as long as the database keeps what it has committed. Tables: `migrations.ts`; rules: `entity-rules.ts`.
+ */
+import type { EntityRef } from '../../events/event.ts';
+import type { Finding } from '../../finding.ts';
+import type { Log } from '../../observability/log.ts';
+import { awaitedSequence } from '../dead-letter-limits.ts';
+import { beginReplay, decideClaim, decidePark, snapshotOf, type StoredEntity, unknownEntity } from '../entity-rules.ts';
+import type { OperatorStore } from '../operator-store.ts';
+import type {
+  Claim, ClaimResult, Commit, CommitResult, DeadLetterHistory, DeadLetterQuery, DeadLetterRecord, EntitySummary, LoadResult, Park, ParkResult,
+  RecallQuery, RecallResult, Snapshot, Store, StoreOptions,
+} from '../store.ts';
+import { commitBatch } from './commit-batch.ts';
+import { Database } from './database.ts';
+import { type LockedEntity, lockEntities, parkedFrom, readStates, writeEntities } from './entity-rows.ts';
+import { inspectServer } from './inspection.ts';
+import { digest, entityKey, fromBytes, fromText, toText } from './names.ts';
+import { PostgresAudit } from './postgres-audit.ts';
+import { PostgresDeadLetters } from './postgres-dead-letters.ts';
+
+export interface PostgresStoreOptions extends StoreOptions {
+  /** `postgres://user:password@host:5432/database`; the tables are made on first use, in the schema `inorder`. */
+  readonly url: string;
+  readonly log?: Pick<Log, 'warn'>;
+  /** How long an answer may take before it counts as unknown, in milliseconds. Default 10,000. */
+  readonly answerTimeoutMs?: number;
+}
+
+const listPage = 1_000;
+const sweepEveryMs = 60_000;
+const sweepRows = 10_000;
+const clockMs = '(extract(epoch FROM clock_timestamp()) * 1000)::bigint';
+
+export function createPostgresStore(options: PostgresStoreOptions): Store {
+  return new PostgresStore(options);
+}
+
+class PostgresStore implements Store {
+  readonly operator: OperatorStore;
+  readonly #database: Database;
+  readonly #stream: string;
+  readonly #idTtlMs: number;
+  readonly #deadLetters: PostgresDeadLetters;
+  #sweptAtMs = performance.now();
+
+  constructor({ stream, idempotencyTtlSeconds, ...options }: PostgresStoreOptions) {
+    this.#database = new Database(options);
+    this.#stream = stream;
+    this.#idTtlMs = Math.ceil(idempotencyTtlSeconds * 1_000);
+    this.#deadLetters = new PostgresDeadLetters(this.#database, stream);
+    const audit = new PostgresAudit(this.#database, stream);
+    this.operator = {
+      beginReplay: (entities, leaseMs) => this.#beginReplay(entities, leaseMs),
+      noteReplays: (messages) => this.#deadLetters.noteReplays(messages),
+      appendAudit: (entries) => audit.append(entries),
+      readAudit: () => audit.read(),
+    };
+  }
+
+  async load(entities: readonly EntityRef[]): Promise<readonly LoadResult[]> {
+    if (entities.length === 0) return [];
+    const rows = await this.#database.query<SnapshotRow>(
+      `SELECT key, version, holes, state, parked, replay_until_ms, ${clockMs} AS now_ms FROM inorder.entities WHERE stream = $1 AND key = ANY ($2::bytea[])`,
+      [this.#stream, entities.map(entityKey)],
+    );
+    const found = new Map(rows.map((row) => [row.key.toString('hex'), snapshotFrom(row)]));
+    return entities.map((ref) => ({ status: 'ok', snapshot: found.get(entityKey(ref).toString('hex')) ?? snapshotOf(undefined, 0) }));
+  }
+
+  async commit(commits: readonly Commit[]): Promise<readonly CommitResult[]> {
+    if (commits.length === 0) return [];
+    const results = await this.#database.transaction((query) => commitBatch(query, this.#stream, commits, this.#idTtlMs));
+    this.#sweepNowAndThen();
+    return results;
+  }
+
+  claim(claims: readonly Claim[]): Promise<readonly ClaimResult[]> {
+    return this.#decide(claims, decideClaim);
+  }
+
+  park(parks: readonly Park[]): Promise<readonly ParkResult[]> {
+    return this.#decide(parks, decidePark);
+  }
+
+  async recall(queries: readonly RecallQuery[]): Promise<readonly RecallResult[]> {
+    if (queries.length === 0) return [];
+    const rows = await this.#database.query<RecallRow>(
+      `SELECT asked.at, e.version, i.sequence AS id_sequence, i.payload_hash AS id_hash, a.sequence, a.payload_hash, a.result
+       FROM unnest ($2::int[], $3::bytea[], $4::bigint[], $5::bytea[]) AS asked (at, key, sequence, id)
+       LEFT JOIN inorder.entities AS e ON e.stream = $1 AND e.key = asked.key
+       LEFT JOIN inorder.applied_ids AS i ON asked.sequence IS NULL AND i.entity = e.entity AND i.id = asked.id AND i.expires_at_ms > ${clockMs}
+       LEFT JOIN inorder.applied AS a ON a.entity = e.entity AND a.sequence = coalesce(asked.sequence, i.sequence) AND a.expires_at_ms > ${clockMs}`,
+      [this.#stream, queries.map((_, at) => at), queries.map(entityKey), queries.map(({ sequence }) => sequence), queries.map(({ id }) => digest(id))],
+    );
+    const found = new Map(rows.map((row) => [row.at, row]));
+    return queries.map((query, at) => recalled(query, found.get(at)));
+  }
+
+  async recordDeadLetters(records: readonly DeadLetterRecord[]): Promise<void> {
+    if (records.length === 0) return;
+    await this.#database.transaction(async (query) => {
+      // A parked entity stays so until it has passed its dead letters.
+      const awaited = records.filter((record) => record.entityType !== null && record.entityId !== null && awaitedSequence(record) !== null);
+      await query(
+        `UPDATE inorder.entities AS e SET awaited = greatest(e.awaited, u.sequence)
+         FROM (SELECT key, max(sequence) AS sequence FROM unnest ($2::bytea[], $3::bigint[]) AS asked (key, sequence) GROUP BY key) AS u
+         WHERE e.stream = $1 AND e.key = u.key AND e.parked IS NOT NULL AND u.sequence > coalesce(e.version, 0)`,
+        [this.#stream, awaited.map((record) => entityKey(record as EntityRef)), awaited.map(awaitedSequence)],
+      );
+      await this.#deadLetters.record(query, records);
+    });
+  }
+
+  findDeadLetters(queries: readonly DeadLetterQuery[]): Promise<readonly (DeadLetterHistory | null)[]> {
+    return this.#deadLetters.find(queries);
+  }
+
+  async nextEpoch(): Promise<number> {
+    const [row] = await this.#database.query<{ epoch: number }>(
+      `INSERT INTO inorder.streams AS s (stream, epoch) VALUES ($1, 1) ON CONFLICT (stream) DO UPDATE SET epoch = s.epoch + 1 RETURNING epoch`,
+      [this.#stream],
+    );
+    return row?.epoch ?? 0;
+  }
+
+  async currentEpoch(): Promise<number> {
+    const [row] = await this.#database.query<{ epoch: number }>('SELECT epoch FROM inorder.streams WHERE stream = $1', [this.#stream]);
+    return row?.epoch ?? 0;
+  }
+
+  async *listEntities({ entityType }: { readonly entityType?: string }): AsyncGenerator<EntitySummary> {
+    for (let after = 0; ; ) {
+      const page = await this.#database.query<ListRow>(
+        `SELECT entity, entity_type, entity_id, version, parked, replay_until_ms, ${clockMs} AS now_ms FROM inorder.entities
+         WHERE stream = $1 AND entity > $2 AND ($3::text IS NULL OR entity_type = $3) AND (version IS NOT NULL OR parked IS NOT NULL)
+         ORDER BY entity LIMIT ${listPage}`,
+        [this.#stream, after, entityType === undefined ? null : toText(entityType)],
+      );
+      for (const row of page) {
+        yield { entityType: fromText(row.entity_type), entityId: fromText(row.entity_id), version: row.version ?? 0, parked: snapshotFrom(row).parked };
+        after = row.entity;
+      }
+      if (page.length < listPage) return;
+    }
+  }
+
+  inspect(): Promise<readonly Finding[]> {
+    return inspectServer(this.#database);
+  }
+
+  async ping(): Promise<void> {
+    await this.#database.query('SELECT 1');
+  }
+
+  close(): Promise<void> {
+    return this.#database.close();
+  }
+
+  /** One transaction for all of them. */
+  async #decide<Ask extends EntityRef, Result extends { readonly status: string }>(
+    asks: readonly Ask[],
+    decide: (entity: StoredEntity, ask: Ask, nowMs: number) => Result,
+  ): Promise<readonly Result[]> {
+    if (asks.length === 0) return [];
+    return this.#database.transaction(async (query) => {
+      const entities = await lockEntities(query, this.#stream, asks);
+      const states = await readStates(query, [...entities.all()].map(({ entity }) => entity));
+      const changed = new Set<LockedEntity>();
+      const results = asks.map((ask) => {
+        const row = entities.of(ask);
+        const result = decide(row, ask, entities.nowMs);
+        if (result.status === 'ok') changed.add(row);
+        return 'snapshot' in result ? { ...result, snapshot: { ...(result.snapshot as Snapshot), state: states.get(row.entity) ?? null } } : result;
+      });
+      await writeEntities(query, [...changed]);
+      return results;
+    });
+  }
+
+  #beginReplay(entities: readonly EntityRef[], leaseMs: number): Promise<readonly LoadResult[]> {
+    return this.#decide<EntityRef, LoadResult & { status: 'ok' }>(entities, (entity, _, nowMs) => {
+      beginReplay(entity, leaseMs, nowMs);
+      return { status: 'ok', snapshot: snapshotOf(entity, nowMs) };
+    });
+  }
+
+  /** What has expired is not seen any more; this makes room. Nobody waits for it, and a failure is made up for by the next. */
+  #sweepNowAndThen(): void {
+    if (performance.now() < this.#sweptAtMs + sweepEveryMs) return;
+    this.#sweptAtMs = performance.now();
+    void this.#sweep().catch(() => undefined);
+  }
+
+  async #sweep(): Promise<void> {
+    for (const table of ['applied', 'applied_ids']) {
+      await this.#database.query(
+        `DELETE FROM inorder.${table} WHERE ctid = ANY (ARRAY (SELECT ctid FROM inorder.${table} WHERE expires_at_ms <= ${clockMs} LIMIT ${sweepRows}))`,
+      );
+    }
+    await this.#deadLetters.sweep();
+  }
+}
+
+interface SummaryRow {
+  readonly version: number | null;
+  readonly parked: string | null;
+  readonly replay_until_ms: number;
+  readonly now_ms: number;
+}
+
+interface SnapshotRow extends SummaryRow {
+  readonly key: Buffer;
+  readonly holes: string;
+  readonly state: Buffer | null;
+}
+
+interface ListRow extends SummaryRow {
+  readonly entity: number;
+  readonly entity_type: string;
+  readonly entity_id: string;
+}
+
+interface RecallRow {
+  readonly at: number;
+  readonly version: number | null;
+  readonly id_sequence: number | null;
+  readonly id_hash: string | null;
+  readonly sequence: number | null;
+  readonly payload_hash: string | null;
+  readonly result: Buffer | null;
+}
+
+function snapshotFrom({ version, parked, replay_until_ms, now_ms, ...row }: SummaryRow & Partial<Pick<SnapshotRow, 'holes' | 'state'>>): Snapshot {
+  const { holes = '', state = null } = row;
+  const entity = { ...unknownEntity(), version, holes, state: fromBytes(state), parked: parkedFrom(parked), replayUntilMs: replay_until_ms };
+  return snapshotOf(entity, now_ms);
+}
+
+function recalled({ sequence }: RecallQuery, row: RecallRow | undefined): RecallResult {
+  if (sequence !== null && sequence > (row?.version ?? 0)) return { status: 'above' };
+  const payloadHash = sequence === null ? row?.id_hash : row?.payload_hash;
+  const recorded = sequence ?? row?.id_sequence;
+  if (row === undefined || payloadHash == null || recorded == null) return { status: 'unknown' };
+  // The result is with the sequence, unless that was used again since.
+  return { status: 'known', sequence: recorded, payloadHash, result: row.payload_hash === payloadHash ? fromBytes(row.result) : null };
+}
