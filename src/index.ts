@@ -46,6 +46,7 @@ export type { PublishOutcome } from './rabbitmq/publisher.ts';
 export type { Begun, IdempotencyStore, IdempotencyStoreOptions } from './stores/idempotency-store.ts';
 export { createMemoryIdempotencyStore, type MemoryIdempotencyStoreOptions } from './stores/memory/idempotency-store.ts';
 export { createMemoryStore, type MemoryStoreOptions } from './stores/memory/memory-store.ts';
+export { createPostgresStore, type PostgresStoreOptions } from './stores/postgres/postgres-store.ts';
 export { createRedisIdempotencyStore, type RedisIdempotencyStoreOptions } from './stores/redis/idempotency-store.ts';
 export type { Store } from './stores/store.ts';
 export type { GapSource, MissingEvents } from './event-sourcing/gap-source.ts';

@@ -97,4 +97,4 @@ export const jsonOption = {
 
 /** Variables that say where broker and store are. */
 export const brokerVariables = ['AMQP_URL', 'STREAM'] as const satisfies readonly VariableName[];
-export const storeVariables = ['REDIS_URL', 'STREAM'] as const satisfies readonly VariableName[];
+export const storeVariables = ['STATE_STORE', 'REDIS_URL', 'DATABASE_URL', 'STREAM'] as const satisfies readonly VariableName[];

@@ -24,7 +24,7 @@ export const command = defineCommand({
   options: {
     workers: { kind: 'value', placeholder: 'URLS', meaning: 'Workers to ask, separated by commas: http://10.0.0.1:9464,http://10.0.0.2:9464. Default: none.' },
   },
-  variables: ['AMQP_URL', 'MANAGEMENT_URL', 'REDIS_URL', 'STREAM', 'SHARDS', 'ENTITY_TYPE', 'HTTP_HOST', 'HTTP_PORT', 'ADMIN_TOKEN', 'SERVICE_NAME', 'LOG_LEVEL'],
+  variables: ['AMQP_URL', 'MANAGEMENT_URL', 'STATE_STORE', 'REDIS_URL', 'DATABASE_URL', 'STREAM', 'SHARDS', 'ENTITY_TYPE', 'HTTP_HOST', 'HTTP_PORT', 'ADMIN_TOKEN', 'SERVICE_NAME', 'LOG_LEVEL'],
   async run({ options }, io) {
     const config = loadConfig(io.env);
     const urls = options.workers === null ? [] : workerUrls(options.workers);

@@ -41,7 +41,7 @@ export const command = defineCommand({
   description: 'Prints a line for each check; exit code 1 when one of them is a failure. It changes nothing.',
   positionals: [],
   options: { json: jsonOption },
-  variables: ['AMQP_URL', 'MANAGEMENT_URL', 'REDIS_URL', 'STREAM', 'SHARDS', 'QUEUE_TYPE', 'EXCHANGE_TYPE', 'PROCESSOR', 'HTTP_HOST', 'HTTP_PORT'],
+  variables: ['AMQP_URL', 'MANAGEMENT_URL', 'STATE_STORE', 'REDIS_URL', 'DATABASE_URL', 'STREAM', 'SHARDS', 'QUEUE_TYPE', 'EXCHANGE_TYPE', 'PROCESSOR', 'HTTP_HOST', 'HTTP_PORT'],
   async run({ options }, io) {
     const config = loadConfig(io.env);
     let exitCode: ExitCode = 0;

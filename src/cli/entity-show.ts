@@ -22,7 +22,7 @@ export const command = defineCommand({
     type: { kind: 'value', placeholder: 'T', meaning: 'Type of the entity. Default: ENTITY_TYPE.' },
     json: jsonOption,
   },
-  variables: ['REDIS_URL', 'STREAM', 'ENTITY_TYPE', 'HTTP_HOST', 'HTTP_PORT'],
+  variables: ['STATE_STORE', 'REDIS_URL', 'DATABASE_URL', 'STREAM', 'ENTITY_TYPE', 'HTTP_HOST', 'HTTP_PORT'],
   async run({ positionals: [entityId], options }, io) {
     const config = loadConfig(io.env);
     const entity = { entityType: options.type ?? config.processing.entityType, entityId: entityId! };

@@ -8,7 +8,7 @@ import { withBroker } from './broker-access.ts';
 import type { CommandIo } from './command.ts';
 import { withStore } from './store-access.ts';
 
-export const letterVariables = ['AMQP_URL', 'REDIS_URL', 'STREAM', 'ENTITY_TYPE'] as const satisfies readonly VariableName[];
+export const letterVariables = ['AMQP_URL', 'STATE_STORE', 'REDIS_URL', 'DATABASE_URL', 'STREAM', 'ENTITY_TYPE'] as const satisfies readonly VariableName[];
 
 export interface LetterAccess {
   readonly connection: ChannelModel;

@@ -32,7 +32,7 @@ export const command = defineCommand({
     parked: { kind: 'flag', meaning: 'Also count the parked entities, by reading all of the store.' },
     json: jsonOption,
   },
-  variables: ['AMQP_URL', 'REDIS_URL', 'STREAM', 'SHARDS', 'HTTP_HOST', 'HTTP_PORT'],
+  variables: ['AMQP_URL', 'STATE_STORE', 'REDIS_URL', 'DATABASE_URL', 'STREAM', 'SHARDS', 'HTTP_HOST', 'HTTP_PORT'],
   async run({ options }, io) {
     const config = loadConfig(io.env);
     const [queues, worker, parked] = await Promise.all([

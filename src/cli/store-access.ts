@@ -1,18 +1,13 @@
 /** Lends a command the store of the configuration: connected before it is used, closed after it in every case. */
 import type { Config } from '../config/config.ts';
 import { createLog } from '../observability/log.ts';
+import { openStore } from '../stores/open-store.ts';
 import type { Store } from '../stores/store.ts';
-import { createRedisStore } from '../stores/redis/redis-store.ts';
 import type { Output } from './command.ts';
 
 /** @throws UnavailableError when the store does not answer. */
 export async function withStore<T>(config: Config, stderr: Output, use: (store: Store) => Promise<T>): Promise<T> {
-  const store = createRedisStore({
-    url: config.store.redisUrl,
-    stream: config.broker.stream,
-    idempotencyTtlSeconds: config.store.idempotencyTtlSeconds,
-    log: commandLog(config, stderr),
-  });
+  const store = openStore(config, { log: commandLog(config, stderr) });
   try {
     await store.ping();
     return await use(store);

@@ -31,9 +31,12 @@ export interface BrokerConfig {
 }
 
 export interface StoreConfig {
-  readonly kind: 'redis';
+  /** Where versions and states live. */
+  readonly kind: 'redis' | 'postgres';
   /** With credentials. Never printed as it is. */
   readonly redisUrl: string;
+  /** With credentials. Never printed as it is; empty where PostgreSQL is not used. */
+  readonly databaseUrl: string;
   /** How long ids, payload hashes and results are remembered, in seconds. */
   readonly idempotencyTtlSeconds: number;
 }

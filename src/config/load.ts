@@ -25,7 +25,7 @@ export function loadConfig(env: Environment): Config {
   // Consistency can only be judged of values that are each allowed.
   if (problems.length === 0) checkTogether(values, given, problems);
   if (problems.length > 0) throw new ConfigError(problems);
-  return arrange(values, given, warningsOf(env));
+  return arrange(values, given, warningsOf(values));
 }
 
 type Texts = ReadonlyMap<VariableName, string>;
@@ -74,9 +74,6 @@ function parse(given: Texts, problems: string[]): Values {
 }
 
 function refusal(name: VariableName, secret: boolean, text: string, allowed: string): string {
-  if (name === 'STATE_STORE' && text === 'postgres') {
-    return 'STATE_STORE is `postgres`: PostgreSQL is not in this version; it must be `redis`';
-  }
   return secret
     ? `${name}: its value is not shown; it must be ${allowed}`
     : `${name} is ${quoted(text)}: it must be ${allowed}`;
@@ -117,6 +114,9 @@ function checkTogether(values: Values, given: Texts, problems: string[]): void {
       `RETRY_MAX_MS is ${values.RETRY_MAX_MS}: it must be at least RETRY_INITIAL_MS, ${values.RETRY_INITIAL_MS}`,
     );
   }
+  if (values.STATE_STORE === 'postgres' && values.DATABASE_URL === null) {
+    problems.push('STATE_STORE is `postgres`, and DATABASE_URL is not set: set it');
+  }
   if (values.GAP_REPAIR !== 'off' && given.has('GAP_REPAIR_AFTER_MS') && values.GAP_REPAIR_AFTER_MS >= values.GAP_TIMEOUT_MS) {
     problems.push(`GAP_REPAIR_AFTER_MS is ${values.GAP_REPAIR_AFTER_MS}: it must be less than GAP_TIMEOUT_MS, ${values.GAP_TIMEOUT_MS}, or it would come too late`);
   }
@@ -138,8 +138,9 @@ function longestRetryMs(values: Values): number {
   return totalMs;
 }
 
-function warningsOf(env: Environment): string[] {
-  return env['DATABASE_URL'] ? ['DATABASE_URL is set and not used: PostgreSQL is not in this version'] : [];
+function warningsOf(values: Values): string[] {
+  if (values.DATABASE_URL === null || values.STATE_STORE === 'postgres') return [];
+  return ['DATABASE_URL is set and not used: STATE_STORE is `redis`'];
 }
 
 function arrange(values: Values, given: Texts, warnings: readonly string[]): Config {
@@ -161,6 +162,7 @@ function arrange(values: Values, given: Texts, warnings: readonly string[]): Con
     store: {
       kind: values.STATE_STORE,
       redisUrl: values.REDIS_URL,
+      databaseUrl: values.DATABASE_URL ?? '',
       idempotencyTtlSeconds: values.IDEMPOTENCY_TTL_SECONDS,
     },
     ordering: {

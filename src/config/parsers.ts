@@ -89,6 +89,14 @@ export const redisUrl: ValueKind<string> = {
   },
 };
 
+export const postgresUrl: ValueKind<string> = {
+  allowed: 'a `postgres://` or `postgresql://` URL with a database, such as `postgres://user:password@localhost:5432/inorder`',
+  parse(text) {
+    if (!isUrl(text, ['postgres:', 'postgresql:'])) return null;
+    return /^\/[^/]+$/.test(new URL(text).pathname) ? text : null;
+  },
+};
+
 export const httpUrl: ValueKind<string> = {
   allowed: 'an `http://` or `https://` URL',
   parse: (text) => (isUrl(text, ['http:', 'https:']) ? text : null),

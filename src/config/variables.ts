@@ -38,7 +38,8 @@ export const variables = {
     'The management API, such as `http://user:password@localhost:15672`. Unset: what only it can tell is not checked.',
   ),
   REDIS_URL: secret('redis://localhost:6379', kinds.redisUrl, 'Redis; also the nodes of a cluster, or sentinels.'),
-  STATE_STORE: row('redis', kinds.oneOf('redis'), 'Where versions and states live: only Redis in this version.'),
+  DATABASE_URL: secret(null, kinds.postgresUrl, 'PostgreSQL, where STATE_STORE says so. The tables are made on first use, in the schema `inorder`.'),
+  STATE_STORE: row('redis', kinds.oneOf('redis', 'postgres'), 'Where versions and states live.'),
   STREAM: row(
     'events',
     kinds.matching(

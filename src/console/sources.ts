@@ -9,7 +9,7 @@ import { UnavailableError } from '../errors.ts';
 import type { Log } from '../observability/log.ts';
 import { type BrokerConnection, createConnection } from '../rabbitmq/connection.ts';
 import { type AmqpPublisher, createAmqpPublisher } from '../rabbitmq/publisher.ts';
-import { createRedisStore } from '../stores/redis/redis-store.ts';
+import { openStore } from '../stores/open-store.ts';
 import type { Store } from '../stores/store.ts';
 import { OneAtATime } from './one-at-a-time.ts';
 
@@ -26,9 +26,7 @@ export class Sources {
   }
 
   get store(): Store {
-    const { store, broker } = this.#config;
-    const { redisUrl: url, idempotencyTtlSeconds } = store;
-    this.#store ??= createRedisStore({ url, stream: broker.stream, idempotencyTtlSeconds, log: this.#log });
+    this.#store ??= openStore(this.#config, { log: this.#log });
     return this.#store;
   }
 

@@ -19,7 +19,8 @@ import { createConnection } from '../rabbitmq/connection.ts';
 import { readyIn } from '../rabbitmq/queue-depths.ts';
 import { shardQueueName } from '../rabbitmq/topology-plan.ts';
 import { createReplier } from '../rabbitmq/replies.ts';
-import { createRedisStore } from '../stores/redis/redis-store.ts';
+import { openStore } from '../stores/open-store.ts';
+import type { Store } from '../stores/store.ts';
 import { type AutoReplay, createAutoReplay } from './auto-replay.ts';
 import { pause } from './back-off.ts';
 import { GapRepair } from './gap-repair.ts';
@@ -97,7 +98,7 @@ interface Parts {
 class ShardedWorker implements Worker {
   readonly done: Promise<Error | null>;
   readonly #options: Parts;
-  readonly #store: ReturnType<typeof createRedisStore>;
+  readonly #store: Store;
   readonly #connection: ReturnType<typeof createConnection>;
   readonly #detector = new OrderingDetector();
   readonly #watch: StoreWatch;
@@ -118,13 +119,7 @@ class ShardedWorker implements Worker {
       this.#settle = resolve;
     });
     const { config, log, metrics } = options;
-    this.#store = createRedisStore({
-      url: config.store.redisUrl,
-      stream: config.broker.stream,
-      idempotencyTtlSeconds: config.store.idempotencyTtlSeconds,
-      log,
-      onReconnect: () => this.#watch.lookNow(),
-    });
+    this.#store = openStore(config, { log, onReconnect: () => this.#watch.lookNow() });
     this.#connection = createConnection({
       urls: config.broker.urls,
       name: `${config.serviceName} worker`,

@@ -13,11 +13,15 @@ export function usePostgres(): Promise<string> {
   return shared;
 }
 
+/** For tests that start a node of their own. Throws, saying what helps, where it is not installed and cannot be. */
+export async function untilPostgresIsInstalled(): Promise<void> {
+  if (findPostgresBinaries() !== null) return;
+  const refused = await installDebianPackages(['postgresql'], process.env, () => undefined);
+  if (refused !== null) throw new Error(`PostgreSQL is needed (${refused}): set DATABASE_URL, or install it`);
+}
+
 async function start(): Promise<string> {
   if (process.env['DATABASE_URL']) return process.env['DATABASE_URL'];
-  if (findPostgresBinaries() === null) {
-    const refused = await installDebianPackages(['postgresql'], process.env, () => undefined);
-    if (refused !== null) throw new Error(`PostgreSQL is needed (${refused}): set DATABASE_URL, or install it`);
-  }
+  await untilPostgresIsInstalled();
   return (await PostgresNode.start()).url;
 }

@@ -4,7 +4,9 @@
  * is right when its list reads e1, e2, … up to its length, each once.
  */
 import amqp from 'amqplib';
+import { createPostgresStore } from '../../src/stores/postgres/postgres-store.ts';
 import { createRedisStore } from '../../src/stores/redis/redis-store.ts';
+import type { Store } from '../../src/stores/store.ts';
 import { waitFor } from './services.ts';
 
 export interface TraceEvent {
@@ -55,9 +57,15 @@ export async function publishTrace(amqpUrl: string, exchange: string, events: It
   }
 }
 
+/** The store at a URL of either kind. */
+function storeAt(url: string, stream: string): Store {
+  const options = { url, stream, idempotencyTtlSeconds: 3_600 };
+  return url.startsWith('postgres') ? createPostgresStore(options) : createRedisStore(options);
+}
+
 /** Reads every entity of the stream: its version and the types that were applied, in order. */
-export async function readTraces(redisUrl: string, stream: string): Promise<Map<string, { version: number; types: string[]; parked: boolean }>> {
-  const store = createRedisStore({ url: redisUrl, stream, idempotencyTtlSeconds: 3_600 });
+export async function readTraces(storeUrl: string, stream: string): Promise<Map<string, { version: number; types: string[]; parked: boolean }>> {
+  const store = storeAt(storeUrl, stream);
   try {
     const traces = new Map<string, { version: number; types: string[]; parked: boolean }>();
     for await (const entity of store.listEntities({})) {
@@ -84,11 +92,11 @@ export function wrongTraces(traces: ReadonlyMap<string, { readonly version: numb
 }
 
 /** Waits until every entity has reached `length`, and returns the traces. Fails at once when one is wrong. */
-export async function untilApplied(redisUrl: string, stream: string, entities: number, length: number, timeoutMs = 60_000) {
+export async function untilApplied(storeUrl: string, stream: string, entities: number, length: number, timeoutMs = 60_000) {
   let last = 'nothing yet';
   return waitFor(
     async () => {
-      const traces = await readTraces(redisUrl, stream);
+      const traces = await readTraces(storeUrl, stream);
       const wrong = wrongTraces(traces);
       if (wrong.length > 0) throw new Error(wrong.slice(0, 5).join('; '));
       const whole = [...traces.values()].filter(({ version }) => version === length).length;

@@ -185,8 +185,11 @@ test('the token of the console is a secret of at least 16 characters', (t) => {
   assert.match(problemOf({ ADMIN_TOKEN_FILE: join(directory, 'token') }), /^ADMIN_TOKEN: its value is not shown/);
 });
 
-test('what this version cannot do is refused rather than ignored', () => {
-  assert.match(problemOf({ STATE_STORE: 'postgres' }), /PostgreSQL is not in this version/);
+test('a store in PostgreSQL needs to be told where that is', () => {
+  assert.match(problemOf({ STATE_STORE: 'postgres' }), /^STATE_STORE is `postgres`, and DATABASE_URL is not set/);
+  assert.match(problemOf({ STATE_STORE: 'postgres', DATABASE_URL: 'postgres://u:pw@h' }), /^DATABASE_URL: its value is not shown; it must be a `postgres/);
+  const { store, warnings } = loadConfig({ STATE_STORE: 'postgres', DATABASE_URL: 'postgres://u:pw@h/d' });
+  assert.deepEqual([store.kind, store.databaseUrl, warnings], ['postgres', 'postgres://u:pw@h/d', []]);
 });
 
 test('dead letters are replayed unasked only where that is chosen', () => {
@@ -194,7 +197,7 @@ test('dead letters are replayed unasked only where that is chosen', () => {
   assert.deepEqual(chosen, [false, false, true]);
 });
 
-test('what changes nothing is accepted: a DATABASE_URL, with a warning', () => {
+test('a DATABASE_URL that nobody uses is accepted, with a warning', () => {
   assert.match(
     loadConfig({ DATABASE_URL: 'postgres://u:pw@h/d' }).warnings.join(),
     /^DATABASE_URL is set and not used[^@]*$/,

@@ -21,6 +21,7 @@ const conditions: readonly Condition[] = [
   { code: /^25006/, meaning: 'it is a standby and takes no writes', remedy: 'Name the primary in DATABASE_URL, or add target_session_attrs=read-write.' },
   { code: /^28|^42501/, meaning: 'user and password are not accepted, or may not do this', remedy: 'Correct DATABASE_URL; the user needs the schema inorder, or the right to create it.' },
   { code: /^3D000/, meaning: 'there is no such database', remedy: 'Create it, or correct DATABASE_URL.' },
+  { code: /^42P01|^3F000/, meaning: 'its tables are gone', remedy: 'Restore them, then restart the worker.' },
   { code: /^55P03/, meaning: 'a lock was not to be had in time', remedy: 'Look at pg_locks.' },
   { code: /^58|^XX/, meaning: 'it has trouble of its own', remedy: 'Look at its log.' },
 ];

@@ -1,0 +1,127 @@
+/** Workers with STATE_STORE=postgres, and a PostgreSQL that is killed, refuses, or forgets: the promises are those with Redis. */
+import assert from 'node:assert/strict';
+import { test, type TestContext } from 'node:test';
+import pg from 'pg';
+import { PostgresNode } from '../../deploy/local/postgres-node.ts';
+import { commands } from '../../src/cli/commands.ts';
+import { runCli } from '../../src/cli/run.ts';
+import { deadLetterQueueName } from '../../src/rabbitmq/topology-plan.ts';
+import { keptIo } from '../support/command-io.ts';
+import { untilPostgresIsInstalled } from '../support/postgres.ts';
+import { uniqueStream, useServices, waitFor } from '../support/services.ts';
+import { interleaved, publishTrace, readTraces, readyCount, shuffled, untilApplied } from '../support/trace.ts';
+import { WorkerProcess } from '../support/worker-process.ts';
+
+const entities = 60;
+const length = 20;
+
+async function setUp(t: TestContext, name: string) {
+  await untilPostgresIsInstalled();
+  const { amqpUrl } = await useServices(t);
+  const node = await PostgresNode.start();
+  t.after(() => node.stop());
+  const stream = uniqueStream(name);
+  const variables = {
+    AMQP_URL: amqpUrl,
+    STATE_STORE: 'postgres',
+    DATABASE_URL: node.url,
+    STREAM: stream,
+    SHARDS: '2',
+    PROCESSOR: 'history',
+    GAP_TIMEOUT_MS: '120000',
+  };
+  const statement = async (text: string) => {
+    const client = new pg.Client({ connectionString: node.url });
+    await client.connect();
+    try {
+      return (await client.query(text)).rows;
+    } finally {
+      await client.end();
+    }
+  };
+  const deadLetters = () => readyCount(amqpUrl, deadLetterQueueName(stream));
+  return { amqpUrl, node, stream, variables, statement, deadLetters };
+}
+
+test('shuffled and repeated events come out right, also when a worker is killed', { timeout: 180_000 }, async (t) => {
+  const { amqpUrl, node, stream, variables, deadLetters, statement } = await setUp(t, 'pg-killed-worker');
+  const first = await WorkerProcess.ready(t, variables);
+  await WorkerProcess.ready(t, variables);
+  const events = interleaved(entities, length);
+  await publishTrace(amqpUrl, stream, shuffled([...events, ...events.slice(0, 300)], 200));
+  await waitFor(async () => (await first.metric('inorder_events_total', { outcome: 'applied' })) > 100, { what: 'some events applied' });
+  await first.kill();
+  await untilApplied(node.url, stream, entities, length);
+  assert.equal(await deadLetters(), 0);
+  const [{ events: remembered }] = await statement('SELECT count(*)::int AS events FROM inorder.applied');
+  assert.equal(remembered, entities * length, 'each is remembered once');
+});
+
+test('a server that is killed and restarted is asked again, and every event is applied once', { timeout: 180_000 }, async (t) => {
+  const { amqpUrl, node, stream, variables, deadLetters } = await setUp(t, 'pg-killed');
+  const worker = await WorkerProcess.ready(t, variables);
+  await publishTrace(amqpUrl, stream, shuffled(interleaved(entities, length, 'a'), 200));
+  await waitFor(async () => (await readTraces(node.url, stream)).size > 0, { what: 'the first events applied' });
+  await node.kill();
+  await publishTrace(amqpUrl, stream, shuffled(interleaved(entities, length, 'b'), 200));
+  await waitFor(async () => (await worker.metric('inorder_store_unavailable_total')) > 0, { what: 'a call without an answer', timeoutMs: 30_000 });
+  await node.restart();
+  await untilApplied(node.url, stream, 2 * entities, length);
+  assert.equal(await deadLetters(), 0);
+});
+
+test('connections that are ended by the server and a commit that waits for a lock are no trouble', { timeout: 180_000 }, async (t) => {
+  const { amqpUrl, node, stream, variables, statement, deadLetters } = await setUp(t, 'pg-cut');
+  await WorkerProcess.ready(t, variables);
+  const publishing = publishTrace(amqpUrl, stream, shuffled(interleaved(entities, length), 200));
+  for (let round = 0; round < 5; round++) {
+    await statement(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'inorder'`);
+    await statement('BEGIN; LOCK TABLE inorder.entities IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(0.1); COMMIT');
+  }
+  await publishing;
+  await untilApplied(node.url, stream, entities, length);
+  assert.equal(await deadLetters(), 0);
+});
+
+test('a store that is emptied stops the shards, which say so and apply nothing more', { timeout: 120_000 }, async (t) => {
+  const { amqpUrl, node, stream, variables, statement } = await setUp(t, 'pg-emptied');
+  const worker = await WorkerProcess.ready(t, variables);
+  await publishTrace(amqpUrl, stream, interleaved(20, 5));
+  await untilApplied(node.url, stream, 20, 5);
+  await statement('TRUNCATE inorder.streams, inorder.entities, inorder.applied, inorder.applied_ids');
+  await waitFor(() => worker.output.includes('the store went backwards'), { what: 'the shards stopping', timeoutMs: 30_000 });
+  assert.match((await worker.get('/readyz')).body, /went backwards/);
+  await publishTrace(amqpUrl, stream, interleaved(20, 5, 'new'));
+  assert.equal((await readTraces(node.url, stream)).size, 0);
+});
+
+test('a standby, and a database that cannot be relied on, are refused at the start', { timeout: 60_000 }, async (t) => {
+  const { node, variables } = await setUp(t, 'pg-refused');
+  const client = new pg.Client({ connectionString: node.url });
+  await client.connect();
+  await client.query(`CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0`);
+  await client.end();
+  const worker = await WorkerProcess.start(t, { ...variables, DATABASE_URL: node.url.replace('/postgres', '/latin') });
+  assert.deepEqual(await worker.exited, { code: 2, signal: null }, worker.output);
+  assert.match(worker.output, /PostgreSQL encoding: The database is in LATIN1/);
+});
+
+test('dead letters are inspected, replayed and audited as with Redis', { timeout: 120_000 }, async (t) => {
+  const { amqpUrl, node, stream, variables, deadLetters } = await setUp(t, 'pg-replay');
+  await WorkerProcess.ready(t, { ...variables, GAP_TIMEOUT_MS: '300' });
+  const at = (...sequences: number[]) => sequences.map((sequence) => ({ entityId: 'a', sequence }));
+  await publishTrace(amqpUrl, stream, at(1, 2, 4, 5));
+  await waitFor(async () => (await deadLetters()) === 2, { what: 'two dead letters', timeoutMs: 30_000 });
+  const command = async (...words: string[]) => {
+    const { io, out } = keptIo({ env: variables });
+    return { code: await runCli({ commands, version: '0' }, words, io), ...out };
+  };
+  const listed = await command('dead-letters', 'list', '--json');
+  assert.deepEqual(listed.stdout.trimEnd().split('\n').map((line) => JSON.parse(line)).map(({ sequence, reason }) => [sequence, reason]), [[4, 'gap_timeout'], [5, 'gap_timeout']]);
+  await publishTrace(amqpUrl, stream, at(3));
+  await waitFor(async () => (await readTraces(node.url, stream)).get('a')?.version === 3, { what: 'the missing event' });
+  const replayed = await command('dead-letters', 'replay', '--ready', '--yes');
+  assert.deepEqual([replayed.code, replayed.stdout.split('\n').at(-2)], [0, '2 replayed; 1 of 1 entities whole again']);
+  assert.deepEqual((await readTraces(node.url, stream)).get('a'), { version: 5, types: ['e1', 'e2', 'e3', 'e4', 'e5'], parked: false });
+  assert.match((await command('audit')).stdout, /replay trace a: replays 2 dead letters/);
+});
