@@ -87,8 +87,8 @@ export interface EventStore {
    * Appends `events`, at least one, together.
    *
    * @throws VersionConflictError when the entity is at another version; nothing was written.
-   * @throws EventError `message_id_conflict` when one of the ids belongs to another event of the entity; `malformed`, `too_large` or
-   *   `bad_envelope`-like reasons for an event that no worker would take. Nothing was written.
+   * @throws EventError `message_id_conflict` when one of the ids belongs to another event of the entity; otherwise with the reason
+   *   for which a worker would refuse one of the events. Nothing was written.
    * @throws UnavailableError when it is not known whether it was written: append the same events, with the same ids, again.
    */
   append(entity: EntityRef, events: readonly EventToAppend[], options: AppendOptions): Promise<AppendResult>;

@@ -1,0 +1,68 @@
+/** What every event store makes of an append before it writes anything. */
+import { randomUUID } from 'node:crypto';
+import { ConfigError, EventError, VersionConflictError } from '../errors.ts';
+import { encodeEvent } from '../events/encode.ts';
+import type { EntityRef } from '../events/event.ts';
+import type { EventToAppend, ExpectedVersion, RecordedEvent } from './event-store.ts';
+
+/** An event as it is written; its place is given by the store. */
+export interface PreparedEvent {
+  readonly id: string;
+  readonly type: string;
+  readonly timestamp: string;
+  readonly dataJson: string;
+  readonly metadataJson: string;
+}
+
+/**
+ * What is left out is filled in, and what a worker would refuse is refused now: it could never be processed.
+ *
+ * @throws EventError with the reason for which a worker would refuse it.
+ */
+export function prepareAppend(entity: EntityRef, events: readonly EventToAppend[]): readonly PreparedEvent[] {
+  if (events.length === 0) throw new ConfigError(['append: there must be at least one event']);
+  const now = new Date();
+  const prepared = events.map((given): PreparedEvent => {
+    const { id = randomUUID(), type, timestamp = now, data, dataJson, metadata = {} } = given;
+    const { event } = encodeEvent({ ...entity, id, sequence: 1, type, timestamp, data, dataJson, metadata });
+    return { id, type, timestamp: event.timestamp ?? now.toISOString(), dataJson: event.dataJson, metadataJson: JSON.stringify(metadata) };
+  });
+  if (new Set(prepared.map(({ id }) => id)).size < prepared.length) {
+    throw new EventError('message_id_conflict', 'two of the events have the same id');
+  }
+  return prepared;
+}
+
+/** As numbers alone: -1 wants at least one event, null makes no claim. */
+export function expectedNumber(expected: ExpectedVersion): number | null {
+  if (expected === 'any') return null;
+  if (expected === 'exists') return -1;
+  if (expected === 'no-stream') return 0;
+  if (Number.isSafeInteger(expected) && expected >= 0) return expected;
+  throw new ConfigError([`append: expectedVersion is ${String(expected)}: it must be a whole number from 0 up, "no-stream", "exists" or "any"`]);
+}
+
+export function isExpected(expected: number | null, version: number): boolean {
+  return expected === null || (expected === -1 ? version > 0 : expected === version);
+}
+
+export function versionConflict(expected: ExpectedVersion, actual: number): VersionConflictError {
+  return new VersionConflictError(expected, actual);
+}
+
+export function idConflict(): EventError {
+  return new EventError('message_id_conflict', 'one of the ids is that of another event of the entity');
+}
+
+export function recorded(entity: EntityRef, { id, type, timestamp, dataJson, metadataJson }: PreparedEvent, sequence: number, position: number): RecordedEvent {
+  const { entityType, entityId } = entity;
+  const [data, metadata] = [JSON.parse(dataJson), JSON.parse(metadataJson)];
+  return { entityType, entityId, id, sequence, position, type, timestamp, data, dataJson, metadata };
+}
+
+/** The sequences that a reading means, lowest first. */
+export function rangeOf(options: { readonly from?: number; readonly to?: number; readonly direction?: 'forwards' | 'backwards' }): readonly [low: number, high: number] {
+  const { from, to, direction = 'forwards' } = options;
+  const [low, high] = direction === 'forwards' ? [from, to] : [to, from];
+  return [low ?? 1, high ?? Number.MAX_SAFE_INTEGER];
+}

@@ -1,0 +1,173 @@
+/**
+ * The event store in PostgreSQL, and the one to recommend: an append is one function call of the server, committed on its own.
+ *
+ * A position is taken from a row that stays locked until the commit, so that positions become visible in their order, without
+ * gaps, however many write: no reader ever passes an event that is still being committed. The price is that the commits of one stream
+ * follow each other; appending many events at once makes up for it.
+ */
+import type { EntityRef } from '../../events/event.ts';
+import type { Log } from '../../observability/log.ts';
+import { expectedNumber, idConflict, prepareAppend, rangeOf, recorded, versionConflict } from '../append-rules.ts';
+import type { AppendOptions, AppendResult, EventStore, EventToAppend, ReadAllOptions, ReadOptions, RecordedEvent, StateSnapshot } from '../event-store.ts';
+import { Database } from './database.ts';
+import { digest, entityKey, fromText, toText } from './names.ts';
+import { Notifications } from './notifications.ts';
+
+export interface PostgresEventStoreOptions {
+  /** `postgres://user:password@host:5432/database`; the tables are made on first use, in the schema `inorder`. */
+  readonly url: string;
+  /** Name of the stream: each has its own log. Default `events`. */
+  readonly stream?: string;
+  readonly log?: Pick<Log, 'warn'>;
+  /** How long an answer may take before it counts as unknown, in milliseconds. Default 10,000. */
+  readonly answerTimeoutMs?: number;
+}
+
+const page = 500;
+/** A notification may be lost with its connection. */
+const lookAgainMs = 2_000;
+const columns = 'entity_type, entity_id, sequence, position, id, type, "timestamp", data, metadata';
+
+interface Row {
+  readonly entity_type: string;
+  readonly entity_id: string;
+  readonly sequence: number;
+  readonly position: number;
+  readonly id: string;
+  readonly type: string;
+  readonly timestamp: string;
+  readonly data: string;
+  readonly metadata: string;
+}
+
+interface Appended {
+  readonly status: 'appended' | 'repeated' | 'conflict' | 'id_conflict';
+  readonly version: number;
+  readonly position: number;
+}
+
+export function createPostgresEventStore(options: PostgresEventStoreOptions): EventStore {
+  return new PostgresEventStore(options);
+}
+
+class PostgresEventStore implements EventStore {
+  readonly #database: Database;
+  readonly #stream: string;
+  readonly #notifications: Notifications;
+
+  constructor({ stream = 'events', ...options }: PostgresEventStoreOptions) {
+    this.#database = new Database(options);
+    this.#stream = stream;
+    this.#notifications = new Notifications(options.url, 'inorder_events');
+  }
+
+  async append(entity: EntityRef, events: readonly EventToAppend[], { expectedVersion }: AppendOptions): Promise<AppendResult> {
+    const prepared = prepareAppend(entity, events);
+    const [result] = await this.#database.query<Appended>('SELECT status, version, "position" FROM inorder.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)', [
+      this.#stream,
+      entityKey(entity),
+      toText(entity.entityType),
+      toText(entity.entityId),
+      expectedNumber(expectedVersion),
+      prepared.map(({ id }) => toText(id)),
+      prepared.map(({ id }) => digest(id)),
+      prepared.map(({ type }) => toText(type)),
+      prepared.map(({ timestamp }) => timestamp),
+      prepared.map(({ dataJson }) => dataJson),
+      prepared.map(({ metadataJson }) => metadataJson),
+    ]);
+    const { status, version, position } = result!;
+    if (status === 'conflict') throw versionConflict(expectedVersion, version);
+    if (status === 'id_conflict') throw idConflict();
+    return { status, version, position };
+  }
+
+  async *read(entity: EntityRef, options: ReadOptions = {}): AsyncGenerator<RecordedEvent> {
+    let [low, high] = rangeOf(options);
+    const backwards = options.direction === 'backwards';
+    for (let left = options.limit ?? Number.POSITIVE_INFINITY; left > 0; ) {
+      const size = Math.min(page, left);
+      const rows = await this.#database.query<Row>(
+        `SELECT ${columns} FROM inorder.events WHERE stream = $1 AND key = $2 AND sequence BETWEEN $3 AND $4
+         ORDER BY sequence ${backwards ? 'DESC' : 'ASC'} LIMIT $5`,
+        [this.#stream, entityKey(entity), low, high, size],
+      );
+      for (const row of rows) yield eventFrom(row);
+      const last = rows.at(-1);
+      if (last === undefined || rows.length < size) return;
+      left -= rows.length;
+      if (backwards) high = last.sequence - 1;
+      else low = last.sequence + 1;
+    }
+  }
+
+  async *readAll({ after = 0, limit = Number.POSITIVE_INFINITY }: ReadAllOptions = {}): AsyncGenerator<RecordedEvent> {
+    for (let [position, left] = [after, limit]; left > 0; ) {
+      const size = Math.min(page, left);
+      const rows = await this.#database.query<Row>(
+        `SELECT ${columns} FROM inorder.events WHERE stream = $1 AND position > $2 ORDER BY position LIMIT $3`,
+        [this.#stream, position, size],
+      );
+      for (const row of rows) yield eventFrom(row);
+      const last = rows.at(-1);
+      if (last === undefined || rows.length < size) return;
+      left -= rows.length;
+      position = last.position;
+    }
+  }
+
+  async waitForMore(position: number, signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      // Asked for before looking: what comes in between is told.
+      const looked = new AbortController();
+      await this.#notifications.ready();
+      const told = this.#notifications.next(this.#stream, lookAgainMs, AbortSignal.any([signal, looked.signal]));
+      try {
+        if ((await this.#lastPosition()) > position) return;
+        await told;
+      } finally {
+        looked.abort();
+      }
+    }
+  }
+
+  async #lastPosition(): Promise<number> {
+    const [row] = await this.#database.query<{ last_position: number }>('SELECT last_position FROM inorder.streams WHERE stream = $1', [this.#stream]);
+    return row?.last_position ?? 0;
+  }
+
+  async version(entity: EntityRef): Promise<number> {
+    const [row] = await this.#database.query<{ version: number }>('SELECT version FROM inorder.event_heads WHERE stream = $1 AND key = $2', [
+      this.#stream,
+      entityKey(entity),
+    ]);
+    return row?.version ?? 0;
+  }
+
+  async readSnapshot(entity: EntityRef): Promise<StateSnapshot | null> {
+    const [row] = await this.#database.query<{ version: number; schema_version: number; state: Buffer }>(
+      'SELECT version, schema_version, state FROM inorder.snapshots WHERE stream = $1 AND key = $2',
+      [this.#stream, entityKey(entity)],
+    );
+    return row === undefined ? null : { version: row.version, schemaVersion: row.schema_version, state: row.state.toString() };
+  }
+
+  async writeSnapshot(entity: EntityRef, { version, schemaVersion, state }: StateSnapshot): Promise<void> {
+    await this.#database.query(
+      `INSERT INTO inorder.snapshots AS s (stream, key, version, schema_version, state) VALUES ($1, $2, $3, $4, $5)
+       ON CONFLICT (stream, key) DO UPDATE SET version = excluded.version, schema_version = excluded.schema_version, state = excluded.state
+       WHERE s.schema_version <> excluded.schema_version OR s.version <= excluded.version`,
+      [this.#stream, entityKey(entity), version, schemaVersion, Buffer.from(state)],
+    );
+  }
+
+  async close(): Promise<void> {
+    await this.#notifications.close();
+    await this.#database.close();
+  }
+}
+
+function eventFrom({ entity_type, entity_id, sequence, position, id, type, timestamp, data, metadata }: Row): RecordedEvent {
+  const entity = { entityType: fromText(entity_type), entityId: fromText(entity_id) };
+  return recorded(entity, { id: fromText(id), type: fromText(type), timestamp, dataJson: data, metadataJson: metadata }, sequence, position);
+}
