@@ -48,7 +48,21 @@ export { createMemoryIdempotencyStore, type MemoryIdempotencyStoreOptions } from
 export { createMemoryStore, type MemoryStoreOptions } from './stores/memory/memory-store.ts';
 export { createPostgresStore, type PostgresStoreOptions } from './stores/postgres/postgres-store.ts';
 export { createRedisIdempotencyStore, type RedisIdempotencyStoreOptions } from './stores/redis/idempotency-store.ts';
+export type {
+  AppendOptions,
+  AppendResult,
+  EventStore,
+  EventToAppend,
+  ExpectedVersion,
+  ReadAllOptions,
+  ReadOptions,
+  RecordedEvent,
+  StateSnapshot,
+} from './stores/event-store.ts';
+export type { PostgresEventStoreOptions } from './stores/postgres/postgres-event-store.ts';
+export type { RedisEventStoreOptions } from './stores/redis/redis-event-store.ts';
 export type { Store } from './stores/store.ts';
+export { createEventStore, type EventStoreOptions } from './event-sourcing/create-event-store.ts';
 export type { GapSource, MissingEvents } from './event-sourcing/gap-source.ts';
 export { createWorker, type Worker, type WorkerOptions } from './worker/worker.ts';
 export type { GapStatus, ShardStatus, ViolationsStatus, WorkerStatus } from './worker/worker-status.ts';

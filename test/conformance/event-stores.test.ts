@@ -2,8 +2,9 @@ import type { TestContext } from 'node:test';
 import type { EventStore } from '../../src/stores/event-store.ts';
 import { createMemoryEventStore } from '../../src/stores/memory/event-store.ts';
 import { createPostgresEventStore } from '../../src/stores/postgres/postgres-event-store.ts';
+import { createRedisEventStore } from '../../src/stores/redis/redis-event-store.ts';
 import { usePostgres } from '../support/postgres.ts';
-import { uniqueStream } from '../support/services.ts';
+import { uniqueStream, useServices } from '../support/services.ts';
 import { describeEventStore } from './event-store-conformance.ts';
 
 /** Closed after the test. */
@@ -26,4 +27,9 @@ describeEventStore('the event store in memory', async () => {
 describeEventStore('the event store in PostgreSQL', async (t) => {
   const url = await usePostgres();
   return { open: async (stream = uniqueStream()) => kept(t, createPostgresEventStore({ url, stream })) };
+});
+
+describeEventStore('the event store in Redis', async (t) => {
+  const { redisUrl: url } = await useServices(t);
+  return { open: async (stream = uniqueStream()) => kept(t, createRedisEventStore({ url, stream })) };
 });

@@ -1,0 +1,39 @@
+/**
+ * The names of what an event store keeps in Redis. Unlike the keys of `keys.ts` all those of a stream are in one slot of a
+ * cluster: who gives all events one order has to be in one place.
+ *
+ *   inorder:{<stream>}:events                     all events, by position
+ *   inorder:{<stream>}:events:<type>:<id>         positions of an entity's events
+ *   inorder:{<stream>}:event-ids:<type>:<id>      ids of an entity's events
+ *   inorder:{<stream>}:snapshot:<type>:<id>       its newest snapshot
+ *   inorder:{<stream>}:relay                      who relays, and how far that has come
+ */
+import type { EntityRef } from '../../events/event.ts';
+
+export class EventKeys {
+  readonly #prefix: string;
+  readonly log: string;
+  readonly relay: string;
+
+  constructor(stream: string) {
+    this.#prefix = `inorder:{${encodeURIComponent(stream)}}:`;
+    this.log = `${this.#prefix}events`;
+    this.relay = `${this.#prefix}relay`;
+  }
+
+  entity(ref: EntityRef): string {
+    return `${this.#prefix}events:${nameOf(ref)}`;
+  }
+
+  ids(ref: EntityRef): string {
+    return `${this.#prefix}event-ids:${nameOf(ref)}`;
+  }
+
+  snapshot(ref: EntityRef): string {
+    return `${this.#prefix}snapshot:${nameOf(ref)}`;
+  }
+}
+
+function nameOf({ entityType, entityId }: EntityRef): string {
+  return `${encodeURIComponent(entityType)}:${encodeURIComponent(entityId)}`;
+}

@@ -1,0 +1,157 @@
+/**
+ * The event store in Redis, the light one: an append is one script. A stream's log is in one place, also of a cluster, and in
+ * memory; what Redis loses of it is lost, so it wants `appendfsync always` where the log is the truth.
+ */
+import { createHash } from 'node:crypto';
+import { UnavailableError } from '../../errors.ts';
+import type { EntityRef } from '../../events/event.ts';
+import type { Log } from '../../observability/log.ts';
+import { expectedNumber, idConflict, type PreparedEvent, prepareAppend, rangeOf, recorded, versionConflict } from '../append-rules.ts';
+import type { AppendOptions, AppendResult, EventStore, EventToAppend, ReadAllOptions, ReadOptions, RecordedEvent, StateSnapshot } from '../event-store.ts';
+import { Connection } from './connection.ts';
+import { EventKeys } from './event-keys.ts';
+import { unavailable } from './failures.ts';
+import { idField } from './keys.ts';
+import { parseRedisUrl } from './redis-url.ts';
+import { loadScript, runScript, type Script } from './script.ts';
+
+export interface RedisEventStoreOptions {
+  /** One of the forms of REDIS_URL. */
+  readonly url: string;
+  /** Name of the stream: each has its own log. Default `events`. */
+  readonly stream?: string;
+  readonly log?: Pick<Log, 'info' | 'warn'>;
+  /** How long one command, and the first connection, may take, in milliseconds. Default 5000. */
+  readonly commandTimeoutMs?: number;
+}
+
+const defaultCommandTimeoutMs = 5_000;
+const page = 500;
+
+const appendScript = loadScript('append-3');
+const readScript = loadScript('read-events-2');
+const snapshotScript = loadScript('write-snapshot-1');
+
+/** An event as it is kept, up to its places. */
+interface Kept extends EntityRef, PreparedEvent {}
+
+export function createRedisEventStore(options: RedisEventStoreOptions): EventStore {
+  return new RedisEventStore(options);
+}
+
+class RedisEventStore implements EventStore {
+  readonly #connection: Connection;
+  readonly #options: RedisEventStoreOptions;
+  readonly #keys: EventKeys;
+  /** A reading that waits blocks its connection. */
+  #waiting: Connection | null = null;
+
+  constructor(options: RedisEventStoreOptions) {
+    this.#options = options;
+    this.#keys = new EventKeys(options.stream ?? 'events');
+    this.#connection = this.#connect();
+  }
+
+  async append(entity: EntityRef, events: readonly EventToAppend[], { expectedVersion }: AppendOptions): Promise<AppendResult> {
+    const prepared = prepareAppend(entity, events);
+    const expected = expectedNumber(expectedVersion);
+    const args = prepared.flatMap((event) => [idField(event.id), fingerprintOf(event), JSON.stringify({ ...entity, ...event } satisfies Kept)]);
+    const keys = [this.#keys.log, this.#keys.entity(entity), this.#keys.ids(entity)];
+    const [status, version, position] = (await this.#run(appendScript, [...keys, expected === null ? '' : String(expected), ...args])) as [string, number, number];
+    if (status === 'conflict') throw versionConflict(expectedVersion, version);
+    if (status === 'id_conflict') throw idConflict();
+    return { status: status === 'repeated' ? 'repeated' : 'appended', version, position };
+  }
+
+  async *read(entity: EntityRef, options: ReadOptions = {}): AsyncGenerator<RecordedEvent> {
+    const [low, high] = rangeOf(options);
+    const last = Math.min(high, await this.version(entity));
+    const backwards = options.direction === 'backwards';
+    let left = options.limit ?? Number.POSITIVE_INFINITY;
+    for (let [from, to] = [Math.max(1, low), last]; from <= to && left > 0; ) {
+      const size = Math.min(page, left, to - from + 1);
+      const first = backwards ? to - size + 1 : from;
+      const events = await this.#readRange(entity, first, first + size - 1);
+      yield* backwards ? events.reverse() : events;
+      left -= size;
+      if (backwards) to -= size;
+      else from += size;
+    }
+  }
+
+  async *readAll({ after = 0, limit = Number.POSITIVE_INFINITY }: ReadAllOptions = {}): AsyncGenerator<RecordedEvent> {
+    for (let [position, left] = [after, limit]; left > 0; ) {
+      const size = Math.min(page, left);
+      const entries = (await this.#connection.ask(['XRANGE', this.#keys.log, `(${position}-0`, '+', 'COUNT', String(size)])) as [string, string[]][];
+      for (const [id, [, sequence = '', , event = '']] of entries) {
+        position = Number(id.split('-')[0]);
+        yield eventFrom(event, Number(sequence), position);
+      }
+      if (entries.length < size) return;
+      left -= size;
+    }
+  }
+
+  async waitForMore(position: number, signal: AbortSignal): Promise<void> {
+    this.#waiting ??= this.#connect();
+    const blockMs = Math.floor(this.#commandTimeoutMs / 2);
+    while (!signal.aborted) {
+      const read = this.#waiting.ask(['XREAD', 'COUNT', '1', 'BLOCK', String(blockMs), 'STREAMS', this.#keys.log, `${position}-0`]);
+      const ended = new Promise<'ended'>((resolve) => signal.addEventListener('abort', () => resolve('ended'), { once: true }));
+      // Nobody waits for what is still under way.
+      read.catch(() => undefined);
+      const answer = await Promise.race([read, ended]);
+      if (answer !== null) return;
+    }
+  }
+
+  async version(entity: EntityRef): Promise<number> {
+    return Number(await this.#connection.ask(['LLEN', this.#keys.entity(entity)]));
+  }
+
+  async readSnapshot(entity: EntityRef): Promise<StateSnapshot | null> {
+    const [version, schemaVersion, state] = (await this.#connection.ask(['HMGET', this.#keys.snapshot(entity), 'v', 'c', 's'])) as (string | null)[];
+    if (version == null || schemaVersion == null || state == null) return null;
+    return { version: Number(version), schemaVersion: Number(schemaVersion), state };
+  }
+
+  async writeSnapshot(entity: EntityRef, { version, schemaVersion, state }: StateSnapshot): Promise<void> {
+    await this.#run(snapshotScript, [this.#keys.snapshot(entity), String(version), String(schemaVersion), state]);
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([this.#connection.close(), this.#waiting?.close()]);
+  }
+
+  get #commandTimeoutMs(): number {
+    return this.#options.commandTimeoutMs ?? defaultCommandTimeoutMs;
+  }
+
+  #connect(): Connection {
+    const { url, log } = this.#options;
+    return new Connection({ target: parseRedisUrl(url), commandTimeoutMs: this.#commandTimeoutMs, log, onReconnect: undefined });
+  }
+
+  async #readRange(entity: EntityRef, first: number, last: number): Promise<RecordedEvent[]> {
+    const found = (await this.#run(readScript, [this.#keys.log, this.#keys.entity(entity), String(first - 1), String(last - 1)])) as string[];
+    const events: RecordedEvent[] = [];
+    for (let at = 0; at < found.length; at += 3) events.push(eventFrom(found[at + 2]!, Number(found[at + 1]), Number(found[at])));
+    if (events.length < last - first + 1) throw new UnavailableError(`events of ${this.#connection.where} are missing: was the log trimmed?`);
+    return events;
+  }
+
+  async #run(script: Script, call: readonly string[]): Promise<unknown> {
+    const [reply] = await runScript(this.#connection, script, [call]);
+    if (reply?.[0]) throw unavailable(this.#connection.where, reply[0]);
+    return reply?.[1];
+  }
+}
+
+function fingerprintOf({ type, dataJson }: PreparedEvent): string {
+  return createHash('sha256').update(JSON.stringify([type, dataJson])).digest('base64url');
+}
+
+function eventFrom(json: string, sequence: number, position: number): RecordedEvent {
+  const kept = JSON.parse(json) as Kept;
+  return recorded(kept, kept, sequence, position);
+}

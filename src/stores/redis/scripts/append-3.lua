@@ -1,0 +1,51 @@
+-- Appends events of one entity together, or finds that they are there.
+--
+-- KEYS[1]  log: stream of all events; the id of an entry is <position>-0, its field e the event
+-- KEYS[2]  entity: list of the positions of its events
+-- KEYS[3]  ids: hash of an id's field -> <sequence>|<fingerprint>
+-- ARGV[1]  expected version; -1 wants at least one event, '' makes no claim
+-- ARGV[2] and on, three for each event: field of its id, fingerprint of what it says, and the event up to its places
+--
+-- Returns {'appended' | 'repeated', version, position} | {'conflict', version} | {'id_conflict'}. Nothing is written with the latter two.
+--
+-- All keys of a stream are in one slot of a cluster: a global order needs one place that gives it.
+
+local log, entity, ids = KEYS[1], KEYS[2], KEYS[3]
+local count = (#ARGV - 1) / 3
+local version = redis.call('LLEN', entity)
+
+local known, first, same = 0, nil, true
+for i = 1, count do
+  local record = redis.call('HGET', ids, ARGV[3 * i - 1])
+  if record then
+    known = known + 1
+    local sequence, fingerprint = string.match(record, '^(%d+)|(.*)$')
+    first = first or tonumber(sequence)
+    same = same and fingerprint == ARGV[3 * i] and tonumber(sequence) == first + i - 1
+  end
+end
+if known > 0 then
+  if known < count or not same then
+    return { 'id_conflict' }
+  end
+  local last = first + count - 1
+  return { 'repeated', last, tonumber(redis.call('LINDEX', entity, last - 1)) }
+end
+
+if ARGV[1] ~= '' then
+  local expected = tonumber(ARGV[1])
+  if (expected == -1 and version == 0) or (expected >= 0 and expected ~= version) then
+    return { 'conflict', version }
+  end
+end
+
+local newest = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
+local position = newest and tonumber(string.match(newest[1], '^%d+')) or 0
+for i = 1, count do
+  position, version = position + 1, version + 1
+  local id = string.format('%.0f', position)
+  redis.call('XADD', log, id .. '-0', 's', string.format('%.0f', version), 'e', ARGV[3 * i + 1])
+  redis.call('RPUSH', entity, id)
+  redis.call('HSET', ids, ARGV[3 * i - 1], string.format('%.0f', version) .. '|' .. ARGV[3 * i])
+end
+return { 'appended', version, position }
