@@ -12,7 +12,11 @@ import { command as entityImport } from './entity-import.ts';
 import { command as entityList } from './entity-list.ts';
 import { command as entityResync } from './entity-resync.ts';
 import { command as entityShow } from './entity-show.ts';
+import { command as eventsAppend } from './events-append.ts';
+import { command as eventsList } from './events-list.ts';
 import { command as publish } from './publish.ts';
+import { rebuild, verify as eventsVerify } from './read-side.ts';
+import { command as relay } from './relay.ts';
 import { command as status } from './status.ts';
 import { apply as topologyApply, check as topologyCheck, show as topologyShow } from './topology.ts';
 import { command as worker } from './worker.ts';
@@ -20,6 +24,7 @@ import { command as worker } from './worker.ts';
 export const commands: readonly Command[] = [
   worker,
   publish,
+  relay,
   topologyApply,
   topologyCheck,
   topologyShow,
@@ -32,6 +37,10 @@ export const commands: readonly Command[] = [
   deadLettersReplay,
   deadLettersDiscard,
   deadLettersExport,
+  eventsList,
+  eventsAppend,
+  eventsVerify,
+  rebuild,
   audit,
   console,
   status,

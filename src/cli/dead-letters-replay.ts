@@ -9,7 +9,7 @@ import { awaitOutcomes } from '../dead-letters/replay-outcome.ts';
 import { countLetters, type ReplayPlan } from '../dead-letters/replay-plan.ts';
 import { planReplay } from '../dead-letters/survey.ts';
 import { ConfigError } from '../errors.ts';
-import { loadGapSource, readMissing } from '../event-sourcing/gap-source.ts';
+import { openGapSource, type OpenGapSource, readMissing } from '../event-sourcing/gap-source.ts';
 import { ratePerSecond } from '../publishing/publish-request.ts';
 import { createConnection } from '../rabbitmq/connection.ts';
 import { createAmqpPublisher } from '../rabbitmq/publisher.ts';
@@ -42,14 +42,15 @@ export const command = defineCommand({
     yes: yesOption,
     json: jsonOption,
   },
-  variables: [...letterVariables, 'GAP_REPAIR'],
+  variables: [...letterVariables, 'GAP_REPAIR', 'EVENT_STORE'],
   async run({ positionals, options }, io) {
     const filter = filterOf(options, positionals);
     const { ready, all, json, yes } = options;
     if (!isSelective(filter) && !ready && !all) throw new ConfigError(['say which: an ID, --entity, --reason, --ready, or --all']);
     const rate = options.rate === null ? undefined : optionValue('--rate', options.rate, ratePerSecond);
     const config = loadConfig(io.env);
-    const source = options.repair ? await readerOf(config) : undefined;
+    const gaps = await openSource(options.repair, config, io);
+    const source = readerOf(gaps, config);
     const signal = io.takeSignals();
     return withLetters(config, io, (access) =>
       withOperatorLock(access.connection, access.stream, operatorPatienceMs, async () => {
@@ -66,14 +67,20 @@ export const command = defineCommand({
         await io.stdout.write(json ? outcomeJson(report, outcomes) : outcomeText(report, outcomes));
         return report.left === 0 && outcomes.every(({ status }) => status === 'whole' || status === 'passed') ? 0 : 1;
       }),
-    );
+    ).finally(() => gaps?.close());
   },
 });
 
-async function readerOf({ gapRepair, limits }: Config): Promise<MissingEventsReader> {
-  if (gapRepair.source === null) throw new ConfigError(['--repair needs GAP_REPAIR: say where missing events are fetched from']);
-  const source = await loadGapSource(gapRepair.source);
-  return (missing) => readMissing(source, missing, limits);
+/** With what --repair fetches missing events; without it nothing is. */
+async function openSource(repair: boolean, config: Config, io: CommandIo): Promise<OpenGapSource | null> {
+  if (!repair) return null;
+  const open = await openGapSource(config, commandLog(config, io.stderr));
+  if (open === null) throw new ConfigError(['--repair needs GAP_REPAIR: say where missing events are fetched from']);
+  return open;
+}
+
+function readerOf(open: OpenGapSource | null, { limits }: Config): MissingEventsReader | undefined {
+  return open === null ? undefined : (missing) => readMissing(open.source, missing, limits);
 }
 
 interface Pace {

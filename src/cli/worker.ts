@@ -12,7 +12,7 @@ import { createHttpServer } from '../observability/http.ts';
 import { createLog, type Log } from '../observability/log.ts';
 import { createMetrics } from '../observability/metrics.ts';
 import { createWorker, type Worker } from '../worker/worker.ts';
-import { loadGapSource } from '../event-sourcing/gap-source.ts';
+import { openGapSource } from '../event-sourcing/gap-source.ts';
 import { loadProcessors } from '../worker/processor-module.ts';
 import { defineCommand } from './command.ts';
 
@@ -30,13 +30,13 @@ export const command = defineCommand({
   async run(_args, io) {
     const config = loadConfig(io.env);
     const processors = await loadProcessors(config.processing);
-    const gapSource = config.gapRepair.source === null ? null : await loadGapSource(config.gapRepair.source);
     const log = createLog({ level: config.logLevel, service: config.serviceName, writeLine: io.logLine });
+    const gaps = await openGapSource(config, log);
     for (const warning of config.warnings) log.warn({}, warning);
     io.onCrash((error) => log.error({ error }, 'a bug: the process ends, a standby takes over'));
     const stopSignal = io.takeSignals();
     const metrics = createMetrics(config.serviceName);
-    const worker = createWorker({ config, processors, gapSource, log, metrics });
+    const worker = createWorker({ config, processors, gapSource: gaps?.source, log, metrics });
     const page = mountConsole(config, worker, log);
     const server = await createHttpServer({
       host: config.http.host,
@@ -72,6 +72,7 @@ export const command = defineCommand({
     } finally {
       await server.close();
       await page?.close();
+      await gaps?.close();
     }
     log.info({}, 'stopped');
     return 0;

@@ -41,6 +41,11 @@ export interface StoreConfig {
   readonly idempotencyTtlSeconds: number;
 }
 
+/** The append-only log of events, for those who use it. */
+export interface EventStoreConfig {
+  readonly kind: 'redis' | 'postgres';
+}
+
 /** Field for field what the sequencer is told (`SequencerLimits`), as far as an operator may choose it. */
 export interface OrderingConfig {
   readonly strategy: ViolationStrategy;
@@ -97,6 +102,7 @@ export interface Config {
   readonly logLevel: LogLevel;
   readonly broker: BrokerConfig;
   readonly store: StoreConfig;
+  readonly eventStore: EventStoreConfig;
   readonly ordering: OrderingConfig;
   readonly processing: ProcessingConfig;
   readonly gapRepair: GapRepairConfig;

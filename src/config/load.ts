@@ -114,8 +114,8 @@ function checkTogether(values: Values, given: Texts, problems: string[]): void {
       `RETRY_MAX_MS is ${values.RETRY_MAX_MS}: it must be at least RETRY_INITIAL_MS, ${values.RETRY_INITIAL_MS}`,
     );
   }
-  if (values.STATE_STORE === 'postgres' && values.DATABASE_URL === null) {
-    problems.push('STATE_STORE is `postgres`, and DATABASE_URL is not set: set it');
+  for (const name of ['STATE_STORE', 'EVENT_STORE'] as const) {
+    if (values[name] === 'postgres' && values.DATABASE_URL === null) problems.push(`${name} is \`postgres\`, and DATABASE_URL is not set: set it`);
   }
   if (values.GAP_REPAIR !== 'off' && given.has('GAP_REPAIR_AFTER_MS') && values.GAP_REPAIR_AFTER_MS >= values.GAP_TIMEOUT_MS) {
     problems.push(`GAP_REPAIR_AFTER_MS is ${values.GAP_REPAIR_AFTER_MS}: it must be less than GAP_TIMEOUT_MS, ${values.GAP_TIMEOUT_MS}, or it would come too late`);
@@ -138,9 +138,9 @@ function longestRetryMs(values: Values): number {
   return totalMs;
 }
 
-function warningsOf(values: Values): string[] {
-  if (values.DATABASE_URL === null || values.STATE_STORE === 'postgres') return [];
-  return ['DATABASE_URL is set and not used: STATE_STORE is `redis`'];
+function warningsOf({ DATABASE_URL: url, STATE_STORE: states, EVENT_STORE: events }: Values): string[] {
+  if (url === null || states === 'postgres' || events !== 'redis') return [];
+  return ['DATABASE_URL is set and not used: STATE_STORE and EVENT_STORE are `redis`'];
 }
 
 function arrange(values: Values, given: Texts, warnings: readonly string[]): Config {
@@ -165,6 +165,7 @@ function arrange(values: Values, given: Texts, warnings: readonly string[]): Con
       databaseUrl: values.DATABASE_URL ?? '',
       idempotencyTtlSeconds: values.IDEMPOTENCY_TTL_SECONDS,
     },
+    eventStore: { kind: values.EVENT_STORE ?? (values.DATABASE_URL === null ? 'redis' : 'postgres') },
     ordering: {
       strategy: values.ORDERING_VIOLATION_STRATEGY,
       gapTimeoutMs: values.GAP_TIMEOUT_MS,

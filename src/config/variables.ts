@@ -40,6 +40,12 @@ export const variables = {
   REDIS_URL: secret('redis://localhost:6379', kinds.redisUrl, 'Redis; also the nodes of a cluster, or sentinels.'),
   DATABASE_URL: secret(null, kinds.postgresUrl, 'PostgreSQL, where STATE_STORE says so. The tables are made on first use, in the schema `inorder`.'),
   STATE_STORE: row('redis', kinds.oneOf('redis', 'postgres'), 'Where versions and states live.'),
+  EVENT_STORE: {
+    defaultText: null,
+    kind: kinds.oneOf('postgres', 'redis'),
+    meaning: 'Where the append-only log of events is, for `inorder events list` and its like, `inorder relay` and GAP_REPAIR. Unset: PostgreSQL where DATABASE_URL is set, else Redis.',
+    secret: false,
+  },
   STREAM: row(
     'events',
     kinds.matching(

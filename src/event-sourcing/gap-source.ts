@@ -4,11 +4,14 @@
  */
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
+import type { Config } from '../config/config.ts';
 import { ConfigError, messageOf, PermanentError } from '../errors.ts';
 import { type EncodedEvent, encodeEvent } from '../events/encode.ts';
 import type { EntityRef, EventLimits } from '../events/event.ts';
 import type { NewEvent } from '../events/new-event.ts';
+import type { Log } from '../observability/log.ts';
 import type { EventStore } from '../stores/event-store.ts';
+import { openEventStore } from './open-event-store.ts';
 
 /** What is asked for. */
 export interface MissingEvents {
@@ -27,8 +30,22 @@ export interface MissingEvents {
  */
 export type GapSource = (missing: MissingEvents) => AsyncIterable<NewEvent> | Iterable<NewEvent> | Promise<Iterable<NewEvent>>;
 
+export interface OpenGapSource {
+  readonly source: GapSource;
+  close(): Promise<void>;
+}
+
+/** What GAP_REPAIR names; null where missing events are waited for. @throws ConfigError when there is no such thing. */
+export async function openGapSource(config: Config, log: Log): Promise<OpenGapSource | null> {
+  const { source } = config.gapRepair;
+  if (source === null) return null;
+  if (source !== 'event-store') return { source: await loadGapSource(source), close: async () => undefined };
+  const store = openEventStore(config, log);
+  return { source: eventStoreSource(store), close: () => store.close() };
+}
+
 /** The default export of the module that GAP_REPAIR names. Throws `ConfigError` when there is none. */
-export async function loadGapSource(path: string): Promise<GapSource> {
+async function loadGapSource(path: string): Promise<GapSource> {
   const url = path.startsWith('file:') ? path : pathToFileURL(resolve(path)).href;
   let exported: unknown;
   try {
@@ -40,7 +57,7 @@ export async function loadGapSource(path: string): Promise<GapSource> {
   throw new ConfigError([`GAP_REPAIR ${path} has no function as its default export: export default async ({ entity, from, to }) => [...]`]);
 }
 
-export function eventStoreSource(store: Pick<EventStore, 'read'>): GapSource {
+function eventStoreSource(store: Pick<EventStore, 'read'>): GapSource {
   return async function* readMissing({ entity, from, to }) {
     for await (const { id, sequence, type, timestamp, dataJson, metadata } of store.read(entity, { from, to })) {
       yield { id, sequence, type, timestamp, dataJson, metadata };

@@ -29,4 +29,5 @@ export interface RelayLeases {
    * @throws UnavailableError when the store cannot be asked.
    */
   acquire(signal: AbortSignal): Promise<RelayLease | null>;
+  close(): Promise<void>;
 }

@@ -5,7 +5,7 @@ import { runRelay } from '../../src/event-sourcing/relay.ts';
 import { defaultEventLimits } from '../../src/events/event.ts';
 import type { PublishableMessage, PublishOutcome } from '../../src/rabbitmq/publisher.ts';
 import type { RecordedEvent } from '../../src/stores/event-store.ts';
-import { MemoryRelayLeases } from '../../src/stores/memory/relay-leases.ts';
+import { MemoryRelayLeases } from '../support/memory-relay-leases.ts';
 import { KeptLog } from '../support/rabbitmq.ts';
 import { waitFor } from '../support/services.ts';
 

@@ -1,5 +1,5 @@
-/** Relay leases within one process: who asked first gets the lease when it is free. */
-import type { RelayLease, RelayLeases } from '../relay-lease.ts';
+/** Relay leases for tests, within one process: who asked first gets the lease when it is free. */
+import type { RelayLease, RelayLeases } from '../../src/stores/relay-lease.ts';
 
 export class MemoryRelayLeases implements RelayLeases {
   #position = 0;
@@ -12,6 +12,8 @@ export class MemoryRelayLeases implements RelayLeases {
     this.#held = true;
     return this.#lease();
   }
+
+  async close(): Promise<void> {}
 
   #lease(): RelayLease {
     const lost = new AbortController();

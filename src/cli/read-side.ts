@@ -1,0 +1,107 @@
+/** `inorder events verify` and `inorder rebuild`: the workers' states, held against the log or made from it anew. */
+import { loadConfig } from '../config/load.ts';
+import { printable } from '../dead-letters/printable.ts';
+import { checkEntity, entitiesOf, type ReadSide, rebuildEntity } from '../event-sourcing/read-side.ts';
+import type { EntityRef } from '../events/event.ts';
+import { grouped } from '../publishing/progress-line.ts';
+import { loadProcessors } from '../worker/processor-module.ts';
+import { type CommandIo, defineCommand, type ExitCode } from './command.ts';
+import { confirm, operatorName, yesOption } from './confirm.ts';
+import { CountDisplay } from './count-display.ts';
+import { eventStoreVariables, withEventStore } from './event-store-access.ts';
+import { withStore } from './store-access.ts';
+
+const variables = [...eventStoreVariables, 'STATE_STORE', 'PROCESSOR', 'ENTITY_TYPE'] as const;
+const ofType = { kind: 'value', placeholder: 'T', meaning: 'Type of the entity. Default: ENTITY_TYPE.' } as const;
+
+export const verify = defineCommand({
+  name: 'events verify',
+  summary: 'Whether every entity is what its events make of it: contiguous, and its state by the aggregate.',
+  description: [
+    'Folds the events of each entity with the aggregate of PROCESSOR up to the version that the workers have reached, and compares',
+    'the state. Without ID: every entity. Exit code 1 when one is wrong; one that the workers have not caught up with is right.',
+  ].join('\n'),
+  positionals: ['[ID]'],
+  options: { type: ofType },
+  variables,
+  async run({ positionals: [entityId], options }, io): Promise<ExitCode> {
+    return withReadSide(io, async (side, defaultType, signal) => {
+      const progress = new CountDisplay(io, 'verified');
+      let [checked, behind, wrong] = [0, 0, 0];
+      for await (const entity of meant(entityId, options.type ?? defaultType, side, signal)) {
+        const check = await checkEntity(entity, side);
+        checked++;
+        if (check.status === 'behind') behind++;
+        if (check.status === 'wrong') {
+          wrong++;
+          progress.end();
+          await io.stdout.write(`${nameOf(entity)}: ${printable(check.problem)}\n`);
+        }
+        progress.show(checked);
+      }
+      progress.end();
+      await io.stdout.write(`${grouped(checked)} verified, ${grouped(wrong)} wrong, ${grouped(behind)} not applied to their end yet\n`);
+      return wrong > 0 || signal.aborted ? 1 : 0;
+    });
+  },
+});
+
+export const rebuild = defineCommand({
+  name: 'rebuild',
+  summary: 'Makes the states of entities from their events anew, while workers go on.',
+  description: [
+    'For a changed aggregate, or a store that has lost something: folds the events of each entity with the aggregate of PROCESSOR and',
+    'writes the state at the version that the entity has; what the store does not know gets all of its events. Interrupted, it is run again.',
+  ].join('\n'),
+  positionals: ['[ID]'],
+  options: { type: ofType, yes: yesOption },
+  variables,
+  async run({ positionals: [entityId], options }, io): Promise<ExitCode> {
+    return withReadSide(io, async (side, defaultType, signal, audit) => {
+      const type = options.type ?? defaultType;
+      const what = entityId === undefined ? 'all entities' : `${type} ${JSON.stringify(entityId)}`;
+      if (!(await confirm(`Make the states of ${printable(what)} anew?`, options.yes, io, signal))) return signal.aborted ? 1 : 0;
+      await audit(what);
+      const progress = new CountDisplay(io, 'looked at');
+      let [seen, rebuilt, failed] = [0, 0, 0];
+      for await (const entity of meant(entityId, type, side, signal)) {
+        const result = await rebuildEntity(entity, side);
+        seen++;
+        if (result.status === 'rebuilt') rebuilt++;
+        if (result.status === 'failed') {
+          failed++;
+          progress.end();
+          await io.stdout.write(`${nameOf(entity)}: ${printable(result.problem)}\n`);
+        }
+        progress.show(seen);
+      }
+      progress.end();
+      await io.stdout.write(`${grouped(rebuilt)} made anew, ${grouped(seen - rebuilt - failed)} were the same, ${grouped(failed)} failed\n`);
+      return failed > 0 || signal.aborted ? 1 : 0;
+    });
+  },
+});
+
+type Use = (side: ReadSide, defaultType: string, signal: AbortSignal, audit: (what: string) => Promise<void>) => Promise<ExitCode>;
+
+async function withReadSide(io: CommandIo, use: Use): Promise<ExitCode> {
+  const config = loadConfig(io.env);
+  const processors = await loadProcessors(config.processing);
+  const signal = io.takeSignals();
+  return withEventStore(config, io, (events) =>
+    withStore(config, io.stderr, (store) => {
+      const audit = (what: string) =>
+        store.operator.appendAudit([{ action: 'rebuild', who: operatorName(), entityType: null, entityId: null, what: `makes the states of ${what} anew`, reason: '' }]);
+      return use({ events, store, processors }, config.processing.entityType, signal, audit);
+    }),
+  );
+}
+
+async function* meant(entityId: string | undefined, entityType: string, { events }: ReadSide, signal: AbortSignal): AsyncGenerator<EntityRef> {
+  if (entityId !== undefined) yield { entityType, entityId };
+  else yield* entitiesOf(events, signal);
+}
+
+function nameOf({ entityType, entityId }: EntityRef): string {
+  return printable(`${entityType} ${JSON.stringify(entityId)}`);
+}

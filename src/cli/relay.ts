@@ -1,0 +1,44 @@
+/** `inorder relay`: publishes what the event store holds, in order, for ever. */
+import { loadConfig } from '../config/load.ts';
+import { openEventStore, openRelayLeases } from '../event-sourcing/open-event-store.ts';
+import { runRelay } from '../event-sourcing/relay.ts';
+import { createLog } from '../observability/log.ts';
+import { createConnection } from '../rabbitmq/connection.ts';
+import { createAmqpPublisher } from '../rabbitmq/publisher.ts';
+import { defineCommand } from './command.ts';
+
+/** How long a broker that takes no publishes may keep what was begun when this has to end. */
+const endTimeoutMs = 5_000;
+
+export const command = defineCommand({
+  name: 'relay',
+  summary: 'Publishes what the event store holds, in order, and what is appended to it as it comes.',
+  description: [
+    'One relay of a stream is active; a second one stands by and takes over. It goes on where the last one had come to:',
+    'what was under way then is published again, and is a duplicate to the workers. Runs until SIGTERM or SIGINT.',
+  ].join('\n'),
+  positionals: [],
+  options: {},
+  variables: ['AMQP_URL', 'EVENT_STORE', 'DATABASE_URL', 'REDIS_URL', 'STREAM', 'SERVICE_NAME', 'LOG_LEVEL'],
+  async run(_args, io) {
+    const config = loadConfig(io.env);
+    const { broker, limits, serviceName, logLevel } = config;
+    const log = createLog({ level: logLevel, service: serviceName, writeLine: io.logLine });
+    const signal = io.takeSignals();
+    const store = openEventStore(config, log);
+    const leases = openRelayLeases(config);
+    const connection = createConnection({ urls: broker.urls, name: `${serviceName} relay`, log });
+    const publisher = createAmqpPublisher({ connection, exchange: broker.stream, log });
+    // What the broker does not take is given up, so that this ends: it is published by whoever is next.
+    signal.addEventListener('abort', () => void publisher.close(endTimeoutMs), { once: true });
+    const onProgress = ({ published, position }: { published: number; position: number }) => log.debug({ published, position }, 'published');
+    try {
+      await runRelay({ store, leases, publisher, limits, log, signal, onProgress });
+    } finally {
+      await publisher.close(endTimeoutMs);
+      await Promise.allSettled([connection.close(), store.close(), leases.close()]);
+    }
+    log.info({}, 'stopped');
+    return 0;
+  },
+});

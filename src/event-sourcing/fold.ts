@@ -1,0 +1,33 @@
+/** From an entity's events to its state, by the very rules that a worker applies. */
+import type { Aggregate } from '../aggregates/definition.ts';
+import { type Evolved, evolveEvent } from '../aggregates/evolve.ts';
+import { encodeEvent } from '../events/encode.ts';
+import type { Event } from '../events/event.ts';
+import type { RecordedEvent } from '../stores/event-store.ts';
+
+export interface Folded<State> {
+  /** Null before the first event. */
+  readonly state: State | null;
+  /** Sequence of the last event that was applied. */
+  readonly version: number;
+  /** Why it went no further: what a worker would dead-letter the next event for. */
+  readonly problem: string | null;
+}
+
+/** The event as a worker sees it when it has been published. */
+export function eventOf({ entityType, entityId, id, sequence, type, timestamp, dataJson, metadata }: RecordedEvent): Event {
+  return encodeEvent({ entityType, entityId, id, sequence, type, timestamp, dataJson, metadata }).event;
+}
+
+export async function foldEvents<State>(aggregate: Aggregate<State>, events: AsyncIterable<RecordedEvent>): Promise<Folded<State>> {
+  let state: State | null = null;
+  let version = 0;
+  for await (const recorded of events) {
+    if (recorded.sequence !== version + 1) return { state, version, problem: `event ${version + 1} is missing: after ${version} comes ${recorded.sequence}` };
+    const result: Evolved<State> = evolveEvent(aggregate, state, eventOf(recorded), { adopts: false });
+    if (!result.ok) return { state, version, problem: `event ${recorded.sequence}: ${result.reason} (${result.detail})` };
+    state = result.state;
+    version = recorded.sequence;
+  }
+  return { state, version, problem: null };
+}

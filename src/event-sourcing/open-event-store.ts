@@ -1,0 +1,22 @@
+/** The event store that the configuration names, and the leases of its relay. */
+import type { Config } from '../config/config.ts';
+import type { Log } from '../observability/log.ts';
+import type { EventStore } from '../stores/event-store.ts';
+import { createPostgresEventStore } from '../stores/postgres/postgres-event-store.ts';
+import { PostgresRelayLeases } from '../stores/postgres/relay-leases.ts';
+import { createRedisEventStore } from '../stores/redis/redis-event-store.ts';
+import { RedisRelayLeases } from '../stores/redis/relay-leases.ts';
+import type { RelayLeases } from '../stores/relay-lease.ts';
+
+/** Connects in the background; whether the store is there shows when it is asked. */
+export function openEventStore({ store, eventStore, broker }: Config, log: Log): EventStore {
+  const { stream } = broker;
+  if (eventStore.kind === 'postgres') return createPostgresEventStore({ url: store.databaseUrl, stream, log });
+  return createRedisEventStore({ url: store.redisUrl, stream, log });
+}
+
+export function openRelayLeases({ store, eventStore, broker }: Config): RelayLeases {
+  const { stream } = broker;
+  if (eventStore.kind === 'postgres') return new PostgresRelayLeases({ url: store.databaseUrl, stream });
+  return new RedisRelayLeases({ url: store.redisUrl, stream });
+}

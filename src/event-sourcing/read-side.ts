@@ -1,0 +1,86 @@
+/**
+ * The states that workers keep, held against the log of events or made from it anew. One entity at a time, in bounded memory,
+ * while workers go on: a state is compared and written at the version that it has, and one that moves meanwhile is looked at again.
+ */
+import { randomUUID } from 'node:crypto';
+import type { Processors } from '../aggregates/processors.ts';
+import { UnavailableError } from '../errors.ts';
+import type { EntityRef } from '../events/event.ts';
+import type { EventStore } from '../stores/event-store.ts';
+import type { Snapshot, Store } from '../stores/store.ts';
+import { foldEvents } from './fold.ts';
+
+export interface ReadSide {
+  readonly events: Pick<EventStore, 'read' | 'readAll' | 'version'>;
+  readonly store: Pick<Store, 'load' | 'commit'>;
+  readonly processors: Processors;
+}
+
+export type EntityCheck =
+  /** Its events are 1, 2, 3…, and its state is what they make of it. */
+  | { readonly status: 'right'; readonly version: number }
+  /** The same; the workers have not applied all of it yet. */
+  | { readonly status: 'behind'; readonly version: number; readonly events: number }
+  | { readonly status: 'wrong'; readonly version: number; readonly problem: string };
+
+/** The entities of the log, in the order in which they began. */
+export async function* entitiesOf(events: Pick<EventStore, 'readAll'>, signal: AbortSignal): AsyncGenerator<EntityRef & { readonly position: number }> {
+  for await (const { entityType, entityId, sequence, position } of events.readAll()) {
+    if (signal.aborted) return;
+    if (sequence === 1) yield { entityType, entityId, position };
+  }
+}
+
+export async function checkEntity(entity: EntityRef, side: ReadSide): Promise<EntityCheck> {
+  const stored = await snapshotOf(side.store, entity);
+  const events = await side.events.version(entity);
+  const { version, state } = stored;
+  if (version > events) return { status: 'wrong', version, problem: `its state is at version ${version}, and the log has ${events} events` };
+  const folded = await stateAt(entity, version, side);
+  if (folded.problem !== null) return { status: 'wrong', version, problem: folded.problem };
+  if (folded.text !== state) {
+    // What a worker has changed meanwhile is none of this.
+    if ((await snapshotOf(side.store, entity)).version !== version) return checkEntity(entity, side);
+    return { status: 'wrong', version, problem: `its state at version ${version} is not what its events make of it` };
+  }
+  return version < events ? { status: 'behind', version, events } : { status: 'right', version };
+}
+
+export type Rebuilt = { readonly status: 'same' | 'rebuilt'; readonly version: number } | { readonly status: 'failed'; readonly problem: string };
+
+const maxAttempts = 5;
+
+/**
+ * Makes the state of an entity from its events: at the version that it has, or, where the store does not know it, of all its events.
+ * Doing it again changes nothing.
+ */
+export async function rebuildEntity(entity: EntityRef, side: ReadSide): Promise<Rebuilt> {
+  for (let attempt = 1; attempt <= maxAttempts; attempt++) {
+    const { exists, version: present, state, holes } = await snapshotOf(side.store, entity);
+    const version = exists ? present : await side.events.version(entity);
+    const folded = await stateAt(entity, version, side);
+    if (folded.problem !== null) return { status: 'failed', problem: folded.problem };
+    if (exists && folded.text === state) return { status: 'same', version };
+    const change = { token: `rebuild:${randomUUID()}`, expectedVersion: present, expectedHoles: holes, newVersion: version, newHoles: holes };
+    const [result] = await side.store.commit([{ ...entity, ...change, state: folded.text, events: [] }]);
+    if (result?.status === 'failed') throw new UnavailableError(result.error.message, { cause: result.error });
+    if (result?.status === 'ok') return { status: 'rebuilt', version };
+  }
+  return { status: 'failed', problem: 'its state changes faster than it can be made: try again' };
+}
+
+async function stateAt(entity: EntityRef, version: number, { events, processors }: ReadSide): Promise<{ readonly text: string | null; readonly problem: string | null }> {
+  const aggregate = processors.forType(entity.entityType)?.aggregate ?? null;
+  if (aggregate === null) return { text: null, problem: `PROCESSOR has no aggregate for entities of type ${entity.entityType}` };
+  if (version === 0) return { text: null, problem: null };
+  const { state, version: reached, problem } = await foldEvents(aggregate, events.read(entity, { to: version }));
+  if (problem !== null) return { text: null, problem };
+  if (reached < version) return { text: null, problem: `event ${reached + 1} is missing` };
+  return { text: state === null ? null : aggregate.serialize(state), problem: null };
+}
+
+async function snapshotOf(store: Pick<Store, 'load'>, entity: EntityRef): Promise<Snapshot> {
+  const [loaded] = await store.load([entity]);
+  if (loaded?.status === 'ok') return loaded.snapshot;
+  throw new UnavailableError(loaded?.error.message ?? 'the store did not answer');
+}

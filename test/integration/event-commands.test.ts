@@ -1,0 +1,122 @@
+/** The event store from the command line: append, list, verify, rebuild, relay, and a worker that repairs its gaps from it. */
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test, type TestContext } from 'node:test';
+import { commands } from '../../src/cli/commands.ts';
+import { runCli } from '../../src/cli/run.ts';
+import { createEventStore } from '../../src/index.ts';
+import { keptIo } from '../support/command-io.ts';
+import { startCommand } from '../support/command-process.ts';
+import { usePostgres } from '../support/postgres.ts';
+import { useServices, waitFor } from '../support/services.ts';
+import { StreamRun } from '../support/stream-run.ts';
+import { readTraces, untilApplied, wrongTraces } from '../support/trace.ts';
+
+const kinds = ['postgres', 'redis'] as const;
+
+async function useStream(t: TestContext, kind: (typeof kinds)[number]) {
+  const services = await useServices(t);
+  const url = kind === 'postgres' ? await usePostgres() : services.redisUrl;
+  const events = { EVENT_STORE: kind, ...(kind === 'postgres' ? { DATABASE_URL: url } : {}), ENTITY_TYPE: 'trace' };
+  const run = new StreamRun(t, `events-${kind}`, { ...services, variables: events });
+  const store = createEventStore(kind === 'postgres' ? { postgres: { url, stream: run.stream } } : { redis: { url, stream: run.stream } });
+  t.after(() => store.close());
+  const directory = mkdtempSync(join(tmpdir(), 'events-'));
+  t.after(() => rmSync(directory, { recursive: true }));
+  const env = { AMQP_URL: run.amqpUrl, REDIS_URL: run.redisUrl, STREAM: run.stream, SHARDS: '2', PROCESSOR: 'history', ...events };
+  const command = async (...words: string[]) => {
+    const { io, out } = keptIo({ env });
+    return { code: await runCli({ commands, version: '0' }, words, io), ...out };
+  };
+  const file = (lines: readonly object[]) => {
+    const path = join(directory, 'events.ndjson');
+    writeFileSync(path, lines.map((line) => `${JSON.stringify(line)}\n`).join(''));
+    return path;
+  };
+  const relay = () => {
+    const running = startCommand(['relay'], env);
+    t.after(() => running.process.kill('SIGKILL'));
+    return running;
+  };
+  return { run, store, command, file, relay };
+}
+
+const lines = (entities: number, length: number) =>
+  Array.from({ length: entities * length }, (_, index) => {
+    const [entity, sequence] = [index % entities, Math.floor(index / entities) + 1];
+    return { id: `e-${entity}/${sequence}`, entity_id: `e-${entity}`, type: `e${sequence}`, data: { n: sequence } };
+  });
+
+for (const kind of kinds) {
+  test(`${kind}: what is appended is listed, relayed in order, applied, and verified; again, it changes nothing`, { timeout: 120_000 }, async (t) => {
+    const { run, command, file, relay } = await useStream(t, kind);
+    const path = file(lines(10, 8));
+    assert.deepEqual((await command('events', 'append', path)).stdout, '80 appended, 0 were there, 0 refused\n');
+    assert.deepEqual((await command('events', 'append', path)).stdout, '0 appended, 80 were there, 0 refused\n');
+    const listed = await command('events', 'list', 'e-3', '--json');
+    const first = JSON.parse(listed.stdout.split('\n')[0] ?? '');
+    assert.deepEqual([first.id, first.sequence, first.position, first.data], ['e-3/1', 1, 4, { n: 1 }]);
+    assert.match((await command('events', 'list', 'e-3')).stdout, /^ {5}1 {2}\S+Z {2}e1 {2}e-3\/1\n/);
+    assert.deepEqual((await command('events', 'list', 'nobody')).code, 1);
+
+    await run.worker();
+    const relaying = relay();
+    await untilApplied(run.redisUrl, run.stream, 10, 8);
+    assert.deepEqual((await command('events', 'verify')).stdout, '10 verified, 0 wrong, 0 not applied to their end yet\n');
+    relaying.process.kill('SIGTERM');
+    assert.equal((await relaying.ended).code, 0);
+    await command('events', 'append', file([{ entity_id: 'e-0', type: 'e9' }]));
+    assert.deepEqual((await command('events', 'verify', 'e-0')).stdout, '1 verified, 0 wrong, 1 not applied to their end yet\n');
+  });
+
+  test(`${kind}: a second relay stands by; killed again and again, relays publish every event, and each is applied once and in order`, { timeout: 180_000 }, async (t) => {
+    const { run, command, file, relay } = await useStream(t, kind);
+    const [entities, length] = [40, 50];
+    await command('events', 'append', file(lines(entities, length)));
+    await run.worker();
+    let active = relay();
+    for (const share of [0.2, 0.5, 0.8]) {
+      const standby = relay();
+      await waitFor(async () => (await run.applied()) >= entities * length * share, { what: `${share} applied`, timeoutMs: 60_000 });
+      active.process.kill('SIGKILL');
+      await active.ended;
+      active = standby;
+    }
+    await untilApplied(run.redisUrl, run.stream, entities, length);
+    assert.deepEqual(wrongTraces(await readTraces(run.redisUrl, run.stream)), []);
+    assert.equal((await command('events', 'verify')).code, 0);
+    await run.assertNothingLeft();
+  });
+
+  test(`${kind}: a worker fetches what was never published from the event store`, { timeout: 60_000 }, async (t) => {
+    const { run, command, file } = await useStream(t, kind);
+    await command('events', 'append', file(lines(1, 6)));
+    const worker = await run.worker({ GAP_REPAIR: 'event-store', GAP_REPAIR_AFTER_MS: '200' });
+    await run.publish([1, 3, 6].map((sequence) => ({ entityId: 'e-0', sequence })));
+    await run.untilApplied(6);
+    assert.equal(await worker.metric('inorder_repaired_events_total'), 3);
+    // What was fetched says the same as what is published late.
+    await run.publish([{ entityId: 'e-0', sequence: 2 }]);
+    await waitFor(async () => (await worker.metric('inorder_events_total', { outcome: 'duplicate' })) === 1, { what: 'the duplicate' });
+    await run.assertNothingLeft();
+  });
+
+  test(`${kind}: a state that is wrong is found, and made anew from the events`, { timeout: 60_000 }, async (t) => {
+    const { run, command, file, relay } = await useStream(t, kind);
+    await command('events', 'append', file(lines(3, 4)));
+    await run.worker();
+    relay();
+    await untilApplied(run.redisUrl, run.stream, 3, 4);
+    const path = file([{ count: 99 }]);
+    assert.equal((await command('entity', 'resync', 'e-1', '--version=4', `--state=${path}`, '--reason=broken', '--yes')).code, 0);
+    const wrong = await command('events', 'verify');
+    assert.deepEqual([wrong.code, wrong.stdout], [1, 'trace "e-1": its state at version 4 is not what its events make of it\n3 verified, 1 wrong, 0 not applied to their end yet\n']);
+    const rebuilt = await command('rebuild', '--yes');
+    assert.deepEqual([rebuilt.code, rebuilt.stdout], [0, '1 made anew, 2 were the same, 0 failed\n']);
+    assert.equal((await command('events', 'verify')).code, 0);
+    assert.deepEqual(wrongTraces(await readTraces(run.redisUrl, run.stream)), []);
+    assert.match((await command('audit')).stdout, /rebuild: makes the states of all entities anew/);
+  });
+}
