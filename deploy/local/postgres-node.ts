@@ -65,7 +65,7 @@ export class PostgresNode extends PrivateNode {
     if (binaries === null) throw new Error('PostgreSQL is not installed on this machine');
     const account = await unprivilegedAccount();
     return startNode({
-      draw: async () => new PostgresNode(binaries, await createPrivateDirectory('postgres'), await freePort(), account, settings),
+      draw: async () => new PostgresNode(binaries, await createDirectory(account), await freePort(), account, settings),
       start: async (node) => {
         await node.#initialize();
         await node.launch();
@@ -136,6 +136,11 @@ export class PostgresNode extends PrivateNode {
     const { uid, gid } = this.#account;
     return ['setpriv', `--reuid=${uid}`, `--regid=${gid}`, '--clear-groups', command, ...args];
   }
+}
+
+/** The other account has to get there, which it cannot where root's own temporary directory is closed to others. */
+function createDirectory(account: Account | null): Promise<string> {
+  return account === null ? createPrivateDirectory('postgres') : createPrivateDirectory('postgres', '/tmp');
 }
 
 /** Null when this process is not root's. */

@@ -17,9 +17,9 @@ const HOST_FILE = 'host';
 
 const run = promisify(execFile);
 
-/** A new, empty directory that only this user can read. `kind` is a word in lower-case letters. */
-export async function createPrivateDirectory(kind: string): Promise<string> {
-  const directory = await mkdtemp(join(tmpdir(), `inorder-${kind}-${process.pid}-`));
+/** A new, empty directory that only this user can read, in `root`. `kind` is a word in lower-case letters. */
+export async function createPrivateDirectory(kind: string, root: string = tmpdir()): Promise<string> {
+  const directory = await mkdtemp(join(root, `inorder-${kind}-${process.pid}-`));
   await writeFile(join(directory, HOST_FILE), hostname());
   return directory;
 }
