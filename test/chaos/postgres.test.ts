@@ -7,7 +7,7 @@ import { commands } from '../../src/cli/commands.ts';
 import { runCli } from '../../src/cli/run.ts';
 import { deadLetterQueueName } from '../../src/rabbitmq/topology-plan.ts';
 import { keptIo } from '../support/command-io.ts';
-import { untilPostgresIsInstalled } from '../support/postgres.ts';
+import { needsPostgresBinaries } from '../support/postgres.ts';
 import { uniqueStream, useServices, waitFor } from '../support/services.ts';
 import { interleaved, publishTrace, readTraces, readyCount, shuffled, untilApplied } from '../support/trace.ts';
 import { WorkerProcess } from '../support/worker-process.ts';
@@ -16,7 +16,6 @@ const entities = 60;
 const length = 20;
 
 async function setUp(t: TestContext, name: string) {
-  await untilPostgresIsInstalled();
   const { amqpUrl } = await useServices(t);
   const node = await PostgresNode.start();
   t.after(() => node.stop());
@@ -43,7 +42,7 @@ async function setUp(t: TestContext, name: string) {
   return { amqpUrl, node, stream, variables, statement, deadLetters };
 }
 
-test('shuffled and repeated events come out right, also when a worker is killed', { timeout: 180_000 }, async (t) => {
+test('shuffled and repeated events come out right, also when a worker is killed', { ...needsPostgresBinaries, timeout: 180_000 }, async (t) => {
   const { amqpUrl, node, stream, variables, deadLetters, statement } = await setUp(t, 'pg-killed-worker');
   const first = await WorkerProcess.ready(t, variables);
   await WorkerProcess.ready(t, variables);
@@ -57,7 +56,7 @@ test('shuffled and repeated events come out right, also when a worker is killed'
   assert.equal(remembered, entities * length, 'each is remembered once');
 });
 
-test('a server that is killed and restarted is asked again, and every event is applied once', { timeout: 180_000 }, async (t) => {
+test('a server that is killed and restarted is asked again, and every event is applied once', { ...needsPostgresBinaries, timeout: 180_000 }, async (t) => {
   const { amqpUrl, node, stream, variables, deadLetters } = await setUp(t, 'pg-killed');
   const worker = await WorkerProcess.ready(t, variables);
   await publishTrace(amqpUrl, stream, shuffled(interleaved(entities, length, 'a'), 200));
@@ -70,7 +69,7 @@ test('a server that is killed and restarted is asked again, and every event is a
   assert.equal(await deadLetters(), 0);
 });
 
-test('connections that are ended by the server and a commit that waits for a lock are no trouble', { timeout: 180_000 }, async (t) => {
+test('connections that are ended by the server and a commit that waits for a lock are no trouble', { ...needsPostgresBinaries, timeout: 180_000 }, async (t) => {
   const { amqpUrl, node, stream, variables, statement, deadLetters } = await setUp(t, 'pg-cut');
   await WorkerProcess.ready(t, variables);
   const publishing = publishTrace(amqpUrl, stream, shuffled(interleaved(entities, length), 200));
@@ -83,7 +82,7 @@ test('connections that are ended by the server and a commit that waits for a loc
   assert.equal(await deadLetters(), 0);
 });
 
-test('a store that is emptied stops the shards, which say so and apply nothing more', { timeout: 120_000 }, async (t) => {
+test('a store that is emptied stops the shards, which say so and apply nothing more', { ...needsPostgresBinaries, timeout: 120_000 }, async (t) => {
   const { amqpUrl, node, stream, variables, statement } = await setUp(t, 'pg-emptied');
   const worker = await WorkerProcess.ready(t, variables);
   await publishTrace(amqpUrl, stream, interleaved(20, 5));
@@ -95,7 +94,7 @@ test('a store that is emptied stops the shards, which say so and apply nothing m
   assert.equal((await readTraces(node.url, stream)).size, 0);
 });
 
-test('a standby, and a database that cannot be relied on, are refused at the start', { timeout: 60_000 }, async (t) => {
+test('a standby, and a database that cannot be relied on, are refused at the start', { ...needsPostgresBinaries, timeout: 60_000 }, async (t) => {
   const { node, variables } = await setUp(t, 'pg-refused');
   const client = new pg.Client({ connectionString: node.url });
   await client.connect();
@@ -106,7 +105,7 @@ test('a standby, and a database that cannot be relied on, are refused at the sta
   assert.match(worker.output, /PostgreSQL encoding: The database is in LATIN1/);
 });
 
-test('dead letters are inspected, replayed and audited as with Redis', { timeout: 120_000 }, async (t) => {
+test('dead letters are inspected, replayed and audited as with Redis', { ...needsPostgresBinaries, timeout: 120_000 }, async (t) => {
   const { amqpUrl, node, stream, variables, deadLetters } = await setUp(t, 'pg-replay');
   await WorkerProcess.ready(t, { ...variables, GAP_TIMEOUT_MS: '300' });
   const at = (...sequences: number[]) => sequences.map((sequence) => ({ entityId: 'a', sequence }));

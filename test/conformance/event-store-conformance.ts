@@ -224,8 +224,13 @@ const cases: Readonly<Record<string, Case>> = {
   },
 };
 
-export function describeEventStore(name: string, openHarness: (t: TestContext) => Promise<EventStoreHarness>): void {
-  describe(name, () => {
+export interface ConformanceOptions {
+  /** Why the suite cannot run here. */
+  readonly skip?: string | boolean;
+}
+
+export function describeEventStore(name: string, openHarness: (t: TestContext) => Promise<EventStoreHarness>, { skip = false }: ConformanceOptions = {}): void {
+  describe(name, { skip }, () => {
     for (const [sentence, run] of Object.entries(cases)) it(sentence, async (t) => run(await openHarness(t), t));
   });
 }

@@ -1,6 +1,6 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { createPostgresStore } from '../../src/stores/postgres/postgres-store.ts';
-import { usePostgres } from '../support/postgres.ts';
+import { needsPostgres, usePostgres } from '../support/postgres.ts';
 import { uniqueStream } from '../support/services.ts';
 import { describeStore } from './store-conformance.ts';
 
@@ -18,4 +18,4 @@ describeStore('the PostgreSQL store', async (t) => {
     nowMs: Date.now,
     spoil: null,
   };
-});
+}, needsPostgres);

@@ -31,7 +31,8 @@ export type OpenHarness = (t: TestContext) => Promise<StoreHarness>;
 /** A case: a sentence, and what shows that it is true. */
 export type Cases = Readonly<Record<string, (harness: StoreHarness, t: TestContext) => Promise<void>>>;
 
-export function describeStore(name: string, openHarness: OpenHarness): void {
+/** `skip` says why the suite cannot run here. */
+export function describeStore(name: string, openHarness: OpenHarness, { skip = false }: { readonly skip?: string | boolean } = {}): void {
   const groups: Readonly<Record<string, Cases>> = {
     'what is loaded': loadCases,
     'a commit': commitCases,
@@ -43,7 +44,7 @@ export function describeStore(name: string, openHarness: OpenHarness): void {
     'an entity whose keys are unusable': unusableEntityCases,
   };
   for (const [group, cases] of Object.entries(groups)) {
-    describe(`${name}: ${group}`, () => {
+    describe(`${name}: ${group}`, { skip }, () => {
       for (const [sentence, run] of Object.entries(cases)) {
         it(sentence, async (t) => run(await openHarness(t), t));
       }

@@ -9,7 +9,7 @@ import { runCli } from '../../src/cli/run.ts';
 import { createEventStore } from '../../src/index.ts';
 import { keptIo } from '../support/command-io.ts';
 import { startCommand } from '../support/command-process.ts';
-import { usePostgres } from '../support/postgres.ts';
+import { needsPostgres, usePostgres } from '../support/postgres.ts';
 import { useServices, waitFor } from '../support/services.ts';
 import { StreamRun } from '../support/stream-run.ts';
 import { readTraces, untilApplied, wrongTraces } from '../support/trace.ts';
@@ -50,7 +50,8 @@ const lines = (entities: number, length: number) =>
   });
 
 for (const kind of kinds) {
-  test(`${kind}: what is appended is listed, relayed in order, applied, and verified; again, it changes nothing`, { timeout: 120_000 }, async (t) => {
+  const needs = kind === 'postgres' ? needsPostgres : {};
+  test(`${kind}: what is appended is listed, relayed in order, applied, and verified; again, it changes nothing`, { ...needs, timeout: 120_000 }, async (t) => {
     const { run, command, file, relay } = await useStream(t, kind);
     const path = file(lines(10, 8));
     assert.deepEqual((await command('events', 'append', path)).stdout, '80 appended, 0 were there, 0 refused\n');
@@ -71,7 +72,7 @@ for (const kind of kinds) {
     assert.deepEqual((await command('events', 'verify', 'e-0')).stdout, '1 verified, 0 wrong, 1 not applied to their end yet\n');
   });
 
-  test(`${kind}: a second relay stands by; killed again and again, relays publish every event, and each is applied once and in order`, { timeout: 180_000 }, async (t) => {
+  test(`${kind}: a second relay stands by; killed again and again, relays publish every event, and each is applied once and in order`, { ...needs, timeout: 180_000 }, async (t) => {
     const { run, command, file, relay } = await useStream(t, kind);
     const [entities, length] = [40, 50];
     await command('events', 'append', file(lines(entities, length)));
@@ -90,7 +91,7 @@ for (const kind of kinds) {
     await run.assertNothingLeft();
   });
 
-  test(`${kind}: a worker fetches what was never published from the event store`, { timeout: 60_000 }, async (t) => {
+  test(`${kind}: a worker fetches what was never published from the event store`, { ...needs, timeout: 60_000 }, async (t) => {
     const { run, command, file } = await useStream(t, kind);
     await command('events', 'append', file(lines(1, 6)));
     const worker = await run.worker({ GAP_REPAIR: 'event-store', GAP_REPAIR_AFTER_MS: '200' });
@@ -103,7 +104,7 @@ for (const kind of kinds) {
     await run.assertNothingLeft();
   });
 
-  test(`${kind}: a state that is wrong is found, and made anew from the events`, { timeout: 60_000 }, async (t) => {
+  test(`${kind}: a state that is wrong is found, and made anew from the events`, { ...needs, timeout: 60_000 }, async (t) => {
     const { run, command, file, relay } = await useStream(t, kind);
     await command('events', 'append', file(lines(3, 4)));
     await run.worker();

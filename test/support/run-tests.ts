@@ -14,6 +14,7 @@ import { fileURLToPath } from 'node:url';
 import { guard } from '../../deploy/local/guarded-process.ts';
 import { createPrivateDirectory, removePrivateDirectory } from '../../deploy/local/private-directory.ts';
 import { startServices, type Services } from '../../deploy/local/services.ts';
+import { installPostgres } from './postgres.ts';
 
 const COMPILED_TESTS = dirname(dirname(fileURLToPath(import.meta.url)));
 const PROJECT = resolve(COMPILED_TESTS, '..', '..');
@@ -101,6 +102,7 @@ async function main(args: readonly string[]): Promise<number> {
   const say = (line: string): void => void process.stderr.write(`${line}\n`);
   const explain = rest.includes('--verbose') ? say : undefined;
   const services = kind === 'unit' ? null : await startServices({ log: say, explain });
+  if (kind !== 'unit') await installPostgres(say);
   try {
     const code = interruption.signal.aborted ? 1 : await runTests(files, services, interruption.signal);
     return interruption.signal.aborted ? 128 + SIGNAL_NUMBERS[interruption.signal.reason as Interruption] : code;
