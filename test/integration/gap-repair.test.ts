@@ -6,17 +6,20 @@ import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { commands } from '../../src/cli/commands.ts';
 import { runCli } from '../../src/cli/run.ts';
+import { moduleUrl } from '../support/checkout.ts';
 import { keptIo } from '../support/command-io.ts';
 import { useServices, waitFor } from '../support/services.ts';
 import { assertAtRest, assertLedger, deadLettersOf, storedOf } from '../support/stream-account.ts';
 import { StreamRun } from '../support/stream-run.ts';
 import { interleaved, readTraces, shuffled, type TraceEvent, untilApplied, wrongTraces } from '../support/trace.ts';
 
+const source = moduleUrl('test/support/trace-source.ts').href;
+
 async function useRun(t: TestContext, variables: Readonly<Record<string, string>> = {}) {
   const directory = mkdtempSync(join(tmpdir(), 'gap-repair-'));
   t.after(() => rmSync(directory, { recursive: true }));
   const log = join(directory, 'asked');
-  const repair = { GAP_REPAIR: 'test/support/trace-source.ts', GAP_REPAIR_AFTER_MS: '200', SOURCE_LOG: log, SOURCE_AWAY: join(directory, 'away') };
+  const repair = { GAP_REPAIR: source, GAP_REPAIR_AFTER_MS: '200', SOURCE_LOG: log, SOURCE_AWAY: join(directory, 'away') };
   const run = new StreamRun(t, 'gap-repair', { ...(await useServices(t)), variables: { ...repair, ...variables } });
   const asked = () => (existsSync(log) ? readFileSync(log, 'utf8').trimEnd().split('\n') : []);
   return { run, asked, away: repair.SOURCE_AWAY };
@@ -91,13 +94,13 @@ test('of many entities with holes everywhere each event is applied once and in o
 
 /** In this process, where the module has everything. */
 async function replayWithRepair({ amqpUrl, redisUrl, stream }: StreamRun, ...words: string[]) {
-  const env = { AMQP_URL: amqpUrl, REDIS_URL: redisUrl, STREAM: stream, GAP_REPAIR: 'test/support/trace-source.ts' };
+  const env = { AMQP_URL: amqpUrl, REDIS_URL: redisUrl, STREAM: stream, GAP_REPAIR: source };
   const { io, out } = keptIo({ env });
   return { code: await runCli({ commands, version: '0' }, ['dead-letters', 'replay', '--yes', ...words], io), ...out };
 }
 
 test('a fetched event that cannot be processed parks its entity, and is fetched again by the replay once that is mended', { timeout: 60_000 }, async (t) => {
-  const { run } = await useRun(t, { PROCESSOR: 'test/support/mendable-processor.ts' });
+  const { run } = await useRun(t, { PROCESSOR: moduleUrl('test/support/mendable-processor.ts').href });
   const broken = await run.worker({ FAILS: 'a/2' });
   await run.publish(of('a', 1, 3));
   await assertLedger(broken, 2, { applied: 1, deadLettered: { entity_parked: 1 } });
