@@ -1,0 +1,122 @@
+/**
+ * A private Prometheus made from the installed binary, scraping and evaluating several times a second, and its
+ * promtool. How it lives and ends is private-node.ts's. Where they are missing, `missingPrometheus` installs Debian's
+ * package if it may, and otherwise says what to install.
+ */
+import { mkdir, readFile, rmdir, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { installDebianPackages } from '../../deploy/local/debian-packages.ts';
+import { freePort, LOOPBACK } from '../../deploy/local/free-port.ts';
+import { GuardedProcess } from '../../deploy/local/guarded-process.ts';
+import { createPrivateDirectory } from '../../deploy/local/private-directory.ts';
+import { PrivateNode, startNode } from '../../deploy/local/private-node.ts';
+import { findExecutable } from '../../deploy/local/rabbit-binaries.ts';
+import { waitFor } from './services.ts';
+
+const INSTALL_TIMEOUT_MS = 600_000;
+
+/** Null when `prometheus` and `promtool` are there, otherwise a sentence for a skipped test. */
+export async function missingPrometheus(): Promise<string | null> {
+  const isThere = () => findExecutable('prometheus') !== null && findExecutable('promtool') !== null;
+  if (isThere()) return null;
+  // Two test files at once must not both put the machine's policy-rc.d aside.
+  const lock = join(tmpdir(), 'inorder-prometheus-installation');
+  const mine = () => mkdir(lock).then(() => true, () => false);
+  await waitFor(mine, { what: 'the other installation of Prometheus', timeoutMs: INSTALL_TIMEOUT_MS });
+  try {
+    if (isThere()) return null;
+    const refused = await installDebianPackages(['prometheus'], process.env, (line) => process.stderr.write(`${line}\n`));
+    return refused === null ? null : `install prometheus with promtool (Debian: apt-get install prometheus): ${refused}`;
+  } finally {
+    await rmdir(lock);
+  }
+}
+
+export interface Sample {
+  readonly metric: Readonly<Record<string, string>>;
+  readonly value: readonly [time: number, value: string];
+}
+
+export interface PrometheusOptions {
+  /** `host:port` of the workers. */
+  readonly workers: readonly string[];
+  /** The text of a file of rules. Default: none. */
+  readonly rules?: string;
+  /** Between scrapes, and between evaluations of the rules. */
+  readonly intervalMs: number;
+}
+
+export class PrometheusNode extends PrivateNode {
+  readonly #directory: string;
+  readonly #port: number;
+
+  private constructor(directory: string, port: number) {
+    super({ directory, shutdownGraceMs: 5_000 });
+    this.#directory = directory;
+    this.#port = port;
+  }
+
+  static async start(options: PrometheusOptions): Promise<PrometheusNode> {
+    return startNode({
+      draw: async () => new PrometheusNode(await createPrivateDirectory('prometheus'), await freePort()),
+      start: async (node) => {
+        await node.#configure(options);
+        await node.launch();
+      },
+      portTaken: 'address already in use',
+    });
+  }
+
+  /** What an expression is now. */
+  async query(expression: string): Promise<readonly Sample[]> {
+    return (await this.#get(`/api/v1/query?query=${encodeURIComponent(expression)}`)).result;
+  }
+
+  /** Resolves when the alert is, or has been, in that state. */
+  async untilAlert(name: string, state: 'pending' | 'firing', timeoutMs = 60_000): Promise<void> {
+    const alerts = `last_over_time(ALERTS{alertname="${name}",alertstate="${state}"}[1h])`;
+    await waitFor(async () => (await this.query(alerts)).length > 0, { what: `${name} ${state}`, timeoutMs, intervalMs: 100 });
+  }
+
+  async #get(path: string): Promise<any> {
+    const response = await fetch(`http://${LOOPBACK}:${this.#port}${path}`, { signal: AbortSignal.timeout(10_000) });
+    const { status, data, error } = (await response.json()) as { status: string; data: unknown; error?: string };
+    if (status !== 'success') throw new Error(`${path}: ${error}`);
+    return data;
+  }
+
+  async #configure({ workers, rules = 'groups: []\n', intervalMs }: PrometheusOptions): Promise<void> {
+    const interval = `${intervalMs}ms`;
+    const config = {
+      global: { scrape_interval: interval, scrape_timeout: interval, evaluation_interval: interval },
+      rule_files: ['rules.yml'],
+      scrape_configs: [{ job_name: 'inorder-worker', static_configs: [{ targets: workers }] }],
+    };
+    await writeFile(join(this.#directory, 'rules.yml'), rules);
+    // JSON is YAML.
+    await writeFile(join(this.#directory, 'prometheus.yml'), JSON.stringify(config));
+  }
+
+  protected spawn(): Promise<GuardedProcess> {
+    return GuardedProcess.spawn({
+      command: findExecutable('prometheus') ?? 'prometheus',
+      args: [
+        `--config.file=${join(this.#directory, 'prometheus.yml')}`,
+        `--storage.tsdb.path=${join(this.#directory, 'data')}`,
+        `--web.listen-address=${LOOPBACK}:${this.#port}`,
+      ],
+      env: { PATH: process.env.PATH },
+      directory: this.#directory,
+      logFile: join(this.#directory, 'prometheus.log'),
+    });
+  }
+
+  protected async waitReady(): Promise<void> {
+    const answers = async (): Promise<boolean> => {
+      if (!this.running) throw new Error(await readFile(join(this.#directory, 'prometheus.log'), 'utf8'));
+      return fetch(`http://${LOOPBACK}:${this.#port}/-/ready`).then(({ status }) => status === 200, () => false);
+    };
+    await waitFor(answers, { what: 'Prometheus to be ready', timeoutMs: 30_000 });
+  }
+}
