@@ -9,6 +9,7 @@ import { renderVariablesTable } from '../../src/config/render.ts';
 import { brokerReasons } from '../../src/dead-letters/broker-death.ts';
 import { rejectionReasons } from '../../src/events/reasons.ts';
 import { renderMetricsTable } from '../../src/observability/metric-table.ts';
+import { kebabCase, readRules } from './alert-rules.ts';
 import { checkout } from './checkout.ts';
 
 export const readmePath = `${checkout}README.md`;
@@ -23,6 +24,7 @@ export const generatedBlocks: Readonly<Record<string, () => string>> = {
   variables: renderVariablesTable,
   reasons: renderReasonsTable,
   metrics: renderMetricsTable,
+  alerts: renderAlertsTable,
 };
 
 /** Throws where there is no such block. */
@@ -67,6 +69,14 @@ function renderReasonsTable(): string {
     return `| \`${reason}\` | ${cell(meaning)} | ${cell(cause)} | ${cell(remedy)} |`;
   });
   return ['| Reason | What happened | Usual cause | What to do |', '|---|---|---|---|', ...rows, ''].join('\n');
+}
+
+function renderAlertsTable(): string {
+  const rows = readRules().alerts.map(({ alert, labels, annotations }) => {
+    const meaning = (annotations['summary'] ?? '').replaceAll(/\{\{ \$labels\.(\w+) \}\}/g, '*$1*');
+    return `| [${alert}](#runbook-${kebabCase(alert)}) | ${labels.severity} | ${cell(meaning)} |`;
+  });
+  return ['| Alert | Severity | Meaning |', '|---|---|---|', ...rows, ''].join('\n');
 }
 
 const cell = (text: string) => text.replaceAll('|', '\\|');
