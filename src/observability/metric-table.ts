@@ -60,6 +60,76 @@ export const metricTable = {
     help: 'Entities of a shard that wait for a missing event.',
     labels: ['shard'],
   },
+  inorder_gap_oldest_seconds: {
+    type: 'gauge',
+    help: 'How long the longest of the open gaps has waited; 0 when none is open.',
+    labels: ['shard'],
+  },
+  inorder_gap_timeout_seconds: {
+    type: 'gauge',
+    help: 'GAP_TIMEOUT_MS.',
+    labels: [],
+  },
+  inorder_prefetch: {
+    type: 'gauge',
+    help: 'PREFETCH.',
+    labels: [],
+  },
+  inorder_unacked: {
+    type: 'gauge',
+    help: 'Deliveries of a shard that this worker has and has not settled.',
+    labels: ['shard'],
+  },
+  inorder_redeliveries_total: {
+    type: 'counter',
+    help: 'Arrivals that the broker had sent before.',
+    labels: ['shard'],
+  },
+  inorder_entities_parked_total: {
+    type: 'counter',
+    help: 'Entities that were parked.',
+    labels: ['shard'],
+  },
+  inorder_entities_unparked_total: {
+    type: 'counter',
+    help: 'Entities whose parking has ended.',
+    labels: ['shard'],
+  },
+  inorder_shard_halts_total: {
+    type: 'counter',
+    help: 'Shards that stopped for good: store_went_backwards or bug.',
+    labels: ['shard', 'cause'],
+  },
+  inorder_shard_queue_messages: {
+    type: 'gauge',
+    help: 'Messages in the queue of a shard: ready and, where MANAGEMENT_URL is set, unacked. The same from every worker: take the maximum.',
+    labels: ['shard', 'state'],
+  },
+  inorder_shard_queue_consumers: {
+    type: 'gauge',
+    help: 'Consumers of the queue of a shard that are given messages: 0 where nobody is; of quorum queues standbys are not counted.',
+    labels: ['shard'],
+  },
+  inorder_dead_letter_queue_messages: {
+    type: 'gauge',
+    help: 'Messages in the dead-letter queue: ready and, where MANAGEMENT_URL is set, unacked.',
+    labels: ['state'],
+  },
+  inorder_unrouted_messages: {
+    type: 'gauge',
+    help: 'Messages that found no shard.',
+    labels: [],
+  },
+  inorder_queue_reading_age_seconds: {
+    type: 'gauge',
+    help: 'Since the broker was last asked for the counts of queues, which happens every 15 seconds.',
+    labels: [],
+  },
+  inorder_build_info: {
+    type: 'gauge',
+    help: '1, with the version that runs.',
+    labels: ['version'],
+  },
   inorder_shard_state: {
     type: 'gauge',
     help: '1 for the state that a shard is in, 0 for the others.',
@@ -68,6 +138,11 @@ export const metricTable = {
   inorder_store_unavailable_total: {
     type: 'counter',
     help: 'Calls to the store of which the outcome is unknown or that it could not serve.',
+    labels: [],
+  },
+  inorder_processor_attempts_total: {
+    type: 'counter',
+    help: 'Attempts of handlers at events, the first ones included.',
     labels: [],
   },
   inorder_processor_retries_total: {

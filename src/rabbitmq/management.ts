@@ -36,6 +36,7 @@ export interface QueueInfo {
   readonly arguments: Readonly<Record<string, unknown>>;
   /** Absent while the broker has not counted yet. */
   readonly messages?: number;
+  readonly messages_unacknowledged?: number;
 }
 
 export interface BindingInfo {
@@ -89,7 +90,7 @@ export class ManagementClient {
   }
 
   queues(): Promise<Answer<readonly QueueInfo[]>> {
-    return this.#list(`/queues/${this.#virtualHost}?columns=name,durable,auto_delete,exclusive,arguments,messages`);
+    return this.#list(`/queues/${this.#virtualHost}?columns=name,durable,auto_delete,exclusive,arguments,messages,messages_unacknowledged`);
   }
 
   consumers(): Promise<Answer<readonly ConsumerInfo[]>> {

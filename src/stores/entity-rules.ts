@@ -56,12 +56,13 @@ export function decideCommit(entity: StoredEntity, commit: Commit, idRecord: (id
   entity.holes = commit.newHoles;
   entity.token = commit.token;
   if (commit.state !== null) entity.state = commit.state;
-  if (entity.awaited <= commit.newVersion) {
+  const unparked = entity.parked !== null && entity.awaited <= commit.newVersion;
+  if (unparked) {
     entity.parked = null;
     entity.awaited = 0;
     entity.replayUntilMs = 0;
   }
-  return { status: 'ok', parked: parkedOf(entity, nowMs) };
+  return { status: 'ok', parked: parkedOf(entity, nowMs), unparked };
 }
 
 export function decideClaim(entity: StoredEntity, { shard, epoch }: Claim, nowMs: number): ClaimResult {
@@ -74,6 +75,7 @@ export function decidePark(entity: StoredEntity, park: Park, nowMs: number): Par
   const { shard, epoch, expectedVersion, reason, detail, sequence } = park;
   if (isFenced(entity, shard, epoch)) return { status: 'fenced' };
   if ((entity.version ?? 0) !== expectedVersion) return { status: 'stale', snapshot: snapshotOf(entity, nowMs) };
+  const isNew = entity.parked === null;
   // The first reason stays, but for one from before a replay: that was tried, and ends here.
   if (entity.parked === null || entity.replayUntilMs > 0) {
     entity.parked = { reason, detail, sequence, at: new Date(nowMs).toISOString() };
@@ -81,7 +83,7 @@ export function decidePark(entity: StoredEntity, park: Park, nowMs: number): Par
   entity.replayUntilMs = 0;
   entity.awaited = Math.max(entity.awaited, sequence);
   entity.epochs.set(shard, epoch);
-  return { status: 'ok', parked: { ...entity.parked, replaying: false } };
+  return { status: 'ok', parked: { ...entity.parked, replaying: false }, isNew };
 }
 
 /** An entity that is not parked is left as it is. */

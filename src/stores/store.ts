@@ -79,7 +79,12 @@ export interface IdConflict {
 }
 
 export type CommitResult =
-  | { readonly status: 'ok'; readonly parked: Parked | null }
+  | {
+      readonly status: 'ok';
+      readonly parked: Parked | null;
+      /** It was parked, and this commit has ended that. */
+      readonly unparked: boolean;
+    }
   /** This very commit had gone through before. */
   | { readonly status: 'duplicate'; readonly parked: Parked | null }
   /** Version or holes are not what was expected; nothing was written. */
@@ -119,7 +124,12 @@ export interface Park extends EntityRef {
 
 export type ParkResult =
   /** Parked now, or already parked: then the earlier reason stays, but for one from before a replay. That ends the replay. */
-  | { readonly status: 'ok'; readonly parked: Parked }
+  | {
+      readonly status: 'ok';
+      readonly parked: Parked;
+      /** False when it was parked already. */
+      readonly isNew: boolean;
+    }
   | { readonly status: 'stale'; readonly snapshot: Snapshot }
   | { readonly status: 'fenced' }
   | { readonly status: 'failed'; readonly error: Error };

@@ -29,6 +29,8 @@ export interface HandlerRun {
   /** Aborted when the shard is lost or stops: the outcome is then nobody's business any more. */
   readonly life: AbortSignal;
   readonly random: () => number;
+  /** An attempt begins. */
+  readonly onAttempt: () => void;
   readonly onRetry: (event: Event, attempt: number, error: unknown) => void;
 }
 
@@ -42,6 +44,7 @@ export async function runHandler(handler: Handler, event: Event, run: HandlerRun
   let counted = 0;
   for (let attempt = 1; ; attempt++) {
     if (life.aborted) return { kind: 'abandoned' };
+    run.onAttempt();
     try {
       const value = await attemptOnce(handler, event, attempt, run);
       return { kind: 'ok', value };

@@ -42,6 +42,10 @@ export interface OperationRunnerOptions {
   readonly onUnavailable: (error: UnavailableError) => void;
   /** An entity has moved to this version, and is still parked. */
   readonly onStillParked: (entity: EntityRef, version: number, parked: Parked) => void;
+  /** An entity was parked that was not. */
+  readonly onParked: () => void;
+  /** A commit has ended the parking of its entity. */
+  readonly onUnparked: () => void;
   readonly fail: (error: unknown) => void;
 }
 
@@ -75,9 +79,9 @@ export class OperationRunner {
       entityUnavailable: (op, error) => this.#entityUnavailable(op, error),
       remember: options.remember,
     };
-    const { epoch, preparation, onStillParked } = options;
+    const { epoch, preparation, onStillParked, onUnparked } = options;
     const later = (effect: CommitEffect, settled: Fact | null) => this.#preparedLater(effect, settled);
-    this.#commits = new PreparedCommits({ epoch, preparation, states: this.#states, reading: this.#reading, later, onStillParked });
+    this.#commits = new PreparedCommits({ epoch, preparation, states: this.#states, reading: this.#reading, later, onStillParked, onUnparked });
   }
 
   begin(operation: OperationEffect): void {
@@ -235,7 +239,10 @@ export class OperationRunner {
       return { ...entity, shard, epoch, expectedVersion, sequence, reason, detail };
     });
     const results = await this.#ask(parks, findings, () => store.park(asked));
-    results.forEach((result, index) => findings.facts.push(parkedFact(parks[index] as OperationOf<'park'>, result, this.#reading)));
+    results.forEach((result, index) => {
+      if (result.status === 'ok' && result.isNew) this.#options.onParked();
+      findings.facts.push(parkedFact(parks[index] as OperationOf<'park'>, result, this.#reading));
+    });
   }
 
   async #recall(recalls: readonly OperationOf<'recall'>[], findings: Findings): Promise<void> {

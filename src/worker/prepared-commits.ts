@@ -19,6 +19,8 @@ export interface PreparedCommitsOptions {
   readonly later: (effect: CommitEffect, settled: Fact | null) => void;
   /** An entity has moved to this version, and is still parked. */
   readonly onStillParked: (entity: EntityRef, version: number, parked: Parked) => void;
+  /** A commit has ended the parking of its entity. */
+  readonly onUnparked: () => void;
 }
 
 /** The event that a handler would be given next: the index of its slot, and how to ask what is known of its id. */
@@ -91,6 +93,7 @@ export class PreparedCommits {
       case 'duplicate':
         states.put(entity, after);
         this.#rememberResults(prepared);
+        if (result.status === 'ok' && result.unparked) this.#options.onUnparked();
         if (result.parked !== null && after.version > effect.expectedVersion) this.#options.onStillParked(entity, after.version, result.parked);
         return { kind: 'committed', op, done, parked: follows(result.parked), failure };
       case 'stale':

@@ -176,7 +176,7 @@ export class ShardSession {
   }
 
   #makeRunner(epoch: number): OperationRunner {
-    const { store, shard, processors, maxStateBytes, maxCachedStates, retry, autoReplay, random, metrics, log } = this.#options;
+    const { store, shard, processors, maxStateBytes, maxCachedStates, retry, autoReplay, random, metrics, shardMetrics, log } = this.#options;
     return new OperationRunner({
       store,
       shard,
@@ -190,6 +190,7 @@ export class ShardSession {
           limits: retry,
           life: this.#life.signal,
           random,
+          onAttempt: () => metrics.processorAttempted(),
           onRetry: ({ entityType, entityId, sequence }, attempt, error) => {
             metrics.processorRetried();
             const cause = messageOf(error);
@@ -204,6 +205,8 @@ export class ShardSession {
       remember: (tag, result) => {
         if (this.#messages.get(tag)?.replyTo !== undefined) this.#results.set(tag, result);
       },
+      onParked: () => shardMetrics.parked(),
+      onUnparked: () => shardMetrics.unparked(),
       onStillParked: (entity, version, parked) => autoReplay?.advanced(shard, entity, version, parked),
       observeBatch: (seconds) => metrics.committed(seconds),
       onUnavailable: (error) => {

@@ -132,8 +132,10 @@ export class ShardWorker implements WatchedShard, RepairableShard {
   }
 
   reading(): ShardReading {
-    const { gaps } = this.#sequencer.overview();
-    return { shard: this.#options.shard, state: this.state, gapsOpen: gaps, held: this.#sequencer.heldByEntityType() };
+    const { gaps, unsettled } = this.#sequencer.overview();
+    const [oldest] = this.#sequencer.openGaps(1);
+    const gapOldestSeconds = oldest === undefined ? 0 : (this.#options.now() - oldest.sinceMs) / 1_000;
+    return { shard: this.#options.shard, state: this.state, gapsOpen: gaps, gapOldestSeconds, unacked: unsettled, held: this.#sequencer.heldByEntityType() };
   }
 
   status(): ShardStatus {
@@ -173,12 +175,14 @@ export class ShardWorker implements WatchedShard, RepairableShard {
   #delivered(generation: number, raw: readonly RawDelivery[]): void {
     const session = this.#session;
     if (session === null || session.generation !== generation || this.#halted) return;
-    this.#options.shardMetrics.delivered(raw.length);
-    const deliveries = raw.map(({ tag, message }): Delivery | RefusedDelivery => {
+    let redelivered = 0;
+    const deliveries = raw.map(({ tag, redelivered: again, message }): Delivery | RefusedDelivery => {
+      if (again) redelivered++;
       session.arrived(tag, message);
       const decoded = this.#options.decode(message);
       return decoded.ok ? { tag, event: decoded.event } : { tag, refusal: decoded.refusal };
     });
+    this.#options.shardMetrics.delivered(raw.length, redelivered);
     session.whenEpochIsKnown(() => this.#handle([{ kind: 'delivered', deliveries }]));
   }
 

@@ -25,6 +25,7 @@ import { type AutoReplay, createAutoReplay } from './auto-replay.ts';
 import { pause } from './back-off.ts';
 import { GapRepair } from './gap-repair.ts';
 import type { GapSource } from '../event-sourcing/gap-source.ts';
+import { QueueWatch } from './queue-watch.ts';
 import { ShardWorker } from './shard-worker.ts';
 import { checkStore, prepareTopology } from './start-checks.ts';
 import { StoreWatch } from './store-watch.ts';
@@ -103,6 +104,7 @@ class ShardedWorker implements Worker {
   readonly #detector = new OrderingDetector();
   readonly #watch: StoreWatch;
   readonly #watchdog: Watchdog;
+  readonly #queues: QueueWatch;
   readonly #stopping = new AbortController();
   readonly #replies: Replies | null;
   readonly #autoReplay: AutoReplay | null;
@@ -146,6 +148,9 @@ class ShardedWorker implements Worker {
       onError: (error) => this.#fail(error),
     });
     metrics.readShardsFrom(() => this.#shards.map((shard) => shard.reading()));
+    metrics.configured({ gapTimeoutSeconds: config.ordering.gapTimeoutMs / 1_000, prefetch: config.broker.prefetch });
+    this.#queues = new QueueWatch({ config, source: this.#connection });
+    metrics.readQueuesFrom(() => this.#queues.reading());
   }
 
   async start(): Promise<void> {
@@ -155,6 +160,7 @@ class ShardedWorker implements Worker {
       await prepareTopology(this.#connection, start);
       this.#watch.start();
       this.#watchdog.start();
+      this.#queues.start();
       this.#gapRepair?.start();
       for (const shard of this.#shards) {
         shard.start();
@@ -250,7 +256,8 @@ class ShardedWorker implements Worker {
   }
 
   #shardHalted(shard: number, cause: 'store-went-backwards' | 'bug', error: Error): void {
-    const { log } = this.#options;
+    const { log, metrics } = this.#options;
+    metrics.shard(shard).halted(cause === 'bug' ? 'bug' : 'store_went_backwards');
     if (cause === 'bug') {
       log.error({ shard, error }, 'a shard stopped because of a bug: the process ends, a standby takes over');
       this.#fail(error);
@@ -270,6 +277,7 @@ class ShardedWorker implements Worker {
     this.#stopping.abort();
     this.#watch.stop();
     this.#watchdog.stop();
+    this.#queues.stop();
     // What does not finish in time is not lost: closing the channel gives it to the next consumer.
     const { shutdownTimeoutMs } = this.#options.config;
     await Promise.allSettled([

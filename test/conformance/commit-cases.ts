@@ -5,8 +5,8 @@ import type { Cases } from './store-conformance.ts';
 export const commitCases: Cases = {
   'moves an entity from version to version': async (harness) => {
     const store = await harness.open();
-    assert.deepEqual(await commitOne(store, commitTo(order, 0, 1)), { status: 'ok', parked: null });
-    assert.deepEqual(await commitOne(store, commitTo(order, 1, 4, { state: 'four' })), { status: 'ok', parked: null });
+    assert.deepEqual(await commitOne(store, commitTo(order, 0, 1)), { status: 'ok', parked: null, unparked: false });
+    assert.deepEqual(await commitOne(store, commitTo(order, 1, 4, { state: 'four' })), { status: 'ok', parked: null, unparked: false });
     const { version, state } = await snapshotOf(store, order);
     assert.deepEqual({ version, state }, { version: 4, state: 'four' });
   },

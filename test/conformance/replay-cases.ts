@@ -13,7 +13,7 @@ export const replayCases: Cases = {
       assert.equal(result.status === 'ok' && result.parked?.reason, 'gap_timeout', `at ${version}`);
     }
     const result = await advance(store, 10);
-    assert.deepEqual([result, (await snapshotOf(store, order)).parked], [{ status: 'ok', parked: null }, null]);
+    assert.deepEqual([result, (await snapshotOf(store, order)).parked], [{ status: 'ok', parked: null, unparked: true }, null]);
   },
 
   'it stays parked at least until what was to be dead-lettered first is passed, although nothing is recorded yet': async (harness) => {

@@ -52,12 +52,13 @@ test('a violation counts under its event type, and its gap under its entity type
 
 test('a message that ends is counted once by outcome, and a dead letter also by reason', async () => {
   const metrics = createMetrics('s');
-  metrics.shard(3).delivered(6);
+  metrics.shard(3).delivered(6, 2);
   metrics.shard(3).ended('applied', 3);
   metrics.shard(3).ended('duplicate', 1);
   metrics.shard(3).deadLettered('late', 2);
   const samples = await scrape(metrics);
   assert.equal(samples.get('inorder_deliveries_total{service="s",shard="3"}'), 6);
+  assert.equal(samples.get('inorder_redeliveries_total{service="s",shard="3"}'), 2);
   assert.equal(samples.get('inorder_events_total{outcome="applied",service="s",shard="3"}'), 3);
   assert.equal(samples.get('inorder_events_total{outcome="duplicate",service="s",shard="3"}'), 1);
   assert.equal(samples.get('inorder_events_total{outcome="dead-lettered",service="s",shard="3"}'), 2);
@@ -100,17 +101,19 @@ test('gauges say what the shards say at the scrape, and do not keep what is gone
     ['ticket', 1],
   ]);
   let readings = [
-    { shard: 0, state: 'paused' as const, gapsOpen: 2, held },
-    { shard: 1, state: 'paused' as const, gapsOpen: 0, held: new Map([['order', 5]]) },
+    { shard: 0, state: 'paused' as const, gapsOpen: 2, gapOldestSeconds: 4.5, unacked: 9, held },
+    { shard: 1, state: 'paused' as const, gapsOpen: 0, gapOldestSeconds: 0, unacked: 0, held: new Map([['order', 5]]) },
   ];
   metrics.readShardsFrom(() => readings);
   const first = await scrape(metrics);
   assert.equal(first.get('message_buffer_size{entity_type="order",service="s"}'), 7);
   assert.equal(first.get('inorder_held{service="s",shard="0"}'), 3);
   assert.equal(first.get('inorder_gaps_open{service="s",shard="0"}'), 2);
+  assert.equal(first.get('inorder_gap_oldest_seconds{service="s",shard="0"}'), 4.5);
+  assert.equal(first.get('inorder_unacked{service="s",shard="0"}'), 9);
   assert.equal(first.get('inorder_shard_state{service="s",shard="0",state="paused"}'), 1);
   assert.equal(first.get('inorder_shard_state{service="s",shard="0",state="consuming"}'), 0);
-  readings = [{ shard: 0, state: 'paused', gapsOpen: 0, held: new Map() }];
+  readings = [{ shard: 0, state: 'paused', gapsOpen: 0, gapOldestSeconds: 0, unacked: 0, held: new Map() }];
   const second = await scrape(metrics);
   assert.equal(second.get('message_buffer_size{entity_type="order",service="s"}'), 0);
   assert.equal(second.get('inorder_held{service="s",shard="0"}'), 0);
@@ -146,4 +149,29 @@ test("the README's table has one row for each metric, with all its labels", () =
   const table = renderMetricsTable();
   assert.equal(table.trim().split('\n').length, Object.keys(metricTable).length + 2);
   assert.ok(table.includes('| `message_sequence_gap{service,entity_type}` | histogram |'));
+});
+
+test('counts of queues that nobody knows are not told', async () => {
+  const metrics = createMetrics('s');
+  assert.ok(![...(await scrape(metrics)).keys()].some((name) => name.includes('queue')), 'before anybody asked');
+  const counts = { ready: 7, unacked: null, consumers: 2 };
+  metrics.readQueuesFrom(() => ({ shards: [counts, { ...counts, unacked: 3 }], deadLetters: { ...counts, ready: 1 }, unrouted: 0, ageSeconds: 4 }));
+  const known = await scrape(metrics);
+  assert.equal(known.get('inorder_shard_queue_messages{service="s",shard="0",state="ready"}'), 7);
+  assert.equal(known.has('inorder_shard_queue_messages{service="s",shard="0",state="unacked"}'), false);
+  assert.equal(known.get('inorder_shard_queue_messages{service="s",shard="1",state="unacked"}'), 3);
+  assert.equal(known.get('inorder_shard_queue_consumers{service="s",shard="1"}'), 2);
+  assert.equal(known.get('inorder_dead_letter_queue_messages{service="s",state="ready"}'), 1);
+  assert.equal(known.get('inorder_unrouted_messages{service="s"}'), 0);
+  metrics.readQueuesFrom(() => ({ shards: [], deadLetters: null, unrouted: null, ageSeconds: 61 }));
+  const stale = await scrape(metrics);
+  assert.deepEqual([...stale].filter(([name]) => /queue|unrouted/.test(name)), [['inorder_queue_reading_age_seconds{service="s"}', 61]]);
+});
+
+test('what is configured and what runs can be compared with', async () => {
+  const metrics = createMetrics('s');
+  metrics.configured({ gapTimeoutSeconds: 30, prefetch: 1_000 });
+  const samples = await scrape(metrics);
+  assert.deepEqual([samples.get('inorder_gap_timeout_seconds{service="s"}'), samples.get('inorder_prefetch{service="s"}')], [30, 1_000]);
+  assert.ok([...samples.keys()].some((name) => /^inorder_build_info\{service="s",version="\d+\.\d+\.\d+.*"\}$/.test(name)));
 });

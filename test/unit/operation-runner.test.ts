@@ -42,7 +42,7 @@ function setUp(t: TestContext, { store = {}, handlers = [] }: { readonly store?:
     preparation: {
       processors: createProcessors(handlers.length > 0 ? handlers : [historyAggregate()]),
       maxStateBytes: 10_000,
-      handlerRun: { limits: { maxAttempts: 1, initialMs: 1, maxMs: 1, timeoutMs: 60_000 }, life: life.signal, random: () => 0, onRetry: () => {} },
+      handlerRun: { limits: { maxAttempts: 1, initialMs: 1, maxMs: 1, timeoutMs: 60_000 }, life: life.signal, random: () => 0, onAttempt: () => undefined, onRetry: () => {} },
       headersOf: () => ({}),
     },
     random: () => 1,
@@ -52,6 +52,8 @@ function setUp(t: TestContext, { store = {}, handlers = [] }: { readonly store?:
     remember: (tag, result) => void remembered.push([tag, result]),
     observeBatch: () => {},
     onUnavailable: () => {},
+    onParked: () => undefined,
+    onUnparked: () => undefined,
     onStillParked: ({ entityId }, version) => void stillParked.push([entityId, version]),
     fail: (error) => void failures.push(error),
   });

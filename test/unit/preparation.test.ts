@@ -10,7 +10,7 @@ import { type CommitEffect, prepare } from '../../src/worker/preparation.ts';
 import { eventOf } from '../support/event-of.ts';
 
 const life = new AbortController().signal;
-const handlerRun = { limits: { maxAttempts: 2, initialMs: 1, maxMs: 1, timeoutMs: 10 }, life, random: () => 0, onRetry: () => {} };
+const handlerRun = { limits: { maxAttempts: 2, initialMs: 1, maxMs: 1, timeoutMs: 10 }, life, random: () => 0, onAttempt: () => undefined, onRetry: () => {} };
 
 function prepareRun(types: readonly string[], processors: readonly Processor[]) {
   const slots = types.map((type, index) => {

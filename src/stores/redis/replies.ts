@@ -39,6 +39,9 @@ export function readCommit(reply: unknown): CommitResult {
   const [status, ...rest] = reply as [string, ...unknown[]];
   switch (status) {
     case 'ok':
+      return { status, parked: readParked(...texts(rest)), unparked: false };
+    case 'unparked':
+      return { status: 'ok', parked: null, unparked: true };
     case 'duplicate':
       return { status, parked: readParked(...texts(rest)) };
     case 'stale':
@@ -62,7 +65,7 @@ export function readPark(reply: unknown): ParkResult {
   if (status === 'stale') return { status, snapshot: readSnapshot(rest) };
   const parked = readParked(...texts(rest));
   if (parked === null) throw new UnusableEntityError('a park was answered without its record');
-  return { status: 'ok', parked };
+  return { status: 'ok', parked, isNew: status === 'ok' };
 }
 
 export function readRecall(reply: unknown): RecallResult {

@@ -9,7 +9,7 @@
 -- ARGV[3]  expected holes     ARGV[6]  '1': set state    ARGV[9]  records to look at for trimming; '0' for none
 -- ARGV[10] and on, four for each event: sequence, field of its id or '', payload hash, '' or '=' and its result
 --
--- Returns {'ok', p, q} | {'duplicate', p, q} | {'stale', v, h, s, p, q} | {'conflict', index, sequence, 1 or 0, index, ...}
+-- Returns {'ok', p, q} | {'unparked'} (ok, and that has ended its parking) | {'duplicate', p, q} | {'stale', v, h, s, p, q} | {'conflict', index, sequence, 1 or 0, index, ...}
 -- with 1 where the remembered payload is the same. What is absent is nil.
 --
 -- Versions and sequences stay text: a number of Lua is rounded as soon as it is printed. All that can fail (a key of
@@ -130,6 +130,6 @@ end
 redis.call('HSET', entity, unpack(changes))
 if parked and not higher(stored[5] or '0', ARGV[4]) then
   redis.call('HDEL', entity, 'p', 'd', 'q')
-  return { 'ok' }
+  return { 'unparked' }
 end
 return { 'ok', parked, replay }

@@ -5,7 +5,7 @@
 -- ARGV[1]  shard   ARGV[2]  epoch   ARGV[3]  expected version   ARGV[4]  why, opaque
 -- ARGV[5]  the sequence that is dead-lettered first: the entity stays parked at least until it has passed that
 --
--- Returns {'ok', p} | {'fenced'} | {'stale', v, h, s, p, q}. p is the time in ms, '|' and what ARGV[4] was. What is
+-- Returns {'ok', p} | {'known', p} (it was parked already) | {'fenced'} | {'stale', v, h, s, p, q}. p is the time in ms, '|' and what ARGV[4] was. What is
 -- absent is nil.
 
 local function higher(a, b)
@@ -33,4 +33,4 @@ redis.call('HSET', KEYS[1], owner, ARGV[2], 'p', parked, 'd', awaited)
 if stored[6] then
   redis.call('HDEL', KEYS[1], 'q')
 end
-return { 'ok', parked }
+return { stored[5] and 'known' or 'ok', parked }

@@ -1,0 +1,90 @@
+/** The counters of each shard, pushed in batches through children whose labels were resolved once. */
+import { rejectionReasons } from '../events/reasons.ts';
+import type { RejectionReason } from '../events/reasons.ts';
+import type { Outcome } from '../ordering/facts.ts';
+import { type MetricMaker, startedAtZero } from './metric-maker.ts';
+
+export const haltCauses = ['store_went_backwards', 'bug'] as const;
+export type HaltCause = (typeof haltCauses)[number];
+
+/** Messages of one shard since the process began. */
+export interface ShardTotals {
+  readonly delivered: number;
+  readonly applied: number;
+  readonly duplicate: number;
+  readonly skipped: number;
+  readonly dead_lettered: number;
+}
+
+/** The counters of one shard. `count` is how many at once; 0 is allowed. */
+export interface ShardMetrics {
+  /** What has been counted so far, for `/status`. */
+  readonly totals: ShardTotals;
+  /** `again` of them the broker had sent before. */
+  delivered(count: number, again: number): void;
+  ended(outcome: Outcome, count: number): void;
+  deadLettered(reason: RejectionReason, count: number): void;
+  /** Events that were fetched from a source and applied; they are no messages, and not counted as such. */
+  repaired(count: number): void;
+  parked(): void;
+  unparked(): void;
+  /** It has stopped for good. */
+  halted(cause: HaltCause): void;
+}
+
+export function makeShardMetrics(make: MetricMaker, service: string): (shard: number) => ShardMetrics {
+  const deliveries = make.counter('inorder_deliveries_total');
+  const events = make.counter('inorder_events_total');
+  const deadLetters = make.counter('inorder_dead_letters_total');
+  const repairs = make.counter('inorder_repaired_events_total');
+  const redeliveries = make.counter('inorder_redeliveries_total');
+  const parkings = make.counter('inorder_entities_parked_total');
+  const unparkings = make.counter('inorder_entities_unparked_total');
+  const halts = make.counter('inorder_shard_halts_total');
+  const shards = new Map<number, ShardMetrics>();
+
+  function makeOne(label: string): ShardMetrics {
+    const outcome = (name: string) => startedAtZero(events.labels(service, label, name));
+    const delivered = startedAtZero(deliveries.labels(service, label));
+    const outcomes = { applied: outcome('applied'), duplicate: outcome('duplicate'), skipped: outcome('skipped') };
+    const deadLettered = outcome('dead-lettered');
+    const repaired = startedAtZero(repairs.labels(service, label));
+    const redelivered = startedAtZero(redeliveries.labels(service, label));
+    const parked = startedAtZero(parkings.labels(service, label));
+    const unparked = startedAtZero(unparkings.labels(service, label));
+    for (const cause of haltCauses) startedAtZero(halts.labels(service, label, cause));
+    const reasons = new Map(
+      Object.keys(rejectionReasons).map((reason) => [reason, deadLetters.labels(service, label, reason)]),
+    );
+    const totals = { delivered: 0, applied: 0, duplicate: 0, skipped: 0, dead_lettered: 0 };
+    return {
+      totals,
+      delivered(count, again) {
+        totals.delivered += count;
+        delivered.inc(count);
+        if (again > 0) redelivered.inc(again);
+      },
+      ended(name, count) {
+        totals[name] += count;
+        outcomes[name].inc(count);
+      },
+      deadLettered(reason, count) {
+        totals.dead_lettered += count;
+        deadLettered.inc(count);
+        reasons.get(reason)!.inc(count);
+      },
+      repaired: (count) => repaired.inc(count),
+      parked: () => parked.inc(),
+      unparked: () => unparked.inc(),
+      halted: (cause) => halts.labels(service, label, cause).inc(),
+    };
+  }
+
+  return (shard) => {
+    const known = shards.get(shard);
+    if (known !== undefined) return known;
+    const made = makeOne(String(shard));
+    shards.set(shard, made);
+    return made;
+  };
+}
