@@ -84,7 +84,7 @@ export interface GapRepairConfig {
 
 /** Every limit on one message, and on what it may grow into. */
 export interface LimitsConfig extends EventLimits {
-  /** Largest serialised state of one entity, in bytes. */
+  /** Largest serialised state of one entity, and largest result of a handler, in bytes. */
   readonly maxStateBytes: number;
 }
 

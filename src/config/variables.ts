@@ -187,7 +187,7 @@ export const variables = {
   MAX_STATE_BYTES: row(
     '1048576',
     kinds.wholeNumber(1, 134_217_728),
-    'Largest serialised state of one entity, in bytes.',
+    'Largest serialised state of one entity, and largest result of a handler, in bytes.',
   ),
   SHUTDOWN_TIMEOUT_MS: row(
     '30000',

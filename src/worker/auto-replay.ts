@@ -159,8 +159,9 @@ export class AutoReplay {
     }
   }
 
+  /** With what would be due a moment later: it came together with the first. */
   #takeDue(nowMs: number): readonly Candidate[] {
-    const due = [...this.#candidates].filter(([, { dueMs }]) => dueMs <= nowMs);
+    const due = [...this.#candidates].filter(([, { dueMs }]) => dueMs <= nowMs + this.#pace.gatherMs);
     for (const [name] of due) this.#candidates.delete(name);
     return due.map(([, candidate]) => candidate);
   }

@@ -51,7 +51,7 @@ function setUp(t: TestContext, pace: Partial<AutoReplayPace> = {}) {
 }
 
 test('entities that came together are replayed together, and what comes during a replay by the next one', async (t) => {
-  const { auto, asked, untilAsked, state, snapshots } = setUp(t);
+  const { auto, asked, untilAsked, state, snapshots } = setUp(t, { gatherMs: 100 });
   for (const name of ['a', 'b', 'c']) snapshots.set(name, { version: 3, parked: null });
   let finish: (report: UnaskedReport) => void = () => undefined;
   state.answer = () => new Promise((resolve) => (finish = resolve));
