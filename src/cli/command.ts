@@ -31,6 +31,8 @@ export interface CommandIo {
   takeSignals(): AbortSignal;
   /** From now on an error that nobody caught is reported here; the process then ends with 1. */
   onCrash(report: (error: unknown) => void): void;
+  /** From now on SIGUSR2 calls this; before, it ends the process. */
+  onLevelSignal(change: () => void): void;
   /** Where a worker's log goes: standard output, written before it returns, and no failure of it matters. */
   logLine(line: string): void;
 }

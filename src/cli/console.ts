@@ -8,8 +8,8 @@ import { json, send } from '../console/answer.ts';
 import { createConsole } from '../console/console.ts';
 import { ConfigError } from '../errors.ts';
 import { listenHttp, type ListenOptions } from '../observability/http-server.ts';
-import { createLog } from '../observability/log.ts';
 import { askWorkerAt, urlOf } from '../observability/worker-report.ts';
+import { processLog } from './process-log.ts';
 import { defineCommand } from './command.ts';
 
 export const command = defineCommand({
@@ -28,7 +28,7 @@ export const command = defineCommand({
   async run({ options }, io) {
     const config = loadConfig(io.env);
     const urls = options.workers === null ? [] : workerUrls(options.workers);
-    const log = createLog({ level: config.logLevel, service: config.serviceName, writeLine: io.logLine });
+    const log = processLog(config, io);
     const { stream } = config.broker;
     const ask = async (url: string) => ({ name: new URL(url).host, report: await askWorkerAt(url, stream) });
     const page = createConsole({ config, log, workers: () => Promise.all(urls.map(ask)) });

@@ -23,6 +23,7 @@ export function processIo(): CommandIo {
     isTTY: isatty(1),
     takeSignals: () => (taken ??= takeSignals()),
     onCrash,
+    onLevelSignal: (change) => void process.on('SIGUSR2', change),
     logLine: (line) => log.write(line),
   };
 }

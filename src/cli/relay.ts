@@ -2,9 +2,9 @@
 import { loadConfig } from '../config/load.ts';
 import { openEventStore, openRelayLeases } from '../event-sourcing/open-event-store.ts';
 import { runRelay } from '../event-sourcing/relay.ts';
-import { createLog } from '../observability/log.ts';
 import { createConnection } from '../rabbitmq/connection.ts';
 import { createAmqpPublisher } from '../rabbitmq/publisher.ts';
+import { processLog } from './process-log.ts';
 import { defineCommand } from './command.ts';
 
 /** How long a broker that takes no publishes may keep what was begun when this has to end. */
@@ -22,8 +22,8 @@ export const command = defineCommand({
   variables: ['AMQP_URL', 'EVENT_STORE', 'DATABASE_URL', 'REDIS_URL', 'STREAM', 'SERVICE_NAME', 'LOG_LEVEL'],
   async run(_args, io) {
     const config = loadConfig(io.env);
-    const { broker, limits, serviceName, logLevel } = config;
-    const log = createLog({ level: logLevel, service: serviceName, writeLine: io.logLine });
+    const { broker, limits, serviceName } = config;
+    const log = processLog(config, io);
     const signal = io.takeSignals();
     const store = openEventStore(config, log);
     const leases = openRelayLeases(config);

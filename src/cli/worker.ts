@@ -9,11 +9,13 @@ import { loadConfig } from '../config/load.ts';
 import { variableNames } from '../config/variables.ts';
 import { type Console, consoleRefusal, createConsole } from '../console/console.ts';
 import { createHttpServer } from '../observability/http.ts';
-import { createLog, type Log } from '../observability/log.ts';
+import type { Log } from '../observability/log.ts';
 import { createMetrics } from '../observability/metrics.ts';
+import { registeredTracer } from '../observability/tracing.ts';
 import { createWorker, type Worker } from '../worker/worker.ts';
 import { openGapSource } from '../event-sourcing/gap-source.ts';
 import { loadProcessors } from '../worker/processor-module.ts';
+import { processLog } from './process-log.ts';
 import { defineCommand } from './command.ts';
 
 export const command = defineCommand({
@@ -30,12 +32,12 @@ export const command = defineCommand({
   async run(_args, io) {
     const config = loadConfig(io.env);
     const processors = await loadProcessors(config.processing);
-    const log = createLog({ level: config.logLevel, service: config.serviceName, writeLine: io.logLine });
+    const log = processLog(config, io);
     const gaps = await openGapSource(config, log);
     for (const warning of config.warnings) log.warn({}, warning);
     io.onCrash((error) => log.error({ error }, 'a bug: the process ends, a standby takes over'));
     const stopSignal = io.takeSignals();
-    const metrics = createMetrics(config.serviceName);
+    const metrics = createMetrics(config.serviceName, { exemplars: registeredTracer() !== null });
     const worker = createWorker({ config, processors, gapSource: gaps?.source, log, metrics });
     const page = mountConsole(config, worker, log);
     const server = await createHttpServer({

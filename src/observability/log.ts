@@ -4,7 +4,7 @@
  * nothing: not a closed pipe, not a full disk, not a reader that is too slow. Payloads and states are kept out
  * by whoever logs.
  */
-import { pino } from 'pino';
+import { type Logger, pino } from 'pino';
 import type { LogLevel } from '../config/config.ts';
 import { messageOf } from '../errors.ts';
 import { LineWriter } from './line-writer.ts';
@@ -28,21 +28,32 @@ export interface LogOptions {
   readonly writeLine?: (line: string) => void;
 }
 
-export function createLog({ level, service, writeLine }: LogOptions): Log {
+/** A log whose level can be changed while it is in use. */
+export interface AdjustableLog extends Log {
+  level: LogLevel;
+}
+
+export function createLog({ level, service, writeLine }: LogOptions): AdjustableLog {
   const stdout = new LineWriter(1);
   const write = writeLine ?? ((line: string) => stdout.write(line));
-  const logger = pino(
+  const logger: Logger = pino(
     {
       level,
       base: { service },
       messageKey: 'message',
       timestamp: pino.stdTimeFunctions.isoTime,
       formatters: { level: (label) => ({ level: label }) },
-      serializers: { error: (error: unknown) => describeError(error, level === 'debug') },
+      serializers: { error: (error: unknown) => describeError(error, logger.level === 'debug') },
     },
     { write: (line) => write(redactUrls(line)) },
   );
   return {
+    get level() {
+      return logger.level as LogLevel;
+    },
+    set level(next) {
+      logger.level = next;
+    },
     debug: (fields, message) => logger.debug(fields, message),
     info: (fields, message) => logger.info(fields, message),
     warn: (fields, message) => logger.warn(fields, message),

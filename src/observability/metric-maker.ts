@@ -1,13 +1,18 @@
 /** Makes prom-client's metrics from the rows of the table. */
-import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
+import { Counter, Gauge, Histogram, openMetricsContentType, type Registry, type RegistryContentType } from 'prom-client';
 import { metricTable } from './metric-table.ts';
 import type { MetricName } from './metric-table.ts';
 
-export class MetricMaker {
-  readonly #registry: Registry;
+/** `traceId`: of the trace that the value is an example of. */
+export type Observe = (value: number, traceId?: string) => void;
 
-  constructor(registry: Registry) {
+export class MetricMaker {
+  readonly #registry: Registry<RegistryContentType>;
+  readonly #exemplars: boolean;
+
+  constructor(registry: Registry<RegistryContentType>) {
     this.#registry = registry;
+    this.#exemplars = registry.contentType === openMetricsContentType;
   }
 
   counter(name: MetricName): Counter {
@@ -19,7 +24,17 @@ export class MetricMaker {
   }
 
   histogram(name: 'message_sequence_gap' | 'message_processing_lag_seconds' | 'inorder_commit_seconds'): Histogram {
-    return new Histogram({ ...this.#base(name), buckets: [...metricTable[name].buckets] });
+    return new Histogram({ ...this.#base(name), buckets: [...metricTable[name].buckets], enableExemplars: this.#exemplars });
+  }
+
+  /** Observes values of a histogram under these labels, with an exemplar where there are exemplars and a trace is given. */
+  observer(histogram: Histogram, labels: Readonly<Record<string, string>>): Observe {
+    const child = histogram.labels(labels);
+    if (!this.#exemplars) return (value) => child.observe(value);
+    return (value, traceId) => {
+      if (traceId === undefined) child.observe(value);
+      else histogram.observe({ labels, value, exemplarLabels: { trace_id: traceId } });
+    };
   }
 
   #base(name: MetricName) {

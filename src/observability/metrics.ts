@@ -4,7 +4,7 @@
  * unbounded values. Counters are pushed in batches through children whose labels were resolved once; gauges
  * are pulled when somebody asks, so they cannot drift from what they describe.
  */
-import { Registry, collectDefaultMetrics } from 'prom-client';
+import { collectDefaultMetrics, openMetricsContentType, prometheusContentType, Registry, type RegistryContentType } from 'prom-client';
 import { packageVersion } from '../config/version.ts';
 import { BoundedChildren } from './bounded-labels.ts';
 import { type ConfiguredLimits, makeQueueGauges, makeShardGauges, type QueueReading, type ShardReading } from './gauges.ts';
@@ -25,9 +25,9 @@ export interface Metrics {
   /** The same object for the same shard. */
   shard(shard: number): ShardMetrics;
   /** An event came too early; `missing` is how many sequences lie before it, at least 1. */
-  violation(eventType: string, entityType: string, missing: number): void;
+  violation(eventType: string, entityType: string, missing: number, traceId?: string): void;
   /** Seconds from an event's own time to its commit. A producer whose clock is ahead counts as 0. */
-  lag(eventType: string, seconds: number): void;
+  lag(eventType: string, seconds: number, traceId?: string): void;
   committed(seconds: number): void;
   storeUnavailable(): void;
   /** A handler is given an event, for the first time or again. */
@@ -44,15 +44,21 @@ export interface Metrics {
   /** The same for what is known of the queues. */
   readQueuesFrom(read: () => QueueReading): void;
   configured(limits: ConfiguredLimits): void;
-  /** Everything in Prometheus' text format. */
+  /** Everything in the format of `contentType`. */
   render(): Promise<string>;
   readonly contentType: string;
 }
 
+export interface MetricsOptions {
+  /** Whether values bear the trace they are examples of: the format is then OpenMetrics, else Prometheus' own. Default false. */
+  readonly exemplars?: boolean;
+}
+
 /** Metrics in a registry of their own. `service` is the `service` label of each. */
-export function createMetrics(service: string): Metrics {
-  const registry = new Registry();
-  collectDefaultMetrics({ register: registry, labels: { service } });
+export function createMetrics(service: string, { exemplars = false }: MetricsOptions = {}): Metrics {
+  const registry = new Registry<RegistryContentType>();
+  registry.setContentType(exemplars ? openMetricsContentType : prometheusContentType);
+  collectDefaultMetrics({ register: registry as Registry, labels: { service } });
   const make = new MetricMaker(registry);
   const shardGauges = makeShardGauges(make, service);
   const queueGauges = makeQueueGauges(make, service);
@@ -63,8 +69,8 @@ export function createMetrics(service: string): Metrics {
   const gap = make.histogram('message_sequence_gap');
   const lag = make.histogram('message_processing_lag_seconds');
   const violationsOf = new BoundedChildren((eventType) => violations.labels(service, eventType));
-  const gapOf = new BoundedChildren((entityType) => gap.labels(service, entityType));
-  const lagOf = new BoundedChildren((eventType) => lag.labels(service, eventType));
+  const gapOf = new BoundedChildren((entityType) => make.observer(gap, { service, entity_type: entityType }));
+  const lagOf = new BoundedChildren((eventType) => make.observer(lag, { service, event_type: eventType }));
   const commits = make.histogram('inorder_commit_seconds').labels(service);
   const storeUnavailable = startedAtZero(make.counter('inorder_store_unavailable_total').labels(service));
   const attempts = startedAtZero(make.counter('inorder_processor_attempts_total').labels(service));
@@ -78,11 +84,11 @@ export function createMetrics(service: string): Metrics {
   const shards = makeShardMetrics(make, service);
   return {
     shard: shards,
-    violation(eventType, entityType, missing) {
+    violation(eventType, entityType, missing, traceId) {
       violationsOf.get(eventType).inc();
-      gapOf.get(entityType).observe(missing);
+      gapOf.get(entityType)(missing, traceId);
     },
-    lag: (eventType, seconds) => lagOf.get(eventType).observe(Math.max(0, seconds)),
+    lag: (eventType, seconds, traceId) => lagOf.get(eventType)(Math.max(0, seconds), traceId),
     committed: (seconds) => commits.observe(seconds),
     storeUnavailable: () => storeUnavailable.inc(),
     processorAttempted: () => attempts.inc(),

@@ -128,7 +128,7 @@ export type Effect =
   | { readonly kind: 'reject'; readonly op: number; readonly rejections: readonly Rejection[] }
   | { readonly kind: 'ack'; readonly outcome: Outcome; readonly deliveries: readonly Delivery[] }
   /** An event came before its predecessor. For counters, logs and the detector; nothing is to be done. */
-  | { readonly kind: 'violation'; readonly event: Event; readonly expected: number; readonly received: number }
+  | { readonly kind: 'violation'; readonly delivery: Delivery; readonly expected: number; readonly received: number }
   /** The store is away: nothing is asked of it until the probe. */
   | { readonly kind: 'pause' }
   | { readonly kind: 'resume' }

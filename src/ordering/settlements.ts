@@ -24,7 +24,7 @@ export class Settlements implements PlanSink {
   }
 
   violation(delivery: Delivery, received: number, expected: number): void {
-    this.effects.push({ kind: 'violation', event: delivery.event, expected, received });
+    this.effects.push({ kind: 'violation', delivery, expected, received });
   }
 
   ack(outcome: Outcome, deliveries: readonly Delivery[]): void {

@@ -11,9 +11,11 @@
  * a back-off the rest is sent one by one until the refused events are through or given up. With `maxOutstanding: 1` not
  * even a refused event is overtaken.
  */
+import type { Tracer } from '@opentelemetry/api';
 import type { ConfirmChannel } from 'amqplib';
 import { UnavailableError } from '../errors.ts';
 import type { Log } from '../observability/log.ts';
+import { failSpan, publishSpan, registeredTracer } from '../observability/tracing.ts';
 import { backOffMs } from './back-off.ts';
 import type { BrokerConnection } from './connection.ts';
 import { KeptChannel, type OpenChannel } from './kept-channel.ts';
@@ -65,6 +67,7 @@ class ConfirmingPublisher implements AmqpPublisher {
   readonly #maxInFlight: number;
   readonly #maxRefusals: number;
   readonly #outbox: Outbox;
+  readonly #tracer = registeredTracer();
   readonly #kept: KeptChannel<ConfirmChannel>;
   readonly #stopListening: () => void;
   /** The channel's buffer is full; `drain` ends that. */
@@ -107,10 +110,23 @@ class ConfirmingPublisher implements AmqpPublisher {
     if (this.#closed) {
       return Promise.resolve({ status: 'failed', error: new UnavailableError('the publisher is closed') });
     }
+    return this.#tracer === null ? this.#add(message) : this.#addTraced(message, this.#tracer);
+  }
+
+  #add(message: PublishableMessage): Promise<PublishOutcome> {
     return new Promise((resolve) => {
       this.#outbox.add(message, resolve);
       this.#pump();
     });
+  }
+
+  async #addTraced(message: PublishableMessage, tracer: Tracer): Promise<PublishOutcome> {
+    const { span, headers } = publishSpan(tracer, this.#options.exchange, message);
+    const outcome = await this.#add({ ...message, properties: { ...message.properties, headers } });
+    if (outcome.status === 'returned') failSpan(span, 'returned', outcome.detail);
+    if (outcome.status === 'failed') failSpan(span, outcome.error.name, outcome.error.message);
+    span.end();
+    return outcome;
   }
 
   async room(): Promise<void> {

@@ -31,7 +31,7 @@ export interface HandlerRun {
   readonly random: () => number;
   /** An attempt begins. */
   readonly onAttempt: () => void;
-  readonly onRetry: (event: Event, attempt: number, error: unknown) => void;
+  readonly onRetry: (attempt: number, error: unknown) => void;
 }
 
 export type HandlerOutcome =
@@ -57,7 +57,7 @@ export async function runHandler(handler: Handler, event: Event, run: HandlerRun
       if (counted >= limits.maxAttempts) {
         return { kind: 'failed', detail: `${messageOf(error)} (attempt ${attempt})` };
       }
-      run.onRetry(event, attempt, error);
+      run.onRetry(attempt, error);
       await pause(backOffMs(limits, attempt, run.random), life);
     }
   }

@@ -10,7 +10,7 @@ import { evolveEvent } from '../aggregates/evolve.ts';
 import type { ProcessorSet, Processors } from '../aggregates/processors.ts';
 import type { Event } from '../events/event.ts';
 import type { RejectionReason } from '../events/reasons.ts';
-import type { Effect, Slot } from '../ordering/facts.ts';
+import type { Delivery, Effect, Slot } from '../ordering/facts.ts';
 import type { Commit, CommitEvent } from '../stores/store.ts';
 import { type HandlerRun, runHandler } from './handler-run.ts';
 import type { CachedState } from './state-cache.ts';
@@ -31,8 +31,11 @@ export interface Prepared {
 export interface PreparationOptions {
   readonly processors: Processors;
   readonly maxStateBytes: number;
-  /** Everything of a handler's run but the headers, which belong to the message. */
-  readonly handlerRun: Omit<HandlerRun, 'headers'>;
+  /** Everything of a handler's run that does not depend on its event. */
+  readonly handlerRun: Omit<HandlerRun, 'headers' | 'onRetry'>;
+  readonly onRetry: (delivery: Delivery, attempt: number, error: unknown) => void;
+  /** Runs a handler's code, for whoever wants to be around it. */
+  readonly within: <T>(tag: number, work: () => T) => T;
   readonly headersOf: (tag: number) => Readonly<Record<string, unknown>>;
 }
 
@@ -82,10 +85,12 @@ async function foldWithHandlers(fold: Fold, processors: ProcessorSet, options: P
     }
     const unstorable = fold.unstorable();
     if (unstorable !== null) return fold.finish(unstorable);
-    const headers = options.headersOf(slot.delivery.tag);
+    const { tag, event } = slot.delivery;
+    const onRetry = (attempt: number, error: unknown) => options.onRetry(slot.delivery, attempt, error);
+    const run = { ...options.handlerRun, headers: options.headersOf(tag), onRetry };
     const values: unknown[] = [];
     for (const handler of processors.handlers) {
-      const outcome = await runHandler(handler, slot.delivery.event, { ...options.handlerRun, headers });
+      const outcome = await options.within(tag, () => runHandler(handler, event, run));
       if (outcome.kind === 'abandoned') return null;
       if (outcome.kind === 'failed') return fold.finish({ reason: 'handler_failed', detail: outcome.detail });
       values.push(outcome.value);

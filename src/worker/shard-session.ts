@@ -3,23 +3,20 @@
  * effects out and forgets everything when it ends; a new life starts with a new session.
  */
 import { setMaxListeners } from 'node:events';
-import { messageOf, UnavailableError } from '../errors.ts';
+import { UnavailableError } from '../errors.ts';
 import type { EncodedEvent } from '../events/encode.ts';
-import type { RawMessage } from '../events/event.ts';
-import type { Log } from '../observability/log.ts';
-import type { Metrics, ShardMetrics } from '../observability/metrics.ts';
-import type { OrderingDetector } from '../ordering/detector.ts';
+import type { Decoded, RawMessage } from '../events/event.ts';
 import type { Effect, Fact, Outcome, Rejection, Delivery } from '../ordering/facts.ts';
 import type { Store } from '../stores/store.ts';
 import { Acknowledger, type SettlingChannel } from './acknowledger.ts';
 import type { AutoReplay } from './auto-replay.ts';
 import { backOffMs, pause } from './back-off.ts';
+import { DeliveryReport, type DeliveryReportOptions } from './delivery-report.ts';
 import type { RetryLimits } from './handler-run.ts';
 import { OperationRunner } from './operation-runner.ts';
 import type { PreparationOptions } from './preparation.ts';
 
-export interface SessionOptions {
-  readonly shard: number;
+export interface SessionOptions extends DeliveryReportOptions {
   readonly generation: number;
   readonly store: Store;
   readonly processors: PreparationOptions['processors'];
@@ -29,10 +26,6 @@ export interface SessionOptions {
   /** Null: what was dead-lettered waits for an operator. */
   readonly autoReplay: Pick<AutoReplay, 'advanced' | 'search'> | null;
   readonly random: () => number;
-  readonly detector: OrderingDetector;
-  readonly metrics: Metrics;
-  readonly shardMetrics: ShardMetrics;
-  readonly log: Log;
   /** Sends what a handler returned to whoever asked for it. */
   readonly reply: (replyTo: string, correlationId: string | undefined, result: string) => void;
   /** Rejects with `UnavailableError`. */
@@ -55,6 +48,7 @@ export class ShardSession {
   readonly #options: SessionOptions;
   readonly #life = new AbortController();
   readonly #acknowledger: Acknowledger;
+  readonly #report: DeliveryReport;
   /** What is not settled yet, by delivery tag. */
   readonly #messages = new Map<number, RawMessage>();
   /** What handlers returned for deliveries whose sender wants to know. */
@@ -68,12 +62,14 @@ export class ShardSession {
     this.#options = options;
     this.generation = options.generation;
     this.#acknowledger = new Acknowledger(options.settle);
+    this.#report = new DeliveryReport(options, (tag) => this.#messages.get(tag));
     // One for each handler that is running.
     setMaxListeners(0, this.#life.signal);
   }
 
-  arrived(tag: number, message: RawMessage): void {
+  arrived(tag: number, message: RawMessage, decoded: Decoded): void {
     this.#messages.set(tag, message);
+    this.#report.arrived(tag, message, decoded.ok ? decoded.event : decoded.refusal);
     this.#acknowledger.arrived(tag);
   }
 
@@ -115,7 +111,7 @@ export class ShardSession {
         this.#ack(effect.outcome, effect.deliveries);
         break;
       case 'violation':
-        this.#violation(effect);
+        this.#report.early(effect);
         break;
       case 'pause':
         this.#options.log.warn({ shard: this.#options.shard }, 'the store is away: pausing');
@@ -142,6 +138,7 @@ export class ShardSession {
   end(): void {
     this.#life.abort();
     this.#runner?.end();
+    this.#report.ended();
     this.#messages.clear();
     this.#results.clear();
     this.#waiting = null;
@@ -191,12 +188,9 @@ export class ShardSession {
           life: this.#life.signal,
           random,
           onAttempt: () => metrics.processorAttempted(),
-          onRetry: ({ entityType, entityId, sequence }, attempt, error) => {
-            metrics.processorRetried();
-            const cause = messageOf(error);
-            log.warn({ shard, entity_type: entityType, entity_id: entityId, sequence, attempt, cause }, 'the processor failed; trying again');
-          },
         },
+        onRetry: (delivery, attempt, error) => this.#report.retried(delivery, attempt, error),
+        within: (tag, work) => this.#report.within(tag, work),
         headersOf: (tag) => this.#messages.get(tag)?.headers ?? {},
       },
       messageOf: (tag) => this.#messages.get(tag),
@@ -218,22 +212,16 @@ export class ShardSession {
   }
 
   #ack(outcome: Outcome, deliveries: readonly Delivery[]): void {
-    const { shardMetrics, metrics } = this.#options;
-    const nowMs = outcome === 'applied' ? Date.now() : 0;
-    let fetched = 0;
-    for (const { tag, event } of deliveries) {
-      if (isFetched(tag)) {
-        fetched++;
-        this.#messages.delete(tag);
-        continue;
+    const delivered = this.#lastFetchedTag === 0 ? deliveries : deliveries.filter(({ tag }) => !isFetched(tag));
+    this.#report.settled(outcome, delivered);
+    if (outcome === 'applied') this.#options.shardMetrics.repaired(deliveries.length - delivered.length);
+    for (const { tag } of deliveries) {
+      if (!isFetched(tag)) {
+        this.#replyTo(tag);
+        this.#acknowledger.ack(tag);
       }
-      if (nowMs !== 0 && event.timestampMs !== null) metrics.lag(event.type, (nowMs - event.timestampMs) / 1000);
-      this.#replyTo(tag);
       this.#messages.delete(tag);
-      this.#acknowledger.ack(tag);
     }
-    shardMetrics.ended(outcome, deliveries.length - fetched);
-    if (outcome === 'applied') shardMetrics.repaired(fetched);
   }
 
   /** Before the acknowledgement: a crash in between sends the reply again rather than never. */
@@ -246,41 +234,12 @@ export class ShardSession {
   }
 
   #reject(rejections: readonly Rejection[]): void {
-    const { shard, shardMetrics, log } = this.#options;
-    const byReason = new Map<Rejection['reason'], Rejection[]>();
+    const letters = rejections.filter(({ tag }) => !isFetched(tag));
+    this.#report.deadLettered(letters);
+    for (const { tag } of letters) this.#acknowledger.reject(tag);
     for (const rejection of rejections) {
+      if (isFetched(rejection.tag)) this.#report.fetchedWasRefused(rejection);
       this.#messages.delete(rejection.tag);
-      if (isFetched(rejection.tag)) {
-        this.#fetchedIsRefused(rejection);
-        continue;
-      }
-      this.#acknowledger.reject(rejection.tag);
-      const same = byReason.get(rejection.reason);
-      if (same === undefined) byReason.set(rejection.reason, [rejection]);
-      else same.push(rejection);
     }
-    for (const [reason, same] of byReason) {
-      shardMetrics.deadLettered(reason, same.length);
-      const first = same[0] as Rejection;
-      const known = first.event ?? first.refusal;
-      const fields = { shard, reason, count: same.length, detail: first.detail };
-      const of = { entity_type: known?.entityType, entity_id: known?.entityId, sequence: known?.sequence, message_id: known?.id };
-      log.warn({ ...fields, ...of }, 'dead-lettered');
-    }
-  }
-
-  /** No message becomes a dead letter: it is still at the source, from where a replay can fetch it again. */
-  #fetchedIsRefused({ reason, detail, event }: Rejection): void {
-    const { shard, log } = this.#options;
-    const of = { entity_type: event?.entityType, entity_id: event?.entityId, sequence: event?.sequence, message_id: event?.id };
-    log.warn({ shard, reason, detail, ...of }, 'an event that was fetched from the source was refused');
-  }
-
-  #violation({ event, expected, received }: Extract<Effect, { kind: 'violation' }>): void {
-    const { detector, metrics, log, shard } = this.#options;
-    const { entityType, entityId, type } = event;
-    metrics.violation(type, entityType, received - expected);
-    detector.record({ entityType, entityId, messageId: event.id, type, expected, received, gap: received - expected, atMs: Date.now() });
-    log.debug({ shard, entity_type: entityType, entity_id: entityId, expected, received }, 'an event came before its predecessor');
   }
 }

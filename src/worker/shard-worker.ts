@@ -9,8 +9,7 @@
 import { InvariantError, messageOf } from '../errors.ts';
 import type { EncodedEvent } from '../events/encode.ts';
 import type { Decoded, RawMessage } from '../events/event.ts';
-import type { Log } from '../observability/log.ts';
-import type { ShardMetrics, ShardReading, ShardState } from '../observability/metrics.ts';
+import type { ShardReading, ShardState } from '../observability/metrics.ts';
 import type { Delivery, Fact, RefusedDelivery } from '../ordering/facts.ts';
 import type { SequencerLimits } from '../ordering/limits.ts';
 import { ShardSequencer } from '../ordering/sequencer.ts';
@@ -20,16 +19,12 @@ import type { OpenGap, RepairableShard } from './gap-repair.ts';
 import type { WatchedShard } from './watchdog.ts';
 import type { ShardStatus } from './worker-status.ts';
 
-export interface ShardWorkerOptions extends Omit<SessionOptions, 'generation' | 'settle' | 'handle' | 'fail' | 'shard'> {
-  readonly shard: number;
-  readonly queue: string;
+export interface ShardWorkerOptions extends Omit<SessionOptions, 'generation' | 'settle' | 'handle' | 'fail'> {
   readonly limits: SequencerLimits;
   readonly decode: (message: RawMessage) => Decoded;
   /** Monotonic, in milliseconds. */
   readonly now: () => number;
   readonly openChannel: (events: ShardChannelEvents) => ShardChannel;
-  readonly shardMetrics: ShardMetrics;
-  readonly log: Log;
   /** The shard has stopped for good: a bug, or a store that went backwards. */
   readonly onHalt: (cause: 'store-went-backwards' | 'bug', error: Error) => void;
 }
@@ -178,8 +173,8 @@ export class ShardWorker implements WatchedShard, RepairableShard {
     let redelivered = 0;
     const deliveries = raw.map(({ tag, redelivered: again, message }): Delivery | RefusedDelivery => {
       if (again) redelivered++;
-      session.arrived(tag, message);
       const decoded = this.#options.decode(message);
+      session.arrived(tag, message, decoded);
       return decoded.ok ? { tag, event: decoded.event } : { tag, refusal: decoded.refusal };
     });
     this.#options.shardMetrics.delivered(raw.length, redelivered);

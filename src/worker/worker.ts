@@ -4,6 +4,7 @@
  * stands on before it consumes anything, keeps going through every loss of either, and stops by finishing
  * what is in flight and closing its channels, so that the standby continues where it ended.
  */
+import type { Tracer } from '@opentelemetry/api';
 import type { Processor } from '../aggregates/definition.ts';
 import { createProcessors, type Processors } from '../aggregates/processors.ts';
 import type { Config } from '../config/config.ts';
@@ -12,6 +13,7 @@ import { messageOf } from '../errors.ts';
 import { decodeMessage, type DecodeOptions } from '../events/decode.ts';
 import { createLog, type Log } from '../observability/log.ts';
 import { createMetrics, type Metrics } from '../observability/metrics.ts';
+import { registeredTracer } from '../observability/tracing.ts';
 import { OrderingDetector } from '../ordering/detector.ts';
 import { defaultSequencerLimits } from '../ordering/limits.ts';
 import { createShardChannel } from '../rabbitmq/amqp-shard-channel.ts';
@@ -41,7 +43,7 @@ export interface WorkerOptions {
   readonly gapSource?: GapSource | null;
   /** Default: JSON lines on stdout at the configured level. */
   readonly log?: Log;
-  /** Default: a registry of its own; read it with `render()`. */
+  /** Default: a registry of its own, with exemplars where there is a tracer; read it with `render()`. */
   readonly metrics?: Metrics;
 }
 
@@ -64,11 +66,13 @@ const watchdogMs = 30_000;
 export function createWorker(options: WorkerOptions): Worker {
   const config = options.config ?? loadConfig(process.env);
   const { processors } = options;
+  const tracer = registeredTracer();
   return new ShardedWorker({
     config,
     processors: 'forType' in processors ? processors : createProcessors(processors),
     log: options.log ?? createLog({ level: config.logLevel, service: config.serviceName }),
-    metrics: options.metrics ?? createMetrics(config.serviceName),
+    metrics: options.metrics ?? createMetrics(config.serviceName, { exemplars: tracer !== null }),
+    tracer,
     gapSource: options.gapSource ?? null,
   });
 }
@@ -93,6 +97,7 @@ interface Parts {
   readonly processors: Processors;
   readonly log: Log;
   readonly metrics: Metrics;
+  readonly tracer: Tracer | null;
   readonly gapSource: GapSource | null;
 }
 
@@ -216,7 +221,7 @@ class ShardedWorker implements Worker {
   }
 
   #makeShard(shard: number): ShardWorker {
-    const { config, processors, log, metrics } = this.#options;
+    const { config, processors, log, metrics, tracer } = this.#options;
     const { broker, ordering, processing, limits } = config;
     const queue = shardQueueName(broker.stream, shard);
     const decoding = decodingOf(config);
@@ -242,6 +247,7 @@ class ShardedWorker implements Worker {
       metrics,
       shardMetrics: metrics.shard(shard),
       log,
+      tracer,
       reply: (replyTo, correlationId, result) => this.#replies?.replier.send(replyTo, correlationId, result),
       openChannel: (events) => createShardChannel({ connection: this.#connection, queue, prefetch: broker.prefetch, shard, events, log }),
       nextEpoch: () => this.#watch.nextEpoch(),

@@ -28,6 +28,7 @@ export function keptIo(options: { env?: Record<string, string | undefined>; stdi
     isTTY: false,
     takeSignals: () => controller.signal,
     onCrash: () => undefined,
+    onLevelSignal: () => undefined,
     logLine: (line) => {
       out.log += line;
     },

@@ -99,3 +99,33 @@ test('an error that nobody caught is reported, and the process ends with 1', asy
   assert.equal(await exit, 1);
   assert.deepEqual(heard, ['reported lost']);
 });
+
+test('SIGUSR2 makes the log tell everything, and again only what was asked for', async () => {
+  const { child, exit, heard, hear } = onProcessIo(
+    `const { processLog } = await import(${JSON.stringify(`${checkout}src/cli/process-log.ts`)});
+     const log = processLog({ logLevel: 'warn', serviceName: 'orders' }, io);
+     io.takeSignals().addEventListener('abort', () => process.exit(0));
+     let shown = 0;
+     setInterval(() => { log.debug({}, 'detail'); io.logLine(shown++ + '\\n'); }, 20);
+     io.logLine('ready\\n');`,
+  );
+  const messages = () => heard.filter((line) => line.startsWith('{')).map((line) => JSON.parse(line));
+  const change = async (level: string) => {
+    child.kill('SIGUSR2');
+    await waitUntil(() => messages().some((line) => line.message === 'the log level is changed' && line.log_level === level), {
+      what: `level ${level}`,
+      timeoutMs: 10_000,
+    });
+  };
+  await hear('5');
+  assert.deepEqual(messages(), [], 'a warning log tells no details');
+  await change('debug');
+  await waitUntil(() => messages().some(({ message }) => message === 'detail'), { what: 'details', timeoutMs: 10_000 });
+  await change('warn');
+  const told = messages().length;
+  const turn = Number(heard.filter((line) => /^\d+$/.test(line)).at(-1));
+  await hear(String(turn + 5));
+  assert.ok(messages().length <= told + 1, 'quiet again');
+  child.kill('SIGTERM');
+  assert.equal(await exit, 0);
+});

@@ -10,7 +10,7 @@ import { type CommitEffect, prepare } from '../../src/worker/preparation.ts';
 import { eventOf } from '../support/event-of.ts';
 
 const life = new AbortController().signal;
-const handlerRun = { limits: { maxAttempts: 2, initialMs: 1, maxMs: 1, timeoutMs: 10 }, life, random: () => 0, onAttempt: () => undefined, onRetry: () => {} };
+const handlerRun = { limits: { maxAttempts: 2, initialMs: 1, maxMs: 1, timeoutMs: 10 }, life, random: () => 0, onAttempt: () => undefined };
 
 function prepareRun(types: readonly string[], processors: readonly Processor[]) {
   const slots = types.map((type, index) => {
@@ -19,7 +19,7 @@ function prepareRun(types: readonly string[], processors: readonly Processor[]) 
   });
   const effect: CommitEffect = { kind: 'commit', op: 1, entity: { entityType: 'thing', entityId: 'a' }, expectedVersion: 0, expectedHoles: '', slots, adopts: false };
   const before = { version: 0, holes: '', text: null, parsed: null };
-  return prepare(effect, '1:1', before, { processors: createProcessors(processors), maxStateBytes: 60, handlerRun, headersOf: () => ({}) });
+  return prepare(effect, '1:1', before, { processors: createProcessors(processors), maxStateBytes: 60, handlerRun, headersOf: () => ({}), onRetry: () => {}, within: (_tag, work) => work() });
 }
 
 const texts = defineAggregate({
@@ -48,7 +48,7 @@ for (const [type, reason] of [['Unwritable', 'handler_failed'], ['Large', 'state
 
 test('nothing stays behind with the shard of a handler that never settles', async () => {
   const handler = defineHandler({ type: 'thing', handle: () => new Promise(() => {}) });
-  const outcome = await runHandler(handler, eventOf(), { ...handlerRun, headers: {} });
+  const outcome = await runHandler(handler, eventOf(), { ...handlerRun, headers: {}, onRetry: () => {} });
   assert.equal(outcome.kind, 'failed');
   assert.equal(getEventListeners(life, 'abort').length, 0);
 });

@@ -32,6 +32,7 @@ function setUp(t: TestContext, { processors = [historyAggregate()], store = {} }
   let tag = 0;
   const worker = new ShardWorker({
     shard: 0,
+    tracer: null,
     queue: 's.shard.000',
     limits: defaultSequencerLimits,
     // The test's messages name the entity by their routing key and the sequence by their id.

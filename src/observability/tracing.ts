@@ -1,0 +1,84 @@
+/**
+ * Spans, for whoever has registered a tracer provider with `@opentelemetry/api` before Inorder starts; names and
+ * attributes follow the semantic conventions for messaging. Without a provider there is no tracer, and whoever asks
+ * for one pays nothing per message.
+ *
+ *   publish ──▶ process ─┬─ held, until the missing event comes ─▶ applied          one trace, whose
+ *                        └─ dead-lettered ─ ─ ─ replay ─▶ process ─▶ applied        root is the producer's
+ */
+import {
+  context,
+  propagation,
+  ProxyTracerProvider,
+  ROOT_CONTEXT,
+  type Context,
+  type Span,
+  SpanKind,
+  SpanStatusCode,
+  type TextMapGetter,
+  trace,
+  type Tracer,
+} from '@opentelemetry/api';
+import { packageVersion } from '../config/version.ts';
+
+type Headers = Readonly<Record<string, unknown>>;
+
+/** Null where nobody has registered a tracer provider. */
+export function registeredTracer(): Tracer | null {
+  const provider = trace.getTracerProvider();
+  // Before a provider is registered the one in its place has none behind it.
+  if (provider instanceof ProxyTracerProvider && provider.getDelegateTracer('inorder') === undefined) return null;
+  return trace.getTracer('inorder', packageVersion());
+}
+
+const fromHeaders: TextMapGetter<Headers> = {
+  keys: (headers) => Object.keys(headers),
+  get(headers, name) {
+    const value = Object.hasOwn(headers, name) ? headers[name] : undefined;
+    return typeof value === 'string' ? value : undefined;
+  },
+};
+
+/** The context that a message was created in, as its headers say; `ROOT_CONTEXT` where they say nothing. */
+export function contextIn(headers: Headers): Context {
+  return propagation.extract(ROOT_CONTEXT, headers, fromHeaders);
+}
+
+/** What can be traced of a message that is sent. */
+export interface SentMessage {
+  readonly routingKey: string;
+  readonly body: Uint8Array;
+  readonly properties: { readonly messageId?: unknown; readonly headers?: Headers };
+}
+
+/**
+ * A span from now until the broker's answer, and the headers that take its context along. A message that already bears
+ * one keeps it (it is passed on or replayed): the span is linked to it.
+ */
+export function publishSpan(tracer: Tracer, exchange: string, { routingKey, body, properties }: SentMessage): { readonly span: Span; readonly headers: Headers } {
+  const given = properties.headers ?? {};
+  const created = trace.getSpanContext(contextIn(given));
+  const span = tracer.startSpan(`publish ${exchange}`, {
+    kind: SpanKind.PRODUCER,
+    attributes: {
+      'messaging.system': 'rabbitmq',
+      'messaging.operation.type': 'send',
+      'messaging.operation.name': 'publish',
+      'messaging.destination.name': exchange,
+      'messaging.rabbitmq.destination.routing_key': routingKey,
+      'messaging.message.body.size': body.length,
+      ...(typeof properties.messageId === 'string' ? { 'messaging.message.id': properties.messageId } : {}),
+    },
+    links: created === undefined ? [] : [{ context: created }],
+  });
+  if (created !== undefined) return { span, headers: given };
+  const headers = { ...given };
+  propagation.inject(trace.setSpan(context.active(), span), headers);
+  return { span, headers };
+}
+
+/** Marks a span as failed. `type` is one of few. */
+export function failSpan(span: Span, type: string, message: string): void {
+  span.setAttribute('error.type', type);
+  span.setStatus({ code: SpanStatusCode.ERROR, message });
+}

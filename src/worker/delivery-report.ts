@@ -1,0 +1,114 @@
+/**
+ * Tells what becomes of one shard's deliveries during one life of its channel: to the metrics, the log, the detector and,
+ * where there is a tracer, by spans. It decides nothing.
+ */
+import type { Tracer } from '@opentelemetry/api';
+import { messageOf } from '../errors.ts';
+import type { Event, RawMessage, Refusal } from '../events/event.ts';
+import { DeliverySpans } from '../observability/delivery-spans.ts';
+import type { Log, LogFields } from '../observability/log.ts';
+import type { Metrics, ShardMetrics } from '../observability/metrics.ts';
+import { traceIdIn } from '../observability/trace-context.ts';
+import type { OrderingDetector } from '../ordering/detector.ts';
+import type { Delivery, Effect, Outcome, Rejection } from '../ordering/facts.ts';
+
+export interface DeliveryReportOptions {
+  readonly shard: number;
+  readonly queue: string;
+  readonly detector: OrderingDetector;
+  readonly metrics: Metrics;
+  readonly shardMetrics: ShardMetrics;
+  readonly log: Log;
+  /** Null: nothing is traced. */
+  readonly tracer: Tracer | null;
+}
+
+type MessageOf = (tag: number) => RawMessage | undefined;
+
+export class DeliveryReport {
+  readonly #options: DeliveryReportOptions;
+  readonly #messageOf: MessageOf;
+  readonly #spans: DeliverySpans | null;
+
+  /** `message` finds what has not been settled yet. */
+  constructor(options: DeliveryReportOptions, message: MessageOf) {
+    this.#options = options;
+    this.#messageOf = message;
+    const { tracer, shard, queue } = options;
+    this.#spans = tracer === null ? null : new DeliverySpans(tracer, shard, queue);
+  }
+
+  arrived(tag: number, message: RawMessage, known: Event | Refusal): void {
+    this.#spans?.arrived(tag, message, known);
+  }
+
+  early({ delivery, expected, received }: Extract<Effect, { kind: 'violation' }>): void {
+    const { detector, metrics, log, shard } = this.#options;
+    const { tag, event } = delivery;
+    const { entityType, entityId, type } = event;
+    this.#spans?.early(tag, expected);
+    metrics.violation(type, entityType, received - expected, this.#spans?.sampledTraceId(tag));
+    detector.record({ entityType, entityId, messageId: event.id, type, expected, received, gap: received - expected, atMs: Date.now() });
+    log.debug({ shard, ...this.#about(tag, event), expected, received }, 'an event came before its predecessor');
+  }
+
+  /** Messages of the broker that came to a good end together, in sequence. */
+  settled(outcome: Outcome, deliveries: readonly Delivery[]): void {
+    const { shardMetrics, metrics } = this.#options;
+    if (outcome === 'applied') {
+      const nowMs = Date.now();
+      for (const { tag, event } of deliveries) {
+        if (event.timestampMs !== null) metrics.lag(event.type, (nowMs - event.timestampMs) / 1_000, this.#spans?.sampledTraceId(tag));
+      }
+    }
+    this.#spans?.ended(outcome, deliveries);
+    shardMetrics.ended(outcome, deliveries.length);
+  }
+
+  /** One line for each reason, which names the first. */
+  deadLettered(rejections: readonly Rejection[]): void {
+    const { shard, shardMetrics, log } = this.#options;
+    const byReason = new Map<Rejection['reason'], Rejection[]>();
+    for (const rejection of rejections) {
+      const same = byReason.get(rejection.reason);
+      if (same === undefined) byReason.set(rejection.reason, [rejection]);
+      else same.push(rejection);
+    }
+    for (const [reason, same] of byReason) {
+      const { tag, detail, event, refusal } = same[0] as Rejection;
+      shardMetrics.deadLettered(reason, same.length);
+      log.warn({ shard, reason, count: same.length, detail, ...this.#about(tag, event ?? refusal) }, 'dead-lettered');
+    }
+    for (const { tag, reason, detail } of rejections) this.#spans?.deadLettered(tag, reason, detail);
+  }
+
+  /** No message becomes a dead letter: it is still at the source, from where a replay can fetch it again. */
+  fetchedWasRefused({ tag, reason, detail, event }: Rejection): void {
+    const { shard, log } = this.#options;
+    log.warn({ shard, reason, detail, ...this.#about(tag, event) }, 'an event that was fetched from the source was refused');
+  }
+
+  retried({ tag, event }: Delivery, attempt: number, error: unknown): void {
+    const { shard, metrics, log } = this.#options;
+    const cause = messageOf(error);
+    metrics.processorRetried();
+    this.#spans?.retried(tag, attempt, cause);
+    log.warn({ shard, ...this.#about(tag, event), attempt, cause }, 'the processor failed; trying again');
+  }
+
+  /** Runs a processor's code as part of what is traced of its event. */
+  within<T>(tag: number, work: () => T): T {
+    return this.#spans === null ? work() : this.#spans.within(tag, work);
+  }
+
+  /** The channel has ended: what was not settled goes back to the broker. */
+  ended(): void {
+    this.#spans?.abandoned();
+  }
+
+  #about(tag: number, known: Event | Refusal | null): LogFields {
+    const traceId = this.#spans?.traceId(tag) ?? traceIdIn(this.#messageOf(tag)?.headers ?? {});
+    const { entityType, entityId, sequence, id } = known ?? {};
+    return { entity_type: entityType, entity_id: entityId, sequence, message_id: id, ...(traceId === undefined ? {} : { trace_id: traceId }) };
+  }
+}
