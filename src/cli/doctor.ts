@@ -4,9 +4,12 @@
  */
 import type { Config } from '../config/config.ts';
 import { loadConfig } from '../config/load.ts';
+import { variableNames } from '../config/variables.ts';
+import { packageVersion } from '../config/version.ts';
 import { ConfigError, InorderError } from '../errors.ts';
 import { failure, type Finding, ok, warning } from '../finding.ts';
 import { askWorker } from '../observability/worker-report.ts';
+import { checkBrokerHealth } from '../rabbitmq/topology-check.ts';
 import { queueDepths } from '../rabbitmq/queue-depths.ts';
 import { unroutedQueueName } from '../rabbitmq/topology-plan.ts';
 import { loadProcessors } from '../worker/processor-module.ts';
@@ -19,7 +22,7 @@ import { checkStream } from './topology.ts';
 interface Check {
   readonly subject: string;
   /** What to do when the check itself throws. */
-  readonly remedy: string;
+  readonly remedy: string | ((config: Config) => string);
   readonly run: (config: Config, io: CommandIo) => Promise<readonly Finding[]>;
 }
 
@@ -27,11 +30,12 @@ const brokerRemedy = 'start RabbitMQ, or correct AMQP_URL';
 
 const checks: readonly Check[] = [
   { subject: 'configuration', remedy: 'correct the variable', run: checkConfiguration },
+  { subject: 'environment', remedy: 'use Node.js 20.12 or later', run: checkEnvironment },
   { subject: 'processor', remedy: 'correct PROCESSOR or the module that it names', run: checkProcessor },
   { subject: 'broker', remedy: brokerRemedy, run: checkBroker },
   { subject: 'topology', remedy: brokerRemedy, run: checkTopology },
   { subject: 'unrouted', remedy: brokerRemedy, run: checkUnrouted },
-  { subject: 'store', remedy: 'start Redis, or correct REDIS_URL', run: checkStore },
+  { subject: 'store', remedy: storeRemedy, run: checkStore },
   { subject: 'worker', remedy: 'read its log', run: checkWorker },
 ];
 
@@ -41,7 +45,7 @@ export const command = defineCommand({
   description: 'Prints a line for each check; exit code 1 when one of them is a failure. It changes nothing.',
   positionals: [],
   options: { json: jsonOption },
-  variables: ['AMQP_URL', 'MANAGEMENT_URL', 'STATE_STORE', 'REDIS_URL', 'DATABASE_URL', 'STREAM', 'SHARDS', 'QUEUE_TYPE', 'EXCHANGE_TYPE', 'PROCESSOR', 'HTTP_HOST', 'HTTP_PORT'],
+  variables: ['AMQP_URL', 'MANAGEMENT_URL', 'STATE_STORE', 'REDIS_URL', 'DATABASE_URL', 'STREAM', 'SHARDS', 'QUEUE_TYPE', 'EXCHANGE_TYPE', 'GAP_TIMEOUT_MS', 'PROCESSOR', 'HTTP_HOST', 'HTTP_PORT'],
   async run({ options }, io) {
     const config = loadConfig(io.env);
     let exitCode: ExitCode = 0;
@@ -61,8 +65,12 @@ async function findingsOf({ subject, remedy, run }: Check, config: Config, io: C
     // What is not ours is a bug of the check, and not something that an operator could mend.
     if (!(error instanceof InorderError)) throw error;
     const details = error instanceof ConfigError ? error.problems : [error.message];
-    return details.map((detail) => failure(subject, detail, remedy));
+    return details.map((detail) => failure(subject, detail, typeof remedy === 'string' ? remedy : remedy(config)));
   }
+}
+
+function storeRemedy({ store }: Config): string {
+  return store.kind === 'postgres' ? 'start PostgreSQL, or correct DATABASE_URL' : 'start Redis, or correct REDIS_URL';
 }
 
 async function checkConfiguration({ warnings, broker }: Config): Promise<readonly Finding[]> {
@@ -83,16 +91,26 @@ async function checkProcessor({ processing }: Config): Promise<readonly Finding[
   return [ok('processor', `${processing.processor} loads`)];
 }
 
-async function checkBroker(config: Config): Promise<readonly Finding[]> {
-  const { product, version } = await withBroker(config, async (connection) => connection.connection.serverProperties);
-  return [ok('broker', `${product} ${version} answers`)];
+/** What is set, without values: most surprises are a variable that is not, or one that nobody knew of. */
+async function checkEnvironment(_config: Config, { env }: CommandIo): Promise<readonly Finding[]> {
+  const set = variableNames.filter((name) => (env[name] ?? '') !== '' || (env[`${name}_FILE`] ?? '') !== '');
+  const variables = set.length === 0 ? 'no variable is set: everything is at its default' : `set: ${set.join(', ')}`;
+  return [ok('environment', `Inorder ${packageVersion()} on Node.js ${process.versions.node}; ${variables}`)];
 }
 
-/** Only what is not right: `inorder topology check` tells the rest line by line. */
+async function checkBroker(config: Config): Promise<readonly Finding[]> {
+  const { product, version } = await withBroker(config, async (connection) => connection.connection.serverProperties);
+  const { urls, managementUrl } = config.broker;
+  return [ok('broker', `${product} ${version} answers`), ...(await checkBrokerHealth(urls[0], managementUrl))];
+}
+
+/** Of exchanges and queues only what is not right: `inorder topology check` tells the rest line by line. */
 async function checkTopology(config: Config): Promise<readonly Finding[]> {
   const findings = await checkStream(config);
-  const troubles = findings.filter(({ level }) => level !== 'ok');
-  return troubles.length > 0 ? troubles : [ok('topology', `${findings.length} checks, everything as it should be`)];
+  const told = findings.filter(({ level, subject }) => level !== 'ok' || !/^(?:exchange|queue) /.test(subject));
+  const right = findings.length - told.length;
+  const summary = right === 0 ? [] : [ok('topology', `${right} exchanges and queues, types and arguments as they should be`)];
+  return [...summary, ...told];
 }
 
 async function checkUnrouted(config: Config): Promise<readonly Finding[]> {

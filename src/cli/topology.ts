@@ -42,7 +42,7 @@ export const check = defineCommand({
   ].join('\n'),
   positionals: [],
   options: { json: jsonOption },
-  variables: [...variables, 'MANAGEMENT_URL'],
+  variables: [...variables, 'MANAGEMENT_URL', 'GAP_TIMEOUT_MS'],
   async run({ options }, io) {
     const findings = await checkStream(loadConfig(io.env));
     await io.stdout.write(findings.map(options.json ? findingAsJson : findingAsText).join(''));
@@ -55,7 +55,7 @@ export async function checkStream(config: Config): Promise<readonly Finding[]> {
   const { urls, managementUrl } = config.broker;
   const plan = planOf(config);
   return await withBroker(config, (connection) =>
-    checkTopology({ plan, connection: { ready: async () => connection }, amqpUrl: urls[0]!, managementUrl }),
+    checkTopology({ plan, connection: { ready: async () => connection }, amqpUrl: urls[0], managementUrl, gapTimeoutMs: config.ordering.gapTimeoutMs }),
   );
 }
 

@@ -6,7 +6,8 @@
  * policy with the highest priority. An argument of the queue goes before a policy, except for limits, of which the
  * lower counts.
  */
-import { type Finding, ok, warning } from '../finding.ts';
+import { consumerTimeoutMs } from '../config/variables.ts';
+import { failure, type Finding, ok, warning } from '../finding.ts';
 import type { PolicyInfo } from './management.ts';
 import type { SeenTopology } from './topology-comparison.ts';
 import type { QueuePlan, TopologyPlan } from './topology-plan.ts';
@@ -45,6 +46,10 @@ const rules: Readonly<Record<string, Rule>> = {
   },
   'dead-letter-strategy': unlessArgument('x-dead-letter-strategy', 'dead-lettering may lose messages'),
   overflow: unlessArgument('x-overflow', 'a full queue drops its oldest messages'),
+  'delayed-retry-type': {
+    level: 'failure',
+    consequence: (value) => (value === 'disabled' ? null : 'what goes back to the queue when a channel closes comes late, behind its successors'),
+  },
   'max-priority': always('failure', 'messages with a priority overtake others'),
   'ha-mode': always('warning', 'mirrored classic queues can lose or repeat messages on a fail-over'),
 };
@@ -53,6 +58,22 @@ const parts = [
   { name: 'policies', kind: 'policy' },
   { name: 'operatorPolicies', kind: 'operator policy' },
 ] as const;
+
+/**
+ * What the limit on how long a delivery may stay unacknowledged leaves of a gap's time. A third is for the gap, the rest for
+ * parking it and for a store that is away.
+ */
+export function consumerTimeoutFinding(plan: TopologyPlan, seen: SeenTopology, gapTimeoutMs: number): Finding {
+  const subject = 'consumer timeout';
+  const known = plan.queues.flatMap((queue) => parts.flatMap(({ name }) => inForce(seen[name] ?? [], queue)?.definition['consumer-timeout'] ?? []));
+  const shortestMs = Math.min(...known.filter((value) => typeof value === 'number'));
+  if (shortestMs < 3 * gapTimeoutMs) {
+    const detail = `a policy sets it to ${shortestMs} ms, less than three times GAP_TIMEOUT_MS (${gapTimeoutMs}): what is held costs the channel`;
+    return failure(subject, detail, `set it to ${3 * gapTimeoutMs} or more, or lower GAP_TIMEOUT_MS`);
+  }
+  const limit = shortestMs === Number.POSITIVE_INFINITY ? `unless rabbitmq.conf says otherwise ${consumerTimeoutMs} ms` : `${shortestMs} ms by policy`;
+  return ok(subject, `${limit}; GAP_TIMEOUT_MS is ${gapTimeoutMs}`);
+}
 
 export function policyFindings(plan: TopologyPlan, seen: SeenTopology): readonly Finding[] {
   const harms = new Map<string, { readonly finding: Finding; readonly queues: string[] }>();

@@ -8,7 +8,8 @@ import { failure, type Finding, ok, warning } from '../finding.ts';
 import { versionFinding } from './broker-version.ts';
 import { type Answer, ManagementClient, managementUrlOf, type Overview } from './management.ts';
 import { bindingFindings, exchangeFindings, queueFindings, type SeenTopology, surplusFindings } from './topology-comparison.ts';
-import { policyFindings } from './policy-check.ts';
+import { alarmFindings, brokerClockFinding } from './broker-health.ts';
+import { consumerTimeoutFinding, policyFindings } from './policy-check.ts';
 import { virtualHostOf } from './refusal.ts';
 import type { ConnectionSource } from './scratch-channel.ts';
 import { verifyTopology } from './topology.ts';
@@ -21,13 +22,15 @@ export interface TopologyCheckOptions {
   readonly amqpUrl: string;
   /** Null: the usual port on the host of `amqpUrl`. */
   readonly managementUrl: string | null;
+  /** Longest time that a delivery is held for its predecessor. */
+  readonly gapTimeoutMs: number;
 }
 
 /**
  * One finding for each thing that was looked at, failures and warnings with a remedy.
  * @throws UnavailableError when neither the management API nor the broker itself can be reached.
  */
-export async function checkTopology({ plan, connection, amqpUrl, managementUrl }: TopologyCheckOptions): Promise<readonly Finding[]> {
+export async function checkTopology({ plan, connection, amqpUrl, managementUrl, gapTimeoutMs }: TopologyCheckOptions): Promise<readonly Finding[]> {
   const url = managementUrl ?? managementUrlOf(amqpUrl);
   const management = new ManagementClient({ url, virtualHost: virtualHostOf(amqpUrl) });
   const overview = await management.overview();
@@ -41,7 +44,17 @@ export async function checkTopology({ plan, connection, amqpUrl, managementUrl }
     ...bindingFindings(plan, seen.value),
     ...surplusFindings(plan, seen.value),
     ...policyFindings(plan, seen.value),
+    consumerTimeoutFinding(plan, seen.value, gapTimeoutMs),
   ];
+}
+
+/** What concerns the broker as a whole; nothing where the management API cannot be reached, which `checkTopology` tells. */
+export async function checkBrokerHealth(amqpUrl: string, managementUrl: string | null): Promise<readonly Finding[]> {
+  const management = new ManagementClient({ url: managementUrl ?? managementUrlOf(amqpUrl), virtualHost: virtualHostOf(amqpUrl) });
+  const nodes = await management.nodes();
+  if (!nodes.ok) return [];
+  const clock = management.clockOffsetMs === null ? [] : [brokerClockFinding(management.clockOffsetMs)];
+  return [...alarmFindings(nodes.value), ...clock];
 }
 
 /** What can be seen without the management API. */
@@ -83,7 +96,7 @@ async function look(management: ManagementClient): Promise<Answer<SeenTopology>>
 function unseen(reason: string): Finding {
   return warning(
     'management API',
-    `${reason}: arguments, bindings, weights, policies, the version and the plugin were not checked`,
+    `${reason}: arguments, bindings, weights, policies, alarms, the version and the plugin were not checked`,
     'enable rabbitmq_management and set MANAGEMENT_URL',
   );
 }

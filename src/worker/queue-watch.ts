@@ -6,6 +6,7 @@ import type { Config } from '../config/config.ts';
 import type { QueueReading } from '../observability/metrics.ts';
 import { ManagementClient } from '../rabbitmq/management.ts';
 import { queueDepths } from '../rabbitmq/queue-depths.ts';
+import { virtualHostOf } from '../rabbitmq/refusal.ts';
 import type { ConnectionSource } from '../rabbitmq/scratch-channel.ts';
 import { deadLetterQueueName, shardQueueName, unroutedQueueName } from '../rabbitmq/topology-plan.ts';
 
@@ -77,8 +78,3 @@ export class QueueWatch {
 }
 
 const nothing: Omit<QueueReading, 'ageSeconds'> = { shards: [], deadLetters: null, unrouted: null };
-
-function virtualHostOf(url: string): string {
-  const path = new URL(url).pathname.slice(1);
-  return path === '' ? '/' : decodeURIComponent(path);
-}

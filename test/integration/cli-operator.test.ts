@@ -8,7 +8,7 @@ import { runCli } from '../../src/cli/run.ts';
 import { loadConfig } from '../../src/config/load.ts';
 import { checkout, commandLine } from '../support/checkout.ts';
 import { keptIo } from '../support/command-io.ts';
-import { uniqueStream, useServices, waitFor } from '../support/services.ts';
+import { uniqueStream, useRabbitNode, useServices, waitFor } from '../support/services.ts';
 import { useTcpProxy } from '../support/tcp-proxy.ts';
 
 async function operator(t: TestContext, more: Record<string, string> = {}) {
@@ -137,7 +137,17 @@ test('doctor is content once the topology is there, and alarmed by messages that
     [],
   );
   assert.equal(healthy.code, 0);
-  assert.match(findings.find(({ subject }) => subject === 'topology').detail, /^\d+ checks, everything as it should be$/);
+  const detailOf = (subject: string) => findings.find((finding) => finding.subject === subject)?.detail;
+  assert.match(detailOf('topology'), /^7 exchanges and queues, types and arguments as they should be$/);
+  assert.equal(detailOf(`bindings of ${stream}`), '2, as they should be');
+  assert.equal(detailOf('policies'), 'none that breaks order');
+  assert.equal(detailOf('alarms'), 'none at 1 node');
+  assert.equal(detailOf('consumer timeout'), 'unless rabbitmq.conf says otherwise 1800000 ms; GAP_TIMEOUT_MS is 30000');
+  assert.match(detailOf('Redis latency'), /^\d+\.\d ms for a round trip, \d+\.\d ms at most, of 15$/);
+  assert.match(detailOf('Redis clock'), /^\d+ ms from this machine's$/);
+  assert.match(detailOf('broker clock'), /^within 5 s/);
+  assert.match(detailOf('environment'), /^Inorder \d\S+ on Node\.js \d\S+; set: AMQP_URL, .*\bSTREAM\b/);
+  for (const subject of ['plugin', 'Redis role', 'Redis eviction policy', 'Redis version']) assert.ok(detailOf(subject) !== undefined, subject);
   const channel = await connection.createConfirmChannel();
   channel.sendToQueue(`${stream}.unrouted`, Buffer.from('{}'));
   await channel.waitForConfirms();
@@ -146,6 +156,21 @@ test('doctor is content once the topology is there, and alarmed by messages that
   assert.equal(alarmed.code, 1);
   assert.match(alarmed.stdout, /^failure +unrouted: 1 messages/m);
   assert.match(alarmed.stdout, /^failure +bindings of \S+: queue \S+\.shard\.000 is not bound/m);
+});
+
+test('doctor finds a broker whose alarms are on', async (t) => {
+  const node = await useRabbitNode(t);
+  const { run } = await operator(t);
+  await node.ctl('set_disk_free_limit', '1000GiB');
+  const found = await waitFor(
+    async () => {
+      const done = await run('doctor', { AMQP_URL: node.amqpUrl, MANAGEMENT_URL: node.managementUrl });
+      return done.stdout.includes('disk alarm') && done;
+    },
+    { what: 'the alarm in the reports of the broker', timeoutMs: 60_000 },
+  );
+  assert.equal(found.code, 1);
+  assert.match(found.stdout, /^failure +node \S+: its disk alarm is on: publishers are blocked -> free space on its disk$/m);
 });
 
 function startWorker(t: TestContext, env: Record<string, string>) {

@@ -18,7 +18,7 @@ async function setUp(t: TestContext, options: Partial<TopologyOptions> = {}) {
   await applyTopology(connection, plan);
   const raw = await useRawChannel(t, amqpUrl);
   const trouble = async (changed: Partial<Parameters<typeof checkTopology>[0]> = {}): Promise<readonly Finding[]> => {
-    const findings = await checkTopology({ plan, connection, amqpUrl, managementUrl, ...changed });
+    const findings = await checkTopology({ plan, connection, amqpUrl, managementUrl, gapTimeoutMs: 30_000, ...changed });
     return findings.filter(({ level }) => level !== 'ok');
   };
   return { amqpUrl, managementUrl, stream, plan, connection, raw, trouble };

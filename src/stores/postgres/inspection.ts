@@ -1,5 +1,6 @@
 /** Whether the PostgreSQL behind a connection is one that can be relied on. It only reads. */
 import { failure, type Finding, ok, warning } from '../../finding.ts';
+import { measureRoundTrips } from '../round-trips.ts';
 import type { Database } from './database.ts';
 
 const oldestVersion = 130_000;
@@ -19,7 +20,9 @@ export async function inspectServer(database: Database): Promise<readonly Findin
        current_setting('server_encoding') AS encoding, pg_is_in_recovery() AS is_standby,
        current_setting('fsync') AS fsync, current_setting('synchronous_commit') AS synchronous_commit`,
   );
-  return settings === undefined ? [] : [versionFinding(settings), roleFinding(settings), encodingFinding(settings), durabilityFinding(settings)];
+  const readClock = async () => (await database.query<{ readonly ms: number }>('SELECT extract(epoch FROM clock_timestamp())::float8 * 1000 AS ms'))[0]?.ms ?? 0;
+  const roundTrips = await measureRoundTrips('PostgreSQL', readClock);
+  return settings === undefined ? [] : [versionFinding(settings), roleFinding(settings), encodingFinding(settings), durabilityFinding(settings), ...roundTrips];
 }
 
 function versionFinding({ version_number, version }: Settings): Finding {

@@ -1,8 +1,9 @@
 /**
  * Whether the Redis behind a connection is one that can be relied on: its version, role, eviction, memory,
- * persistence and, of a cluster, its state. It only reads, and needs no right beyond INFO and CLUSTER INFO.
+ * persistence, distance and, of a cluster, its state. It only reads, and needs no right beyond INFO, TIME and CLUSTER INFO.
  */
 import { failure, type Finding, ok, warning } from '../../finding.ts';
+import { measureRoundTrips } from '../round-trips.ts';
 import type { Connection } from './connection.ts';
 
 const OLDEST_VERSION = [6, 2] as const;
@@ -21,8 +22,15 @@ export async function inspectServers(connection: Connection): Promise<readonly F
     for (const check of CHECKS) findings.push(named(check(info), connection, node));
     findings.push(...checkClusterMode(info, connection.isCluster));
   }
+  findings.push(...(await measureRoundTrips('Redis', async () => clockOf(await connection.ask(['TIME'])))));
   if (connection.isCluster) findings.push(checkClusterState(parseInfo(String(await connection.ask(['CLUSTER', 'INFO'])))));
   return findings;
+}
+
+/** Seconds and microseconds, as two texts. */
+function clockOf(time: unknown): number {
+  const [seconds, microseconds] = (time as readonly string[]).map(Number);
+  return (seconds ?? 0) * 1_000 + (microseconds ?? 0) / 1_000;
 }
 
 function named(finding: Finding, connection: Connection, node: string): Finding {

@@ -1,0 +1,40 @@
+/** How far a store is from here, and how far its clock is from ours: measured by asking it for the time, again and again. */
+import { type Finding, ok, warning } from '../finding.ts';
+
+/** Each commit costs a round trip: at this median one shard commits some hundred batches a second. */
+const slowMs = 10;
+/** Ages of gaps and lag are told by different clocks. */
+const clockToleranceMs = 2_000;
+const questions = 15;
+
+/** `readClock` gives the store's time, in milliseconds since 1970. Rejects with what it rejects with. */
+export async function measureRoundTrips(store: string, readClock: () => Promise<number>): Promise<readonly Finding[]> {
+  const tripsMs: number[] = [];
+  let offsetMs = 0;
+  for (let asked = 0; asked < questions; asked++) {
+    const [startedMs, startedAtMs] = [performance.now(), Date.now()];
+    const theirMs = await readClock();
+    const tripMs = performance.now() - startedMs;
+    // The quickest answer says most about the clock.
+    if (tripsMs.every((other) => tripMs < other)) offsetMs = theirMs - (startedAtMs + tripMs / 2);
+    tripsMs.push(tripMs);
+  }
+  return [latencyFinding(store, tripsMs), clockFinding(store, offsetMs)];
+}
+
+function latencyFinding(store: string, tripsMs: readonly number[]): Finding {
+  const subject = `${store} latency`;
+  const sorted = [...tripsMs].sort((a, b) => a - b);
+  const median = sorted[Math.floor(sorted.length / 2)] as number;
+  const detail = `${median.toFixed(1)} ms for a round trip, ${(sorted.at(-1) as number).toFixed(1)} ms at most, of ${sorted.length}`;
+  if (median <= slowMs) return ok(subject, detail);
+  return warning(subject, `${detail}: every commit waits for one`, 'Run the workers near the store, and look for slow commands and a busy machine.');
+}
+
+function clockFinding(store: string, offsetMs: number): Finding {
+  const subject = `${store} clock`;
+  const offset = Math.abs(offsetMs) < 1_000 ? `${Math.round(Math.abs(offsetMs))} ms` : `${(Math.abs(offsetMs) / 1_000).toFixed(1)} s`;
+  if (Math.abs(offsetMs) <= clockToleranceMs) return ok(subject, `${offset} from this machine's`);
+  const detail = `It is ${offset} ${offsetMs > 0 ? 'ahead of' : 'behind'} this machine's: ages and times in reports are wrong by that.`;
+  return warning(subject, detail, 'Let both machines take their time from NTP.');
+}
