@@ -27,8 +27,8 @@ const RUNTIME_FLAGS = '+S 2:2 +sbwt none +sbwtdcpu none +sbwtdio none';
 const CONFIGURATION_FILE = 'rabbitmq.conf';
 const PLUGINS_FILE = 'enabled_plugins';
 
-/** Writes a fresh node's files. `configLines` come last and so override what is set here. */
-export async function writeRabbitNodeFiles(node: RabbitNodeIdentity, configLines: readonly string[]): Promise<void> {
+/** Writes a fresh node's files. `configLines` come last and so override what is set here; `plugins` come beside those it needs. */
+export async function writeRabbitNodeFiles(node: RabbitNodeIdentity, configLines: readonly string[], plugins: readonly string[]): Promise<void> {
   const lines = [
     `listeners.tcp.default = ${LOOPBACK}:${node.amqpPort}`,
     `management.tcp.ip = ${LOOPBACK}`,
@@ -43,7 +43,7 @@ export async function writeRabbitNodeFiles(node: RabbitNodeIdentity, configLines
   await mkdir(join(node.directory, 'data'), { recursive: true });
   await mkdir(join(node.directory, 'log'), { recursive: true });
   await writeFile(join(node.directory, CONFIGURATION_FILE), `${lines.join('\n')}\n`);
-  await writeFile(join(node.directory, PLUGINS_FILE), `[${PLUGINS.join(',')}].\n`);
+  await writeFile(join(node.directory, PLUGINS_FILE), `[${[...PLUGINS, ...plugins].join(',')}].\n`);
   await writeFile(join(node.directory, '.erlang.cookie'), node.cookie, { mode: 0o400 });
 }
 

@@ -33,6 +33,8 @@ const COOKIE = randomBytes(12).toString('hex').toUpperCase();
 export interface RabbitNodeOptions {
   /** Lines added to rabbitmq.conf, for instance `consumer_timeout = 10000`. */
   readonly configLines?: readonly string[];
+  /** Enabled beside the hash exchange and the management API. */
+  readonly plugins?: readonly string[];
   /** Joins the cluster of a running node of this process. */
   readonly joins?: RabbitNode;
 }
@@ -54,7 +56,7 @@ export class RabbitNode extends PrivateNode {
     return startNode({
       draw: async () => new RabbitNode(await newIdentity(), binaries),
       start: async (node) => {
-        await writeRabbitNodeFiles(node.#identity, options.configLines ?? []);
+        await writeRabbitNodeFiles(node.#identity, options.configLines ?? [], options.plugins ?? []);
         await node.launch();
         if (options.joins !== undefined) await node.#join(options.joins);
       },

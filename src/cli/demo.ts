@@ -1,7 +1,10 @@
 /** `inorder demo`: everything in one run, with what it needs brought up and cleaned up. */
+import { loadConfig } from '../config/load.ts';
 import { wholeNumber } from '../config/parsers.ts';
 import { optionValue } from './arguments.ts';
-import { defineCommand } from './command.ts';
+import { publishTraffic, type TrafficOptions } from '../demo/order-traffic.ts';
+import { type CommandIo, defineCommand, type ExitCode } from './command.ts';
+import { processLog } from './process-log.ts';
 
 const fewestOrders = 20;
 const mostOrders = 100_000;
@@ -12,18 +15,26 @@ export const command = defineCommand({
   description: [
     'Uses AMQP_URL and REDIS_URL where they are set, and otherwise brings RabbitMQ and Redis up: in Docker, from installed',
     'programs, or from Debian packages when root. It works on a stream of its own and removes everything that it made.',
+    'With --traffic it starts nothing and feeds workers that run elsewhere, until it is stopped.',
     'Exit code 0 only when every message is accounted for and every order is what an independent computation says.',
   ].join('\n'),
   positionals: [],
   options: {
     orders: { kind: 'value', placeholder: 'N', meaning: 'How many orders. Default: 2000.' },
+    traffic: {
+      kind: 'value',
+      placeholder: 'R',
+      meaning: 'Only publishes, to STREAM and without end, R events a second of --orders orders at a time. Default: no.',
+    },
     seed: { kind: 'value', placeholder: 'S', meaning: 'Another seed gives other orders and another disarray. Default: 1.' },
   },
-  variables: ['AMQP_URL', 'REDIS_URL'],
+  variables: ['AMQP_URL', 'REDIS_URL', 'STREAM'],
   async run({ options }, io) {
     const orders = optionValue('--orders', options.orders ?? '2000', wholeNumber(fewestOrders, mostOrders));
     const seed = optionValue('--seed', options.seed ?? '1', wholeNumber(0, 2 ** 32 - 1));
+    const traffic = options.traffic === null ? null : optionValue('--traffic', options.traffic, wholeNumber(1, 100_000));
     const signal = io.takeSignals();
+    if (traffic !== null) return await runTraffic({ orders, seed, ratePerSecond: traffic }, io, signal);
     // Loaded only here: no other command needs to know how services are brought up.
     const { runDemo } = await import('../demo/demo.ts');
     try {
@@ -36,3 +47,11 @@ export const command = defineCommand({
     }
   },
 });
+
+async function runTraffic(traffic: Pick<TrafficOptions, 'orders' | 'seed' | 'ratePerSecond'>, io: CommandIo, signal: AbortSignal): Promise<ExitCode> {
+  const config = loadConfig(io.env);
+  const { urls, stream } = config.broker;
+  const { confirmed, returned, failed } = await publishTraffic({ ...traffic, urls, stream, log: processLog(config, io), signal });
+  await io.stdout.write(`${confirmed} events confirmed, ${returned} returned, ${failed} failed\n`);
+  return returned + failed === 0 ? 0 : 1;
+}

@@ -24,6 +24,8 @@ export interface BrokerConfig {
   readonly shards: number;
   /** The shards that this process consumes, ascending and without repeats. */
   readonly workerShards: readonly number[];
+  /** Which of them it begins with, where several workers share them; null: all at once. */
+  readonly share: { readonly ordinal: number; readonly replicas: number } | null;
   /** Unacknowledged deliveries of one shard. */
   readonly prefetch: number;
   /** At the start: make what is missing, or only compare. */

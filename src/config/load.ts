@@ -156,6 +156,7 @@ function arrange(values: Values, given: Texts, warnings: readonly string[]): Con
       queueType: values.QUEUE_TYPE,
       shards: values.SHARDS,
       workerShards: chosen === 'all' ? Array.from({ length: values.SHARDS }, (_, shard) => shard) : chosen,
+      share: values.WORKER_ORDINAL === null ? null : { ordinal: values.WORKER_ORDINAL, replicas: values.WORKER_REPLICAS },
       prefetch,
       topology: values.TOPOLOGY,
     },

@@ -74,6 +74,13 @@ export const variables = {
     kinds.shardList,
     'Shards that this worker consumes. Workers that name the same shard are standbys of each other.',
   ),
+  WORKER_ORDINAL: {
+    defaultText: null,
+    kind: kinds.wholeNumber(0, 999),
+    meaning: 'Of several workers with the same WORKER_SHARDS, which one this is, from 0, as in a StatefulSet: it begins with its own share of the shards and stands by for the others. Unset: whoever subscribes first.',
+    secret: false,
+  },
+  WORKER_REPLICAS: row('1', kinds.wholeNumber(1, 1_000), 'How many workers share the shards so; read only where WORKER_ORDINAL is set.'),
   TOPOLOGY: row(
     'declare',
     kinds.oneOf('declare', 'verify'),

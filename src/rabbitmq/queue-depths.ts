@@ -48,6 +48,15 @@ export async function readyIn(source: ConnectionSource, queues: readonly string[
   }
 }
 
+/** Consumers of each queue, in the order asked; null where there is no such queue, or nobody can be asked. Never rejects. */
+export async function consumersOf(source: ConnectionSource, queues: readonly string[]): Promise<readonly (number | null)[]> {
+  try {
+    return (await queueDepths(await source.ready(), queues)).map(({ consumers }) => consumers);
+  } catch {
+    return queues.map(() => null);
+  }
+}
+
 async function openChannel(connection: Pick<ChannelModel, 'createChannel'>): Promise<Channel> {
   const channel = await connection.createChannel();
   // The failed call tells it as well; without a listener the process would end.

@@ -18,9 +18,8 @@ import { OrderingDetector } from '../ordering/detector.ts';
 import { defaultSequencerLimits } from '../ordering/limits.ts';
 import { createShardChannel } from '../rabbitmq/amqp-shard-channel.ts';
 import { createConnection } from '../rabbitmq/connection.ts';
-import { readyIn } from '../rabbitmq/queue-depths.ts';
+import { consumersOf, readyIn } from '../rabbitmq/queue-depths.ts';
 import { shardQueueName } from '../rabbitmq/topology-plan.ts';
-import { createReplier } from '../rabbitmq/replies.ts';
 import { openStore } from '../stores/open-store.ts';
 import type { Store } from '../stores/store.ts';
 import { type AutoReplay, createAutoReplay } from './auto-replay.ts';
@@ -29,7 +28,9 @@ import { GapRepair } from './gap-repair.ts';
 import type { GapSource } from '../event-sourcing/gap-source.ts';
 import { QueueWatch } from './queue-watch.ts';
 import { ShardWorker } from './shard-worker.ts';
+import { startInTurn } from './shard-turns.ts';
 import { checkStore, prepareTopology } from './start-checks.ts';
+import { openReplies, type Replies } from './worker-replies.ts';
 import { StoreWatch } from './store-watch.ts';
 import { Watchdog } from './watchdog.ts';
 import { violationsStatus, type WorkerStatus } from './worker-status.ts';
@@ -75,17 +76,6 @@ export function createWorker(options: WorkerOptions): Worker {
     tracer,
     gapSource: options.gapSource ?? null,
   });
-}
-
-interface Replies {
-  readonly connection: ReturnType<typeof createConnection>;
-  readonly replier: ReturnType<typeof createReplier>;
-}
-
-/** On a connection of their own: a broker short of memory reads no acknowledgements from one that publishes. */
-function openReplies(config: Config, log: Log): Replies {
-  const connection = createConnection({ urls: config.broker.urls, name: `${config.serviceName} replies`, log });
-  return { connection, replier: createReplier({ connection, log }) };
 }
 
 function decodingOf({ limits, processing, ordering }: Config): DecodeOptions {
@@ -160,17 +150,21 @@ class ShardedWorker implements Worker {
 
   async start(): Promise<void> {
     try {
-      const start = { config: this.#options.config, log: this.#options.log, signal: this.#stopping.signal };
+      const { config, log } = this.#options;
+      const start = { config, log, signal: this.#stopping.signal };
       await checkStore(this.#store, this.#watch, start);
       await prepareTopology(this.#connection, start);
       this.#watch.start();
       this.#watchdog.start();
       this.#queues.start();
       this.#gapRepair?.start();
-      for (const shard of this.#shards) {
-        shard.start();
-        this.#autoReplay?.search(shard.shard);
-      }
+      await startInTurn({
+        shards: config.broker.workerShards,
+        share: config.broker.share,
+        start: (shard) => this.#startShard(shard),
+        consumersOf: (shards) => consumersOf(this.#connection, shards.map((shard) => shardQueueName(config.broker.stream, shard))),
+        signal: this.#stopping.signal,
+      });
       await this.#untilReady();
       if (this.#state === 'starting') this.#state = 'running';
     } catch (error) {
@@ -204,6 +198,11 @@ class ShardedWorker implements Worker {
     const closed = this.#shards.filter((shard) => !shard.ready).map((shard) => shard.shard);
     if (closed.length > 0) reasons.push(`no channel for shard ${closed.join(', ')}`);
     return reasons;
+  }
+
+  #startShard(number: number): void {
+    this.#shards.find(({ shard }) => shard === number)?.start();
+    this.#autoReplay?.search(number);
   }
 
   #makeGapRepair(source: GapSource): GapRepair {

@@ -92,7 +92,7 @@ describe('the package', { timeout: 600_000 }, () => {
 
   check('holds what runs and what tells about it: no tests, no sources, no maps', () => {
     const files = filesOf(installed);
-    const expected = /^(package\.json|README\.md|LICENSE|CHANGELOG\.md|build\/(src|deploy\/local)\/.+\.(js|d\.ts|lua)|build\/src\/console\/page\/[\w-]+\.(html|css|svg)|deploy\/(prometheus|grafana)\/[\w/.-]+\.(yml|json))$/;
+    const expected = /^(package\.json|README\.md|LICENSE|CHANGELOG\.md|build\/(src|deploy\/local)\/.+\.(js|d\.ts|lua)|build\/src\/console\/page\/[\w-]+\.(html|css|svg)|deploy\/(prometheus|grafana|kubernetes|systemd)\/[\w/.@-]+\.(yml|yaml|json|service))$/;
     assert.deepEqual(files.filter((file) => !expected.test(file)), []);
     const scripts = filesOf(join(checkout, 'src')).filter((file) => file.endsWith('.lua'));
     const page = filesOf(join(checkout, 'src')).filter((file) => /^console\/page\/[^/]+\.(html|css|svg|js)$/.test(file));

@@ -10,6 +10,8 @@ import { queueDepths } from '../../src/rabbitmq/queue-depths.ts';
 import { planTopology } from '../../src/rabbitmq/topology-plan.ts';
 import { useServices, waitFor } from '../support/services.ts';
 import { commandLine } from '../support/checkout.ts';
+import { startCommand } from '../support/command-process.ts';
+import { StreamRun } from '../support/stream-run.ts';
 import { environment } from '../support/worker-process.ts';
 
 /** Loaders by their place: the demo starts its workers in directories of their own. */
@@ -157,4 +159,20 @@ test('orders and seed are checked before anything is started', async () => {
     const child = spawn(process.execPath, [...demoCommand, 'demo', `${args[0]}=${args[1]}`], { env: environment({}), stdio: 'ignore' });
     assert.equal((await once(child, 'exit'))[0], 2);
   }
+});
+
+test('traffic feeds workers that run elsewhere until it is stopped, and all of it is confirmed', { timeout: 120_000 }, async (t) => {
+  const run = new StreamRun(t, 'traffic', { ...(await useServices(t)), variables: { PROCESSOR: 'order', GAP_TIMEOUT_MS: '2000' } });
+  const worker = await run.worker();
+  const { process: child, ended } = startCommand(['demo', '--traffic', '300', '--orders', '20'], { AMQP_URL: run.amqpUrl, STREAM: run.stream });
+  t.after(() => child.kill('SIGKILL'));
+  // More than one round of twenty orders has.
+  await waitFor(async () => (await worker.metric('inorder_events_total', { outcome: 'applied' })) > 400, { what: 'events of a second round', timeoutMs: 60_000 });
+  await waitFor(async () => (await worker.metric('inorder_dead_letters_total', { reason: 'gap_timeout' })) > 0, { what: 'the dead letters of an event that is lost', timeoutMs: 60_000 });
+  assert.ok((await worker.metric('message_ordering_violations_total')) > 0);
+  assert.ok((await worker.metric('inorder_events_total', { outcome: 'duplicate' })) > 0);
+  child.kill('SIGTERM');
+  const { code, stdout } = await ended;
+  assert.match(stdout, /^[1-9]\d* events confirmed, 0 returned, 0 failed$/m);
+  assert.equal(code, 0);
 });

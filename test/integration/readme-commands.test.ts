@@ -14,7 +14,7 @@ import { uniqueStream, useServices, waitFor } from '../support/services.ts';
 import { WorkerProcess } from '../support/worker-process.ts';
 
 /** Tested elsewhere, or nothing of ours. */
-const notRun = /^(git clone|npm (run|test)|docker compose|alias) ?/;
+const notRun = /^(git clone|npm (run|test|install)|NODE_OPTIONS=|docker compose|kubectl|systemctl|alias) ?/;
 
 /** May be asked again until the worker has done what is shown; anything else is done once. */
 const onlyReads = /^(entity (show|list)|dead-letters (list|show|export)|status|doctor|topology (show|check))\b/;

@@ -41,6 +41,8 @@ export interface Sample {
 export interface PrometheusOptions {
   /** `host:port` of the workers. */
   readonly workers: readonly string[];
+  /** `host:port` of the broker's plugin. Default: it is not scraped. */
+  readonly broker?: string;
   /** The text of a file of rules. Default: none. */
   readonly rules?: string;
   /** Between scrapes, and between evaluations of the rules. */
@@ -73,6 +75,14 @@ export class PrometheusNode extends PrivateNode {
     return (await this.#get(`/api/v1/query?query=${encodeURIComponent(expression)}`)).result;
   }
 
+  /** Trace ids that were kept with the samples of a metric. */
+  async exemplarTraces(metric: string): Promise<readonly string[]> {
+    const series: { readonly exemplars: readonly { readonly labels: Readonly<Record<string, string>> }[] }[] = await this.#get(
+      `/api/v1/query_exemplars?query=${encodeURIComponent(metric)}&start=0&end=${Math.ceil(Date.now() / 1_000) + 60}`,
+    );
+    return series.flatMap(({ exemplars }) => exemplars.flatMap(({ labels }) => labels['trace_id'] ?? []));
+  }
+
   /** Resolves when the alert is, or has been, in that state. */
   async untilAlert(name: string, state: 'pending' | 'firing', timeoutMs = 60_000): Promise<void> {
     const alerts = `last_over_time(ALERTS{alertname="${name}",alertstate="${state}"}[1h])`;
@@ -86,12 +96,15 @@ export class PrometheusNode extends PrivateNode {
     return data;
   }
 
-  async #configure({ workers, rules = 'groups: []\n', intervalMs }: PrometheusOptions): Promise<void> {
+  async #configure({ workers, broker, rules = 'groups: []\n', intervalMs }: PrometheusOptions): Promise<void> {
     const interval = `${intervalMs}ms`;
     const config = {
       global: { scrape_interval: interval, scrape_timeout: interval, evaluation_interval: interval },
       rule_files: ['rules.yml'],
-      scrape_configs: [{ job_name: 'inorder-worker', static_configs: [{ targets: workers }] }],
+      scrape_configs: [
+        { job_name: 'inorder-worker', static_configs: [{ targets: workers }] },
+        ...(broker === undefined ? [] : [{ job_name: 'rabbitmq', static_configs: [{ targets: [broker] }] }]),
+      ],
     };
     await writeFile(join(this.#directory, 'rules.yml'), rules);
     // JSON is YAML.
@@ -105,6 +118,7 @@ export class PrometheusNode extends PrivateNode {
         `--config.file=${join(this.#directory, 'prometheus.yml')}`,
         `--storage.tsdb.path=${join(this.#directory, 'data')}`,
         `--web.listen-address=${LOOPBACK}:${this.#port}`,
+        '--enable-feature=exemplar-storage',
       ],
       env: { PATH: process.env.PATH },
       directory: this.#directory,

@@ -33,7 +33,7 @@ test('every variable that the README names is one, and it names all of them', ()
 });
 
 test('every file that the README names is there, and every link leads somewhere', () => {
-  const paths = [...readme.matchAll(/(?<![\w/.:-])(?:src|test|deploy)\/[\w./-]*\w/g)].map(([path]) => path);
+  const paths = [...readme.matchAll(/(?<![\w/.:-])(?:src|test|deploy)\/[\w./@-]*\w/g)].map(([path]) => path);
   const links = [...readme.matchAll(/\]\(([^)]+)\)/g)].map(([, target = '']) => target).filter((target) => !target.startsWith('https://'));
   assert.ok(paths.length >= 8, 'the picture names its source files');
   assert.deepEqual(paths.filter((path) => !existsSync(checkout + path)), []);
@@ -61,7 +61,7 @@ test('every command that the README names exists, with its options', () => {
     assert.ok(command, words.join(' '));
     assert.doesNotThrow(() => parseArguments(command, words.slice(command.name.split(' ').length)), words.join(' '));
   }
-  const options = new Set(['help', 'version', 'wait', 'import', ...commands.flatMap((command) => Object.keys(command.options))]);
+  const options = new Set(['help', 'version', 'wait', 'import', 'profile', 'now', 'from-literal', ...commands.flatMap((command) => Object.keys(command.options))]);
   const flags = [...written.matchAll(/(?<![\w-])--([a-z][a-z-]*)/g)].map(([, flag = '']) => flag);
   assert.deepEqual(flags.filter((flag) => !options.has(flag)), []);
 });

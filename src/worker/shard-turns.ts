@@ -1,0 +1,49 @@
+/**
+ * Which shards a worker consumes first, where several are started at once: the broker makes whoever subscribes first the
+ * active consumer of a shard, so each begins with its own share and stands by for the rest once the others have taken
+ * theirs. Nobody is waited for long: a shard without a consumer is taken.
+ */
+import { pause } from './back-off.ts';
+
+export interface WorkerShare {
+  /** From 0. */
+  readonly ordinal: number;
+  readonly replicas: number;
+}
+
+export interface TurnsOptions {
+  readonly shards: readonly number[];
+  /** Null: all at once. */
+  readonly share: WorkerShare | null;
+  readonly start: (shard: number) => void;
+  /** Consumers of each shard, in the order asked; null where that is not known. Never rejects. */
+  readonly consumersOf: (shards: readonly number[]) => Promise<readonly (number | null)[]>;
+  readonly signal: AbortSignal;
+  /** How long the others may take to come, in milliseconds. Default 10,000. */
+  readonly patienceMs?: number;
+}
+
+const defaultPatienceMs = 10_000;
+const pollMs = 250;
+
+/** Shard by shard: of `replicas` workers the one with this ordinal begins with every shard that is its remainder. */
+export function isOwnShare(shard: number, { ordinal, replicas }: WorkerShare): boolean {
+  return shard % replicas === ordinal % replicas;
+}
+
+/** Starts every shard in its turn; resolves when all are started, or the signal aborts. */
+export async function startInTurn({ shards, share, start, consumersOf, signal, patienceMs = defaultPatienceMs }: TurnsOptions): Promise<void> {
+  const own = share === null ? shards : shards.filter((shard) => isOwnShare(shard, share));
+  for (const shard of own) start(shard);
+  let others = shards.filter((shard) => !own.includes(shard));
+  for (const deadlineMs = performance.now() + patienceMs; others.length > 0 && performance.now() < deadlineMs; ) {
+    const consumers = await consumersOf(others);
+    if (signal.aborted) return;
+    const taken = others.filter((_, index) => (consumers[index] ?? 0) > 0);
+    for (const shard of taken) start(shard);
+    others = others.filter((shard) => !taken.includes(shard));
+    if (others.length > 0) await pause(pollMs, signal);
+    if (signal.aborted) return;
+  }
+  for (const shard of others) start(shard);
+}
