@@ -29,14 +29,15 @@ export interface TrafficOptions {
 
 /** Small, so that an event is hardly older than its time says. */
 const shuffleWindow = 20;
+const endTimeoutMs = 10_000;
 
 /** Publishes until the signal aborts; resolves with what became of it. */
 export async function publishTraffic(options: TrafficOptions): Promise<PublishCounts> {
   const { urls, stream, seed, log, signal } = options;
   const connection = createConnection({ urls, name: 'inorder demo traffic', log });
   const publisher = createAmqpPublisher({ connection, exchange: stream, log });
-  // What the broker does not take is given up, so that this ends.
-  signal.addEventListener('abort', () => void publisher.close(), { once: true });
+  // What the broker does not take then is given up, so that this ends.
+  signal.addEventListener('abort', () => setTimeout(() => void publisher.close(0), endTimeoutMs).unref(), { once: true });
   try {
     return await publishStream(perturb(asTheyHappen(options), { window: shuffleWindow, duplicate: duplicateShare, drop: 0, seed }), publisher);
   } finally {
