@@ -72,6 +72,19 @@ export class VersionConflictError extends InorderError {
   }
 }
 
+/** The rules of an aggregate of the class form do not allow what was asked: nothing was written. */
+export class RefusedError extends InorderError {
+  readonly code = 'REFUSED';
+  readonly retryable = false;
+  /** For programs; null where none was given. */
+  readonly refusal: string | null;
+
+  constructor(detail: string, refusal: string | null = null, options?: InorderErrorOptions) {
+    super(detail, options);
+    this.refusal = refusal;
+  }
+}
+
 /** Thrown by a processor that knows a retry is useless: the event is dead-lettered at once as `handler_failed`. */
 export class PermanentError extends InorderError {
   readonly code = 'PERMANENT';

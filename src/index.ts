@@ -2,8 +2,8 @@
  * The library: everything that is public is named here.
  */
 export { defineAggregate, defineHandler, type AggregateOptions, type EventWith, type HandlerOptions } from './aggregates/define.ts';
-export { refuse, Refused, type Aggregate, type Evolve, type Handler, type HandlerContext, type Processor } from './aggregates/definition.ts';
-export { orderAggregate, type OrderState } from './aggregates/order.ts';
+export { refuse, Refused, type Aggregate, type Command, type DecidedEvent, type Decision, type Evolve, type Handler, type HandlerContext, type Processor } from './aggregates/definition.ts';
+export { orderAggregate, type OrderCommands, type OrderState } from './aggregates/order.ts';
 export { historyAggregate, type HistoryState } from './aggregates/history.ts';
 export type { Config } from './config/config.ts';
 export { loadConfig, type Environment } from './config/load.ts';
@@ -14,6 +14,7 @@ export {
   type InorderErrorOptions,
   InvariantError,
   PermanentError,
+  RefusedError,
   UnavailableError,
   VersionConflictError,
 } from './errors.ts';
@@ -63,6 +64,9 @@ export type { PostgresEventStoreOptions } from './stores/postgres/postgres-event
 export type { RedisEventStoreOptions } from './stores/redis/redis-event-store.ts';
 export type { Store } from './stores/store.ts';
 export { createEventStore, type EventStoreOptions } from './event-sourcing/create-event-store.ts';
+export { AggregateRoot, type AggregateClass, type ClassRepository, type ClassRepositoryOptions, type Worked, type WorkOptions } from './event-sourcing/aggregate-root.ts';
+export { createRepository } from './event-sourcing/create-repository.ts';
+export type { CommandOf, Handled, HandleOptions, Loaded, NewCommand, Repository, RepositoryOptions } from './event-sourcing/repository.ts';
 export type { GapSource, MissingEvents } from './event-sourcing/gap-source.ts';
 export { createWorker, type Worker, type WorkerOptions } from './worker/worker.ts';
 export type { GapStatus, ShardStatus, ViolationsStatus, WorkerStatus } from './worker/worker-status.ts';

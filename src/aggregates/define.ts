@@ -6,7 +6,7 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec';
 import { ConfigError } from '../errors.ts';
 import type { Event } from '../events/event.ts';
-import type { Aggregate, Evolve, Handler, HandlerContext, Refused } from './definition.ts';
+import type { Aggregate, Command, Decision, Evolve, Handler, HandlerContext, Refused, Upcast } from './definition.ts';
 
 type Schemas = StandardSchemaV1 | Readonly<Record<string, StandardSchemaV1>>;
 
@@ -22,7 +22,10 @@ type DataOf<S, Type> = S extends StandardSchemaV1
 /** An event whose data went through the schema for its type. */
 export type EventWith<Data> = Omit<Event, 'data'> & { readonly data: Data };
 
-export interface AggregateOptions<State, Types extends string, S extends Schemas> {
+/** The event types that `decide` may lead to: those that `evolve` knows. */
+type DecidedType<Types extends string> = '*' extends Types ? string : Types;
+
+export interface AggregateOptions<State, Types extends string, S extends Schemas, Commands = {}> {
   /** Entity type, or `'*'` for every type that has no aggregate of its own. */
   readonly type: string;
   /** The state before the first event: a value, which is copied for each entity, or a function that makes it. */
@@ -40,6 +43,20 @@ export interface AggregateOptions<State, Types extends string, S extends Schemas
    * `evolve` sees what it makes of it. Failing is `invalid_data`. Must be synchronous.
    */
   readonly schema?: S;
+  /**
+   * By command type: the events that a command leads to in a state, or `refuse('why')`. Pure, as `evolve` is. The type of a
+   * command's data is what the function says of it: `(command: Command<{ sku: string }>, order) => …`. For `createRepository`;
+   * a worker does not use it.
+   */
+  readonly decide?: { readonly [Type in keyof Commands]: (command: Command<Commands[Type]>, state: NoInfer<State>) => Decision<DecidedType<NoInfer<Types>>> };
+  /**
+   * By event type: functions that bring the data of old events up to date, the first from schema version 1 to 2, the next from
+   * 2 to 3 and so on. An event's version is `schema_version` in its metadata, 1 where it says none; what `decide` leads to has
+   * the newest. `schema` and `evolve` see the newest only; a version that is not known yet is `invalid_data`.
+   */
+  readonly upcast?: { readonly [Type in NoInfer<Types>]?: readonly Upcast[] };
+  /** Of the state, for snapshots: raise it when `evolve` makes another state of the same events. Default 1. */
+  readonly schemaVersion?: number;
   /** State to text. Default `JSON.stringify`. */
   readonly serialize?: (state: NoInfer<State>) => string;
   /** Text to state. Default `JSON.parse`. */
@@ -50,12 +67,12 @@ export interface AggregateOptions<State, Types extends string, S extends Schemas
  * Defines an aggregate: state that the worker keeps per entity, with the effect of each event exactly once.
  * Throws `ConfigError`, naming everything that is wrong.
  */
-export function defineAggregate<State, Types extends string, S extends Schemas = Record<never, never>>(
-  options: AggregateOptions<State, Types, S>,
-): Aggregate<State> {
+export function defineAggregate<State, Types extends string, S extends Schemas = Record<never, never>, Commands = {}>(
+  options: AggregateOptions<State, Types, S, Commands>,
+): Aggregate<State, Commands> {
   const problems = aggregateProblems(options);
   if (problems.length > 0) throw new ConfigError(problems);
-  const { type, initialState, creates, evolve, schema, serialize, deserialize } = options;
+  const { type, initialState, creates, evolve, schema, upcast = {}, decide = {}, schemaVersion = 1, serialize, deserialize } = options;
   return {
     kind: 'aggregate',
     type,
@@ -64,6 +81,9 @@ export function defineAggregate<State, Types extends string, S extends Schemas =
     // A schema stands before each function, so that it only ever sees what its type says.
     evolve: new Map(Object.entries(evolve) as [string, Evolve<State>][]),
     schema: schema === undefined ? new Map() : isSchema(schema) ? new Map([['*', schema]]) : new Map(Object.entries(schema)),
+    upcast: new Map(Object.entries(upcast) as [string, readonly Upcast[]][]),
+    decide: Object.assign(Object.create(null), decide) as Aggregate<State, Commands>['decide'],
+    schemaVersion,
     serialize: serialize ?? ((state) => JSON.stringify(state)),
     deserialize: deserialize ?? ((text) => JSON.parse(text) as State),
   };
@@ -98,6 +118,9 @@ function aggregateProblems(options: unknown): string[] {
     problems.push(`${who}: creates is not an event type or a list of them`);
   }
   problems.push(...evolveProblems(who, evolve, creates), ...schemaProblems(who, schema));
+  problems.push(...decideProblems(who, options.decide), ...upcastProblems(who, options.upcast, evolve));
+  const { schemaVersion = 1 } = options;
+  if (!Number.isSafeInteger(schemaVersion) || (schemaVersion as number) < 1) problems.push(`${who}: schemaVersion is not a whole number from 1 up`);
   for (const name of ['serialize', 'deserialize'] as const) {
     if (options[name] !== undefined && !isFunction(options[name])) problems.push(`${who}: ${name} is not a function`);
   }
@@ -123,6 +146,25 @@ function schemaProblems(who: string, schema: unknown): string[] {
   return Object.entries(schema)
     .filter(([, one]) => !isSchema(one))
     .map(([eventType]) => `${who}: schema.${eventType} is not a Standard Schema`);
+}
+
+function decideProblems(who: string, decide: unknown): string[] {
+  if (decide === undefined) return [];
+  if (!isObject(decide)) return [`${who}: decide is not an object of functions by command type`];
+  return Object.entries(decide)
+    .filter(([, decideOne]) => !isFunction(decideOne))
+    .map(([commandType]) => `${who}: decide.${commandType} is not a function`);
+}
+
+function upcastProblems(who: string, upcast: unknown, evolve: unknown): string[] {
+  if (upcast === undefined) return [];
+  if (!isObject(upcast)) return [`${who}: upcast is not an object of lists of functions by event type`];
+  return Object.entries(upcast).flatMap(([eventType, steps]) => {
+    const problems = Array.isArray(steps) && steps.every(isFunction) ? [] : [`${who}: upcast.${eventType} is not a list of functions`];
+    // Only types with a rule of their own: a name that is misspelt would leave old events as they are.
+    if (isObject(evolve) && !Object.hasOwn(evolve, eventType)) problems.push(`${who}: upcast names "${eventType}", which evolve does not know`);
+    return problems;
+  });
 }
 
 function handlerProblems(options: unknown): string[] {

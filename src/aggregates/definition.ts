@@ -8,12 +8,18 @@ import type { Event } from '../events/event.ts';
 /** A PROCESSOR module may import another copy of this package, whose class is not ours: the mark is the same in all. */
 const refusedMark = Symbol.for('inorder.refused');
 
-/** Returned by `refuse()`: the aggregate's rules do not allow the event. It is dead-lettered as `refused`. */
+/**
+ * Returned by `refuse()`: the aggregate's rules do not allow it. An event is dead-lettered as `refused`; of a command
+ * nothing is appended, and who gave it is told why.
+ */
 export class Refused {
   readonly detail: string;
+  /** For programs; null where none was given. */
+  readonly code: string | null;
   readonly [refusedMark] = true;
-  constructor(detail: string) {
+  constructor(detail: string, code: string | null = null) {
     this.detail = detail;
+    this.code = code;
   }
 }
 
@@ -21,15 +27,48 @@ export function isRefused(value: unknown): value is Refused {
   return typeof value === 'object' && value !== null && refusedMark in value;
 }
 
-/** For use in `evolve`: `return refuse('an order that was completed takes no more items')`. */
-export function refuse(detail: string): Refused {
-  return new Refused(detail);
+/** For use in `evolve` and `decide`: `return refuse('an order that was completed takes no more items', 'order_closed')`. */
+export function refuse(detail: string, code?: string): Refused {
+  return new Refused(detail, code);
 }
 
 /** Next state from state and event. Pure: no clock, no randomness, no I/O; it may run more than once. */
 export type Evolve<State> = (state: State, event: Event) => State | Refused;
 
-export interface Aggregate<State = unknown> {
+/** What somebody wants to happen to an entity. */
+export interface Command<Data = unknown> {
+  /** Names the command: giving it again, as after a reply that was lost, has no second effect. */
+  readonly id: string;
+  readonly type: string;
+  /** When it was given (ISO 8601); its events bear the same time. */
+  readonly timestamp: string;
+  readonly data: Data;
+  /** Its events bear it as well. */
+  readonly metadata: Readonly<Record<string, unknown>>;
+}
+
+/** An event that a command leads to; its id, sequence and, unless it is said, time are given to it. */
+export interface DecidedEvent<Type extends string = string> {
+  readonly type: Type;
+  readonly data?: unknown;
+  /** `data` as JSON text, in place of `data`: large integers and `1.0` stay as they are. */
+  readonly dataJson?: string;
+  readonly metadata?: Readonly<Record<string, unknown>>;
+  /** When it happened: a date, or ISO 8601. Default: when the command was given. */
+  readonly timestamp?: string | Date;
+}
+
+/** One event or several, which happen together; none where there is nothing to do; or why it may not be. */
+export type Decision<Type extends string = string> = DecidedEvent<Type> | readonly DecidedEvent<Type>[] | Refused;
+
+/** What follows from a command in a state. Pure: no clock, no randomness, no I/O; it may run more than once. */
+export type Decide<State, Data> = (command: Command<Data>, state: State) => Decision;
+
+/** The data of an event as its next schema version has them. Pure. */
+export type Upcast = (data: unknown, event: Event) => unknown;
+
+/** `Commands` are the types of commands that it decides, each with the type of its data. */
+export interface Aggregate<State = unknown, Commands = {}> {
   readonly kind: 'aggregate';
   /** Entity type, or `'*'`. */
   readonly type: string;
@@ -40,6 +79,12 @@ export interface Aggregate<State = unknown> {
   readonly evolve: ReadonlyMap<string, Evolve<State>>;
   /** By event type: checks `data` before `evolve` sees it; failing is `invalid_data`. */
   readonly schema: ReadonlyMap<string, StandardSchemaV1>;
+  /** By event type: from schema version 1 to 2, from 2 to 3 and so on, before `schema` and `evolve` see the event. */
+  readonly upcast: ReadonlyMap<string, readonly Upcast[]>;
+  /** By command type, without a prototype. */
+  readonly decide: { readonly [Type in keyof Commands]: Decide<State, Commands[Type]> };
+  /** Of the state: a snapshot of another one is not used. */
+  readonly schemaVersion: number;
   /** State to text and back. Default JSON. */
   readonly serialize: (state: State) => string;
   readonly deserialize: (text: string) => State;

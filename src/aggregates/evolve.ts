@@ -6,6 +6,7 @@ import type { StandardSchemaV1 } from '@standard-schema/spec';
 import type { Event } from '../events/event.ts';
 import type { RejectionReason } from '../events/reasons.ts';
 import { type Aggregate, isRefused } from './definition.ts';
+import { upcastEvent } from './upcast.ts';
 
 export type EvolveFailure = Extract<RejectionReason, 'not_created' | 'refused' | 'invalid_data' | 'handler_failed'>;
 
@@ -30,7 +31,9 @@ export function evolveEvent<State>(aggregate: Aggregate<State>, state: State | n
     return failure('refused', `aggregate ${named(aggregate.type)} has no rule for events of type ${named(event.type)}`);
   }
   try {
-    const checked = checkData(aggregate, event);
+    const upcast = upcastEvent(aggregate, event);
+    if (!upcast.ok) return failure('invalid_data', upcast.detail);
+    const checked = checkData(aggregate, upcast.event);
     if (!checked.ok) return checked;
     const next = evolve(state ?? aggregate.initialState(), checked.event);
     if (isRefused(next)) return failure('refused', next.detail);

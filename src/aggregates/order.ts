@@ -1,13 +1,13 @@
 /**
  * The built-in `order`: created with items, added to, updated, then completed or cancelled. It is what the demo
- * runs, and an example of an aggregate with rules of its own.
+ * runs, and an example of an aggregate with rules of its own: what may happen (`decide`) and what happened (`evolve`).
  *
  *   OrderCreated ─▶ pending ── ItemAdded, OrderUpdated ─▶ pending
  *                      ├────── OrderCompleted ──────────▶ completed
  *                      └────── OrderCancelled ──────────▶ cancelled
  */
 import { defineAggregate } from './define.ts';
-import { type Aggregate, refuse, type Refused } from './definition.ts';
+import { type Aggregate, type Command, refuse, type Refused } from './definition.ts';
 import { addUp } from './exact-decimal.ts';
 import { type OrderItem, orderSchema } from './order-data.ts';
 
@@ -23,6 +23,15 @@ export interface OrderState {
   readonly cancelledAt: string | null;
 }
 
+/** The commands that an order takes, each with its data. What is amiss in them is refused by the schema of the events (`invalid_data`); other codes are `already_created`, `not_created` and `closed`. */
+export interface OrderCommands {
+  /** `total`: default prices times quantities. */
+  readonly CreateOrder: { readonly items: readonly OrderItem[]; readonly total?: number };
+  readonly AddItem: OrderItem;
+  readonly CompleteOrder: undefined;
+  readonly CancelOrder: { readonly reason?: string } | undefined;
+}
+
 const newOrder: OrderState = {
   status: 'new',
   items: [],
@@ -34,11 +43,21 @@ const newOrder: OrderState = {
 };
 
 /** `type` is the entity type of the orders. */
-export function orderAggregate(type = 'order'): Aggregate<OrderState> {
+export function orderAggregate(type = 'order'): Aggregate<OrderState, OrderCommands> {
   return defineAggregate({
     type,
     initialState: newOrder,
     creates: 'OrderCreated',
+    decide: {
+      CreateOrder: ({ data }: Command<OrderCommands['CreateOrder']>, order) =>
+        order.status === 'new' ? { type: 'OrderCreated', data } : refuse('an order is created once', 'already_created'),
+      AddItem: ({ data }: Command<OrderCommands['AddItem']>, order) =>
+        notPending(order, 'takes no items') ?? { type: 'ItemAdded', data: { item: data } },
+      CompleteOrder: (_command: Command<OrderCommands['CompleteOrder']>, order) =>
+        notPending(order, 'cannot be completed') ?? { type: 'OrderCompleted' },
+      CancelOrder: ({ data }: Command<OrderCommands['CancelOrder']>, order) =>
+        notPending(order, 'cannot be cancelled') ?? { type: 'OrderCancelled', data },
+    },
     schema: orderSchema,
     evolve: {
       OrderCreated: (order, { timestamp, data }) =>
@@ -65,6 +84,12 @@ export function orderAggregate(type = 'order'): Aggregate<OrderState> {
 /** Null while the order is open. An order adopted in mid-stream (`FIRST_SEQUENCE=any`) is. */
 function closed(order: OrderState, rule: string): Refused | null {
   return order.status === 'completed' || order.status === 'cancelled' ? refuse(`an order that is ${order.status} ${rule}`) : null;
+}
+
+/** Null while the order is pending: a command, unlike an event that has happened, never finds an order adopted in mid-stream. */
+function notPending(order: OrderState, rule: string): Refused | null {
+  if (order.status === 'pending') return null;
+  return refuse(`an order that is ${order.status} ${rule}`, order.status === 'new' ? 'not_created' : 'closed');
 }
 
 function withTotal(order: OrderState, total: number | null): OrderState | Refused {

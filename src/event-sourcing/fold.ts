@@ -19,9 +19,13 @@ export function eventOf({ entityType, entityId, id, sequence, type, timestamp, d
   return encodeEvent({ entityType, entityId, id, sequence, type, timestamp, dataJson, metadata }).event;
 }
 
-export async function foldEvents<State>(aggregate: Aggregate<State>, events: AsyncIterable<RecordedEvent>): Promise<Folded<State>> {
-  let state: State | null = null;
-  let version = 0;
+/** `known`: the state at the version before the first of the events. Default: none, at 0. */
+export async function foldEvents<State>(
+  aggregate: Aggregate<State>,
+  events: AsyncIterable<RecordedEvent>,
+  known: Pick<Folded<State>, 'state' | 'version'> = { state: null, version: 0 },
+): Promise<Folded<State>> {
+  let { state, version } = known;
   for await (const recorded of events) {
     if (recorded.sequence !== version + 1) return { state, version, problem: `event ${version + 1} is missing: after ${version} comes ${recorded.sequence}` };
     const result: Evolved<State> = evolveEvent(aggregate, state, eventOf(recorded), { adopts: false });

@@ -1,0 +1,235 @@
+/**
+ * Event-sourced entities by their aggregate: loaded from the events in the store, changed by commands. Guarantees that a
+ * command decides on the newest state and its events are appended behind exactly that; that a command with the same id has
+ * one effect, however often it is given; and that a snapshot changes nothing but how much is read.
+ */
+import { randomUUID } from 'node:crypto';
+import { decideCommand } from '../aggregates/decide.ts';
+import type { Aggregate, Command, DecidedEvent } from '../aggregates/definition.ts';
+import { evolveEvent } from '../aggregates/evolve.ts';
+import { newestSchemaVersion, schemaVersionKey } from '../aggregates/upcast.ts';
+import { EventError, PermanentError, VersionConflictError } from '../errors.ts';
+import { encodeEvent } from '../events/encode.ts';
+import type { EntityRef, Event } from '../events/event.ts';
+import { timestampText } from '../events/new-event.ts';
+import type { EventStore, EventToAppend } from '../stores/event-store.ts';
+import { eventOf, foldEvents } from './fold.ts';
+import { retryConflicts } from './retry-conflicts.ts';
+
+export interface RepositoryOptions {
+  /** A snapshot of the state is kept whenever so many more events are there. Default: none. */
+  readonly snapshotEvery?: number;
+  /** How often a command is decided anew because somebody else was faster. Default 10. */
+  readonly maxAttempts?: number;
+}
+
+/** A command as it is given. */
+export interface NewCommand<Type extends string, Data> {
+  /** Names the command: giving it again has no second effect. Default: a random one, for what is not given again. */
+  readonly id?: string;
+  readonly type: Type;
+  readonly data?: Data;
+  /** When it was given: a date, or ISO 8601. Default: now. */
+  readonly timestamp?: string | Date;
+  /** Its events bear it, too. */
+  readonly metadata?: Readonly<Record<string, unknown>>;
+}
+
+type CommandFor<Type extends string, Data> = undefined extends Data ? NewCommand<Type, Data> : NewCommand<Type, Data> & { readonly data: Data };
+/** Any command that an aggregate decides. */
+export type CommandOf<Commands> = { readonly [Type in keyof Commands & string]: CommandFor<Type, Commands[Type]> }[keyof Commands & string];
+
+export interface HandleOptions {
+  /** What whoever gave the command has seen: at any other version it is not decided. Default: any. */
+  readonly expectedVersion?: number;
+}
+
+export interface Loaded<State> {
+  /** The initial state where there is no such entity. */
+  readonly state: State;
+  /** Sequence of its last event; 0 where there is none. */
+  readonly version: number;
+}
+
+/** What became of a command, with the state that the entity has now. */
+export type Handled<State> =
+  /** Its events, of which there may be none, are in the store. */
+  | ({ readonly status: 'handled'; readonly events: readonly Event[] } & Loaded<State>)
+  /** They were there already: a command with this id was given before. */
+  | ({ readonly status: 'repeated'; readonly events: readonly Event[] } & Loaded<State>)
+  /** The aggregate does not allow it; nothing was written. `code` is what `refuse` was given, or a worker's reason. */
+  | ({ readonly status: 'refused'; readonly code: string | null; readonly detail: string } & Loaded<State>);
+
+export interface Repository<State, Commands> {
+  /**
+   * @throws PermanentError when the entity's events cannot be applied: it names the first.
+   * @throws UnavailableError
+   */
+  load(id: string): Promise<Loaded<State>>;
+  /**
+   * @throws VersionConflictError when it is not at the version that is expected, or others were faster `maxAttempts` times.
+   * @throws UnavailableError when it is not known whether it was done: give the same command, with its id, again.
+   * @throws PermanentError for a mistake in the aggregate, or events that cannot be applied.
+   */
+  handle(id: string, command: CommandOf<Commands>, options?: HandleOptions): Promise<Handled<State>>;
+}
+
+const defaultMaxAttempts = 10;
+
+interface Known<State> {
+  /** Null before the first event. */
+  readonly state: State | null;
+  readonly version: number;
+}
+
+interface Decided<State> {
+  readonly ok: true;
+  readonly events: readonly Event[];
+  /** After them. */
+  readonly state: State | null;
+}
+
+interface NotAllowed {
+  readonly ok: false;
+  readonly code: string | null;
+  readonly detail: string;
+}
+
+export class AggregateRepository<State, Commands> implements Repository<State, Commands> {
+  readonly #aggregate: Aggregate<State, Commands>;
+  readonly #store: EventStore;
+  readonly #options: RepositoryOptions;
+
+  constructor(aggregate: Aggregate<State, Commands>, store: EventStore, options: RepositoryOptions) {
+    this.#aggregate = aggregate;
+    this.#store = store;
+    this.#options = options;
+  }
+
+  async load(id: string): Promise<Loaded<State>> {
+    return this.#shown(await this.#read(this.#entity(id), await this.#fromSnapshot(this.#entity(id))));
+  }
+
+  async handle(id: string, given: CommandOf<Commands>, { expectedVersion }: HandleOptions = {}): Promise<Handled<State>> {
+    const entity = this.#entity(id);
+    const command = completed(given);
+    // What was drawn just now cannot have been given before.
+    const before = async (known: Known<State>) => (given.id === undefined ? null : await this.#repeated(entity, command, known));
+    let known = await this.#fromSnapshot(entity);
+    // Whoever expects a version does not want it decided on another.
+    const maxAttempts = expectedVersion === undefined ? (this.#options.maxAttempts ?? defaultMaxAttempts) : 1;
+    return await retryConflicts(maxAttempts, async (): Promise<Handled<State>> => {
+      known = await this.#read(entity, known);
+      const isExpected = expectedVersion === undefined || known.version === expectedVersion;
+      const applied = isExpected ? this.#decide(entity, command, known) : null;
+      if (applied?.ok) return await this.#append(entity, known, applied, before);
+      const repeated = await before(known);
+      if (repeated !== null) return repeated;
+      if (applied === null) throw new VersionConflictError(expectedVersion ?? 'any', known.version);
+      const { code, detail } = applied;
+      return { status: 'refused', code, detail, ...this.#shown(known) };
+    });
+  }
+
+  async #append(entity: EntityRef, known: Known<State>, { events, state }: Decided<State>, before: (known: Known<State>) => Promise<Handled<State> | null>): Promise<Handled<State>> {
+    const handled = { status: 'handled' as const, events, ...this.#shown({ state, version: known.version + events.length }) };
+    if (events.length === 0) return handled;
+    try {
+      const { status } = await this.#store.append(entity, events.map(toAppend), { expectedVersion: known.version });
+      if (status === 'repeated') return { status, events, ...this.#shown(await this.#read(entity, known)) };
+    } catch (error) {
+      // The command has led to other events before, when it was decided on another state.
+      const repeated = error instanceof EventError && error.reason === 'message_id_conflict' ? await before(known) : null;
+      if (repeated === null) throw error;
+      return repeated;
+    }
+    await this.#keepSnapshot(entity, known.version, handled);
+    return handled;
+  }
+
+  /** The events that a command leads to, and the state after them. */
+  #decide(entity: EntityRef, command: Command, known: Known<State>): Decided<State> | NotAllowed {
+    const decided = decideCommand(this.#aggregate as Aggregate<State>, command, known.state ?? this.#aggregate.initialState());
+    if (!decided.ok) return decided;
+    let { state } = known;
+    const events: Event[] = [];
+    for (const [index, one] of decided.events.entries()) {
+      const event = this.#eventOf(entity, command, one, index, known.version);
+      const next = evolveEvent(this.#aggregate as Aggregate<State>, state, event, { adopts: false });
+      if (!next.ok && next.reason === 'handler_failed') throw new PermanentError(next.detail);
+      if (!next.ok) return { ok: false, code: next.reason, detail: next.detail };
+      state = next.state;
+      events.push(event);
+    }
+    return { ok: true, events, state };
+  }
+
+  #eventOf(entity: EntityRef, command: Command, decided: DecidedEvent, index: number, version: number): Event {
+    const { type, data, dataJson, metadata, timestamp = command.timestamp } = decided;
+    const schemaVersion = newestSchemaVersion(this.#aggregate, type);
+    const marked = { ...command.metadata, ...metadata, ...(schemaVersion === null ? {} : { [schemaVersionKey]: schemaVersion }) };
+    const id = eventId(command, index);
+    return encodeEvent({ ...entity, id, sequence: version + index + 1, type, timestamp, data, dataJson, metadata: marked }).event;
+  }
+
+  /** Reads on from what is known. */
+  async #read(entity: EntityRef, known: Known<State>): Promise<Known<State>> {
+    const events = this.#store.read(entity, { from: known.version + 1 });
+    const { state, version, problem } = await foldEvents(this.#aggregate as Aggregate<State>, events, known);
+    if (problem !== null) throw new PermanentError(`${entity.entityType} ${entity.entityId}: ${problem}`);
+    return { state, version };
+  }
+
+  /** What a command with this id has led to before, or null. Reads back to where it was, or to the beginning. */
+  async #repeated(entity: EntityRef, command: Command, known: Known<State>): Promise<Handled<State> | null> {
+    const found: Event[] = [];
+    for await (const recorded of this.#store.read(entity, { direction: 'backwards' })) {
+      if (isEventOf(command, recorded.id)) found.unshift(eventOf(recorded));
+      if (recorded.id === eventId(command, 0)) return { status: 'repeated', events: found, ...this.#shown(await this.#read(entity, known)) };
+    }
+    return null;
+  }
+
+  async #fromSnapshot(entity: EntityRef): Promise<Known<State>> {
+    const none = { state: null, version: 0 };
+    if (this.#options.snapshotEvery === undefined) return none;
+    const snapshot = await this.#store.readSnapshot(entity);
+    if (snapshot === null || snapshot.schemaVersion !== this.#aggregate.schemaVersion) return none;
+    return { state: this.#aggregate.deserialize(snapshot.state), version: snapshot.version };
+  }
+
+  async #keepSnapshot(entity: EntityRef, before: number, { state, version }: Loaded<State>): Promise<void> {
+    const { snapshotEvery: every } = this.#options;
+    if (every === undefined || Math.floor(version / every) === Math.floor(before / every)) return;
+    const snapshot = { version, schemaVersion: this.#aggregate.schemaVersion, state: this.#aggregate.serialize(state) };
+    // A hint: without it more is read the next time.
+    await this.#store.writeSnapshot(entity, snapshot).catch(() => undefined);
+  }
+
+  #shown({ state, version }: Known<State>): Loaded<State> {
+    return { state: state ?? this.#aggregate.initialState(), version };
+  }
+
+  #entity(entityId: string): EntityRef {
+    return { entityType: this.#aggregate.type, entityId };
+  }
+}
+
+function completed({ id = randomUUID(), type, data, timestamp = new Date(), metadata = {} }: NewCommand<string, unknown>): Command {
+  return { id, type, data, timestamp: timestampText(timestamp) ?? '', metadata };
+}
+
+const idSeparator = '.';
+
+/** What is decided again under the same id gets the same ids. */
+export function eventId({ id }: { readonly id: string }, index: number): string {
+  return `${id}${idSeparator}${index + 1}`;
+}
+
+function isEventOf({ id }: Command, recordedId: string): boolean {
+  return recordedId.startsWith(id + idSeparator) && /^\d+$/.test(recordedId.slice(id.length + idSeparator.length));
+}
+
+function toAppend({ id, type, timestamp, dataJson, metadata }: Event): EventToAppend {
+  return { id, type, timestamp: timestamp ?? undefined, dataJson, metadata };
+}
