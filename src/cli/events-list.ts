@@ -1,8 +1,12 @@
-/** `inorder events list`: the log of one entity, in order. */
+/** `inorder events list`: the log of one entity, in order: of the event store, or of what workers have applied. */
 import { loadConfig } from '../config/load.ts';
 import { printable, printableJson } from '../dead-letters/printable.ts';
+import { readAppliedText } from '../events/applied-event.ts';
+import type { EntityRef } from '../events/event.ts';
 import type { RecordedEvent } from '../stores/event-store.ts';
+import type { Store } from '../stores/store.ts';
 import { defineCommand, jsonOption } from './command.ts';
+import { withStore } from './store-access.ts';
 import { eventStoreVariables, withEventStore } from './event-store-access.ts';
 
 export const command = defineCommand({
@@ -12,32 +16,47 @@ export const command = defineCommand({
   positionals: ['ID'],
   options: {
     type: { kind: 'value', placeholder: 'T', meaning: 'Type of the entity. Default: ENTITY_TYPE.' },
+    applied: { kind: 'flag', meaning: 'What workers have applied, as EVENT_LOG keeps it, instead of what is in the event store.' },
     json: jsonOption,
   },
-  variables: [...eventStoreVariables, 'ENTITY_TYPE'],
+  variables: [...eventStoreVariables, 'STATE_STORE', 'EVENT_LOG', 'ENTITY_TYPE'],
   async run({ positionals: [entityId = ''], options }, io) {
     const config = loadConfig(io.env);
     const entity = { entityType: options.type ?? config.processing.entityType, entityId };
-    const render = options.json ? asJson : asText;
     let listed = 0;
-    await withEventStore(config, io, async (events) => {
-      for await (const event of events.read(entity)) {
+    const list = async (lines: AsyncIterable<string>) => {
+      for await (const line of lines) {
         listed++;
-        if (!(await io.stdout.write(render(event)))) return;
+        if (!(await io.stdout.write(line))) return;
       }
-    });
+    };
+    const print = options.json ? asJson : asText;
+    if (options.applied) await withStore(config, io.stderr, (store) => list(linesOf(appliedEvents(store, entity), print)));
+    else await withEventStore(config, io, (events) => list(linesOf(events.read(entity), print)));
     if (listed > 0) return 0;
-    await io.stderr.write(`inorder: there are no events of ${printable(`${entity.entityType} ${JSON.stringify(entityId)}`)}\n`);
+    const remedy = options.applied && !config.store.eventLog ? '; workers keep what they apply where EVENT_LOG is true' : '';
+    await io.stderr.write(`inorder: there are no events of ${printable(`${entity.entityType} ${JSON.stringify(entityId)}`)}${remedy}\n`);
     return 1;
   },
 });
 
-function asText({ sequence, timestamp, type, id }: RecordedEvent): string {
-  return printable(`${String(sequence).padStart(6)}  ${timestamp}  ${type}  ${id}`) + '\n';
+/** What is printed of an event; one that a worker has applied has no position, and may have no time. */
+type ListedEvent = Omit<RecordedEvent, 'position' | 'timestamp' | 'data'> & { readonly position?: number; readonly timestamp: string | null };
+
+async function* linesOf(events: AsyncIterable<ListedEvent>, print: (event: ListedEvent) => string): AsyncGenerator<string> {
+  for await (const event of events) yield print(event);
+}
+
+async function* appliedEvents(store: Store, entity: EntityRef): AsyncGenerator<ListedEvent> {
+  for await (const text of store.readLog(entity)) yield { ...entity, ...readAppliedText(text) };
+}
+
+function asText({ sequence, timestamp, type, id }: ListedEvent): string {
+  return printable(`${String(sequence).padStart(6)}  ${timestamp ?? '-'}  ${type}  ${id}`) + '\n';
 }
 
 /** The data as they were written: large integers and `1.0` stay as they are. */
-function asJson({ entityType, entityId, sequence, position, id, type, timestamp, dataJson, metadata }: RecordedEvent): string {
+function asJson({ entityType, entityId, sequence, position, id, type, timestamp, dataJson, metadata }: ListedEvent): string {
   const head = JSON.stringify({ id, entity_type: entityType, entity_id: entityId, sequence, type, timestamp, position, metadata });
   return `${printableJson(`${head.slice(0, -1)},"data":${dataJson.replaceAll(/[\r\n]/g, ' ')}}`)}\n`;
 }

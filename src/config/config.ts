@@ -41,6 +41,8 @@ export interface StoreConfig {
   readonly databaseUrl: string;
   /** How long ids, payload hashes and results are remembered, in seconds. */
   readonly idempotencyTtlSeconds: number;
+  /** Whether every event that is applied is kept, with its entity and in the same commit. */
+  readonly eventLog: boolean;
 }
 
 /** The append-only log of events, for those who use it. */

@@ -165,6 +165,7 @@ function arrange(values: Values, given: Texts, warnings: readonly string[]): Con
       redisUrl: values.REDIS_URL,
       databaseUrl: values.DATABASE_URL ?? '',
       idempotencyTtlSeconds: values.IDEMPOTENCY_TTL_SECONDS,
+      eventLog: values.EVENT_LOG,
     },
     eventStore: { kind: values.EVENT_STORE ?? (values.DATABASE_URL === null ? 'redis' : 'postgres') },
     ordering: {

@@ -40,6 +40,11 @@ export const variables = {
   REDIS_URL: secret('redis://localhost:6379', kinds.redisUrl, 'Redis; also the nodes of a cluster, or sentinels.'),
   DATABASE_URL: secret(null, kinds.postgresUrl, 'PostgreSQL, where STATE_STORE says so. The tables are made on first use, in the schema `inorder`.'),
   STATE_STORE: row('redis', kinds.oneOf('redis', 'postgres'), 'Where versions and states live.'),
+  EVENT_LOG: row(
+    'false',
+    kinds.trueOrFalse,
+    'Whether workers keep every event that they apply with its entity in STATE_STORE, in the same commit and for ever: `inorder events list --applied`.',
+  ),
   EVENT_STORE: {
     defaultText: null,
     kind: kinds.oneOf('postgres', 'redis'),

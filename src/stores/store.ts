@@ -53,6 +53,8 @@ export interface CommitEvent {
   readonly result: string | null;
   /** True when the slot has no effect (its id is known already, or it is skipped): its id is neither checked nor recorded. */
   readonly consumed: boolean;
+  /** What the entity's log keeps of it (`events/applied-event.ts`). Absent: nothing. */
+  readonly log?: string;
 }
 
 export interface Commit extends EntityRef {
@@ -194,6 +196,8 @@ export interface Store {
   claim(claims: readonly Claim[]): Promise<readonly ClaimResult[]>;
   park(parks: readonly Park[]): Promise<readonly ParkResult[]>;
   recall(queries: readonly RecallQuery[]): Promise<readonly RecallResult[]>;
+  /** What commits have put into the entity's log, in the order in which it was applied, byte for byte, in bounded memory. */
+  readLog(entity: EntityRef): AsyncIterable<string>;
   /** Kept for 30 days, the replays before it with it. Rejects as a whole when any could not be written. */
   recordDeadLetters(records: readonly DeadLetterRecord[]): Promise<void>;
   findDeadLetters(queries: readonly DeadLetterQuery[]): Promise<readonly (DeadLetterHistory | null)[]>;

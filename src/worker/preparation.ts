@@ -8,6 +8,7 @@
 import { messageOf } from '../errors.ts';
 import { evolveEvent } from '../aggregates/evolve.ts';
 import type { ProcessorSet, Processors } from '../aggregates/processors.ts';
+import { appliedText } from '../events/applied-event.ts';
 import type { Event } from '../events/event.ts';
 import type { RejectionReason } from '../events/reasons.ts';
 import type { Delivery, Effect, Slot } from '../ordering/facts.ts';
@@ -31,6 +32,8 @@ export interface Prepared {
 export interface PreparationOptions {
   readonly processors: Processors;
   readonly maxStateBytes: number;
+  /** Whether the entity's log keeps what is applied. */
+  readonly eventLog: boolean;
   /** Everything of a handler's run that does not depend on its event. */
   readonly handlerRun: Omit<HandlerRun, 'headers' | 'onRetry'>;
   readonly onRetry: (delivery: Delivery, attempt: number, error: unknown) => void;
@@ -49,13 +52,13 @@ type Folded = { readonly ok: true; readonly state: unknown } | { readonly ok: fa
 export function prepare(effect: CommitEffect, token: string, before: CachedState, options: PreparationOptions): Prepared | Promise<Prepared | null> {
   const processors = options.processors.forType(effect.entity.entityType);
   if (processors === null) return prepareWithout(effect, token, before);
-  const fold = new Fold(effect, token, before, processors, options.maxStateBytes);
+  const fold = new Fold(effect, token, before, processors, options);
   return processors.handlers.length > 0 ? foldWithHandlers(fold, processors, options) : foldAll(fold);
 }
 
 /** Nobody processes this type: slots that need no processor pass, the first that does fails. */
 function prepareWithout(effect: CommitEffect, token: string, before: CachedState): Prepared {
-  const fold = new Fold(effect, token, before, { aggregate: null, handlers: [] }, Number.POSITIVE_INFINITY);
+  const fold = new Fold(effect, token, before, { aggregate: null, handlers: [] }, { maxStateBytes: Number.POSITIVE_INFINITY, eventLog: false });
   for (const slot of effect.slots) {
     if (slot.action === 'apply') {
       const detail = `no processor is configured for entities of type ${JSON.stringify(effect.entity.entityType)}`;
@@ -120,6 +123,7 @@ class Fold {
   readonly #token: string;
   readonly #processors: ProcessorSet;
   readonly #maxStateBytes: number;
+  readonly #eventLog: boolean;
   readonly #before: CachedState;
   readonly #events: CommitEvent[] = [];
   /** Null until the first event of the entity is applied. */
@@ -127,12 +131,13 @@ class Fold {
   #pending: unknown;
   #changed = false;
 
-  constructor(effect: CommitEffect, token: string, before: CachedState, processors: ProcessorSet, maxStateBytes: number) {
+  constructor(effect: CommitEffect, token: string, before: CachedState, processors: ProcessorSet, options: Pick<PreparationOptions, 'maxStateBytes' | 'eventLog'>) {
     this.#effect = effect;
     this.#token = token;
     this.#before = before;
     this.#processors = processors;
-    this.#maxStateBytes = maxStateBytes;
+    this.#maxStateBytes = options.maxStateBytes;
+    this.#eventLog = options.eventLog;
     this.#state = before.parsed === null ? this.#parse(before.text) : before.parsed.state;
     this.#pending = this.#state;
   }
@@ -169,6 +174,7 @@ class Fold {
       payloadHash: event.payloadHash,
       result,
       consumed: slot.action !== 'apply',
+      ...(this.#eventLog && slot.action === 'apply' ? { log: appliedText(event, slot.sequence) } : {}),
     });
   }
 

@@ -21,6 +21,8 @@ export interface SessionOptions extends DeliveryReportOptions {
   readonly store: Store;
   readonly processors: PreparationOptions['processors'];
   readonly maxStateBytes: number;
+  /** Whether what is applied is kept in the entity's log. */
+  readonly eventLog: boolean;
   readonly maxCachedStates: number;
   readonly retry: RetryLimits;
   /** Null: what was dead-lettered waits for an operator. */
@@ -183,6 +185,7 @@ export class ShardSession {
       preparation: {
         processors,
         maxStateBytes,
+        eventLog: this.#options.eventLog,
         handlerRun: {
           limits: retry,
           life: this.#life.signal,

@@ -234,6 +234,7 @@ class ShardedWorker implements Worker {
       store: this.#store,
       processors,
       maxStateBytes: limits.maxStateBytes,
+      eventLog: config.store.eventLog,
       maxCachedStates: 10_000,
       retry: {
         maxAttempts: processing.retryMaxAttempts,

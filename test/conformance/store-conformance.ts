@@ -10,6 +10,7 @@ import { deadLetterCases } from './dead-letter-cases.ts';
 import { hostileNameCases } from './hostile-name-cases.ts';
 import { idCases } from './id-cases.ts';
 import { loadCases } from './load-cases.ts';
+import { logCases } from './log-cases.ts';
 import { ownershipCases } from './ownership-cases.ts';
 import { replayCases } from './replay-cases.ts';
 import { unusableEntityCases } from './unusable-entity-cases.ts';
@@ -38,6 +39,7 @@ export function describeStore(name: string, openHarness: OpenHarness, { skip = f
     'a commit': commitCases,
     'ids and what is remembered': idCases,
     'claims, parks and epochs': ownershipCases,
+    'the log of an entity': logCases,
     'dead letters': deadLetterCases,
     'replays and the audit trail': replayCases,
     'hostile names': hostileNameCases,

@@ -16,10 +16,10 @@ import { readTraces, untilApplied, wrongTraces } from '../support/trace.ts';
 
 const kinds = ['postgres', 'redis'] as const;
 
-async function useStream(t: TestContext, kind: (typeof kinds)[number]) {
+async function useStream(t: TestContext, kind: (typeof kinds)[number], states: (typeof kinds)[number] = 'redis') {
   const services = await useServices(t);
   const url = kind === 'postgres' ? await usePostgres() : services.redisUrl;
-  const events = { EVENT_STORE: kind, ...(kind === 'postgres' ? { DATABASE_URL: url } : {}), ENTITY_TYPE: 'trace' };
+  const events = { EVENT_STORE: kind, STATE_STORE: states, ...(kind === 'postgres' ? { DATABASE_URL: url } : {}), ENTITY_TYPE: 'trace' };
   const run = new StreamRun(t, `events-${kind}`, { ...services, variables: events });
   const store = createEventStore(kind === 'postgres' ? { postgres: { url, stream: run.stream } } : { redis: { url, stream: run.stream } });
   t.after(() => store.close());
@@ -119,5 +119,26 @@ for (const kind of kinds) {
     assert.equal((await command('events', 'verify')).code, 0);
     assert.deepEqual(wrongTraces(await readTraces(run.redisUrl, run.stream)), []);
     assert.match((await command('audit')).stdout, /rebuild: makes the states of all entities anew/);
+  });
+}
+
+for (const kind of kinds) {
+  const needs = kind === 'postgres' ? needsPostgres : {};
+  test(`${kind}: with EVENT_LOG workers keep what they apply, each event once and in order, whatever is killed`, { ...needs, timeout: 120_000 }, async (t) => {
+    const { run, command } = await useStream(t, kind, kind);
+    assert.match((await command('events', 'list', 'a', '--applied')).stderr, /there are no events of trace "a"; workers keep what they apply where EVENT_LOG is true/);
+    const keeping = { EVENT_LOG: 'true' };
+    const first = await run.worker(keeping);
+    await run.worker(keeping);
+    const at = (...sequences: number[]) => sequences.map((sequence) => ({ entityId: 'a', sequence }));
+    await run.publish(at(1, 3, 2, 2, 5));
+    const applied = async () => (await command('events', 'list', 'a', '--applied', '--json')).stdout.trim().split('\n').filter((line) => line !== '');
+    await waitFor(async () => (await applied()).length === 3, { what: 'three events kept', timeoutMs: 30_000 });
+    await run.kill(first);
+    await run.publish(at(4, 3, 1, 6));
+    await waitFor(async () => (await applied()).length === 6, { what: 'six events kept', timeoutMs: 30_000 });
+    const kept = (await applied()).map((line) => JSON.parse(line));
+    assert.deepEqual(kept.map(({ sequence, type, id, data }) => [sequence, type, id, data.n]), [1, 2, 3, 4, 5, 6].map((n) => [n, `e${n}`, `a/${n}`, n]));
+    assert.match((await command('events', 'list', 'a', '--applied')).stdout, /^ +1  -  e1  a\/1$/m);
   });
 }

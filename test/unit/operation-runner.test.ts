@@ -43,6 +43,7 @@ function setUp(t: TestContext, { store = {}, handlers = [] }: { readonly store?:
       processors: createProcessors(handlers.length > 0 ? handlers : [historyAggregate()]),
       maxStateBytes: 10_000,
       handlerRun: { limits: { maxAttempts: 1, initialMs: 1, maxMs: 1, timeoutMs: 60_000 }, life: life.signal, random: () => 0, onAttempt: () => undefined },
+      eventLog: false,
       headersOf: () => ({}), onRetry: () => {}, within: (_tag, work) => work(),
     },
     random: () => 1,

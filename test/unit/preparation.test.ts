@@ -19,7 +19,7 @@ function prepareRun(types: readonly string[], processors: readonly Processor[]) 
   });
   const effect: CommitEffect = { kind: 'commit', op: 1, entity: { entityType: 'thing', entityId: 'a' }, expectedVersion: 0, expectedHoles: '', slots, adopts: false };
   const before = { version: 0, holes: '', text: null, parsed: null };
-  return prepare(effect, '1:1', before, { processors: createProcessors(processors), maxStateBytes: 60, handlerRun, headersOf: () => ({}), onRetry: () => {}, within: (_tag, work) => work() });
+  return prepare(effect, '1:1', before, { processors: createProcessors(processors), maxStateBytes: 60, eventLog: false, handlerRun, headersOf: () => ({}), onRetry: () => {}, within: (_tag, work) => work() });
 }
 
 const texts = defineAggregate({

@@ -33,6 +33,7 @@ function setUp(t: TestContext, { processors = [historyAggregate()], store = {} }
   const worker = new ShardWorker({
     shard: 0,
     tracer: null,
+    eventLog: false,
     queue: 's.shard.000',
     limits: defaultSequencerLimits,
     // The test's messages name the entity by their routing key and the sequence by their id.

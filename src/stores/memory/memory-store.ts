@@ -33,6 +33,7 @@ interface Entity extends EntityRef, StoredEntity {
   /** The oldest first, for all of them are kept for the same time. */
   readonly bySequence: Map<number, SequenceRecord>;
   readonly byId: Map<string, IdRecord & Expiring>;
+  readonly log: string[];
 }
 
 export function createMemoryStore(options: MemoryStoreOptions): Store {
@@ -84,6 +85,10 @@ class MemoryStore implements Store {
     return queries.map((query) => this.#recall(query));
   }
 
+  async *readLog(entity: EntityRef): AsyncGenerator<string> {
+    yield* [...(this.#entities.get(nameOf(entity))?.log ?? [])];
+  }
+
   async recordDeadLetters(records: readonly DeadLetterRecord[]): Promise<void> {
     for (const record of records) {
       this.#awaits(record);
@@ -130,7 +135,8 @@ class MemoryStore implements Store {
 
   #remember(entity: Entity, commit: Commit): void {
     const expiresAtMs = this.#now() + this.#idTtlMs;
-    for (const { id, recordId, consumed, sequence, payloadHash, result } of commit.events) {
+    for (const { id, recordId, consumed, sequence, payloadHash, result, log } of commit.events) {
+      if (log !== undefined) entity.log.push(log);
       putLast(entity.bySequence, sequence, { payloadHash, result, expiresAtMs });
       if (recordId && !consumed) putLast(entity.byId, id, { sequence, payloadHash, expiresAtMs });
     }
@@ -168,7 +174,7 @@ class MemoryStore implements Store {
     const known = this.#entities.get(name);
     if (known !== undefined) return known;
     const { entityType, entityId } = ref;
-    const created: Entity = { entityType, entityId, ...unknownEntity(), bySequence: new Map(), byId: new Map() };
+    const created: Entity = { entityType, entityId, ...unknownEntity(), bySequence: new Map(), byId: new Map(), log: [] };
     this.#entities.set(name, created);
     return created;
   }

@@ -34,6 +34,7 @@ export async function commitBatch(query: Query, stream: string, commits: readonl
   });
   await writeEntities(query, [...changed]);
   await writeApplied(query, applied, entities.nowMs + idTtlMs);
+  await writeLog(query, applied);
   return withStates(query, results, commits, entities);
 }
 
@@ -96,6 +97,16 @@ async function writeApplied(query: Query, applied: readonly Applied[], expiresAt
       byId.map(({ event }) => event.payloadHash),
       expiresAtMs,
     ],
+  );
+}
+
+async function writeLog(query: Query, applied: readonly Applied[]): Promise<void> {
+  const logged = applied.filter(({ event }) => event.log !== undefined);
+  if (logged.length === 0) return;
+  await query(
+    `INSERT INTO inorder.applied_events (entity, event)
+     SELECT u.entity, u.event FROM unnest ($1::bigint[], $2::text[]) WITH ORDINALITY AS u (entity, event, n) ORDER BY u.n`,
+    [logged.map(({ entity }) => entity), logged.map(({ event }) => event.log)],
   );
 }
 

@@ -191,6 +191,16 @@ const steps: readonly string[] = [
     version := head + added;
     "position" := last_position;
   END $$;`,
+
+  `
+  -- the events that workers have applied, in that order, where EVENT_LOG keeps them
+  CREATE TABLE inorder.applied_events (
+    entity bigint NOT NULL,
+    entry bigint GENERATED ALWAYS AS IDENTITY,
+    -- JSON, kept to the byte
+    event text NOT NULL,
+    PRIMARY KEY (entity, entry)
+  );`,
 ];
 
 /** Runs within a transaction. @throws ConfigError when a newer version of Inorder has been here. */

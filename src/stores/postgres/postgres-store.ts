@@ -98,6 +98,19 @@ class PostgresStore implements Store {
     return queries.map((query, at) => recalled(query, found.get(at)));
   }
 
+  async *readLog(entity: EntityRef): AsyncGenerator<string> {
+    for (let after = 0; ; ) {
+      const page = await this.#database.query<{ readonly entry: number; readonly event: string }>(
+        `SELECT l.entry, l.event FROM inorder.applied_events AS l JOIN inorder.entities AS e USING (entity)
+         WHERE e.stream = $1 AND e.key = $2 AND l.entry > $3 ORDER BY l.entry LIMIT ${listPage}`,
+        [this.#stream, entityKey(entity), after],
+      );
+      for (const { event } of page) yield event;
+      if (page.length < listPage) return;
+      after = page.at(-1)?.entry ?? after;
+    }
+  }
+
   async recordDeadLetters(records: readonly DeadLetterRecord[]): Promise<void> {
     if (records.length === 0) return;
     await this.#database.transaction(async (query) => {

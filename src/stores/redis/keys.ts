@@ -3,6 +3,7 @@
  *
  *   inorder:<stream>:{<type>:<id>}:entity   version, holes, state, parked, last token, epochs; never expires
  *   inorder:<stream>:{<type>:<id>}:ids      idempotency records
+ *   inorder:<stream>:{<type>:<id>}:log      the events that were applied, where they are kept; never expires
  *   inorder:<stream>:{<type>:<id>}:dead     reasons of dead letters
  *   inorder:<stream>:{:<fingerprint>}:dead  the reason of a dead letter that names no entity, or one whose key is unusable
  *   inorder:<stream>:epoch                  the last epoch handed out
@@ -36,6 +37,10 @@ export class Keys {
 
   ids(ref: EntityRef): string {
     return `${this.#tag(ref.entityType, ref.entityId)}:ids`;
+  }
+
+  log(ref: EntityRef): string {
+    return `${this.#tag(ref.entityType, ref.entityId)}:log`;
   }
 
   deadLetters(query: DeadLetterQuery): string {

@@ -43,7 +43,9 @@ const DEFAULT_COMMAND_TIMEOUT_MS = 5_000;
 const TRIM_EVERY = 64;
 const TRIM_STRETCH = 512;
 
-const commitScript = loadScript('commit-2');
+const LOG_PAGE = 500;
+
+const commitScript = loadScript('commit-3');
 const claimScript = loadScript('claim-1');
 const parkScript = loadScript('park-1');
 const recallScript = loadScript('recall-2');
@@ -100,6 +102,15 @@ class RedisStore implements Store {
     const field = (query: RecallQuery): string => (query.sequence === null ? idField(query.id) : sequenceField(query.sequence));
     const calls = queries.map((query) => [this.#keys.entity(query), this.#keys.ids(query), field(query)]);
     return this.#read(await runScript(this.#connection, recallScript, calls), firstOf(calls), readRecall);
+  }
+
+  async *readLog(entity: EntityRef): AsyncGenerator<string> {
+    const key = this.#keys.log(entity);
+    for (let from = 0; ; from += LOG_PAGE) {
+      const page = (await this.#connection.ask(['LRANGE', key, String(from), String(from + LOG_PAGE - 1)])) as readonly string[];
+      yield* page;
+      if (page.length < LOG_PAGE) return;
+    }
   }
 
   /** Where an entity's own key cannot be used, its records go where those of messages without an entity are: nothing waits for it. */
@@ -172,10 +183,13 @@ class RedisStore implements Store {
     const { events, state } = commit;
     const trims = events.filter((event) => event.sequence % TRIM_EVERY === 0).length;
     const call = [
-      this.#keys.entity(commit), this.#keys.ids(commit),
+      this.#keys.entity(commit), this.#keys.ids(commit), this.#keys.log(commit),
       commit.token, String(commit.expectedVersion), commit.expectedHoles, String(commit.newVersion), commit.newHoles,
-      state === null ? '0' : '1', state ?? '', this.#idTtlMs, String(trims * TRIM_STRETCH),
+      state === null ? '0' : '1', state ?? '', this.#idTtlMs, String(trims * TRIM_STRETCH), '0',
     ];
+    const countAt = call.length - 1;
+    for (const { log } of events) if (log !== undefined) call.push(log);
+    call[countAt] = String(call.length - 1 - countAt);
     for (const event of events) {
       const field = event.recordId && !event.consumed ? idField(event.id) : '';
       call.push(String(event.sequence), field, event.payloadHash, writeResult(event.result));

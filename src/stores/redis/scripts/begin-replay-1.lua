@@ -1,7 +1,7 @@
 -- Announces that the dead letters of an entity are being replayed: until then its events are held rather than made to
 -- follow them. An entity that is not parked is left as it is.
 --
--- KEYS[1]  entity: see commit-2.lua
+-- KEYS[1]  entity: see commit-3.lua
 -- ARGV[1]  how long, in ms
 --
 -- Returns {v, h, s, p, q}. What is absent is nil.

@@ -1,6 +1,6 @@
 -- Remembers that an epoch of a shard owns the entity, and reads the entity. An older epoch is refused.
 --
--- KEYS[1]  entity: see commit-2.lua
+-- KEYS[1]  entity: see commit-3.lua
 -- ARGV[1]  shard   ARGV[2]  epoch
 --
 -- Returns {'ok', v, h, s, p, q} | {'fenced'}. What is absent is nil.

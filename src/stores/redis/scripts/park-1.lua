@@ -1,7 +1,7 @@
 -- Parks an entity, unless a later epoch of the shard owns it or its version has moved. The first reason stays, but for
 -- one from before a replay: that was tried, and ends here.
 --
--- KEYS[1]  entity: see commit-2.lua
+-- KEYS[1]  entity: see commit-3.lua
 -- ARGV[1]  shard   ARGV[2]  epoch   ARGV[3]  expected version   ARGV[4]  why, opaque
 -- ARGV[5]  the sequence that is dead-lettered first: the entity stays parked at least until it has passed that
 --

@@ -1,6 +1,6 @@
 -- Reads what is remembered of one event, by its sequence or by its id.
 --
--- KEYS[1]  entity   KEYS[2]  ids: see commit-2.lua
+-- KEYS[1]  entity   KEYS[2]  ids: see commit-3.lua
 -- ARGV[1]  '#<sequence>' or the field of the id
 --
 -- Returns {payload hash, '' or '=' and the result, sequence} | {} | 'above' for a sequence that the version has not reached:

@@ -1,7 +1,7 @@
 -- Records why one message is dead-lettered. Beyond the bound, about the oldest record goes.
 --
 -- KEYS[1]  dead: hash of <fingerprint> -> <time in ms>|<times of its replays in ms, with commas>|<record>
--- KEYS[2]  entity: see commit-2.lua; looked at only where ARGV[5] is given
+-- KEYS[2]  entity: see commit-3.lua; looked at only where ARGV[5] is given
 -- ARGV[1]  fingerprint   ARGV[2]  record, opaque   ARGV[3]  how long the key is kept, in ms   ARGV[4]  most records
 -- ARGV[5]  its sequence, where its entity has to wait for it; else ''
 --

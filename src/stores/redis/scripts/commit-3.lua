@@ -4,10 +4,12 @@
 --          is parked, d highest sequence among its dead letters, q until when a replay may last, in ms
 -- KEYS[2]  ids: hash of #<sequence> -> <expiry>|<payload hash>|<result>, @<id> -> <expiry>|<sequence>|<payload hash>,
 --          and ~ -> where the next trim goes on
+-- KEYS[3]  log: list of the events that were applied, where they are kept
 -- ARGV[1]  token              ARGV[4]  new version       ARGV[7]  state
 -- ARGV[2]  expected version   ARGV[5]  new holes         ARGV[8]  how long records are kept, in ms
 -- ARGV[3]  expected holes     ARGV[6]  '1': set state    ARGV[9]  records to look at for trimming; '0' for none
--- ARGV[10] and on, four for each event: sequence, field of its id or '', payload hash, '' or '=' and its result
+-- ARGV[10] how many texts the log gets, and these texts
+-- and then, four for each event: sequence, field of its id or '', payload hash, '' or '=' and its result
 --
 -- Returns {'ok', p, q} | {'unparked'} (ok, and that has ended its parking) | {'duplicate', p, q} | {'stale', v, h, s, p, q} | {'conflict', index, sequence, 1 or 0, index, ...}
 -- with 1 where the remembered payload is the same. What is absent is nil.
@@ -18,7 +20,8 @@
 
 -- The commit that passes the last of the dead letters ends the parking: nothing of the entity is missing any more.
 
-local FIRST = 10
+local LOGGED = tonumber(ARGV[10])
+local FIRST = 11 + LOGGED
 local CHUNK = 4000 -- unpack() is bounded by Lua's stack of 8,000
 
 local entity, ids = KEYS[1], KEYS[2]
@@ -116,6 +119,11 @@ if ARGV[9] ~= '0' then
     redis.call('HDEL', ids, unpack(expired, from, math.min(from + CHUNK - 1, #expired)))
   end
   redis.call('HSET', ids, '~', page[1])
+end
+
+-- Only in order, for an entity's commits are.
+for from = 11, FIRST - 1, CHUNK do
+  redis.call('RPUSH', KEYS[3], unpack(ARGV, from, math.min(from + CHUNK - 1, FIRST - 1)))
 end
 
 local changes = { 'v', ARGV[4], 'c', ARGV[1] }
