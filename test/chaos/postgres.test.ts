@@ -1,10 +1,14 @@
 /** Workers with STATE_STORE=postgres, and a PostgreSQL that is killed, refuses, or forgets: the promises are those with Redis. */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { type AddressInfo, connect, createServer } from 'node:net';
 import { test, type TestContext } from 'node:test';
 import pg from 'pg';
 import { PostgresNode } from '../../deploy/local/postgres-node.ts';
 import { commands } from '../../src/cli/commands.ts';
 import { runCli } from '../../src/cli/run.ts';
+import { createPostgresEventStore } from '../../src/stores/postgres/postgres-event-store.ts';
+import { createPostgresStore } from '../../src/stores/postgres/postgres-store.ts';
 import { deadLetterQueueName } from '../../src/rabbitmq/topology-plan.ts';
 import { keptIo } from '../support/command-io.ts';
 import { needsPostgresBinaries } from '../support/postgres.ts';
@@ -82,6 +86,37 @@ test('connections that are ended by the server and a commit that waits for a loc
   assert.equal(await deadLetters(), 0);
 });
 
+test('commits whose answers are lost are asked again: each event is applied and counted once', { ...needsPostgresBinaries, timeout: 120_000 }, async (t) => {
+  const { amqpUrl, node, stream, variables, deadLetters } = await setUp(t, 'pg-lost-answers');
+  const wire = await loseCommitAnswers(t, node.url);
+  const worker = await WorkerProcess.ready(t, { ...variables, DATABASE_URL: wire.url });
+  for (let round = 1; round <= 5; round++) {
+    const lost = wire.loseNext();
+    await publishTrace(amqpUrl, stream, shuffled(interleaved(20, 10, `round-${round}`), 50));
+    await lost;
+    await waitFor(async () => (await worker.metric('inorder_events_total', { outcome: 'applied' })) === round * 200, { what: 'each event counted as applied', timeoutMs: 30_000 });
+  }
+  assert.equal(await worker.metric('inorder_events_total', { outcome: 'duplicate' }), 0);
+  await untilApplied(node.url, stream, 100, 10);
+  assert.equal(await deadLetters(), 0);
+});
+
+test('whoever comes first makes the tables, and the others use them', { ...needsPostgresBinaries, timeout: 60_000 }, async (t) => {
+  const node = await PostgresNode.start();
+  t.after(() => node.stop());
+  const stores = Array.from({ length: 12 }, (_, n) => createPostgresStore({ url: node.url, stream: `s${n % 3}`, idempotencyTtlSeconds: 60 }));
+  const events = createPostgresEventStore({ url: node.url, stream: 's0' });
+  t.after(() => Promise.all([...stores, events].map((store) => store.close())));
+  const [appended] = await Promise.all([events.append({ entityType: 'a', entityId: '1' }, [{ type: 'A' }], { expectedVersion: 0 }), ...stores.map((store) => store.ping())]);
+  assert.equal(appended.version, 1);
+  const client = new pg.Client({ connectionString: node.url });
+  await client.connect();
+  const { rows } = await client.query('SELECT step, count(*)::int AS times FROM inorder.migrations GROUP BY step ORDER BY step');
+  await client.end();
+  assert.deepEqual(rows.map(({ times }) => times), rows.map(() => 1));
+  assert.deepEqual(rows.map(({ step }) => step), rows.map((_, index) => index + 1));
+});
+
 test('a store that is emptied stops the shards, which say so and apply nothing more', { ...needsPostgresBinaries, timeout: 120_000 }, async (t) => {
   const { amqpUrl, node, stream, variables, statement } = await setUp(t, 'pg-emptied');
   const worker = await WorkerProcess.ready(t, variables);
@@ -124,3 +159,33 @@ test('dead letters are inspected, replayed and audited as with Redis', { ...need
   assert.deepEqual((await readTraces(node.url, stream)).get('a'), { version: 5, types: ['e1', 'e2', 'e3', 'e4', 'e5'], parked: false });
   assert.match((await command('audit')).stdout, /replay trace a: replays 2 dead letters/);
 });
+
+/** A wire to the server on which the answer to a COMMIT gets lost, together with the connection, when that is asked for. */
+async function loseCommitAnswers(t: TestContext, url: string): Promise<{ readonly url: string; loseNext(): Promise<void> }> {
+  const { hostname, port } = new URL(url);
+  let lose: (() => void) | null = null;
+  const listener = createServer((client) => {
+    const server = connect(Number(port), hostname);
+    let isLost = false;
+    client.on('data', (bytes) => {
+      if (lose !== null && bytes.includes('COMMIT')) {
+        isLost = true;
+        lose();
+        lose = null;
+      }
+      server.write(bytes);
+    });
+    // The answer says that the server has done it.
+    server.on('data', (bytes) => (isLost ? client.destroy() : client.write(bytes)));
+    for (const [one, other] of [[client, server], [server, client]] as const) {
+      one.on('error', () => undefined);
+      one.on('close', () => other.destroy());
+    }
+  }).listen(0, '127.0.0.1');
+  await once(listener, 'listening');
+  t.after(() => listener.close());
+  const through = new URL(url);
+  through.hostname = '127.0.0.1';
+  through.port = String((listener.address() as AddressInfo).port);
+  return { url: through.href, loseNext: () => new Promise((resolve) => (lose = resolve)) };
+}

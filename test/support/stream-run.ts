@@ -15,6 +15,8 @@ export interface StreamRunOptions {
   /** Both as the test reaches them. */
   readonly amqpUrl: string;
   readonly redisUrl: string;
+  /** Where versions and states live, as the test reaches it. Default: `redisUrl`. */
+  readonly storeUrl?: string;
   /** What every worker gets beside the usual: for instance a REDIS_URL that leads through a proxy. */
   readonly variables?: Readonly<Record<string, string>>;
 }
@@ -31,6 +33,7 @@ export class StreamRun {
   readonly stream: string;
   readonly amqpUrl: string;
   readonly redisUrl: string;
+  readonly storeUrl: string;
   readonly #t: TestContext;
   readonly #variables: Readonly<Record<string, string>>;
   readonly #workers: WorkerProcess[] = [];
@@ -40,6 +43,7 @@ export class StreamRun {
     this.stream = uniqueStream(name);
     this.amqpUrl = options.amqpUrl;
     this.redisUrl = options.redisUrl;
+    this.storeUrl = options.storeUrl ?? options.redisUrl;
     this.#variables = {
       AMQP_URL: options.amqpUrl,
       REDIS_URL: options.redisUrl,
@@ -93,7 +97,7 @@ export class StreamRun {
 
   /** Sum of all versions in the store. */
   async applied(): Promise<number> {
-    return [...(await readTraces(this.redisUrl, this.stream)).values()].reduce((sum, { version }) => sum + version, 0);
+    return [...(await readTraces(this.storeUrl, this.stream)).values()].reduce((sum, { version }) => sum + version, 0);
   }
 
   async untilApplied(count: number, timeoutMs = 30_000): Promise<void> {
@@ -112,13 +116,13 @@ export class StreamRun {
    * have ended and so given back what they may still have had, nothing in any queue but what `remains` names.
    */
   async assertBalanced(entities: number, length: number, remains: Remains = {}): Promise<void> {
-    await untilApplied(this.redisUrl, this.stream, entities, length, 30_000);
+    await untilApplied(this.storeUrl, this.stream, entities, length, 30_000);
     await this.assertNothingLeft(remains);
   }
 
   /** The account where entities differ in length: each is right as far as it goes. */
   async assertNothingLeft({ deadLetters = 0, unrouted = 0 }: Remains = {}): Promise<void> {
-    assert.deepEqual(wrongTraces(await readTraces(this.redisUrl, this.stream)), []);
+    assert.deepEqual(wrongTraces(await readTraces(this.storeUrl, this.stream)), []);
     // A worker that stops finishes what it has begun, so nothing is waited for here but the broker's own settling.
     for (const worker of [...this.#workers]) await this.end(worker);
     const expected: Record<string, number> = { [this.deadLetters]: deadLetters, [this.unrouted]: unrouted };

@@ -35,6 +35,8 @@ export function failureOf(where: string, error: unknown): InorderError {
   if (condition !== undefined) return new UnavailableError(`${where} cannot serve: ${condition.meaning} (${words}). ${condition.remedy}`, { cause: stripped(error) });
   // Five characters are an answer of the server; everything else is the network's or the client's.
   if (/^[0-9A-Z]{5}$/.test(code)) return new InvariantError(`${where} refuses a statement of ours: ${words} (${code})`, { cause: stripped(error) });
+  // The client's own limit of time.
+  if (words === 'Query read timeout') return new UnavailableError(`${where} did not answer in time. Look for slow statements, locks and the network.`, { cause: stripped(error) });
   return new UnavailableError(`${where} cannot be reached: ${words}. Is it running, and is the address right?`, { cause: stripped(error) });
 }
 
