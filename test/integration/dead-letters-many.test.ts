@@ -1,4 +1,4 @@
-/** Tens of thousands of dead letters: read in bounded memory, and left as they were. */
+/** A hundred thousand dead letters: read in bounded memory, and left as they were. */
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import amqp, { type ConsumeMessage } from 'amqplib';
@@ -7,9 +7,9 @@ import { startCommand } from '../support/command-process.ts';
 import { waitFor } from '../support/services.ts';
 import { useTopology } from '../support/published.ts';
 
-const count = 50_000;
+const count = 100_000;
 const bodyBytes = 1_024;
-/** Enough for the command itself, and for a tenth of the letters. */
+/** Enough for the command itself, and for a small part of the letters. */
 const heapMegabytes = 40;
 
 test(`${count} dead letters are listed in a heap of ${heapMegabytes} MiB, oldest first, and lie there as before`, { timeout: 300_000 }, async (t) => {
