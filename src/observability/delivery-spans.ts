@@ -3,13 +3,22 @@
  * broker, with the time in which it was held; its parent is the context in which the message was published. What a
  * processor does, it does within the span of its event.
  */
-import { context, type Span, SpanKind, trace, type Tracer } from '@opentelemetry/api';
-import type { Event, RawMessage, Refusal } from '../events/event.ts';
+import { context, type Span, type SpanContext, SpanKind, trace, type Tracer } from '@opentelemetry/api';
+import type { EntityRef, Event, RawMessage, Refusal } from '../events/event.ts';
+import type { Delivery } from '../ordering/facts.ts';
 import { contextIn, failSpan } from './tracing.ts';
 
 interface Tracked {
   readonly span: Span;
-  held: boolean;
+  /** The entity for whose predecessor it waits; null while it does not. */
+  waitsIn: string | null;
+}
+
+/** An entity of which events are held. */
+interface Waiting {
+  count: number;
+  /** Of the last of its events that was settled. */
+  last: SpanContext | null;
 }
 
 export class DeliverySpans {
@@ -17,6 +26,7 @@ export class DeliverySpans {
   readonly #shard: number;
   readonly #queue: string;
   readonly #tracked = new Map<number, Tracked>();
+  readonly #waiting = new Map<string, Waiting>();
 
   constructor(tracer: Tracer, shard: number, queue: string) {
     this.#tracer = tracer;
@@ -46,40 +56,42 @@ export class DeliverySpans {
       },
       contextIn(message.headers),
     );
-    this.#tracked.set(tag, { span, held: false });
+    this.#tracked.set(tag, { span, waitsIn: null });
   }
 
   /** It came before its predecessor. */
-  early(tag: number, expected: number): void {
+  early({ tag, event }: Delivery, expected: number): void {
     const tracked = this.#tracked.get(tag);
     if (tracked === undefined) return;
-    tracked.held = true;
+    tracked.waitsIn = nameOf(event);
+    const waiting = this.#waiting.get(tracked.waitsIn);
+    if (waiting === undefined) this.#waiting.set(tracked.waitsIn, { count: 1, last: null });
+    else waiting.count++;
     tracked.span.addEvent('inorder.early', { 'inorder.expected_sequence': expected });
   }
 
-  /**
-   * These were settled together, in sequence. What had been held is linked to the event before it, for which it had
-   * waited.
-   */
-  ended(outcome: string, deliveries: readonly { readonly tag: number }[]): void {
-    let before: Span | null = null;
-    for (const { tag } of deliveries) {
+  /** These came to their end, each entity's in sequence. One that had been held is linked to the event that it had waited for. */
+  ended(outcome: string, deliveries: readonly Delivery[]): void {
+    for (const { tag, event } of deliveries) {
       const tracked = this.#tracked.get(tag);
       if (tracked === undefined) continue;
-      const { span, held } = tracked;
-      if (held && before !== null) span.addLink({ context: before.spanContext(), attributes: { 'inorder.link': 'predecessor' } });
-      before = span;
+      const { span, waitsIn } = tracked;
+      const waiting = this.#waiting.size === 0 ? undefined : this.#waiting.get(waitsIn ?? nameOf(event));
+      if (waiting !== undefined) {
+        if (waitsIn !== null && waiting.last !== null) span.addLink({ context: waiting.last, attributes: { 'inorder.link': 'predecessor' } });
+        waiting.last = span.spanContext();
+      }
       span.setAttribute('inorder.outcome', outcome);
-      this.#end(tag, span);
+      this.#end(tag, tracked);
     }
   }
 
   deadLettered(tag: number, reason: string, detail: string): void {
-    const span = this.#tracked.get(tag)?.span;
-    if (span === undefined) return;
-    span.setAttribute('inorder.outcome', 'dead-lettered');
-    failSpan(span, reason, detail);
-    this.#end(tag, span);
+    const tracked = this.#tracked.get(tag);
+    if (tracked === undefined) return;
+    tracked.span.setAttribute('inorder.outcome', 'dead-lettered');
+    failSpan(tracked.span, reason, detail);
+    this.#end(tag, tracked);
   }
 
   /** The channel is gone: what was not settled goes back to the broker. */
@@ -89,6 +101,7 @@ export class DeliverySpans {
       span.end();
     }
     this.#tracked.clear();
+    this.#waiting.clear();
   }
 
   /** Runs a processor's code within the span. */
@@ -111,8 +124,14 @@ export class DeliverySpans {
     return spanContext === undefined || (spanContext.traceFlags & 1) === 0 ? undefined : spanContext.traceId;
   }
 
-  #end(tag: number, span: Span): void {
+  #end(tag: number, { span, waitsIn }: Tracked): void {
     span.end();
     this.#tracked.delete(tag);
+    const waiting = waitsIn === null ? undefined : this.#waiting.get(waitsIn);
+    if (waiting !== undefined && --waiting.count === 0) this.#waiting.delete(waitsIn as string);
   }
+}
+
+function nameOf({ entityType, entityId }: EntityRef): string {
+  return JSON.stringify([entityType, entityId]);
 }

@@ -46,7 +46,7 @@ export class DeliveryReport {
     const { detector, metrics, log, shard } = this.#options;
     const { tag, event } = delivery;
     const { entityType, entityId, type } = event;
-    this.#spans?.early(tag, expected);
+    this.#spans?.early(delivery, expected);
     metrics.violation(type, entityType, received - expected, this.#spans?.sampledTraceId(tag));
     detector.record({ entityType, entityId, messageId: event.id, type, expected, received, gap: received - expected, atMs: Date.now() });
     log.debug({ shard, ...this.#about(tag, event), expected, received }, 'an event came before its predecessor');

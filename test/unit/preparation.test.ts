@@ -5,6 +5,7 @@ import test from 'node:test';
 import { defineAggregate, defineHandler } from '../../src/aggregates/define.ts';
 import type { Processor } from '../../src/aggregates/definition.ts';
 import { createProcessors } from '../../src/aggregates/processors.ts';
+import { readAppliedText } from '../../src/events/applied-event.ts';
 import { runHandler } from '../../src/worker/handler-run.ts';
 import { type CommitEffect, prepare } from '../../src/worker/preparation.ts';
 import { eventOf } from '../support/event-of.ts';
@@ -12,14 +13,14 @@ import { eventOf } from '../support/event-of.ts';
 const life = new AbortController().signal;
 const handlerRun = { limits: { maxAttempts: 2, initialMs: 1, maxMs: 1, timeoutMs: 10 }, life, random: () => 0, onAttempt: () => undefined };
 
-function prepareRun(types: readonly string[], processors: readonly Processor[]) {
+function prepareRun(types: readonly string[], processors: readonly Processor[], { eventLog = false, skipped = [] as readonly number[] } = {}) {
   const slots = types.map((type, index) => {
     const sequence = index + 1;
-    return { delivery: { tag: sequence, event: eventOf({ id: `e-${sequence}`, sequence, type }) }, sequence, action: 'apply', versionAfter: sequence, holesAfter: '' } as const;
+    return { delivery: { tag: sequence, event: eventOf({ id: `e-${sequence}`, sequence, type }) }, sequence, action: skipped.includes(sequence) ? 'skip' : 'apply', versionAfter: sequence, holesAfter: '' } as const;
   });
   const effect: CommitEffect = { kind: 'commit', op: 1, entity: { entityType: 'thing', entityId: 'a' }, expectedVersion: 0, expectedHoles: '', slots, adopts: false };
   const before = { version: 0, holes: '', text: null, parsed: null };
-  return prepare(effect, '1:1', before, { processors: createProcessors(processors), maxStateBytes: 60, eventLog: false, handlerRun, headersOf: () => ({}), onRetry: () => {}, within: (_tag, work) => work() });
+  return prepare(effect, '1:1', before, { processors: createProcessors(processors), maxStateBytes: 60, eventLog, handlerRun, headersOf: () => ({}), onRetry: () => {}, within: (_tag, work) => work() });
 }
 
 const texts = defineAggregate({
@@ -30,6 +31,14 @@ const texts = defineAggregate({
     Unwritable: ({ count }) => ({ count: count + 1, value: 1n }),
     Large: ({ count }) => ({ count: count + 1, value: 'x'.repeat(100) }),
   },
+});
+
+test('the log gets what is applied, and nothing of what is passed over; without a log nothing is made for it', async () => {
+  const prepared = await prepareRun(['Good', 'Good', 'Good'], [texts], { eventLog: true, skipped: [2] });
+  const logged = prepared?.commit?.events.map(({ log }) => (log === undefined ? null : readAppliedText(log).sequence));
+  assert.deepEqual(logged, [1, null, 3]);
+  const unlogged = await prepareRun(['Good'], [texts]);
+  assert.deepEqual(unlogged?.commit?.events.map((event) => 'log' in event), [false]);
 });
 
 for (const [type, reason] of [['Unwritable', 'handler_failed'], ['Large', 'state_too_large']] as const) {

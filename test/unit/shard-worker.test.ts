@@ -1,6 +1,8 @@
 /** One shard on a channel that the test plays: what it settles, logs and gives up. */
 import assert from 'node:assert/strict';
 import { describe, it, type TestContext } from 'node:test';
+import type { Tracer } from '@opentelemetry/api';
+import { BasicTracerProvider, InMemorySpanExporter, SimpleSpanProcessor } from '@opentelemetry/sdk-trace-base';
 import { defineHandler } from '../../src/aggregates/define.ts';
 import type { Processor } from '../../src/aggregates/definition.ts';
 import { historyAggregate } from '../../src/aggregates/history.ts';
@@ -20,9 +22,10 @@ import { waitFor } from '../support/services.ts';
 interface SetUp {
   readonly processors?: readonly Processor[];
   readonly store?: Partial<Store>;
+  readonly tracer?: Tracer;
 }
 
-function setUp(t: TestContext, { processors = [historyAggregate()], store = {} }: SetUp = {}) {
+function setUp(t: TestContext, { processors = [historyAggregate()], store = {}, tracer }: SetUp = {}) {
   const memory = createMemoryStore({ stream: 's', idempotencyTtlSeconds: 60, now: () => 1_000 });
   const metrics = createMetrics('test');
   const log = new KeptLog();
@@ -32,7 +35,7 @@ function setUp(t: TestContext, { processors = [historyAggregate()], store = {} }
   let tag = 0;
   const worker = new ShardWorker({
     shard: 0,
-    tracer: null,
+    tracer: tracer ?? null,
     eventLog: false,
     queue: 's.shard.000',
     limits: defaultSequencerLimits,
@@ -76,7 +79,8 @@ function setUp(t: TestContext, { processors = [historyAggregate()], store = {} }
     told[0]?.delivered(generation, of.map(([entityId, sequence]) => ({ tag: ++tag, redelivered: false, message: messageOf(entityId, sequence) })));
   const untilSaid = (what: string) => waitFor(() => said.includes(what), { what: `"${what}" among ${said.join(', ')}` });
   told[0]?.opened(generation);
-  return { log, said, deliver, untilSaid };
+  const lose = () => told[0]?.lost(generation, new Error('gone'));
+  return { log, said, deliver, untilSaid, lose };
 }
 
 function messageOf(entityId: string, sequence: number): RawMessage {
@@ -121,5 +125,19 @@ describe('handlers', () => {
     assert.equal(attempts, 2);
     const retry = log.lines.find(({ message }) => message === 'the processor failed; trying again');
     assert.equal(retry?.fields['cause'], 'something that cannot be printed');
+  });
+});
+
+describe('spans', () => {
+  it('end with the channel: what was not settled has gone back to the broker', async (t) => {
+    const exporter = new InMemorySpanExporter();
+    const tracer = new BasicTracerProvider({ spanProcessors: [new SimpleSpanProcessor(exporter)] }).getTracer('test');
+    const { deliver, untilSaid, lose } = setUp(t, { tracer });
+    deliver(['a', 1], ['a', 3]);
+    await untilSaid('ack 1');
+    assert.deepEqual(exporter.getFinishedSpans().length, 1);
+    lose();
+    const outcomes = exporter.getFinishedSpans().map(({ attributes }) => [attributes['inorder.sequence'], attributes['inorder.outcome']]);
+    assert.deepEqual(outcomes, [[1, 'applied'], [3, 'returned']]);
   });
 });
