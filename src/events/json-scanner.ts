@@ -3,7 +3,7 @@
  * keys, lone surrogates, depth; and makes the canonical text (RFC 8785: keys sorted at every depth, no spaces).
  *
  * Most producers write what is canonical already. Then a value's canonical text is its source, and nothing is
- * copied: this walk is on the way of every event.
+ * copied: this walk is on the way of every event, and what it keeps of the objects that it is in lies on one stack.
  */
 import { canonicalNumber } from './exact-number.ts';
 
@@ -23,16 +23,6 @@ export interface JsonMember {
   readonly canonical: string;
 }
 
-/** What was read of one object: parallel lists, because most objects need nothing of them but the keys. */
-interface Members {
-  readonly keys: string[];
-  readonly starts: number[];
-  readonly ends: number[];
-  /** Null where the source is canonical. */
-  readonly canonical: (string | null)[];
-  /** Keys ascend and keys and values are canonical as they stand. */
-  inForm: boolean;
-}
 
 /** Trusts its text: what is not JSON it may never come to the end of. */
 export class JsonScanner {
@@ -43,6 +33,13 @@ export class JsonScanner {
   readonly #hasEscapes: boolean;
   #at = 0;
   #spaces = 0;
+  /** Members of the objects that are being read, the innermost last, `#size` of them: parallel lists. */
+  #size = 0;
+  readonly #keys: string[] = [];
+  readonly #starts: number[] = [];
+  readonly #ends: number[] = [];
+  /** Null where the source is canonical. */
+  readonly #canonical: (string | null)[] = [];
 
   constructor(text: string, maxDepth: number) {
     this.#text = text;
@@ -58,12 +55,13 @@ export class JsonScanner {
 
   topLevel(): readonly JsonMember[] {
     this.#skipSpace();
-    const { keys, starts, ends, canonical } = this.#members(1);
+    this.#members(1);
     if (this.problem !== null) return [];
-    if (new Set(keys).size < keys.length) this.#fail('a key occurs twice in one object');
+    const keys = this.#keys.slice(0, this.#size);
+    if (hasRepeats(keys)) this.#fail('a key occurs twice in one object');
     return keys.map((key, i) => {
-      const source = this.#text.slice(starts[i], ends[i]);
-      return { key, source, canonical: canonical[i] ?? source };
+      const source = this.#text.slice(this.#starts[i], this.#ends[i]);
+      return { key, source, canonical: this.#canonical[i] ?? source };
     });
   }
 
@@ -90,50 +88,59 @@ export class JsonScanner {
 
   #object(depth: number): string | null {
     const spacesBefore = this.#spaces;
-    const { keys, starts, ends, canonical, inForm } = this.#members(depth);
-    if (this.problem !== null || (inForm && this.#spaces === spacesBefore)) return null;
-    const order = keys.map((_, i) => i).sort((a, b) => (keys[a]! < keys[b]! ? -1 : 1));
+    const first = this.#size;
+    const inForm = this.#members(depth);
+    const canonical = this.problem !== null || (inForm && this.#spaces === spacesBefore) ? null : this.#inOrder(first);
+    this.#size = first;
+    return canonical;
+  }
+
+  /** The canonical text of the innermost object, whose members begin at `first`. */
+  #inOrder(first: number): string {
     let text = '';
-    for (const [rank, i] of order.entries()) {
-      if (rank > 0 && keys[i] === keys[order[rank - 1]!]) this.#fail('a key occurs twice in one object');
-      const separator = rank === 0 ? '' : ',';
-      text += `${separator}${this.#quoted(keys[i]!)}:${canonical[i] ?? this.#text.slice(starts[i], ends[i])}`;
+    let last: string | null = null;
+    for (const i of sortedPlaces(this.#keys, first, this.#size)) {
+      const key = this.#keys[i]!;
+      if (key === last) this.#fail('a key occurs twice in one object');
+      text += `${last === null ? '' : ','}${this.#quoted(key)}:${this.#canonical[i] ?? this.#text.slice(this.#starts[i], this.#ends[i])}`;
+      last = key;
     }
     return `{${text}}`;
   }
 
-  #members(depth: number): Members {
-    const members: Members = { keys: [], starts: [], ends: [], canonical: [], inForm: true };
+  /** Puts the members of an object on the stack. True when keys ascend, and keys and values are canonical as they stand. */
+  #members(depth: number): boolean {
+    let inForm = true;
     this.#enter(depth);
     let last: string | null = null;
     for (;;) {
       this.#skipSpace();
       if (this.problem !== null || this.#text.charCodeAt(this.#at) === closeBrace) break;
-      const key = this.#key(members);
+      const keyStart = this.#at;
+      if (this.#string() !== null) inForm = false;
+      const key = this.#keyFrom(keyStart);
       this.#skipSpace();
       this.#at++;
       this.#skipSpace();
       const start = this.#at;
       const canonical = this.#value(depth);
-      if (canonical !== null || (last !== null && key <= last)) members.inForm = false;
+      if (canonical !== null || (last !== null && key <= last)) inForm = false;
       last = key;
-      members.keys.push(key);
-      members.starts.push(start);
-      members.ends.push(this.#at);
-      members.canonical.push(canonical);
+      const place = this.#size++;
+      this.#keys[place] = key;
+      this.#starts[place] = start;
+      this.#ends[place] = this.#at;
+      this.#canonical[place] = canonical;
       this.#skipSpace();
       if (this.#text.charCodeAt(this.#at) === comma) this.#at++;
     }
     this.#at++;
-    return members;
+    return inForm;
   }
 
-  #key(members: Members): string {
-    const start = this.#at;
-    const canonical = this.#string();
-    if (canonical !== null) members.inForm = false;
-    const plain = !this.#hasEscapes;
-    const key = plain ? this.#text.slice(start + 1, this.#at - 1) : (JSON.parse(this.#text.slice(start, this.#at)) as string);
+  /** The key whose string was just read. */
+  #keyFrom(start: number): string {
+    const key = this.#hasEscapes ? (JSON.parse(this.#text.slice(start, this.#at)) as string) : this.#text.slice(start + 1, this.#at - 1);
     if (key === '__proto__') this.#fail('a key is "__proto__"');
     return key;
   }
@@ -216,6 +223,27 @@ export class JsonScanner {
   #fail(problem: string): void {
     this.problem ??= problem;
   }
+}
+
+const fewKeys = 16;
+
+/** The places from `first` to before `end`, in the order of their keys: of a few, which most objects have, by insertion. */
+function sortedPlaces(keys: readonly string[], first: number, end: number): readonly number[] {
+  const order: number[] = [];
+  for (let place = first; place < end; place++) order.push(place);
+  if (order.length > fewKeys) return order.sort((a, b) => (keys[a]! < keys[b]! ? -1 : 1));
+  for (let next = 1; next < order.length; next++) {
+    const place = order[next]!;
+    let rank = next;
+    for (; rank > 0 && keys[order[rank - 1]!]! > keys[place]!; rank--) order[rank] = order[rank - 1]!;
+    order[rank] = place;
+  }
+  return order;
+}
+
+function hasRepeats(keys: readonly string[]): boolean {
+  if (keys.length > fewKeys) return new Set(keys).size < keys.length;
+  return keys.some((key, i) => keys.indexOf(key, i + 1) !== -1);
 }
 
 const loneSurrogate = /[\ud800-\udfff]/u;

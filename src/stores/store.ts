@@ -54,7 +54,7 @@ export interface CommitEvent {
   /** True when the slot has no effect (its id is known already, or it is skipped): its id is neither checked nor recorded. */
   readonly consumed: boolean;
   /** What the entity's log keeps of it (`events/applied-event.ts`). Absent: nothing. */
-  readonly log?: string;
+  readonly log?: string | undefined;
 }
 
 export interface Commit extends EntityRef {

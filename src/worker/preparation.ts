@@ -167,15 +167,10 @@ class Fold {
     const { event } = slot.delivery;
     if (this.#pending !== this.#state || slot.action === 'apply') this.#changed = true;
     this.#state = this.#pending;
-    this.#events.push({
-      id: event.id,
-      recordId: recordsId(event),
-      sequence: slot.sequence,
-      payloadHash: event.payloadHash,
-      result,
-      consumed: slot.action !== 'apply',
-      ...(this.#eventLog && slot.action === 'apply' ? { log: appliedText(event, slot.sequence) } : {}),
-    });
+    const consumed = slot.action !== 'apply';
+    const { id, payloadHash } = event;
+    const log = this.#eventLog && !consumed ? appliedText(event, slot.sequence) : undefined;
+    this.#events.push({ id, recordId: recordsId(event), sequence: slot.sequence, payloadHash, result, consumed, log });
   }
 
   finish(failure: Failure | null): Prepared {
@@ -204,8 +199,10 @@ class Fold {
     const effect = this.#effect;
     const last = effect.slots[events.length - 1];
     if (last === undefined) return { effect, commit: null, done: 0, failure, after: this.#before };
+    const { entityType, entityId } = effect.entity;
     const commit: Commit = {
-      ...effect.entity,
+      entityType,
+      entityId,
       token: this.#token,
       expectedVersion: effect.expectedVersion,
       expectedHoles: effect.expectedHoles,
