@@ -95,7 +95,8 @@ export interface ClassRepository<A extends AggregateRoot> {
   /**
    * Loads, does the work and saves; again, on what is there then, when somebody else was faster.
    *
-   * @throws VersionConflictError after `maxAttempts`; UnavailableError as `save`; whatever else the work throws.
+   * @throws VersionConflictError after `maxAttempts`; UnavailableError as `save`; PermanentError when the work is asynchronous; whatever
+   *   else the work throws.
    */
   handle(id: string, work: (aggregate: A) => void, options?: WorkOptions): Promise<Worked<A>>;
 }
@@ -128,7 +129,8 @@ export class AggregateRootRepository<A extends AggregateRoot> implements ClassRe
       // Not tried again: its rules may refuse a second time what they allowed the first.
       if (isDone) return { status: 'repeated', aggregate };
       try {
-        work(aggregate);
+        const result: unknown = work(aggregate);
+        if (typeof result === 'object' && result !== null && 'then' in result) throw new PermanentError('the work returned a promise: what it does later would not be saved; it must be synchronous');
       } catch (error) {
         if (!(error instanceof RefusedError)) throw error;
         // Without what it had raised before it was refused.

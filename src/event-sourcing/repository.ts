@@ -136,7 +136,8 @@ export class AggregateRepository<State, Commands> implements Repository<State, C
     if (events.length === 0) return handled;
     try {
       const { status } = await this.#store.append(entity, events.map(toAppend), { expectedVersion: known.version });
-      if (status === 'repeated') return { status, events, ...this.#shown(await this.#read(entity, known)) };
+      // What it was then, with the sequences that it had.
+      if (status === 'repeated') return (await before(known)) ?? handled;
     } catch (error) {
       // The command has led to other events before, when it was decided on another state.
       const repeated = error instanceof EventError && error.reason === 'message_id_conflict' ? await before(known) : null;
@@ -195,7 +196,12 @@ export class AggregateRepository<State, Commands> implements Repository<State, C
     if (this.#options.snapshotEvery === undefined) return none;
     const snapshot = await this.#store.readSnapshot(entity);
     if (snapshot === null || snapshot.schemaVersion !== this.#aggregate.schemaVersion) return none;
-    return { state: this.#aggregate.deserialize(snapshot.state), version: snapshot.version };
+    try {
+      return { state: this.#aggregate.deserialize(snapshot.state), version: snapshot.version };
+    } catch {
+      // Only a hint: the events say the same.
+      return none;
+    }
   }
 
   async #keepSnapshot(entity: EntityRef, before: number, { state, version }: Loaded<State>): Promise<void> {

@@ -56,6 +56,18 @@ async function idsOf(store: EventStore, entityType: string, entityId: string): P
 
 const shown = ({ status, version, state }: Handled<OrderState>) => [status, version, state.status];
 
+/** Never called: the compiler refuses commands that the aggregate does not decide, and data that they do not have. */
+export function refusedByTheCompiler(store: EventStore): void {
+  const orders = createRepository(order, store);
+  void orders.handle('o', { type: 'CompleteOrder' });
+  // @ts-expect-error there is no such command
+  void orders.handle('o', { type: 'ShipOrder' });
+  // @ts-expect-error it needs data
+  void orders.handle('o', { type: 'AddItem' });
+  // @ts-expect-error of another kind
+  void orders.handle('o', { type: 'AddItem', data: { sku: 1 } });
+}
+
 export const repositoryCases: Readonly<Record<string, (store: EventStore) => Promise<void>>> = {
   'commands of an order have their events, and those that its rules forbid have none and say why': async (store) => {
     const orders = createRepository(order, store);
@@ -94,8 +106,12 @@ export const repositoryCases: Readonly<Record<string, (store: EventStore) => Pro
     assert.deepEqual(shown(await orders.handle('o', { id: 'c2', type: 'CompleteOrder' }, { expectedVersion: 1 })), ['repeated', 2, 'completed']);
     const counters = createRepository(counter, store);
     await counters.handle('n', { id: 'c', type: 'Add', data: { by: 1 } });
-    const other = await counters.handle('n', { id: 'c', type: 'Add', data: { by: 7 } });
-    assert.deepEqual([other.status, other.state.count], ['repeated', 1]);
+    await counters.handle('n', { type: 'Add', data: { by: 10 } });
+    for (const by of [1, 7]) {
+      const other = await counters.handle('n', { id: 'c', type: 'Add', data: { by } });
+      assert.ok(other.status === 'repeated');
+      assert.deepEqual([other.state.count, other.version, other.events.map(({ sequence, data }) => [sequence, data])], [11, 2, [[1, { by: 1 }]]]);
+    }
     assert.deepEqual(await idsOf(store, 'order', 'o'), ['c1.1', 'c2.1']);
   },
 
@@ -142,6 +158,8 @@ export const repositoryCases: Readonly<Record<string, (store: EventStore) => Pro
     await store.writeSnapshot(entity, { version: 6, schemaVersion: 1, state: '{"count":60}' });
     assert.deepEqual(await counters.load('n'), { state: { count: 61 }, version: 7 });
     assert.deepEqual(await createRepository(counter, store).load('n'), { state: { count: 7 }, version: 7 });
+    await store.writeSnapshot(entity, { version: 7, schemaVersion: 1, state: 'not JSON' });
+    assert.deepEqual(await counters.load('n'), { state: { count: 7 }, version: 7 }, 'one that cannot be read is as good as none');
     const newer = createRepository({ ...counter, schemaVersion: 2 }, store, { snapshotEvery: 3 });
     assert.deepEqual(await newer.load('n'), { state: { count: 7 }, version: 7 });
   },
@@ -184,6 +202,8 @@ export const repositoryCases: Readonly<Record<string, (store: EventStore) => Pro
     await Promise.all(Array.from({ length: 10 }, () => classes.handle('o', (one) => one.addItem(item))));
     assert.equal((await classes.load('o')).items.length, 11);
     await assert.rejects(classes.handle('o', () => assert.fail('mine')), /mine/);
+    await assert.rejects(classes.handle('o', async (one) => one.addItem(item)), (error) => error instanceof PermanentError && /must be synchronous/.test(error.message));
+    assert.equal((await classes.load('o')).version, 11);
     assert.equal((await idsOf(store, 'order', 'o'))[0], 'c1.1');
   },
 };
