@@ -120,23 +120,41 @@ export class StreamRun {
     await this.assertNothingLeft(remains);
   }
 
-  /** The account where entities differ in length: each is right as far as it goes. */
+  /**
+   * The account where entities differ in length: each is right as far as it goes. Acknowledgements that the broker had not
+   * taken when a channel was closed are lost with it: what was applied then comes again, to a worker that is started for it, and has to
+   * be a duplicate.
+   */
   async assertNothingLeft({ deadLetters = 0, unrouted = 0 }: Remains = {}): Promise<void> {
-    assert.deepEqual(wrongTraces(await readTraces(this.storeUrl, this.stream)), []);
+    const before = await readTraces(this.storeUrl, this.stream);
+    assert.deepEqual(wrongTraces(before), []);
     // A worker that stops finishes what it has begun, so nothing is waited for here but the broker's own settling.
     for (const worker of [...this.#workers]) await this.end(worker);
     const expected: Record<string, number> = { [this.deadLetters]: deadLetters, [this.unrouted]: unrouted };
     for (let shard = 0; shard < shards; shard++) expected[this.queue(shard)] = 0;
-    const count = async () => Object.fromEntries(await Promise.all(Object.keys(expected).map(async (queue) => [queue, await this.ready(queue)])));
-    let left: Record<string, number> = {};
-    await waitFor(
-      async () => {
-        left = await count();
-        return Object.entries(expected).every(([queue, messages]) => left[queue] === messages);
-      },
-      { what: 'the queues to settle' },
-    ).catch(() => undefined);
+    let left = await this.#settled(expected);
+    const again = left[this.queue(0)]! + left[this.queue(1)]!;
+    if (again > 0) {
+      this.#t.diagnostic(`${again} acknowledgements were lost with their channels`);
+      const finisher = await this.worker();
+      await this.#settled(expected);
+      assert.equal(await finisher.metric('inorder_events_total', { outcome: 'applied' }), 0, 'what comes again was applied before');
+      await this.end(finisher);
+      left = await this.#settled(expected);
+      assert.deepEqual(await readTraces(this.storeUrl, this.stream), before);
+    }
     assert.deepEqual(left, expected);
+  }
+
+  /** What is in the queues once it is what is expected, or does not become so. */
+  async #settled(expected: Readonly<Record<string, number>>): Promise<Readonly<Record<string, number>>> {
+    let left: Record<string, number> = {};
+    const count = async () => {
+      left = Object.fromEntries(await Promise.all(Object.keys(expected).map(async (queue) => [queue, await this.ready(queue)])));
+      return Object.entries(expected).every(([queue, messages]) => left[queue] === messages);
+    };
+    await waitFor(count, { what: 'the queues to settle' }).catch(() => undefined);
+    return left;
   }
 }
 
