@@ -65,13 +65,15 @@ const parts = [
  */
 export function consumerTimeoutFinding(plan: TopologyPlan, seen: SeenTopology, gapTimeoutMs: number): Finding {
   const subject = 'consumer timeout';
-  const known = plan.queues.flatMap((queue) => parts.flatMap(({ name }) => inForce(seen[name] ?? [], queue)?.definition['consumer-timeout'] ?? []));
+  const shards = new Set(plan.bindings.filter(({ exchange }) => exchange === plan.stream).map(({ queue }) => queue));
+  const held = plan.queues.filter(({ name }) => shards.has(name));
+  const known = held.flatMap((queue) => parts.flatMap(({ name }) => inForce(seen[name] ?? [], queue)?.definition['consumer-timeout'] ?? []));
   const shortestMs = Math.min(...known.filter((value) => typeof value === 'number'));
   if (shortestMs < 3 * gapTimeoutMs) {
     const detail = `a policy sets it to ${shortestMs} ms, less than three times GAP_TIMEOUT_MS (${gapTimeoutMs}): what is held costs the channel`;
     return failure(subject, detail, `set it to ${3 * gapTimeoutMs} or more, or lower GAP_TIMEOUT_MS`);
   }
-  const limit = shortestMs === Number.POSITIVE_INFINITY ? `unless rabbitmq.conf says otherwise ${consumerTimeoutMs} ms` : `${shortestMs} ms by policy`;
+  const limit = shortestMs === Number.POSITIVE_INFINITY ? `no policy sets it; rabbitmq.conf cannot be seen from here, and its default is ${consumerTimeoutMs} ms` : `${shortestMs} ms by policy`;
   return ok(subject, `${limit}; GAP_TIMEOUT_MS is ${gapTimeoutMs}`);
 }
 

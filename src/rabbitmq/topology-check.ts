@@ -51,8 +51,9 @@ export async function checkTopology({ plan, connection, amqpUrl, managementUrl, 
 /** What concerns the broker as a whole; nothing where the management API cannot be reached, which `checkTopology` tells. */
 export async function checkBrokerHealth(amqpUrl: string, managementUrl: string | null): Promise<readonly Finding[]> {
   const management = new ManagementClient({ url: managementUrl ?? managementUrlOf(amqpUrl), virtualHost: virtualHostOf(amqpUrl) });
-  const nodes = await management.nodes();
-  if (!nodes.ok) return [];
+  const [overview, nodes] = await Promise.all([management.overview(), management.nodes()]);
+  if (!overview.ok) return [];
+  if (!nodes.ok) return [warning('alarms', `they cannot be seen: ${nodes.reason}`, 'give the user of MANAGEMENT_URL the tag `monitoring`')];
   const clock = management.clockOffsetMs === null ? [] : [brokerClockFinding(management.clockOffsetMs)];
   return [...alarmFindings(nodes.value), ...clock];
 }

@@ -53,6 +53,7 @@ test('selectors find the pods of the workers, and ports are named as the contain
   for (const { port } of [of('ServiceMonitor').spec.endpoints[0], of('NetworkPolicy').spec.ingress[0].ports[0]]) assert.equal(port, 'http');
   assert.equal(of('Service').spec.ports[0].targetPort, 'http');
   assert.deepEqual(of('ServiceMonitor').spec.endpoints[0].relabelings, [{ targetLabel: 'job', replacement: 'inorder-worker' }], 'the job that the rules expect');
+  assert.equal(of('ServiceMonitor').spec.endpoints[0].honorLabels, true, 'the service of a metric is its own');
 });
 
 test('liveness asks for the process only, readiness for all of it, and a stop has the time that it takes', () => {

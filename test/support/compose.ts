@@ -14,6 +14,7 @@ const upTimeoutMs = 600_000;
 export interface ComposeService {
   readonly image: string;
   readonly build?: unknown;
+  readonly pull_policy?: string;
   readonly ports?: readonly string[];
   readonly environment?: Readonly<Record<string, string>>;
   readonly healthcheck?: object;
@@ -24,9 +25,9 @@ export function readCompose(): Readonly<Record<string, ComposeService>> {
   return (parse(readFileSync(`${checkout}docker-compose.yml`, 'utf8'), { merge: true }) as { services: Record<string, ComposeService> }).services;
 }
 
-/** Images that are pulled, with their defaults in place of variables. */
+/** Images that are pulled, and not built, with their defaults in place of variables. */
 export function imagesNeeded(): readonly string[] {
-  const pulled = Object.values(readCompose()).flatMap(({ image, build }) => (build === undefined ? [image] : []));
+  const pulled = Object.values(readCompose()).flatMap(({ image, build, pull_policy }) => (build === undefined && pull_policy !== 'never' ? [image] : []));
   return ['${NODE_IMAGE:-node:24-slim}', ...pulled].map((image) => image.replace(/\$\{(\w+):-([^}]+)\}/, (_, name: string, usual: string) => process.env[name] || usual));
 }
 

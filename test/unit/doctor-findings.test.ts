@@ -44,8 +44,10 @@ test('a policy whose consumer timeout leaves a gap too little time is a failure'
     const seen = { exchanges: [], queues: [], bindings: [], policies: [], operatorPolicies: [], [kind]: [policy] };
     return consumerTimeoutFinding(plan, seen, 30_000);
   };
-  assert.equal(found(null).detail, 'unless rabbitmq.conf says otherwise 1800000 ms; GAP_TIMEOUT_MS is 30000');
+  assert.equal(found(null).detail, 'no policy sets it; rabbitmq.conf cannot be seen from here, and its default is 1800000 ms; GAP_TIMEOUT_MS is 30000');
   assert.equal(found(90_000).detail, '90000 ms by policy; GAP_TIMEOUT_MS is 30000');
+  const elsewhere = { name: 'short', pattern: '^events\\.dead-letters$', 'apply-to': 'queues', priority: 0, definition: { 'consumer-timeout': 1_000 } };
+  assert.equal(consumerTimeoutFinding(plan, { exchanges: [], queues: [], bindings: [], policies: [elsewhere], operatorPolicies: [] }, 30_000).level, 'ok', 'nothing is held there');
   for (const kind of ['policies', 'operatorPolicies'] as const) {
     assert.equal(found(89_999, kind).level, 'failure');
     assert.equal(found(89_999, kind).remedy, 'set it to 90000 or more, or lower GAP_TIMEOUT_MS');

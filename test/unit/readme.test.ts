@@ -61,7 +61,7 @@ test('every command that the README names exists, with its options', () => {
     assert.ok(command, words.join(' '));
     assert.doesNotThrow(() => parseArguments(command, words.slice(command.name.split(' ').length)), words.join(' '));
   }
-  const options = new Set(['help', 'version', 'wait', 'import', 'profile', 'now', 'from-literal', ...commands.flatMap((command) => Object.keys(command.options))]);
+  const options = new Set(['help', 'version', 'wait', 'import', 'profile', 'now', 'from-literal', 'ignore-not-found', ...commands.flatMap((command) => Object.keys(command.options))]);
   const flags = [...written.matchAll(/(?<![\w-])--([a-z][a-z-]*)/g)].map(([, flag = '']) => flag);
   assert.deepEqual(flags.filter((flag) => !options.has(flag)), []);
 });
