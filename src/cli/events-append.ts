@@ -1,6 +1,7 @@
 /** `inorder events append`: events from a file or standard input into the event store, in order. */
 import { loadConfig } from '../config/load.ts';
 import { EventError } from '../errors.ts';
+import { timeForms } from '../events/timestamp.ts';
 import { lineEvents, type LineEvent } from '../publishing/line-events.ts';
 import { openInput } from '../publishing/open-input.ts';
 import { grouped } from '../publishing/progress-line.ts';
@@ -20,6 +21,7 @@ export const command = defineCommand({
   description: [
     'FILE has an event per line, as `publish` takes it; a sequence is not looked at: the log gives it. Appending a file again changes',
     'nothing. Exit code 1 when a line was refused; what comes behind it of its entity is appended all the same.',
+    `A timestamp is ${timeForms}.`,
   ].join('\n'),
   positionals: ['[FILE|-]'],
   options: {},

@@ -4,7 +4,7 @@ import { brokerReasons } from '../dead-letters/broker-death.ts';
 import type { LetterFilter } from '../dead-letters/letter-filter.ts';
 import { ConfigError } from '../errors.ts';
 import { rejectionReasons } from '../events/reasons.ts';
-import { timestampMs } from '../events/timestamp.ts';
+import { readTime, timeForms } from '../events/timestamp.ts';
 import type { OptionTable, OptionValues } from './command.ts';
 
 export const selectionOptions = {
@@ -13,7 +13,7 @@ export const selectionOptions = {
   type: { kind: 'value', placeholder: 'T', meaning: 'Only events of this type.' },
   reason: { kind: 'value', placeholder: 'R', meaning: 'Only what was dead-lettered for this reason.' },
   shard: { kind: 'value', placeholder: 'N', meaning: 'Only from this shard.' },
-  since: { kind: 'value', placeholder: 'TIME', meaning: 'Only since then: ISO 8601, in UTC where it names no zone; or so long ago: 90s, 15m, 2h, 7d.' },
+  since: { kind: 'value', placeholder: 'TIME', meaning: `Only since then (${timeForms}); or so long ago: 90s, 15m, 2h, 7d.` },
 } as const satisfies OptionTable;
 
 export type SelectionOptions = OptionValues<typeof selectionOptions>;
@@ -56,8 +56,8 @@ function shardOf(text: string, problems: string[]): number | undefined {
 
 function timeOf(text: string, problems: string[]): number | undefined {
   const [, count, unit = ''] = /^(\d+)([smhd])$/.exec(text) ?? [];
-  const timeMs = count === undefined ? timestampMs(text) : Date.now() - Number(count) * units[unit]!;
-  if (timeMs !== null) return timeMs;
-  problems.push(`--since is ${JSON.stringify(text)}: it must be a time as 2026-01-31T08:00:00Z, or as 90s, 15m, 2h, 7d`);
+  const time = count === undefined ? readTime(text) : Date.now() - Number(count) * units[unit]!;
+  if (typeof time === 'number') return time;
+  problems.push(`--since is ${JSON.stringify(text)}: it ${time}; or say how long ago: 90s, 15m, 2h, 7d`);
   return undefined;
 }

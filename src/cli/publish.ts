@@ -8,6 +8,7 @@ import type { Config } from '../config/config.ts';
 import { loadConfig } from '../config/load.ts';
 import { printable } from '../dead-letters/printable.ts';
 import { ConfigError } from '../errors.ts';
+import { timeForms } from '../events/timestamp.ts';
 import type { Log } from '../observability/log.ts';
 import { redactUrls } from '../observability/redaction.ts';
 import { type Input, openInput } from '../publishing/open-input.ts';
@@ -35,9 +36,9 @@ export const command = defineCommand({
     '',
     'ndjson       a JSON envelope per line, or an array of them; members and numbers stay as they are written',
     'cloudevents  a structured CloudEvent per line, or a batch (an array of them)',
-    'csv          with a header; columns that --map and their names assign to no field go into `data`, as text;',
-    '             a time without a zone is UTC',
+    'csv          with a header; columns that --map and their names assign to no field go into `data`, as text',
     '',
+    `A timestamp is ${timeForms}.`,
     'Events without a sequence get 1, 2, 3… per entity, in the order of the file and before they are shuffled,',
     'repeated or dropped. An event without an entity id is published unsequenced. A line that is no event is reported',
     'and counted as failed; the others are published. The same seed gives the same disarray.',

@@ -4,6 +4,7 @@
  * that the record has expired. Headers are written by publishers too, so nothing in them is taken on trust.
  */
 import type { ReasonText } from '../events/reasons.ts';
+import { fromAmqpTimestamp, timeText } from '../events/timestamp.ts';
 
 const table = {
   delivery_limit: {
@@ -52,7 +53,7 @@ export function readBrokerDeath(headers: Readonly<Record<string, unknown>>): Bro
   return {
     reason: reason === 'delivery_limit' || reason === 'expired' || reason === 'maxlen' ? reason : 'unknown',
     queue: typeof queue === 'string' ? queue : null,
-    at: isRecord(time) ? isoSeconds(time['value']) : null,
+    at: isRecord(time) ? timeTextOf(time['value']) : null,
   };
 }
 
@@ -63,10 +64,9 @@ export function withoutDeath(headers: Readonly<Record<string, unknown>>): Readon
   return Object.fromEntries(Object.entries(headers).filter(([name]) => !deathHeader.test(name)));
 }
 
-function isoSeconds(seconds: unknown): string | null {
-  if (typeof seconds !== 'number') return null;
-  const date = new Date(seconds * 1_000);
-  return Number.isNaN(date.getTime()) ? null : date.toISOString();
+function timeTextOf(amqpTimestamp: unknown): string | null {
+  const ms = fromAmqpTimestamp(amqpTimestamp);
+  return ms === null ? null : timeText(ms);
 }
 
 function isRecord(value: unknown): value is Record<string, unknown> {

@@ -8,7 +8,7 @@ import type { Decoded, EventLimits, RawMessage, Refusal } from './event.ts';
 import { derivedId, payloadHash } from './identity.ts';
 import { isJsonObject, kindOf } from './json-body.ts';
 import type { RejectionReason } from './reasons.ts';
-import { fromAmqpSeconds, timestampMs } from './timestamp.ts';
+import { fromAmqpTimestamp, readTime, timeText } from './timestamp.ts';
 
 export interface DecodeOptions {
   readonly limits: EventLimits;
@@ -71,9 +71,9 @@ interface Time {
 
 const noTime: Time = { timestamp: null, timestampMs: null };
 
-function amqpTime(seconds: number | undefined): Time {
-  const ms = seconds === undefined ? null : fromAmqpSeconds(seconds);
-  return ms === null ? noTime : { timestamp: new Date(ms).toISOString(), timestampMs: ms };
+function amqpTime(value: number | undefined): Time {
+  const ms = fromAmqpTimestamp(value);
+  return ms === null ? noTime : { timestamp: timeText(ms), timestampMs: ms };
 }
 
 /** Line breaks and NUL break logs and terminals; nothing that is a name needs any of these. */
@@ -108,9 +108,9 @@ class Fields {
 
   timestamp(field: string, value: unknown): Time | null {
     if (value == null) return null;
-    const ms = typeof value === 'string' ? timestampMs(value) : null;
-    if (ms !== null) return { timestamp: value as string, timestampMs: ms };
-    this.note('malformed', `${field} is not a date and time in ISO 8601`);
+    const read = readTime(value);
+    if (typeof read === 'number') return { timestamp: value as string, timestampMs: read };
+    this.note('malformed', `${field} ${read}`);
     return noTime;
   }
 

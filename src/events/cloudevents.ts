@@ -12,6 +12,7 @@ import type { EventLimits, RawMessage } from './event.ts';
 import { exactNumber, memberOf } from './envelope.ts';
 import { isJsonObject, kindOf, readJsonBody } from './json-body.ts';
 import { scanJson, scanMembers } from './json-scan.ts';
+import { fromAmqpTimestamp, timeText } from './timestamp.ts';
 
 const names: FieldNames = {
   id: 'id',
@@ -121,9 +122,9 @@ function attributesOf(headers: Readonly<Record<string, unknown>>): Attributes {
   return attributes;
 }
 
-/** The AMQP client gives timestamps as `{ '!': 'timestamp', value }`, in seconds. */
+/** The AMQP client gives timestamps as `{ '!': 'timestamp', value }`. One that makes no time stays what it is, and is refused as such. */
 function plainValue(value: unknown): unknown {
-  if (!isJsonObject(value) || value['!'] !== 'timestamp' || typeof value.value !== 'number') return value;
-  const ms = value.value * 1_000;
-  return Number.isSafeInteger(ms) && Math.abs(ms) <= 8.64e15 ? new Date(ms).toISOString() : value;
+  if (!isJsonObject(value) || value['!'] !== 'timestamp') return value;
+  const ms = fromAmqpTimestamp(value.value);
+  return ms === null ? value : timeText(ms);
 }

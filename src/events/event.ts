@@ -12,7 +12,7 @@ export interface RawMessage {
   readonly contentEncoding: string | undefined;
   readonly messageId: string | undefined;
   readonly type: string | undefined;
-  /** AMQP timestamp, in seconds since 1970. */
+  /** AMQP timestamp: seconds since 1970, if the producer is right. */
   readonly timestamp: number | undefined;
   readonly replyTo: string | undefined;
   readonly correlationId: string | undefined;

@@ -1,29 +1,126 @@
 /**
- * When an event happened. ISO 8601 (RFC 3339, with a blank for the `T` or without seconds and offset where a
- * producer writes so); a time without an offset is UTC, because it must not depend on the worker's time zone.
+ * When an event happened. ISO 8601 (RFC 3339, with a blank for the `T`, or without seconds or offset where a producer
+ * writes so); a time without an offset is UTC, because it must not depend on the worker's time zone. Guarantees that a
+ * time which is read exists in the calendar and lies in the years 1 to 9999, also in UTC: what is written of it can be read again.
+ *
+ * A leap second (23:59:60) is refused: neither JavaScript nor most stores can hold one.
  */
 
-const iso = /^\d{4}-\d{2}-\d{2}(?:[Tt ]\d{2}:\d{2}(?::\d{2}(?:[.,]\d{1,9})?)?( ?(?:[Zz]|[+-]\d{2}(?::?\d{2})?))?)?$/;
+/** For help texts. */
+export const timeForms = 'ISO 8601: 2026-01-31, 2026-01-31T08:00, 2026-01-31 08:00:00.25+02:00; UTC where no offset is given';
 
-/** Milliseconds since 1970, or null when `text` is no date and time. */
-export function timestampMs(text: string): number | null {
-  const match = iso.exec(text);
-  if (match === null) return null;
-  const ms = Date.parse(match[1] === 'Z' && text.charCodeAt(10) === 84 ? text : normalised(text, match[1]));
-  return Number.isNaN(ms) ? null : ms;
+const firstMs = -62_135_596_800_000;
+const lastMs = 253_402_300_799_999;
+
+/** Milliseconds since 1970; or, in words that follow a field's name, why `value` is no time and what to write instead. */
+export function readTime(value: unknown): number | string {
+  if (typeof value !== 'string') return typeof value === 'number' ? `is a number${insteadOfNumber}` : noTime;
+  const year = pair(value, 0) * 100 + pair(value, 2);
+  const month = pair(value, 5);
+  const day = pair(value, 8);
+  if (Number.isNaN(year + month + day) || value[4] !== '-' || value[7] !== '-') return formFault(value);
+  const clock = value.length === 10 ? midnight : readClock(value);
+  if (clock === null) return formFault(value);
+  const { hour, minute, second, ms, offsetMinutes } = clock;
+  if (month < 1 || month > 12 || day < 1 || day > daysIn(year, month)) return 'names a day that is not in the calendar';
+  if (second === 60) return 'has a second 60: leap seconds are not read, write the second before or after it';
+  if (hour > 23 || minute > 59 || second > 60) return 'names a time that no day has: hours end at 23, minutes and seconds at 59';
+  if (Number.isNaN(offsetMinutes)) return 'has an offset that no zone has: at most 23:59';
+  const atMs = daysSince1970(year, month, day) * 86_400_000 + (hour * 60 + minute - offsetMinutes) * 60_000 + second * 1_000 + ms;
+  return isWritable(atMs) ? atMs : outOfRange;
 }
 
-/** Into the one form that every JavaScript engine has to read alike. */
-function normalised(text: string, offset: string | undefined): string {
-  if (text.length === 10) return text;
-  const zone = offset?.trim().toUpperCase() ?? 'Z';
-  const local = text.slice(0, offset === undefined ? undefined : -offset.length);
-  const hours = /^[+-]\d{2}$/.test(zone) ? `${zone}:00` : zone.replace(/^([+-]\d{2})(\d{2})$/, '$1:$2');
-  return `${local.slice(0, 10)}T${local.slice(11).replace(',', '.')}${hours}`;
+/** As ISO 8601; null outside the years 1 to 9999, which have no such text. */
+export function timeText(ms: number): string | null {
+  return isWritable(ms) ? new Date(ms).toISOString() : null;
 }
 
-/** The AMQP property: seconds since 1970. */
-export function fromAmqpSeconds(seconds: number): number | null {
-  const ms = seconds * 1_000;
-  return Number.isSafeInteger(ms) && ms > 0 && ms <= 8.64e15 ? ms : null;
+/**
+ * The AMQP property, and timestamps in headers: seconds since 1970. What as seconds lies beyond the year 9999 is milliseconds,
+ * which many producers write by mistake. Null where neither makes a time, and for 0 and below, which mean that nobody set it.
+ */
+export function fromAmqpTimestamp(value: unknown): number | null {
+  if (typeof value !== 'number' || !(value > 0)) return null;
+  const ms = value * 1_000 <= lastMs ? value * 1_000 : value;
+  return Number.isSafeInteger(ms) && isWritable(ms) ? ms : null;
+}
+
+const noTime = 'is not a date and time in ISO 8601, such as 2026-01-31T08:00:00Z';
+const insteadOfNumber = ': seconds or milliseconds since 1970 have to be written in ISO 8601, such as 2026-01-31T08:00:00Z';
+const outOfRange = 'lies outside the years 1 to 9999 (in UTC)';
+
+interface Clock {
+  readonly hour: number;
+  readonly minute: number;
+  readonly second: number;
+  readonly ms: number;
+  /** East of UTC; NaN where it is too large. */
+  readonly offsetMinutes: number;
+}
+
+const midnight: Clock = { hour: 0, minute: 0, second: 0, ms: 0, offsetMinutes: 0 };
+const offsetForm = /^ ?(?:[Zz]|([+-])(\d\d)(?::?(\d\d))?)$/;
+
+/** What follows the date. Null when it is not `T08:00`, seconds and offset being optional. */
+function readClock(text: string): Clock | null {
+  const hour = pair(text, 11);
+  const minute = pair(text, 14);
+  let [at, second, ms] = [16, 0, 0];
+  if (text[at] === ':') {
+    second = pair(text, 17);
+    at = 19;
+    if (text[at] === '.' || text[at] === ',') {
+      const start = ++at;
+      while (isDigit(text, at)) at++;
+      if (at === start || at - start > 9) return null;
+      ms = Number(text.slice(start, Math.min(at, start + 3)).padEnd(3, '0'));
+    }
+  }
+  const separator = text[10];
+  if (Number.isNaN(hour + minute + second) || text[13] !== ':' || (separator !== 'T' && separator !== ' ' && separator !== 't')) return null;
+  const rest = text.length - at;
+  if (rest === 0 || (rest === 1 && text[at] === 'Z')) return { hour, minute, second, ms, offsetMinutes: 0 };
+  const offset = offsetForm.exec(text.slice(at));
+  return offset === null ? null : { hour, minute, second, ms, offsetMinutes: minutesOf(offset) };
+}
+
+function minutesOf([, sign, hours = '0', minutes = '0']: RegExpExecArray): number {
+  if (Number(hours) > 23 || Number(minutes) > 59) return Number.NaN;
+  return (sign === '-' ? -1 : 1) * (Number(hours) * 60 + Number(minutes));
+}
+
+/** The usual mistakes, each with what to write instead. */
+function formFault(text: string): string {
+  if (/^\s*-?\d+(?:\.\d+)?\s*$/.test(text)) return `is a number${insteadOfNumber}`;
+  if (/^\d{1,2}[/.-]\d{1,2}[/.-]\d{2,4}\b/.test(text)) return 'has day, month and year in an order that nobody can be sure of: write 2026-01-31, the year first';
+  if (/^[+-]\d{6}-/.test(text)) return outOfRange;
+  if (/^\d{4}[/.]\d{1,2}[/.]\d{1,2}\b/.test(text)) return 'has a date that is not written with hyphens: write 2026-01-31';
+  if (/^\d{4}-\d\d-\d\d.\d\d:\d\d.*[A-Za-z]{2}/.test(text)) return 'names its time zone: write the offset, such as +02:00, or Z for UTC';
+  return noTime;
+}
+
+function isWritable(ms: number): boolean {
+  return ms >= firstMs && ms <= lastMs;
+}
+
+function isDigit(text: string, at: number): boolean {
+  const code = text.charCodeAt(at);
+  return code >= 48 && code <= 57;
+}
+
+/** Two digits as a number, or NaN. */
+function pair(text: string, at: number): number {
+  return isDigit(text, at) && isDigit(text, at + 1) ? (text.charCodeAt(at) - 48) * 10 + text.charCodeAt(at + 1) - 48 : Number.NaN;
+}
+
+function daysIn(year: number, month: number): number {
+  if (month === 2) return year % 4 === 0 && (year % 100 !== 0 || year % 400 === 0) ? 29 : 28;
+  return month === 4 || month === 6 || month === 9 || month === 11 ? 30 : 31;
+}
+
+/** Of the Gregorian calendar, also before there was one. Counted from March, so that the leap day is a year's last. */
+function daysSince1970(year: number, month: number, day: number): number {
+  const y = month > 2 ? year : year - 1;
+  const inYear = Math.floor((153 * (month > 2 ? month - 3 : month + 9) + 2) / 5) + day - 1;
+  return y * 365 + Math.floor(y / 4) - Math.floor(y / 100) + Math.floor(y / 400) + inYear - 719_468;
 }

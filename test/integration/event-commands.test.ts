@@ -142,3 +142,20 @@ for (const kind of kinds) {
     assert.match((await command('events', 'list', 'a', '--applied')).stdout, /^ +1  -  e1  a\/1$/m);
   });
 }
+
+test('what `events list --applied --json` prints is published again, also of events with an AMQP timestamp in milliseconds, or none', { timeout: 60_000 }, async (t) => {
+  const { run, command, file } = await useStream(t, 'redis');
+  const worker = await run.worker({ EVENT_LOG: 'true' });
+  const channel = await run.channel();
+  const atMs = Date.UTC(2026, 0, 5, 10);
+  for (const [index, timestamp] of [atMs, 0, atMs / 1_000].entries()) {
+    const body = JSON.stringify({ entity_id: 'p', sequence: index + 1, type: `e${index + 1}`, data: { n: 1.5, text: 'a\u2028b' } });
+    channel.publish(run.stream, 'p', Buffer.from(body), { contentType: 'application/json', timestamp });
+  }
+  await run.untilApplied(3);
+  const listed = (await command('events', 'list', 'p', '--applied', '--json')).stdout;
+  assert.deepEqual(listed.trim().split('\n').map((line) => JSON.parse(line).timestamp), ['2026-01-05T10:00:00.000Z', null, '2026-01-05T10:00:00.000Z']);
+  const published = await command('publish', file(listed.trim().split('\n').map((line) => JSON.parse(line))));
+  assert.equal(published.stdout, '3 events: 3 published, 3 confirmed, 0 returned, 0 failed\n', published.stderr);
+  await waitFor(async () => (await worker.metric('inorder_events_total', { outcome: 'duplicate' })) === 3, { what: 'three duplicates', timeoutMs: 30_000 });
+});
