@@ -39,6 +39,7 @@ export class Answers {
     lane.settle(slots, fact.done);
     if (fact.done > 0) {
       lane.parked = fact.parked;
+      lane.replaying = fact.replaying;
       lane.parkedIsFresh = true;
     }
     this.#ackSlots(slots, fact.done);

@@ -27,6 +27,8 @@ export interface EntityView {
   readonly holes: string;
   /** Its later events follow into the dead-letter queue. False while these are being replayed. */
   readonly parked: boolean;
+  /** Its dead letters are being replayed: what comes before they have is held. */
+  readonly replaying: boolean;
 }
 
 /** How a slot of a commit is to be treated. */
@@ -60,6 +62,7 @@ export type Fact =
       readonly op: number;
       readonly done: number;
       readonly parked: boolean;
+      readonly replaying: boolean;
       readonly failure: { readonly reason: RejectionReason; readonly detail: string } | null;
     }
   /** Of a `commit`, and no answer: its processors are running, for as long as they take, and the store is not asked for it meanwhile. */

@@ -40,6 +40,8 @@ export class Lane {
   exists = false;
   holes = Holes.none;
   parked = false;
+  /** Its dead letters are on their way: what is held for them must not time out meanwhile. */
+  replaying = false;
   /** Whether that was just read. What was read long ago may have ended: only a fresh reading makes an event follow into the dead letters. */
   parkedIsFresh = false;
   /** The store has said something that does not go with the version known here: it is read before anything else. */
@@ -67,6 +69,7 @@ export class Lane {
     this.version = view.version;
     this.exists = view.exists;
     this.parked = view.parked;
+    this.replaying = view.replaying;
     this.parkedIsFresh = true;
     this.isDoubtful = false;
     this.holes = Holes.parse(view.holes);

@@ -19,12 +19,13 @@ export interface Reading {
 }
 
 export function viewOf({ exists, version, holes, parked }: Snapshot): EntityView {
-  return { exists, version, holes, parked: follows(parked) };
+  return { exists, version, holes, ...standingOf(parked) };
 }
 
-/** Whether what arrives has to follow the dead letters. While these are being replayed, it is held until they have come. */
-export function follows(parked: Parked | null): boolean {
-  return parked !== null && !parked.replaying;
+/** Whether what arrives has to follow the dead letters, or is held until they have come, for they are being replayed. */
+export function standingOf(parked: Parked | null): Pick<EntityView, 'parked' | 'replaying'> {
+  const replaying = parked?.replaying ?? false;
+  return { parked: parked !== null && !replaying, replaying };
 }
 
 export function claimedFact({ op, entity }: OperationOf<'openGap'>, result: ClaimResult, reading: Reading): Fact {

@@ -6,7 +6,7 @@ import { InvariantError, messageOf } from '../errors.ts';
 import type { EntityRef } from '../events/event.ts';
 import type { Fact } from '../ordering/facts.ts';
 import type { CommitResult, Parked, RecallQuery, RecallResult, Snapshot } from '../stores/store.ts';
-import { follows, type Reading, viewOf } from './answers.ts';
+import { type Reading, standingOf, viewOf } from './answers.ts';
 import { type CommitEffect, type PreparationOptions, type Prepared, prepare, recordsId } from './preparation.ts';
 import type { CachedState, StateCache } from './state-cache.ts';
 
@@ -95,7 +95,7 @@ export class PreparedCommits {
         this.#rememberResults(prepared);
         if (result.status === 'ok' && result.unparked) this.#options.onUnparked();
         if (result.parked !== null && after.version > effect.expectedVersion) this.#options.onStillParked(entity, after.version, result.parked);
-        return { kind: 'committed', op, done, parked: follows(result.parked), failure };
+        return { kind: 'committed', op, done, ...standingOf(result.parked), failure };
       case 'stale':
         reading.seen(entity, result.snapshot);
         return { kind: 'stale', op, view: viewOf(result.snapshot) };
@@ -129,7 +129,7 @@ export class PreparedCommits {
 
   #keep(prepared: Prepared): { readonly ready: Prepared } | { readonly settled: Fact } {
     const { effect, failure } = prepared;
-    if (prepared.commit === null) return { settled: { kind: 'committed', op: effect.op, done: 0, parked: false, failure } };
+    if (prepared.commit === null) return { settled: { kind: 'committed', op: effect.op, done: 0, ...standingOf(null), failure } };
     this.#unanswered.set(effect.op, prepared);
     return { ready: prepared };
   }
@@ -145,5 +145,5 @@ export class PreparedCommits {
 /** A processor that broke where none should: its stored state cannot be read, or what it returned not be written. */
 function failed(effect: CommitEffect, error: unknown): Fact {
   const detail = `the processor failed: ${messageOf(error)}`;
-  return { kind: 'committed', op: effect.op, done: 0, parked: false, failure: { reason: 'handler_failed', detail } };
+  return { kind: 'committed', op: effect.op, done: 0, ...standingOf(null), failure: { reason: 'handler_failed', detail } };
 }

@@ -11,7 +11,7 @@ import type { Effect, EntityView, Fact, RecallVerdict, Rejection, Slot } from '.
 
 type CommitEffect = Extract<Effect, { readonly kind: 'commit' }>;
 type ParkEffect = Pick<Extract<Effect, { readonly kind: 'park' }>, 'expectedVersion' | 'reason' | 'sequence'>;
-type Answer = Pick<Extract<Fact, { readonly kind: 'committed' }>, 'done' | 'parked' | 'failure'>;
+type Answer = Pick<Extract<Fact, { readonly kind: 'committed' }>, 'done' | 'parked' | 'replaying' | 'failure'>;
 type Conflicts = Extract<Fact, { readonly kind: 'idConflict' }>['conflicts'];
 
 interface Entity {
@@ -59,7 +59,7 @@ export class ModelStore {
 
   view(ref: EntityRef): EntityView {
     const { version, holes, parked, replaying } = this.entity(ref);
-    return { exists: version > 0 || parked !== null, version, holes, parked: parked !== null && !replaying };
+    return { exists: version > 0 || parked !== null, version, holes, parked: parked !== null && !replaying, replaying: parked !== null && replaying };
   }
 
   claim(ref: EntityRef, { shard, epoch }: Owner): EntityView | null {
@@ -86,7 +86,7 @@ export class ModelStore {
     if (before !== undefined) return { kind: 'ok', answer: before } as const;
     const { slots, failure } = this.#process(effect.slots);
     // The processor failed before anything could be sent to the store.
-    if (slots.length === 0) return { kind: 'ok', answer: { done: 0, parked: false, failure } } as const;
+    if (slots.length === 0) return { kind: 'ok', answer: { done: 0, parked: false, replaying: false, failure } } as const;
     if (entity.version !== effect.expectedVersion || entity.holes !== effect.expectedHoles) {
       return { kind: 'stale', view: this.view(effect.entity) } as const;
     }
@@ -96,7 +96,8 @@ export class ModelStore {
     if (conflicts.length > 0) return { kind: 'conflict', conflicts } as const;
     for (const slot of slots) this.#write(entity, slot, effect.adopts);
     if (entity.version >= entity.awaited) this.unpark(effect.entity.entityId, effect.entity.entityType);
-    const answer: Answer = { done: slots.length, parked: this.view(effect.entity).parked, failure };
+    const { parked, replaying } = this.view(effect.entity);
+    const answer: Answer = { done: slots.length, parked, replaying, failure };
     entity.answers.set(token, answer);
     return { kind: 'ok', answer } as const;
   }

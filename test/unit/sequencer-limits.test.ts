@@ -151,7 +151,7 @@ describe('an impossible answer', () => {
     commit.arrive(event(1));
     commit.answer();
     const op = commit.asked[0]?.op ?? 0;
-    assert.throws(() => commit.sequencer.handle(0, { kind: 'committed', op, done: 1, parked: false, failure: failing }), InvariantError);
+    assert.throws(() => commit.sequencer.handle(0, { kind: 'committed', op, done: 1, parked: false, replaying: false, failure: failing }), InvariantError);
     const recall = new SequencerHarness();
     recall.process(event(1));
     recall.arrive(event(1));
