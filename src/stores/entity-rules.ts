@@ -20,8 +20,8 @@ export interface StoredEntity {
   replayUntilMs: number;
   /** Of the last commit. */
   token: string | null;
-  /** The highest epoch of each shard that has claimed it. */
-  readonly epochs: Map<number, number>;
+  /** By shard: the highest epoch that has claimed it, and the last session that did so with it. */
+  readonly owners: Map<number, { readonly epoch: number; readonly session: string }>;
 }
 
 /** What is remembered of an id, as long as it is. */
@@ -31,7 +31,7 @@ export interface IdRecord {
 }
 
 export function unknownEntity(): StoredEntity {
-  return { version: null, holes: '', state: null, parked: null, awaited: 0, replayUntilMs: 0, token: null, epochs: new Map() };
+  return { version: null, holes: '', state: null, parked: null, awaited: 0, replayUntilMs: 0, token: null, owners: new Map() };
 }
 
 export function snapshotOf(entity: StoredEntity | undefined, nowMs: number): Snapshot {
@@ -46,7 +46,7 @@ export function parkedOf({ parked, replayUntilMs }: StoredEntity, nowMs: number)
 
 /** `idRecord` gives what is remembered of an id of this entity, if that has not expired. */
 export function decideCommit(entity: StoredEntity, commit: Commit, idRecord: (id: string) => IdRecord | undefined, nowMs: number): CommitResult {
-  if (entity.token === commit.token) return { status: 'duplicate', parked: parkedOf(entity, nowMs) };
+  if (entity.token === commit.token && (entity.version ?? 0) === commit.newVersion && entity.holes === commit.newHoles) return { status: 'duplicate', parked: parkedOf(entity, nowMs) };
   if ((entity.version ?? 0) !== commit.expectedVersion || entity.holes !== commit.expectedHoles) {
     return { status: 'stale', snapshot: snapshotOf(entity, nowMs) };
   }
@@ -65,15 +65,16 @@ export function decideCommit(entity: StoredEntity, commit: Commit, idRecord: (id
   return { status: 'ok', parked: parkedOf(entity, nowMs), unparked };
 }
 
-export function decideClaim(entity: StoredEntity, { shard, epoch }: Claim, nowMs: number): ClaimResult {
-  if (isFenced(entity, shard, epoch)) return { status: 'fenced' };
-  entity.epochs.set(shard, epoch);
+export function decideClaim(entity: StoredEntity, { shard, epoch, session }: Claim, nowMs: number): ClaimResult {
+  if ((entity.owners.get(shard)?.epoch ?? 0) > epoch) return { status: 'fenced' };
+  entity.owners.set(shard, { epoch, session });
   return { status: 'ok', snapshot: snapshotOf(entity, nowMs) };
 }
 
 export function decidePark(entity: StoredEntity, park: Park, nowMs: number): ParkResult {
-  const { shard, epoch, expectedVersion, reason, detail, sequence } = park;
-  if (isFenced(entity, shard, epoch)) return { status: 'fenced' };
+  const { shard, epoch, session, expectedVersion, reason, detail, sequence } = park;
+  const owner = entity.owners.get(shard);
+  if (owner !== undefined && (owner.epoch > epoch || (owner.epoch === epoch && owner.session !== session))) return { status: 'fenced' };
   if ((entity.version ?? 0) !== expectedVersion) return { status: 'stale', snapshot: snapshotOf(entity, nowMs) };
   const isNew = entity.parked === null;
   // The first reason stays, but for one from before a replay: that was tried, and ends here.
@@ -82,7 +83,7 @@ export function decidePark(entity: StoredEntity, park: Park, nowMs: number): Par
   }
   entity.replayUntilMs = 0;
   entity.awaited = Math.max(entity.awaited, sequence);
-  entity.epochs.set(shard, epoch);
+  entity.owners.set(shard, { epoch, session });
   return { status: 'ok', parked: { ...entity.parked, replaying: false }, isNew };
 }
 
@@ -95,10 +96,6 @@ export function beginReplay(entity: StoredEntity, leaseMs: number, nowMs: number
 export function awaitDeadLetter(entity: StoredEntity, record: DeadLetterRecord): void {
   const sequence = awaitedSequence(record) ?? 0;
   if (entity.parked !== null && sequence > (entity.version ?? 0)) entity.awaited = Math.max(entity.awaited, sequence);
-}
-
-function isFenced({ epochs }: StoredEntity, shard: number, epoch: number): boolean {
-  return (epochs.get(shard) ?? 0) > epoch;
 }
 
 function conflictsOf({ events }: Commit, idRecord: (id: string) => IdRecord | undefined): readonly IdConflict[] {

@@ -4,7 +4,8 @@
  *
  * Guarantees asked of an implementation:
  * - `commit` is one atomic step per entity: all of it or nothing, and fenced by version and holes. The same
- *   commit (same token) again answers `duplicate`, also after its reply was lost.
+ *   commit (same token) again answers `duplicate`, also after its reply was lost, as long as version and holes are what it
+ *   leaves; the token alone proves nothing.
  * - Every method takes a batch and answers in the order of the batch, in one round trip. An item that fails
  *   alone answers `failed`; the call itself rejects with `UnavailableError` only when nothing can be said about
  *   any item. "Unknown" is never reported as done: the caller asks again with the same token.
@@ -58,7 +59,7 @@ export interface CommitEvent {
 }
 
 export interface Commit extends EntityRef {
-  /** Unique per commit: `<epoch>:<number>`. The same token means the same commit, sent again. */
+  /** Unique per commit, also where an epoch is handed out twice: `<epoch>:<session>:<number>`. The same token means the same commit, sent again. */
   readonly token: string;
   readonly expectedVersion: number;
   readonly expectedHoles: string;
@@ -100,22 +101,25 @@ export type LoadResult =
   | { readonly status: 'ok'; readonly snapshot: Snapshot }
   | { readonly status: 'failed'; readonly error: Error };
 
-/** Opens a gap: remembers that `epoch` of `shard` owns the entity, and reads it. */
-export interface Claim extends EntityRef {
+/** Who decides about an entity: one life of a shard's channel. */
+export interface Owner {
   readonly shard: number;
   readonly epoch: number;
+  /** Random. Tells apart those who were given the same epoch because the store lost its count: of them the last to claim an entity owns it. */
+  readonly session: string;
 }
+
+/** Opens a gap: remembers who owns the entity, and reads it. */
+export interface Claim extends EntityRef, Owner {}
 
 export type ClaimResult =
   | { readonly status: 'ok'; readonly snapshot: Snapshot }
-  /** A later epoch of the same shard has claimed it: the caller is no longer the owner. */
+  /** A later epoch of the same shard has claimed it: the caller is no longer the owner. A park is refused to another session of the same epoch as well. */
   | { readonly status: 'fenced' }
   | { readonly status: 'failed'; readonly error: Error };
 
 /** Parks an entity: of it something is about to be dead-lettered, and what follows must follow there. */
-export interface Park extends EntityRef {
-  readonly shard: number;
-  readonly epoch: number;
+export interface Park extends EntityRef, Owner {
   /** The park is refused as `stale` when the version has moved meanwhile. */
   readonly expectedVersion: number;
   readonly reason: RejectionReason;

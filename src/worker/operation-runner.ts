@@ -28,6 +28,8 @@ export interface OperationRunnerOptions {
   readonly store: Store;
   readonly shard: number;
   readonly epoch: number;
+  /** Random: makes tokens and claims unique where an epoch was handed out twice. */
+  readonly session: string;
   readonly maxCachedStates: number;
   readonly preparation: PreparationOptions;
   readonly random: () => number;
@@ -79,9 +81,9 @@ export class OperationRunner {
       entityUnavailable: (op, error) => this.#entityUnavailable(op, error),
       remember: options.remember,
     };
-    const { epoch, preparation, onStillParked, onUnparked } = options;
+    const { epoch, session, preparation, onStillParked, onUnparked } = options;
     const later = (effect: CommitEffect, settled: Fact | null) => this.#preparedLater(effect, settled);
-    this.#commits = new PreparedCommits({ epoch, preparation, states: this.#states, reading: this.#reading, later, onStillParked, onUnparked });
+    this.#commits = new PreparedCommits({ tokenPrefix: `${epoch}:${session}`, preparation, states: this.#states, reading: this.#reading, later, onStillParked, onUnparked });
   }
 
   begin(operation: OperationEffect): void {
@@ -228,15 +230,15 @@ export class OperationRunner {
   }
 
   async #claim(claims: readonly OperationOf<'openGap'>[], findings: Findings): Promise<void> {
-    const { shard, epoch, store } = this.#options;
-    const results = await this.#ask(claims, findings, () => store.claim(claims.map(({ entity }) => ({ ...entity, shard, epoch }))));
+    const { shard, epoch, session, store } = this.#options;
+    const results = await this.#ask(claims, findings, () => store.claim(claims.map(({ entity }) => ({ ...entity, shard, epoch, session }))));
     results.forEach((result, index) => findings.facts.push(claimedFact(claims[index] as OperationOf<'openGap'>, result, this.#reading)));
   }
 
   async #park(parks: readonly OperationOf<'park'>[], findings: Findings): Promise<void> {
-    const { shard, epoch, store } = this.#options;
+    const { shard, epoch, session, store } = this.#options;
     const asked = parks.map(({ entity, expectedVersion, sequence, reason, detail }) => {
-      return { ...entity, shard, epoch, expectedVersion, sequence, reason, detail };
+      return { ...entity, shard, epoch, session, expectedVersion, sequence, reason, detail };
     });
     const results = await this.#ask(parks, findings, () => store.park(asked));
     results.forEach((result, index) => {

@@ -11,7 +11,8 @@ import { type CommitEffect, type PreparationOptions, type Prepared, prepare, rec
 import type { CachedState, StateCache } from './state-cache.ts';
 
 export interface PreparedCommitsOptions {
-  readonly epoch: number;
+  /** What the tokens of all commits begin with. */
+  readonly tokenPrefix: string;
   readonly states: StateCache;
   readonly preparation: PreparationOptions;
   readonly reading: Reading;
@@ -109,9 +110,9 @@ export class PreparedCommits {
   }
 
   #prepare(effect: CommitEffect, before: CachedState): Preparation {
-    const { epoch, preparation, later } = this.#options;
+    const { tokenPrefix, preparation, later } = this.#options;
     try {
-      const prepared = prepare(effect, `${epoch}:${effect.op}`, before, preparation);
+      const prepared = prepare(effect, `${tokenPrefix}:${effect.op}`, before, preparation);
       if (!(prepared instanceof Promise)) return this.#keep(prepared);
       prepared.then(
         (done) => {

@@ -180,6 +180,8 @@ export class ShardSession {
       store,
       shard,
       epoch,
+      // The store may have lost its count of epochs and give one out twice.
+      session: Math.floor(random() * 2 ** 52).toString(36),
       maxCachedStates,
       random,
       preparation: {

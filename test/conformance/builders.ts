@@ -34,12 +34,12 @@ export function commitTo(entity: EntityRef, after: number, to: number, over: Par
 }
 
 export function claimOf(entity: EntityRef, epoch: number, shard = 0): Claim {
-  return { ...refOf(entity), shard, epoch };
+  return { ...refOf(entity), shard, epoch, session: 'one' };
 }
 
 export function parkOf(entity: EntityRef, expectedVersion: number, over: Partial<Park> = {}): Park {
   return {
-    ...refOf(entity), shard: 0, epoch: 1, expectedVersion, reason: 'gap_timeout',
+    ...refOf(entity), shard: 0, epoch: 1, session: 'one', expectedVersion, reason: 'gap_timeout',
     detail: `sequence ${expectedVersion + 1} did not arrive`, sequence: expectedVersion + 2, ...over,
   };
 }

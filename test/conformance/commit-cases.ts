@@ -31,6 +31,18 @@ export const commitCases: Cases = {
     });
   },
 
+  'with a token that was used before is a commit of its own, and no duplicate': async (harness) => {
+    const store = await harness.open();
+    const first = commitTo(order, 0, 1);
+    await commitOne(store, first);
+    assert.equal((await commitOne(store, commitTo(order, 1, 2, { token: first.token }))).status, 'ok');
+    assert.deepEqual((await snapshotOf(store, order)).version, 2);
+    const other = await commitOne(store, commitTo(order, 1, 3, { token: first.token }));
+    assert.equal(other.status === 'stale' && other.snapshot.version, 2);
+    const elsewhere = await commitOne(store, commitTo(order, 1, 2, { token: first.token, newHoles: '1' }));
+    assert.equal(elsewhere.status, 'stale', 'it would leave other holes');
+  },
+
   'sent again after a park is still a duplicate, and says that the entity is parked': async (harness) => {
     const store = await harness.open();
     const commit = commitTo(order, 0, 1);

@@ -28,6 +28,18 @@ export const ownershipCases: Cases = {
     assert.equal((await claim(store, claimOf(order, 10))).status, 'ok');
   },
 
+  'of two sessions that were given the same epoch the last to claim owns the entity, and the other does not park it': async (harness) => {
+    const store = await harness.open();
+    const [one, other] = [{ epoch: 5, session: 'one' }, { epoch: 5, session: 'other' }];
+    await claim(store, { ...claimOf(order, 5), ...one });
+    assert.equal((await claim(store, { ...claimOf(order, 5), ...other })).status, 'ok');
+    assert.deepEqual(await park(store, parkOf(order, 0, one)), { status: 'fenced' });
+    assert.equal((await snapshotOf(store, order)).parked, null);
+    assert.equal((await park(store, parkOf(order, 0, other))).status, 'ok');
+    assert.deepEqual(await park(store, parkOf(order, 0, one)), { status: 'fenced' });
+    assert.equal((await park(store, parkOf(order, 0, { epoch: 6, session: 'one' }))).status, 'ok');
+  },
+
   'epochs of different shards do not fence each other, nor do those of different entities': async (harness) => {
     const store = await harness.open();
     await claim(store, claimOf(order, 7, 1));

@@ -59,7 +59,7 @@ export const replayCases: Cases = {
     const begun = only(await store.operator.beginReplay([order], 60_000));
     assert.ok(begun.status === 'ok');
     const replaying = [begun.snapshot.parked?.replaying, (await snapshotOf(store, order)).parked?.replaying];
-    const claim = only(await store.claim([{ ...order, shard: 0, epoch: 1 }]));
+    const claim = only(await store.claim([{ ...order, shard: 0, epoch: 1, session: 'one' }]));
     const commit = await advance(store, 4);
     const stale = await commitOne(store, commitTo(order, 0, 1));
     for await (const { parked } of store.listEntities({})) replaying.push(parked?.replaying);

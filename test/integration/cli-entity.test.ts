@@ -29,7 +29,7 @@ async function streamWithEntities(t: TestContext) {
     events: [],
   });
   await store.commit([commit('order', 'a b', 3), commit('order', '"}x', 1), commit('ticket', 'T1', 7)]);
-  const park = { entityType: 'ticket', entityId: 'T1', shard: 0, epoch: 1, expectedVersion: 7, sequence: 9 };
+  const park = { entityType: 'ticket', entityId: 'T1', shard: 0, epoch: 1, session: 'one', expectedVersion: 7, sequence: 9 };
   await store.park([{ ...park, reason: 'gap_timeout', detail: '8 did not come' }]);
   const env: Record<string, string> = { REDIS_URL: redisUrl, STREAM: stream, HTTP_PORT: '0' };
   async function run(words: readonly string[], more: Record<string, string> = {}) {
@@ -67,7 +67,7 @@ test('nothing that an entity holds can steer the terminal, and its JSON stays as
   const entity = { entityType: 'a\u009b31m', entityId: 'x\u202e' };
   const hostile = '{"note":"\u202eevil"}';
   await store.commit([{ ...entity, token: '1', expectedVersion: 0, expectedHoles: '', newVersion: 1, newHoles: '', state: hostile, events: [] }]);
-  await store.park([{ ...entity, shard: 0, epoch: 1, expectedVersion: 1, sequence: 2, reason: 'handler_failed', detail: 'said \u001b[2J' }]);
+  await store.park([{ ...entity, shard: 0, epoch: 1, session: 'one', expectedVersion: 1, sequence: 2, reason: 'handler_failed', detail: 'said \u001b[2J' }]);
   const words = ['entity', 'show', entity.entityId, '--type', entity.entityType];
   const { stdout } = await run(words);
   assert.doesNotMatch(stdout, /[\u001b\u009b\u202e]/);

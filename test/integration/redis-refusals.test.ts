@@ -60,7 +60,7 @@ test('scripts that were flushed are loaded again, also in the middle of a load',
     assert.equal(results.filter((result) => result.status === 'ok').length, 200);
   }
   await client.script('FLUSH');
-  assert.equal((await store.claim([{ ...order, shard: 0, epoch: 1 }]))[0]?.status, 'ok');
+  assert.equal((await store.claim([{ ...order, shard: 0, epoch: 1, session: 'one' }]))[0]?.status, 'ok');
   await client.script('FLUSH');
   assert.equal((await store.park([parkOf(order, 20)]))[0]?.status, 'ok');
   await client.script('FLUSH');

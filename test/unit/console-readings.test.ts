@@ -176,7 +176,7 @@ test('an entity is told with its version, its parking and its timeline, one that
   const entity = { entityType: 'order', entityId: '<b>A</b>' };
   const slot = (sequence: number) => ({ id: `i${sequence}`, recordId: true, sequence, payloadHash: 'h', result: null, consumed: false });
   await store.commit([{ ...entity, token: '1:1', expectedVersion: 0, expectedHoles: '', newVersion: 2, newHoles: '', state: '{}', events: [slot(1), slot(2)] }]);
-  await store.park([{ ...entity, shard: 0, epoch: 1, expectedVersion: 2, reason: 'gap_timeout', detail: 'd', sequence: 4 }]);
+  await store.park([{ ...entity, shard: 0, epoch: 1, session: 'one', expectedVersion: 2, reason: 'gap_timeout', detail: 'd', sequence: 4 }]);
   const told = (await view.entity(entity)) as Record<string, unknown>;
   assert.deepEqual([told['entity_id'], told['version'], told['exists'], told['runs']], ['<b>A</b>', 2, true, [{ state: 'applied', from: 1, to: 2 }]]);
   assert.equal((told['parked'] as { reason: string }).reason, 'gap_timeout');

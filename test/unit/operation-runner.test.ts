@@ -38,6 +38,7 @@ function setUp(t: TestContext, { store = {}, handlers = [] }: { readonly store?:
     store: new Proxy(memory, { get: (target, name) => Reflect.get(store, name) ?? Reflect.get(target, name).bind(target) }),
     shard: 0,
     epoch: 1,
+    session: 'one',
     maxCachedStates: 10,
     preparation: {
       processors: createProcessors(handlers.length > 0 ? handlers : [historyAggregate()]),
@@ -120,7 +121,7 @@ describe('a commit of a parked entity', () => {
   it('says so with the version that was reached, unless it ends the parking', async (t) => {
     const { ask, reported, stillParked, memory } = setUp(t);
     const entity = { entityType: 'thing', entityId: 'a' };
-    await memory.park([{ ...entity, shard: 0, epoch: 1, expectedVersion: 0, reason: 'gap_timeout', detail: '', sequence: 3 }]);
+    await memory.park([{ ...entity, shard: 0, epoch: 1, session: 'one', expectedVersion: 0, reason: 'gap_timeout', detail: '', sequence: 3 }]);
     for (const [index, sequence] of [1, 2, 3, 4].entries()) {
       ask(commitOf(sequence, { entityId: 'a', sequence }));
       await reported(index + 1);

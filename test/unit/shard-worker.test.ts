@@ -23,9 +23,10 @@ interface SetUp {
   readonly processors?: readonly Processor[];
   readonly store?: Partial<Store>;
   readonly tracer?: Tracer;
+  readonly random?: () => number;
 }
 
-function setUp(t: TestContext, { processors = [historyAggregate()], store = {}, tracer }: SetUp = {}) {
+function setUp(t: TestContext, { processors = [historyAggregate()], store = {}, tracer, random = () => 0 }: SetUp = {}) {
   const memory = createMemoryStore({ stream: 's', idempotencyTtlSeconds: 60, now: () => 1_000 });
   const metrics = createMetrics('test');
   const log = new KeptLog();
@@ -44,7 +45,7 @@ function setUp(t: TestContext, { processors = [historyAggregate()], store = {}, 
       return { ok: true, event: eventOf({ id: `${routingKey}-${messageId}`, entityId: routingKey, sequence: Number(messageId) }) };
     },
     now: () => performance.now(),
-    random: () => 0,
+    random,
     store: new Proxy(memory, { get: (target, name) => Reflect.get(store, name) ?? Reflect.get(target, name).bind(target) }),
     processors: createProcessors(processors),
     maxStateBytes: 1_000,
@@ -70,7 +71,7 @@ function setUp(t: TestContext, { processors = [historyAggregate()], store = {}, 
         stop: async () => {},
       };
     },
-    nextEpoch: () => memory.nextEpoch(),
+    nextEpoch: () => (store.nextEpoch ?? memory.nextEpoch.bind(memory))(),
     onHalt: (_cause, error) => void said.push(`halt: ${error.message}`),
   });
   t.after(() => worker.stop(0));
@@ -96,6 +97,34 @@ describe('an owner that was overtaken', () => {
     deliver(['a', 1], ['b', 2]);
     await untilSaid('abandon 1');
     assert.deepEqual(said, ['ack 1', 'abandon 1']);
+  });
+});
+
+describe('two sessions that were given the same epoch', () => {
+  it('commit, claim and park under names of their own', async (t) => {
+    const seen: { readonly tokens: string[]; readonly sessions: string[] } = { tokens: [], sessions: [] };
+    for (const chance of [0.25, 0.75]) {
+      const memory = createMemoryStore({ stream: 's', idempotencyTtlSeconds: 60, now: () => 1_000 });
+      const { deliver, untilSaid, said } = setUp(t, {
+        random: () => chance,
+        store: {
+          nextEpoch: async () => 7,
+          commit: (commits) => {
+            seen.tokens.push(...commits.map(({ token }) => token));
+            return memory.commit(commits);
+          },
+          claim: (claims) => {
+            seen.sessions.push(...claims.map(({ session }) => session));
+            return memory.claim(claims);
+          },
+        },
+      });
+      deliver(['a', 1], ['b', 2]);
+      await untilSaid('ack 1');
+      await waitFor(() => seen.sessions.length === seen.tokens.length, { what: `a claim, after ${said.join()}` });
+    }
+    assert.equal(new Set(seen.tokens).size, 2, seen.tokens.join());
+    assert.equal(new Set(seen.sessions).size, 2, seen.sessions.join());
   });
 });
 

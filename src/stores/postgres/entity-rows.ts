@@ -76,8 +76,19 @@ function lockedOf({ entity, version, holes, token, parked, awaited, replay_until
     parked: parkedFrom(parked),
     awaited,
     replayUntilMs: replay_until_ms,
-    epochs: new Map(Object.entries(JSON.parse(epochs) as Record<string, number>).map(([shard, epoch]) => [Number(shard), epoch])),
+    owners: ownersFrom(epochs),
   };
+}
+
+/** Epochs by shard, and beside them the sessions: a worker of an earlier version reads the epochs alone. */
+function ownersText(owners: StoredEntity['owners']): string {
+  return JSON.stringify(Object.fromEntries([...owners].flatMap(([shard, { epoch, session }]) => [[shard, epoch], [`session${shard}`, session]])));
+}
+
+function ownersFrom(json: string): StoredEntity['owners'] {
+  const kept = JSON.parse(json) as Readonly<Record<string, number | string>>;
+  const shards = Object.keys(kept).filter((name) => /^\d+$/.test(name));
+  return new Map(shards.map((shard) => [Number(shard), { epoch: Number(kept[shard]), session: String(kept[`session${shard}`] ?? '') }]));
 }
 
 export function parkedFrom(json: string | null): Omit<Parked, 'replaying'> | null {
@@ -103,7 +114,7 @@ export async function writeEntities(query: Query, entities: readonly LockedEntit
       entities.map(({ parked }) => (parked === null ? null : JSON.stringify(parked))),
       entities.map(({ awaited }) => awaited),
       entities.map(({ replayUntilMs }) => replayUntilMs),
-      entities.map(({ epochs }) => JSON.stringify(Object.fromEntries(epochs))),
+      entities.map(({ owners }) => ownersText(owners)),
     ],
   );
 }

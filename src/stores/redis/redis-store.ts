@@ -87,13 +87,13 @@ class RedisStore implements Store {
   }
 
   async claim(claims: readonly Claim[]): Promise<readonly ClaimResult[]> {
-    const calls = claims.map((claim) => [this.#keys.entity(claim), String(claim.shard), String(claim.epoch)]);
+    const calls = claims.map((claim) => [this.#keys.entity(claim), String(claim.shard), String(claim.epoch), claim.session]);
     return this.#read(await runScript(this.#connection, claimScript, calls), firstOf(calls), readClaim);
   }
 
   async park(parks: readonly Park[]): Promise<readonly ParkResult[]> {
     const calls = parks.map((park) => [
-      this.#keys.entity(park), String(park.shard), String(park.epoch), String(park.expectedVersion), writeParked(park), String(park.sequence),
+      this.#keys.entity(park), String(park.shard), String(park.epoch), String(park.expectedVersion), writeParked(park), String(park.sequence), park.session,
     ]);
     return this.#read(await runScript(this.#connection, parkScript, calls), firstOf(calls), readPark);
   }

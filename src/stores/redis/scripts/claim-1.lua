@@ -1,7 +1,8 @@
--- Remembers that an epoch of a shard owns the entity, and reads the entity. An older epoch is refused.
+-- Remembers that an epoch of a shard owns the entity, and reads the entity. An older epoch is refused. Of two sessions that
+-- were given the same epoch (the store lost its count in between) the one that claims last owns it.
 --
 -- KEYS[1]  entity: see commit-3.lua
--- ARGV[1]  shard   ARGV[2]  epoch
+-- ARGV[1]  shard   ARGV[2]  epoch   ARGV[3]  session
 --
 -- Returns {'ok', v, h, s, p, q} | {'fenced'}. What is absent is nil.
 --
@@ -11,13 +12,13 @@ local function higher(a, b)
   return #a > #b or (#a == #b and a > b)
 end
 
-local owner = 'e' .. ARGV[1]
-local stored = redis.call('HMGET', KEYS[1], owner, 'v', 'h', 's', 'p', 'q')
+local owner, session = 'e' .. ARGV[1], 'o' .. ARGV[1]
+local stored = redis.call('HMGET', KEYS[1], owner, 'v', 'h', 's', 'p', 'q', session)
 local known = stored[1] or '0'
 if higher(known, ARGV[2]) then
   return { 'fenced' }
 end
-if known ~= ARGV[2] then
-  redis.call('HSET', KEYS[1], owner, ARGV[2])
+if known ~= ARGV[2] or stored[7] ~= ARGV[3] then
+  redis.call('HSET', KEYS[1], owner, ARGV[2], session, ARGV[3])
 end
 return { 'ok', stored[2], stored[3], stored[4], stored[5], stored[6] }

@@ -1,7 +1,8 @@
 -- Commits one entity: version, holes, state and idempotency records, all of it or nothing.
 --
--- KEYS[1]  entity: hash of v version, h holes, s state, p parked, c token of the last commit, e<shard> epochs; while it
---          is parked, d highest sequence among its dead letters, q until when a replay may last, in ms
+-- KEYS[1]  entity: hash of v version, h holes, s state, p parked, c token of the last commit, e<shard> epochs and
+--          o<shard> the sessions that were given them; while it is parked, d highest sequence among its dead letters, q until
+--          when a replay may last, in ms
 -- KEYS[2]  ids: hash of #<sequence> -> <expiry>|<payload hash>|<result>, @<id> -> <expiry>|<sequence>|<payload hash>,
 --          and ~ -> where the next trim goes on
 -- KEYS[3]  log: list of the events that were applied, where they are kept
@@ -19,6 +20,8 @@
 -- no harm: they name the sequence that is to come.
 
 -- The commit that passes the last of the dead letters ends the parking: nothing of the entity is missing any more.
+--
+-- A token alone proves nothing: the commit has gone through only where version and holes are what it leaves.
 
 local LOGGED = tonumber(ARGV[10])
 local FIRST = 11 + LOGGED
@@ -33,7 +36,7 @@ end
 local stored = redis.call('HMGET', entity, 'v', 'h', 'p', 'c', 'd', 'q')
 local version, holes, parked, replay = stored[1] or '0', stored[2] or '', stored[3], stored[6]
 
-if stored[4] == ARGV[1] then
+if stored[4] == ARGV[1] and version == ARGV[4] and holes == ARGV[5] then
   return { 'duplicate', parked, replay }
 end
 if version ~= ARGV[2] or holes ~= ARGV[3] then

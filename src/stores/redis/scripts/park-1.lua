@@ -1,8 +1,8 @@
--- Parks an entity, unless a later epoch of the shard owns it or its version has moved. The first reason stays, but for
+-- Parks an entity, unless a later epoch of the shard, or another session with the same one, owns it, or its version has moved. The first reason stays, but for
 -- one from before a replay: that was tried, and ends here.
 --
 -- KEYS[1]  entity: see commit-3.lua
--- ARGV[1]  shard   ARGV[2]  epoch   ARGV[3]  expected version   ARGV[4]  why, opaque
+-- ARGV[1]  shard   ARGV[2]  epoch   ARGV[3]  expected version   ARGV[4]  why, opaque   ARGV[6]  session
 -- ARGV[5]  the sequence that is dead-lettered first: the entity stays parked at least until it has passed that
 --
 -- Returns {'ok', p} | {'known', p} (it was parked already) | {'fenced'} | {'stale', v, h, s, p, q}. p is the time in ms, '|' and what ARGV[4] was. What is
@@ -12,10 +12,10 @@ local function higher(a, b)
   return #a > #b or (#a == #b and a > b)
 end
 
-local owner = 'e' .. ARGV[1]
-local stored = redis.call('HMGET', KEYS[1], owner, 'v', 'h', 's', 'p', 'q', 'd')
+local owner, session = 'e' .. ARGV[1], 'o' .. ARGV[1]
+local stored = redis.call('HMGET', KEYS[1], owner, 'v', 'h', 's', 'p', 'q', 'd', session)
 local known, parked = stored[1] or '0', stored[5]
-if higher(known, ARGV[2]) then
+if higher(known, ARGV[2]) or (known == ARGV[2] and stored[8] ~= ARGV[6]) then
   return { 'fenced' }
 end
 if (stored[2] or '0') ~= ARGV[3] then
@@ -29,7 +29,7 @@ local awaited = stored[7] or '0'
 if higher(ARGV[5], awaited) then
   awaited = ARGV[5]
 end
-redis.call('HSET', KEYS[1], owner, ARGV[2], 'p', parked, 'd', awaited)
+redis.call('HSET', KEYS[1], owner, ARGV[2], session, ARGV[6], 'p', parked, 'd', awaited)
 if stored[6] then
   redis.call('HDEL', KEYS[1], 'q')
 end
