@@ -1,5 +1,6 @@
 /** `inorder entity import`: tells the store of entities that have a history elsewhere, before their stream is adopted. */
 import { randomUUID } from 'node:crypto';
+import type { Config } from '../config/config.ts';
 import { loadConfig } from '../config/load.ts';
 import type { EntityLine } from '../publishing/entity-lines.ts';
 import { entityLines } from '../publishing/entity-lines.ts';
@@ -8,6 +9,7 @@ import { openInput } from '../publishing/open-input.ts';
 import { grouped } from '../publishing/progress-line.ts';
 import { readLines } from '../publishing/text-lines.ts';
 import type { CommitResult, Store } from '../stores/store.ts';
+import { loadProcessors } from '../worker/processor-module.ts';
 import { defineCommand, storeVariables } from './command.ts';
 import { operatorName } from './confirm.ts';
 import { CountDisplay } from './count-display.ts';
@@ -20,12 +22,14 @@ export const command = defineCommand({
   summary: 'Sets the versions of entities that are not known yet: their next event is version + 1.',
   description: [
     'FILE has a JSON object per line: entity_id, version, and where wanted entity_type and state; without FILE or with - it',
-    'comes from standard input. An entity that the store knows at the same version is left as it is; one at another version',
-    'is refused (see `inorder entity resync`). Safe to run again. Exit code 1 when a line was refused.',
+    'comes from standard input. An entity without a state begins with the initial state of its aggregate in PROCESSOR; where there',
+    'is none it has no state, and a type that PROCESSOR does not know is refused. An entity that the store knows at the same',
+    'version is left as it is; one at another version is refused (see `inorder entity resync`). Safe to run again. Exit code 1 when',
+    'a line was refused.',
   ].join('\n'),
   positionals: ['[FILE|-]'],
   options: {},
-  variables: [...storeVariables, 'ENTITY_TYPE', 'MAX_ENTITY_ID_BYTES', 'MAX_JSON_DEPTH'],
+  variables: [...storeVariables, 'PROCESSOR', 'ENTITY_TYPE', 'MAX_ENTITY_ID_BYTES', 'MAX_JSON_DEPTH'],
   async run({ positionals: [path = '-'] }, io) {
     const config = loadConfig(io.env);
     const signal = io.takeSignals();
@@ -43,18 +47,19 @@ export const command = defineCommand({
     });
     const progress = new CountDisplay(io, 'imported');
     let imported = 0;
+    let begun = 0;
     let known = 0;
     try {
       await withStore(config, io.stderr, async (store) => {
-        for await (const batch of batched(lines)) {
+        for await (const batch of batched(withInitialStates(lines, config, refuse))) {
           if (signal.aborted) break;
           const results = await store.commit(batch.map(asCommit));
           results.forEach((result, index) => {
             const entity = batch[index]!;
             const problem = problemOf(result, entity);
             if (problem !== null) refuse(entity.line, problem);
-            else if (result.status === 'ok') imported++;
-            else known++;
+            else if (result.status !== 'ok') known++;
+            else [imported, begun] = [imported + 1, begun + (entity.begins ? 1 : 0)];
           });
           progress.show(imported);
         }
@@ -64,10 +69,31 @@ export const command = defineCommand({
       progress.end();
       input.close();
     }
-    await io.stdout.write(`${grouped(imported)} imported, ${grouped(known)} known before at the same version, ${grouped(refused)} refused\n`);
+    const initial = begun === 0 ? '' : ` (${grouped(begun)} with the initial state of PROCESSOR ${config.processing.processor})`;
+    await io.stdout.write(`${grouped(imported)} imported${initial}, ${grouped(known)} known before at the same version, ${grouped(refused)} refused\n`);
     return refused > 0 || signal.aborted ? 1 : 0;
   },
 });
+
+interface ImportedEntity extends EntityLine {
+  /** Its state is the initial one of its aggregate. */
+  readonly begins: boolean;
+}
+
+/**
+ * Without a state an entity has none of its events: an aggregate that is created by certain ones would take no other. PROCESSOR is
+ * loaded when the first line needs it; lines that all bring their states need none.
+ */
+async function* withInitialStates(lines: AsyncIterable<EntityLine>, { processing }: Config, refuse: (line: number, problem: string) => void): AsyncGenerator<ImportedEntity> {
+  let loading: ReturnType<typeof loadProcessors> | null = null;
+  for await (const entity of lines) {
+    const processors = entity.state === null ? await (loading ??= loadProcessors(processing)).then((all) => all.forType(entity.entityType)) : null;
+    const aggregate = processors?.aggregate;
+    if (entity.state !== null || (processors !== null && aggregate === null)) yield { ...entity, begins: false };
+    else if (aggregate) yield { ...entity, state: aggregate.serialize(aggregate.initialState()), begins: true };
+    else refuse(entity.line, `it has no state, and PROCESSOR ${processing.processor} has nothing for entities of type ${JSON.stringify(entity.entityType)}: give it a state, or set PROCESSOR as the workers have it`);
+  }
+}
 
 async function auditImport(store: Store, imported: number, from: string): Promise<void> {
   if (imported === 0) return;

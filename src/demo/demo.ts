@@ -63,7 +63,7 @@ export async function runDemo(options: DemoOptions): Promise<boolean> {
     const depths = await readDepths(stage.connection, stage.plan);
     const ledger = await balance({ confirmed: confirmed.length, expectation, mishaps, depths, deadLetters, store: stage.store });
     screen.print(`\n${renderLedger(ledger, observation)}\n${renderDeadLetters(deadLetters, mishaps)}\n`);
-    screen.print(farewell(mishaps, ledger.problems, performance.now() - startedMs));
+    screen.print(farewell(ledger.problems, performance.now() - startedMs));
     return ledger.problems.length === 0;
   } finally {
     screen.progress('');

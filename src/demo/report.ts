@@ -84,17 +84,17 @@ function percent(share: number): string {
   return `${Math.floor(share * 100)} %`;
 }
 
-export function farewell({ lost }: Mishaps, problems: readonly string[], durationMs: number): string {
-  const order = lost[0]?.orderId ?? '';
+/** The stream is removed with the stage: nothing said here may ask for it. */
+export function farewell(problems: readonly string[], durationMs: number): string {
   const seconds = (durationMs / 1_000).toFixed(1);
   const verdict =
     problems.length === 0
       ? `Everything balances: published = applied + duplicates + dead-lettered, in ${seconds} s.`
       : `This does NOT balance:\n${problems.map((problem) => `  - ${problem}`).join('\n')}`;
   return [
-    'Once the lost event has been published, this replays its successors in order:',
+    'The demo removes its stream. In one of yours, once a lost event has been published, this replays its successors in order:',
     '',
-    `  inorder dead-letters replay --entity ${order}`,
+    '  inorder dead-letters replay --entity ID',
     '',
     verdict,
     '',

@@ -86,6 +86,12 @@ test('containers run as nobody in particular, cannot write, and say what they ne
   }
 });
 
+test('no pod takes the services of its namespace for its configuration', () => {
+  const pods = base.flatMap(({ spec }) => (spec as Readonly<Record<string, any>> | undefined)?.template?.spec ?? []);
+  assert.equal(pods.length, 2);
+  for (const pod of pods) assert.equal(pod.enableServiceLinks, false);
+});
+
 test('the rules are those of Prometheus, and KEDA stops at the number of shards', () => {
   assert.equal(readFileSync(join(kubernetesFolder, 'base', 'prometheusrule.yaml'), 'utf8'), renderPrometheusRule(), 'run: node --import tsx test/support/refresh-readme.ts');
   assert.equal(scaled.spec.maxReplicaCount, Number(config.SHARDS));

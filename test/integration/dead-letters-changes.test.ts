@@ -14,9 +14,9 @@ import { bodyOf, readTraces, type TraceEvent } from '../support/trace.ts';
 async function useStream(t: TestContext, name: string) {
   const services = await useServices(t);
   const run = new StreamRun(t, name, { ...services, variables: { GAP_TIMEOUT_MS: '300' } });
+  const env = { AMQP_URL: run.amqpUrl, REDIS_URL: run.redisUrl, STREAM: run.stream, ENTITY_TYPE: 'trace' };
   const command = async (words: readonly string[], stdin?: string) => {
-    const env = { AMQP_URL: run.amqpUrl, REDIS_URL: run.redisUrl, STREAM: run.stream, ENTITY_TYPE: 'trace' };
-    const { io, out } = keptIo({ env, stdin });
+    const { io, out } = keptIo({ env: { ...env, PROCESSOR: 'history' }, stdin });
     return { code: await runCli({ commands, version: '0' }, words, io), ...out };
   };
   const untilDeadLettered = (count: number) =>
@@ -25,7 +25,7 @@ async function useStream(t: TestContext, name: string) {
   const untilVersion = (entityId: string, version: number) =>
     waitFor(async () => (await trace(entityId))?.version === version, { what: `${entityId} at version ${version}`, timeoutMs: 30_000 });
   const audited = async () => linesOf((await command(['audit', '--json'])).stdout);
-  return { run, command, untilDeadLettered, trace, untilVersion, audited };
+  return { run, env, command, untilDeadLettered, trace, untilVersion, audited };
 }
 
 const at = (entityId: string, ...sequences: number[]): TraceEvent[] => sequences.map((sequence) => ({ entityId, sequence }));
@@ -181,7 +181,7 @@ test('imported entities go on from their version, and a second import changes no
   ];
   await writeFile(file, lines.join('\n'));
   const first = await command(['entity', 'import', file]);
-  assert.deepEqual([first.code, first.stdout], [1, '2 imported, 0 known before at the same version, 4 refused\n']);
+  assert.deepEqual([first.code, first.stdout], [1, '2 imported (1 with the initial state of PROCESSOR history), 0 known before at the same version, 4 refused\n']);
   assert.deepEqual(first.stderr.split('\n').filter(Boolean).map((line) => /^inorder: line (\d): ./.exec(line)?.[1]), ['3', '4', '5', '6']);
   const again = await command(['entity', 'import', file]);
   assert.equal(again.stdout, '0 imported, 2 known before at the same version, 4 refused\n');
@@ -193,4 +193,30 @@ test('imported entities go on from their version, and a second import changes no
   const moved = await command(['entity', 'import'], '{"entity_id":"a","version":7}');
   assert.deepEqual([moved.code, moved.stderr], [1, 'inorder: line 1: the entity is at version 8 already, not at 7\n']);
   assert.deepEqual((await audited()).map(({ what }) => what), [`imported 2 entities from ${file}`]);
+});
+
+test('an entity that is imported without a state begins with the initial one, and takes an event that creates nothing', async (t) => {
+  const { run, env } = await useStream(t, 'import-begins');
+  const imported = async (processor: string, line: object) => {
+    const { io, out } = keptIo({ env: { ...env, PROCESSOR: processor }, stdin: JSON.stringify(line) });
+    return { code: await runCli({ commands, version: '0' }, ['entity', 'import'], io), ...out };
+  };
+  const order = await imported('order', { entity_id: 'o', version: 3 });
+  assert.deepEqual([order.code, order.stdout], [0, '1 imported (1 with the initial state of PROCESSOR order), 0 known before at the same version, 0 refused\n']);
+  const stranger = await imported('order', { entity_type: 'parcel', entity_id: 'p', version: 3 });
+  assert.equal(stranger.code, 1);
+  assert.match(stranger.stderr, /^inorder: line 1: it has no state, and PROCESSOR order has nothing for entities of type "parcel": give it a state, or set PROCESSOR as the workers have it\n$/);
+  assert.equal((await imported('order', { entity_type: 'parcel', entity_id: 'p', version: 3, state: [] })).code, 0);
+  // Its first event would be `not_created` if it had none before.
+  const worker = await run.worker({ PROCESSOR: 'order', ENTITY_TYPE: 'trace' });
+  const next = keptIo({ env, stdin: '{"entity_id":"o","sequence":4,"type":"ItemAdded","data":{"sku":"x","price":2,"quantity":3}}' });
+  assert.equal(await runCli({ commands, version: '0' }, ['publish'], next.io), 0);
+  const shown = async () => {
+    const { io, out } = keptIo({ env });
+    await runCli({ commands, version: '0' }, ['entity', 'show', 'o', '--json'], io);
+    return JSON.parse(out.stdout);
+  };
+  await waitFor(async () => (await shown()).version === 4, { what: 'the next event', timeoutMs: 60_000 });
+  assert.equal((await shown()).state.total, 6);
+  await run.end(worker);
 });
