@@ -1,24 +1,28 @@
 /** What changes data asks first on a terminal, and elsewhere only does it with `--yes`. */
 import { createInterface } from 'node:readline';
 import { hostname, userInfo } from 'node:os';
+import { ConfigError } from '../errors.ts';
 import type { CommandIo, FlagOption } from './command.ts';
 
 export const yesOption = { kind: 'flag', meaning: 'Do it without asking.' } as const satisfies FlagOption;
 
 /**
- * Whether to go on: only after a yes, and no longer once `signal` is aborted or the terminal has hung up. Where nobody
- * can be asked, it says on standard error how to.
+ * Whether to go on: only after a yes, and no longer once `signal` is aborted or the terminal has hung up. A no is a
+ * command that was not carried out: whoever asked exits with 1.
+ *
+ * @throws ConfigError where nobody can be asked, so that the command exits with 2.
  */
 export async function confirm(question: string, yes: boolean, io: CommandIo, signal?: AbortSignal): Promise<boolean> {
   if (yes) return true;
   if (!io.isTTY || !('isTTY' in io.stdin) || !io.stdin.isTTY) {
-    await io.stderr.write('inorder: nothing was changed: add --yes to do it\n');
-    return false;
+    throw new ConfigError(['nothing was changed: add --yes to do it']);
   }
   await io.stdout.write(`${question} [y/N] `);
   const answer = await nextLine(io.stdin, signal);
   if (answer === null) await io.stdout.write('\n');
-  return answer !== null && /^y(es)?$/i.test(answer.trim());
+  if (answer !== null && /^y(es)?$/i.test(answer.trim())) return true;
+  await io.stderr.write('inorder: nothing was changed\n');
+  return false;
 }
 
 /** Null: the input has ended, or `signal` was aborted. */

@@ -52,7 +52,7 @@ export const command = defineCommand({
           return 1;
         }
         await io.stdout.write(asText(survey, count));
-        if (!(await confirm(`Discard ${count} dead letters?`, options.yes, io, signal))) return signal.aborted ? 1 : 0;
+        if (!(await confirm(`Discard ${count} dead letters?`, options.yes, io, signal))) return 1;
         const who = operatorName();
         const discarded = await discard(survey, { ...access, who, reason, skipSequence: options['skip-sequence'], signal });
         await io.stdout.write(`${grouped(discarded)} discarded${discarded < count ? `, ${grouped(count - discarded)} were in the queue no more` : ''}\n`);

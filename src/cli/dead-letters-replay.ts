@@ -61,7 +61,7 @@ export const command = defineCommand({
         await io.stdout.write(json ? asPlanJson(plan) : asPlanText(plan));
         const { going } = countLetters(plan);
         if (going === 0) return 0;
-        if (!(await confirm(`Replay ${going} dead letters?`, yes, io, signal))) return signal.aborted ? 1 : 0;
+        if (!(await confirm(`Replay ${going} dead letters?`, yes, io, signal))) return 1;
         const report = await carryOut(plan, access, config, { ratePerSecond: rate, signal, io });
         const outcomes = await awaitOutcomes(plan, { store: access.store, signal });
         await io.stdout.write(json ? outcomeJson(report, outcomes) : outcomeText(report, outcomes));

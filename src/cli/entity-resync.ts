@@ -45,7 +45,7 @@ export const command = defineCommand({
       const { version, holes } = before!;
       const what = `from version ${version} to ${to}${state === null ? '' : ', with another state'}`;
       await io.stdout.write(`${entity.entityType} ${JSON.stringify(entityId)}: ${what}\n`);
-      if (!(await confirm('Set it?', options.yes, io))) return 0;
+      if (!(await confirm('Set it?', options.yes, io))) return 1;
       const newHoles = Holes.parse(holes).resynced(version, to).toString();
       await store.operator.appendAudit([{ action: 'resync', who: operatorName(), ...entity, what, reason }]);
       const [result] = await store.commit([

@@ -60,7 +60,7 @@ export const rebuild = defineCommand({
     return withReadSide(io, async (side, defaultType, signal, audit) => {
       const type = options.type ?? defaultType;
       const what = entityId === undefined ? 'all entities' : `${type} ${JSON.stringify(entityId)}`;
-      if (!(await confirm(`Make the states of ${printable(what)} anew?`, options.yes, io, signal))) return signal.aborted ? 1 : 0;
+      if (!(await confirm(`Make the states of ${printable(what)} anew?`, options.yes, io, signal))) return 1;
       await audit(what);
       const progress = new CountDisplay(io, 'looked at');
       let [seen, rebuilt, failed] = [0, 0, 0];

@@ -15,9 +15,10 @@ async function useStream(t: TestContext, name: string) {
   const services = await useServices(t);
   const run = new StreamRun(t, name, { ...services, variables: { GAP_TIMEOUT_MS: '300' } });
   const env = { AMQP_URL: run.amqpUrl, REDIS_URL: run.redisUrl, STREAM: run.stream, ENTITY_TYPE: 'trace' };
-  const command = async (words: readonly string[], stdin?: string) => {
+  const command = async (words: readonly string[], stdin?: string, isTTY = false) => {
     const { io, out } = keptIo({ env: { ...env, PROCESSOR: 'history' }, stdin });
-    return { code: await runCli({ commands, version: '0' }, words, io), ...out };
+    const atTerminal = { ...io, isTTY, stdin: Object.assign(io.stdin, { isTTY }) };
+    return { code: await runCli({ commands, version: '0' }, words, atTerminal), ...out };
   };
   const untilDeadLettered = (count: number) =>
     waitFor(async () => (await run.ready(run.deadLetters)) === count, { what: `${count} dead letters`, timeoutMs: 30_000 });
@@ -91,7 +92,7 @@ test('a discarded letter is gone and on record with who and why; its entity goes
   const refused = await command(['dead-letters', 'discard', 'a/3', '--why=test', '--skip-sequence', '--yes']);
   assert.deepEqual([refused.code, refused.stderr], [2, 'inorder: trace "a" is at version 0: sequence 3 is not the next one, and cannot be skipped\n']);
   const unasked = await command(['dead-letters', 'discard', 'a/3', '--why=test']);
-  assert.match(unasked.stdout, /^  trace a: 3\n1 would be lost\n$/);
+  assert.deepEqual([unasked.code, unasked.stdout], [2, '  trace a: 3\n1 would be lost\n']);
   assert.deepEqual([await run.ready(run.deadLetters), await audited()], [3, []]);
   assert.match((await command(['dead-letters', 'discard', 'a/3', '--yes'])).stderr, /--why is missing/);
   assert.match((await command(['dead-letters', 'discard', '--why=x', '--yes'])).stderr, /say which/);
@@ -110,6 +111,25 @@ test('a discarded letter is gone and on record with who and why; its entity goes
   assert.match(records[1].who, /.@./);
   assert.match((await command(['audit', '--limit=1'])).stdout, /^\S+Z  \S+@\S+  replay trace a: replays 2 dead letters\n$/);
   assert.equal(await run.ready(run.deadLetters), 0);
+});
+
+test('what changes data does nothing without a terminal and without --yes, and exits with 2; a no exits with 1', async (t) => {
+  const { run, command, untilDeadLettered, audited } = await useStream(t, 'unasked');
+  await run.worker();
+  await run.publish(at('a', 1, 3));
+  await untilDeadLettered(1);
+  await run.publish(at('a', 2));
+  await run.untilApplied(2);
+  const changes = [
+    ['dead-letters', 'replay', '--all'], ['dead-letters', 'discard', '--all', '--why=x'], ['entity', 'resync', 'a', '--version=7', '--reason=x'],
+  ];
+  for (const words of changes) {
+    const unasked = await command(words);
+    assert.deepEqual([unasked.code, unasked.stderr], [2, 'inorder: nothing was changed: add --yes to do it\n'], words.join(' '));
+    const refused = await command(words, 'no\n', true);
+    assert.deepEqual([refused.code, refused.stderr], [1, 'inorder: nothing was changed\n'], words.join(' '));
+  }
+  assert.deepEqual([await run.ready(run.deadLetters), await run.applied(), await audited()], [1, 2, []]);
 });
 
 test('what was exported and corrected is published again, and applied', async (t) => {
