@@ -63,7 +63,7 @@ export class Answers {
         settled.add(delivery);
         this.#settlements.ack('duplicate', [delivery]);
       } else {
-        lane.idVerdicts.set(delivery, samePayload ? 'consume' : 'conflict');
+        lane.decideId(delivery, samePayload ? 'consume' : 'conflict');
       }
     }
     // Where the gap's time was over it still is: the lane goes on with the same event, as what is now known of it.
@@ -97,15 +97,12 @@ export class Answers {
       if (verdict === undefined) throw new InvariantError('a recall was answered in part');
       const lane = this.#lanes.of(delivery.event);
       const sequence = delivery.event.sequence ?? 0;
+      lane.recalling--;
       if (verdict === 'failed') {
         lane.arrivals.push(delivery);
         this.#deadlines.set(lane, nowMs + this.#limits.entityRetryMs);
       } else if (verdict === 'above') {
         lane.isDoubtful = true;
-        lane.arrivals.push(delivery);
-        undecided.add(lane);
-      } else if (verdict === 'unknown' && lane.version === unknownVersion) {
-        // The lane was forgotten meanwhile, and with it which sequences lie before what is remembered.
         lane.arrivals.push(delivery);
         undecided.add(lane);
       } else if (verdict === 'different') {
@@ -115,6 +112,7 @@ export class Answers {
       } else {
         duplicates.push(delivery);
       }
+      this.#lanes.rest(lane);
     });
     this.#settlements.ack('duplicate', duplicates);
     return undecided;

@@ -23,11 +23,13 @@ export function checkInvariants(lanes: Iterable<Lane>, operations: Iterable<Oper
     seen.add(tag);
   };
   const underWay = new Set<Operation>();
+  let recalling = 0;
   for (const operation of operations) {
     underWay.add(operation);
     if (operation.lane !== null && operation.lane.op !== operation) problem ??= `operation ${operation.id} is not its lane's`;
     for (const slot of operation.slots) see(slot.delivery.tag, 'slot');
     for (const delivery of operation.deliveries) see(delivery.tag, 'recall');
+    recalling += operation.deliveries.length;
     problem ??= checkSlots(operation);
   }
   for (const lane of lanes) {
@@ -36,8 +38,10 @@ export function checkInvariants(lanes: Iterable<Lane>, operations: Iterable<Oper
     for (const delivery of lane.held.deliveries()) see(delivery.tag, 'held');
     if (lane.failure !== null) see(lane.failure.delivery.tag, 'failure');
     held += lane.held.count;
+    recalling -= lane.recalling;
     if (lane.gap !== null) gaps++;
     if (lane.op !== null && !underWay.has(lane.op)) problem ??= `${name} waits for an operation that is over`;
+    if (totals.running && lane.idle) problem ??= `${name} is at rest and its lane is kept`;
     if (lane.op === null && lane.version === unknownVersion && lane.held.count > 0) problem ??= `${name} holds without knowing its version`;
     if (!totals.running) continue;
     const lowest = lane.held.lowest();
@@ -45,6 +49,7 @@ export function checkInvariants(lanes: Iterable<Lane>, operations: Iterable<Oper
     if (lane.op === null && lowest !== null && lane.gap === null) problem ??= `${name} holds ${lowest} and watches no gap`;
   }
   if (problem !== null) return problem;
+  if (recalling !== 0) return `${recalling} deliveries are asked about that no lane waits for`;
   if (held !== totals.held) return `${held} are held, but ${totals.held} are counted`;
   if (gaps !== totals.gaps) return `${gaps} gaps are open, but ${totals.gaps} are counted`;
   if (seen.size !== totals.unsettled) return `${seen.size} deliveries are kept, but ${totals.unsettled} are unsettled`;

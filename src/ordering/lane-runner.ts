@@ -59,7 +59,7 @@ export class LaneRunner {
   fail(lane: Lane, failure: Failure): void {
     const { delivery, reason, detail } = failure;
     const sequence = delivery.event.sequence;
-    lane.idVerdicts.delete(delivery);
+    lane.forgetId(delivery);
     // Above the version it was next in line, if only by a strategy that leaps or by adoption: nothing may pass it.
     if (sequence === null || sequence <= lane.version) {
       this.#settlements.reject(delivery, reason, detail);

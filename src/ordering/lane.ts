@@ -31,13 +31,20 @@ export interface Failure {
   readonly detail: string;
 }
 
+/** What is kept of an entity at rest: its version alone, as a rule. */
+export type Remembered =
+  | number
+  | { readonly version: number; readonly holes: Holes; readonly parked: boolean; readonly highest: number };
+
+type IdVerdict = 'consume' | 'conflict';
+const noVerdicts: ReadonlyMap<Delivery, IdVerdict> = new Map();
+
 export class Lane {
   readonly entity: EntityRef;
   readonly held = new SequenceBuffer();
   /** Arrived and not yet decided, in order of arrival. */
   arrivals: Delivery[] = [];
   version = unknownVersion;
-  exists = false;
   holes = Holes.none;
   parked = false;
   /** Its dead letters are on their way: what is held for them must not time out meanwhile. */
@@ -49,6 +56,8 @@ export class Lane {
   /** The highest sequence seen; what comes above it by more than one reveals a new gap. */
   highest = 0;
   op: Operation | null = null;
+  /** Deliveries at or below the version of which the store is asked what it remembers. */
+  recalling = 0;
   gap: Gap | null = null;
   /** `held.count` as it was last counted into the shard's total. */
   heldNoted = 0;
@@ -58,16 +67,36 @@ export class Lane {
   /** The gap's time is over and `skip-ahead` is chosen: go on with the lowest held sequence. */
   skipsAhead = false;
   /** Deliveries whose id is known under another sequence: consume the slot, or fail. */
-  readonly idVerdicts = new Map<Delivery, 'consume' | 'conflict'>();
+  #idVerdicts: Map<Delivery, IdVerdict> | null = null;
 
-  constructor(entity: EntityRef) {
+  constructor(entity: EntityRef, remembered: Remembered | null) {
     this.entity = entity;
+    if (typeof remembered === 'number') {
+      this.version = this.highest = remembered;
+    } else if (remembered !== null) {
+      this.version = remembered.version;
+      this.holes = remembered.holes;
+      this.parked = remembered.parked;
+      this.highest = remembered.highest;
+    }
+  }
+
+  get idVerdicts(): ReadonlyMap<Delivery, IdVerdict> {
+    return this.#idVerdicts ?? noVerdicts;
+  }
+
+  decideId(delivery: Delivery, verdict: IdVerdict): void {
+    this.#idVerdicts ??= new Map();
+    this.#idVerdicts.set(delivery, verdict);
+  }
+
+  forgetId(delivery: Delivery): void {
+    this.#idVerdicts?.delete(delivery);
   }
 
   /** Takes over what the store says. */
   update(view: EntityView): void {
     this.version = view.version;
-    this.exists = view.exists;
     this.parked = view.parked;
     this.replaying = view.replaying;
     this.parkedIsFresh = true;
@@ -82,9 +111,8 @@ export class Lane {
     if (last === undefined) return;
     this.version = last.versionAfter;
     this.holes = Holes.parse(last.holesAfter);
-    this.exists = true;
     if (this.highest < this.version) this.highest = this.version;
-    if (this.idVerdicts.size > 0) for (const slot of slots.slice(0, done)) this.idVerdicts.delete(slot.delivery);
+    if (this.#idVerdicts !== null) for (const slot of slots.slice(0, done)) this.forgetId(slot.delivery);
   }
 
   /** Slots that were not committed are to be decided again, before what arrived since. */
@@ -92,8 +120,15 @@ export class Lane {
     this.arrivals = slots.map((slot) => slot.delivery).concat(this.arrivals);
   }
 
-  /** True when forgetting it loses nothing but a cached version. */
+  /** True when nothing of it is left but what `remembered` says. */
   get idle(): boolean {
-    return this.op === null && this.arrivals.length === 0 && this.held.count === 0;
+    return this.op === null && this.recalling === 0 && this.arrivals.length === 0 && this.held.count === 0;
+  }
+
+  /** Null when nothing is known, or what is known is in doubt. */
+  remembered(): Remembered | null {
+    const { version, holes, parked, highest } = this;
+    if (version === unknownVersion || this.isDoubtful) return null;
+    return !parked && highest === version && holes.toString() === '' ? version : { version, holes, parked, highest };
   }
 }

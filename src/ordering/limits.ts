@@ -24,8 +24,8 @@ export interface SequencerLimits {
   readonly maxFold: number;
   /** Operations that go out together to find out whether the store is back. */
   readonly maxProbe: number;
-  /** Entities whose version is remembered; idle ones beyond it are forgotten. */
-  readonly maxLanes: number;
+  /** For what is remembered of entities at rest, in bytes; beyond it the oldest are forgotten, and read again when they come. */
+  readonly maxRememberedBytes: number;
 }
 
 /** An event further ahead than this is an error of the producer, not a gap. */
@@ -43,5 +43,5 @@ export const defaultSequencerLimits: SequencerLimits = {
   entityRetryMs: 1_000,
   maxFold: 256,
   maxProbe: 16,
-  maxLanes: 50_000,
+  maxRememberedBytes: 4 * 1024 * 1024,
 };

@@ -64,8 +64,6 @@ export function planLane(lane: Lane, limits: SequencerLimits, nowMs: number, sin
   if (held === 'read') return { kind: 'read' };
   if (!run.isEmpty) return { kind: 'commit', run };
   if (lane.held.count > 0) return { kind: 'gap' };
-  // Nothing is left that a verdict could be about.
-  lane.idVerdicts.clear();
   return { kind: 'idle' };
 }
 
@@ -132,6 +130,7 @@ function placeUnsequenced(lane: Lane, run: Run, delivery: Delivery): Placement {
 /** At or below the version: a duplicate, unless it falls into a hole. */
 function placeSettled(lane: Lane, run: Run, delivery: Delivery, sequence: number, limits: SequencerLimits, sink: PlanSink): Placement {
   if (!lane.holes.has(sequence)) {
+    lane.recalling++;
     sink.recall(delivery);
     return 'placed';
   }

@@ -18,9 +18,13 @@ interface Slot {
 /** Outdated index entries that are not worth the work of dropping them. */
 const compactAbove = 16;
 
+/** Most lanes never hold anything: theirs costs nothing. */
+const noSlots: Map<number, Slot> = new Map();
+const noSequences = new MinHeap<number>((sequence) => sequence);
+
 export class SequenceBuffer {
-  readonly #slots = new Map<number, Slot>();
-  #bySequence = new MinHeap<number>((sequence) => sequence);
+  #slots = noSlots;
+  #bySequence = noSequences;
   /** In order of arrival; entries whose slot has left are skipped at the head. */
   #arrivals: Slot[] = [];
   #head = 0;
@@ -36,6 +40,10 @@ export class SequenceBuffer {
   }
 
   add(sequence: number, delivery: Delivery, nowMs: number): void {
+    if (this.#slots === noSlots) {
+      this.#slots = new Map();
+      this.#bySequence = new MinHeap((sequence) => sequence);
+    }
     this.#count++;
     const held = this.#slots.get(sequence);
     if (held !== undefined) {

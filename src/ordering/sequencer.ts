@@ -55,7 +55,7 @@ export class ShardSequencer {
 
   constructor(limits: SequencerLimits) {
     this.#limits = limits;
-    this.#lanes = new Lanes(limits.maxLanes);
+    this.#lanes = new Lanes(limits.maxRememberedBytes);
     this.#operations = new Operations(limits.maxProbe);
     this.#gaps = new GapWatch(limits);
     this.#runner = new LaneRunner(limits, this.#operations, this.#gaps, this.#deadlines, this.#settlements);
@@ -95,7 +95,7 @@ export class ShardSequencer {
 
   /** Deliveries held for one entity, lowest sequence first, with what they wait for; null when it is not known here. */
   heldOf(entityType: string, entityId: string): { readonly version: number; readonly sequences: readonly number[] } | null {
-    const lane = this.#lanes.get(entityType, entityId);
+    const lane = this.#lanes.look(entityType, entityId);
     if (lane === undefined || lane.version === unknownVersion) return null;
     const sequences = [...lane.held.deliveries()].map((delivery) => delivery.event.sequence ?? 0);
     return { version: lane.version, sequences: sequences.sort((a, b) => a - b) };
@@ -113,7 +113,7 @@ export class ShardSequencer {
 
   /** Throws `InvariantError` when the state contradicts itself. Tests call it after every step. */
   assertInvariants(): void {
-    const problem = checkInvariants(this.#lanes.values(), this.#operations.all(), {
+    const problem = checkInvariants(this.#lanes.awake(), this.#operations.all(), {
       unsettled: this.#settlements.unsettled,
       held: this.#gaps.held,
       gaps: this.#gaps.size,
@@ -172,8 +172,7 @@ export class ShardSequencer {
         touched.add(lane);
       }
     }
-    for (const lane of touched) this.#runner.advance(lane, this.#nowMs, this.#state === 'running');
-    this.#lanes.trim();
+    for (const lane of touched) this.#advance(lane);
   }
 
   #timePassed(): void {
@@ -181,7 +180,7 @@ export class ShardSequencer {
     for (const lane of this.#deadlines.takeDue(this.#nowMs)) {
       const waiting = lane.op?.waits === true && !this.#operations.paused ? lane.op : null;
       if (waiting !== null) this.#operations.repeat(waiting, this.#effects);
-      else this.#runner.advance(lane, this.#nowMs, this.#state === 'running');
+      else this.#advance(lane);
     }
   }
 
@@ -198,10 +197,9 @@ export class ShardSequencer {
     if (operation === null) return;
     if (fact.kind === 'rejected') return;
     if (fact.kind === 'fenced') return this.#halt('fenced', 'a later owner of this shard has claimed an entity that is held here');
-    const goesOn = this.#state === 'running';
     if (fact.kind === 'recalled') {
       const undecided = this.#answers.recalled(operation, fact.verdicts, this.#nowMs);
-      for (const lane of undecided) this.#runner.advance(lane, this.#nowMs, goesOn);
+      for (const lane of undecided) this.#advance(lane);
       return;
     }
     const lane = operation.lane;
@@ -213,7 +211,12 @@ export class ShardSequencer {
       const wentBackwards = this.#answers.read(lane, operation, fact.view, this.#nowMs);
       if (wentBackwards !== null) return this.#halt('store-went-backwards', wentBackwards);
     }
-    this.#runner.advance(lane, this.#nowMs, goesOn);
+    this.#advance(lane);
+  }
+
+  #advance(lane: Lane): void {
+    this.#runner.advance(lane, this.#nowMs, this.#state === 'running');
+    this.#lanes.rest(lane);
   }
 
   #halt(cause: 'fenced' | 'store-went-backwards', detail: string): void {

@@ -1,13 +1,12 @@
 /** The structures below the sequencer, each against the most naive model of itself. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import fc from 'fast-check';
 import { Deadlines } from '../../src/ordering/deadlines.ts';
 import { MinHeap } from '../../src/ordering/heap.ts';
 import { Holes, maxIntervals } from '../../src/ordering/holes.ts';
 import { SequenceBuffer } from '../../src/ordering/sequence-buffer.ts';
+import { heapBytes } from '../support/heap.ts';
 import { event } from '../support/sequencer-harness.ts';
 
 describe('holes', () => {
@@ -139,8 +138,7 @@ describe('a sequence buffer', () => {
         buffer.add(next, { tag: next, event: one }, next);
         buffer.take(next - 1);
       }
-      collectGarbage();
-      return process.memoryUsage().heapUsed;
+      return heapBytes();
     };
     const one = event(1);
     let next = 1;
@@ -150,11 +148,6 @@ describe('a sequence buffer', () => {
     assert.equal(buffer.count, 1);
   });
 });
-
-function collectGarbage(): void {
-  setFlagsFromString('--expose-gc');
-  (runInNewContext('gc') as () => void)();
-}
 
 describe('a heap', () => {
   it('gives back in order whatever was put in, mixed with removals', () => {

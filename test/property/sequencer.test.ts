@@ -236,7 +236,7 @@ describe('the sequencer', () => {
       unsequenced: fc.constantFrom('reject', 'process' as const),
       maxHeldPerEntity: fc.integer({ min: 1, max: 5 }),
       maxHeld: fc.integer({ min: 1, max: 6 }),
-      maxLanes: fc.integer({ min: 1, max: 3 }),
+      maxRememberedBytes: fc.integer({ min: 0, max: 300 }),
       maxFold: fc.integer({ min: 1, max: 5 }),
       maxProbe: fc.integer({ min: 1, max: 3 }),
     });

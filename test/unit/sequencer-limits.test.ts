@@ -2,7 +2,10 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { InvariantError } from '../../src/errors.ts';
-import { event, ModelStore, SequencerHarness } from '../support/sequencer-harness.ts';
+import { defaultSequencerLimits } from '../../src/ordering/limits.ts';
+import { ShardSequencer } from '../../src/ordering/sequencer.ts';
+import { heapBytes } from '../support/heap.ts';
+import { event, ModelStore, SequencerHarness, view } from '../support/sequencer-harness.ts';
 
 const series = (from: number, to: number) => Array.from({ length: to - from + 1 }, (_, index) => event(from + index));
 
@@ -31,18 +34,34 @@ describe('a commit', () => {
 });
 
 describe('versions remembered', () => {
-  it('are those of so many entities; idle ones beyond it are read again when they come', () => {
-    const harness = new SequencerHarness({ maxLanes: 10 });
+  it('take so many bytes; entities at rest beyond that are read again when they come', () => {
+    const harness = new SequencerHarness({ maxRememberedBytes: 1_000 });
     for (let at = 0; at < 30; at++) harness.process(event(1, { entityId: `e${at}` }));
-    assert.ok(harness.sequencer.overview().entities <= 11);
+    const { entities } = harness.sequencer.overview();
+    assert.ok(entities > 5 && entities < 15, `${entities} are remembered`);
     harness.arrive(event(2, { entityId: 'e0' }));
     assert.deepEqual(harness.askedKinds, ['load']);
     harness.answerAll();
     assert.deepEqual(harness.store.applied('e0'), [1, 2]);
   });
 
+  it('cost tens of bytes per entity at rest, and no more than they may in all', () => {
+    const grownBy = (maxRememberedBytes: number, entities: number) => {
+      const sequencer = new ShardSequencer({ ...defaultSequencerLimits, maxRememberedBytes });
+      const before = heapBytes();
+      for (let at = 0; at < entities; at++) applyOne(sequencer, `customer-${at}`);
+      const grown = heapBytes() - before;
+      return { grown, entities: sequencer.overview().entities };
+    };
+    const roomy = grownBy(Number.POSITIVE_INFINITY, 50_000);
+    assert.equal(roomy.entities, 50_000);
+    assert.ok(roomy.grown / 50_000 < 150, `an entity at rest takes ${roomy.grown / 50_000} bytes`);
+    const bounded = grownBy(1_000_000, 50_000);
+    assert.ok(bounded.grown < 2_000_000, `1,000,000 bytes are ${bounded.grown}`);
+  });
+
   it('are kept of entities of which something is under way', () => {
-    const harness = new SequencerHarness({ maxLanes: 2 });
+    const harness = new SequencerHarness({ maxRememberedBytes: 0 });
     harness.process(event(1));
     harness.arrive(event(2));
     for (let at = 0; at < 10; at++) harness.arrive(event(1, { entityId: `e${at + 2}` }));
@@ -53,7 +72,7 @@ describe('versions remembered', () => {
   });
 
   it('are kept of entities that wait for something', () => {
-    const harness = new SequencerHarness({ maxLanes: 2 });
+    const harness = new SequencerHarness({ maxRememberedBytes: 0 });
     harness.process(event(2, { entityId: 'held' }));
     for (let at = 0; at < 20; at++) harness.process(event(1, { entityId: `e${at}` }));
     harness.process(event(1, { entityId: 'held' }));
@@ -158,3 +177,12 @@ describe('an impossible answer', () => {
     assert.throws(() => recall.sequencer.handle(0, { kind: 'recalled', op: recall.asked[0]?.op ?? 0, verdicts: [] }), InvariantError);
   });
 });
+
+/** One event of a new entity, from its arrival to its acknowledgement. */
+function applyOne(sequencer: ShardSequencer, entityId: string): void {
+  const [load] = sequencer.handle(0, { kind: 'delivered', deliveries: [{ tag: 1, event: event(1, { entityId }) }] });
+  assert.ok(load?.kind === 'load');
+  const [commit] = sequencer.handle(0, { kind: 'loaded', op: load.op, view: view() });
+  assert.ok(commit?.kind === 'commit');
+  sequencer.handle(0, { kind: 'committed', op: commit.op, done: 1, parked: false, replaying: false, failure: null });
+}
