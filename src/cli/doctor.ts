@@ -4,6 +4,7 @@
  */
 import type { Config } from '../config/config.ts';
 import { loadConfig } from '../config/load.ts';
+import { trimmed } from '../config/given-text.ts';
 import { variableNames } from '../config/variables.ts';
 import { packageVersion } from '../config/version.ts';
 import { ConfigError, InorderError } from '../errors.ts';
@@ -93,7 +94,7 @@ async function checkProcessor({ processing }: Config): Promise<readonly Finding[
 
 /** What is set, without values: most surprises are a variable that is not, or one that nobody knew of. */
 async function checkEnvironment(_config: Config, { env }: CommandIo): Promise<readonly Finding[]> {
-  const set = variableNames.filter((name) => (env[name] ?? '') !== '' || (env[`${name}_FILE`] ?? '') !== '');
+  const set = variableNames.filter((name) => trimmed(env[name] ?? '') !== '' || trimmed(env[`${name}_FILE`] ?? '') !== '');
   const variables = set.length === 0 ? 'no variable is set: everything is at its default' : `set: ${set.join(', ')}`;
   return [ok('environment', `Inorder ${packageVersion()} on Node.js ${process.versions.node}; ${variables}`)];
 }

@@ -2,6 +2,7 @@
  * The frame around every command. Guarantees one readable line on standard error for each problem, without
  * credentials and without a stack (unless LOG_LEVEL is `debug`), and the exit code that belongs to it.
  */
+import { trimmed } from '../config/given-text.ts';
 import { printable } from '../dead-letters/printable.ts';
 import { ConfigError, InorderError, messageOf } from '../errors.ts';
 import { redactUrls } from '../observability/redaction.ts';
@@ -86,7 +87,7 @@ function find(commands: readonly Command[], typed: readonly string[]): Found {
 async function report(error: unknown, io: CommandIo): Promise<ExitCode> {
   const problems = error instanceof ConfigError ? error.problems : [lineOf(error)];
   for (const problem of problems) await io.stderr.write(`inorder: ${oneLine(redactUrls(problem))}\n`);
-  if (io.env['LOG_LEVEL'] === 'debug') await io.stderr.write(`${redactUrls(stackOf(error))}\n`);
+  if (trimmed(io.env['LOG_LEVEL'] ?? '') === 'debug') await io.stderr.write(`${redactUrls(stackOf(error))}\n`);
   return error instanceof ConfigError ? 2 : 1;
 }
 

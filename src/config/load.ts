@@ -1,12 +1,13 @@
 /**
  * Makes the configuration from the environment, or says everything that is wrong with it at once. Guarantees
- * that a configuration which comes out is complete and consistent; that an empty variable counts as unset;
- * that a secret's value is in no message. It reads the files that `_FILE` variables name, and nothing else:
+ * that a configuration which comes out is complete and consistent; that white space around a value is none of it, and an
+ * empty variable counts as unset; that a secret's value is in no message. It reads the files that `_FILE` variables name, and nothing else:
  * whether broker, store and processor are there is for those who connect to them.
  */
 import { readFileSync } from 'node:fs';
 import { ConfigError } from '../errors.ts';
 import type { Config } from './config.ts';
+import { blemishOf, trimmed } from './given-text.ts';
 import { nearMiss } from './near-miss.ts';
 import { consumerTimeoutMs, isVariableName, variableNames, variables } from './variables.ts';
 import type { Values, VariableName } from './variables.ts';
@@ -34,13 +35,11 @@ type Texts = ReadonlyMap<VariableName, string>;
 function readTexts(env: Environment, problems: string[]): Texts {
   const texts = new Map<VariableName, string>();
   for (const name of variableNames) {
-    const direct = env[name] || undefined;
-    const path = (variables[name].secret && env[`${name}_FILE`]) || undefined;
-    if (direct !== undefined && path !== undefined) {
-      problems.push(`${name} and ${name}_FILE are both set: set one of them`);
-    } else if (direct !== undefined) {
-      texts.set(name, direct);
-    } else if (path !== undefined) {
+    const direct = trimmed(env[name] ?? '');
+    const path = variables[name].secret ? trimmed(env[`${name}_FILE`] ?? '') : '';
+    if (direct !== '' && path !== '') problems.push(`${name} and ${name}_FILE are both set: set one of them`);
+    else if (direct !== '') texts.set(name, direct);
+    else if (path !== '') {
       const text = readSecret(name, path, problems);
       if (text !== null) texts.set(name, text);
     }
@@ -50,13 +49,12 @@ function readTexts(env: Environment, problems: string[]): Texts {
 
 function readSecret(name: VariableName, path: string, problems: string[]): string | null {
   try {
-    const text = readFileSync(path, 'utf8').replace(/\r?\n$/, '');
+    const text = trimmed(readFileSync(path, 'utf8'));
     if (text !== '') return text;
     problems.push(`${name}_FILE is ${quoted(path)}: the file is empty`);
   } catch (error) {
-    problems.push(
-      `${name}_FILE is ${quoted(path)}: the file cannot be read (${(error as NodeJS.ErrnoException).code})`,
-    );
+    const why = blemishOf(path) ?? `the file cannot be read (${(error as NodeJS.ErrnoException).code})`;
+    problems.push(`${name}_FILE is ${quoted(path)}: ${why}`);
   }
   return null;
 }
@@ -66,30 +64,29 @@ function parse(given: Texts, problems: string[]): Values {
   for (const name of variableNames) {
     const { defaultText, kind, secret } = variables[name];
     const text = given.get(name) ?? defaultText;
-    const value = text === null ? null : kind.parse(text);
+    const blemish = text === null ? null : blemishOf(text);
+    const value = text === null || blemish !== null ? null : kind.parse(text);
     values[name] = value;
-    if (text !== null && value === null) problems.push(refusal(name, secret, text, kind.allowed));
+    if (text !== null && value === null) problems.push(refusal(name, secret, text, blemish ?? `it must be ${kind.allowed}`));
   }
   return values as Values;
 }
 
-function refusal(name: VariableName, secret: boolean, text: string, allowed: string): string {
-  return secret
-    ? `${name}: its value is not shown; it must be ${allowed}`
-    : `${name} is ${quoted(text)}: it must be ${allowed}`;
+function refusal(name: VariableName, secret: boolean, text: string, why: string): string {
+  return secret ? `${name}: its value is not shown; ${why}` : `${name} is ${quoted(text)}: ${why}`;
 }
 
 function refuseUnknown(env: Environment, problems: string[]): void {
   const known = variableNames.flatMap((name) => (variables[name].secret ? [name, `${name}_FILE`] : [name]));
   for (const name of Object.keys(env).sort()) {
-    if (!env[name]) continue;
+    if (trimmed(env[name] ?? '') === '') continue;
     const stem = name.endsWith('_FILE') ? name.slice(0, -'_FILE'.length) : null;
     if (stem !== null && isVariableName(stem) && !variables[stem].secret) {
       problems.push(`${name} is set, but ${stem} cannot be given as a file: set ${stem}`);
       continue;
     }
     const meant = nearMiss(name, known);
-    if (meant !== null) problems.push(`${name} is not a variable of Inorder: did you mean ${meant}?`);
+    if (meant !== null) problems.push(`${shownName(name)} is not a variable of Inorder: did you mean ${meant}?`);
   }
 }
 
@@ -205,8 +202,15 @@ function deepFreeze<T extends object>(value: T): T {
   return Object.freeze(value);
 }
 
-/** In quotes, on one line, and not longer than a line. */
+/** As it is typed; in quotes where that would not show what is wrong with it. */
+function shownName(name: string): string {
+  return /^\w+$/.test(name) ? name : quoted(name);
+}
+
+/** In quotes, on one line with nothing invisible in it, and not longer than a line. */
 function quoted(text: string): string {
-  const shown = JSON.stringify(text);
+  const shown = JSON.stringify(text).replace(/[\u007f-\u00a0\u00ad\u200b-\u200f\u2028-\u202e\u2060\ufeff]/g, (character) => {
+    return `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`;
+  });
   return shown.length <= 80 ? shown : `${shown.slice(0, 77)}…"`;
 }

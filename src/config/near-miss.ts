@@ -4,6 +4,8 @@
  * what is similar. `HTTP_PROXY`, `SMTP_HOST`, `LOGNAME` and `REDIS_SERVICE_PORT` are nobody's misspelling.
  */
 
+import { trimmed } from './given-text.ts';
+
 /** Names that other programs own although they are one letter from ours. */
 const strangers = new Set(['HTTPS_PORT', 'HTTPS_HOST', 'LOGLEVEL', 'AMQPS_URL', 'REDIS_URI', 'AMQP_URI', 'SHARD']);
 
@@ -16,6 +18,8 @@ const longName = 12;
 /** The one of `names` that `name` misspells, or null. A name that is spelled right is nobody's near miss. */
 export function nearMiss(name: string, names: readonly string[]): string | null {
   if (names.includes(name) || strangers.has(name)) return null;
+  const plain = trimmed(name).replace(/^export\s+/, '').replace(/^["']|["']$/g, '').replace(/^INORDER_/, '').replaceAll('-', '_');
+  if (names.includes(plain)) return plain;
   const upper = name.toUpperCase();
   const spelledInLowerCase = names.find((own) => own === upper);
   if (spelledInLowerCase !== undefined) return spelledInLowerCase;

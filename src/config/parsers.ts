@@ -1,7 +1,7 @@
 /**
  * The kinds of value that a variable can have. Each says in words what it accepts, so that the refusal, the
  * help and the README say the same, and parses text into its value or into null. None of them trims, guesses
- * or falls back: `08 `, `1e3` and `0x10` are refused where a whole number is asked for.
+ * or falls back: `08`, `1e3` and `0x10` are refused where a whole number is asked for. Space around a value is gone by then.
  */
 
 export interface ValueKind<T> {

@@ -25,7 +25,8 @@ export function renderEnvExample(): string {
   });
   return [
     '# Every variable of Inorder at its default. An empty one counts as unset; unknown ones that look like these',
-    '# are refused. Export them, or start with `node --env-file=.env`.',
+    '# are refused. White space around a value is taken off, and quotes that reach Inorder are refused. Export them, or start',
+    '# with `node --env-file=.env`.',
     '',
     ...entries,
   ].join('\n');

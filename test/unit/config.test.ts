@@ -71,7 +71,7 @@ test('all problems are reported at once, each naming its variable, its value and
 });
 
 const refused: Readonly<Record<string, readonly string[]>> = {
-  SHARDS: ['0', '1.5', '1000000', '-1', '1e2', '0x8', ' 8', '8 ', '08', 'eight', '٨'],
+  SHARDS: ['0', '1.5', '1000000', '-1', '1e2', '0x8', '8 9', '08', 'eight', '٨'],
   PREFETCH: ['0', '1', '65536'],
   GAP_TIMEOUT_MS: ['0', 'NaN', '2147483648', '600001', 'Infinity', '30s'],
   WORKER_SHARDS: ['3-1', 'some', '1,,2', '-1', '0-', '1;2'],
@@ -81,10 +81,10 @@ const refused: Readonly<Record<string, readonly string[]>> = {
   UNSEQUENCED: ['true'],
   AUTO_REPLAY: ['1', 'yes', 'TRUE'],
   TOPOLOGY: ['false'],
-  STREAM: ['amq.x', 'a b', '{x}', '-x', 'x'.repeat(101), 'x\n'],
+  STREAM: ['amq.x', 'a b', '{x}', '-x', 'x'.repeat(101), 'x\u3000y'],
   HTTP_PORT: ['65536', '-1', 'tcp://10.0.0.1:80'],
   HTTP_HOST: ['a b'],
-  ENTITY_TYPE: [' order', 'a\u0000b'],
+  ENTITY_TYPE: ['a\u0007b'],
   MANAGEMENT_URL: ['localhost:15672', 'amqp://localhost'],
   AMQP_URL: [
     'localhost',
@@ -157,6 +157,47 @@ test('a secret is never in a problem', () => {
   const problems = problemsOf(env);
   assert.equal(problems.length, 4);
   assert.ok(!problems.join().includes(password));
+});
+
+test('white space around a value is none of it, seen or unseen, and leaves nothing of a blank one', (t) => {
+  const directory = mkdtempSync(join(tmpdir(), 'inorder-blank-'));
+  t.after(() => rmSync(directory, { recursive: true }));
+  const path = join(directory, 'url');
+  for (const [before, after] of [[' ', ' '], ['', '\r'], ['\t', '\r\n'], ['\ufeff', '\u00a0'], ['\u200b', '\u200b'], ['\u2060\u00a0 ', '\u200e']] as const) {
+    const within = (text: string) => `${before}${text}${after}`;
+    const env = { SHARDS: within('4'), STREAM: within('s'), UNSEQUENCED: within('process'), ENTITY_TYPE: within('a b'), AMQP_URL: within('amqp://h'), HTTP_PORT: within('') };
+    const config = loadConfig(env);
+    assert.deepEqual([config.broker.shards, config.broker.stream, config.ordering.unsequenced, config.processing.entityType], [4, 's', 'process', 'a b'], JSON.stringify(after));
+    assert.deepEqual([config.broker.urls, config.http.port], [['amqp://h'], 9464]);
+    writeFileSync(path, within('redis://:pw@h:6379'));
+    assert.equal(loadConfig({ REDIS_URL_FILE: within(path), REDIS_URL: within('') }).store.redisUrl, 'redis://:pw@h:6379');
+  }
+});
+
+test('quotes around a value, and what is invisible within it, are named for every variable at once', (t) => {
+  const directory = mkdtempSync(join(tmpdir(), 'inorder-quotes-'));
+  t.after(() => rmSync(directory, { recursive: true }));
+  const path = join(directory, 'token');
+  writeFileSync(path, '"0123456789abcdef"\n');
+  const remove = 'it stands in quotes, which belong to where it was copied from: remove them';
+  assert.deepEqual(problemsOf({ SHARDS: '"8"', ENTITY_TYPE: "'order' ", AMQP_URL: '“amqp://me:hush@h”', ADMIN_TOKEN_FILE: path, STREAM: 'a\u200bb', PROCESSOR: 'my\u00a0processor.js', REDIS_URL: 'redis://h\r\nredis://i' }), [
+    'AMQP_URL: its value is not shown; ' + remove,
+    'REDIS_URL: its value is not shown; it has a line end in it: remove it',
+    'STREAM is "a\\u200bb": it has a zero-width space (U+200B) in it: remove it',
+    `SHARDS is "\\"8\\"": ${remove}`,
+    'PROCESSOR is "my\\u00a0processor.js": it has a no-break space (U+00A0) in it: remove it',
+    `ENTITY_TYPE is "'order'": ${remove}`,
+    `ADMIN_TOKEN: its value is not shown; ${remove}`,
+  ]);
+  writeFileSync(path, Buffer.from('0123456789abcdef\r\n', 'utf16le'));
+  assert.equal(problemOf({ ADMIN_TOKEN_FILE: path }), 'ADMIN_TOKEN: its value is not shown; it has a character that is not UTF-8 in it: remove it');
+});
+
+test('names that were copied with something around them are near misses', () => {
+  for (const name of ['\ufeffSHARDS', 'export SHARDS', ' SHARDS', 'INORDER_SHARDS', '"SHARDS"', 'SHARDS\u00a0'])
+    assert.match(problemOf({ [name]: '4' }), /^.+ is not a variable of Inorder: did you mean SHARDS\?$/, name);
+  assert.equal(problemOf({ '\ufeffSHARDS': '4' }), '"\\ufeffSHARDS" is not a variable of Inorder: did you mean SHARDS?');
+  assert.deepEqual(problemsOf({ INORDER_SERVICE_HOST: '10.0.0.1', INORDER_PORT: 'tcp://10.0.0.1:80' }), []);
 });
 
 test('a _FILE variable is read without its last line end; two sources, no file and an empty file are refused', (t) => {
