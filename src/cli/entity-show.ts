@@ -12,7 +12,8 @@ export const command = defineCommand({
   name: 'entity show',
   summary: 'Version, state, parked and held of one entity.',
   description: [
-    'Prints what the store knows of an entity; exit code 1 when it has never heard of it.',
+    'Prints what the store knows of an entity; exit code 1 when nothing of it was applied, claimed or parked: what is refused',
+    'before that is only in the dead-letter queue (`inorder dead-letters list --entity ID`).',
     'With --json the state is the stored text, byte for byte; without, what could steer a terminal is escaped in it.',
     '`held` is asked of the worker at HTTP_HOST and HTTP_PORT; it is null when no worker answers there or when',
     'another one may own the entity.',
@@ -26,12 +27,15 @@ export const command = defineCommand({
   async run({ positionals: [entityId], options }, io) {
     const config = loadConfig(io.env);
     const entity = { entityType: options.type ?? config.processing.entityType, entityId: entityId! };
-    const [snapshot, report] = await Promise.all([
-      withStore(config, io.stderr, (store) => load(store, entity)),
+    const [{ snapshot, elsewhere }, report] = await Promise.all([
+      withStore(config, io.stderr, async (store) => {
+        const snapshot = await load(store, entity);
+        return { snapshot, elsewhere: snapshot.exists ? '' : await whereElse(store, entity) };
+      }),
       askWorker(config),
     ]);
     if (!snapshot.exists) {
-      await io.stderr.write(`inorder: there is no ${entity.entityType} ${JSON.stringify(entityId)} in the store\n`);
+      await io.stderr.write(`inorder: there is no ${printable(`${entity.entityType} ${JSON.stringify(entityId)} in the store${elsewhere}`)}\n`);
       return 1;
     }
     const held = heldBy(report, entity, config.broker.shards);
@@ -44,6 +48,21 @@ async function load(store: Store, entity: EntityRef): Promise<Snapshot> {
   const [result] = await store.load([entity]);
   if (result?.status === 'ok') return result.snapshot;
   throw new UnavailableError(`the entity cannot be read: ${result?.error.message ?? 'the store gave no answer'}`);
+}
+
+/** Entities of the store that are looked at for one of the same id. */
+const maxSearched = 100_000;
+
+async function whereElse(store: Store, { entityId }: EntityRef): Promise<string> {
+  const types: string[] = [];
+  let searched = 0;
+  for await (const entity of store.listEntities({})) {
+    if (entity.entityId === entityId) types.push(entity.entityType);
+    if (++searched === maxSearched) break;
+  }
+  if (types.length > 0) return `; there is ${types.map((type) => `${type} ${JSON.stringify(entityId)} (--type ${type})`).join(', ')}`;
+  const bound = searched === maxSearched ? `, nor one of another type among the first ${maxSearched.toLocaleString('en')} entities` : '';
+  return `${bound}; whether anything of it was refused: inorder dead-letters list --entity ${JSON.stringify(entityId)}`;
 }
 
 function asJson(

@@ -128,8 +128,9 @@ export class StreamView {
       .flatMap(({ report }) => report?.shards ?? [])
       .flatMap(({ open_gaps }) => open_gaps)
       .find(({ entity_type, entity_id }) => entity_type === entity.entityType && entity_id === entity.entityId);
-    const found = this.catalogue.catalogue?.entities.of(entity) ?? null;
-    const letters = found?.meant ?? [];
+    const entities = this.catalogue.catalogue?.entities;
+    const unread = entities?.unreadOf(entity.entityId) ?? [];
+    const letters = [...(entities?.of(entity)?.meant ?? []), ...unread];
     const { runs, passed, more } = timelineOf({ version, holes, held: gap?.held_sequences ?? [], letters });
     return {
       ...nameFields(entity),
@@ -139,6 +140,7 @@ export class StreamView {
       parked,
       gap: gap ?? null,
       dead_letters: letters.length,
+      unread: unread.length,
       letters_as_of: this.catalogue.catalogue?.asOf ?? null,
       runs,
       more,

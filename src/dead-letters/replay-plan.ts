@@ -26,6 +26,8 @@ export interface LettersOfEntity {
   readonly meant: LetterSummary[];
   /** Not meant by the replay. */
   readonly others: LetterSummary[];
+  /** Of its id, and without a sequence (or a type) that can be read: one of them may be what the others wait for. */
+  readonly unread: readonly LetterSummary[];
 }
 
 /** Letters that cannot go. */
@@ -64,7 +66,7 @@ export function summaryOf({ messageId, fingerprint, entityType, entityId, sequen
 
 /** `fetched` are in the order of their sequences. */
 export function planEntity(
-  { entity, meant, others }: LettersOfEntity,
+  { entity, meant, others, unread }: LettersOfEntity,
   snapshot: Snapshot,
   firstSequence: 1 | 'any',
   fetched: readonly EncodedEvent[] = [],
@@ -85,7 +87,7 @@ export function planEntity(
   const last = letters.at(-1)?.sequence ?? 0;
   letters.push(...meant.filter(({ sequence }) => sequence === null));
   const used = fetched.filter(({ event }) => event.sequence !== null && event.sequence < last);
-  return { entity, version, parked, letters, fetched: used, blocked: blockedOf(rest, reached + 1, others) };
+  return { entity, version, parked, letters, fetched: used, blocked: blockedOf(rest, reached + 1, others, unread) };
 }
 
 /** How many letters a plan takes out of the queue, and how many it leaves. */
@@ -99,13 +101,19 @@ export function countLetters({ entities, unordered }: ReplayPlan): { readonly go
   return { going, blocked };
 }
 
-function blockedOf(letters: readonly (LetterSummary & { readonly sequence: number })[], missing: number, others: readonly LetterSummary[]): Blocked | null {
+function blockedOf(letters: readonly (LetterSummary & { readonly sequence: number })[], missing: number, others: readonly LetterSummary[], unread: readonly LetterSummary[]): Blocked | null {
   const [first] = letters;
   if (first === undefined) return null;
   const deadLetter = others.find(({ sequence }) => sequence === missing);
-  const why = deadLetter === undefined ? `${missing} has not arrived` : `${missing} is itself a dead letter (${deadLetter.reason}), and not part of this`;
+  const why = deadLetter === undefined ? `${missing} ${unread.length === 0 ? 'has not arrived' : whichMayBe(unread)}` : `${missing} is itself a dead letter (${deadLetter.reason}), and not part of this`;
   const next = others.reduce((least, { sequence }) => (sequence !== null && sequence > missing && sequence < least ? sequence : least), first.sequence);
   return { letters, missing, next, isDeadLetter: deadLetter !== undefined, why };
+}
+
+/** In words that follow a sequence. */
+export function whichMayBe([first, ...others]: readonly LetterSummary[]): string {
+  const more = others.length === 0 ? '' : ` or one of ${others.length} more`;
+  return `may be the letter ${first?.messageId} (${first?.reason}), whose sequence cannot be read${more}`;
 }
 
 function hasSequence(letter: LetterSummary): letter is LetterSummary & { readonly sequence: number } {

@@ -1,6 +1,7 @@
 /** How a dead letter stands with its entity: what it waits for, and where that is. Pure. */
 import type { Snapshot } from '../stores/store.ts';
-import { type LettersOfEntity, type LetterSummary, planEntity } from './replay-plan.ts';
+import { rejectionReasons } from '../events/reasons.ts';
+import { type LettersOfEntity, type LetterSummary, planEntity, whichMayBe } from './replay-plan.ts';
 import { sequencesText } from './sequences-text.ts';
 
 export interface Standing {
@@ -22,19 +23,29 @@ export function standingOf(letter: LetterSummary, letters: LettersOfEntity, snap
     version,
     parked: snapshot.parked !== null,
     missing: isBlocked ? blocked.missing : null,
-    text: isBlocked ? waits(blocked.missing, letters.meant) : stands(sequence, version, letters.meant),
+    text: isBlocked ? waits(blocked.missing, letters) : stands(sequence, version, letters.meant),
   };
 }
 
-function waits(missing: number, letters: readonly LetterSummary[]): string {
-  const here = letters.filter(({ sequence }) => sequence !== null && sequence > missing);
-  return `waits for ${missing}, which was never seen; here ${here.length === 1 ? 'is' : 'are'} ${sequencesText(here)}`;
+function waits(missing: number, { meant, unread }: LettersOfEntity): string {
+  const here = meant.filter(({ sequence }) => sequence !== null && sequence > missing);
+  const where = unread.length === 0 ? 'was never seen' : whichMayBe(unread);
+  return `waits for ${missing}, which ${where}; here ${here.length === 1 ? 'is' : 'are'} ${sequencesText(here)}`;
 }
 
 function stands(sequence: number | null, version: number, letters: readonly LetterSummary[]): string {
   if (sequence === null) return 'has no sequence: it waits for nothing';
   if (sequence <= version) return `version ${version} has passed it: replayed, it turns out a duplicate, or late where it was passed over`;
   const before = letters.find((other) => other.sequence === version + 1);
+  if (before !== undefined && !isEventAsItIs(before)) {
+    const what = `cannot be applied as it is (${before.reason}): export it, correct it, publish it`;
+    return sequence === version + 1 ? `is next in line, and ${what}` : `follows ${version + 1}, which is itself a dead letter and ${what}; then replay`;
+  }
   if (sequence === version + 1 || before === undefined) return 'is next in line: it can be replayed';
   return `follows ${version + 1}, which is itself a dead letter (${before.reason}): both can be replayed`;
+}
+
+/** Whether a worker may take it when it comes again unchanged. */
+function isEventAsItIs({ reason }: LetterSummary): boolean {
+  return !(reason in rejectionReasons) || reason === 'misrouted' || rejectionReasons[reason as keyof typeof rejectionReasons].inSequence;
 }

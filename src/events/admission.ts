@@ -32,9 +32,12 @@ export function admit(claims: Claims, message: RawMessage, options: DecodeOption
   if (givenEntityId !== null && givenEntityId !== message.routingKey) fields.note('misrouted', `the routing key differs from ${names.entityId}`);
 
   if (fields.problem !== null || type === null || entityType === null) {
-    // The default type says something of an entity only where there is one.
-    const readType = claims.entityType == null && givenEntityId === null ? null : entityType;
-    return refusal(fields.problem, message, { id: givenId, entityType: readType, entityId: givenEntityId, sequence, type });
+    // Who publishes to the entity's shard means the entity; an event that is its own is spread by its id.
+    const entityId = givenEntityId ?? (alone && claims.isWhole ? null : fields.nameOrNull(message.routingKey));
+    // The default says something of the type only where the message does not, and only of an entity.
+    const isUnknown = entityId === null || !claims.isWhole;
+    const readType = claims.entityType == null && isUnknown ? null : entityType;
+    return refusal(fields.problem, message, { id: givenId, entityType: readType, entityId, sequence, type });
   }
   const id = givenId ?? derivedId(claims.envelope ?? []);
   return {
@@ -56,12 +59,10 @@ export function admit(claims: Claims, message: RawMessage, options: DecodeOption
 }
 
 /** What could be read, completed from the message's properties. */
-export function refusal(problem: Problem | null, message: RawMessage, read: Omit<Refusal, 'reason' | 'detail'>): Decoded {
+function refusal(problem: Problem | null, message: RawMessage, read: Omit<Refusal, 'reason' | 'detail'>): Decoded {
   const { reason, detail } = problem ?? { reason: 'malformed', detail: 'the message is no event' };
-  return {
-    ok: false,
-    refusal: { ...read, reason, detail, id: read.id ?? message.messageId ?? null, type: read.type ?? message.type ?? null },
-  };
+  const { messageId = null, type = null } = message;
+  return { ok: false, refusal: { ...read, reason, detail, id: read.id ?? messageId, type: read.type ?? type } };
 }
 
 interface Time {
@@ -98,6 +99,10 @@ class Fields {
     if (fault === null) return value as string;
     this.note(reason, `${field} ${fault}`);
     return null;
+  }
+
+  nameOrNull(value: unknown): string | null {
+    return this.#nameFault(value) === null ? (value as string) : null;
   }
 
   sequence(field: string, value: number | null): number | null {

@@ -27,6 +27,8 @@ export interface Claims {
   readonly names: FieldNames;
   /** What the format itself found wrong; the rest is then what could still be read. */
   readonly problem: Problem | null;
+  /** False: the message may say more than could be read. */
+  readonly isWhole: boolean;
   readonly id: unknown;
   readonly entityType: unknown;
   readonly entityId: unknown;
@@ -58,6 +60,7 @@ export function noClaims(names: FieldNames): Claims {
   return {
     names,
     problem: null,
+    isWhole: true,
     id: null,
     entityType: null,
     entityId: null,
@@ -73,5 +76,5 @@ export function noClaims(names: FieldNames): Claims {
 }
 
 export function unreadable(names: FieldNames, problem: Problem): Claims {
-  return { ...noClaims(names), problem };
+  return { ...noClaims(names), problem, isWhole: false };
 }

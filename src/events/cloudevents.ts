@@ -1,20 +1,20 @@
 /**
- * Reads CloudEvents 1.0 in both modes: structured (one JSON document) and binary (attributes in headers, data
- * in the body). `subject` is the entity id; the extensions `sequence` (a number, or the digits that the
+ * Reads CloudEvents 1.0 in both modes: structured (one JSON document, also where it comes as plain JSON) and binary
+ * (attributes in headers, data in the body). `subject` is the entity id; the extensions `sequence` (a number, or the digits that the
  * sequence extension makes of it) and `entitytype` do the rest; every other attribute becomes metadata.
  *
  * The `cloudevents` package is not used: it binds HTTP, Kafka and MQTT but not AMQP, brings network transports
  * and a schema compiler into a pure folder, and parses into numbers that have lost their text.
  */
-import { cloudEventsPrefixes } from './cloudevents-headers.ts';
+import { attributeHeaders } from './cloudevents-headers.ts';
 import { type Claims, type FieldNames, malformed, noClaims, type Problem, unreadable, unsupported } from './claims.ts';
 import type { EventLimits, RawMessage } from './event.ts';
-import { exactNumber, memberOf } from './envelope.ts';
-import { isJsonObject, kindOf, readJsonBody } from './json-body.ts';
-import { scanJson, scanMembers } from './json-scan.ts';
+import { isJsonObject, readJsonBody } from './json-body.ts';
+import { exactNumber, type JsonDocument, memberOf, readDocument } from './json-document.ts';
+import { scanJson } from './json-scan.ts';
 import { fromAmqpTimestamp, timeText } from './timestamp.ts';
 
-const names: FieldNames = {
+export const attributeNames: FieldNames = {
   id: 'id',
   entityType: 'entitytype',
   entityId: 'subject',
@@ -37,23 +37,24 @@ export const placedAttributes: ReadonlySet<string> = new Set([
   'data_base64',
 ]);
 
-/** What CloudEvents allows as the name of an attribute; `__proto__` is none. */
-export const attributeName = /^[a-z0-9]+$/;
-
 type Attributes = Readonly<Record<string, unknown>>;
 
 export function readStructured({ body }: RawMessage, limits: EventLimits): Claims {
-  const json = readJsonBody(body);
-  if (!json.ok) return unreadable(names, malformed(json.detail));
-  const { value } = json;
-  if (!isJsonObject(value)) return unreadable(names, malformed(`the body is ${kindOf(value)}, not an object`));
-  const scan = scanMembers(json.text, limits.maxJsonDepth);
-  if (!scan.ok) return unreadable(names, malformed(`the body is refused: ${scan.detail}`));
-  const data = memberOf(scan.found, 'data');
+  const document = readDocument(body, limits);
+  return document.ok ? structuredClaims(document) : unreadable(attributeNames, malformed(document.detail));
+}
+
+/** Whether a JSON object that does not say what it is can only be a CloudEvent. */
+export function isStructured(value: Attributes): boolean {
+  return typeof value.specversion === 'string' && (value.source ?? value.subject) !== undefined && value.entity_id === undefined;
+}
+
+export function structuredClaims({ value, members }: JsonDocument): Claims {
+  const data = memberOf(members, 'data');
   return {
     ...claimsOf(value),
     problem: attributeProblem(value) ?? (value.data_base64 == null ? null : unsupported('data_base64 is binary data, and only JSON is read')),
-    sequence: typeof value.sequence === 'number' ? exactNumber(value.sequence, memberOf(scan.found, 'sequence')) : sequenceOf(value.sequence),
+    sequence: typeof value.sequence === 'number' ? exactNumber(value.sequence, memberOf(members, 'sequence')) : sequenceOf(value.sequence),
     data: value.data ?? null,
     dataJson: data?.source ?? 'null',
     dataCanonical: data?.canonical ?? 'null',
@@ -62,8 +63,8 @@ export function readStructured({ body }: RawMessage, limits: EventLimits): Claim
 
 export function readBinary({ body, headers }: RawMessage, limits: EventLimits): Claims {
   const attributes = attributesOf(headers);
-  const claims = { ...claimsOf(attributes), sequence: sequenceOf(attributes.sequence) };
-  const problem = attributeProblem(attributes);
+  const claims = claimsOf(attributes);
+  const problem = attributeProblem(attributes) ?? encodingProblem(headers);
   if (body.length === 0) return { ...claims, problem };
   const json = readJsonBody(body);
   if (!json.ok) return { ...claims, problem: problem ?? malformed(json.detail) };
@@ -72,18 +73,14 @@ export function readBinary({ body, headers }: RawMessage, limits: EventLimits): 
   return { ...claims, problem, data: json.value, dataJson: json.text.trim(), dataCanonical: scan.found };
 }
 
-/** Whether the headers say that this is a CloudEvent in binary mode. */
-export function hasAttributes(headers: Readonly<Record<string, unknown>>): boolean {
-  return Object.hasOwn(headers, 'cloudEvents:specversion') || Object.hasOwn(headers, 'cloudEvents_specversion');
-}
-
-function claimsOf(attributes: Attributes): Claims {
+export function claimsOf(attributes: Attributes): Claims {
   return {
-    ...noClaims(names),
+    ...noClaims(attributeNames),
     id: attributes.id,
     entityType: attributes.entitytype,
     entityId: attributes.subject,
     type: attributes.type,
+    sequence: sequenceOf(attributes.sequence),
     timestamp: attributes.time,
     metadata: metadataOf(attributes),
   };
@@ -112,14 +109,17 @@ function sequenceOf(value: unknown): number | null {
   return typeof value === 'string' && /^[0-9]{1,32}$/.test(value) ? Number(value) : Number.NaN;
 }
 
-function attributesOf(headers: Readonly<Record<string, unknown>>): Attributes {
+export function attributesOf(headers: Attributes): Attributes {
   const attributes: Record<string, unknown> = {};
-  for (const [header, value] of Object.entries(headers)) {
-    const prefix = cloudEventsPrefixes.find((candidate) => header.startsWith(candidate));
-    const name = prefix === undefined ? '' : header.slice(prefix.length);
-    if (attributeName.test(name)) attributes[name] = plainValue(value);
-  }
+  for (const { name, value } of attributeHeaders(headers)) attributes[name] = plainValue(value);
   return attributes;
+}
+
+/** HTTP encodes what is no ASCII, AMQP does not: of `caf%C3%A9` from another binding nobody can say which it is. */
+function encodingProblem(headers: Attributes): Problem | null {
+  const doubtful = attributeHeaders(headers).find(({ value, isForeign }) => isForeign && typeof value === 'string' && /%[0-9a-f]{2}/i.test(value));
+  if (doubtful === undefined) return null;
+  return malformed(`the header ${JSON.stringify(doubtful.header.slice(0, 60))} of another binding has a value with %, which may be encoded: send attributes as cloudEvents:`);
 }
 
 /** The AMQP client gives timestamps as `{ '!': 'timestamp', value }`. One that makes no time stays what it is, and is refused as such. */

@@ -4,21 +4,28 @@
  * header, which anybody can forge.
  *
  *   size ─▶ format ─▶ claims (envelope, CloudEvents) ─▶ admission ─▶ event
+ *     └────────┴──────────┴─▶ what can still be made out ─▶ refusal
  *
  * Left to the sequencer: whether a missing sequence is allowed, and how far a sequence may run ahead.
  */
-import { admit, type DecodeOptions, refusal } from './admission.ts';
-import type { Decoded, RawMessage } from './event.ts';
+import { admit, type DecodeOptions } from './admission.ts';
+import { type Claims, unreadable } from './claims.ts';
+import { memberNames } from './envelope.ts';
+import type { Decoded, EventLimits, RawMessage } from './event.ts';
+import { glimpsed } from './glimpse.ts';
 import { formatOf, sizeProblem } from './message-format.ts';
 
 export type { DecodeOptions } from './admission.ts';
 
-const nothingRead = { id: null, entityType: null, entityId: null, sequence: null, type: null };
-
 export function decodeMessage(message: RawMessage, options: DecodeOptions): Decoded {
-  const tooLarge = sizeProblem(message, options.limits);
-  if (tooLarge !== null) return refusal(tooLarge, message, nothingRead);
+  const { limits } = options;
+  const claims = claimsOf(message, limits);
+  return admit(claims.isWhole ? claims : glimpsed(claims, message, limits), message, options);
+}
+
+function claimsOf(message: RawMessage, limits: EventLimits): Claims {
+  const tooLarge = sizeProblem(message, limits);
+  if (tooLarge !== null) return unreadable(memberNames, tooLarge);
   const format = formatOf(message);
-  if (format.read === null) return refusal(format.problem, message, nothingRead);
-  return admit(format.read(message, options.limits), message, options);
+  return format.read === null ? unreadable(memberNames, format.problem) : format.read(message, limits);
 }

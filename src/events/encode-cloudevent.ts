@@ -4,7 +4,8 @@
  * what they can be; an event that does not fit is refused, not trimmed.
  */
 import { EventError } from '../errors.ts';
-import { attributeName, placedAttributes } from './cloudevents.ts';
+import { attributeName } from './cloudevents-headers.ts';
+import { placedAttributes } from './cloudevents.ts';
 import { type Draft, encodedAs, type EncodedEvent, encodeEvent, type EncodeOptions } from './encode.ts';
 import { defaultEventLimits } from './event.ts';
 import { dataText, type NewEvent, timestampText } from './new-event.ts';

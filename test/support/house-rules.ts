@@ -43,7 +43,7 @@ const arrows: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** Modules without I/O, clock or randomness of their own that pure folders may use. */
-const pureModules = ['node:crypto', 'node:buffer', 'cloudevents', '@standard-schema/spec'];
+const pureModules = ['node:crypto', 'node:buffer', 'node:zlib', 'cloudevents', '@standard-schema/spec'];
 
 /** Imports run along the arrows of the design. */
 export function brokenArrows({ path, text }: Source): string[] {

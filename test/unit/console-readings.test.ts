@@ -183,7 +183,7 @@ test('an entity is told with its version, its parking and its timeline, one that
   const parked = (await view.parked()) as { total: number; scanned: number; entities: { entity_id: string }[] };
   assert.deepEqual([parked.total, parked.scanned, parked.entities[0]?.entity_id], [1, 1, '<b>A</b>']);
   assert.deepEqual(await view.entity({ entityType: 'order', entityId: 'none' }), {
-    entity_type: 'order', entity_id: 'none', exists: false, version: 0, holes: '', parked: null, gap: null, dead_letters: 0, letters_as_of: null, runs: [], more: 0, passed: [],
+    entity_type: 'order', entity_id: 'none', exists: false, version: 0, holes: '', parked: null, gap: null, dead_letters: 0, unread: 0, letters_as_of: null, runs: [], more: 0, passed: [],
   });
 });
 

@@ -25,3 +25,21 @@ test('a CloudEvent is exported as an envelope that says the same', () => {
   const line = JSON.parse(lineOf(JSON.stringify(structured), { contentType: 'application/cloudevents+json' }) ?? '');
   assert.deepEqual([line.id, line.entity_type, line.entity_id, line.sequence, line.type, line.timestamp, line.data], ['i', 'order', 'a', 7, 'T', '2026-01-05T10:00:00Z', { n: 1 }]);
 });
+
+test('a CloudEvent that came as plain JSON or under the prefix of another binding is exported as an envelope', () => {
+  const attributes = { specversion: '1.0', id: 'i', source: '/s', type: 'T', subject: 'a', sequence: '7' };
+  const expected = { id: 'i', entity_type: 'order', entity_id: 'a', sequence: 7, type: 'T', metadata: { source: '/s' }, data: { n: 1 } };
+  assert.deepEqual(JSON.parse(lineOf(JSON.stringify({ ...attributes, data: { n: 1 } })) ?? ''), expected);
+  const headers = Object.fromEntries(Object.entries(attributes).map(([name, value]) => [`ce-${name}`, value]));
+  assert.deepEqual(JSON.parse(lineOf('{"n":1}', { headers }) ?? ''), expected);
+});
+
+test('of a binary CloudEvent that is refused what could be read is exported with its data, not the data alone', () => {
+  const headers = { 'cloudEvents:specversion': '0.3', 'cloudEvents:id': 'i', 'cloudEvents:type': 'T', 'cloudEvents:subject': 'a', 'cloudEvents:sequence': '7' };
+  assert.equal(lineOf('{"n":1.0}', { headers }), '{"id":"i","entity_type":"order","entity_id":"a","sequence":7,"type":"T","data":{"n":1.0}}\n');
+  assert.equal(lineOf('{"n":', { headers }), null);
+});
+
+test('a byte-order mark is not exported', () => {
+  assert.equal(lineOf('\ufeff{"type":"T"}'), '{"type":"T"}\n');
+});

@@ -49,3 +49,45 @@ test('the reference implementation accepts what is written here', () => {
     assert.deepEqual({ ...attributes, data }, Object.fromEntries([...Object.keys(attributes), 'data'].map((name) => [name, read[name]])));
   }
 });
+
+const headersOf = (prefix: string, more: Readonly<Record<string, unknown>> = {}) =>
+  Object.fromEntries(Object.entries({ specversion: '1.0', ...attributes, ...more }).map(([name, value]) => [prefix + name, value]));
+const json = JSON.stringify(data);
+
+function detailOf(body: unknown, contentType: string, headers: Readonly<Record<string, unknown>> = {}): string {
+  const message = raw(Buffer.from(typeof body === 'string' ? body : JSON.stringify(body)), contentType, headers);
+  const decoded = decodeMessage(message, { limits: defaultEventLimits, defaultEntityType: '?', allowMissingEntityId: false });
+  assert.ok(!decoded.ok, 'it was accepted');
+  return decoded.refusal.detail;
+}
+
+test('a binary CloudEvent is read under the prefixes of other bindings, in any case', () => {
+  for (const prefix of ['ce-', 'ce_', 'cloudevents:', 'cloudevents_', 'CE-', 'CloudEvents:']) assertRead(raw(Buffer.from(json), 'application/json', headersOf(prefix)));
+  const asGoWrites = Object.fromEntries(Object.entries(headersOf('ce-')).map(([name, value]) => [name.replaceAll(/(^|-)[a-z]/g, (letter) => letter.toUpperCase()), value]));
+  assert.ok('Ce-Specversion' in asGoWrites);
+  assertRead(raw(Buffer.from(json), 'application/json', asGoWrites));
+});
+
+test('where the headers of AMQP are there, those of another binding beside them say nothing; nor do two others mix', () => {
+  assertRead(raw(Buffer.from(json), 'application/json', { ...headersOf('ce-', { id: 'other', subject: 'other' }), ...headersOf('cloudEvents:') }));
+  assertRead(raw(Buffer.from(json), 'application/json', { ...headersOf('ce_'), 'ce-id': 'other', 'ce-tenant': 'other' }));
+});
+
+test('what another binding may have encoded is not guessed: the detail names the header', () => {
+  assert.match(detailOf(json, 'application/json', headersOf('ce-', { subject: 'caf%C3%A9' })), /"ce-subject" of another binding .* send attributes as cloudEvents:/);
+});
+
+test('a structured CloudEvent is read also where it comes as plain JSON', () => {
+  const event = { specversion: '1.0', ...attributes, data };
+  for (const contentType of ['application/json', 'application/json; charset=utf-8', '']) assertRead(raw(Buffer.from(JSON.stringify(event)), contentType, {}));
+  assert.match(detailOf({ ...event, sequence: '0x10' }, 'application/json'), /^sequence is not/);
+  assert.match(detailOf({ ...event, subject: undefined }, 'application/json'), /^subject is missing/);
+});
+
+test('what is not read is named: the media type, or the batch', () => {
+  const event = { specversion: '1.0', ...attributes, data };
+  assert.match(detailOf(event, 'text/plain'), /content type is "text\/plain": .* application\/cloudevents\+json for a CloudEvent/);
+  assert.match(detailOf([event], 'application/cloudevents-batch+json'), /batch of CloudEvents: publish one message for each event/);
+  for (const contentType of ['application/json', 'application/cloudevents+json']) assert.match(detailOf([event], contentType), /array, not an object: a batch has to be published as one message for each event/);
+  assert.match(detailOf('<a/>', 'application/xml', headersOf('ce-')), /content type of the CloudEvent's data is "application\/xml"/);
+});

@@ -15,7 +15,7 @@ async function plan({ at, meant, others = [], lacks = [] }: { at: number; meant:
     const sequences = Array.from({ length: to - from + 1 }, (_, index) => from + index).filter((sequence) => !lacks.includes(sequence));
     return sequences.map((sequence) => encodeEvent({ ...entity, sequence, type: 'Happened' }));
   };
-  const letters: LettersOfEntity = { entity, meant: meant.map(letter), others: others.map(letter) };
+  const letters: LettersOfEntity = { entity, meant: meant.map(letter), others: others.map(letter), unread: [] };
   const snapshot: Snapshot = { exists: true, version: at, state: null, holes: '', parked: null };
   const planned = await withFetched(planEntity(letters, snapshot, 1), letters, snapshot, source, { firstSequence: 1 });
   const sequencesOf = (list: readonly { readonly sequence: number | null }[]) => list.map(({ sequence }) => sequence).join(' ');

@@ -137,6 +137,8 @@ export interface Entity {
   readonly parked: ParkedState | null;
   readonly gap: Gap | null;
   readonly dead_letters: number;
+  /** Of them: those of its id whose sequence or type cannot be read. */
+  readonly unread: number;
   readonly letters_as_of: string | null;
   readonly runs: readonly Run[];
   readonly more: number;

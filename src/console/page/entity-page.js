@@ -10,7 +10,7 @@ import { Timeline } from './timeline.js';
 export function EntityPage({ state }) {
   const { entity, canUnlock } = state;
   if (entity === null) return html`<${Nothing}>Looking for the entity…<//>`;
-  const { entity_type, entity_id, version, exists, dead_letters } = entity;
+  const { entity_type, entity_id, version, exists, dead_letters, unread } = entity;
   const which = { entity_type, entity_id };
   const can = canUnlock && dead_letters > 0;
   return html`
@@ -24,9 +24,9 @@ export function EntityPage({ state }) {
     </header>
     <section>
       <dl class="facts">
-        <${Fact} name="version"><b>${number(version)}</b>${exists ? null : html` <span class="quiet">the store has never heard of it</span>`}<//>
+        <${Fact} name="version"><b>${number(version)}</b>${exists ? null : html` <span class="quiet">nothing of it was applied</span>`}<//>
         <${Fact} name="state"><${Standing} entity=${entity} /><//>
-        <${Fact} name="dead letters">${dead_letters === 0 ? 'none' : html`<a href=${hrefOf({ page: 'letters', search: which, by: 'reason' })}>${number(dead_letters)}</a>`}<//>
+        <${Fact} name="dead letters">${dead_letters === 0 ? 'none' : html`<a href=${hrefOf({ page: 'letters', search: unread === 0 ? which : { entity_id }, by: 'reason' })}>${number(dead_letters)}</a>`}<//>
         ${entity.holes === '' ? null : html`<${Fact} name="holes"><code>${entity.holes}</code><//>`}
       </dl>
     </section>
@@ -55,7 +55,7 @@ function Passed({ entity: { passed } }) {
   if (passed.length === 0) return null;
   return html`
     <section>
-      <h2>Dead letters outside of the line <small>passed by the version, or without a sequence</small></h2>
+      <h2>Dead letters outside of the line <small>passed by the version, or without a sequence that can be read: such a one may be what is missing</small></h2>
       <ul class="plain">${passed.map(({ fingerprint, message_id, sequence, reason }, index) => html`<li key=${`${fingerprint} ${index}`}><span class="n">${number(sequence)}</span> <${Reason} reason=${reason} /> <a data-row="" href=${hrefOf({ page: 'letter', id: fingerprint })}><${Foreign} text=${message_id} /></a></li>`)}</ul>
     </section>
   `;
