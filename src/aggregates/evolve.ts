@@ -6,13 +6,14 @@ import type { StandardSchemaV1 } from '@standard-schema/spec';
 import type { Event } from '../events/event.ts';
 import type { RejectionReason } from '../events/reasons.ts';
 import { type Aggregate, isRefused } from './definition.ts';
+import { describeThrown } from './thrown.ts';
 import { upcastEvent } from './upcast.ts';
 
 export type EvolveFailure = Extract<RejectionReason, 'not_created' | 'refused' | 'invalid_data' | 'handler_failed'>;
 
 export type Evolved<State> =
   | { readonly ok: true; readonly state: State }
-  | { readonly ok: false; readonly reason: EvolveFailure; readonly detail: string };
+  | { readonly ok: false; readonly reason: EvolveFailure; readonly detail: string; readonly stack?: string | null };
 
 export interface EvolveOptions {
   /** The entity is taken over in mid-stream (`FIRST_SEQUENCE=any`): its first event need not be one that creates. */
@@ -39,7 +40,8 @@ export function evolveEvent<State>(aggregate: Aggregate<State>, state: State | n
     if (isRefused(next)) return failure('refused', next.detail);
     return stateFrom(next, event);
   } catch (error) {
-    return failure('handler_failed', `evolve for ${named(event.type)} threw ${described(error)}`);
+    const { detail, stack } = describeThrown(error, event);
+    return { ...failure('handler_failed', `evolve for ${named(event.type)} threw ${detail}`), stack };
   }
 }
 
@@ -83,15 +85,6 @@ function failure(reason: EvolveFailure, detail: unknown): { readonly ok: false; 
 
 function named(text: string): string {
   return JSON.stringify(text.length > 80 ? `${text.slice(0, 80)}…` : text);
-}
-
-/** Anything can be thrown, also what cannot be made into text. */
-function described(error: unknown): string {
-  try {
-    return error instanceof Error ? `${error.name}: ${error.message}` : String(error);
-  } catch {
-    return 'something that cannot be printed';
-  }
 }
 
 function isPromise(value: unknown): value is PromiseLike<unknown> {

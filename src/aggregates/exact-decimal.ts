@@ -35,7 +35,7 @@ function addUpWhole(base: number, lines: readonly Line[]): number | null {
 
 function addUpDecimals(base: number, lines: readonly Line[]): number | null {
   const terms = [decimal(base), ...lines.map(({ price, quantity }) => times(decimal(price), decimal(quantity)))];
-  const scale = Math.max(...terms.map((term) => term.scale));
+  const scale = terms.reduce((most, term) => Math.max(most, term.scale), 0);
   let units = 0n;
   for (const term of terms) units += term.units * 10n ** BigInt(scale - term.scale);
   return toNumber({ units, scale });

@@ -10,7 +10,7 @@ import { printable } from '../dead-letters/printable.ts';
 import { ConfigError } from '../errors.ts';
 import { timeForms } from '../events/timestamp.ts';
 import type { Log } from '../observability/log.ts';
-import { redactUrls } from '../observability/redaction.ts';
+import { redactUrls } from '../redaction.ts';
 import { type Input, openInput } from '../publishing/open-input.ts';
 import { clearLine, grouped, progressLine } from '../publishing/progress-line.ts';
 import { isComplete, publishInput, type PublishReport } from '../publishing/publish-input.ts';

@@ -5,7 +5,7 @@
 import { trimmed } from '../config/given-text.ts';
 import { printable } from '../dead-letters/printable.ts';
 import { ConfigError, InorderError, messageOf } from '../errors.ts';
-import { redactUrls } from '../observability/redaction.ts';
+import { redactUrls } from '../redaction.ts';
 import { closest, parseArguments } from './arguments.ts';
 import type { Command, CommandIo, ExitCode } from './command.ts';
 import { renderCommandHelp, renderCommandList } from './help.ts';

@@ -6,7 +6,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Config } from '../config/config.ts';
 import { ConfigError, InorderError } from '../errors.ts';
 import type { Log } from '../observability/log.ts';
-import { redactUrls } from '../observability/redaction.ts';
+import { redactUrls } from '../redaction.ts';
 import { type Answer, json, readJsonObject, send } from './answer.ts';
 import { apiRoutes, type Route } from './api.ts';
 import { DeadLetterWork } from './change-work.ts';

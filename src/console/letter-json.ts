@@ -26,6 +26,8 @@ export function groupFields({ groups, entities }: Catalogue): object {
 
 function searchFor(by: Grouping, name: string | null, entities: ReadonlyMap<string, EntityRef>): object | null {
   if (name === null) return null;
+  // What is common of several details is the text of none.
+  if (by === 'detail') return null;
   if (by !== 'entity') return { [by]: name };
   const entity = entities.get(name);
   return entity === undefined ? null : { entity_type: entity.entityType, entity_id: entity.entityId };
@@ -55,6 +57,7 @@ export function detailFields(letter: KeptLetter, copies: number, standing: Stand
     meaning,
     cause,
     remedy,
+    stack: letter.stack,
     replayed_at: letter.replayedAt,
     standing: standing?.text ?? null,
     entity_version: standing?.version ?? null,

@@ -22,6 +22,8 @@ export interface DeadLetter {
   readonly type: string | null;
   readonly reason: DeadLetterReason;
   readonly detail: string;
+  /** Where in a processor the failure came from, line by line; null where nothing is known of that. */
+  readonly stack: string | null;
   /** Null when it did not come from a shard queue, or nobody knows from which. */
   readonly shard: number | null;
   /** ISO 8601, or null. */
@@ -64,6 +66,7 @@ export function explain(letter: UnexplainedLetter, history: DeadLetterHistory | 
     type: known?.type ?? letter.type,
     reason,
     detail: known?.detail ?? textOf(reason).meaning,
+    stack: known?.stack ?? null,
     shard: known?.shard ?? (death.queue === null ? null : shardOf(death.queue)),
     deadLetteredAt: known?.deadLetteredAt ?? death.at,
     replayedAt: history?.replayedAt ?? [],

@@ -1,7 +1,7 @@
 /** Dead letters counted by what they have in common. */
 import type { DeadLetter } from './dead-letter.ts';
 
-export const groupings = ['reason', 'type', 'entity', 'shard'] as const;
+export const groupings = ['reason', 'type', 'entity', 'shard', 'detail'] as const;
 export type Grouping = (typeof groupings)[number];
 
 export interface LetterGroup {
@@ -41,7 +41,7 @@ export class LetterGroups {
     return [...this.#groups.values()].sort((a, b) => b.count - a.count);
   }
 
-  #nameOf({ reason, type, entityType, entityId, shard }: DeadLetter): string | null {
+  #nameOf({ reason, type, entityType, entityId, shard, detail }: DeadLetter): string | null {
     switch (this.#by) {
       case 'reason':
         return reason;
@@ -51,6 +51,23 @@ export class LetterGroups {
         return entityId === null ? null : entityType === null ? entityId : `${entityType} ${entityId}`;
       case 'shard':
         return shard === null ? null : String(shard);
+      case 'detail':
+        return causeOf(detail);
     }
   }
+}
+
+const longestCause = 200;
+
+/** A detail without what differs from letter to letter of one cause: quoted values, addresses, numbers, times, ids. */
+export function causeOf(detail: string): string {
+  const cause = detail
+    .slice(0, 1_024)
+    .replaceAll(/"(?:[^"\\]|\\.)*"|`[^`]*`|(?<!\w)'[^']*'(?!\w)/g, '"…"')
+    .replaceAll(/\d{4}-\d\d-\d\d[T ]\d\d:\d\d[\d:.,]*(?:Z| ?[+-]\d\d:?\d\d)?/g, '#')
+    .replaceAll(/[^\s"'<>()]+@[^\s"'<>()]+/g, '…@…')
+    // Also 17, order-17, 0x1f, 3fa85f64-…, ab12: whatever has a digit names one of many.
+    .replaceAll(/(?<![\p{L}\p{N}_.-])[\p{L}\p{N}_.-]*\p{N}[\p{L}\p{N}_-]*(?:\.[\p{L}\p{N}_-]+)*/gu, '#')
+    .replaceAll(/\b[0-9a-f]{12,}\b/gi, '#');
+  return cause.length <= longestCause ? cause : `${cause.slice(0, longestCause)}…`;
 }

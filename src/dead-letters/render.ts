@@ -74,10 +74,11 @@ export function asExportJson(letter: DeadLetter): string {
   return jsonLine({ ...listFields(letter), ...messageFields(letter) });
 }
 
-function messageFields({ message, fingerprint, reason, replayedAt }: DeadLetter): object {
+function messageFields({ message, fingerprint, reason, stack, replayedAt }: DeadLetter): object {
   const text = utf8(message.body);
   return {
     fingerprint,
+    stack,
     remedy: textOf(reason).remedy,
     replayed_at: replayedAt,
     routing_key: message.routingKey,
@@ -120,6 +121,7 @@ export function asPage({ letter, standing }: FoundLetter): string {
     ['meaning', meaning],
     ['usual cause', cause],
     ['detail', letter.detail],
+    ...(letter.stack ?? '').split('\n').filter(Boolean).map((line, index) => [index === 0 ? 'stack' : '', line] as const),
     ['remedy', remedy],
     ['shard', String(letter.shard ?? 'not known')],
     ['since', letter.deadLetteredAt ?? 'not known'],

@@ -23,9 +23,25 @@ function decimalOf(source: string): string {
   const digits = withoutLeadingZeros(whole + fraction);
   if (digits === '') return '0';
   const significant = withoutTrailingZeros(digits);
-  // An exponent may itself be larger than a number can say.
-  const shift = BigInt(exponent) - BigInt(fraction.length) + BigInt(digits.length - significant.length);
-  return `${sign}${significant}e${shift}`;
+  return `${sign}${significant}e${sumText(exponent, digits.length - significant.length - fraction.length)}`;
+}
+
+/** Added digit by digit where no number can hold it: an exponent may have a million digits, for which a BigInt takes the better part of a second. */
+function sumText(exponent: string, delta: number): string {
+  const isNegative = exponent.startsWith('-');
+  const digits = withoutLeadingZeros(exponent.replace(/^[+-]/, ''));
+  if (digits.length <= safeDigits) return String(Number(exponent) + delta);
+  let carry = isNegative ? -delta : delta;
+  let at = digits.length;
+  let end = '';
+  // The digits are more than the difference can use up, so it ends before they do, or in a new one.
+  while (carry !== 0 && at > 0) {
+    const sum = Number(digits[--at]) + carry;
+    carry = Math.floor(sum / 10);
+    end = String(sum - carry * 10) + end;
+  }
+  const magnitude = withoutLeadingZeros(`${carry > 0 ? carry : ''}${digits.slice(0, at)}${end}`);
+  return `${isNegative ? '-' : ''}${magnitude}`;
 }
 
 function withoutLeadingZeros(digits: string): string {

@@ -8,7 +8,7 @@ import { type Logger, pino } from 'pino';
 import type { LogLevel } from '../config/config.ts';
 import { messageOf } from '../errors.ts';
 import { LineWriter } from './line-writer.ts';
-import { redactUrls } from './redaction.ts';
+import { redactUrls } from '../redaction.ts';
 
 export type LogFields = Readonly<Record<string, unknown>>;
 

@@ -54,6 +54,14 @@ export interface Slot {
 
 export type RecallVerdict = 'same' | 'different' | 'unknown' | 'failed' | 'above';
 
+/** Why an event cannot be processed. */
+export interface FailureText {
+  readonly reason: RejectionReason;
+  readonly detail: string;
+  /** Where in a processor it came from. */
+  readonly stack?: string | null;
+}
+
 export type Fact =
   | { readonly kind: 'delivered'; readonly deliveries: readonly (Delivery | RefusedDelivery)[] }
   /** Answers `load` and `openGap`. */
@@ -65,7 +73,7 @@ export type Fact =
       readonly done: number;
       readonly parked: boolean;
       readonly replaying: boolean;
-      readonly failure: { readonly reason: RejectionReason; readonly detail: string } | null;
+      readonly failure: FailureText | null;
     }
   /** Of a `commit`, and no answer: its processors are running, for as long as they take, and the store is not asked for it meanwhile. */
   | { readonly kind: 'processing'; readonly op: number }
@@ -99,10 +107,8 @@ export type Fact =
 
 export type Outcome = 'applied' | 'duplicate' | 'skipped';
 
-export interface Rejection {
+export interface Rejection extends FailureText {
   readonly tag: number;
-  readonly reason: RejectionReason;
-  readonly detail: string;
   readonly event: Event | null;
   readonly refusal: Refusal | null;
 }

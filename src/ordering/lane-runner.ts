@@ -57,15 +57,15 @@ export class LaneRunner {
 
   /** The event that was next in line cannot be processed: its entity is parked first, then it is rejected. */
   fail(lane: Lane, failure: Failure): void {
-    const { delivery, reason, detail } = failure;
+    const { delivery, reason, detail, stack } = failure;
     const sequence = delivery.event.sequence;
     lane.forgetId(delivery);
     // Above the version it was next in line, if only by a strategy that leaps or by adoption: nothing may pass it.
     if (sequence === null || sequence <= lane.version) {
-      this.#settlements.reject(delivery, reason, detail);
+      this.#settlements.reject(delivery, reason, detail, stack);
       return;
     }
-    lane.failure = { delivery, reason, detail };
+    lane.failure = failure;
     this.#park(lane, sequence, reason, detail);
   }
 
@@ -74,7 +74,7 @@ export class LaneRunner {
     const { failure, verdict } = lane;
     lane.failure = null;
     lane.verdict = null;
-    if (failure !== null) this.#settlements.reject(failure.delivery, failure.reason, failure.detail);
+    if (failure !== null) this.#settlements.reject(failure.delivery, failure.reason, failure.detail, failure.stack);
     if (verdict === null) return;
     for (const delivery of lane.held.drain()) this.#settlements.reject(delivery, verdict.reason, verdict.detail);
     this.#gaps.note(lane);

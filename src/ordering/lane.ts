@@ -4,7 +4,7 @@
  */
 import type { EntityRef } from '../events/event.ts';
 import type { RejectionReason } from '../events/reasons.ts';
-import type { Delivery, EntityView, Slot } from './facts.ts';
+import type { Delivery, EntityView, FailureText, Slot } from './facts.ts';
 import { Holes } from './holes.ts';
 import type { Operation } from './operations.ts';
 import { SequenceBuffer } from './sequence-buffer.ts';
@@ -25,10 +25,8 @@ export interface Gap {
 }
 
 /** An event that was next in line and cannot be processed, waiting until its entity is parked. */
-export interface Failure {
+export interface Failure extends FailureText {
   readonly delivery: Delivery;
-  readonly reason: RejectionReason;
-  readonly detail: string;
 }
 
 /** What is kept of an entity at rest: its version alone, as a rule. */

@@ -35,9 +35,9 @@ export class Settlements implements PlanSink {
     this.effects.push({ kind: 'ack', outcome, deliveries });
   }
 
-  reject(delivery: Delivery, reason: RejectionReason, detail: string): void {
+  reject(delivery: Delivery, reason: RejectionReason, detail: string, stack: string | null = null): void {
     this.unsettled--;
-    this.#rejections.push({ tag: delivery.tag, reason, detail, event: delivery.event, refusal: null });
+    this.#rejections.push({ tag: delivery.tag, reason, detail, stack, event: delivery.event, refusal: null });
   }
 
   refuse(delivery: RefusedDelivery): void {

@@ -12,6 +12,7 @@ export const maxDeadLettersPerEntity = 10_000;
 
 /** In UTF-16 code units. */
 export const maxDetailLength = 1024;
+export const maxStackLength = 4096;
 
 /** Of one message; beyond it the earlier ones are forgotten. */
 export const maxRememberedReplays = 20;
@@ -21,9 +22,14 @@ export function awaitedSequence({ sequence, reason }: DeadLetterRecord): number 
   return rejectionReasons[reason].inSequence ? sequence : null;
 }
 
-/** The record as it is kept: its detail cut to length, never through the middle of a character. */
+/** The record as it is kept: its texts cut to length, never through the middle of a character. */
 export function keptRecord(record: DeadLetterRecord): DeadLetterRecord {
-  if (record.detail.length <= maxDetailLength) return record;
-  const detail = record.detail.slice(0, maxDetailLength).replace(/[\uD800-\uDBFF]$/, '');
-  return { ...record, detail };
+  const { detail, stack = '' } = record;
+  if (detail.length <= maxDetailLength && stack.length <= maxStackLength) return record;
+  const kept = { ...record, detail: cut(detail, maxDetailLength) };
+  return stack === '' ? kept : { ...kept, stack: cut(stack, maxStackLength) };
+}
+
+function cut(text: string, length: number): string {
+  return text.length <= length ? text : text.slice(0, length).replace(/[\uD800-\uDBFF]$/, '');
 }

@@ -168,6 +168,8 @@ export interface DeadLetterRecord {
   readonly reason: RejectionReason;
   /** At most 1,024 characters are kept. */
   readonly detail: string;
+  /** Of `handler_failed`: where in the processor it came from; at most 4,096 characters are kept. */
+  readonly stack?: string;
   readonly shard: number;
   /** ISO 8601, the worker's clock. */
   readonly deadLetteredAt: string;

@@ -8,7 +8,7 @@ import { messageFingerprint } from '../events/identity.ts';
 import type { Rejection } from '../ordering/facts.ts';
 import type { DeadLetterRecord } from '../stores/store.ts';
 
-export function recordOf({ tag, reason, detail, event, refusal }: Rejection, message: RawMessage | undefined, shard: number): DeadLetterRecord {
+export function recordOf({ tag, reason, detail, stack, event, refusal }: Rejection, message: RawMessage | undefined, shard: number): DeadLetterRecord {
   if (message === undefined) throw new InvariantError(`delivery ${tag} is rejected and was never taken in`);
   const known = event ?? refusal;
   return {
@@ -20,6 +20,7 @@ export function recordOf({ tag, reason, detail, event, refusal }: Rejection, mes
     type: known?.type ?? null,
     reason,
     detail,
+    ...(stack == null ? {} : { stack }),
     shard,
     deadLetteredAt: new Date().toISOString(),
   };

@@ -12,7 +12,8 @@
  * idempotency key is the same.
  */
 import type { Handler } from '../aggregates/definition.ts';
-import { messageOf, UnavailableError } from '../errors.ts';
+import { describeThrown } from '../aggregates/thrown.ts';
+import { UnavailableError } from '../errors.ts';
 import type { Event } from '../events/event.ts';
 import { backOffMs, pause } from './back-off.ts';
 
@@ -36,7 +37,7 @@ export interface HandlerRun {
 
 export type HandlerOutcome =
   | { readonly kind: 'ok'; readonly value: unknown }
-  | { readonly kind: 'failed'; readonly detail: string }
+  | { readonly kind: 'failed'; readonly detail: string; readonly stack: string | null }
   | { readonly kind: 'abandoned' };
 
 export async function runHandler(handler: Handler, event: Event, run: HandlerRun): Promise<HandlerOutcome> {
@@ -52,10 +53,11 @@ export async function runHandler(handler: Handler, event: Event, run: HandlerRun
       if (life.aborted) return { kind: 'abandoned' };
       // By code and not by class: a processor's module may have brought a copy of the package of its own.
       const code = error instanceof Error && 'code' in error ? error.code : null;
-      if (code === 'PERMANENT') return { kind: 'failed', detail: messageOf(error) };
+      if (code === 'PERMANENT') return { kind: 'failed', ...describeThrown(error, event) };
       if (code !== 'UNAVAILABLE') counted++;
       if (counted >= limits.maxAttempts) {
-        return { kind: 'failed', detail: `${messageOf(error)} (attempt ${attempt})` };
+        const { detail, stack } = describeThrown(error, event);
+        return { kind: 'failed', detail: `${detail} (attempt ${attempt})`, stack };
       }
       run.onRetry(attempt, error);
       await pause(backOffMs(limits, attempt, run.random), life);

@@ -10,8 +10,7 @@ import { evolveEvent } from '../aggregates/evolve.ts';
 import type { ProcessorSet, Processors } from '../aggregates/processors.ts';
 import { appliedText } from '../events/applied-event.ts';
 import type { Event } from '../events/event.ts';
-import type { RejectionReason } from '../events/reasons.ts';
-import type { Delivery, Effect, Slot } from '../ordering/facts.ts';
+import type { Delivery, Effect, FailureText, Slot } from '../ordering/facts.ts';
 import type { Commit, CommitEvent } from '../stores/store.ts';
 import { type HandlerRun, runHandler } from './handler-run.ts';
 import type { CachedState } from './state-cache.ts';
@@ -24,7 +23,7 @@ export interface Prepared {
   readonly commit: Commit | null;
   /** Slots that the commit carries. */
   readonly done: number;
-  readonly failure: { readonly reason: RejectionReason; readonly detail: string } | null;
+  readonly failure: FailureText | null;
   /** What the entity's state is once the commit has succeeded. */
   readonly after: CachedState;
 }
@@ -42,8 +41,7 @@ export interface PreparationOptions {
   readonly headersOf: (tag: number) => Readonly<Record<string, unknown>>;
 }
 
-type Failure = NonNullable<Prepared['failure']>;
-type Folded = { readonly ok: true; readonly state: unknown } | { readonly ok: false; readonly failure: Failure };
+type Folded = { readonly ok: true; readonly state: unknown } | { readonly ok: false; readonly failure: FailureText };
 
 /**
  * `before` is the entity's state at the version that the commit expects. Resolves to null when the shard was
@@ -95,7 +93,7 @@ async function foldWithHandlers(fold: Fold, processors: ProcessorSet, options: P
     for (const handler of processors.handlers) {
       const outcome = await options.within(tag, () => runHandler(handler, event, run));
       if (outcome.kind === 'abandoned') return null;
-      if (outcome.kind === 'failed') return fold.finish({ reason: 'handler_failed', detail: outcome.detail });
+      if (outcome.kind === 'failed') return fold.finish({ reason: 'handler_failed', detail: outcome.detail, stack: outcome.stack });
       values.push(outcome.value);
     }
     const result = resultText(values.length === 1 ? values[0] : values, options.maxStateBytes);
@@ -147,7 +145,7 @@ class Fold {
   }
 
   /** Computes the state after the slot; `add` takes it over. */
-  evolve(slot: Slot): Failure | null {
+  evolve(slot: Slot): FailureText | null {
     const aggregate = this.#processors.aggregate;
     this.#pending = this.#state;
     if (slot.action !== 'apply' || aggregate === null) return null;
@@ -158,7 +156,7 @@ class Fold {
   }
 
   /** Why the state that `evolve` has computed cannot be stored, or null. */
-  unstorable(): Failure | null {
+  unstorable(): FailureText | null {
     const written = this.#write(this.#pending);
     return written.ok ? null : written.failure;
   }
@@ -173,7 +171,7 @@ class Fold {
     this.#events.push({ id, recordId: recordsId(event), sequence: slot.sequence, payloadHash, result, consumed, log });
   }
 
-  finish(failure: Failure | null): Prepared {
+  finish(failure: FailureText | null): Prepared {
     if (!this.#changed || this.#processors.aggregate === null) return this.#prepared(this.#events, this.#before.text, this.#state, failure);
     const written = this.#write(this.#state);
     return written.ok ? this.#prepared(this.#events, written.text, this.#state, failure) : this.#cutWhereUnstorable();
@@ -195,7 +193,7 @@ class Fold {
     return this.#prepared(this.#events, text, state, null);
   }
 
-  #prepared(events: readonly CommitEvent[], text: string | null, state: unknown, failure: Failure | null): Prepared {
+  #prepared(events: readonly CommitEvent[], text: string | null, state: unknown, failure: FailureText | null): Prepared {
     const effect = this.#effect;
     const last = effect.slots[events.length - 1];
     if (last === undefined) return { effect, commit: null, done: 0, failure, after: this.#before };
@@ -219,7 +217,7 @@ class Fold {
     return text === null || this.#processors.aggregate === null ? null : this.#processors.aggregate.deserialize(text);
   }
 
-  #write(state: unknown): { readonly ok: true; readonly text: string | null } | { readonly ok: false; readonly failure: Failure } {
+  #write(state: unknown): { readonly ok: true; readonly text: string | null } | { readonly ok: false; readonly failure: FailureText } {
     if (state === null || this.#processors.aggregate === null) return { ok: true, text: null };
     try {
       const text = this.#processors.aggregate.serialize(state);
@@ -241,5 +239,5 @@ export function recordsId({ idDerived, sequence }: Event): boolean {
 function foldOne(processors: ProcessorSet, state: unknown, event: Event, adopts: boolean): Folded {
   if (processors.aggregate === null) return { ok: true, state };
   const next = evolveEvent(processors.aggregate, state, event, { adopts });
-  return next.ok ? next : { ok: false, failure: { reason: next.reason, detail: next.detail } };
+  return next.ok ? next : { ok: false, failure: next };
 }

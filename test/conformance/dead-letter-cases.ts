@@ -6,8 +6,11 @@ export const deadLetterCases: Cases = {
   'a record is found again, with its entity': async (harness) => {
     const store = await harness.open();
     const record = deadLetterOf('body');
-    await store.recordDeadLetters([record]);
-    assert.deepEqual(await recordsOf(store, [record]), [record]);
+    const failed = deadLetterOf('failed', { reason: 'handler_failed', stack: 'at pay (/srv/pay.mjs:3:9)\nat "😀"' });
+    await store.recordDeadLetters([record, failed]);
+    assert.deepEqual(await recordsOf(store, [record, failed]), [record, failed]);
+    await store.recordDeadLetters([{ ...failed, stack: 'x'.repeat(100_000) }]);
+    assert.equal((await recordsOf(store, [failed]))[0]?.stack?.length, 4_096);
   },
 
   'a record of a message that names no entity is found by its fingerprint alone': async (harness) => {

@@ -13,7 +13,7 @@ import { createMemoryStore } from '../../src/stores/memory/memory-store.ts';
 function letterOf(index: number, bytes = 10): DeadLetter {
   const message = { body: Buffer.alloc(bytes, 120), routingKey: 'e', contentType: undefined, contentEncoding: undefined, messageId: undefined, type: undefined, timestamp: undefined, replyTo: undefined, correlationId: undefined, headers: {} };
   return {
-    messageId: `m${index}`, fingerprint: `f${index}`, entityType: 't', entityId: `e${index % 3}`, sequence: index + 2, type: 'x', reason: index % 2 ? 'late' : 'gap_timeout', detail: '', shard: 0,
+    messageId: `m${index}`, fingerprint: `f${index}`, entityType: 't', entityId: `e${index % 3}`, sequence: index + 2, type: 'x', reason: index % 2 ? 'late' : 'gap_timeout', detail: '', stack: null, shard: 0,
     deadLetteredAt: `2026-01-01T00:00:0${index % 10}.000Z`, replayedAt: [], message,
   };
 }

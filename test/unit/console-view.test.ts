@@ -90,7 +90,7 @@ test('thousands of dead letters in a row are one run, and a timeline has an end'
 });
 
 const found: DeadLetter = {
-  messageId: 'ID-7', fingerprint: 'abc', entityType: 'order', entityId: 'A-1', sequence: 4, type: 'ItemAdded', reason: 'refused', detail: 'Not in State X', shard: 2,
+  messageId: 'ID-7', fingerprint: 'abc', entityType: 'order', entityId: 'A-1', sequence: 4, type: 'ItemAdded', reason: 'refused', detail: 'Not in State X', stack: null, shard: 2,
   deadLetteredAt: null, replayedAt: [],
   message: { body: Buffer.from('needle'), routingKey: '', contentType: undefined, contentEncoding: undefined, messageId: undefined, type: undefined, timestamp: undefined, replyTo: undefined, correlationId: undefined, headers: { h: 'needle' } },
 };

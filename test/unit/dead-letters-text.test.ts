@@ -20,7 +20,7 @@ function letterWith(changes: Partial<DeadLetter>, message: Partial<RawMessage> =
     sequence: 4,
     type: 'ItemAdded',
     reason: 'gap_timeout',
-    detail: 'sequence 3 did not arrive',
+    detail: 'sequence 3 did not arrive', stack: null,
     shard: 2,
     deadLetteredAt: '2026-01-05T10:00:00.123Z',
     replayedAt: [],

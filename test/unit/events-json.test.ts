@@ -97,3 +97,40 @@ test('a value that JSON cannot say exactly has no canonical text', () => {
   assert.throws(() => canonicalJson({ text: '\ud800' }), /lone surrogate/);
   assert.throws(() => canonicalJson(JSON.parse('{"__proto__":1}')), /__proto__/);
 });
+
+test('a sum in an exponent that no number can hold is exact', () => {
+  const nines = '9'.repeat(20);
+  assert.equal(canonicalNumber(`10e${nines}`), `1e1${'0'.repeat(20)}`);
+  assert.equal(canonicalNumber(`0.1e1${'0'.repeat(20)}`), `1e${nines}`);
+  assert.equal(canonicalNumber(`10e-1${'0'.repeat(20)}`), `1e-${nines}`);
+  assert.equal(canonicalNumber(`0.1e-${nines}`), `1e-1${'0'.repeat(20)}`);
+  fc.assert(
+    fc.property(fc.bigInt({ min: -(10n ** 30n), max: 10n ** 30n }), fc.nat(400), (exponent, zeros) => {
+      const huge = exponent < 0n ? exponent - 10n ** 16n : exponent + 10n ** 16n;
+      assert.equal(canonicalNumber(`7${'0'.repeat(zeros)}e${huge}`), `7e${huge + BigInt(zeros)}`);
+      assert.equal(canonicalNumber(`0.${'0'.repeat(zeros)}7e+000${huge < 0n ? -huge : huge}`), `7e${(huge < 0n ? -huge : huge) - BigInt(zeros + 1)}`);
+    }),
+  );
+});
+
+/** In units of reading a text of the same length that has nothing to work on: the machine's speed does not count. */
+function costOf(text: string): number {
+  const spent = (work: () => unknown) => {
+    const before = process.cpuUsage();
+    work();
+    const { user, system } = process.cpuUsage(before);
+    return user + system;
+  };
+  const plain = `"${'x'.repeat(text.length)}\\n"`;
+  const best = (one: string) => Math.min(...[1, 2, 3].map(() => spent(() => [JSON.parse(one), scanJson(one, 64)])));
+  return best(text) / Math.max(500, best(plain));
+}
+
+test('a number costs no more than a text of its length, wherever its million digits are', () => {
+  const n = 1_000_000;
+  const many = '7'.repeat(n);
+  for (const [where, number] of Object.entries({ whole: many, fraction: `0.${many}`, exponent: `1e${many}`, 'negative exponent': `1e-${many}`, zeros: `1${'0'.repeat(n)}`, 'zeros of an exponent': `1e${'0'.repeat(n)}1`, carries: `10e${'9'.repeat(n)}` })) {
+    const cost = costOf(number);
+    assert.ok(cost < 30, `${where}: ${cost} times`);
+  }
+});

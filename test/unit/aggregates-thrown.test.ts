@@ -1,0 +1,78 @@
+import assert from 'node:assert/strict';
+import test from 'node:test';
+import { describeThrown } from '../../src/aggregates/thrown.ts';
+import { causeOf } from '../../src/dead-letters/grouping.ts';
+import { redactSecrets } from '../../src/redaction.ts';
+import { eventOf } from '../support/event-of.ts';
+
+class StockError extends Error {}
+
+test('of what is thrown class, words and frames are kept, and its causes behind it', () => {
+  const cause = new StockError('sold out');
+  const { detail, stack } = describeThrown(new TypeError('no\n stock', { cause }), eventOf());
+  assert.equal(detail, 'TypeError: no stock');
+  const lines = stack?.split('\n') ?? [];
+  assert.match(lines[0] ?? '', /^at .*aggregates-thrown\.test\.ts:\d+:\d+/);
+  const at = lines.indexOf('caused by StockError: sold out');
+  assert.ok(at > 0 && lines[at + 1]?.startsWith('at '));
+});
+
+test('no credentials and no payload are kept of it, neither of its words nor of its causes', () => {
+  const event = eventOf({ data: { card: '4111-1111' }, dataJson: '{ "card": "4111-1111" }' });
+  const words = 'POST https://bob:hunter2@shop.example/x?token=hunter2 Authorization: Bearer hunter2.abc password="hunter2 x" {"card":"4111-1111"} { "card": "4111-1111" }';
+  const thrown = new Error(words, { cause: new Error(`${words}\n    at no frame (password=hunter2)`) });
+  const { detail, stack } = describeThrown(thrown, event);
+  assert.doesNotMatch(`${detail}\n${stack}`, /hunter2|4111|^at no frame/m);
+  assert.match(detail, /^Error: POST https:\/\/\*\*\*@shop\.example\/x\?token=\*\*\* .*\[data\] \[data\]$/);
+});
+
+test('however much is thrown, what is kept is bounded', () => {
+  const deep = (n: number): never => (n === 0 ? (() => { throw new Error('x'.repeat(1_000_000)); })() : deep(n - 1));
+  try {
+    deep(50);
+  } catch (error) {
+    const endless = error as Error;
+    endless.cause = endless;
+    const { detail, stack } = describeThrown(endless, eventOf());
+    assert.ok(detail.length < 900 && stack !== null && stack.length < 20_000);
+  }
+});
+
+test('anything can be thrown, also what hides its stack or cannot be printed', () => {
+  const hidden = Object.defineProperty(new Error('hidden'), 'stack', { get: () => { throw new Error('no'); } });
+  assert.deepEqual(describeThrown(hidden, eventOf()), { detail: 'Error: hidden', stack: null });
+  for (const thrown of [null, undefined, 7, Symbol('s'), 'text', {}]) assert.equal(describeThrown(thrown, eventOf()).stack, null);
+  assert.equal(describeThrown(Object.create(null), eventOf()).detail, 'something that cannot be printed');
+});
+
+test('whatever names itself a secret is one', () => {
+  for (const text of [
+    'PGPASSWORD=hunter2', 'password: hunter2', '"client_secret":"hunter2 with spaces"', "api_key='hunter2'", '?access_token=hunter2&x=1', 'x-api-key: hunter2',
+    'authorization: Basic hunter2==', 'sent Bearer hunter2-abc', 'amqp://u:hunter2@h', 'postgres://u:p@hunter2@h/db', 'eyJhbGciOiJI.eyJodW50ZXIyIjoi.hunter2',
+    '-----BEGIN RSA PRIVATE KEY-----\nhunter2\n-----END RSA PRIVATE KEY-----',
+  ]) {
+    assert.doesNotMatch(redactSecrets(text), /hunter2|eyJ/, text);
+  }
+  for (const text of ['the bearer of bad news', 'no password was given', 'at pay (/srv/shop/pay.mjs:3:9)', 'token expired', 'https://shop.example/a@b']) assert.equal(redactSecrets(text), text);
+});
+
+test('a thousand details of one cause are one, whatever ids, numbers, times and values they name', () => {
+  const hex = (n: number, digits: number) => ((n + 1) * 2_654_435_761).toString(16).padStart(digits, 'a').slice(0, digits);
+  const forms: ((n: number) => string)[] = [
+    (n) => `StockError: order-${n} has ${n * 3} of item "sku ${n}" (attempt 5)`,
+    (n) => `evolve for "Paid" threw TypeError: no account ${hex(n, 8)}-1234-4abc-8def-${hex(n, 12)}`,
+    (n) => `timed out at ${new Date(n * 86_400_000).toISOString()} after ${n / 7} ms`,
+    (n) => `key 0x${hex(n, 6)} of user${n}@example.com at 10.0.${n % 200}.${n % 99}:5432`,
+    (n) => `waited ${n} ms for sequences ${n} to ${n + 5}`,
+    (n) => `no such order: ${n.toString(36)}-7-${hex(n, 12)}`,
+    (n) => `can't find 'customer ${n}'`,
+  ];
+  const causes = forms.map((form) => {
+    const found = new Set(Array.from({ length: 1_000 }, (_, n) => causeOf(form(n))));
+    assert.equal(found.size, 1, [...found].slice(0, 3).join(' | '));
+    return [...found][0];
+  });
+  assert.equal(new Set(causes).size, forms.length);
+  assert.notEqual(causeOf('TypeError: a is not a function'), causeOf('TypeError: b is not a function'));
+  assert.ok(causeOf('word '.repeat(1_000)).length <= 201);
+});
