@@ -40,6 +40,12 @@ export class ConfigError extends InorderError {
   }
 }
 
+/** A file or a pipe is broken from here on: what was read of it before is good, the rest cannot be had. */
+export class InputError extends InorderError {
+  readonly code = 'INPUT';
+  readonly retryable = false;
+}
+
 /** The store or the broker cannot be reached or cannot serve now: back off and ask again; nothing is dead-lettered. */
 export class UnavailableError extends InorderError {
   readonly code = 'UNAVAILABLE';

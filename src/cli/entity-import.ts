@@ -4,10 +4,9 @@ import type { Config } from '../config/config.ts';
 import { loadConfig } from '../config/load.ts';
 import type { EntityLine } from '../publishing/entity-lines.ts';
 import { entityLines } from '../publishing/entity-lines.ts';
-import { jsonTexts } from '../publishing/json-texts.ts';
 import { openInput } from '../publishing/open-input.ts';
 import { grouped } from '../publishing/progress-line.ts';
-import { readLines } from '../publishing/text-lines.ts';
+import { placeOf, readInput } from '../publishing/read-input.ts';
 import type { CommitResult, Store } from '../stores/store.ts';
 import { loadProcessors } from '../worker/processor-module.ts';
 import { defineCommand, storeVariables } from './command.ts';
@@ -21,11 +20,11 @@ export const command = defineCommand({
   name: 'entity import',
   summary: 'Sets the versions of entities that are not known yet: their next event is version + 1.',
   description: [
-    'FILE has a JSON object per line: entity_id, version, and where wanted entity_type and state; without FILE or with - it',
-    'comes from standard input. An entity without a state begins with the initial state of its aggregate in PROCESSOR; where there',
-    'is none it has no state, and a type that PROCESSOR does not know is refused. An entity that the store knows at the same',
-    'version is left as it is; one at another version is refused (see `inorder entity resync`). Safe to run again. Exit code 1 when',
-    'a line was refused.',
+    'FILE has a JSON object for each entity: entity_id, version, and where wanted entity_type and state; one per line, each over',
+    'several, or all in one array; packed with gzip or not. Without FILE or with - it comes from standard input. An entity without',
+    'a state begins with the initial state of its aggregate in PROCESSOR; where there is none it has no state, and a type that',
+    'PROCESSOR does not know is refused. An entity that the store knows at the same version is left as it is; one at another',
+    'version is refused (see `inorder entity resync`). Safe to run again. Exit code 1 when a line was refused.',
   ].join('\n'),
   positionals: ['[FILE|-]'],
   options: {},
@@ -37,19 +36,20 @@ export const command = defineCommand({
     let refused = 0;
     const refuse = (line: number, problem: string) => {
       refused++;
-      void io.stderr.write(`inorder: line ${line}: ${problem}\n`);
+      void io.stderr.write(`inorder: ${placeOf(input, line)}: ${problem}\n`);
     };
-    const lines = entityLines(jsonTexts(readLines(input.bytes)), {
-      defaultEntityType: config.processing.entityType,
-      maxDepth: config.limits.maxJsonDepth,
-      maxIdBytes: config.limits.maxEntityIdBytes,
-      onProblem: refuse,
-    });
     const progress = new CountDisplay(io, 'imported');
     let imported = 0;
     let begun = 0;
     let known = 0;
     try {
+      const texts = await readInput(input, { format: 'ndjson', map: new Map(), delimiter: null, remedy: 'it must be JSON, an object for each entity' });
+      const lines = entityLines(texts, {
+        defaultEntityType: config.processing.entityType,
+        maxDepth: config.limits.maxJsonDepth,
+        maxIdBytes: config.limits.maxEntityIdBytes,
+        onProblem: refuse,
+      });
       await withStore(config, io.stderr, async (store) => {
         for await (const batch of batched(withInitialStates(lines, config, refuse))) {
           if (signal.aborted) break;

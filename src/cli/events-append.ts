@@ -1,16 +1,20 @@
-/** `inorder events append`: events from a file or standard input into the event store, in order. */
+/**
+ * `inorder events append`: events from a file or standard input into the event store, in order, and what became of each line:
+ * known, appended, or refused.
+ */
+import type { Config } from '../config/config.ts';
 import { loadConfig } from '../config/load.ts';
-import { EventError } from '../errors.ts';
-import { timeForms } from '../events/timestamp.ts';
+import { ConfigError } from '../errors.ts';
+import { appendEach, type IdentifiedEvent } from '../event-sourcing/append-each.ts';
 import { lineEvents, type LineEvent } from '../publishing/line-events.ts';
 import { openInput } from '../publishing/open-input.ts';
 import { grouped } from '../publishing/progress-line.ts';
-import { jsonTexts } from '../publishing/json-texts.ts';
-import { readLines } from '../publishing/text-lines.ts';
-import type { AppendResult, EventStore } from '../stores/event-store.ts';
+import { lineFormatOf, placeOf, readInput, type ReadingRequest } from '../publishing/read-input.ts';
+import { readingRequest } from '../publishing/reading-request.ts';
 import { defineCommand } from './command.ts';
 import { CountDisplay } from './count-display.ts';
 import { eventStoreVariables, withEventStore } from './event-store-access.ts';
+import { inputFormatsText, inputOptions } from './input-options.ts';
 
 /** Lines of one entity that follow each other are appended together. */
 const maxTogether = 100;
@@ -19,34 +23,42 @@ export const command = defineCommand({
   name: 'events append',
   summary: 'Appends events from a file or standard input to the event store.',
   description: [
-    'FILE has an event per line, as `publish` takes it; a sequence is not looked at: the log gives it. Appending a file again changes',
-    'nothing. Exit code 1 when a line was refused; what comes behind it of its entity is appended all the same.',
-    `A timestamp is ${timeForms}.`,
+    'A sequence is not looked at: the log gives it. A line whose id the log has of its entity, with the same type, data and time, is',
+    'known and changes nothing: a file that has grown can be appended again. One with a known id and another content is refused, and so',
+    'is what no worker would take; what comes behind it of its entity is appended all the same. An event without an id is known by',
+    'its content and its place among those of its entity in the file: where such lines were known, that is said.',
+    'Exit code 1 when a line was refused.',
+    '',
+    inputFormatsText,
   ].join('\n'),
   positionals: ['[FILE|-]'],
-  options: {},
-  variables: [...eventStoreVariables, 'ENTITY_TYPE'],
-  async run({ positionals: [path = '-'] }, io) {
+  options: inputOptions,
+  variables: [...eventStoreVariables, 'ENTITY_TYPE', 'MAX_BODY_BYTES', 'MAX_ENTITY_ID_BYTES', 'MAX_JSON_DEPTH'],
+  async run({ positionals: [path = '-'], options }, io) {
+    const problems: string[] = [];
+    const request = readingRequest(path, options, problems);
+    if (problems.length > 0) throw new ConfigError(problems);
     const config = loadConfig(io.env);
     const signal = io.takeSignals();
     const input = await openInput(path, io.stdin, signal);
     const progress = new CountDisplay(io, 'appended');
-    const counts = { appended: 0, repeated: 0, refused: 0 };
+    const counts = { appended: 0, known: 0, refused: 0, knownByContent: 0 };
     const refuse = (line: number, problem: string) => {
       counts.refused++;
-      void io.stderr.write(`inorder: line ${line}: ${problem}\n`);
+      void io.stderr.write(`inorder: ${placeOf(input, line)}: ${problem}\n`);
     };
-    const { entityType } = config.processing;
-    const lines = lineEvents(jsonTexts(readLines(input.bytes)), { format: 'envelope', limits: config.limits, defaultEntityType: entityType, entityType, onProblem: refuse });
     try {
+      const texts = await readInput(input, request);
+      const lines = lineEvents(texts, { ...readingOf(request, config), onProblem: refuse });
       await withEventStore(config, io, async (events) => {
         for await (const together of runsOf(lines)) {
           if (signal.aborted) break;
-          try {
-            counts[(await append(events, together)).status] += together.length;
-          } catch (error) {
-            if (!(error instanceof EventError)) throw error;
-            for (const { line } of together) refuse(line, error.message);
+          const fates = await appendEach(events, together[0]!.event, together.map(eventOf));
+          for (const [index, fate] of fates.entries()) {
+            const { line, event } = together[index]!;
+            if (typeof fate === 'object') refuse(line, fate.refused);
+            else counts[fate]++;
+            if (fate === 'known' && event.idDerived) counts.knownByContent++;
           }
           progress.show(counts.appended);
         }
@@ -55,15 +67,24 @@ export const command = defineCommand({
       progress.end();
       input.close();
     }
-    await io.stdout.write(`${grouped(counts.appended)} appended, ${grouped(counts.repeated)} were there, ${grouped(counts.refused)} refused\n`);
+    if (counts.knownByContent > 0) {
+      await io.stderr.write(
+        `inorder: ${input.name}: ${grouped(counts.knownByContent)} of the known lines have no id: they were taken for repetitions because entity, place, type and content are those of events in the log; if they are new events, give them ids\n`,
+      );
+    }
+    await io.stdout.write(`${grouped(counts.appended)} appended, ${grouped(counts.known)} known, ${grouped(counts.refused)} refused\n`);
     return counts.refused > 0 || signal.aborted ? 1 : 0;
   },
 });
 
-function append(events: EventStore, together: readonly LineEvent[]): Promise<AppendResult> {
-  const { entityType, entityId } = together[0]!.event;
-  const given = together.map(({ event: { id, type, timestamp, dataJson, metadata } }) => ({ id, type, timestamp: timestamp ?? undefined, dataJson, metadata }));
-  return events.append({ entityType, entityId }, given, { expectedVersion: 'any' });
+/** Numbered although the log numbers them: two events of equal content and without ids are two by their places. */
+function readingOf({ format, map }: ReadingRequest, { limits, processing: { entityType } }: Config) {
+  const fields = { map: format === 'csv' ? new Map() : map, sequences: 'number', firstSequence: 1, unsequenced: 'reject' } as const;
+  return { format: lineFormatOf(format), limits, defaultEntityType: entityType, entityType, ...fields };
+}
+
+function eventOf({ event: { id, type, timestamp, dataJson, metadata } }: LineEvent): IdentifiedEvent {
+  return { id, type, timestamp: timestamp ?? undefined, dataJson, metadata };
 }
 
 async function* runsOf(lines: AsyncIterable<LineEvent>): AsyncGenerator<readonly LineEvent[]> {

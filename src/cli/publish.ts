@@ -8,7 +8,6 @@ import type { Config } from '../config/config.ts';
 import { loadConfig } from '../config/load.ts';
 import { printable } from '../dead-letters/printable.ts';
 import { ConfigError } from '../errors.ts';
-import { timeForms } from '../events/timestamp.ts';
 import type { Log } from '../observability/log.ts';
 import { redactUrls } from '../redaction.ts';
 import { type Input, openInput } from '../publishing/open-input.ts';
@@ -16,13 +15,14 @@ import { clearLine, grouped, progressLine } from '../publishing/progress-line.ts
 import { isComplete, publishInput, type PublishReport } from '../publishing/publish-input.ts';
 import { parseRequest, type PublishRequest } from '../publishing/publish-request.ts';
 import type { PublishCounts } from '../publishing/publish-stream.ts';
-import { lineFormatOf, readInput } from '../publishing/read-input.ts';
+import { lineFormatOf, placeOf, readInput } from '../publishing/read-input.ts';
 import type { TextLine } from '../publishing/text-lines.ts';
 import { createConnection } from '../rabbitmq/connection.ts';
 import { createAmqpPublisher } from '../rabbitmq/publisher.ts';
 import { replyCodeOf, replyCodes } from '../rabbitmq/refusal.ts';
 import { withBroker } from './broker-access.ts';
 import { type CommandIo, defineCommand } from './command.ts';
+import { inputFormatsText, inputOptions } from './input-options.ts';
 
 /** A file in the wrong format would fill the screen. */
 const maxProblemsShown = 20;
@@ -32,29 +32,18 @@ export const command = defineCommand({
   name: 'publish',
   summary: 'Publishes events from a file or standard input; can put them into disarray.',
   description: [
-    'Publishes one event per line and waits until the broker has confirmed all of them. Exit code 1 when one was not.',
+    'Publishes events and waits until the broker has confirmed all of them. Exit code 1 when one was not.',
     '',
-    'ndjson       a JSON envelope per line, or an array of them; members and numbers stay as they are written',
-    'cloudevents  a structured CloudEvent per line, or a batch (an array of them)',
-    'csv          with a header; columns that --map and their names assign to no field go into `data`, as text',
+    inputFormatsText,
     '',
-    `A timestamp is ${timeForms}.`,
     'Events without a sequence get 1, 2, 3… per entity, in the order of the file and before they are shuffled,',
-    'repeated or dropped. An event without an entity id is published unsequenced. A line that is no event is reported',
-    'and counted as failed; the others are published. The same seed gives the same disarray.',
+    'repeated or dropped; an entity has all of them numbered so, or none. What a worker is sure to dead-letter is refused here, line by',
+    'line, and counted as failed: also an event of no entity, unless UNSEQUENCED is process or --unsequenced is given. The others are',
+    'published, but nothing is where the first 20 are all refused for one cause. The same seed gives the same disarray.',
   ].join('\n'),
   positionals: ['[FILE|-]'],
   options: {
-    format: {
-      kind: 'value',
-      placeholder: 'F',
-      meaning: 'ndjson, csv or cloudevents. Default: by the name of the file; ndjson for a pipe.',
-    },
-    map: {
-      kind: 'value',
-      placeholder: 'FIELD=Column,…',
-      meaning: 'CSV: the columns of id, entity_type, entity_id, sequence, type, timestamp.',
-    },
+    ...inputOptions,
     shuffle: { kind: 'value', placeholder: 'W', meaning: 'Moves each event by up to W places, either way.' },
     duplicate: { kind: 'value', placeholder: 'P', meaning: 'Sends each event again with probability P, 0 to 1.' },
     drop: { kind: 'value', placeholder: 'P', meaning: 'Leaves each event out with probability P, 0 to 1.' },
@@ -69,21 +58,21 @@ export const command = defineCommand({
       placeholder: 'T',
       meaning: 'Written into events that name no entity type. Default: none, and ENTITY_TYPE of the workers applies.',
     },
+    unsequenced: {
+      kind: 'flag',
+      meaning: 'Leaves events without a sequence as they are, also those of no entity, for workers with UNSEQUENCED=process.',
+    },
     json: { kind: 'flag', meaning: 'Print the report as JSON.' },
   },
-  variables: ['AMQP_URL', 'STREAM', 'ENTITY_TYPE', 'MAX_BODY_BYTES', 'MAX_ENTITY_ID_BYTES', 'MAX_JSON_DEPTH'],
+  variables: ['AMQP_URL', 'STREAM', 'ENTITY_TYPE', 'UNSEQUENCED', 'FIRST_SEQUENCE', 'MAX_BODY_BYTES', 'MAX_ENTITY_ID_BYTES', 'MAX_JSON_DEPTH'],
   async run({ positionals: [path = '-'], options }, io) {
     const request = parseRequest(path, options);
     const config = loadConfig(io.env);
     const stop = io.takeSignals();
     const input = await openInput(path, io.stdin, stop);
     try {
-      const lines = await readInput(input, request.format, request.map).catch((error: unknown) => {
-        if (!stop.aborted) throw error;
-        return null;
-      });
-      // An input that a signal ended is neither empty nor, with half a line, an event.
-      if (lines === null || stop.aborted) {
+      const lines = await readInput(input, request);
+      if (stop.aborted) {
         await io.stderr.write('inorder: interrupted before the first event\n');
         return 1;
       }
@@ -91,7 +80,7 @@ export const command = defineCommand({
       const seed = request.seed ?? randomInt(2 ** 32);
       const isDisarray = request.window > 0 || request.duplicate > 0 || request.drop > 0;
       if (isDisarray && request.seed === null) await io.stderr.write(`seed ${seed}: --seed ${seed} repeats this\n`);
-      const report = await publish(lines, input, { ...request, seed }, { config, stop, io });
+      const report = await publish(lines, input, { ...request, seed, unsequenced: options.unsequenced }, { config, stop, io });
       await io.stdout.write(options.json ? asJson(report, seed) : asText(report));
       return isComplete(report) ? 0 : 1;
     } finally {
@@ -122,7 +111,7 @@ interface Surroundings {
   readonly io: CommandIo;
 }
 
-type SeededRequest = PublishRequest & { readonly seed: number };
+type SeededRequest = PublishRequest & { readonly seed: number; readonly unsequenced: boolean };
 
 async function publish(
   lines: AsyncIterable<TextLine>,
@@ -130,7 +119,7 @@ async function publish(
   request: SeededRequest,
   { config, stop, io }: Surroundings,
 ) {
-  const { broker, limits, processing, shutdownTimeoutMs } = config;
+  const { broker, limits, processing, ordering, shutdownTimeoutMs } = config;
   const connection = createConnection({ urls: broker.urls, name: 'inorder publish', log: plainLog(io) });
   const publisher = createAmqpPublisher({ connection, exchange: broker.stream, log: plainLog(io) });
   const progress = new ProgressDisplay(io, input);
@@ -143,7 +132,11 @@ async function publish(
         limits,
         defaultEntityType: processing.entityType,
         entityType: request.entityType,
-        onProblem: (line, problem) => progress.say(`line ${line}: ${problem}`),
+        map: request.format === 'csv' ? new Map() : request.map,
+        sequences: request.unsequenced ? 'as-given' : 'number',
+        firstSequence: String(ordering.firstSequence) === '0' ? 0 : 1,
+        unsequenced: request.unsequenced ? 'process' : ordering.unsequenced,
+        onProblem: (line, problem) => progress.say(`${placeOf(input, line)}: ${problem}`),
       },
       disarray: request,
       ratePerSecond: request.ratePerSecond,

@@ -7,7 +7,6 @@ import { EventError } from '../errors.ts';
 import { attributeName } from './cloudevents-headers.ts';
 import { placedAttributes } from './cloudevents.ts';
 import { type Draft, encodedAs, type EncodedEvent, encodeEvent, type EncodeOptions } from './encode.ts';
-import { defaultEventLimits } from './event.ts';
 import { dataText, type NewEvent, timestampText } from './new-event.ts';
 
 export type CloudEventMode = 'structured' | 'binary';
@@ -21,10 +20,10 @@ type Attributes = Readonly<Record<string, string | number | boolean>>;
 
 /** Throws `EventError` with the reason for which a worker would refuse it. Without an id it gets the one derived from its envelope. */
 export function encodeCloudEvent(event: NewEvent, mode: CloudEventMode, options: CloudEventOptions = {}): EncodedEvent {
-  const { limits = defaultEventLimits, source = '/inorder' } = options;
-  const attributes = attributesOf({ ...event, id: event.id ?? encodeEvent(event, { limits }).event.id }, source);
+  const { source = '/inorder' } = options;
+  const attributes = attributesOf({ ...event, id: event.id ?? encodeEvent(event, options).event.id }, source);
   const draft = mode === 'structured' ? structured(attributes, dataText(event)) : binary(attributes, dataText(event));
-  return encodedAs({ ...draft, entityId: event.entityId }, limits);
+  return encodedAs({ ...draft, entityId: event.entityId }, options);
 }
 
 function structured(attributes: Attributes, data: string | undefined): Omit<Draft, 'entityId'> {

@@ -30,14 +30,16 @@ export interface EncodedEvent {
 export interface EncodeOptions {
   /** What the workers accept. Default: the defaults. */
   readonly limits?: EventLimits;
+  /** UNSEQUENCED of the workers: whether they take events without a sequence, and those of no entity. Default `reject`. */
+  readonly unsequenced?: 'reject' | 'process';
 }
 
 /** AMQP: a routing key, a message id and a type are short strings. */
 const maxShortStringBytes = 255;
 
 /** Encodes as JSON envelope. Throws `EventError` with the reason for which a worker would refuse it. */
-export function encodeEvent(event: NewEvent, { limits = defaultEventLimits }: EncodeOptions = {}): EncodedEvent {
-  return encodedAs({ body: Buffer.from(envelopeText(event)), contentType: 'application/json', headers: {}, entityId: event.entityId }, limits);
+export function encodeEvent(event: NewEvent, options: EncodeOptions = {}): EncodedEvent {
+  return encodedAs({ body: Buffer.from(envelopeText(event)), contentType: 'application/json', headers: {}, entityId: event.entityId }, options);
 }
 
 /** A message in one of the formats, not yet checked. */
@@ -49,7 +51,7 @@ export interface Draft {
 }
 
 /** For the formats: properties and routing key, from what a worker makes of the draft. */
-export function encodedAs({ body, contentType, headers, entityId }: Draft, limits: EventLimits): EncodedEvent {
+export function encodedAs({ body, contentType, headers, entityId }: Draft, { limits = defaultEventLimits, unsequenced = 'reject' }: EncodeOptions): EncodedEvent {
   const message: RawMessage = {
     body,
     routingKey: entityId ?? '',
@@ -62,9 +64,11 @@ export function encodedAs({ body, contentType, headers, entityId }: Draft, limit
     correlationId: undefined,
     headers,
   };
-  const decoded = decodeMessage(message, { limits, defaultEntityType: '', allowMissingEntityId: true });
+  const decoded = decodeMessage(message, { limits, defaultEntityType: '', allowMissingEntityId: unsequenced === 'process' });
   if (!decoded.ok) throw new EventError(decoded.refusal.reason, decoded.refusal.detail);
   const { event } = decoded;
+  // The sequencer's rule, and the only one of its own that depends on the event alone.
+  if (event.sequence === null && unsequenced === 'reject') throw new EventError('invalid_sequence', 'the event has no sequence, and UNSEQUENCED is reject');
   if (!isShort(event.entityId)) {
     throw new EventError('invalid_entity', `the entity id has more than ${maxShortStringBytes} bytes, which is all that a routing key takes`);
   }

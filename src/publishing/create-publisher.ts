@@ -32,6 +32,11 @@ export interface PublisherOptions {
   readonly source?: string;
   /** What the workers accept. Default: their defaults. */
   readonly limits?: Partial<EventLimits>;
+  /**
+   * UNSEQUENCED of the workers: with `process` events without a sequence, and those of no entity, are published as well. Default
+   * `reject`: they are refused here with `EventError`, as a worker would refuse them.
+   */
+  readonly unsequenced?: 'reject' | 'process';
   /** Events without an outcome at which `publishAll` reads no further. Default 1,000. */
   readonly maxOutstanding?: number;
   /** Told of lost connections. Default: silence. */
@@ -41,7 +46,7 @@ export interface PublisherOptions {
 export interface Publisher {
   /**
    * Sends one event and resolves with what became of it; waits as long as the broker is away. An event without an
-   * entity id is spread over the shards by its own id, unsequenced.
+   * entity id, where `unsequenced` allows it, is spread over the shards by its own id.
    * Rejects with `EventError` when a worker would refuse it: nothing is sent then.
    */
   publish(event: NewEvent | Event): Promise<PublishOutcome>;
@@ -93,7 +98,7 @@ export function createPublisher(options: PublisherOptions = {}): Publisher {
 }
 
 /** The addresses are not shown: they hold credentials. */
-function problemsOf({ urls, stream, format, maxOutstanding }: PublisherOptions): string[] {
+function problemsOf({ urls, stream, format, maxOutstanding, unsequenced }: PublisherOptions): string[] {
   const { kind } = variables.STREAM;
   const problems: string[] = [];
   if (urls !== undefined && (urls.length === 0 || urls.some((url) => amqpUrls.parse(url)?.length !== 1)))
@@ -102,6 +107,8 @@ function problemsOf({ urls, stream, format, maxOutstanding }: PublisherOptions):
     problems.push(`stream is ${JSON.stringify(stream)}: it must be ${kind.allowed}`);
   if (format !== undefined && !eventFormats.includes(format))
     problems.push(`format is ${JSON.stringify(format)}: it must be one of ${eventFormats.join(', ')}`);
+  if (unsequenced !== undefined && variables.UNSEQUENCED.kind.parse(unsequenced) === null)
+    problems.push(`unsequenced is ${JSON.stringify(unsequenced)}: it must be ${variables.UNSEQUENCED.kind.allowed}`);
   if (maxOutstanding !== undefined && !(Number.isSafeInteger(maxOutstanding) && maxOutstanding >= 1))
     problems.push(`maxOutstanding is ${String(maxOutstanding)}: it must be a whole number from 1 up`);
   return problems;
@@ -111,11 +118,12 @@ function encoderFor({
   format = 'envelope',
   source,
   limits: given,
+  unsequenced,
 }: PublisherOptions): (event: NewEvent | Event) => EncodedEvent {
   const limits = { ...defaultEventLimits, ...given };
-  if (format === 'envelope') return (event) => encodeEvent(newEventOf(event), { limits });
+  if (format === 'envelope') return (event) => encodeEvent(newEventOf(event), { limits, unsequenced });
   const mode = format === 'cloudevents-structured' ? 'structured' : 'binary';
-  return (event) => encodeCloudEvent(newEventOf(event), mode, { limits, source });
+  return (event) => encodeCloudEvent(newEventOf(event), mode, { limits, source, unsequenced });
 }
 
 /** An event as a handler sees it can be sent on: its data as they were written. */

@@ -1,21 +1,23 @@
 /**
  * Turns the rows of a CSV table with a header into the JSON text of events. A map says which column is which
- * field; every other column goes into `data`. Guarantees that nothing is guessed or changed: values stay the
- * text they are (a time such as `2012-04-03 16:55:38` too, which Inorder reads as UTC), and a row with more or
+ * field; every other column goes into `data`, and one without a name nowhere. Guarantees that nothing is guessed or changed:
+ * values stay the text they are (a time such as `2012-04-03 16:55:38` too, which Inorder reads as UTC), and a row with more or
  * fewer fields than the header is a problem of its own line, after which reading goes on. Only a stray quote
  * ends the reading, since from there on nobody can say where a row begins.
  */
 import { pipeline, Readable } from 'node:stream';
 import { type CsvError, type Info, parse } from 'csv-parse';
 import { ConfigError } from '../errors.ts';
-import { maxLineBytes, type TextLine } from './text-lines.ts';
+import { type FieldMap, type MappableField, mapHint, mappableFields } from './field-map.ts';
+import { maxLineBytes, notUtf8, type TextLine } from './text-lines.ts';
 
-/** Fields of an event that a column can stand for. */
-export const csvFields = ['id', 'entity_type', 'entity_id', 'sequence', 'type', 'timestamp'] as const;
-export type CsvField = (typeof csvFields)[number];
-
-/** Which column is which field. A field that is not in it is the column of its own name, if there is one. */
-export type ColumnMap = ReadonlyMap<CsvField, string>;
+export interface CsvOptions {
+  readonly map: FieldMap;
+  /** What separates the fields of a row. */
+  readonly delimiter: string;
+  /** Lines that stood before the header. */
+  readonly linesBefore: number;
+}
 
 interface CsvRow {
   readonly record: readonly string[];
@@ -23,10 +25,10 @@ interface CsvRow {
 }
 
 /** Each text has the number of the line on which its row ends. @throws ConfigError when header and map do not fit. */
-export async function* readCsv(source: AsyncIterable<Uint8Array>, map: ColumnMap): AsyncGenerator<TextLine> {
+export async function* readCsv(source: AsyncIterable<Uint8Array>, { map, delimiter, linesBefore }: CsvOptions): AsyncGenerator<TextLine> {
   let failure: CsvError | null = null;
   const parser = parse({
-    bom: true,
+    delimiter,
     info: true,
     // Left to itself it takes the first line's end for every line's: then the last value keeps a carriage return.
     record_delimiter: ['\r\n', '\n', '\r'],
@@ -47,10 +49,10 @@ export async function* readCsv(source: AsyncIterable<Uint8Array>, map: ColumnMap
     const stopped = failure as CsvError | null;
     if (stopped !== null && info.records > Number(stopped['records'])) break;
     if (columns === null) columns = new Columns(record, map);
-    else yield columns.toEvent(record, info.lines);
+    else yield columns.toEvent(record, info.lines + linesBefore);
   }
   const stopped = failure as CsvError | null;
-  if (stopped !== null) yield { line: Number(stopped['lines']), text: null, problem: describe(stopped) };
+  if (stopped !== null) yield { line: Number(stopped['lines']) + linesBefore, text: null, problem: describe(stopped) };
 }
 
 function describe(error: CsvError): string {
@@ -63,21 +65,22 @@ function describe(error: CsvError): string {
 }
 
 class Columns {
-  readonly #header: readonly string[];
+  readonly #width: number;
   /** Position of each field that has a column. */
-  readonly #fields = new Map<CsvField, number>();
+  readonly #fields = new Map<MappableField, number>();
   readonly #data: readonly (readonly [name: string, at: number])[];
 
-  constructor(header: readonly string[], map: ColumnMap) {
+  constructor(cells: readonly string[], map: FieldMap) {
+    const header = cells.map((cell) => cell.trim());
     const problems = headerProblems(header, map);
     if (problems.length > 0) throw new ConfigError(problems);
-    this.#header = header;
-    for (const field of csvFields) {
-      const at = header.indexOf(map.get(field) ?? field);
+    this.#width = header.length;
+    for (const field of mappableFields) {
+      const at = header.indexOf(map.get(field)?.trim() ?? field);
       if (at !== -1) this.#fields.set(field, at);
     }
     const taken = new Set(this.#fields.values());
-    this.#data = header.map((name, at) => [name, at] as const).filter(([, at]) => !taken.has(at));
+    this.#data = header.map((name, at) => [name, at] as const).filter(([name, at]) => name !== '' && !taken.has(at));
   }
 
   toEvent(row: readonly string[], line: number): TextLine {
@@ -92,37 +95,36 @@ class Columns {
   }
 
   #problemOf(row: readonly string[]): string | null {
-    if (row.length !== this.#header.length) {
-      return `it has ${row.length} fields where the header has ${this.#header.length}`;
+    if (row.length !== this.#width) {
+      return `it has ${row.length} fields where the header has ${this.#width}`;
     }
     // The parser puts the replacement character where bytes are not UTF-8: two ids could become one.
-    if (row.some((value) => value.includes('\ufffd'))) return 'it is not valid UTF-8';
+    if (row.some((value) => value.includes('\ufffd'))) return notUtf8;
     const sequence = row[this.#fields.get('sequence') ?? -1]?.trim() ?? '';
-    return /^(|[1-9][0-9]{0,15})$/.test(sequence)
+    return /^(|0|[1-9][0-9]{0,15})$/.test(sequence)
       ? null
-      : `its sequence ${JSON.stringify(sequence)} is not a whole number from 1 up`;
+      : `its sequence ${JSON.stringify(sequence)} is not a whole number`;
   }
 }
 
 /** Null: an optional field that the row leaves empty. */
-function fieldJson(field: CsvField, value: string): string | null {
+function fieldJson(field: MappableField, value: string): string | null {
   if (field === 'entity_id' || field === 'type') return JSON.stringify(value);
   const text = value.trim();
   if (text === '') return null;
   return field === 'sequence' ? text : JSON.stringify(value);
 }
 
-function headerProblems(header: readonly string[], map: ColumnMap): string[] {
+function headerProblems(header: readonly string[], map: FieldMap): string[] {
+  const names = header.filter((name) => name !== '');
+  if (names.some((name) => name.includes('\ufffd'))) return [`the header: ${notUtf8}`];
   const problems: string[] = [];
-  const there = `there are ${header.join(', ')}`;
   for (const [field, column] of map) {
-    if (!header.includes(column)) problems.push(`--map ${field}=${column}: there is no such column; ${there}`);
+    if (!header.includes(column.trim())) problems.push(`--map ${field}=${column}: there is no such column; there are ${names.map((name) => JSON.stringify(name)).join(', ')}`);
   }
-  for (const field of ['entity_id', 'type'] as const) {
-    if (!map.has(field) && !header.includes(field))
-      problems.push(`which column is ${field}? Say --map ${field}=…; ${there}`);
-  }
-  const twice = header.find((name, at) => header.indexOf(name) !== at);
+  const missing = (['entity_id', 'type'] as const).filter((field) => !map.has(field) && !header.includes(field));
+  if (missing.length > 0 && problems.length === 0) problems.push(`no column is called ${missing.join(' or ')}: ${mapHint(missing, names)}`);
+  const twice = names.find((name, at) => names.indexOf(name) !== at);
   if (twice !== undefined) problems.push(`the column ${JSON.stringify(twice)} occurs twice in the header`);
   return problems;
 }

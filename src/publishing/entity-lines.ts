@@ -4,36 +4,33 @@
  */
 import type { EntityRef } from '../events/event.ts';
 import { scanMembers } from '../events/json-scan.ts';
+import { type ProblemListener, readEach, type WithLine } from './line-readings.ts';
 import type { TextLine } from './text-lines.ts';
 
 /** Control characters, and halves of characters: the worker takes no event of an entity with such a name. */
 const unreadable = /[\p{Cc}\p{Cs}]/u;
 
-export interface EntityLine extends EntityRef {
-  readonly line: number;
+interface ReadEntity extends EntityRef {
   readonly version: number;
   /** JSON text; null when the line gives none. */
   readonly state: string | null;
 }
 
+export type EntityLine = WithLine<ReadEntity>;
+
 export interface EntityLineOptions {
   readonly defaultEntityType: string;
   readonly maxDepth: number;
   readonly maxIdBytes: number;
-  /** Told of every line that is no entity, in one sentence. */
-  readonly onProblem: (line: number, problem: string) => void;
+  readonly onProblem: ProblemListener;
 }
 
-export async function* entityLines(lines: AsyncIterable<TextLine>, options: EntityLineOptions): AsyncGenerator<EntityLine> {
-  for await (const { line, text, problem } of lines) {
-    const entity = text === null ? (problem ?? 'it is no text') : parse(line, text, options);
-    if (typeof entity === 'string') options.onProblem(line, entity);
-    else yield entity;
-  }
+export function entityLines(lines: AsyncIterable<TextLine>, options: EntityLineOptions): AsyncGenerator<EntityLine> {
+  return readEach(lines, (text) => parse(text, options), options.onProblem);
 }
 
 /** The entity, or what is wrong with it. */
-function parse(line: number, text: string, { defaultEntityType, maxDepth, maxIdBytes }: EntityLineOptions): EntityLine | string {
+function parse(text: string, { defaultEntityType, maxDepth, maxIdBytes }: EntityLineOptions): ReadEntity | string {
   let value: unknown;
   try {
     value = JSON.parse(text);
@@ -46,13 +43,14 @@ function parse(line: number, text: string, { defaultEntityType, maxDepth, maxIdB
   const sources = new Map(scan.found.map(({ key, source }) => [key, source]));
   const read = (key: string): unknown => JSON.parse(sources.get(key) ?? 'null');
   const [entityType, entityId, version] = [read('entity_type') ?? defaultEntityType, read('entity_id'), read('version')];
+  if (!sources.has('entity_id')) return `it has no entity_id: it must name an entity with entity_id and version, and may give entity_type and state; there are ${[...sources.keys()].map((key) => JSON.stringify(key)).join(', ')}`;
   if (!isName(entityId, maxIdBytes)) return `entity_id must be a string of 1 to ${maxIdBytes} bytes`;
   if (!isName(entityType, maxIdBytes)) return `entity_type must be a string of 1 to ${maxIdBytes} bytes`;
   if (typeof version !== 'number' || !Number.isSafeInteger(version) || version < 1) return 'version must be a whole number from 1 up';
   const unknown = [...sources.keys()].find((key) => !['entity_type', 'entity_id', 'version', 'state'].includes(key));
   if (unknown !== undefined) return `${JSON.stringify(unknown)} is not one of entity_type, entity_id, version, state`;
   const state = sources.get('state') ?? 'null';
-  return { line, entityType, entityId, version, state: state === 'null' ? null : state };
+  return { entityType, entityId, version, state: state === 'null' ? null : state };
 }
 
 function isName(value: unknown, maxBytes: number): value is string {

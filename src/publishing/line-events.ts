@@ -10,6 +10,8 @@ import { EventError } from '../errors.ts';
 import { encodedAs, type EncodedEvent } from '../events/encode.ts';
 import type { EventLimits } from '../events/event.ts';
 import { scanMembers } from '../events/json-scan.ts';
+import { type FieldMap, type MappableField, mapHint } from './field-map.ts';
+import { type ProblemListener, readEach, type WithLine } from './line-readings.ts';
 import { SequenceNumbers } from './sequence-numbers.ts';
 import type { TextLine } from './text-lines.ts';
 
@@ -23,88 +25,104 @@ export interface LineEventOptions {
   readonly defaultEntityType: string;
   /** Written into events that name no entity type; null leaves them without. */
   readonly entityType: string | null;
-  /** Told of every line that is no event, in one sentence. */
-  readonly onProblem: (line: number, problem: string) => void;
+  /** Which member stands for which field: `data.orderId` for one within. */
+  readonly map: FieldMap;
+  /** Events without a sequence: `number` them from `firstSequence` up, per entity, or leave them `as-given`. */
+  readonly sequences: 'number' | 'as-given';
+  readonly firstSequence: 0 | 1;
+  /** Whether the stream's workers take events without a sequence, and those of no entity. */
+  readonly unsequenced: 'reject' | 'process';
+  readonly onProblem: ProblemListener;
 }
 
-export interface LineEvent extends EncodedEvent {
-  readonly line: number;
-}
+export type LineEvent = WithLine<EncodedEvent>;
 
 interface FormatText {
   readonly contentType: string;
-  readonly entityId: string;
-  readonly entityType: string;
+  /** What the fields are called. */
+  readonly names: Readonly<Record<MappableField, string>>;
   /** The sequence extension of CloudEvents is text: their integers have 32 bits. */
   readonly sequence: (value: number) => string;
+  /** What has a meaning of its own, and can stand for nothing else. */
+  readonly fixed: readonly string[];
 }
 
 const formats: Readonly<Record<LineFormat, FormatText>> = {
   envelope: {
     contentType: 'application/json',
-    entityId: 'entity_id',
-    entityType: 'entity_type',
+    names: { id: 'id', entity_type: 'entity_type', entity_id: 'entity_id', sequence: 'sequence', type: 'type', timestamp: 'timestamp' },
     sequence: (value) => String(value),
+    fixed: [],
   },
   cloudevents: {
     contentType: 'application/cloudevents+json',
-    entityId: 'subject',
-    entityType: 'entitytype',
+    names: { id: 'id', entity_type: 'entitytype', entity_id: 'subject', sequence: 'sequence', type: 'type', timestamp: 'time' },
     sequence: (value) => `"${value}"`,
+    fixed: ['specversion', 'id', 'source', 'type', 'time', 'datacontenttype', 'dataschema'],
   },
 };
 
-export async function* lineEvents(
-  lines: AsyncIterable<TextLine>,
-  options: LineEventOptions,
-): AsyncGenerator<LineEvent> {
+export function lineEvents(lines: AsyncIterable<TextLine>, options: LineEventOptions): AsyncGenerator<LineEvent> {
   const reader = new LineReader(options);
-  for await (const { line, text, problem } of lines) {
-    const read = text === null ? `${problem}` : reader.read(text);
-    if (typeof read === 'string') options.onProblem(line, read);
-    else yield { line, ...read };
-  }
+  return readEach(lines, (text) => reader.read(text), options.onProblem);
 }
 
 class LineReader {
   readonly #options: LineEventOptions;
   readonly #format: FormatText;
-  readonly #numbers = new SequenceNumbers();
+  readonly #numbers: SequenceNumbers;
 
   constructor(options: LineEventOptions) {
     this.#options = options;
     this.#format = formats[options.format];
+    this.#numbers = new SequenceNumbers(options.firstSequence);
   }
 
   /** The event of a line, or the sentence that says why there is none. */
   read(text: string): EncodedEvent | string {
-    const members = membersOf(text, this.#options.limits.maxJsonDepth);
-    const entityId = stringIn(members, this.#format.entityId);
+    const { limits, unsequenced } = this.#options;
+    const given = membersOf(text, limits.maxJsonDepth);
+    const members = this.#mapped(given);
+    const entityId = stringIn(members, this.#format.names.entity_id);
     const additions = this.#additions(members, entityId);
     if (typeof additions === 'string') return additions;
-    const body = Buffer.from(withMembers(text, members, additions));
+    const body = Buffer.from(members === given && additions.size === 0 ? text : textOf([...members, ...additions]));
     const { contentType } = this.#format;
     try {
-      return encodedAs({ body, contentType, headers: {}, entityId: entityId ?? undefined }, this.#options.limits);
+      return encodedAs({ body, contentType, headers: {}, entityId: entityId ?? undefined }, { limits, unsequenced });
     } catch (error) {
-      if (error instanceof EventError) return `${error.reason}: ${error.message}`;
+      if (error instanceof EventError) return `${error.reason}: ${error.message}${this.#hint(members)}`;
       throw error;
     }
+  }
+
+  /** What the map names is put under the name of its field; a number that becomes a name becomes its digits. */
+  #mapped(members: Members): Members {
+    if (this.#options.map.size === 0 || members.size === 0) return members;
+    const mapped = new Map(members);
+    for (const [field, path] of this.#options.map) {
+      const source = members.get(path) ?? within(members, path);
+      if (source === undefined) continue;
+      mapped.delete(path);
+      const isName = field !== 'sequence' && field !== 'timestamp';
+      mapped.set(this.#format.names[field], isName && /^-?\d+$/.test(source) ? `"${source}"` : source);
+    }
+    return mapped;
   }
 
   /** Members that the text lacks. */
   #additions(members: Members, entityId: string | null): Members | string {
     const additions = new Map<string, string>();
     if (members.size === 0) return additions;
-    const { entityType: typeName } = this.#format;
+    const { names } = this.#format;
     if (this.#options.format === 'envelope' && members.has('specversion') && !members.has('entity_id')) {
       return 'this is a CloudEvent: give --format cloudevents';
     }
-    const { entityType } = this.#options;
-    if (entityType !== null && !members.has(typeName)) additions.set(typeName, JSON.stringify(entityType));
-    if (entityId === null) return additions;
+    const { entityType, sequences } = this.#options;
+    if (entityType !== null && !members.has(names.entity_type)) additions.set(names.entity_type, JSON.stringify(entityType));
+    if (entityId === null || sequences === 'as-given') return additions;
     const entity = {
-      entityType: stringIn(members, typeName) ?? entityType ?? this.#options.defaultEntityType,
+      entityType: stringIn(members, names.entity_type) ?? entityType ?? this.#options.defaultEntityType,
       entityId,
     };
     const sequence = members.has('sequence') ? null : this.#numbers.next(entity);
@@ -114,6 +132,24 @@ class LineReader {
       return `entity ${entityText} has events with a sequence and events without: give all of them one, or none`;
     }
     return additions;
+  }
+
+  /** What to do about a field that the line does not have, or has as a number. */
+  #hint(members: Members): string {
+    if (members.size === 0) return '';
+    const { names, fixed } = this.#format;
+    const required = (['entity_id', 'type'] as const).filter((field) => field === 'type' || this.#options.unsequenced === 'reject');
+    const asNumber = required.find((field) => /^-?\d+$/.test(members.get(names[field]) ?? ''));
+    if (asNumber !== undefined) return `; --map ${asNumber}=${names[asNumber]} takes its digits`;
+    const missing = required.filter((field) => !members.has(names[field]));
+    if (missing.length === 0) return '';
+    const mapped = missing.find((field) => this.#options.map.has(field));
+    if (mapped !== undefined) return `; the line has no ${JSON.stringify(this.#options.map.get(mapped))}, which --map says`;
+    const others = [...members.keys()].filter((name) => !fixed.includes(name));
+    // Data are an event's own matter: of what is in them only ids are asked about.
+    const free = others.flatMap((name) => (name === 'data' ? [...membersOf(members.get(name)!, this.#options.limits.maxJsonDepth).keys()].filter((key) => /id$/i.test(key)).map((key) => `data.${key}`) : [name]));
+    const what = missing.includes('entity_id') && !missing.includes('type') && free.length === 0 ? 'it names the entity that the event is about' : mapHint(missing, free);
+    return `; ${what}${missing.includes('entity_id') ? '; events of no entity need --unsequenced' : ''}`;
   }
 }
 
@@ -142,8 +178,16 @@ function stringIn(members: Members, key: string): string | null {
   return source?.startsWith('"') ? (JSON.parse(source) as string) : null;
 }
 
-function withMembers(text: string, members: Members, additions: Members): string {
-  if (additions.size === 0) return text;
-  const all = [...members, ...additions].map(([key, source]) => `${JSON.stringify(key)}:${source}`);
-  return `{${all.join(',')}}`;
+/** Of a member of a member: `data.orderId`. */
+function within(members: Members, path: string): string | undefined {
+  const dot = path.indexOf('.');
+  const outer = dot === -1 ? undefined : members.get(path.slice(0, dot));
+  if (outer === undefined) return undefined;
+  const inner = membersOf(outer, Number.POSITIVE_INFINITY);
+  const rest = path.slice(dot + 1);
+  return inner.get(rest) ?? within(inner, rest);
+}
+
+function textOf(members: readonly (readonly [key: string, source: string])[]): string {
+  return `{${members.map(([key, source]) => `${JSON.stringify(key)}:${source}`).join(',')}}`;
 }

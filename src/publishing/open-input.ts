@@ -1,19 +1,23 @@
 /**
- * Opens what is to be published, a file or standard input, as a stream of bytes that can be stopped. What a
- * person gets wrong about a file (its name, its permissions, its being a directory) is a `ConfigError`.
+ * Opens what is to be read, a file or standard input, as a stream of bytes that can be stopped; what is packed with gzip is
+ * unpacked, whatever its name. What a person gets wrong about a file (its name, its permissions, its being a directory) is a
+ * `ConfigError`; what breaks while it is read is an `InputError`.
  */
 import { open } from 'node:fs/promises';
-import type { Readable } from 'node:stream';
-import { ConfigError } from '../errors.ts';
+import { pipeline, Readable } from 'node:stream';
+import { createGunzip } from 'node:zlib';
+import { ConfigError, InputError } from '../errors.ts';
 
 export interface Input {
   /** For messages: the path, or `standard input`. */
   readonly name: string;
   /** Null when nobody can know: a pipe. */
   readonly sizeBytes: number | null;
-  /** How far it has been read. */
+  /** How far it has been read, packed as it is. */
   readonly bytesRead: () => number;
-  /** Ends when `stop` aborts. It can be read once. */
+  /** Whether a signal has ended it: then it is neither empty nor, with half a line, of another format. */
+  readonly isStopped: () => boolean;
+  /** Unpacked. Ends when `stop` aborts. It can be read once. Throws InputError where it is broken. */
   readonly bytes: AsyncIterable<Uint8Array>;
   /** An open pipe keeps the process alive, also when nobody reads it any more. */
   close(): void;
@@ -42,7 +46,7 @@ export async function openInput(path: string, stdin: NodeJS.ReadableStream, stop
 
 function asInput(name: string, sizeBytes: number | null, stream: Readable, stop: AbortSignal): Input {
   let bytesRead = 0;
-  async function* bytes(): AsyncGenerator<Uint8Array> {
+  async function* raw(): AsyncGenerator<Uint8Array> {
     // Nothing else ends the wait for a terminal or a pipe.
     const end = () => stream.destroy();
     stop.addEventListener('abort', end, { once: true });
@@ -52,11 +56,42 @@ function asInput(name: string, sizeBytes: number | null, stream: Readable, stop:
         bytesRead += chunk.length;
         yield chunk;
       }
-    } catch (error) {
-      if (!stop.aborted) throw error;
     } finally {
       stop.removeEventListener('abort', end);
     }
   }
-  return { name, sizeBytes, bytesRead: () => bytesRead, bytes: bytes(), close: () => void stream.destroy() };
+  async function* bytes(): AsyncGenerator<Uint8Array> {
+    try {
+      yield* unpacked(raw());
+    } catch (error) {
+      // What a signal cut off is not broken.
+      if (!stop.aborted) throw new InputError(`${name}: ${describe(error)}`, { cause: error });
+    }
+  }
+  return { name, sizeBytes, bytesRead: () => bytesRead, isStopped: () => stop.aborted, bytes: bytes(), close: () => void stream.destroy() };
+}
+
+/** Told by the first two bytes, which no text in UTF-8 begins with. */
+async function* unpacked(source: AsyncGenerator<Uint8Array>): AsyncGenerator<Uint8Array> {
+  let head: Uint8Array = new Uint8Array();
+  while (head.length < 2) {
+    const { done, value } = await source.next();
+    if (done) break;
+    head = head.length === 0 ? value : Buffer.concat([head, value]);
+  }
+  async function* whole(): AsyncGenerator<Uint8Array> {
+    if (head.length > 0) yield head;
+    yield* source;
+  }
+  if (head[0] !== 0x1f || head[1] !== 0x8b) return yield* whole();
+  const gunzip = createGunzip();
+  // What goes wrong in the source comes out of it as well.
+  pipeline(Readable.from(whole(), { objectMode: false }), gunzip, () => undefined);
+  yield* gunzip as AsyncIterable<Uint8Array>;
+}
+
+function describe(error: unknown): string {
+  const { code = '', message } = error as NodeJS.ErrnoException;
+  if (!code.startsWith('Z_')) return `it cannot be read any further (${code || message})`;
+  return code === 'Z_BUF_ERROR' ? 'its gzip data end too early: is it cut off?' : `its gzip data are broken (${message})`;
 }

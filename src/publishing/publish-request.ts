@@ -1,13 +1,11 @@
 /** What was asked for on the command line, from text to values: everything that is wrong is said at once. */
 import { wholeNumber, type ValueKind } from '../config/parsers.ts';
 import { ConfigError } from '../errors.ts';
-import type { ColumnMap } from './csv-events.ts';
-import { guessFormat, type InputFormat, inputFormats, parseColumnMap } from './read-input.ts';
+import type { ReadingRequest } from './read-input.ts';
+import { readingRequest, type ReadingTexts } from './reading-request.ts';
 
 /** The options as they were written; null: not given. */
-export interface PublishTexts {
-  readonly format: string | null;
-  readonly map: string | null;
+export interface PublishTexts extends ReadingTexts {
   readonly shuffle: string | null;
   readonly duplicate: string | null;
   readonly drop: string | null;
@@ -16,9 +14,7 @@ export interface PublishTexts {
   readonly 'entity-type': string | null;
 }
 
-export interface PublishRequest {
-  readonly format: InputFormat;
-  readonly map: ColumnMap;
+export interface PublishRequest extends ReadingRequest {
   readonly window: number;
   readonly duplicate: number;
   readonly drop: number;
@@ -52,8 +48,7 @@ export function parseRequest(path: string, texts: PublishTexts): PublishRequest 
     return value;
   };
   const request = {
-    format: formatOf(path, texts, problems),
-    map: mapOf(texts, problems),
+    ...readingRequest(path, texts, problems),
     window: number('shuffle', wholeNumber(0, 1_000_000)) ?? 0,
     duplicate: number('duplicate', probability) ?? 0,
     drop: number('drop', probability) ?? 0,
@@ -64,30 +59,6 @@ export function parseRequest(path: string, texts: PublishTexts): PublishRequest 
   if (texts['entity-type'] === '') problems.push('--entity-type is empty');
   if (problems.length > 0) throw new ConfigError(problems);
   return request;
-}
-
-function formatOf(path: string, { format, map }: PublishTexts, problems: string[]): InputFormat {
-  const given = inputFormats.find((name) => name === format) ?? null;
-  if (format !== null && given === null) {
-    problems.push(`--format is ${JSON.stringify(format)}: it must be one of ${inputFormats.join(', ')}`);
-    return 'ndjson';
-  }
-  const found = given ?? guessFormat(path);
-  if (found === null)
-    problems.push(`${path}: its name does not tell its format; give --format, one of ${inputFormats.join(', ')}`);
-  if (map !== null && found !== null && found !== 'csv')
-    problems.push(`--map is for columns of CSV, and the format is ${found}`);
-  return found ?? 'ndjson';
-}
-
-function mapOf({ map }: PublishTexts, problems: string[]): ColumnMap {
-  try {
-    return map === null ? new Map() : parseColumnMap(map);
-  } catch (error) {
-    if (!(error instanceof ConfigError)) throw error;
-    problems.push(...error.problems);
-    return new Map();
-  }
 }
 
 function decimalWithin(text: string, min: number, max: number): number | null {

@@ -1,9 +1,12 @@
 /**
  * From an input to the texts of its events, whatever its format. Guarantees that what is wrong with the input as a
- * whole (nothing in it, a column that is not there) is found before anything is published.
+ * whole (nothing in it, another format or encoding, a column that is not there) is found before anything is done with it.
  */
-import { ConfigError } from '../errors.ts';
-import { type ColumnMap, type CsvField, csvFields, readCsv } from './csv-events.ts';
+import { ConfigError, InputError } from '../errors.ts';
+import { readCsv } from './csv-events.ts';
+import { delimiterOf } from './delimiter.ts';
+import type { FieldMap } from './field-map.ts';
+import { lookAt } from './first-look.ts';
 import { jsonTexts } from './json-texts.ts';
 import type { LineFormat } from './line-events.ts';
 import type { Input } from './open-input.ts';
@@ -12,44 +15,84 @@ import { readLines, type TextLine } from './text-lines.ts';
 export const inputFormats = ['ndjson', 'csv', 'cloudevents'] as const;
 export type InputFormat = (typeof inputFormats)[number];
 
+export interface ReadingRequest {
+  readonly format: InputFormat;
+  /** Of columns, or of members of JSON objects. */
+  readonly map: FieldMap;
+  /** CSV: what separates the fields; null: found by looking. */
+  readonly delimiter: string | null;
+  /** What to do where JSON is asked for and a table comes. Default: `--format csv`. */
+  readonly remedy?: string;
+}
+
 /** The form in which the texts of an input are, and in which they are published. */
 export function lineFormatOf(format: InputFormat): LineFormat {
   return format === 'cloudevents' ? 'cloudevents' : 'envelope';
 }
 
-/** By the end of a file's name; null when that says nothing. Standard input is taken for NDJSON. */
+/** By the end of a file's name, packed or not; null when that says nothing. Standard input is taken for NDJSON. */
 export function guessFormat(path: string): InputFormat | null {
   if (path === '-') return 'ndjson';
-  if (/\.csv$/i.test(path)) return 'csv';
-  if (/[.-]cloudevents?(\.(nd)?jsonl?)?$/i.test(path)) return 'cloudevents';
-  return /\.(ndjson|jsonl|json)$/i.test(path) ? 'ndjson' : null;
+  const name = path.replace(/\.gz$/i, '');
+  if (/\.(csv|tsv|tab)$/i.test(name)) return 'csv';
+  if (/[.-]cloudevents?(\.(nd)?jsonl?)?$/i.test(name)) return 'cloudevents';
+  return /\.(ndjson|jsonl|json)$/i.test(name) ? 'ndjson' : null;
 }
 
-/** `entity_id=Case,type=Activity`. @throws ConfigError with everything that is wrong with it. */
-export function parseColumnMap(text: string): ColumnMap {
-  const map = new Map<CsvField, string>();
-  const problems: string[] = [];
-  for (const pair of text.split(',')) {
-    const [, name = '', column = ''] = /^\s*([^=]*?)\s*=(.*)$/.exec(pair) ?? [];
-    const field = csvFields.find((candidate) => candidate === name);
-    if (field === undefined || column === '') {
-      problems.push(`--map ${JSON.stringify(pair)}: it must be FIELD=Column, with a field of ${csvFields.join(', ')}`);
-    } else if (map.has(field)) problems.push(`--map names ${field} twice`);
-    else map.set(field, column);
-  }
-  if (problems.length > 0) throw new ConfigError(problems);
-  return map;
+/** Lines as problems name them: of which input, and where in it. */
+export function placeOf({ name }: Pick<Input, 'name'>, line: number): string {
+  return `${name}, line ${line}`;
 }
 
-/** @throws ConfigError when the input has no events in it, or not the columns that the map names. */
-export async function readInput(input: Input, format: InputFormat, map: ColumnMap): Promise<AsyncIterable<TextLine>> {
-  const texts = format === 'csv' ? readCsv(input.bytes, map) : jsonTexts(readLines(input.bytes));
-  const first = await texts.next();
+/** Nothing, where a signal came before the first line. @throws ConfigError when the input has no events in it, is of another format, or has not the columns that the map names. */
+export async function readInput(input: Input, { format, map, delimiter, remedy }: ReadingRequest): Promise<AsyncIterable<TextLine>> {
+  // A table is looked at with the line that may say its delimiter; of JSON one line must do, for the next may be long in coming.
+  const { head, bytes } = await lookAt(input.name, input.bytes, format === 'csv' ? 2 : 1);
+  const problem = input.isStopped() ? null : formatProblem(head, format, remedy);
+  if (problem !== null) throw new ConfigError([`${input.name}: ${problem}`]);
+  const texts = format === 'csv' ? readTable(bytes, head, map, delimiter) : jsonTexts(readLines(bytes));
+  const first = await texts.next().catch((error: unknown) => {
+    if (input.isStopped()) return { done: true, value: undefined } as const;
+    throw error instanceof ConfigError ? new ConfigError(error.problems.map((one) => `${input.name}: ${one}`), { cause: error }) : error;
+  });
+  if (first.done && input.isStopped()) return texts;
   if (first.done) throw new ConfigError([`${input.name}: there are no events in it`]);
   return startingWith(first.value, texts);
 }
 
+/** Also ends where the input breaks, with a problem of its own line. */
 async function* startingWith(first: TextLine, rest: AsyncGenerator<TextLine>): AsyncGenerator<TextLine> {
+  let { line } = first;
   yield first;
-  yield* rest;
+  try {
+    for await (const text of rest) {
+      ({ line } = text);
+      yield text;
+    }
+  } catch (error) {
+    if (!(error instanceof InputError)) throw error;
+    yield { line: line + 1, text: null, problem: `${error.message}; nothing from here on was read` };
+  }
+}
+
+function readTable(bytes: AsyncGenerator<Uint8Array>, head: string, map: FieldMap, given: string | null): AsyncGenerator<TextLine> {
+  const { delimiter, skippedBytes } = delimiterOf(head, map, given);
+  return readCsv(skippedBytes === 0 ? bytes : without(skippedBytes, bytes), { map, delimiter, linesBefore: skippedBytes === 0 ? 0 : 1 });
+}
+
+async function* without(count: number, bytes: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  let left = count;
+  for await (const chunk of bytes) {
+    if (chunk.length > left) yield chunk.subarray(left);
+    left = Math.max(0, left - chunk.length);
+  }
+}
+
+/** One look instead of a problem for every line. */
+function formatProblem(head: string, format: InputFormat, remedy = 'for a table with a header give --format csv'): string | null {
+  const line = /^\s*([^\r\n]*)/.exec(head)?.[1] ?? '';
+  const shown = JSON.stringify(line.length > 40 ? `${line.slice(0, 40)}…` : line);
+  if (format === 'csv') return /^\s*(\{\s*("|$)|\[\s*(\{|$))/.test(line) ? `it begins with ${shown}, which is JSON and no header: give --format ndjson` : null;
+  const isTable = !/[{[]/.test(line) && /^[^,;\t|]+([,;\t|][^,;\t|]*)+$/.test(line);
+  return isTable ? `it begins with ${shown}, which is no JSON: ${remedy}` : null;
 }

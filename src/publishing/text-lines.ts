@@ -1,7 +1,6 @@
 /**
  * Lines of a stream of bytes, numbered from 1, each checked to be UTF-8. Guarantees bounded memory: of a line
- * that is too long only its number is kept. A byte-order mark at the beginning and a carriage return at the end of
- * a line are not part of it.
+ * that is too long only its number is kept. A carriage return at the end of a line is not part of it.
  */
 
 export interface TextLine {
@@ -13,6 +12,8 @@ export interface TextLine {
 
 /** Well above any event that a worker takes, so that the decoder gets to say what is wrong with it. */
 export const maxLineBytes = 16 * 1_048_576;
+
+export const notUtf8 = 'it is not valid UTF-8: is it Latin-1 or Windows-1252? Save it as UTF-8';
 
 const newline = 10;
 const carriageReturn = 13;
@@ -34,7 +35,7 @@ export async function* readLines(source: AsyncIterable<Uint8Array>, maxBytes = m
 /** The line that is being read, in the pieces in which it arrives. */
 class PendingLine {
   readonly #maxBytes: number;
-  // The first line's byte-order mark is removed by hand: a decoder would remove one from every line.
+  // A decoder would remove a byte-order mark from every line.
   readonly #decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
   #pieces: Uint8Array[] = [];
   #bytes = 0;
@@ -62,10 +63,9 @@ class PendingLine {
     this.#bytes = 0;
     if (tooLong) return { line, text: null, problem: `it is longer than ${this.#maxBytes} bytes` };
     try {
-      const text = this.#decoder.decode(bytes.at(-1) === carriageReturn ? bytes.subarray(0, -1) : bytes);
-      return { line, text: line === 1 ? text.replace(/^\ufeff/, '') : text, problem: null };
+      return { line, text: this.#decoder.decode(bytes.at(-1) === carriageReturn ? bytes.subarray(0, -1) : bytes), problem: null };
     } catch {
-      return { line, text: null, problem: 'it is not valid UTF-8' };
+      return { line, text: null, problem: notUtf8 };
     }
   }
 }

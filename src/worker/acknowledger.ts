@@ -11,7 +11,6 @@
 export interface SettlingChannel {
   ack(tag: number, multiple: boolean): void;
   reject(tag: number): void;
-  giveBack(tag: number): void;
 }
 
 export class Acknowledger {
@@ -42,12 +41,6 @@ export class Acknowledger {
   reject(tag: number): void {
     this.#unsettled.delete(tag);
     this.#channel.reject(tag);
-  }
-
-  /** Back to the queue, at once. */
-  giveBack(tag: number): void {
-    this.#unsettled.delete(tag);
-    this.#channel.giveBack(tag);
   }
 
   flush(): void {

@@ -17,11 +17,12 @@ import type { Fact, Rejection } from '../ordering/facts.ts';
 import type { Parked, Store } from '../stores/store.ts';
 import { claimedFact, type OperationOf, parkedFact, type Reading, recalledFacts, viewOf } from './answers.ts';
 import { backOffMs } from './back-off.ts';
-import { nextBatch, type OperationEffect } from './batch.ts';
 import { recordOf } from './dead-letter-record.ts';
 import type { CommitEffect, PreparationOptions, Prepared } from './preparation.ts';
 import { type IdQuestion, type Preparation, PreparedCommits } from './prepared-commits.ts';
-import type { StateCache } from './state-cache.ts';
+import { StateCache } from './state-cache.ts';
+
+export type OperationEffect = OperationOf<'load' | 'openGap' | 'commit' | 'recall' | 'park' | 'reject'>;
 
 export interface OperationRunnerOptions {
   readonly store: Store;
@@ -29,8 +30,7 @@ export interface OperationRunnerOptions {
   readonly epoch: number;
   /** Random: makes tokens and claims unique where an epoch was handed out twice. */
   readonly session: string;
-  readonly states: StateCache;
-  readonly maxStateWorkBytes: number;
+  readonly maxCachedStates: number;
   readonly preparation: PreparationOptions;
   readonly random: () => number;
   readonly messageOf: (tag: number) => RawMessage | undefined;
@@ -75,7 +75,7 @@ export class OperationRunner {
 
   constructor(options: OperationRunnerOptions) {
     this.#options = options;
-    this.#states = options.states;
+    this.#states = new StateCache(options.maxCachedStates);
     this.#reading = {
       seen: (entity, { version, holes, state }) => this.#states.put(entity, { version, holes, text: state, parsed: null }),
       entityUnavailable: (op, error) => this.#entityUnavailable(op, error),
@@ -105,15 +105,16 @@ export class OperationRunner {
     this.#ended = true;
     this.#queue = [];
     this.#commits.clear();
+    this.#states.clear();
   }
 
   async #runBatches(): Promise<void> {
     while (this.#queue.length > 0 && !this.#ended) {
-      const { now, later } = nextBatch(this.#queue, this.#options.maxStateWorkBytes, this.#states.typicalBytes);
-      this.#queue = later;
+      const operations = this.#queue;
+      this.#queue = [];
       const findings: Findings = { facts: [], unknown: [] };
       const started = performance.now();
-      await this.#runBatch(now, findings);
+      await this.#runBatch(operations, findings);
       if (this.#ended) return;
       this.#options.observeBatch((performance.now() - started) / 1000);
       this.#conclude(findings);

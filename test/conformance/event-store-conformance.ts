@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, it, type TestContext } from 'node:test';
 import { EventError, VersionConflictError } from '../../src/errors.ts';
+import { appendEach, type IdentifiedEvent } from '../../src/event-sourcing/append-each.ts';
 import type { EntityRef } from '../../src/events/event.ts';
 import type { EventStore, EventToAppend, ExpectedVersion, ReadOptions, RecordedEvent } from '../../src/stores/event-store.ts';
 import { uniqueStream } from '../support/services.ts';
@@ -192,6 +193,25 @@ const cases: Readonly<Record<string, Case>> = {
     const ended = reader.waitForMore(2, end.signal);
     end.abort();
     await ended;
+  },
+
+  'of events that are appended each for itself, what is known is passed over, what is new appended, and only what conflicts refused': async (harness) => {
+    const store = await harness.open();
+    const at = (id: string, n: number, time?: string) => ({ id, type: 'Moved', data: { n }, timestamp: time });
+    const fates = async (...events: IdentifiedEvent[]) => (await appendEach(store, order('a'), events)).map((fate) => (typeof fate === 'object' ? fate.refused.slice(0, 19) : fate));
+    const log = async () => (await all(store.read(order('a')))).map(({ id }) => id).join();
+    assert.deepEqual(await fates(at('1', 1), at('2', 2), at('3', 3)), ['appended', 'appended', 'appended']);
+    assert.deepEqual(await fates(at('1', 1), at('2', 2), at('3', 3), at('4', 4), at('5', 5)), ['known', 'known', 'known', 'appended', 'appended']);
+    assert.deepEqual(await fates(at('6', 6), at('6', 6), at('7', 7)), ['appended', 'known', 'appended']);
+    const conflict = 'message_id_conflict';
+    assert.deepEqual(await fates(at('1', 1), at('2', 99), at('8', 8), at('4', 4)), ['known', conflict, 'appended', 'known']);
+    assert.deepEqual(await fates(at('9', 9), at('9', 10), { ...at('10', 10), type: '' }, at('11', 11)), ['appended', conflict, 'malformed: type is ', 'appended']);
+    // In another order than in the log, and again: each is known for itself.
+    assert.deepEqual(await fates(at('5', 5), at('1', 1), at('11', 11)), ['known', 'known', 'known']);
+    assert.equal(await log(), '1,2,3,4,5,6,7,8,9,11');
+    // Ids that begin anew each day: the log compares neither time nor the rest.
+    assert.deepEqual(await fates(at('m1', 1, '2026-01-01T08:00:00Z'), at('m2', 2, '2026-01-01T08:00:01Z')), ['appended', 'appended']);
+    assert.deepEqual(await fates(at('m1', 1, '2026-01-01 09:00:00.0+01:00'), at('m2', 2, '2026-01-02T08:00:01Z'), at('m3', 3)), ['known', conflict, 'appended']);
   },
 
   'entities and ids with hostile names are kept apart': async (harness) => {

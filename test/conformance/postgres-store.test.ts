@@ -1,15 +1,13 @@
-import type { TestContext } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { createPostgresStore } from '../../src/stores/postgres/postgres-store.ts';
-import { usePooler } from '../support/pgbouncer-node.ts';
-import { needsPgBouncer, needsPostgres, usePostgres } from '../support/postgres.ts';
+import { needsPostgres, usePostgres } from '../support/postgres.ts';
 import { uniqueStream } from '../support/services.ts';
 import { describeStore } from './store-conformance.ts';
 
 const MOMENT_MS = 20;
 
-const behind = (useUrl: (t: TestContext) => Promise<string>) => async (t: TestContext) => {
-  const url = await useUrl(t);
+describeStore('the PostgreSQL store', async (t) => {
+  const url = await usePostgres();
   return {
     open: async ({ stream = uniqueStream(), idempotencyTtlSeconds = 3600 } = {}) => {
       const store = createPostgresStore({ url, stream, idempotencyTtlSeconds });
@@ -20,7 +18,4 @@ const behind = (useUrl: (t: TestContext) => Promise<string>) => async (t: TestCo
     nowMs: Date.now,
     spoil: null,
   };
-};
-
-describeStore('the PostgreSQL store', behind(usePostgres), needsPostgres);
-describeStore('the PostgreSQL store behind a pooler', behind(usePooler), needsPgBouncer);
+}, needsPostgres);

@@ -202,7 +202,7 @@ test('imported entities go on from their version, and a second import changes no
   await writeFile(file, lines.join('\n'));
   const first = await command(['entity', 'import', file]);
   assert.deepEqual([first.code, first.stdout], [1, '2 imported (1 with the initial state of PROCESSOR history), 0 known before at the same version, 4 refused\n']);
-  assert.deepEqual(first.stderr.split('\n').filter(Boolean).map((line) => /^inorder: line (\d): ./.exec(line)?.[1]), ['3', '4', '5', '6']);
+  assert.deepEqual(first.stderr.split('\n').filter(Boolean).map((line) => /^inorder: \S+entities\.ndjson, line (\d): ./.exec(line)?.[1]), ['3', '4', '5', '6']);
   const again = await command(['entity', 'import', file]);
   assert.equal(again.stdout, '0 imported, 2 known before at the same version, 4 refused\n');
   assert.match((await command(['entity', 'show', 'a', '--json'])).stdout, /12345678901234567890/);
@@ -211,7 +211,7 @@ test('imported entities go on from their version, and a second import changes no
   await waitFor(async () => (await trace('a'))?.version === 8 && (await trace('b'))?.version === 3, { what: 'the next events' });
   assert.deepEqual((await trace('a'))?.types, ['old', 'e8']);
   const moved = await command(['entity', 'import'], '{"entity_id":"a","version":7}');
-  assert.deepEqual([moved.code, moved.stderr], [1, 'inorder: line 1: the entity is at version 8 already, not at 7\n']);
+  assert.deepEqual([moved.code, moved.stderr], [1, 'inorder: standard input, line 1: the entity is at version 8 already, not at 7\n']);
   assert.deepEqual((await audited()).map(({ what }) => what), [`imported 2 entities from ${file}`]);
 });
 
@@ -225,7 +225,7 @@ test('an entity that is imported without a state begins with the initial one, an
   assert.deepEqual([order.code, order.stdout], [0, '1 imported (1 with the initial state of PROCESSOR order), 0 known before at the same version, 0 refused\n']);
   const stranger = await imported('order', { entity_type: 'parcel', entity_id: 'p', version: 3 });
   assert.equal(stranger.code, 1);
-  assert.match(stranger.stderr, /^inorder: line 1: it has no state, and PROCESSOR order has nothing for entities of type "parcel": give it a state, or set PROCESSOR as the workers have it\n$/);
+  assert.match(stranger.stderr, /^inorder: standard input, line 1: it has no state, and PROCESSOR order has nothing for entities of type "parcel": give it a state, or set PROCESSOR as the workers have it\n$/);
   assert.equal((await imported('order', { entity_type: 'parcel', entity_id: 'p', version: 3, state: [] })).code, 0);
   // Its first event would be `not_created` if it had none before.
   const worker = await run.worker({ PROCESSOR: 'order', ENTITY_TYPE: 'trace' });

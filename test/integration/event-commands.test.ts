@@ -54,8 +54,8 @@ for (const kind of kinds) {
   test(`${kind}: what is appended is listed, relayed in order, applied, and verified; again, it changes nothing`, { ...needs, timeout: 120_000 }, async (t) => {
     const { run, command, file, relay } = await useStream(t, kind);
     const path = file(lines(10, 8));
-    assert.deepEqual((await command('events', 'append', path)).stdout, '80 appended, 0 were there, 0 refused\n');
-    assert.deepEqual((await command('events', 'append', path)).stdout, '0 appended, 80 were there, 0 refused\n');
+    assert.deepEqual((await command('events', 'append', path)).stdout, '80 appended, 0 known, 0 refused\n');
+    assert.deepEqual((await command('events', 'append', path)).stdout, '0 appended, 80 known, 0 refused\n');
     const listed = await command('events', 'list', 'e-3', '--json');
     const first = JSON.parse(listed.stdout.split('\n')[0] ?? '');
     assert.deepEqual([first.id, first.sequence, first.position, first.data], ['e-3/1', 1, 4, { n: 1 }]);
@@ -121,6 +121,28 @@ for (const kind of kinds) {
     assert.match((await command('audit')).stdout, /rebuild: makes the states of all entities anew/);
   });
 }
+
+test('a file that has grown, lines that repeat, and what was read of another day, are told line by line', { timeout: 60_000 }, async (t) => {
+  const { command, file } = await useStream(t, 'redis');
+  const line = (n: number, id: string | undefined = `g${n}`, more: object = {}) => ({ id, entity_id: 'G', type: `t${n}`, ...more });
+  const append = async (...given: object[]) => command('events', 'append', file(given));
+  assert.equal((await append(line(1), line(2), line(3))).stdout, '3 appended, 0 known, 0 refused\n');
+  const grown = await append(line(1), line(2), line(3), line(4), line(5));
+  assert.deepEqual([grown.code, grown.stdout, grown.stderr], [0, '2 appended, 3 known, 0 refused\n', '']);
+  const twice = await append(line(6), line(6), line(7));
+  assert.deepEqual([twice.code, twice.stdout], [0, '2 appended, 1 known, 0 refused\n']);
+  const conflicting = await append(line(5), { ...line(6), data: 1 }, line(8));
+  assert.deepEqual([conflicting.code, conflicting.stdout], [1, '1 appended, 1 known, 1 refused\n']);
+  assert.match(conflicting.stderr, /^inorder: \S+events\.ndjson, line 2: message_id_conflict: one of the ids is that of another event of the entity\n$/);
+  const another = { entity_id: 'H', type: 't' };
+  assert.equal((await append(another, another)).stdout, '2 appended, 0 known, 0 refused\n');
+  const again = await append(another, another, another);
+  assert.deepEqual([again.code, again.stdout], [0, '1 appended, 2 known, 0 refused\n']);
+  assert.match(again.stderr, /^inorder: \S+: 2 of the known lines have no id: they were taken for repetitions because .*; if they are new events, give them ids\n$/);
+  const bad = await append({ aggregateId: 'x', type: 't' });
+  assert.deepEqual([bad.code, bad.stdout], [1, '0 appended, 0 known, 1 refused\n']);
+  assert.match(bad.stderr, /line 1: invalid_entity: entity_id is missing; is entity_id "aggregateId"\? Then --map entity_id=aggregateId/);
+});
 
 for (const kind of kinds) {
   const needs = kind === 'postgres' ? needsPostgres : {};

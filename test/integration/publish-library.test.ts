@@ -95,7 +95,7 @@ test(
   'events without an entity are spread over the shards by their ids, unsequenced',
   { timeout: 60_000 },
   async (t) => {
-    const { publisher, amqpUrl, stream } = await usePublisher(t, 'library-spread');
+    const { publisher, amqpUrl, stream } = await usePublisher(t, 'library-spread', { unsequenced: 'process' });
     await Promise.all(Array.from({ length: 100 }, (_, n) => publisher.publish({ type: 'seen', data: { n } })));
     const messages = await messagesOf(amqpUrl, stream);
     assert.equal(new Set(messages.map(({ routingKey }) => routingKey)).size, 100);
@@ -110,6 +110,8 @@ test('an event that a worker would refuse is refused here, and the others go', {
   };
   await refused({ ...moved('a', 1), sequence: 1.5 }, 'invalid_sequence');
   await refused({ ...moved('', 1) }, 'invalid_entity');
+  await refused({ ...moved('a', 1), sequence: undefined }, 'invalid_sequence');
+  await refused({ type: 'moved' }, 'invalid_entity');
   await refused({ ...moved('a', 1), data: 'x'.repeat(300) }, 'too_large');
   assert.deepEqual(await publisher.publish(moved('a', 1)), { status: 'confirmed' });
   assert.equal((await bodiesOf(amqpUrl, stream)).length, 1);

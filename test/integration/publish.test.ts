@@ -145,10 +145,47 @@ test(
       [good[0], '{"oops', good[1]].join('\n'),
     );
     assert.deepEqual([code, stdout], [1, '2 events: 2 published, 2 confirmed, 0 returned, 1 failed\n']);
-    assert.match(stderr, /^inorder: line 2: malformed: [^\n]*\n$/);
+    assert.match(stderr, /^inorder: standard input, line 2: malformed: [^\n]*\n$/);
     assert.equal((await bodiesOf(amqpUrl, stream)).length, 2);
   },
 );
+
+test('what a worker is sure to dead-letter is refused line by line, and nothing of it is confirmed', { timeout: 120_000 }, async (t) => {
+  const { amqpUrl, stream, variables } = await useTopology(t, 'publish-refused');
+  const refused = async (text: string, ...options: string[]) => {
+    const { code, stdout, stderr } = await runCommand(['publish', '-', ...options], variables, text);
+    assert.equal(code, 1, stderr);
+    assert.match(stdout, /^0 events: 0 published, 0 confirmed, 0 returned, [1-9] failed\n$/);
+    return stderr.split('\n').slice(0, -1);
+  };
+  const foreign = [1, 2, 3].map((n) => JSON.stringify({ eventId: `e${n}`, aggregateId: '7', type: 'A', data: { n } })).join('\n');
+  const problems = await refused(foreign);
+  assert.equal(problems.length, 3);
+  for (const [index, problem] of problems.entries()) assert.match(problem, new RegExp(`^inorder: standard input, line ${index + 1}: invalid_entity: entity_id is missing; is entity_id "aggregateId"\\? Then --map entity_id=aggregateId,id=eventId; `));
+  assert.match((await refused('{"specversion":"1.0","id":"a","source":"/x","type":"A","data":{}}', '--format=cloudevents')).join(), /line 1: invalid_entity: subject is missing/);
+  assert.deepEqual(await bodiesOf(amqpUrl, stream), []);
+  const mapped = await runCommand(['publish', '--map', 'entity_id=aggregateId,id=eventId'], variables, foreign);
+  assert.deepEqual([mapped.code, mapped.stderr], [0, '']);
+  assert.deepEqual((await bodiesOf(amqpUrl, stream)).map(({ entity_id, sequence, data }) => [entity_id, sequence, data.n]), [['7', 1, 1], ['7', 2, 2], ['7', 3, 3]]);
+  const many = await runCommand(['publish'], variables, Array.from({ length: 500 }, () => '{"kind":"A"}').join('\n'));
+  assert.deepEqual([many.code, many.stdout], [1, '']);
+  assert.match(many.stderr, /^inorder: nothing was done, for the first 20 are all refused for one cause; line 1: malformed: type is missing; [^\n]*\n$/);
+});
+
+test('events without a sequence or an entity are sent as they are where that is asked for', { timeout: 120_000 }, async (t) => {
+  const { amqpUrl, stream, variables } = await useTopology(t, 'publish-unsequenced');
+  const text = '{"entity_id":"a","type":"t"}\n{"type":"u"}\n';
+  const asked = await runCommand(['publish', '--unsequenced'], variables, text);
+  assert.deepEqual([asked.code, asked.stderr], [0, '']);
+  assert.deepEqual((await bodiesOf(amqpUrl, stream)).map(({ type, sequence }) => [type, sequence]).sort(), [['t', undefined], ['u', undefined]]);
+  // A stream that takes them: those of an entity are numbered all the same.
+  const process = await runCommand(['publish'], { ...variables, UNSEQUENCED: 'process' }, text);
+  assert.deepEqual([process.code, process.stderr], [0, '']);
+  assert.deepEqual((await bodiesOf(amqpUrl, stream)).map(({ type, sequence }) => [type, sequence]).sort(), [['t', 1], ['u', undefined]]);
+  const reject = await runCommand(['publish'], variables, text);
+  assert.deepEqual([reject.code, reject.stdout], [1, '1 event: 1 published, 1 confirmed, 0 returned, 1 failed\n']);
+  await bodiesOf(amqpUrl, stream);
+});
 
 test('what is wrong before anything is sent ends with 2 and one line each', { timeout: 120_000 }, async (t) => {
   const { amqpUrl, stream, variables } = await useTopology(t, 'publish-usage');
@@ -160,7 +197,7 @@ test('what is wrong before anything is sent ends with 2 and one line each', { ti
     [[empty], `${empty}: there are no events in it`],
     [
       [csv, '--map', 'entity_id=CaseID,type=Step'],
-      '--map entity_id=CaseID: there is no such column; there are Case, Step',
+      `${csv}: --map entity_id=CaseID: there is no such column; there are "Case", "Step"`,
     ],
     [[csv, '--duplicate', '2'], '--duplicate is "2": it must be a number from 0 to 1, such as 0.05'],
   ];

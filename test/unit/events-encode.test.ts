@@ -62,10 +62,12 @@ const newEvent: fc.Arbitrary<NewEvent> = fc.record(
   { requiredKeys: ['type', 'entityId'] },
 );
 
+const processing = { unsequenced: 'process' } as const;
+
 const forms: Readonly<Record<string, (event: NewEvent) => EncodedEvent>> = {
-  'the JSON envelope': (event) => encodeEvent(event),
-  'a structured CloudEvent': (event) => encodeCloudEvent(event, 'structured'),
-  'a binary CloudEvent': (event) => encodeCloudEvent(event, 'binary'),
+  'the JSON envelope': (event) => encodeEvent(event, processing),
+  'a structured CloudEvent': (event) => encodeCloudEvent(event, 'structured', processing),
+  'a binary CloudEvent': (event) => encodeCloudEvent(event, 'binary', processing),
 };
 
 for (const [form, encode] of Object.entries(forms)) {
@@ -107,8 +109,18 @@ test('data given as JSON text is sent as it is written', () => {
   for (const encode of Object.values(forms)) assert.equal(received(encode({ ...order, data: undefined, dataJson })).dataJson, dataJson);
 });
 
+test('what workers with UNSEQUENCED=reject are sure to dead-letter is refused, and what others take is not', () => {
+  for (const encode of [encodeEvent, (event: NewEvent, options = {}) => encodeCloudEvent(event, 'structured', options), (event: NewEvent, options = {}) => encodeCloudEvent(event, 'binary', options)]) {
+    const refused = (event: NewEvent) => assert.throws(() => encode(event), (error: unknown) => error instanceof EventError && /^invalid_(sequence|entity)$/.test(error.reason));
+    refused({ entityId: 'a', type: 't' });
+    refused({ type: 't', id: 'x' });
+    assert.equal(encode({ entityId: 'a', type: 't' }, processing).event.sequence, null);
+    assert.equal(encode({ entityId: 'a', type: 't', sequence: 1 }).event.sequence, 1);
+  }
+});
+
 test('an event of no entity is routed by its own id', () => {
-  const encoded = encodeEvent({ type: 'Seen', data: 1 });
+  const encoded = encodeEvent({ type: 'Seen', data: 1 }, processing);
   assert.equal(encoded.routingKey, encoded.event.id);
   assert.equal(received(encoded).entityId, encoded.event.id);
 });

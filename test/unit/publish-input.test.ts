@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { ConfigError } from '../../src/errors.ts';
-import { type ColumnMap, type CsvField, readCsv } from '../../src/publishing/csv-events.ts';
+import { readCsv } from '../../src/publishing/csv-events.ts';
+import type { FieldMap, MappableField } from '../../src/publishing/field-map.ts';
 import { jsonTexts } from '../../src/publishing/json-texts.ts';
 import { readLines, type TextLine } from '../../src/publishing/text-lines.ts';
 
@@ -18,14 +19,16 @@ async function shown(lines: AsyncIterable<TextLine>): Promise<string[]> {
   return result;
 }
 
-const csv = (text: string | Uint8Array, map: Partial<Record<CsvField, string>> = {}) =>
-  shown(readCsv(chunks(text), new Map(Object.entries(map)) as ColumnMap));
+const csv = (text: string | Uint8Array, map: Partial<Record<MappableField, string>> = {}) =>
+  shown(readCsv(chunks(text), { map: new Map(Object.entries(map)) as FieldMap, delimiter: ',', linesBefore: 0 }));
+
+const commas = { map: new Map(), delimiter: ',', linesBefore: 0 };
 
 const json = (text: string) => shown(jsonTexts(readLines(chunks(text))));
 
-test('lines come out whole whatever the pieces, without carriage returns and byte-order mark', async () => {
+test('lines come out whole whatever the pieces, without carriage returns', async () => {
   for (const size of [1, 2, 3, 100]) {
-    assert.deepEqual(await shown(readLines(chunks('\ufeffone\r\n\r\nzwölf €\nlast', size))), [
+    assert.deepEqual(await shown(readLines(chunks('one\r\n\r\nzwölf €\nlast', size))), [
       '1 one',
       '2 ',
       '3 zwölf €',
@@ -40,7 +43,7 @@ test('a line that is not UTF-8, or too long, is a problem of that line alone', a
   const bytes = Buffer.concat([Buffer.from('a\n'), Buffer.from([0xe9, 10]), Buffer.from('0123456789\nb\n')]);
   assert.deepEqual(await shown(readLines(chunks(bytes), 9)), [
     '1 a',
-    '2! it is not valid UTF-8',
+    '2! it is not valid UTF-8: is it Latin-1 or Windows-1252? Save it as UTF-8',
     '3! it is longer than 9 bytes',
     '4 b',
   ]);
@@ -73,7 +76,7 @@ test('mapped columns become fields and the others data, as text', async () => {
 });
 
 test('columns named like fields need no map, and empty optional ones are absent', async () => {
-  assert.deepEqual(await csv('\ufeffid,entity_id,type,sequence,timestamp\r\n,A,created,3,\r\n'), [
+  assert.deepEqual(await csv('id,entity_id,type,sequence,timestamp\r\n,A,created,3,\r\n'), [
     '2 {"entity_id":"A","sequence":3,"type":"created","data":{}}',
   ]);
 });
@@ -89,7 +92,7 @@ test('lines may end in any way, also each in another one', async () => {
   const rows = (...ends: string[]) => ['entity_id,type,note', 'a,t,1', '"b","t","2\r\n3"', 'c,t,'].map((row, at) => row + ends[at % ends.length]).join('');
   for (const ends of [['\n'], ['\r\n'], ['\r'], ['\n', '\r\n'], ['\r\n', '\n', '\n']]) {
     for (const size of [1, 2, 3, 100]) {
-      const lines = await shown(readCsv(chunks(rows(...ends), size), new Map()));
+      const lines = await shown(readCsv(chunks(rows(...ends), size), commas));
       assert.deepEqual(
         lines.map((line) => JSON.parse(line.replace(/^\d+ /, ''))),
         [['a', '1'], ['b', '2\r\n3'], ['c', '']].map(([entity_id, note]) => ({ entity_id, type: 't', data: { note } })),
@@ -103,14 +106,14 @@ test('lines may end in any way, also each in another one', async () => {
 test('a row that does not fit is a problem of its own line', async () => {
   assert.deepEqual(await csv('entity_id,type,sequence,timestamp\na,t\na,t,1.5,\na,t,1,\n'), [
     '2! it has 2 fields where the header has 4',
-    '3! its sequence "1.5" is not a whole number from 1 up',
+    '3! its sequence "1.5" is not a whole number',
     '4 {"entity_id":"a","sequence":1,"type":"t","data":{}}',
   ]);
 });
 
 test('a row in another encoding is refused, because two ids could become one', async () => {
   const latin1 = Buffer.concat([Buffer.from('entity_id,type\n'), Buffer.from([0xe9]), Buffer.from(',t\n')]);
-  assert.deepEqual(await csv(latin1), ['2! it is not valid UTF-8']);
+  assert.deepEqual(await csv(latin1), ['2! it is not valid UTF-8: is it Latin-1 or Windows-1252? Save it as UTF-8']);
 });
 
 test('a stray quote ends the reading, and every row before it is read', async () => {
@@ -128,7 +131,7 @@ test('a stray quote ends the reading, and every row before it is read', async ()
 });
 
 test('columns that are not there, occur twice or are not said are refused before anything is read', async () => {
-  const problems = async (header: string, map: Partial<Record<CsvField, string>>) => {
+  const problems = async (header: string, map: Partial<Record<MappableField, string>>) => {
     const error = await csv(`${header}\n1,2\n`, map).then(
       () => null,
       (thrown: unknown) => thrown,
@@ -137,10 +140,13 @@ test('columns that are not there, occur twice or are not said are refused before
     return error.problems;
   };
   assert.deepEqual(await problems('Case,Activity', { entity_id: 'CaseID', type: 'Activity' }), [
-    '--map entity_id=CaseID: there is no such column; there are Case, Activity',
+    '--map entity_id=CaseID: there is no such column; there are "Case", "Activity"',
   ]);
   assert.deepEqual(await problems('Case,type', {}), [
-    'which column is entity_id? Say --map entity_id=…; there are Case, type',
+    'no column is called entity_id: is entity_id "Case"? Then --map entity_id=Case',
+  ]);
+  assert.deepEqual(await problems('Vorgang;x,y', {}), [
+    "no column is called entity_id or type: --map 'entity_id=…,type=…' says what is entity_id and type; there are \"Vorgang;x\", \"y\"",
   ]);
   assert.deepEqual(await problems('entity_id,type,x,x', {}), ['the column "x" occurs twice in the header']);
 });
@@ -150,6 +156,6 @@ test('a source that fails makes the reading fail', async () => {
     yield Buffer.from('entity_id,type\na,t\n');
     throw new Error('disk on fire');
   }
-  await assert.rejects(shown(readCsv(broken(), new Map())), /disk on fire/);
+  await assert.rejects(shown(readCsv(broken(), commas)), /disk on fire/);
   await assert.rejects(shown(readLines(broken())), /disk on fire/);
 });

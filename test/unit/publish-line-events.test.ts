@@ -9,6 +9,10 @@ const defaults = {
   limits: defaultEventLimits,
   defaultEntityType: 'order',
   entityType: null,
+  map: new Map(),
+  sequences: 'number',
+  firstSequence: 1,
+  unsequenced: 'reject',
 } as const;
 
 async function read(texts: readonly (string | null)[], options: Partial<LineEventOptions> = {}) {
@@ -115,7 +119,7 @@ test('an entity with events with and without a sequence is refused where they me
 });
 
 test('an event of no entity is spread by its id and has no sequence', async () => {
-  const { events, problems } = await read(['{"type":"t","data":1}', '{"type":"t","data":2}']);
+  const { events, problems } = await read(['{"type":"t","data":1}', '{"type":"t","data":2}'], { unsequenced: 'process' });
   assert.deepEqual(problems, []);
   for (const { event, routingKey } of events) {
     assert.equal(routingKey, event.id);

@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { ConfigError } from '../../src/errors.ts';
+import { mapOption, type MappableField, parseFieldMap } from '../../src/publishing/field-map.ts';
 import { parseRequest, type PublishTexts } from '../../src/publishing/publish-request.ts';
 
 const nothing: PublishTexts = {
   format: null,
   map: null,
+  delimiter: null,
   shuffle: null,
   duplicate: null,
   drop: null,
@@ -62,6 +64,9 @@ test('the end of the name tells the format, and --format overrides it', () => {
     ['A.CSV', 'csv'],
     ['a.ndjson', 'ndjson'],
     ['a.jsonl', 'ndjson'],
+    ['a.csv.gz', 'csv'],
+    ['a.tsv', 'csv'],
+    ['a.json.gz', 'ndjson'],
     ['a.json', 'ndjson'],
     ['a.cloudevents', 'cloudevents'],
     ['a.cloudevents.json', 'cloudevents'],
@@ -87,6 +92,16 @@ test('a map says which column is which field; a column may contain an equals sig
   );
 });
 
+test('a name with a comma, a quote or an equals sign is mapped in quotes, and what is proposed can be typed again', () => {
+  const { map } = parseRequest('a.csv', { ...nothing, map: 'entity_id="Case, ID", type="Type=of" ,id="say ""x"""' });
+  assert.deepEqual([...map], [['entity_id', 'Case, ID'], ['type', 'Type=of'], ['id', 'say "x"']]);
+  const hostile: [MappableField, string][] = [['entity_id', 'Case, "ID" = x'], ['type', ' blank '], ['id', "it's"]];
+  assert.deepEqual([...parseFieldMap(hostile.map(([field, name]) => mapOption([[field, name]])).map(typed).join(','))], hostile);
+});
+
+/** What the shell makes of it. */
+const typed = (option: string) => option.replace(/^--map /, '').replace(/^'|'$/g, '').replaceAll("'\\''", "'");
+
 test('everything that is wrong is said at once, one line for each', () => {
   const problems = problemsOf('a.csv', {
     shuffle: '-1',
@@ -97,7 +112,8 @@ test('everything that is wrong is said at once, one line for each', () => {
     map: 'entity=Case,type=,type=A,type=B',
     'entity-type': '',
   });
-  const fields = 'it must be FIELD=Column, with a field of id, entity_type, entity_id, sequence, type, timestamp';
+  const fields =
+    "it must be FIELD=Name, with a field of id, entity_type, entity_id, sequence, type, timestamp; a name with a comma is written in quotes: --map 'entity_id=\"Case, ID\"'";
   assert.deepEqual(problems, [
     `--map "entity=Case": ${fields}`,
     `--map "type=": ${fields}`,
@@ -112,7 +128,8 @@ test('everything that is wrong is said at once, one line for each', () => {
   assert.deepEqual(problemsOf('-', { format: 'xml' }), [
     '--format is "xml": it must be one of ndjson, csv, cloudevents',
   ]);
-  assert.deepEqual(problemsOf('a.ndjson', { map: 'type=A' }), [
-    '--map is for columns of CSV, and the format is ndjson',
+  assert.deepEqual(problemsOf('a.ndjson', { map: 'type=A', delimiter: ';' }), [
+    '--delimiter is for tables, and the format is ndjson: give --format csv',
   ]);
+  assert.match(problemsOf('a.csv', { delimiter: 'comma' })[0]!, /^--delimiter is "comma": it must be one character/);
 });

@@ -3,8 +3,9 @@ import { deadLetterTtlMs, keptRecord, maxDeadLettersPerEntity, maxRememberedRepl
 import type { DeadLetterHistory, DeadLetterQuery, DeadLetterRecord } from '../store.ts';
 import type { Database } from './database.ts';
 import type { Query } from './migrations.ts';
-import { clockMs, digest, entityKey } from './names.ts';
+import { digest, entityKey } from './names.ts';
 
+const clockMs = '(extract(epoch FROM clock_timestamp()) * 1000)::bigint';
 const sweepRows = 1_000;
 
 export class PostgresDeadLetters {
