@@ -1,15 +1,20 @@
 /**
  * The built-in `history`: for any entity and any event, how many there were, of which types in which order, and
  * the last data, byte for byte as the producer wrote it. With it a stream can be watched, and compared with
- * its source, before anything is programmed. The list of types grows with the entity, up to MAX_STATE_BYTES.
+ * its source, before anything is programmed. Of the types the last 1,000 are kept, so that a state stays small however
+ * long its entity lives: each commit writes it anew.
  */
 import { scanMembers } from '../events/json-scan.ts';
 import { defineAggregate } from './define.ts';
 import type { Aggregate } from './definition.ts';
 
+/** Types that are kept of an entity. */
+export const maxHistoryTypes = 1_000;
+
 export interface HistoryState {
+  /** All events that were applied, also those whose types are not kept any more. */
   readonly count: number;
-  /** Event types in the order in which they were applied, each as often as it was. */
+  /** Types of the last 1,000 events in the order in which they were applied, each as often as it was. */
   readonly types: readonly string[];
   /** `data` of the last event as JSON text: large integers and `1.0` survive. Stored as JSON, not as a string of it. */
   readonly dataJson: string;
@@ -20,7 +25,9 @@ export function historyAggregate(): Aggregate<HistoryState> {
     type: '*',
     initialState: (): HistoryState => ({ count: 0, types: [], dataJson: 'null' }),
     evolve: {
-      '*': ({ count, types }, event) => ({ count: count + 1, types: [...types, event.type], dataJson: event.dataJson }),
+      '*': ({ count, types }, event) => {
+        return { count: count + 1, types: [...types.slice(1 - maxHistoryTypes), event.type], dataJson: event.dataJson };
+      },
     },
     serialize: ({ count, types, dataJson }) => `{"count":${count},"types":${JSON.stringify(types)},"data":${dataJson}}`,
     deserialize(text) {

@@ -26,7 +26,7 @@ export const command = defineCommand({
     const log = processLog(config, io);
     const signal = io.takeSignals();
     const store = openEventStore(config, log);
-    const leases = openRelayLeases(config);
+    const leases = openRelayLeases(config, log);
     const connection = createConnection({ urls: broker.urls, name: `${serviceName} relay`, log });
     const publisher = createAmqpPublisher({ connection, exchange: broker.stream, log });
     // What the broker does not take is given up, so that this ends: it is published by whoever is next.

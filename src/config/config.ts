@@ -90,6 +90,8 @@ export interface GapRepairConfig {
 export interface LimitsConfig extends EventLimits {
   /** Largest serialised state of one entity, and largest result of a handler, in bytes. */
   readonly maxStateBytes: number;
+  /** What a worker keeps in memory of deliveries, states and versions, all shards together, in bytes. */
+  readonly memoryBudgetBytes: number;
 }
 
 export interface HttpConfig {

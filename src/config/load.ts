@@ -190,6 +190,7 @@ function arrange(values: Values, given: Texts, warnings: readonly string[]): Con
       maxHeaderBytes: values.MAX_HEADER_BYTES,
       maxJsonDepth: values.MAX_JSON_DEPTH,
       maxStateBytes: values.MAX_STATE_BYTES,
+      memoryBudgetBytes: values.MEMORY_BUDGET_MIB * 1_048_576,
     },
     http: { host: values.HTTP_HOST, port: values.HTTP_PORT, adminToken: values.ADMIN_TOKEN },
     shutdownTimeoutMs: values.SHUTDOWN_TIMEOUT_MS,

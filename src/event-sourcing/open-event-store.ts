@@ -3,9 +3,9 @@ import type { Config } from '../config/config.ts';
 import type { Log } from '../observability/log.ts';
 import type { EventStore } from '../stores/event-store.ts';
 import { createPostgresEventStore } from '../stores/postgres/postgres-event-store.ts';
-import { PostgresRelayLeases } from '../stores/postgres/relay-leases.ts';
+import { createPostgresRelayLeases } from '../stores/postgres/relay-leases.ts';
 import { createRedisEventStore } from '../stores/redis/redis-event-store.ts';
-import { RedisRelayLeases } from '../stores/redis/relay-leases.ts';
+import { createRedisRelayLeases } from '../stores/redis/relay-leases.ts';
 import type { RelayLeases } from '../stores/relay-lease.ts';
 
 /** Connects in the background; whether the store is there shows when it is asked. */
@@ -15,8 +15,8 @@ export function openEventStore({ store, eventStore, broker }: Config, log: Log):
   return createRedisEventStore({ url: store.redisUrl, stream, log });
 }
 
-export function openRelayLeases({ store, eventStore, broker }: Config): RelayLeases {
+export function openRelayLeases({ store, eventStore, broker }: Config, log: Log): RelayLeases {
   const { stream } = broker;
-  if (eventStore.kind === 'postgres') return new PostgresRelayLeases({ url: store.databaseUrl, stream });
-  return new RedisRelayLeases({ url: store.redisUrl, stream });
+  if (eventStore.kind === 'postgres') return createPostgresRelayLeases({ url: store.databaseUrl, stream, log });
+  return createRedisRelayLeases({ url: store.redisUrl, stream });
 }

@@ -50,6 +50,11 @@ export const metricTable = {
     help: 'Arrivals from the broker, redeliveries included.',
     labels: ['shard'],
   },
+  inorder_deliveries_given_back_total: {
+    type: 'counter',
+    help: 'Deliveries for which MEMORY_BUDGET_MIB had no room: the broker keeps them and sends them again.',
+    labels: ['shard'],
+  },
   inorder_held: {
     type: 'gauge',
     help: 'Events held in a shard.',

@@ -22,6 +22,8 @@ export interface ShardMetrics {
   readonly totals: ShardTotals;
   /** `again` of them the broker had sent before. */
   delivered(count: number, again: number): void;
+  /** Back to the broker for want of memory; they come again, and are counted as delivered then. */
+  givenBack(count: number): void;
   ended(outcome: Outcome, count: number): void;
   deadLettered(reason: RejectionReason, count: number): void;
   /** Events that were fetched from a source and applied; they are no messages, and not counted as such. */
@@ -38,6 +40,7 @@ export function makeShardMetrics(make: MetricMaker, service: string): (shard: nu
   const deadLetters = make.counter('inorder_dead_letters_total');
   const repairs = make.counter('inorder_repaired_events_total');
   const redeliveries = make.counter('inorder_redeliveries_total');
+  const returns = make.counter('inorder_deliveries_given_back_total');
   const parkings = make.counter('inorder_entities_parked_total');
   const unparkings = make.counter('inorder_entities_unparked_total');
   const halts = make.counter('inorder_shard_halts_total');
@@ -50,6 +53,7 @@ export function makeShardMetrics(make: MetricMaker, service: string): (shard: nu
     const deadLettered = outcome('dead-lettered');
     const repaired = startedAtZero(repairs.labels(service, label));
     const redelivered = startedAtZero(redeliveries.labels(service, label));
+    const givenBack = startedAtZero(returns.labels(service, label));
     const parked = startedAtZero(parkings.labels(service, label));
     const unparked = startedAtZero(unparkings.labels(service, label));
     for (const cause of haltCauses) startedAtZero(halts.labels(service, label, cause));
@@ -64,6 +68,7 @@ export function makeShardMetrics(make: MetricMaker, service: string): (shard: nu
         delivered.inc(count);
         if (again > 0) redelivered.inc(again);
       },
+      givenBack: (count) => givenBack.inc(count),
       ended(name, count) {
         totals[name] += count;
         outcomes[name].inc(count);

@@ -12,6 +12,8 @@ import type { RejectionReason } from '../events/reasons.ts';
 export interface Delivery {
   readonly tag: number;
   readonly event: Event;
+  /** What it takes in memory until it is settled. Default 0: it is not counted. */
+  readonly bytes?: number;
 }
 
 /** One arrival that is no event. */
@@ -97,6 +99,8 @@ export type Fact =
   | { readonly kind: 'storeUnavailable'; readonly ops: readonly number[]; readonly retryInMs: number }
   /** Everything delivered so far belongs to the broker again. A new epoch begins with the next delivery. */
   | { readonly kind: 'channelLost' }
+  /** The broker has delivered what there is no memory for, and waits with the rest; or that is over. */
+  | { readonly kind: 'memoryFull'; readonly isFull: boolean }
   | { readonly kind: 'timePassed' }
   /** Finish what is in flight, start nothing new, then say `drained`. */
   | { readonly kind: 'drainRequested' };

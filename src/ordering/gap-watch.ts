@@ -23,6 +23,7 @@ export class GapWatch {
   /** In the order in which their gaps were opened. */
   readonly #lanes = new Set<Lane>();
   #held = 0;
+  #heldBytes = 0;
 
   constructor(limits: SequencerLimits) {
     this.#limits = limits;
@@ -42,6 +43,8 @@ export class GapWatch {
   note(lane: Lane): void {
     this.#held += lane.held.count - lane.heldNoted;
     lane.heldNoted = lane.held.count;
+    this.#heldBytes += lane.held.bytes - lane.heldBytesNoted;
+    lane.heldBytesNoted = lane.held.bytes;
     if (lane.held.count > 0) return;
     lane.gap = null;
     this.#lanes.delete(lane);
@@ -71,14 +74,17 @@ export class GapWatch {
 
   /** When the shard holds too much: ends the gap that has waited longest and returns its lane. */
   endOldestWhenFull(): Lane | null {
-    if (this.#held < this.#limits.maxHeld) return null;
+    if (!this.#isFull(0, 0)) return null;
     let leaving = 0;
+    let leavingBytes = 0;
     let oldest: Lane | null = null;
     for (const lane of this.#lanes) {
-      if (lane.gap?.overflow === true) leaving += lane.held.count;
-      else if (oldest === null || this.#deadlineMs(lane) < this.#deadlineMs(oldest)) oldest = lane;
+      if (lane.gap?.overflow === true) {
+        leaving += lane.held.count;
+        leavingBytes += lane.held.bytes;
+      } else if (oldest === null || this.#deadlineMs(lane) < this.#deadlineMs(oldest)) oldest = lane;
     }
-    if (oldest?.gap == null || this.#held - leaving < this.#limits.maxHeld) return null;
+    if (oldest?.gap == null || !this.#isFull(leaving, leavingBytes)) return null;
     oldest.gap.overflow = true;
     return oldest;
   }
@@ -102,6 +108,12 @@ export class GapWatch {
   clear(): void {
     this.#lanes.clear();
     this.#held = 0;
+    this.#heldBytes = 0;
+  }
+
+  #isFull(leaving: number, leavingBytes: number): boolean {
+    const { maxHeld, maxHeldBytes } = this.#limits;
+    return this.#held - leaving >= maxHeld || this.#heldBytes - leavingBytes >= maxHeldBytes;
   }
 
   #gapOf(lane: Lane): Gap {

@@ -59,6 +59,7 @@ export class Lane {
   gap: Gap | null = null;
   /** `held.count` as it was last counted into the shard's total. */
   heldNoted = 0;
+  heldBytesNoted = 0;
   failure: Failure | null = null;
   /** Why everything held is to be rejected, once the entity is parked. */
   verdict: { readonly reason: RejectionReason; readonly detail: string } | null = null;

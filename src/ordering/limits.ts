@@ -15,6 +15,8 @@ export interface SequencerLimits {
   readonly maxHeldPerEntity: number;
   /** Held deliveries of the shard; reaching it ends the oldest gap. Must stay below the prefetch, or the missing event could not be delivered. */
   readonly maxHeld: number;
+  /** What the held deliveries of the shard may take in memory, in bytes; reaching it ends the oldest gap as well. */
+  readonly maxHeldBytes: number;
   /** `any`: the first event seen of an unknown entity is its base line. */
   readonly firstSequence: 1 | 'any';
   readonly unsequenced: 'reject' | 'process';
@@ -38,6 +40,7 @@ export const defaultSequencerLimits: SequencerLimits = {
   gapRereadMs: 5_000,
   maxHeldPerEntity: 1_000,
   maxHeld: 800,
+  maxHeldBytes: Number.POSITIVE_INFINITY,
   firstSequence: 1,
   unsequenced: 'reject',
   entityRetryMs: 1_000,

@@ -29,10 +29,16 @@ export class SequenceBuffer {
   #arrivals: Slot[] = [];
   #head = 0;
   #count = 0;
+  #bytes = 0;
 
   /** Deliveries held, copies included. */
   get count(): number {
     return this.#count;
+  }
+
+  /** What they take in memory. */
+  get bytes(): number {
+    return this.#bytes;
   }
 
   has(sequence: number): boolean {
@@ -45,6 +51,7 @@ export class SequenceBuffer {
       this.#bySequence = new MinHeap((sequence) => sequence);
     }
     this.#count++;
+    this.#bytes += delivery.bytes ?? 0;
     const held = this.#slots.get(sequence);
     if (held !== undefined) {
       held.copies.push(delivery);
@@ -62,6 +69,7 @@ export class SequenceBuffer {
     if (slot === undefined) return null;
     this.#slots.delete(sequence);
     this.#count -= slot.copies.length;
+    for (const { bytes = 0 } of slot.copies) this.#bytes -= bytes;
     if (this.#arrivals.length >= 2 * this.#slots.size + compactAbove) this.#compact();
     return slot.copies;
   }

@@ -139,6 +139,9 @@ export class ShardSequencer {
       case 'entityUnavailable':
         this.#entityUnavailable(fact);
         break;
+      case 'memoryFull':
+        this.#settlements.memoryIsFull = fact.isFull;
+        break;
       case 'processing':
         this.#operations.leaveProbe(fact.op, this.#nowMs, this.#effects);
         break;

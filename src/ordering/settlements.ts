@@ -10,6 +10,8 @@ import type { PlanSink } from './plan.ts';
 export class Settlements implements PlanSink {
   /** Deliveries taken in and neither acknowledged nor rejected. */
   unsettled = 0;
+  /** The broker has delivered more than that; it waits for what is settled to make room in memory. */
+  memoryIsFull = false;
   effects: Effect[] = [];
   #rejections: Rejection[] = [];
   #recalls: Delivery[] = [];
@@ -53,6 +55,7 @@ export class Settlements implements PlanSink {
 
   clear(): void {
     this.unsettled = 0;
+    this.memoryIsFull = false;
     this.#empty();
   }
 

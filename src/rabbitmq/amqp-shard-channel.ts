@@ -62,6 +62,10 @@ class AmqpShardChannel implements ShardChannel {
     this.#settle(generation, (channel) => channel.nack(settled(tag), false, false));
   }
 
+  giveBack(generation: number, tag: number): void {
+    this.#settle(generation, (channel) => channel.nack(settled(tag), false, true));
+  }
+
   async isAlive(generation: number): Promise<boolean> {
     const open = this.#kept.current;
     if (open?.generation !== generation) return false;

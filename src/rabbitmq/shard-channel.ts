@@ -26,6 +26,8 @@ export interface ShardChannel {
   ack(generation: number, tag: number, multiple: boolean): void;
   /** Rejects without requeueing: to the dead-letter exchange. */
   reject(generation: number, tag: number): void;
+  /** Gives a delivery back to the head of the queue, from where it comes again. Several keep their order. */
+  giveBack(generation: number, tag: number): void;
   /** Asks the broker whether the channel still lives: resolves false when it does not. */
   isAlive(generation: number): Promise<boolean>;
   /** Gives the current generation up (a fenced owner) and opens another after a back-off. */

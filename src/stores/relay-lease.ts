@@ -1,10 +1,12 @@
 /**
  * Who relays a stream's events from its log to the broker, and how far it has come: one at a time, the others wait.
  *
- * The lease is no lock: a relay that was paused may still think that it has it. What keeps the order then is that progress is
- * fenced: only the holder of the newest lease can move the position on, so that a relay begins where everything before is
- * confirmed; what its predecessor published beyond is published again, and is a duplicate.
+ * The lease lasts for some seconds by the store's clock and is kept as long as its holder lives: whoever dies, or is cut off from
+ * the store, loses it. It is no lock: a relay that was paused may still think that it has it. What keeps the order then is that
+ * progress is fenced: only the holder of the newest lease can move the position on, so that a relay begins where everything before
+ * is confirmed; what its predecessor published beyond is published again, and is a duplicate.
  */
+import { setTimeout as sleep } from 'node:timers/promises';
 
 export interface RelayLease {
   /** Up to here every event was published and confirmed when the lease was taken. */
@@ -26,8 +28,77 @@ export interface RelayLeases {
   /**
    * Resolves when the lease of the stream is ours; until then another relay has it. Null when `signal` ends the waiting.
    *
-   * @throws UnavailableError when the store cannot be asked.
+   * @throws UnavailableError when the store cannot be asked; ConfigError when it never will let itself be asked.
    */
   acquire(signal: AbortSignal): Promise<RelayLease | null>;
   close(): Promise<void>;
+}
+
+/** The row that a store keeps: each step is atomic, by the store's clock. */
+export interface LeaseRow {
+  /**
+   * `take`: if nobody has it, under the next epoch. The others only under the epoch that is there: `keep` it for as long again,
+   * `advance` to a position and keep it, `release` it. Null when another one has it; nothing was written then.
+   */
+  step(what: 'take' | 'keep' | 'advance' | 'release', epoch: number, position: number): Promise<{ readonly epoch: number; readonly position: number } | null>;
+  close(): Promise<void>;
+}
+
+/** Between two looks at a lease that another one has. */
+const pollMs = 250;
+const keepsPerLease = 4;
+
+export class StoredRelayLeases implements RelayLeases {
+  readonly #row: LeaseRow;
+  readonly #leaseMs: number;
+
+  /** `leaseMs`: how long after its holder's last sign of life the lease is free. */
+  constructor(row: LeaseRow, leaseMs: number) {
+    this.#row = row;
+    this.#leaseMs = leaseMs;
+  }
+
+  async acquire(signal: AbortSignal): Promise<RelayLease | null> {
+    while (!signal.aborted) {
+      const askedAtMs = performance.now();
+      const taken = await this.#row.step('take', 0, 0);
+      if (taken !== null) return this.#lease(taken.epoch, taken.position, askedAtMs);
+      await sleep(pollMs, undefined, { signal }).catch(() => undefined);
+    }
+    return null;
+  }
+
+  close(): Promise<void> {
+    return this.#row.close();
+  }
+
+  #lease(epoch: number, position: number, takenAtMs: number): RelayLease {
+    const lost = new AbortController();
+    const everyMs = this.#leaseMs / keepsPerLease;
+    // From before asking: here it has run out no later than at the store.
+    let lastsUntilMs = takenAtMs + this.#leaseMs;
+    const step = async (what: 'keep' | 'advance', to = 0): Promise<boolean> => {
+      const askedAtMs = performance.now();
+      const kept = await this.#row.step(what, epoch, to);
+      if (kept === null) lost.abort();
+      else lastsUntilMs = askedAtMs + this.#leaseMs;
+      return kept !== null;
+    };
+    const keeping = setInterval(() => {
+      // What cannot be asked is ours until it has run out by itself; the next look might be too late.
+      if (performance.now() + everyMs >= lastsUntilMs) lost.abort();
+      else step('keep').catch(() => undefined);
+    }, everyMs);
+    keeping.unref();
+    lost.signal.addEventListener('abort', () => clearInterval(keeping), { once: true });
+    return {
+      position,
+      lost: lost.signal,
+      advance: (to) => step('advance', to),
+      release: async () => {
+        clearInterval(keeping);
+        if (!lost.signal.aborted) await this.#row.step('release', epoch, 0).catch(() => undefined);
+      },
+    };
+  }
 }

@@ -11,6 +11,7 @@
 export interface SettlingChannel {
   ack(tag: number, multiple: boolean): void;
   reject(tag: number): void;
+  giveBack(tag: number): void;
 }
 
 export class Acknowledger {
@@ -41,6 +42,12 @@ export class Acknowledger {
   reject(tag: number): void {
     this.#unsettled.delete(tag);
     this.#channel.reject(tag);
+  }
+
+  /** Back to the queue, at once. */
+  giveBack(tag: number): void {
+    this.#unsettled.delete(tag);
+    this.#channel.giveBack(tag);
   }
 
   flush(): void {

@@ -17,12 +17,11 @@ import type { Fact, Rejection } from '../ordering/facts.ts';
 import type { Parked, Store } from '../stores/store.ts';
 import { claimedFact, type OperationOf, parkedFact, type Reading, recalledFacts, viewOf } from './answers.ts';
 import { backOffMs } from './back-off.ts';
+import { nextBatch, type OperationEffect } from './batch.ts';
 import { recordOf } from './dead-letter-record.ts';
 import type { CommitEffect, PreparationOptions, Prepared } from './preparation.ts';
 import { type IdQuestion, type Preparation, PreparedCommits } from './prepared-commits.ts';
-import { StateCache } from './state-cache.ts';
-
-export type OperationEffect = OperationOf<'load' | 'openGap' | 'commit' | 'recall' | 'park' | 'reject'>;
+import type { StateCache } from './state-cache.ts';
 
 export interface OperationRunnerOptions {
   readonly store: Store;
@@ -30,7 +29,8 @@ export interface OperationRunnerOptions {
   readonly epoch: number;
   /** Random: makes tokens and claims unique where an epoch was handed out twice. */
   readonly session: string;
-  readonly maxCachedStates: number;
+  readonly states: StateCache;
+  readonly maxStateWorkBytes: number;
   readonly preparation: PreparationOptions;
   readonly random: () => number;
   readonly messageOf: (tag: number) => RawMessage | undefined;
@@ -75,7 +75,7 @@ export class OperationRunner {
 
   constructor(options: OperationRunnerOptions) {
     this.#options = options;
-    this.#states = new StateCache(options.maxCachedStates);
+    this.#states = options.states;
     this.#reading = {
       seen: (entity, { version, holes, state }) => this.#states.put(entity, { version, holes, text: state, parsed: null }),
       entityUnavailable: (op, error) => this.#entityUnavailable(op, error),
@@ -105,16 +105,15 @@ export class OperationRunner {
     this.#ended = true;
     this.#queue = [];
     this.#commits.clear();
-    this.#states.clear();
   }
 
   async #runBatches(): Promise<void> {
     while (this.#queue.length > 0 && !this.#ended) {
-      const operations = this.#queue;
-      this.#queue = [];
+      const { now, later } = nextBatch(this.#queue, this.#options.maxStateWorkBytes, this.#states.typicalBytes);
+      this.#queue = later;
       const findings: Findings = { facts: [], unknown: [] };
       const started = performance.now();
-      await this.#runBatch(operations, findings);
+      await this.#runBatch(now, findings);
       if (this.#ended) return;
       this.#options.observeBatch((performance.now() - started) / 1000);
       this.#conclude(findings);

@@ -7,6 +7,7 @@ import { UnavailableError } from '../errors.ts';
 import type { EncodedEvent } from '../events/encode.ts';
 import type { Decoded, RawMessage } from '../events/event.ts';
 import type { Effect, Fact, Outcome, Rejection, Delivery } from '../ordering/facts.ts';
+import type { RawDelivery } from '../rabbitmq/shard-channel.ts';
 import type { Store } from '../stores/store.ts';
 import { Acknowledger, type SettlingChannel } from './acknowledger.ts';
 import type { AutoReplay } from './auto-replay.ts';
@@ -14,6 +15,8 @@ import { backOffMs, pause } from './back-off.ts';
 import { DeliveryReport, type DeliveryReportOptions } from './delivery-report.ts';
 import type { RetryLimits } from './handler-run.ts';
 import { OperationRunner } from './operation-runner.ts';
+import { Intake } from './intake.ts';
+import type { WorkerMemory } from './memory.ts';
 import type { PreparationOptions } from './preparation.ts';
 
 export interface SessionOptions extends DeliveryReportOptions {
@@ -23,7 +26,9 @@ export interface SessionOptions extends DeliveryReportOptions {
   readonly maxStateBytes: number;
   /** Whether what is applied is kept in the entity's log. */
   readonly eventLog: boolean;
-  readonly maxCachedStates: number;
+  readonly memory: WorkerMemory;
+  /** Deliveries that wait for a predecessor. */
+  readonly held: () => number;
   readonly retry: RetryLimits;
   /** Null: what was dead-lettered waits for an operator. */
   readonly autoReplay: Pick<AutoReplay, 'advanced' | 'search'> | null;
@@ -51,6 +56,7 @@ export class ShardSession {
   readonly #life = new AbortController();
   readonly #acknowledger: Acknowledger;
   readonly #report: DeliveryReport;
+  readonly #intake: Intake;
   /** What is not settled yet, by delivery tag. */
   readonly #messages = new Map<number, RawMessage>();
   /** What handlers returned for deliveries whose sender wants to know. */
@@ -65,14 +71,30 @@ export class ShardSession {
     this.generation = options.generation;
     this.#acknowledger = new Acknowledger(options.settle);
     this.#report = new DeliveryReport(options, (tag) => this.#messages.get(tag));
+    this.#intake = new Intake({
+      memory: options.memory.deliveries,
+      held: options.held,
+      giveBack: (tag) => this.#acknowledger.giveBack(tag),
+      onMissed: () => options.handle([]),
+    });
     // One for each handler that is running.
     setMaxListeners(0, this.#life.signal);
+  }
+
+  /** Deliveries for which there is no memory; the broker will give them again. */
+  get outside(): number {
+    return this.#intake.outside;
+  }
+
+  /** What of it there is memory for. */
+  admit(deliveries: readonly RawDelivery[]): readonly RawDelivery[] {
+    for (const { tag } of deliveries) this.#acknowledger.arrived(tag);
+    return this.#intake.admit(deliveries);
   }
 
   arrived(tag: number, message: RawMessage, decoded: Decoded): void {
     this.#messages.set(tag, message);
     this.#report.arrived(tag, message, decoded.ok ? decoded.event : decoded.refusal);
-    this.#acknowledger.arrived(tag);
   }
 
   /** For an event that was fetched from a source: the tag under which it is worked on. The broker knows nothing of it. */
@@ -129,6 +151,7 @@ export class ShardSession {
   /** Call once after the effects of a turn: sends acknowledgements and starts the next batch. */
   flush(): void {
     this.settle();
+    this.#options.shardMetrics.givenBack(this.#intake.refill());
     this.#runner?.run();
   }
 
@@ -141,6 +164,7 @@ export class ShardSession {
     this.#life.abort();
     this.#runner?.end();
     this.#report.ended();
+    this.#intake.end();
     this.#messages.clear();
     this.#results.clear();
     this.#waiting = null;
@@ -175,14 +199,15 @@ export class ShardSession {
   }
 
   #makeRunner(epoch: number): OperationRunner {
-    const { store, shard, processors, maxStateBytes, maxCachedStates, retry, autoReplay, random, metrics, shardMetrics, log } = this.#options;
+    const { store, shard, processors, maxStateBytes, memory, retry, autoReplay, random, metrics, shardMetrics, log } = this.#options;
     return new OperationRunner({
       store,
       shard,
       epoch,
       // The store may have lost its count of epochs and give one out twice.
       session: Math.floor(random() * 2 ** 52).toString(36),
-      maxCachedStates,
+      states: memory.states.newCache(),
+      maxStateWorkBytes: memory.maxStateWorkBytes,
       random,
       preparation: {
         processors,
@@ -225,7 +250,7 @@ export class ShardSession {
         this.#replyTo(tag);
         this.#acknowledger.ack(tag);
       }
-      this.#messages.delete(tag);
+      this.#forget(tag);
     }
   }
 
@@ -244,7 +269,12 @@ export class ShardSession {
     for (const { tag } of letters) this.#acknowledger.reject(tag);
     for (const rejection of rejections) {
       if (isFetched(rejection.tag)) this.#report.fetchedWasRefused(rejection);
-      this.#messages.delete(rejection.tag);
+      this.#forget(rejection.tag);
     }
+  }
+
+  #forget(tag: number): void {
+    this.#messages.delete(tag);
+    this.#intake.settled(tag);
   }
 }

@@ -14,12 +14,13 @@ import type { Delivery, Fact, RefusedDelivery } from '../ordering/facts.ts';
 import type { SequencerLimits } from '../ordering/limits.ts';
 import { ShardSequencer } from '../ordering/sequencer.ts';
 import type { RawDelivery, ShardChannel, ShardChannelEvents } from '../rabbitmq/shard-channel.ts';
+import { deliveryBytes } from './intake.ts';
 import { type SessionOptions, ShardSession } from './shard-session.ts';
 import type { OpenGap, RepairableShard } from './gap-repair.ts';
 import type { WatchedShard } from './watchdog.ts';
 import type { ShardStatus } from './worker-status.ts';
 
-export interface ShardWorkerOptions extends Omit<SessionOptions, 'generation' | 'settle' | 'handle' | 'fail'> {
+export interface ShardWorkerOptions extends Omit<SessionOptions, 'generation' | 'held' | 'settle' | 'handle' | 'fail'> {
   readonly limits: SequencerLimits;
   readonly decode: (message: RawMessage) => Decoded;
   /** Monotonic, in milliseconds. */
@@ -41,6 +42,8 @@ export class ShardWorker implements WatchedShard, RepairableShard {
   #timer: NodeJS.Timeout | null = null;
   #timerAtMs = Number.POSITIVE_INFINITY;
   #halted = false;
+  /** As the sequencer was told. */
+  #memoryIsFull = false;
   #draining: (() => void) | null = null;
 
   constructor(options: ShardWorkerOptions) {
@@ -130,7 +133,7 @@ export class ShardWorker implements WatchedShard, RepairableShard {
     const { gaps, unsettled } = this.#sequencer.overview();
     const [oldest] = this.#sequencer.openGaps(1);
     const gapOldestSeconds = oldest === undefined ? 0 : (this.#options.now() - oldest.sinceMs) / 1_000;
-    return { shard: this.#options.shard, state: this.state, gapsOpen: gaps, gapOldestSeconds, unacked: unsettled, held: this.#sequencer.heldByEntityType() };
+    return { shard: this.#options.shard, state: this.state, gapsOpen: gaps, gapOldestSeconds, unacked: unsettled + (this.#session?.outside ?? 0), held: this.#sequencer.heldByEntityType() };
   }
 
   status(): ShardStatus {
@@ -161,7 +164,9 @@ export class ShardWorker implements WatchedShard, RepairableShard {
       settle: {
         ack: (tag, multiple) => this.#channel.ack(generation, tag, multiple),
         reject: (tag) => this.#channel.reject(generation, tag),
+        giveBack: (tag) => this.#channel.giveBack(generation, tag),
       },
+      held: () => this.#sequencer.overview().held,
       handle: (facts) => this.#handle(facts),
       fail: (error) => this.#failed(error),
     });
@@ -171,13 +176,13 @@ export class ShardWorker implements WatchedShard, RepairableShard {
     const session = this.#session;
     if (session === null || session.generation !== generation || this.#halted) return;
     let redelivered = 0;
-    const deliveries = raw.map(({ tag, redelivered: again, message }): Delivery | RefusedDelivery => {
+    const deliveries = session.admit(raw).map(({ tag, redelivered: again, message }): Delivery | RefusedDelivery => {
       if (again) redelivered++;
       const decoded = this.#options.decode(message);
       session.arrived(tag, message, decoded);
-      return decoded.ok ? { tag, event: decoded.event } : { tag, refusal: decoded.refusal };
+      return decoded.ok ? { tag, event: decoded.event, bytes: deliveryBytes(message) } : { tag, refusal: decoded.refusal };
     });
-    this.#options.shardMetrics.delivered(raw.length, redelivered);
+    this.#options.shardMetrics.delivered(deliveries.length, redelivered);
     session.whenEpochIsKnown(() => this.#handle([{ kind: 'delivered', deliveries }]));
   }
 
@@ -192,6 +197,7 @@ export class ShardWorker implements WatchedShard, RepairableShard {
     if (this.#session === null) return;
     this.#session.end();
     this.#session = null;
+    this.#memoryIsFull = false;
     this.#sequencer.handle(this.#options.now(), { kind: 'channelLost' });
     this.#setTimer();
     this.#draining?.();
@@ -200,8 +206,11 @@ export class ShardWorker implements WatchedShard, RepairableShard {
   #handle(facts: readonly Fact[]): void {
     const session = this.#session;
     if (session === null) return;
+    const isFull = session.outside > 0;
+    const memory: readonly Fact[] = isFull === this.#memoryIsFull ? [] : [{ kind: 'memoryFull', isFull }];
+    this.#memoryIsFull = isFull;
     try {
-      for (const fact of facts) {
+      for (const fact of memory.concat(facts)) {
         for (const effect of this.#sequencer.handle(this.#options.now(), fact)) {
           if (effect.kind === 'drained') this.#draining?.();
           else if (effect.kind === 'halt') this.#haltEffect(session, effect.cause, effect.detail);

@@ -1,8 +1,7 @@
 /**
  * A worker: the shards of one process on one connection to the broker and one to the store, and where handlers have
- * results to send a second one to the broker. It checks what it
- * stands on before it consumes anything, keeps going through every loss of either, and stops by finishing
- * what is in flight and closing its channels, so that the standby continues where it ended.
+ * results to send a second one to the broker. It checks what it stands on before it consumes anything, keeps going through every
+ * loss of either, and stops by finishing what is in flight and closing its channels: the standby continues where it ended.
  */
 import type { Tracer } from '@opentelemetry/api';
 import type { Processor } from '../aggregates/definition.ts';
@@ -26,6 +25,7 @@ import { type AutoReplay, createAutoReplay } from './auto-replay.ts';
 import { pause } from './back-off.ts';
 import { GapRepair } from './gap-repair.ts';
 import type { GapSource } from '../event-sourcing/gap-source.ts';
+import { shareOut, type WorkerMemory } from './memory.ts';
 import { QueueWatch } from './queue-watch.ts';
 import { ShardWorker } from './shard-worker.ts';
 import { startInTurn } from './shard-turns.ts';
@@ -63,7 +63,7 @@ export interface Worker {
 const storeWatchMs = 2_000;
 const watchdogMs = 30_000;
 
-/** Throws `ConfigError` when the configuration or the processors are not usable. Connects with `start`. */
+/** Throws `ConfigError` when configuration or processors are not usable. */
 export function createWorker(options: WorkerOptions): Worker {
   const config = options.config ?? loadConfig(process.env);
   const { processors } = options;
@@ -96,6 +96,7 @@ class ShardedWorker implements Worker {
   readonly #options: Parts;
   readonly #store: Store;
   readonly #connection: ReturnType<typeof createConnection>;
+  readonly #memory: WorkerMemory;
   readonly #detector = new OrderingDetector();
   readonly #watch: StoreWatch;
   readonly #watchdog: Watchdog;
@@ -116,6 +117,7 @@ class ShardedWorker implements Worker {
       this.#settle = resolve;
     });
     const { config, log, metrics } = options;
+    this.#memory = shareOut(config.limits.memoryBudgetBytes, config.broker.workerShards.length);
     this.#store = openStore(config, { log, onReconnect: () => this.#watch.lookNow() });
     this.#connection = createConnection({
       urls: config.broker.urls,
@@ -222,12 +224,11 @@ class ShardedWorker implements Worker {
   #makeShard(shard: number): ShardWorker {
     const { config, processors, log, metrics, tracer } = this.#options;
     const { broker, ordering, processing, limits } = config;
-    const queue = shardQueueName(broker.stream, shard);
-    const decoding = decodingOf(config);
+    const [queue, decoding] = [shardQueueName(broker.stream, shard), decodingOf(config)];
     return new ShardWorker({
       shard,
       queue,
-      limits: { ...defaultSequencerLimits, ...ordering, gapRereadMs: Math.min(5_000, Math.ceil(ordering.gapTimeoutMs / 4)) },
+      limits: { ...defaultSequencerLimits, ...ordering, ...this.#memory.limits, gapRereadMs: Math.min(5_000, Math.ceil(ordering.gapTimeoutMs / 4)) },
       decode: (message) => decodeMessage(message, decoding),
       now: () => performance.now(),
       random: Math.random,
@@ -235,7 +236,7 @@ class ShardedWorker implements Worker {
       processors,
       maxStateBytes: limits.maxStateBytes,
       eventLog: config.store.eventLog,
-      maxCachedStates: 10_000,
+      memory: this.#memory,
       retry: {
         maxAttempts: processing.retryMaxAttempts,
         initialMs: processing.retryInitialMs,

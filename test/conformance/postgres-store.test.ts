@@ -1,13 +1,15 @@
+import type { TestContext } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { createPostgresStore } from '../../src/stores/postgres/postgres-store.ts';
-import { needsPostgres, usePostgres } from '../support/postgres.ts';
+import { usePooler } from '../support/pgbouncer-node.ts';
+import { needsPgBouncer, needsPostgres, usePostgres } from '../support/postgres.ts';
 import { uniqueStream } from '../support/services.ts';
 import { describeStore } from './store-conformance.ts';
 
 const MOMENT_MS = 20;
 
-describeStore('the PostgreSQL store', async (t) => {
-  const url = await usePostgres();
+const behind = (useUrl: (t: TestContext) => Promise<string>) => async (t: TestContext) => {
+  const url = await useUrl(t);
   return {
     open: async ({ stream = uniqueStream(), idempotencyTtlSeconds = 3600 } = {}) => {
       const store = createPostgresStore({ url, stream, idempotencyTtlSeconds });
@@ -18,4 +20,7 @@ describeStore('the PostgreSQL store', async (t) => {
     nowMs: Date.now,
     spoil: null,
   };
-}, needsPostgres);
+};
+
+describeStore('the PostgreSQL store', behind(usePostgres), needsPostgres);
+describeStore('the PostgreSQL store behind a pooler', behind(usePooler), needsPgBouncer);

@@ -288,6 +288,9 @@ test('with GAP_TIMEOUT_ACTION=skip-ahead the gap is passed over at its deadline,
   await assertLedger(worker, 7, { applied: 4, duplicate: 2, deadLettered: { late: 1 } });
   const { version, holes, types, parked } = await storedOf(run, 'ahead');
   assert.deepEqual({ version, holes, types, parked }, { version: 6, holes: '2-3', types: ['e1', 'e4', 'e5', 'e6'], parked: null });
-  assert.deepEqual(await deadLettersOf(run, 1), [{ entityId: 'ahead', sequence: 3, reason: 'late', detail: 'version 6 has passed over sequence 3' }]);
+  const [letter] = await deadLettersOf(run, 1);
+  assert.deepEqual([letter?.entityId, letter?.sequence, letter?.reason], ['ahead', 3, 'late']);
+  // It may be decided before 6 is committed or after.
+  assert.match(letter?.detail ?? '', /^version [56] has passed over sequence 3$/);
   await assertAtRest(run, worker, 1);
 });

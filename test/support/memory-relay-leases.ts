@@ -1,43 +1,25 @@
-/** Relay leases for tests, within one process: who asked first gets the lease when it is free. */
-import type { RelayLease, RelayLeases } from '../../src/stores/relay-lease.ts';
+/** Relay leases for tests, within one process: the row that a store keeps, in memory. */
+import { type LeaseRow, StoredRelayLeases } from '../../src/stores/relay-lease.ts';
 
-export class MemoryRelayLeases implements RelayLeases {
-  #position = 0;
-  #held = false;
-  readonly #waiting: (() => void)[] = [];
+export class MemoryRelayLeases extends StoredRelayLeases {
+  /** As if the lease had run out while its holder was stopped. */
+  readonly expire: () => void;
 
-  async acquire(signal: AbortSignal): Promise<RelayLease | null> {
-    while (this.#held && !signal.aborted) await this.#untilFree(signal);
-    if (signal.aborted) return null;
-    this.#held = true;
-    return this.#lease();
-  }
-
-  async close(): Promise<void> {}
-
-  #lease(): RelayLease {
-    const lost = new AbortController();
-    return {
-      position: this.#position,
-      lost: lost.signal,
-      advance: async (position) => {
-        if (lost.signal.aborted) return false;
-        this.#position = position;
-        return true;
+  constructor(leaseMs = 10_000) {
+    let [epoch, position, untilMs] = [0, 0, 0];
+    const row: LeaseRow = {
+      async step(what, heldEpoch, to) {
+        if (what === 'take') {
+          if (untilMs > performance.now()) return null;
+          epoch++;
+        } else if (heldEpoch !== epoch) return null;
+        untilMs = what === 'release' ? 0 : performance.now() + leaseMs;
+        position = Math.max(position, to);
+        return { epoch, position };
       },
-      release: async () => {
-        if (lost.signal.aborted) return;
-        lost.abort();
-        this.#held = false;
-        for (const wake of this.#waiting.splice(0)) wake();
-      },
+      close: async () => undefined,
     };
-  }
-
-  #untilFree(signal: AbortSignal): Promise<void> {
-    return new Promise((resolve) => {
-      this.#waiting.push(resolve);
-      signal.addEventListener('abort', () => resolve(), { once: true });
-    });
+    super(row, leaseMs);
+    this.expire = () => void (untilMs = 0);
   }
 }

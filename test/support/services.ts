@@ -44,10 +44,13 @@ export async function useRedisNode(t: TestContext, options: RedisNodeOptions = {
   return node;
 }
 
-/** Polls until the condition gives something other than false, null or undefined, and returns that. Default bound 10 s. */
+/** A condition ends the waiting, so a bound is there for what never comes: it must not be the one that a busy machine breaks. */
+const leastTimeoutMs = 90_000;
+
+/** Polls until the condition gives something other than false, null or undefined, and returns that. It waits 90 s, or longer where that is asked for. */
 export function waitFor<T>(
   condition: () => T | Promise<T>,
   options: Partial<WaitOptions> & Pick<WaitOptions, 'what'>,
 ): Promise<Exclude<T, false | null | undefined>> {
-  return waitUntil(condition, { timeoutMs: 10_000, ...options });
+  return waitUntil(condition, { ...options, timeoutMs: Math.max(leastTimeoutMs, options.timeoutMs ?? 0) });
 }

@@ -6,6 +6,7 @@
 import assert from 'node:assert/strict';
 import type { TestContext } from 'node:test';
 import amqp from 'amqplib';
+import { waitUntil } from '../../deploy/local/wait-until.ts';
 import { deadLetterQueueName, shardQueueName, unroutedQueueName } from '../../src/rabbitmq/topology-plan.ts';
 import { uniqueStream, waitFor } from './services.ts';
 import { publishTrace, readTraces, readyCount, type TraceEvent, untilApplied, wrongTraces } from './trace.ts';
@@ -153,7 +154,8 @@ export class StreamRun {
       left = Object.fromEntries(await Promise.all(Object.keys(expected).map(async (queue) => [queue, await this.ready(queue)])));
       return Object.entries(expected).every(([queue, messages]) => left[queue] === messages);
     };
-    await waitFor(count, { what: 'the queues to settle' }).catch(() => undefined);
+    // What is not there after a while stays: acknowledgements were lost.
+    await waitUntil(count, { what: 'the queues to settle', timeoutMs: 10_000 }).catch(() => undefined);
     return left;
   }
 }

@@ -5,10 +5,11 @@ import { runInNewContext } from 'node:vm';
 import { Acknowledger } from '../../src/worker/acknowledger.ts';
 
 function setUp(arrivals: number) {
-  const frames: (readonly [tag: number, kind: 'one' | 'multiple' | 'reject'])[] = [];
+  const frames: (readonly [tag: number, kind: 'one' | 'multiple' | 'reject' | 'give back'])[] = [];
   const acknowledger = new Acknowledger({
     ack: (tag, multiple) => frames.push([tag, multiple ? 'multiple' : 'one']),
     reject: (tag) => frames.push([tag, 'reject']),
+    giveBack: (tag) => frames.push([tag, 'give back']),
   });
   for (let tag = 1; tag <= arrivals; tag++) acknowledger.arrived(tag);
   return { acknowledger, frames };
@@ -43,7 +44,7 @@ test('the last tag of all is acknowledged with those before it', () => {
 test('what goes past a held delivery takes no memory, however long it is held', () => {
   v8.setFlagsFromString('--expose-gc');
   const collect = runInNewContext('gc') as () => void;
-  const acknowledger = new Acknowledger({ ack: () => {}, reject: () => {} });
+  const acknowledger = new Acknowledger({ ack: () => {}, reject: () => {}, giveBack: () => {} });
   acknowledger.arrived(1);
   collect();
   const before = process.memoryUsage().heapUsed;

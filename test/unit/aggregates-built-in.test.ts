@@ -128,6 +128,14 @@ test('a history counts, lists the types in order, and keeps the last data', () =
   assert.deepEqual(state, { count: 3, types: ['A', 'B', 'A'], dataJson: '2' });
 });
 
+test('a history keeps the last 1,000 types however long its entity lives, and trims what was stored with more', () => {
+  const stored = history.deserialize(JSON.stringify({ count: 54_000, types: Array.from({ length: 54_000 }, (_, n) => `T${n}`), data: null }));
+  const next = evolveEvent(history, stored, eventOf({ type: 'Next' }), { adopts: false });
+  assert.ok(next.ok);
+  const { count, types } = next.state as HistoryState;
+  assert.deepEqual([count, types.length, types[0], types.at(-1)], [54_001, 1_000, 'T53001', 'Next']);
+});
+
 test('a history gives data back byte for byte', () => {
   for (const dataJson of ['[]', '{}', '1.0', '-0.0', '1E400', '12345678901234567890123', '{ "data" : [ 1.0 ],\n"b":"\\u00e9"}', '"\\"data\\":1"']) {
     assert.equal(applied(history, [{ data: JSON.parse(dataJson), dataJson }]).dataJson, dataJson);

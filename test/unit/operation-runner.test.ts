@@ -12,7 +12,9 @@ import type { Event, RawMessage } from '../../src/events/event.ts';
 import type { Fact, Rejection } from '../../src/ordering/facts.ts';
 import { createMemoryStore } from '../../src/stores/memory/memory-store.ts';
 import type { Store } from '../../src/stores/store.ts';
-import { type OperationEffect, OperationRunner } from '../../src/worker/operation-runner.ts';
+import type { OperationEffect } from '../../src/worker/batch.ts';
+import { OperationRunner } from '../../src/worker/operation-runner.ts';
+import { StateMemory } from '../../src/worker/state-cache.ts';
 import { eventOf } from '../support/event-of.ts';
 import { waitFor } from '../support/services.ts';
 
@@ -39,7 +41,8 @@ function setUp(t: TestContext, { store = {}, handlers = [] }: { readonly store?:
     shard: 0,
     epoch: 1,
     session: 'one',
-    maxCachedStates: 10,
+    states: new StateMemory(1_000_000).newCache(),
+    maxStateWorkBytes: 10_000_000,
     preparation: {
       processors: createProcessors(handlers.length > 0 ? handlers : [historyAggregate()]),
       maxStateBytes: 10_000,

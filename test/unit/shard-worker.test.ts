@@ -14,6 +14,7 @@ import { defaultSequencerLimits } from '../../src/ordering/limits.ts';
 import type { ShardChannelEvents } from '../../src/rabbitmq/shard-channel.ts';
 import { createMemoryStore } from '../../src/stores/memory/memory-store.ts';
 import type { Store } from '../../src/stores/store.ts';
+import { shareOut } from '../../src/worker/memory.ts';
 import { ShardWorker } from '../../src/worker/shard-worker.ts';
 import { eventOf } from '../support/event-of.ts';
 import { KeptLog } from '../support/rabbitmq.ts';
@@ -49,7 +50,7 @@ function setUp(t: TestContext, { processors = [historyAggregate()], store = {}, 
     store: new Proxy(memory, { get: (target, name) => Reflect.get(store, name) ?? Reflect.get(target, name).bind(target) }),
     processors: createProcessors(processors),
     maxStateBytes: 1_000,
-    maxCachedStates: 10,
+    memory: shareOut(64 * 1_048_576, 1),
     autoReplay: null,
     retry: { maxAttempts: 3, initialMs: 1, maxMs: 1, timeoutMs: 60_000 },
     detector: new OrderingDetector(),
@@ -63,6 +64,7 @@ function setUp(t: TestContext, { processors = [historyAggregate()], store = {}, 
         start: () => {},
         ack: (_generation, acked, multiple) => void said.push(`ack ${acked}${multiple ? ' and before' : ''}`),
         reject: (_generation, rejected) => void said.push(`reject ${rejected}`),
+        giveBack: (_generation, given) => void said.push(`give back ${given}`),
         abandon: (abandoned, cause) => {
           said.push(`abandon ${abandoned}`);
           events.lost(abandoned, cause);

@@ -1,43 +1,89 @@
 /**
- * What an error of PostgreSQL or of its client means. Whoever gets an `UnavailableError` knows nothing of what was done, and
- * asks again: commits carry tokens. Anything that asking again could not mend is a bug.
+ * What an error of PostgreSQL, of a pooler before it or of the client means. Whoever gets an `UnavailableError` knows nothing of
+ * what was done, and asks again: commits carry tokens. Anything that asking again could not mend is a bug.
+ *
+ * A refusal that only an operator can end is a `ConfigError` for whoever has never been served: it is told and not waited for.
+ * Afterwards it is waited for as everything is: what was taken away under way (a password, a right) comes back without a restart.
  *
  * Messages name the cause and the remedy, and never hold values, in which payloads travel.
  */
-import { type InorderError, InvariantError, messageOf, UnavailableError } from '../../errors.ts';
+import { ConfigError, type InorderError, InvariantError, messageOf, UnavailableError } from '../../errors.ts';
 
 interface Condition {
-  /** Beginning of SQLSTATE. */
-  readonly code: RegExp;
+  /** Beginning of SQLSTATE, or the client's own code. */
+  readonly code?: RegExp;
+  /** What is said: a pooler has one code for everything, and the client mostly none. */
+  readonly words?: RegExp;
   readonly meaning: string;
   readonly remedy: string;
 }
 
-const conditions: readonly Condition[] = [
-  { code: /^08|^57P0[123]/, meaning: 'it is going away, or the connection is lost', remedy: 'Look at its log.' },
+/** Only an operator can end these. The first that matches tells. */
+const refusals: readonly Condition[] = [
+  {
+    words: /unsupported startup parameter|unrecognized configuration parameter|unsupported startup options/i,
+    meaning: 'a parameter of the connection is not accepted',
+    remedy: 'Remove it from DATABASE_URL and PGOPTIONS, or name it in ignore_startup_parameters of the pooler.',
+  },
+  {
+    words: /no pg_hba\.conf entry .*(no encryption|SSL off)|SSL (connection )?(is )?required|requires? (SSL|TLS|encryption)/i,
+    meaning: 'it takes this user only over TLS, or not from this address',
+    remedy: 'Add sslmode=require to DATABASE_URL, or allow the address in pg_hba.conf.',
+  },
+  { words: /does not support SSL/i, meaning: 'it has no TLS', remedy: 'Remove sslmode from DATABASE_URL, or set TLS up at the server.' },
+  {
+    code: /CERT|SELF_SIGNED|UNABLE_TO_(VERIFY|GET)/,
+    meaning: 'its certificate is not trusted',
+    remedy: 'Name the authority with sslrootcert in DATABASE_URL, or correct the certificate.',
+  },
+  { code: /^3D000/, words: /no such database|database ".*" does not exist/i, meaning: 'there is no such database', remedy: 'Create it, or correct DATABASE_URL.' },
+  { words: /bouncer config error|no such user/i, meaning: 'the pooler knows no such database or user', remedy: 'Name it in the configuration of the pooler, or correct DATABASE_URL.' },
+  { code: /^42501/, meaning: 'the user may not do this', remedy: 'Grant it the schema inorder with its tables and functions, or the right to create them.' },
+  {
+    code: /^28/,
+    words: /password authentication failed|authentication failed|password must be a string|login rejected/i,
+    meaning: 'user and password are not accepted',
+    remedy: 'Correct user and password in DATABASE_URL.',
+  },
+];
+
+/** These end by themselves, or when whoever runs the server has mended it. */
+const outages: readonly Condition[] = [
+  { code: /^53300/, words: /too many clients|no more connections allowed/i, meaning: 'it has no connection free', remedy: 'Raise max_connections (max_client_conn of a pooler), or run fewer workers.' },
+  {
+    words: /query_wait_timeout|server_login_retry|server login has been failing|pgbouncer cannot connect/i,
+    meaning: 'the pooler has no connection of the server',
+    remedy: 'Look at its log; raise default_pool_size if all are in use.',
+  },
+  { code: /^08|^57P0|^25P0[34]/, meaning: 'it is going away, or the connection is lost', remedy: 'Look at its log.' },
   { code: /^57014/, meaning: 'it did not answer in time', remedy: 'Look for slow statements and locks.' },
   { code: /^40/, meaning: 'others changed the same rows', remedy: 'Nothing has to be done.' },
   { code: /^53/, meaning: 'it is out of disk, memory or connections', remedy: 'Look at its disk and at max_connections.' },
-  { code: /^25006/, meaning: 'it is a standby and takes no writes', remedy: 'Name the primary in DATABASE_URL, or add target_session_attrs=read-write.' },
-  { code: /^28|^42501/, meaning: 'user and password are not accepted, or may not do this', remedy: 'Correct DATABASE_URL; the user needs the schema inorder, or the right to create it.' },
-  { code: /^3D000/, meaning: 'there is no such database', remedy: 'Create it, or correct DATABASE_URL.' },
+  { code: /^25006/, meaning: 'it is a standby and takes no writes', remedy: 'Name the primary in DATABASE_URL, or wait for the fail-over to end.' },
   { code: /^42P01|^3F000/, meaning: 'its tables are gone', remedy: 'Restore them, then restart the worker.' },
   { code: /^55P03/, meaning: 'a lock was not to be had in time', remedy: 'Look at pg_locks.' },
   { code: /^58|^XX/, meaning: 'it has trouble of its own', remedy: 'Look at its log.' },
 ];
 
-/** `where` names server and database without credentials. */
-export function failureOf(where: string, error: unknown): InorderError {
+/** `where` names server and database without credentials; `hasServed`: it has done something for us before. */
+export function failureOf(where: string, error: unknown, { hasServed }: { readonly hasServed: boolean }): InorderError {
   if (error instanceof UnavailableError || error instanceof InvariantError) return error;
   const code = error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : '';
   const words = messageOf(error) || code;
-  const condition = conditions.find((one) => one.code.test(code));
-  if (condition !== undefined) return new UnavailableError(`${where} cannot serve: ${condition.meaning} (${words}). ${condition.remedy}`, { cause: stripped(error) });
+  const means = ({ code: begins, words: say }: Condition) => begins?.test(code) === true || say?.test(words) === true;
+  const cause = stripped(error);
+  const refusal = refusals.find(means);
+  if (refusal !== undefined) {
+    const message = `${where} refuses: ${refusal.meaning} (${words}). ${refusal.remedy}`;
+    return hasServed ? new UnavailableError(message, { cause }) : new ConfigError([message], { cause });
+  }
+  const outage = outages.find(means);
+  if (outage !== undefined) return new UnavailableError(`${where} cannot serve: ${outage.meaning} (${words}). ${outage.remedy}`, { cause });
   // Five characters are an answer of the server; everything else is the network's or the client's.
-  if (/^[0-9A-Z]{5}$/.test(code)) return new InvariantError(`${where} refuses a statement of ours: ${words} (${code})`, { cause: stripped(error) });
+  if (/^[0-9A-Z]{5}$/.test(code)) return new InvariantError(`${where} refuses a statement of ours: ${words} (${code})`, { cause });
   // The client's own limit of time.
-  if (words === 'Query read timeout') return new UnavailableError(`${where} did not answer in time. Look for slow statements, locks and the network.`, { cause: stripped(error) });
-  return new UnavailableError(`${where} cannot be reached: ${words}. Is it running, and is the address right?`, { cause: stripped(error) });
+  if (words === 'Query read timeout') return new UnavailableError(`${where} did not answer in time. Look for slow statements, locks and the network.`, { cause });
+  return new UnavailableError(`${where} cannot be reached: ${words}. Is it running, and is the address right?`, { cause });
 }
 
 /** The client attaches details with values of rows to its errors. */

@@ -1,14 +1,28 @@
 /**
  * What PostgreSQL tells by NOTIFY, on a connection of its own that is opened when somebody waits for the first time. Nothing
  * is promised: a notification may be lost with the connection, so whoever waits looks again after a while.
+ *
+ * Behind a pooler nothing is told: LISTEN belongs to a connection of the server, and the pooler gives that to somebody else. It is
+ * not even asked for there, and whoever waits looks more often.
  */
 import pg from 'pg';
+
+const lookAgainMs = { listening: 2_000, notListening: 250 };
+
+/** A place in the row of those who are told. */
+export interface Wait {
+  /** Resolves at the next notification, or when it is time to look again. Never rejects. */
+  readonly over: Promise<void>;
+  /** Nobody waits any more. Safe to call twice. */
+  end(): void;
+}
 
 export class Notifications {
   readonly #url: string;
   readonly #channel: string;
   readonly #waiting = new Set<(payload: string) => void>();
   #client: Promise<pg.Client | null> | null = null;
+  #isPooled = false;
   #closed = false;
 
   constructor(url: string, channel: string) {
@@ -16,28 +30,23 @@ export class Notifications {
     this.#channel = channel;
   }
 
-  /** Resolves when notifications are received, or cannot be now. Never rejects. */
-  async ready(): Promise<void> {
-    await this.#listen();
-  }
-
-  /** Resolves at the next notification with this payload, after `timeoutMs`, or when `signal` is aborted. Never rejects. */
-  next(payload: string, timeoutMs: number, signal: AbortSignal): Promise<void> {
-    return new Promise((resolve) => {
-      const finish = () => {
+  /** Waits for the next notification with this payload. What is notified once this has resolved is told. Never rejects. */
+  async wait(payload: string): Promise<Wait> {
+    const isListening = (await this.#listen()) !== null;
+    let end = () => {};
+    const over = new Promise<void>((resolve) => {
+      end = () => {
         clearTimeout(timer);
         this.#waiting.delete(told);
-        signal.removeEventListener('abort', finish);
         resolve();
       };
       const told = (one: string) => {
-        if (one === payload) finish();
+        if (one === payload) end();
       };
-      const timer = setTimeout(finish, timeoutMs);
+      const timer = setTimeout(end, isListening ? lookAgainMs.listening : lookAgainMs.notListening);
       this.#waiting.add(told);
-      signal.addEventListener('abort', finish, { once: true });
-      if (signal.aborted) finish();
     });
+    return { over, end };
   }
 
   async close(): Promise<void> {
@@ -46,13 +55,13 @@ export class Notifications {
   }
 
   #listen(): Promise<pg.Client | null> {
-    if (this.#closed) return Promise.resolve(null);
+    if (this.#closed || this.#isPooled) return Promise.resolve(null);
     this.#client ??= this.#connect();
     return this.#client;
   }
 
   async #connect(): Promise<pg.Client | null> {
-    const client = new pg.Client({ connectionString: this.#url, application_name: 'inorder', keepAlive: true });
+    const client = new pg.Client({ connectionString: this.#url, application_name: 'inorder', keepAlive: true, connectionTimeoutMillis: lookAgainMs.listening });
     const gone = () => {
       this.#client = null;
     };
@@ -63,13 +72,16 @@ export class Notifications {
     });
     try {
       await client.connect();
-      await client.query(`LISTEN ${this.#channel}`);
-      return client;
+      // A pooler has another number for the connection than the server.
+      const { rows } = await client.query<{ pid: number }>('SELECT pg_backend_pid() AS pid');
+      this.#isPooled = rows[0]?.pid !== (client as unknown as { readonly processID: number }).processID;
+      if (!this.#isPooled) await client.query(`LISTEN ${this.#channel}`);
+      if (!this.#isPooled) return client;
     } catch {
       // Whoever waits looks again, and then it is tried again.
-      this.#client = null;
-      await client.end().catch(() => undefined);
-      return null;
     }
+    this.#client = null;
+    await client.end().catch(() => undefined);
+    return null;
   }
 }

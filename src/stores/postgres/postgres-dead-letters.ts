@@ -3,9 +3,8 @@ import { deadLetterTtlMs, keptRecord, maxDeadLettersPerEntity, maxRememberedRepl
 import type { DeadLetterHistory, DeadLetterQuery, DeadLetterRecord } from '../store.ts';
 import type { Database } from './database.ts';
 import type { Query } from './migrations.ts';
-import { digest, entityKey } from './names.ts';
+import { clockMs, digest, entityKey } from './names.ts';
 
-const clockMs = '(extract(epoch FROM clock_timestamp()) * 1000)::bigint';
 const sweepRows = 1_000;
 
 export class PostgresDeadLetters {

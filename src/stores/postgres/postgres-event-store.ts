@@ -11,7 +11,7 @@ import { expectedNumber, idConflict, prepareAppend, rangeOf, recorded, versionCo
 import type { AppendOptions, AppendResult, EventStore, EventToAppend, ReadAllOptions, ReadOptions, RecordedEvent, StateSnapshot } from '../event-store.ts';
 import { Database } from './database.ts';
 import { digest, entityKey, fromText, toText } from './names.ts';
-import { Notifications } from './notifications.ts';
+import { Notifications, type Wait } from './notifications.ts';
 
 export interface PostgresEventStoreOptions {
   /** `postgres://user:password@host:5432/database`; the tables are made on first use, in the schema `inorder`. */
@@ -24,8 +24,6 @@ export interface PostgresEventStoreOptions {
 }
 
 const page = 500;
-/** A notification may be lost with its connection. */
-const lookAgainMs = 2_000;
 const columns = 'entity_type, entity_id, sequence, position, id, type, "timestamp", data, metadata';
 
 interface Row {
@@ -117,17 +115,19 @@ class PostgresEventStore implements EventStore {
   }
 
   async waitForMore(position: number, signal: AbortSignal): Promise<void> {
-    while (!signal.aborted) {
-      // Asked for before looking: what comes in between is told.
-      const looked = new AbortController();
-      await this.#notifications.ready();
-      const told = this.#notifications.next(this.#stream, lookAgainMs, AbortSignal.any([signal, looked.signal]));
-      try {
-        if ((await this.#lastPosition()) > position) return;
-        await told;
-      } finally {
-        looked.abort();
+    let wait: Wait | null = null;
+    const end = () => wait?.end();
+    signal.addEventListener('abort', end, { once: true });
+    try {
+      while (!signal.aborted) {
+        // Asked for before looking: what comes in between is told.
+        wait = await this.#notifications.wait(this.#stream);
+        if (signal.aborted || (await this.#lastPosition()) > position) return;
+        await wait.over;
       }
+    } finally {
+      end();
+      signal.removeEventListener('abort', end);
     }
   }
 

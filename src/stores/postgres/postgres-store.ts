@@ -16,7 +16,7 @@ import { commitBatch } from './commit-batch.ts';
 import { Database } from './database.ts';
 import { type LockedEntity, lockEntities, parkedFrom, readStates, writeEntities } from './entity-rows.ts';
 import { inspectServer } from './inspection.ts';
-import { digest, entityKey, fromBytes, fromText, toText } from './names.ts';
+import { clockMs, digest, entityKey, fromBytes, fromText, toText } from './names.ts';
 import { PostgresAudit } from './postgres-audit.ts';
 import { PostgresDeadLetters } from './postgres-dead-letters.ts';
 
@@ -31,7 +31,6 @@ export interface PostgresStoreOptions extends StoreOptions {
 const listPage = 1_000;
 const sweepEveryMs = 60_000;
 const sweepRows = 10_000;
-const clockMs = '(extract(epoch FROM clock_timestamp()) * 1000)::bigint';
 
 export function createPostgresStore(options: PostgresStoreOptions): Store {
   return new PostgresStore(options);

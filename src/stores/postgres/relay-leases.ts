@@ -1,70 +1,46 @@
 /**
- * Relay leases in PostgreSQL: an advisory lock on a connection of its own, which the server frees when the connection ends,
- * and a position that only the newest holder moves on.
+ * The lease of a stream's relay as a row of PostgreSQL, each step one statement. Nothing of it is a connection's, so that it holds
+ * behind a pooler, which hands one connection to many, and outlives none of them.
  */
-import pg from 'pg';
-import type { RelayLease, RelayLeases } from '../relay-lease.ts';
+import type { Log } from '../../observability/log.ts';
+import { type LeaseRow, type RelayLeases, StoredRelayLeases } from '../relay-lease.ts';
 import { Database } from './database.ts';
-import { failureOf } from './failures.ts';
+import { clockMs } from './names.ts';
 
 export interface PostgresRelayLeasesOptions {
   readonly url: string;
   readonly stream: string;
+  readonly log?: Pick<Log, 'warn'>;
+  /** How long after its holder's last sign of life the lease is free, in milliseconds. Default 10,000. */
+  readonly leaseMs?: number;
 }
 
-export class PostgresRelayLeases implements RelayLeases {
-  readonly #database: Database;
-  readonly #options: PostgresRelayLeasesOptions;
+interface Held {
+  readonly epoch: number;
+  readonly position: number;
+}
 
-  constructor(options: PostgresRelayLeasesOptions) {
-    this.#options = options;
-    this.#database = new Database({ url: options.url, maxConnections: 1 });
-  }
+const defaultLeaseMs = 10_000;
 
-  async acquire(signal: AbortSignal): Promise<RelayLease | null> {
-    if (signal.aborted) return null;
-    const client = new pg.Client({ connectionString: this.#options.url, application_name: 'inorder relay', keepAlive: true });
-    const lost = new AbortController();
-    client.on('error', () => lost.abort());
-    client.on('end', () => lost.abort());
-    // Ends the waiting for the lock as well.
-    const giveUp = () => void client.end().catch(() => undefined);
-    signal.addEventListener('abort', giveUp, { once: true });
-    try {
-      await client.connect();
-      await client.query('SELECT pg_advisory_lock(hashtext($1), hashtext($2))', ['inorder.relay', this.#options.stream]);
-      const { epoch, position } = await this.#begin();
-      return this.#lease(client, lost.signal, epoch, position);
-    } catch (error) {
-      giveUp();
-      if (signal.aborted) return null;
-      throw failureOf(this.#database.where, error);
-    } finally {
-      signal.removeEventListener('abort', giveUp);
-    }
-  }
+/** Looked at before it is locked: whoever waits for it writes nothing. */
+const take = `
+  INSERT INTO inorder.relays AS r (stream, epoch, lease_until_ms)
+  SELECT $1, 1, ${clockMs} + $2::bigint WHERE NOT EXISTS (SELECT FROM inorder.relays WHERE stream = $1 AND lease_until_ms > ${clockMs})
+  ON CONFLICT (stream) DO UPDATE SET epoch = r.epoch + 1, lease_until_ms = excluded.lease_until_ms WHERE r.lease_until_ms <= ${clockMs}
+  RETURNING epoch, position`;
 
-  close(): Promise<void> {
-    return this.#database.close();
-  }
+const keep = `
+  UPDATE inorder.relays SET lease_until_ms = CASE WHEN $2::bigint = 0 THEN 0 ELSE ${clockMs} + $2 END, position = greatest(position, $4)
+  WHERE stream = $1 AND epoch = $3 RETURNING epoch, position`;
 
-  async #begin(): Promise<{ readonly epoch: number; readonly position: number }> {
-    const [row] = await this.#database.query<{ epoch: number; position: number }>(
-      `INSERT INTO inorder.relays AS r (stream, epoch) VALUES ($1, 1) ON CONFLICT (stream) DO UPDATE SET epoch = r.epoch + 1 RETURNING epoch, position`,
-      [this.#options.stream],
-    );
-    return row!;
-  }
-
-  #lease(client: pg.Client, lost: AbortSignal, epoch: number, position: number): RelayLease {
-    return {
-      position,
-      lost,
-      advance: async (to) => {
-        const rows = await this.#database.query('UPDATE inorder.relays SET position = $3 WHERE stream = $1 AND epoch = $2 RETURNING 1', [this.#options.stream, epoch, to]);
-        return rows.length === 1;
-      },
-      release: () => client.end().catch(() => undefined),
-    };
-  }
+export function createPostgresRelayLeases({ url, stream, log, leaseMs = defaultLeaseMs }: PostgresRelayLeasesOptions): RelayLeases {
+  const database = new Database({ url, log, maxConnections: 1, answerTimeoutMs: leaseMs / 2 });
+  const row: LeaseRow = {
+    async step(what, epoch, position) {
+      const held = what === 'take' ? database.query<Held>(take, [stream, leaseMs]) : database.query<Held>(keep, [stream, what === 'release' ? 0 : leaseMs, epoch, position]);
+      return (await held)[0] ?? null;
+    },
+    close: () => database.close(),
+  };
+  return new StoredRelayLeases(row, leaseMs);
 }

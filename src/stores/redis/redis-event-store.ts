@@ -97,11 +97,7 @@ class RedisEventStore implements EventStore {
     const blockMs = Math.floor(this.#commandTimeoutMs / 2);
     while (!signal.aborted) {
       const read = this.#waiting.ask(['XREAD', 'COUNT', '1', 'BLOCK', String(blockMs), 'STREAMS', this.#keys.log, `${position}-0`]);
-      const ended = new Promise<'ended'>((resolve) => signal.addEventListener('abort', () => resolve('ended'), { once: true }));
-      // Nobody waits for what is still under way.
-      read.catch(() => undefined);
-      const answer = await Promise.race([read, ended]);
-      if (answer !== null) return;
+      if ((await unlessAborted(read, signal)) !== null) return;
     }
   }
 
@@ -145,6 +141,15 @@ class RedisEventStore implements EventStore {
     if (reply?.[0]) throw unavailable(this.#connection.where, reply[0]);
     return reply?.[1];
   }
+}
+
+/** Of what is still under way when `signal` ends it, nobody hears any more. Nothing is left with the signal. */
+function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T | 'aborted'> {
+  return new Promise((resolve, reject) => {
+    const abort = () => resolve('aborted');
+    signal.addEventListener('abort', abort, { once: true });
+    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
+  });
 }
 
 function fingerprintOf({ type, dataJson }: PreparedEvent): string {
