@@ -19,7 +19,8 @@ export const verify = defineCommand({
   summary: 'Whether every entity is what its events make of it: contiguous, and its state by the aggregate.',
   description: [
     'Folds the events of each entity with the aggregate of PROCESSOR up to the version that the workers have reached, and compares',
-    'the state. Without ID: every entity. Exit code 1 when one is wrong; one that the workers have not caught up with is right.',
+    'the state. Without ID: every entity. Exit code 1 when one is wrong, or has no aggregate and so cannot be verified; one that the',
+    'workers have not caught up with is right.',
   ].join('\n'),
   positionals: ['[ID]'],
   options: { type: ofType },
@@ -27,9 +28,14 @@ export const verify = defineCommand({
   async run({ positionals: [entityId], options }, io): Promise<ExitCode> {
     return withReadSide(io, async (side, defaultType, signal) => {
       const progress = new CountDisplay(io, 'verified');
+      const without = new WithoutAggregate(io, progress);
       let [checked, behind, wrong] = [0, 0, 0];
       for await (const entity of meant(entityId, options.type ?? defaultType, side, signal)) {
         const check = await checkEntity(entity, side);
+        if (check.status === 'no-aggregate') {
+          await without.pass(entity);
+          continue;
+        }
         checked++;
         if (check.status === 'behind') behind++;
         if (check.status === 'wrong') {
@@ -40,8 +46,8 @@ export const verify = defineCommand({
         progress.show(checked);
       }
       progress.end();
-      await io.stdout.write(`${grouped(checked)} verified, ${grouped(wrong)} wrong, ${grouped(behind)} not applied to their end yet\n`);
-      return wrong > 0 || signal.aborted ? 1 : 0;
+      await io.stdout.write(`${grouped(checked)} verified, ${grouped(wrong)} wrong, ${grouped(behind)} not applied to their end yet${without.counted}\n`);
+      return wrong > 0 || without.count > 0 || signal.aborted ? 1 : 0;
     });
   },
 });
@@ -63,9 +69,14 @@ export const rebuild = defineCommand({
       if (!(await confirm(`Make the states of ${printable(what)} anew?`, options.yes, io, signal))) return 1;
       await audit(what);
       const progress = new CountDisplay(io, 'looked at');
+      const without = new WithoutAggregate(io, progress);
       let [seen, rebuilt, failed] = [0, 0, 0];
       for await (const entity of meant(entityId, type, side, signal)) {
         const result = await rebuildEntity(entity, side);
+        if (result.status === 'no-aggregate') {
+          await without.pass(entity);
+          continue;
+        }
         seen++;
         if (result.status === 'rebuilt') rebuilt++;
         if (result.status === 'failed') {
@@ -76,11 +87,40 @@ export const rebuild = defineCommand({
         progress.show(seen);
       }
       progress.end();
-      await io.stdout.write(`${grouped(rebuilt)} made anew, ${grouped(seen - rebuilt - failed)} were the same, ${grouped(failed)} failed\n`);
-      return failed > 0 || signal.aborted ? 1 : 0;
+      await io.stdout.write(`${grouped(rebuilt)} made anew, ${grouped(seen - rebuilt - failed)} were the same, ${grouped(failed)} failed${without.counted}\n`);
+      return failed > 0 || without.count > 0 || signal.aborted ? 1 : 0;
     });
   },
 });
+
+/** Entities of which nothing can be said: each type is named once. */
+class WithoutAggregate {
+  count = 0;
+  readonly #io: CommandIo;
+  readonly #progress: CountDisplay;
+  readonly #types = new Set<string>();
+
+  constructor(io: CommandIo, progress: CountDisplay) {
+    this.#io = io;
+    this.#progress = progress;
+  }
+
+  async pass({ entityType }: EntityRef): Promise<void> {
+    this.count++;
+    if (this.#types.has(entityType)) return;
+    this.#types.add(entityType);
+    this.#progress.end();
+    const { PROCESSOR: processor } = this.#io.env;
+    const named = processor === undefined ? 'PROCESSOR is not set, and the default' : `PROCESSOR ${processor}`;
+    const line = `${JSON.stringify(entityType)}: ${named} has no aggregate for entities of this type; set PROCESSOR (and ENTITY_TYPE) as the workers have it`;
+    await this.#io.stderr.write(`inorder: ${printable(line)}\n`);
+  }
+
+  /** For the last line. */
+  get counted(): string {
+    return this.count === 0 ? '' : `, ${grouped(this.count)} without an aggregate: nothing is said of them`;
+  }
+}
 
 type Use = (side: ReadSide, defaultType: string, signal: AbortSignal, audit: (what: string) => Promise<void>) => Promise<ExitCode>;
 

@@ -9,7 +9,7 @@ import { ConfigError, PermanentError, RefusedError } from '../errors.ts';
 import { encodeEvent } from '../events/encode.ts';
 import type { Event } from '../events/event.ts';
 import type { EventStore } from '../stores/event-store.ts';
-import { eventOf } from './fold.ts';
+import { eventOf, noLimits } from './fold.ts';
 import { eventId } from './repository.ts';
 import { retryConflicts } from './retry-conflicts.ts';
 
@@ -41,7 +41,7 @@ export abstract class AggregateRoot {
     const sequence = this.#version + this.#uncommitted.length + 1;
     const entity = { entityType: typeOf(this.constructor as AggregateClass<AggregateRoot>), entityId: this.id };
     // Encoded, so that `apply` sees what it will see when it is read again.
-    const { event } = encodeEvent({ ...entity, id: randomUUID(), sequence, type, data, dataJson, metadata, timestamp });
+    const { event } = encodeEvent({ ...entity, id: randomUUID(), sequence, type, data, dataJson, metadata, timestamp }, { limits: noLimits });
     this.apply(event);
     this.#uncommitted.push(event);
   }

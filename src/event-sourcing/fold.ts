@@ -2,7 +2,7 @@
 import type { Aggregate } from '../aggregates/definition.ts';
 import { type Evolved, evolveEvent } from '../aggregates/evolve.ts';
 import { encodeEvent } from '../events/encode.ts';
-import type { Event } from '../events/event.ts';
+import { defaultEventLimits, type Event, type EventLimits } from '../events/event.ts';
 import type { RecordedEvent } from '../stores/event-store.ts';
 
 export interface Folded<State> {
@@ -14,9 +14,12 @@ export interface Folded<State> {
   readonly problem: string | null;
 }
 
+/** What is in the log, or is about to get there, is read whatever its size: an append has the limits. */
+export const noLimits: EventLimits = { ...defaultEventLimits, maxBodyBytes: Number.MAX_SAFE_INTEGER, maxEntityIdBytes: 255 * 255, maxJsonDepth: 10_000 };
+
 /** The event as a worker sees it when it has been published. */
 export function eventOf({ entityType, entityId, id, sequence, type, timestamp, dataJson, metadata }: RecordedEvent): Event {
-  return encodeEvent({ entityType, entityId, id, sequence, type, timestamp, dataJson, metadata }).event;
+  return encodeEvent({ entityType, entityId, id, sequence, type, timestamp, dataJson, metadata }, { limits: noLimits }).event;
 }
 
 /** `known`: the state at the version before the first of the events. Default: none, at 0. */

@@ -9,10 +9,10 @@ import { createRedisRelayLeases } from '../stores/redis/relay-leases.ts';
 import type { RelayLeases } from '../stores/relay-lease.ts';
 
 /** Connects in the background; whether the store is there shows when it is asked. */
-export function openEventStore({ store, eventStore, broker }: Config, log: Log): EventStore {
+export function openEventStore({ store, eventStore, broker, limits }: Config, log: Log): EventStore {
   const { stream } = broker;
-  if (eventStore.kind === 'postgres') return createPostgresEventStore({ url: store.databaseUrl, stream, log });
-  return createRedisEventStore({ url: store.redisUrl, stream, log });
+  if (eventStore.kind === 'postgres') return createPostgresEventStore({ url: store.databaseUrl, stream, limits, log });
+  return createRedisEventStore({ url: store.redisUrl, stream, limits, log });
 }
 
 export function openRelayLeases({ store, eventStore, broker }: Config, log: Log): RelayLeases {

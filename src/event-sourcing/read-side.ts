@@ -21,7 +21,9 @@ export type EntityCheck =
   | { readonly status: 'right'; readonly version: number }
   /** The same; the workers have not applied all of it yet. */
   | { readonly status: 'behind'; readonly version: number; readonly events: number }
-  | { readonly status: 'wrong'; readonly version: number; readonly problem: string };
+  | { readonly status: 'wrong'; readonly version: number; readonly problem: string }
+  /** There is no aggregate for its type: whether its state is right cannot be said. */
+  | { readonly status: 'no-aggregate' };
 
 /** The entities of the log, in the order in which they began. */
 export async function* entitiesOf(events: Pick<EventStore, 'readAll'>, signal: AbortSignal): AsyncGenerator<EntityRef & { readonly position: number }> {
@@ -37,6 +39,7 @@ export async function checkEntity(entity: EntityRef, side: ReadSide): Promise<En
   const { version, state } = stored;
   if (version > events) return { status: 'wrong', version, problem: `its state is at version ${version}, and the log has ${events} events` };
   const folded = await stateAt(entity, version, side);
+  if (folded === 'no-aggregate') return { status: 'no-aggregate' };
   if (folded.problem !== null) return { status: 'wrong', version, problem: folded.problem };
   if (folded.text !== state) {
     // What a worker has changed meanwhile is none of this.
@@ -46,7 +49,11 @@ export async function checkEntity(entity: EntityRef, side: ReadSide): Promise<En
   return version < events ? { status: 'behind', version, events } : { status: 'right', version };
 }
 
-export type Rebuilt = { readonly status: 'same' | 'rebuilt'; readonly version: number } | { readonly status: 'failed'; readonly problem: string };
+export type Rebuilt =
+  | { readonly status: 'same' | 'rebuilt'; readonly version: number }
+  | { readonly status: 'failed'; readonly problem: string }
+  /** There is no aggregate for its type. */
+  | { readonly status: 'no-aggregate' };
 
 const maxAttempts = 5;
 
@@ -59,6 +66,7 @@ export async function rebuildEntity(entity: EntityRef, side: ReadSide): Promise<
     const { exists, version: present, state, holes } = await snapshotOf(side.store, entity);
     const version = exists ? present : await side.events.version(entity);
     const folded = await stateAt(entity, version, side);
+    if (folded === 'no-aggregate') return { status: 'no-aggregate' };
     if (folded.problem !== null) return { status: 'failed', problem: folded.problem };
     if (exists && folded.text === state) return { status: 'same', version };
     const change = { token: `rebuild:${randomUUID()}`, expectedVersion: present, expectedHoles: holes, newVersion: version, newHoles: holes };
@@ -69,9 +77,14 @@ export async function rebuildEntity(entity: EntityRef, side: ReadSide): Promise<
   return { status: 'failed', problem: 'its state changes faster than it can be made: try again' };
 }
 
-async function stateAt(entity: EntityRef, version: number, { events, processors }: ReadSide): Promise<{ readonly text: string | null; readonly problem: string | null }> {
+interface Made {
+  readonly text: string | null;
+  readonly problem: string | null;
+}
+
+async function stateAt(entity: EntityRef, version: number, { events, processors }: ReadSide): Promise<Made | 'no-aggregate'> {
   const aggregate = processors.forType(entity.entityType)?.aggregate ?? null;
-  if (aggregate === null) return { text: null, problem: `PROCESSOR has no aggregate for entities of type ${entity.entityType}` };
+  if (aggregate === null) return 'no-aggregate';
   if (version === 0) return { text: null, problem: null };
   const { state, version: reached, problem } = await foldEvents(aggregate, events.read(entity, { to: version }));
   if (problem !== null) return { text: null, problem };

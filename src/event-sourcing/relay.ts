@@ -10,14 +10,17 @@
  * Guarantees that every event is published at least once, and that of an entity no event's first copy goes before that of an
  * earlier one: a page is sent in the order of positions, a refused event is overtaken by none of its entity, and the next page
  * waits until all of it is confirmed. Leaves to the worker that what was published twice has its effect once.
+ *
+ * An append refuses what could not be published. What got into the log all the same (by an earlier version, or before a limit was
+ * lowered) is published as it is and named in the log: the worker dead-letters it with its reason, and its entity waits there.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { messageOf, PermanentError, UnavailableError } from '../errors.ts';
-import { type EncodedEvent, encodeEvent } from '../events/encode.ts';
+import { EventError, PermanentError, UnavailableError } from '../errors.ts';
+import { encodeEvent, encodeUnchecked } from '../events/encode.ts';
 import type { EventLimits } from '../events/event.ts';
 import type { Log } from '../observability/log.ts';
 import { backOffMs } from '../rabbitmq/back-off.ts';
-import type { AmqpPublisher, PublishOutcome } from '../rabbitmq/publisher.ts';
+import type { AmqpPublisher, PublishableMessage, PublishOutcome } from '../rabbitmq/publisher.ts';
 import type { EventStore, RecordedEvent } from '../stores/event-store.ts';
 import type { RelayLease, RelayLeases } from '../stores/relay-lease.ts';
 
@@ -39,35 +42,72 @@ export interface RelayOptions {
 
 const defaultPageSize = 500;
 const retry = { firstMs: 200, lastMs: 10_000 };
+/** RabbitMQ's default of max_message_size; with more the channel ends. */
+const maxMessageBytes = 134_217_728;
 
 /**
  * Runs until `signal` ends it; one that does not get the lease stands by.
  *
- * @throws PermanentError when an event can never be published: it has to be dealt with before anything behind it can go.
+ * @throws PermanentError when AMQP cannot carry an event: it has to be dealt with before anything behind it can go.
+ * @throws ConfigError when the store will never let itself be asked.
  */
 export async function runRelay(options: RelayOptions): Promise<void> {
   const { leases, log, signal } = options;
-  let failures = 0;
+  const trouble = new Trouble(log);
   while (!signal.aborted) {
     try {
       const lease = await leases.acquire(signal);
       if (lease === null) return;
-      log.info({ position: lease.position }, 'relaying');
-      failures = 0;
-      await relayWith(lease, options).finally(() => lease.release());
+      if (!trouble.isOn) log.info({ position: lease.position }, 'relaying');
+      await relayWith(lease, options, trouble).finally(() => lease.release());
       if (!signal.aborted) log.warn({}, 'the lease was lost: standing by');
     } catch (error) {
       if (!(error instanceof UnavailableError)) throw error;
       if (signal.aborted) return;
-      failures++;
-      if (failures === 1) log.warn({ cause: error.message }, 'the relay pauses: the store or the broker is away');
-      await sleep(backOffMs(retry, failures), undefined, { signal }).catch(() => undefined);
+      await sleep(trouble.retryInMs(error), undefined, { signal }).catch(() => undefined);
     }
   }
 }
 
+/** What keeps events from getting on, until one does. Each cause is told once, and what is tried again is tried less and less often. */
+class Trouble {
+  readonly #log: Log;
+  readonly #told = new Set<string>();
+  #failures = 0;
+  #namedUpTo = 0;
+
+  constructor(log: Log) {
+    this.#log = log;
+  }
+
+  get isOn(): boolean {
+    return this.#failures > 0;
+  }
+
+  retryInMs({ message }: UnavailableError): number {
+    if (!this.#told.has(message)) this.#log.warn({ cause: message }, 'the relay pauses: the store or the broker is away');
+    this.#told.add(message);
+    return backOffMs(retry, ++this.#failures);
+  }
+
+  /** Of an event that no worker takes: once, however often its page is tried. */
+  name({ position, entityType, entityId, sequence, id }: RecordedEvent, { reason, message }: EventError): void {
+    if (position <= this.#namedUpTo) return;
+    this.#namedUpTo = position;
+    const remedy = 'the workers dead-letter it and park the entity: correct it there, or raise the limit that it exceeds for relays and workers alike';
+    const event = { position, entity_type: entityType, entity_id: entityId, sequence, event_id: id };
+    this.#log.warn({ ...event, reason, cause: message, remedy }, 'the log holds an event that no worker takes');
+  }
+
+  over(position: number): void {
+    if (this.isOn) this.#log.info({ position }, 'relaying again');
+    this.#failures = 0;
+    this.#told.clear();
+  }
+}
+
 /** Until the lease is lost or the signal aborted. */
-async function relayWith(lease: RelayLease, options: RelayOptions): Promise<void> {
+async function relayWith(lease: RelayLease, options: RelayOptions, trouble: Trouble): Promise<void> {
   const { store, signal, pageSize = defaultPageSize, onProgress } = options;
   const ending = AbortSignal.any([signal, lease.lost]);
   let { position } = lease;
@@ -75,14 +115,16 @@ async function relayWith(lease: RelayLease, options: RelayOptions): Promise<void
     const page: RecordedEvent[] = [];
     for await (const event of store.readAll({ after: position, limit: pageSize })) page.push(event);
     if (page.length === 0) {
+      trouble.over(position);
       await store.waitForMore(position, ending);
       continue;
     }
-    const messages = encodedPage(page, options.limits);
+    const messages = encodedPage(page, options.limits, trouble);
     await publishPage(messages, options.publisher, ending);
     if (lease.lost.aborted) return;
-    position = page[messages.length - 1]!.position;
+    position = messages.at(-1)!.position;
     if (!(await lease.advance(position))) return;
+    trouble.over(position);
     onProgress?.({ published: messages.length, position });
   }
 }
@@ -91,10 +133,10 @@ async function relayWith(lease: RelayLease, options: RelayOptions): Promise<void
  * Resolves when every event of the page is confirmed. An entity's next event is sent when the one before is confirmed: the
  * broker may refuse one (its queue is full) and take the next.
  */
-async function publishPage(page: readonly EncodedEvent[], publisher: RelayOptions['publisher'], ending: AbortSignal): Promise<void> {
+async function publishPage(page: readonly PlacedMessage[], publisher: RelayOptions['publisher'], ending: AbortSignal): Promise<void> {
   const latest = new Map<string, Promise<PublishOutcome>>();
   const sent = page.map((message) => {
-    const entity = JSON.stringify([message.event.entityType, message.event.entityId]);
+    const { entity } = message;
     const before = latest.get(entity);
     const outcome = before === undefined ? publisher.publish(message) : before.then((last) => (last.status === 'confirmed' ? publisher.publish(message) : last));
     latest.set(entity, outcome);
@@ -106,16 +148,43 @@ async function publishPage(page: readonly EncodedEvent[], publisher: RelayOption
   }
 }
 
-/** What comes before an event that cannot be published, so that it is stopped at with everything before it confirmed. */
-function encodedPage(page: readonly RecordedEvent[], limits: EventLimits): readonly EncodedEvent[] {
-  const messages: EncodedEvent[] = [];
-  for (const { position, entityType, entityId, sequence, id, type, timestamp, dataJson, metadata } of page) {
-    try {
-      messages.push(encodeEvent({ id, entityType, entityId, sequence, type, timestamp, dataJson, metadata }, { limits }));
-    } catch (cause) {
-      if (messages.length > 0) return messages;
-      throw new PermanentError(`the event at position ${position} cannot be published: ${messageOf(cause)}`, { cause });
+interface PlacedMessage extends PublishableMessage {
+  readonly position: number;
+  /** The same for the same entity. */
+  readonly entity: string;
+}
+
+/** What comes before an event that AMQP cannot carry, so that it is stopped at with everything before it confirmed. */
+function encodedPage(page: readonly RecordedEvent[], limits: EventLimits, trouble: Trouble): readonly PlacedMessage[] {
+  const messages: PlacedMessage[] = [];
+  for (const event of page) {
+    const message = encodedOrNull(event, limits, trouble);
+    if (message !== null) {
+      const { routingKey, body, properties } = message;
+      messages.push({ routingKey, body, properties, position: event.position, entity: JSON.stringify([event.entityType, event.entityId]) });
+      continue;
     }
+    if (messages.length > 0) return messages;
+    const { position, sequence, entityType, entityId, id } = event;
+    throw new PermanentError(
+      `event ${sequence} of ${entityType} ${JSON.stringify(entityId)} (id ${JSON.stringify(id)}, position ${position}) cannot be published: its entity id has more than the 255 bytes ` +
+        'that a routing key takes, or its body more than the 128 MiB that a broker takes. Nothing behind it is published before it is taken out of the log, or the entity named anew.',
+    );
   }
   return messages;
+}
+
+/** Null when AMQP cannot carry it. */
+function encodedOrNull(recorded: RecordedEvent, limits: EventLimits, trouble: Trouble): PublishableMessage | null {
+  const { entityType, entityId, sequence, id, type, timestamp, dataJson, metadata } = recorded;
+  const event = { id, entityType, entityId, sequence, type, timestamp, dataJson, metadata };
+  try {
+    return encodeEvent(event, { limits });
+  } catch (error) {
+    if (!(error instanceof EventError)) throw error;
+    const message = encodeUnchecked(event);
+    if (message === null || message.body.byteLength > maxMessageBytes) return null;
+    trouble.name(recorded, error);
+    return message;
+  }
 }

@@ -13,7 +13,7 @@ import { encodeEvent } from '../events/encode.ts';
 import type { EntityRef, Event } from '../events/event.ts';
 import { timestampText } from '../events/new-event.ts';
 import type { EventStore, EventToAppend } from '../stores/event-store.ts';
-import { eventOf, foldEvents } from './fold.ts';
+import { eventOf, foldEvents, noLimits } from './fold.ts';
 import { retryConflicts } from './retry-conflicts.ts';
 
 export interface RepositoryOptions {
@@ -170,7 +170,7 @@ export class AggregateRepository<State, Commands> implements Repository<State, C
     const schemaVersion = newestSchemaVersion(this.#aggregate, type);
     const marked = { ...command.metadata, ...metadata, ...(schemaVersion === null ? {} : { [schemaVersionKey]: schemaVersion }) };
     const id = eventId(command, index);
-    return encodeEvent({ ...entity, id, sequence: version + index + 1, type, timestamp, data, dataJson, metadata: marked }).event;
+    return encodeEvent({ ...entity, id, sequence: version + index + 1, type, timestamp, data, dataJson, metadata: marked }, { limits: noLimits }).event;
   }
 
   /** Reads on from what is known. */

@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import { ConfigError, EventError, VersionConflictError } from '../errors.ts';
 import { encodeEvent } from '../events/encode.ts';
-import type { EntityRef } from '../events/event.ts';
+import type { EntityRef, EventLimits } from '../events/event.ts';
 import type { EventToAppend, ExpectedVersion, RecordedEvent } from './event-store.ts';
 
 /** An event as it is written; its place is given by the store. */
@@ -14,17 +14,21 @@ export interface PreparedEvent {
   readonly metadataJson: string;
 }
 
+/** The longest that an event can get: as it is published it says its sequence. */
+const highestSequence = Number.MAX_SAFE_INTEGER;
+
 /**
- * What is left out is filled in, and what a worker would refuse is refused now: it could never be processed.
+ * What is left out is filled in, and what the relay could not publish or a worker would refuse is refused now, whatever sequence it
+ * gets: behind it nothing could be published any more.
  *
  * @throws EventError with the reason for which a worker would refuse it.
  */
-export function prepareAppend(entity: EntityRef, events: readonly EventToAppend[]): readonly PreparedEvent[] {
+export function prepareAppend(entity: EntityRef, events: readonly EventToAppend[], limits: EventLimits | undefined): readonly PreparedEvent[] {
   if (events.length === 0) throw new ConfigError(['append: there must be at least one event']);
   const now = new Date();
   const prepared = events.map((given): PreparedEvent => {
     const { id = randomUUID(), type, timestamp = now, data, dataJson, metadata = {} } = given;
-    const { event } = encodeEvent({ ...entity, id, sequence: 1, type, timestamp, data, dataJson, metadata });
+    const { event } = encodeEvent({ ...entity, id, sequence: highestSequence, type, timestamp, data, dataJson, metadata }, { limits });
     return { id, type, timestamp: event.timestamp ?? now.toISOString(), dataJson: event.dataJson, metadataJson: JSON.stringify(metadata) };
   });
   if (new Set(prepared.map(({ id }) => id)).size < prepared.length) {

@@ -3,7 +3,9 @@ import assert from 'node:assert/strict';
 import { describe, it, type TestContext } from 'node:test';
 import { EventError, VersionConflictError } from '../../src/errors.ts';
 import { appendEach, type IdentifiedEvent } from '../../src/event-sourcing/append-each.ts';
-import type { EntityRef } from '../../src/events/event.ts';
+import { encodeEvent } from '../../src/events/encode.ts';
+import { defaultEventLimits, type EntityRef } from '../../src/events/event.ts';
+import { envelopeText } from '../../src/events/new-event.ts';
 import type { EventStore, EventToAppend, ExpectedVersion, ReadOptions, RecordedEvent } from '../../src/stores/event-store.ts';
 import { uniqueStream } from '../support/services.ts';
 
@@ -106,6 +108,21 @@ const cases: Readonly<Record<string, Case>> = {
     await refused(order('a'), event('1', { data: 'x'.repeat(2_000_000) }), 'too_large');
     await refused(order('a'), event('1', { type: '' }), 'malformed');
     assert.deepEqual(await all(store.readAll()), []);
+  },
+
+  'what could not be published with the highest sequence is refused, also as the first event; what could is read back': async (harness) => {
+    const store = await harness.open();
+    const entity = order('a');
+    const timestamp = '2026-01-01T00:00:00Z';
+    const text = (data: string) => event('big', { type: 'T', timestamp, data });
+    const longest = defaultEventLimits.maxBodyBytes - Buffer.byteLength(envelopeText({ ...entity, ...text(''), metadata: {}, sequence: Number.MAX_SAFE_INTEGER }));
+    await assert.rejects(store.append(entity, [text('x'.repeat(longest + 1))], { expectedVersion: 0 }), (error) => error instanceof EventError && error.reason === 'too_large');
+    await store.append(entity, [text('x'.repeat(longest))], { expectedVersion: 0 });
+    for await (const { position, ...recorded } of store.readAll()) {
+      encodeEvent({ ...recorded, data: undefined, sequence: Number.MAX_SAFE_INTEGER }, { limits: defaultEventLimits });
+      assert.equal(position, 1);
+    }
+    await assert.rejects(store.append(order('x'.repeat(256)), [event('1')], { expectedVersion: 0 }), (error) => error instanceof EventError && error.reason === 'invalid_entity');
   },
 
   'reads go both ways, from and to where they are asked, and no further': async (harness) => {

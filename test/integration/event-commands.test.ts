@@ -26,17 +26,18 @@ async function useStream(t: TestContext, kind: (typeof kinds)[number], states: (
   const directory = mkdtempSync(join(tmpdir(), 'events-'));
   t.after(() => rmSync(directory, { recursive: true }));
   const env = { AMQP_URL: run.amqpUrl, REDIS_URL: run.redisUrl, STREAM: run.stream, SHARDS: '2', PROCESSOR: 'history', ...events };
-  const command = async (...words: string[]) => {
-    const { io, out } = keptIo({ env });
+  const commandWith = (variables: Readonly<Record<string, string>>) => async (...words: string[]) => {
+    const { io, out } = keptIo({ env: { ...env, ...variables } });
     return { code: await runCli({ commands, version: '0' }, words, io), ...out };
   };
+  const command = Object.assign(commandWith({}), { with: commandWith });
   const file = (lines: readonly object[]) => {
     const path = join(directory, 'events.ndjson');
     writeFileSync(path, lines.map((line) => `${JSON.stringify(line)}\n`).join(''));
     return path;
   };
-  const relay = () => {
-    const running = startCommand(['relay'], env);
+  const relay = (variables: Readonly<Record<string, string>> = {}) => {
+    const running = startCommand(['relay'], { ...env, ...variables });
     t.after(() => running.process.kill('SIGKILL'));
     return running;
   };
@@ -142,6 +143,31 @@ test('a file that has grown, lines that repeat, and what was read of another day
   const bad = await append({ aggregateId: 'x', type: 't' });
   assert.deepEqual([bad.code, bad.stdout], [1, '0 appended, 0 known, 1 refused\n']);
   assert.match(bad.stderr, /line 1: invalid_entity: entity_id is missing; is entity_id "aggregateId"\? Then --map entity_id=aggregateId/);
+});
+
+test('verify and rebuild without the aggregate say so, once for each type, and call nothing wrong', { timeout: 60_000 }, async (t) => {
+  const { command, file } = await useStream(t, 'redis');
+  await command('events', 'append', file(lines(3, 2)));
+  const others = { PROCESSOR: 'order', ENTITY_TYPE: 'order' };
+  const said = /^inorder: "trace": PROCESSOR order has no aggregate for entities of this type; set PROCESSOR .*\n$/;
+  const verified = await command.with(others)('events', 'verify');
+  assert.deepEqual([verified.code, verified.stdout], [1, '0 verified, 0 wrong, 0 not applied to their end yet, 3 without an aggregate: nothing is said of them\n']);
+  assert.match(verified.stderr, said);
+  const rebuilt = await command.with(others)('rebuild', '--yes');
+  assert.deepEqual([rebuilt.code, rebuilt.stdout], [1, '0 made anew, 0 were the same, 0 failed, 3 without an aggregate: nothing is said of them\n']);
+  assert.match(rebuilt.stderr, said);
+});
+
+test('events are appended, published and verified up to the limits that are set, and no further', { timeout: 60_000 }, async (t) => {
+  const { run, command, file, relay } = await useStream(t, 'redis');
+  const limits = { MAX_BODY_BYTES: '3000000', MAX_STATE_BYTES: '10000000' };
+  const big = file([{ entity_id: 'e', type: 'e1', id: '1', data: 'x'.repeat(2_000_000) }]);
+  assert.match((await command('events', 'append', big)).stderr, /too_large|the limit is 1048576/);
+  assert.deepEqual((await command.with(limits)('events', 'append', big)).stdout, '1 appended, 0 known, 0 refused\n');
+  await run.worker(limits);
+  relay(limits);
+  await untilApplied(run.redisUrl, run.stream, 1, 1);
+  assert.equal((await command.with(limits)('events', 'verify')).code, 0);
 });
 
 for (const kind of kinds) {

@@ -45,9 +45,9 @@ function setUp(t: TestContext) {
       return outcome;
     },
   };
-  const start = (pageSize = 3) => {
+  const start = (pageSize = 3, limits = defaultEventLimits) => {
     const end = new AbortController();
-    const ended = runRelay({ store, leases, publisher, limits: defaultEventLimits, log, signal: end.signal, pageSize });
+    const ended = runRelay({ store, leases, publisher, limits, log, signal: end.signal, pageSize });
     ended.catch(() => undefined);
     t.after(() => end.abort());
     return { ended, stop: () => (end.abort(), ended) };
@@ -133,12 +133,52 @@ test('an event without a queue holds everything behind it, and says what to do',
   assert.ok(!published.includes('b/2') && !published.includes('c/1'), String(published));
 });
 
-test('an event that can never be published ends the relay, with everything before it confirmed', async (t) => {
+test('what keeps events from getting on is told once for each cause, and tried again less and less often', async (t) => {
+  const { append, start, state, untilPublished, log } = setUp(t);
+  append('a/1');
+  let cause = 'its queue is full';
+  const triedAtMs: number[] = [];
+  state.answer = async () => {
+    triedAtMs.push(performance.now());
+    return { status: 'failed', error: new UnavailableError(cause) };
+  };
+  const relay = start();
+  await waitFor(() => triedAtMs.length >= 4, { what: 'four attempts', timeoutMs: 60_000 });
+  const [, , third = 0, fourth = 0] = triedAtMs;
+  assert.ok(fourth - third >= 400, 'no less than half of 800 ms');
+  cause = 'it has no exchange';
+  await waitFor(() => triedAtMs.length >= 5, { what: 'one more', timeoutMs: 60_000 });
+  state.answer = async () => confirmed;
+  await waitFor(() => log.lines.some((line) => JSON.stringify(line).includes('relaying again')), { what: 'the end of it', timeoutMs: 60_000 });
+  await untilPublished('a/1');
+  const said = (text: string) => log.lines.filter((line) => JSON.stringify(line).includes(text)).length;
+  assert.deepEqual(['its queue is full', 'it has no exchange', '"relaying"', 'relaying again'].map(said), [1, 1, 1, 1]);
+  await relay.stop();
+});
+
+test('what is in the log and no worker takes is published as it is, and named once: it stops nothing behind it', async (t) => {
+  const { append, start, state, untilPublished, log } = setUp(t);
+  append('a/1', `${'b'.repeat(200)}/1`, 'a/2');
+  let refuse = true;
+  state.answer = async (name) => {
+    if (name !== 'a/2' || !refuse) return confirmed;
+    refuse = false;
+    return { status: 'failed', error: new UnavailableError('the broker is away') };
+  };
+  const relay = start(3, { ...defaultEventLimits, maxEntityIdBytes: 100 });
+  await untilPublished('a/1', `${'b'.repeat(200)}/1`, 'a/1', `${'b'.repeat(200)}/1`, 'a/2');
+  const named = log.lines.filter((line) => JSON.stringify(line).includes('no worker takes'));
+  assert.equal(named.length, 1);
+  assert.match(JSON.stringify(named), /"position":2,.*"reason":"malformed"/);
+  await relay.stop();
+});
+
+test('an event that AMQP cannot carry ends the relay by its name, with everything before it confirmed', async (t) => {
   const { append, start, untilPublished, leases } = setUp(t);
   append('a/1', 'a/2', `${'x'.repeat(300)}/1`, 'a/3');
   const { ended } = start(10);
-  await assert.rejects(ended, (error: Error) => error instanceof PermanentError && /position 3 cannot be published/.test(error.message));
+  await assert.rejects(ended, (error: Error) => error instanceof PermanentError && /event 1 of thing "x{300}" .*position 3\) cannot be published/.test(error.message));
   await untilPublished('a/1', 'a/2');
-  const lease = await leases.acquire(AbortSignal.timeout(1_000));
+  const lease = await leases.acquire(AbortSignal.timeout(10_000));
   assert.equal(lease?.position, 2, 'and gave the lease back');
 });

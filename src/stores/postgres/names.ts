@@ -8,6 +8,9 @@ import type { EntityRef } from '../../events/event.ts';
 /** The server's clock, in milliseconds since 1970. It moves within a statement: what is compared with it is not looked up by an index. */
 export const clockMs = '(extract(epoch FROM clock_timestamp()) * 1000)::bigint';
 
+/** The same when the statement began, and while it runs: an index serves it. */
+export const beganMs = '(extract(epoch FROM statement_timestamp()) * 1000)::bigint';
+
 /** The same for the same entity, and for no other. */
 export function entityKey({ entityType, entityId }: EntityRef): Buffer {
   return digest(JSON.stringify([entityType, entityId]));

@@ -3,9 +3,8 @@ import { deadLetterTtlMs, keptRecord, maxDeadLettersPerEntity, maxRememberedRepl
 import type { DeadLetterHistory, DeadLetterQuery, DeadLetterRecord } from '../store.ts';
 import type { Database } from './database.ts';
 import type { Query } from './migrations.ts';
-import { clockMs, digest, entityKey } from './names.ts';
+import { beganMs, clockMs, digest, entityKey } from './names.ts';
 
-const sweepRows = 1_000;
 
 export class PostgresDeadLetters {
   readonly #database: Database;
@@ -66,15 +65,21 @@ export class PostgresDeadLetters {
     });
   }
 
-  /** Removes what is kept no more. */
-  async sweep(): Promise<void> {
-    await this.#database.query(
-      `WITH gone AS (
-         DELETE FROM inorder.dead_letter_owners WHERE ctid = ANY (ARRAY (
-           SELECT ctid FROM inorder.dead_letter_owners WHERE expires_at_ms <= ${clockMs} LIMIT ${sweepRows}))
-         RETURNING stream, owner)
-       DELETE FROM inorder.dead_letters AS d USING gone WHERE d.stream = gone.stream AND d.owner = gone.owner`,
+  /** Removes at most so many letters that are kept no more, and the owners that have none left; fewer than `rows` when that was all. */
+  async removeExpired(rows: number): Promise<number> {
+    const [gone] = await this.#database.query<{ readonly rows: number }>(
+      `WITH expired AS (
+         SELECT stream, owner FROM inorder.dead_letter_owners WHERE expires_at_ms <= ${beganMs} ORDER BY expires_at_ms LIMIT $1 FOR UPDATE SKIP LOCKED),
+       letters AS (SELECT stream, owner, fingerprint FROM inorder.dead_letters JOIN expired USING (stream, owner) LIMIT $1),
+       gone AS (DELETE FROM inorder.dead_letters WHERE (stream, owner, fingerprint) IN (SELECT * FROM letters)),
+       owners AS (
+         DELETE FROM inorder.dead_letter_owners AS o USING expired WHERE o.stream = expired.stream AND o.owner = expired.owner AND NOT EXISTS (
+           SELECT FROM inorder.dead_letters AS d WHERE d.stream = o.stream AND d.owner = o.owner AND (d.stream, d.owner, d.fingerprint) NOT IN (SELECT * FROM letters))
+         RETURNING 1)
+       SELECT greatest((SELECT count(*) FROM letters), (SELECT count(*) FROM owners))::int AS rows`,
+      [rows],
     );
+    return gone?.rows ?? 0;
   }
 
   /** From now on for as long again; what had expired goes before it could come back. */

@@ -5,7 +5,7 @@
  * gaps, however many write: no reader ever passes an event that is still being committed. The price is that the commits of one stream
  * follow each other; appending many events at once makes up for it.
  */
-import type { EntityRef } from '../../events/event.ts';
+import type { EntityRef, EventLimits } from '../../events/event.ts';
 import type { Log } from '../../observability/log.ts';
 import { expectedNumber, idConflict, prepareAppend, rangeOf, recorded, versionConflict } from '../append-rules.ts';
 import type { AppendOptions, AppendResult, EventStore, EventToAppend, ReadAllOptions, ReadOptions, RecordedEvent, StateSnapshot } from '../event-store.ts';
@@ -19,6 +19,8 @@ export interface PostgresEventStoreOptions {
   /** Name of the stream: each has its own log. Default `events`. */
   readonly stream?: string;
   readonly log?: Pick<Log, 'warn'>;
+  /** What the workers accept: more is not appended. Default: their defaults. */
+  readonly limits?: EventLimits;
   /** How long an answer may take before it counts as unknown, in milliseconds. Default 10,000. */
   readonly answerTimeoutMs?: number;
 }
@@ -52,15 +54,17 @@ class PostgresEventStore implements EventStore {
   readonly #database: Database;
   readonly #stream: string;
   readonly #notifications: Notifications;
+  readonly #limits: EventLimits | undefined;
 
-  constructor({ stream = 'events', ...options }: PostgresEventStoreOptions) {
+  constructor({ stream = 'events', limits, ...options }: PostgresEventStoreOptions) {
     this.#database = new Database(options);
     this.#stream = stream;
+    this.#limits = limits;
     this.#notifications = new Notifications(options.url, 'inorder_events');
   }
 
   async append(entity: EntityRef, events: readonly EventToAppend[], { expectedVersion }: AppendOptions): Promise<AppendResult> {
-    const prepared = prepareAppend(entity, events);
+    const prepared = prepareAppend(entity, events, this.#limits);
     const [result] = await this.#database.query<Appended>('SELECT status, version, "position" FROM inorder.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)', [
       this.#stream,
       entityKey(entity),

@@ -16,9 +16,10 @@ import { commitBatch } from './commit-batch.ts';
 import { Database } from './database.ts';
 import { type LockedEntity, lockEntities, parkedFrom, readStates, writeEntities } from './entity-rows.ts';
 import { inspectServer } from './inspection.ts';
-import { clockMs, digest, entityKey, fromBytes, fromText, toText } from './names.ts';
+import { beganMs, clockMs, digest, entityKey, fromBytes, fromText, toText } from './names.ts';
 import { PostgresAudit } from './postgres-audit.ts';
 import { PostgresDeadLetters } from './postgres-dead-letters.ts';
+import { Sweeper } from './sweeper.ts';
 
 export interface PostgresStoreOptions extends StoreOptions {
   /** `postgres://user:password@host:5432/database`; the tables are made on first use, in the schema `inorder`. */
@@ -29,8 +30,6 @@ export interface PostgresStoreOptions extends StoreOptions {
 }
 
 const listPage = 1_000;
-const sweepEveryMs = 60_000;
-const sweepRows = 10_000;
 
 export function createPostgresStore(options: PostgresStoreOptions): Store {
   return new PostgresStore(options);
@@ -42,13 +41,14 @@ class PostgresStore implements Store {
   readonly #stream: string;
   readonly #idTtlMs: number;
   readonly #deadLetters: PostgresDeadLetters;
-  #sweptAtMs = performance.now();
+  readonly #sweeper: Sweeper;
 
   constructor({ stream, idempotencyTtlSeconds, ...options }: PostgresStoreOptions) {
     this.#database = new Database(options);
     this.#stream = stream;
     this.#idTtlMs = Math.ceil(idempotencyTtlSeconds * 1_000);
     this.#deadLetters = new PostgresDeadLetters(this.#database, stream);
+    this.#sweeper = new Sweeper({ remove: (rows) => this.#removeExpired(rows) });
     const audit = new PostgresAudit(this.#database, stream);
     this.operator = {
       beginReplay: (entities, leaseMs) => this.#beginReplay(entities, leaseMs),
@@ -71,7 +71,7 @@ class PostgresStore implements Store {
   async commit(commits: readonly Commit[]): Promise<readonly CommitResult[]> {
     if (commits.length === 0) return [];
     const results = await this.#database.transaction((query) => commitBatch(query, this.#stream, commits, this.#idTtlMs));
-    this.#sweepNowAndThen();
+    this.#sweeper.wrote(commits.reduce((sum, { events }) => sum + events.length, 0));
     return results;
   }
 
@@ -123,6 +123,7 @@ class PostgresStore implements Store {
       );
       await this.#deadLetters.record(query, records);
     });
+    this.#sweeper.wrote(records.length);
   }
 
   findDeadLetters(queries: readonly DeadLetterQuery[]): Promise<readonly (DeadLetterHistory | null)[]> {
@@ -166,8 +167,9 @@ class PostgresStore implements Store {
     await this.#database.query('SELECT 1');
   }
 
-  close(): Promise<void> {
-    return this.#database.close();
+  async close(): Promise<void> {
+    await this.#sweeper.close();
+    await this.#database.close();
   }
 
   /** One transaction for all of them. */
@@ -198,20 +200,19 @@ class PostgresStore implements Store {
     });
   }
 
-  /** What has expired is not seen any more; this makes room. Nobody waits for it, and a failure is made up for by the next. */
-  #sweepNowAndThen(): void {
-    if (performance.now() < this.#sweptAtMs + sweepEveryMs) return;
-    this.#sweptAtMs = performance.now();
-    void this.#sweep().catch(() => undefined);
-  }
-
-  async #sweep(): Promise<void> {
+  /** What somebody else is removing or writing anew is passed over. */
+  async #removeExpired(rows: number): Promise<number> {
+    let most = await this.#deadLetters.removeExpired(rows);
     for (const table of ['applied', 'applied_ids']) {
-      await this.#database.query(
-        `DELETE FROM inorder.${table} WHERE ctid = ANY (ARRAY (SELECT ctid FROM inorder.${table} WHERE expires_at_ms <= ${clockMs} LIMIT ${sweepRows}))`,
+      const [gone] = await this.#database.query<{ readonly rows: number }>(
+        `WITH gone AS (DELETE FROM inorder.${table} WHERE ctid = ANY (ARRAY (
+           SELECT ctid FROM inorder.${table} WHERE expires_at_ms <= ${beganMs} ORDER BY expires_at_ms LIMIT $1 FOR UPDATE SKIP LOCKED)) RETURNING 1)
+         SELECT count(*)::int AS rows FROM gone`,
+        [rows],
       );
+      most = Math.max(most, gone?.rows ?? 0);
     }
-    await this.#deadLetters.sweep();
+    return most;
   }
 }
 

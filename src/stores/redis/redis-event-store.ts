@@ -4,7 +4,7 @@
  */
 import { createHash } from 'node:crypto';
 import { UnavailableError } from '../../errors.ts';
-import type { EntityRef } from '../../events/event.ts';
+import type { EntityRef, EventLimits } from '../../events/event.ts';
 import type { Log } from '../../observability/log.ts';
 import { expectedNumber, idConflict, type PreparedEvent, prepareAppend, rangeOf, recorded, versionConflict } from '../append-rules.ts';
 import type { AppendOptions, AppendResult, EventStore, EventToAppend, ReadAllOptions, ReadOptions, RecordedEvent, StateSnapshot } from '../event-store.ts';
@@ -21,6 +21,8 @@ export interface RedisEventStoreOptions {
   /** Name of the stream: each has its own log. Default `events`. */
   readonly stream?: string;
   readonly log?: Pick<Log, 'info' | 'warn'>;
+  /** What the workers accept: more is not appended. Default: their defaults. */
+  readonly limits?: EventLimits;
   /** How long one command, and the first connection, may take, in milliseconds. Default 5000. */
   readonly commandTimeoutMs?: number;
 }
@@ -53,7 +55,7 @@ class RedisEventStore implements EventStore {
   }
 
   async append(entity: EntityRef, events: readonly EventToAppend[], { expectedVersion }: AppendOptions): Promise<AppendResult> {
-    const prepared = prepareAppend(entity, events);
+    const prepared = prepareAppend(entity, events, this.#options.limits);
     const expected = expectedNumber(expectedVersion);
     const args = prepared.flatMap((event) => [idField(event.id), fingerprintOf(event), JSON.stringify({ ...entity, ...event } satisfies Kept)]);
     const keys = [this.#keys.log, this.#keys.entity(entity), this.#keys.ids(entity)];
