@@ -158,7 +158,7 @@ export const variables = {
   IDEMPOTENCY_TTL_SECONDS: row(
     '86400',
     kinds.wholeNumber(1, 315_360_000),
-    "How long ids, payload hashes and results are remembered after an entity's last event, in seconds.",
+    'How long the id, the payload hash and the result of an event are remembered after its commit, in seconds; of each event for itself, whatever comes after it.',
   ),
   RETRY_MAX_ATTEMPTS: row(
     '5',

@@ -50,6 +50,11 @@ export const metricTable = {
     help: 'Arrivals from the broker, redeliveries included.',
     labels: ['shard'],
   },
+  inorder_repeated_ids_total: {
+    type: 'counter',
+    help: 'Events whose id was applied under another sequence, with the same content: the sequence was passed, nothing was applied. They count as duplicates, too.',
+    labels: ['shard'],
+  },
   inorder_deliveries_given_back_total: {
     type: 'counter',
     help: 'Deliveries for which MEMORY_BUDGET_MIB had no room: the broker keeps them and sends them again.',

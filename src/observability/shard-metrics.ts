@@ -22,6 +22,8 @@ export interface ShardMetrics {
   readonly totals: ShardTotals;
   /** `again` of them the broker had sent before. */
   delivered(count: number, again: number): void;
+  /** The sequence of one was passed, for its id was applied under another one. It ends as a duplicate as well. */
+  absorbed(): void;
   /** Back to the broker for want of memory; they come again, and are counted as delivered then. */
   givenBack(count: number): void;
   ended(outcome: Outcome, count: number): void;
@@ -40,6 +42,7 @@ export function makeShardMetrics(make: MetricMaker, service: string): (shard: nu
   const deadLetters = make.counter('inorder_dead_letters_total');
   const repairs = make.counter('inorder_repaired_events_total');
   const redeliveries = make.counter('inorder_redeliveries_total');
+  const repetitions = make.counter('inorder_repeated_ids_total');
   const returns = make.counter('inorder_deliveries_given_back_total');
   const parkings = make.counter('inorder_entities_parked_total');
   const unparkings = make.counter('inorder_entities_unparked_total');
@@ -53,6 +56,7 @@ export function makeShardMetrics(make: MetricMaker, service: string): (shard: nu
     const deadLettered = outcome('dead-lettered');
     const repaired = startedAtZero(repairs.labels(service, label));
     const redelivered = startedAtZero(redeliveries.labels(service, label));
+    const absorbed = startedAtZero(repetitions.labels(service, label));
     const givenBack = startedAtZero(returns.labels(service, label));
     const parked = startedAtZero(parkings.labels(service, label));
     const unparked = startedAtZero(unparkings.labels(service, label));
@@ -68,6 +72,7 @@ export function makeShardMetrics(make: MetricMaker, service: string): (shard: nu
         delivered.inc(count);
         if (again > 0) redelivered.inc(again);
       },
+      absorbed: () => absorbed.inc(),
       givenBack: (count) => givenBack.inc(count),
       ended(name, count) {
         totals[name] += count;

@@ -56,14 +56,14 @@ export class Answers {
   /** Ids are known under other sequences: what that means is decided slot by slot when the lane goes on. */
   idConflict(lane: Lane, operation: Operation, fact: Answer<'idConflict'>): void {
     const settled = new Set<Delivery>();
-    for (const { index, samePayload } of fact.conflicts) {
+    for (const { index, samePayload, recordedSequence } of fact.conflicts) {
       const delivery = operation.slots[index]?.delivery;
       if (delivery === undefined) throw new InvariantError('an id conflict names a slot that is not there');
       if (samePayload && delivery.event.sequence === null) {
         settled.add(delivery);
         this.#settlements.ack('duplicate', [delivery]);
       } else {
-        lane.decideId(delivery, samePayload ? 'consume' : 'conflict');
+        lane.decideId(delivery, { action: samePayload ? 'consume' : 'conflict', appliedAs: recordedSequence });
       }
     }
     // Where the gap's time was over it still is: the lane goes on with the same event, as what is now known of it.
@@ -107,6 +107,9 @@ export class Answers {
         undecided.add(lane);
       } else if (verdict === 'different') {
         this.#settlements.reject(delivery, 'sequence_conflict', `another payload was applied under sequence ${sequence}`);
+      } else if (typeof verdict === 'object') {
+        const { id, sequence: appliedAs } = verdict.absorbed;
+        this.#settlements.reject(delivery, 'sequence_conflict', `sequence ${sequence} was taken by a repetition of id ${JSON.stringify(id)}, which was applied under sequence ${appliedAs}: nothing was applied here`);
       } else if (verdict === 'unknown' && sequence <= lane.holes.floor) {
         this.#settlements.reject(delivery, 'late', `sequence ${sequence} lies before what is remembered of this entity`);
       } else {
@@ -122,8 +125,9 @@ export class Answers {
     const applied: Delivery[] = [];
     const duplicate: Delivery[] = [];
     const skipped: Delivery[] = [];
-    for (const { action, delivery } of done === slots.length ? slots : slots.slice(0, done)) {
+    for (const { action, delivery, sequence, appliedAs } of done === slots.length ? slots : slots.slice(0, done)) {
       (action === 'apply' ? applied : action === 'consume' ? duplicate : skipped).push(delivery);
+      if (appliedAs !== undefined) this.#settlements.absorbed(delivery, sequence, appliedAs);
     }
     this.#settlements.ack('applied', applied);
     this.#settlements.ack('duplicate', duplicate);

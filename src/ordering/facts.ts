@@ -47,12 +47,20 @@ export interface Slot {
   /** The sequence it is recorded under; for an unsequenced event the next version. */
   readonly sequence: number;
   readonly action: SlotAction;
+  /** Of `consume`: the sequence under which the id was applied. */
+  readonly appliedAs?: number;
   /** The version and the holes once this slot and all before it are committed. */
   readonly versionAfter: number;
   readonly holesAfter: string;
 }
 
-export type RecallVerdict = 'same' | 'different' | 'unknown' | 'failed' | 'above';
+/** The sequence was taken by a repetition of this id, which was applied under that sequence. */
+export interface Absorbed {
+  readonly id: string;
+  readonly sequence: number;
+}
+
+export type RecallVerdict = 'same' | 'different' | { readonly absorbed: Absorbed } | 'unknown' | 'failed' | 'above';
 
 /** Why an event cannot be processed. */
 export interface FailureText {
@@ -142,6 +150,8 @@ export type Effect =
   | { readonly kind: 'ack'; readonly outcome: Outcome; readonly deliveries: readonly Delivery[] }
   /** An event came before its predecessor. For counters, logs and the detector; nothing is to be done. */
   | { readonly kind: 'violation'; readonly delivery: Delivery; readonly expected: number; readonly received: number }
+  /** A slot was passed for an event whose id was applied under another sequence, with the same payload. Nothing is to be done, but it is to be told. */
+  | { readonly kind: 'absorbed'; readonly delivery: Delivery; readonly sequence: number; readonly appliedAs: number }
   /** The store is away: nothing is asked of it until the probe. */
   | { readonly kind: 'pause' }
   | { readonly kind: 'resume' }

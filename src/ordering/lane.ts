@@ -34,7 +34,12 @@ export type Remembered =
   | number
   | { readonly version: number; readonly holes: Holes; readonly parked: boolean; readonly highest: number };
 
-type IdVerdict = 'consume' | 'conflict';
+/** What becomes of an event whose id was applied under another sequence. */
+export interface IdVerdict {
+  readonly action: 'consume' | 'conflict';
+  readonly appliedAs: number;
+}
+
 const noVerdicts: ReadonlyMap<Delivery, IdVerdict> = new Map();
 
 export class Lane {

@@ -150,8 +150,9 @@ function placeSettled(lane: Lane, run: Run, delivery: Delivery, sequence: number
 function placeAs(lane: Lane, run: Run, delivery: Delivery, place: (action: SlotAction) => void): Placement {
   if (!run.admits(delivery)) return 'stop';
   const verdict = lane.idVerdicts.get(delivery);
-  if (verdict === 'conflict') return run.isEmpty ? conflict(delivery) : 'stop';
-  place(verdict ?? 'apply');
+  if (verdict?.action === 'conflict') return run.isEmpty ? conflict(delivery, verdict.appliedAs) : 'stop';
+  place(verdict?.action ?? 'apply');
+  if (verdict !== undefined) run.repeats(verdict.appliedAs);
   return 'placed';
 }
 
@@ -175,12 +176,12 @@ function placeEarly(lane: Lane, run: Run, delivery: Delivery, sequence: number, 
   }
 }
 
-function conflict(delivery: Delivery): Extract<Step, { kind: 'fail' }> {
+function conflict(delivery: Delivery, appliedAs: number): Extract<Step, { kind: 'fail' }> {
   return {
     kind: 'fail',
     delivery,
     reason: 'message_id_conflict',
-    detail: 'the id was already applied with another payload, under another sequence',
+    detail: `the id was already applied with another payload, under sequence ${appliedAs}`,
   };
 }
 

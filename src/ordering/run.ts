@@ -60,6 +60,12 @@ export class Run {
     this.#push(delivery, sequence, action);
   }
 
+  /** What was placed last has an id that was applied under another sequence. */
+  repeats(appliedAs: number): void {
+    const last = this.slots.pop();
+    if (last !== undefined) this.slots.push({ ...last, appliedAs });
+  }
+
   unsequenced(delivery: Delivery): void {
     this.#unsequenced = true;
     this.follow(delivery, 'apply');

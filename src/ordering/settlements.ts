@@ -29,6 +29,10 @@ export class Settlements implements PlanSink {
     this.effects.push({ kind: 'violation', delivery, expected, received });
   }
 
+  absorbed(delivery: Delivery, sequence: number, appliedAs: number): void {
+    this.effects.push({ kind: 'absorbed', delivery, sequence, appliedAs });
+  }
+
   ack(outcome: Outcome, deliveries: readonly Delivery[]): void {
     if (deliveries.length === 0) return;
     this.unsettled -= deliveries.length;

@@ -4,7 +4,7 @@
  */
 import { InvariantError } from '../errors.ts';
 import type { EntityRef } from '../events/event.ts';
-import type { Delivery, Effect, EntityView, Fact, RecallVerdict } from '../ordering/facts.ts';
+import type { Absorbed, Delivery, Effect, EntityView, Fact, RecallVerdict } from '../ordering/facts.ts';
 import type { ClaimResult, Parked, ParkResult, RecallResult, Snapshot } from '../stores/store.ts';
 
 export type OperationOf<Kind extends Effect['kind']> = Extract<Effect, { readonly kind: Kind }>;
@@ -16,6 +16,17 @@ export interface Reading {
   entityUnavailable(op: number, error: Error): Fact;
   /** A duplicate whose first processing returned something. */
   remember(tag: number, result: string): void;
+}
+
+/** What is remembered instead of a result where nothing was applied. No handler's result begins like that: those are JSON. */
+const absorbedMark = 'absorbed ';
+
+export function absorbedText(absorbed: Absorbed): string {
+  return absorbedMark + JSON.stringify(absorbed);
+}
+
+function absorbedIn(result: string): Absorbed | null {
+  return result.startsWith(absorbedMark) ? (JSON.parse(result.slice(absorbedMark.length)) as Absorbed) : null;
 }
 
 export function viewOf({ exists, version, holes, parked }: Snapshot): EntityView {
@@ -65,7 +76,8 @@ export function recalledFacts(recalls: readonly OperationOf<'recall'>[], results
 function verdictOf({ tag, event }: Delivery, result: RecallResult | undefined, reading: Reading): RecallVerdict {
   if (result === undefined) throw new InvariantError('the store answered a recall in part');
   if (result.status !== 'known') return result.status;
-  if (result.payloadHash !== event.payloadHash) return 'different';
-  if (result.result !== null) reading.remember(tag, result.result);
+  const absorbed = result.result === null ? null : absorbedIn(result.result);
+  if (result.payloadHash !== event.payloadHash) return absorbed === null ? 'different' : { absorbed };
+  if (result.result !== null && absorbed === null) reading.remember(tag, result.result);
   return 'same';
 }

@@ -6,6 +6,7 @@ import type { Tracer } from '@opentelemetry/api';
 import { messageOf } from '../errors.ts';
 import type { Event, RawMessage, Refusal } from '../events/event.ts';
 import { DeliverySpans } from '../observability/delivery-spans.ts';
+import type { HourlyPerEntity } from '../observability/hourly.ts';
 import type { Log, LogFields } from '../observability/log.ts';
 import type { Metrics, ShardMetrics } from '../observability/metrics.ts';
 import { traceIdIn } from '../observability/trace-context.ts';
@@ -16,6 +17,8 @@ export interface DeliveryReportOptions {
   readonly shard: number;
   readonly queue: string;
   readonly detector: OrderingDetector;
+  /** Which entities have been warned of because ids of theirs come again. */
+  readonly repetitions: HourlyPerEntity;
   readonly metrics: Metrics;
   readonly shardMetrics: ShardMetrics;
   readonly log: Log;
@@ -50,6 +53,15 @@ export class DeliveryReport {
     metrics.violation(type, entityType, received - expected, this.#spans?.sampledTraceId(tag));
     detector.record({ entityType, entityId, messageId: event.id, type, expected, received, gap: received - expected, atMs: Date.now() });
     log.debug({ shard, ...this.#about(tag, event), expected, received }, 'an event came before its predecessor');
+  }
+
+  /** Its id was applied under another sequence: nothing was applied, and the slot is gone. One warning per entity and hour. */
+  absorbed({ delivery, sequence, appliedAs }: Extract<Effect, { kind: 'absorbed' }>): void {
+    const { shardMetrics, repetitions, log, shard } = this.#options;
+    shardMetrics.absorbed();
+    if (!repetitions.isDue(delivery.event, performance.now())) return;
+    const about = { shard, ...this.#about(delivery.tag, delivery.event), sequence, applied_as: appliedAs };
+    log.warn(about, 'an id came again under another sequence with the same content: the sequence was passed, nothing was applied; more of this entity are counted, not logged, for an hour');
   }
 
   /** Messages of the broker that came to a good end together, in sequence. */

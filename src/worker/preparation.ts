@@ -11,6 +11,7 @@ import type { ProcessorSet, Processors } from '../aggregates/processors.ts';
 import { appliedText } from '../events/applied-event.ts';
 import type { Event } from '../events/event.ts';
 import type { Delivery, Effect, FailureText, Slot } from '../ordering/facts.ts';
+import { absorbedText } from './answers.ts';
 import type { Commit, CommitEvent } from '../stores/store.ts';
 import { type HandlerRun, runHandler } from './handler-run.ts';
 import type { CachedState } from './state-cache.ts';
@@ -168,7 +169,8 @@ class Fold {
     const consumed = slot.action !== 'apply';
     const { id, payloadHash } = event;
     const log = this.#eventLog && !consumed ? appliedText(event, slot.sequence) : undefined;
-    this.#events.push({ id, recordId: recordsId(event), sequence: slot.sequence, payloadHash, result, consumed, log });
+    const remembered = slot.appliedAs === undefined ? result : absorbedText({ id, sequence: slot.appliedAs });
+    this.#events.push({ id, recordId: recordsId(event), sequence: slot.sequence, payloadHash, result: remembered, consumed, log });
   }
 
   finish(failure: FailureText | null): Prepared {

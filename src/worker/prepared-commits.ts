@@ -138,7 +138,7 @@ export class PreparedCommits {
   #rememberResults(prepared: Prepared): void {
     prepared.commit?.events.forEach(({ result }, index) => {
       const slot = prepared.effect.slots[index];
-      if (result !== null && slot !== undefined) this.#options.reading.remember(slot.delivery.tag, result);
+      if (result !== null && slot?.action === 'apply') this.#options.reading.remember(slot.delivery.tag, result);
     });
   }
 }

@@ -137,6 +137,9 @@ export class ShardSession {
       case 'violation':
         this.#report.early(effect);
         break;
+      case 'absorbed':
+        this.#report.absorbed(effect);
+        break;
       case 'pause':
         this.#options.log.warn({ shard: this.#options.shard }, 'the store is away: pausing');
         break;

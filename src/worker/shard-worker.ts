@@ -9,6 +9,7 @@
 import { InvariantError, messageOf } from '../errors.ts';
 import type { EncodedEvent } from '../events/encode.ts';
 import type { Decoded, RawMessage } from '../events/event.ts';
+import { HourlyPerEntity } from '../observability/hourly.ts';
 import type { ShardReading, ShardState } from '../observability/metrics.ts';
 import type { Delivery, Fact, RefusedDelivery } from '../ordering/facts.ts';
 import type { SequencerLimits } from '../ordering/limits.ts';
@@ -20,7 +21,7 @@ import type { OpenGap, RepairableShard } from './gap-repair.ts';
 import type { WatchedShard } from './watchdog.ts';
 import type { ShardStatus } from './worker-status.ts';
 
-export interface ShardWorkerOptions extends Omit<SessionOptions, 'generation' | 'held' | 'settle' | 'handle' | 'fail'> {
+export interface ShardWorkerOptions extends Omit<SessionOptions, 'generation' | 'held' | 'repetitions' | 'settle' | 'handle' | 'fail'> {
   readonly limits: SequencerLimits;
   readonly decode: (message: RawMessage) => Decoded;
   /** Monotonic, in milliseconds. */
@@ -42,6 +43,7 @@ export class ShardWorker implements WatchedShard, RepairableShard {
   #timer: NodeJS.Timeout | null = null;
   #timerAtMs = Number.POSITIVE_INFINITY;
   #halted = false;
+  readonly #repetitions = new HourlyPerEntity();
   /** As the sequencer was told. */
   #memoryIsFull = false;
   #draining: (() => void) | null = null;
@@ -166,6 +168,7 @@ export class ShardWorker implements WatchedShard, RepairableShard {
         reject: (tag) => this.#channel.reject(generation, tag),
         giveBack: (tag) => this.#channel.giveBack(generation, tag),
       },
+      repetitions: this.#repetitions,
       held: () => this.#sequencer.overview().held,
       handle: (facts) => this.#handle(facts),
       fail: (error) => this.#failed(error),

@@ -176,6 +176,14 @@ describe('an event whose id was applied under another sequence', () => {
     assert.deepEqual(last?.slots.map(({ action }) => action), ['consume', 'apply']);
   });
 
+  it('is told each time, with the sequence that was passed and the one under which the id was applied', () => {
+    const harness = new SequencerHarness();
+    harness.process(event(1), event(2));
+    harness.process(event(3, { id: 'e1-2', payloadHash: event(2).payloadHash }), event(4));
+    harness.process(event(5, { id: 'e1-1', payloadHash: event(1).payloadHash }));
+    assert.deepEqual(harness.effects('absorbed').map(({ sequence, appliedAs }) => [sequence, appliedAs]), [[3, 2], [5, 1]]);
+  });
+
   it('is noticed within one batch as well', () => {
     const harness = new SequencerHarness();
     const [first, again] = harness.process(event(1), event(2, { id: 'e1-1', payloadHash: event(1).payloadHash })) as [number, number];
@@ -208,6 +216,7 @@ describe('an event whose id was applied under another sequence', () => {
     assert.equal(harness.outcomeOf(bad), 'message_id_conflict');
     assert.equal(harness.outcomeOf(next), 'entity_parked');
     assert.equal(harness.store.parkedFor(), 'message_id_conflict');
+    assert.equal(harness.effects('park').at(-1)?.detail, 'the id was already applied with another payload, under sequence 1');
     assert.deepEqual(harness.store.applied(), [1]);
   });
 

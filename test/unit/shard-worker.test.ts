@@ -7,7 +7,7 @@ import { defineHandler } from '../../src/aggregates/define.ts';
 import type { Processor } from '../../src/aggregates/definition.ts';
 import { historyAggregate } from '../../src/aggregates/history.ts';
 import { createProcessors } from '../../src/aggregates/processors.ts';
-import type { RawMessage } from '../../src/events/event.ts';
+import type { Event, RawMessage } from '../../src/events/event.ts';
 import { createMetrics } from '../../src/observability/metrics.ts';
 import { OrderingDetector } from '../../src/ordering/detector.ts';
 import { defaultSequencerLimits } from '../../src/ordering/limits.ts';
@@ -41,9 +41,10 @@ function setUp(t: TestContext, { processors = [historyAggregate()], store = {}, 
     eventLog: false,
     queue: 's.shard.000',
     limits: defaultSequencerLimits,
-    // The test's messages name the entity by their routing key and the sequence by their id.
-    decode: ({ routingKey, messageId }) => {
-      return { ok: true, event: eventOf({ id: `${routingKey}-${messageId}`, entityId: routingKey, sequence: Number(messageId) }) };
+    // The test's messages name the entity by their routing key and the sequence by their id; the body may say otherwise.
+    decode: ({ routingKey, messageId, body }) => {
+      const named = { id: `${routingKey}-${messageId}`, entityId: routingKey, sequence: Number(messageId) };
+      return { ok: true, event: eventOf({ ...named, ...JSON.parse(Buffer.from(body).toString()) }) };
     },
     now: () => performance.now(),
     random,
@@ -80,10 +81,12 @@ function setUp(t: TestContext, { processors = [historyAggregate()], store = {}, 
   /** Delivers events of these entities, all in one turn. */
   const deliver = (...of: readonly (readonly [entityId: string, sequence: number])[]) =>
     told[0]?.delivered(generation, of.map(([entityId, sequence]) => ({ tag: ++tag, redelivered: false, message: messageOf(entityId, sequence) })));
+  const deliverEvents = (...events: readonly Partial<Event>[]) =>
+    told[0]?.delivered(generation, events.map((event) => ({ tag: ++tag, redelivered: false, message: { ...messageOf('', 0), body: Buffer.from(JSON.stringify(event)) } })));
   const untilSaid = (what: string) => waitFor(() => said.includes(what), { what: `"${what}" among ${said.join(', ')}` });
   told[0]?.opened(generation);
   const lose = () => told[0]?.lost(generation, new Error('gone'));
-  return { log, said, deliver, untilSaid, lose };
+  return { log, metrics, said, deliver, deliverEvents, untilSaid, lose };
 }
 
 function messageOf(entityId: string, sequence: number): RawMessage {
@@ -170,5 +173,20 @@ describe('spans', () => {
     lose();
     const outcomes = exporter.getFinishedSpans().map(({ attributes }) => [attributes['inorder.sequence'], attributes['inorder.outcome']]);
     assert.deepEqual(outcomes, [[1, 'applied'], [3, 'returned']]);
+  });
+});
+
+describe('an id that comes again under another sequence with the same content', () => {
+  it('is counted each time and warned of once per entity, and what really was applied is named when its sequence comes with something else', async (t) => {
+    const { deliverEvents, untilSaid, log, metrics } = setUp(t);
+    const again = (entityId: string, sequence: number, fields = {}) => ({ id: `first of ${entityId}`, entityId, sequence, ...fields });
+    deliverEvents(again('a', 1), again('a', 2), again('a', 3), again('b', 1), again('b', 2));
+    await waitFor(async () => (await metrics.render()).includes('inorder_repeated_ids_total{service="test",shard="0"} 3'), { what: 'three repetitions counted' });
+    const warnings = log.lines.filter(({ message }) => message.startsWith('an id came again'));
+    assert.deepEqual(warnings.map(({ fields }) => [fields['entity_id'], fields['sequence'], fields['applied_as']]), [['a', 2, 1], ['b', 2, 1]]);
+    deliverEvents({ id: 'other', entityId: 'a', sequence: 2, payloadHash: 'of other content' });
+    await untilSaid('reject 6');
+    const letters = log.lines.filter(({ message }) => message === 'dead-lettered').map(({ fields }) => fields['detail']);
+    assert.deepEqual(letters, ['sequence 2 was taken by a repetition of id "first of a", which was applied under sequence 1: nothing was applied here']);
   });
 });
