@@ -12,7 +12,7 @@ import { deadLetterQueueName } from '../rabbitmq/topology-plan.ts';
 import type { AuditEntry } from '../stores/operator-store.ts';
 import type { Snapshot, Store } from '../stores/store.ts';
 import { snapshotsOf } from './entity-snapshots.ts';
-import { readQueue } from './queue-reading.ts';
+import { type ReadingEnd, readQueue } from './queue-reading.ts';
 import type { LettersOfEntity, LetterSummary } from './replay-plan.ts';
 import type { Survey } from './survey.ts';
 import { copiesOf, Takeout } from './takeout.ts';
@@ -46,16 +46,27 @@ export async function discard({ entities, unordered }: Survey, options: DiscardO
   await store.operator.appendAudit(groups.map((group) => entryOf(group, options)));
   const takeout = new Takeout(copiesOf(letters));
   let discarded = 0;
-  for await (const page of readQueue(connection, { queue: deadLetterQueueName(stream) })) {
-    for (const message of page.messages) {
-      for (const taken of takeout.meet(messageFingerprint(toRawMessage(message)), message, page)) {
-        taken.remove();
-        discarded++;
+  const readOnce = async (): Promise<ReadingEnd> => {
+    const reading = readQueue(connection, { queue: deadLetterQueueName(stream) });
+    try {
+      for (let step = await reading.next(); ; step = await reading.next()) {
+        if (step.done) return step.value;
+        const page = step.value;
+        for (const message of page.messages) {
+          for (const taken of takeout.meet(messageFingerprint(toRawMessage(message)), message, page)) {
+            taken.remove();
+            discarded++;
+          }
+        }
+        onProgress?.(discarded);
+        if (takeout.remaining === 0 || signal?.aborted) return 'complete';
       }
+    } finally {
+      await reading.return('complete');
+      takeout.endReading();
     }
-    onProgress?.(discarded);
-    if (takeout.remaining === 0 || signal?.aborted) break;
-  }
+  };
+  while ((await readOnce()) === 'expired' && takeout.remaining > 0 && !signal?.aborted);
   return discarded;
 }
 

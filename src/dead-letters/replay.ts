@@ -3,14 +3,14 @@
  * sequences. A letter leaves the queue once the broker has confirmed its copy, so that it is killed at no point
  * without one of the two; what is there twice then is a duplicate to the worker.
  *
- * From before the first letter of an entity is published until it has none to come, what arrives for it is held by its
- * worker. Should the replay die, that ends by itself after `leaseMs`.
+ * From before the first letter of an entity is published until the last copy has come, what arrives for it is held by its
+ * worker. Should the replay die, that ends by itself: `leaseMs` later, once the copies that it had published have come. Where a letter
+ * fails again its entity is parked anew, and no more of its letters go.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ChannelModel } from 'amqplib';
 import { UnavailableError } from '../errors.ts';
 import type { EncodedEvent } from '../events/encode.ts';
-import type { EntityRef } from '../events/event.ts';
 import { messageFingerprint } from '../events/identity.ts';
 import { Pacer } from '../publishing/pacer.ts';
 import type { AmqpPublisher, PublishOutcome } from '../rabbitmq/publisher.ts';
@@ -45,7 +45,7 @@ export interface ReplayOptions {
 
 export interface ReplayReport {
   readonly replayed: number;
-  /** Of the plan, and not in the queue any more, or not come to. */
+  /** Of the plan, and not in the queue any more, or not come to; also what would have followed a letter that failed again. */
   readonly left: number;
 }
 
@@ -64,8 +64,8 @@ export async function replay(plan: ReplayPlan, options: ReplayOptions): Promise<
   await options.store.operator.appendAudit([replayEntry(plan, options.who, options.why ?? '')]);
   const run = new ReplayRun(plan, options);
   try {
-    // What is met too early and too large to wait is left for the next reading.
-    while (run.remaining > 0 && options.signal?.aborted !== true && (await run.read()) > 0);
+    // What is met too early and too large to wait is left for the next reading, and what is not come to in the time of one.
+    while (run.remaining > 0 && options.signal?.aborted !== true && (await run.read()));
   } finally {
     run.end();
   }
@@ -82,6 +82,10 @@ class ReplayRun {
   readonly #renewal: NodeJS.Timeout;
   /** Entities of which letters were published and more are to come, and how many more. */
   readonly #under = new Map<EntityReplay, number>();
+  /** The highest sequence of which a copy was published. */
+  readonly #replayedTo = new Map<EntityReplay, number>();
+  /** Entities that were parked anew since the plan was made. */
+  readonly #failed = new Set<EntityReplay>();
   /** How many of the events that were fetched for an entity have been published. */
   readonly #fetchedSent = new Map<EntityReplay, number>();
   replayed = 0;
@@ -96,7 +100,7 @@ class ReplayRun {
     this.#renewal = setInterval(() => void this.#renew(), this.#leaseMs / 3);
   }
 
-  /** Letters that were not met in the queue yet. */
+  /** Letters that were not come to, or are in the queue although their copies went. */
   get remaining(): number {
     return this.#takeout.remaining;
   }
@@ -110,37 +114,42 @@ class ReplayRun {
     clearInterval(this.#renewal);
   }
 
-  /** One reading of the queue. Returns how many letters went. */
-  async read(): Promise<number> {
+  /** One reading of the queue. Returns whether another one may come further. */
+  async read(): Promise<boolean> {
     const { connection, stream, signal } = this.#options;
-    const before = this.replayed;
+    const before = this.remaining;
+    const reading = readQueue(connection, { queue: deadLetterQueueName(stream) });
     try {
-      for await (const page of readQueue(connection, { queue: deadLetterQueueName(stream) })) {
+      let step = await reading.next();
+      for (; !step.done; step = await reading.next()) {
+        const page = step.value;
         const taken = page.messages.flatMap((message) => this.#takeout.meet(messageFingerprint(toRawMessage(message)), message, page));
         if (this.#pacer === null) await this.#replay(taken);
         else for (const letter of taken) await this.#replayPaced(this.#pacer, letter);
         if (this.remaining === 0 || signal?.aborted) break;
       }
+      return this.remaining < before || (step.done === true && step.value === 'expired');
     } finally {
+      await reading.return('complete');
       this.#takeout.endReading();
     }
-    return this.replayed - before;
   }
 
   async #replayPaced(pacer: Pacer, letter: TakenLetter): Promise<void> {
     const { signal } = this.#options;
-    if (signal?.aborted) return;
+    if (signal?.aborted || !letter.isOpen) return;
     const delayMs = pacer.delayMs(performance.now());
     if (delayMs > 0) await sleep(delayMs, undefined, { signal }).catch(() => undefined);
     if (!signal?.aborted) await this.#replay([letter]);
   }
 
-  async #replay(taken: readonly TakenLetter[]): Promise<void> {
-    if (taken.length === 0) return;
+  async #replay(met: readonly TakenLetter[]): Promise<void> {
     const { publisher, store, signal, onProgress } = this.#options;
-    const entities = new Set(taken.flatMap(({ letter }) => this.#entityOf.get(letter.fingerprint) ?? []));
+    const entities = new Set(met.flatMap(({ letter }) => this.#entityOf.get(letter.fingerprint) ?? []));
     for (const entity of entities) if (!this.#under.has(entity)) this.#under.set(entity, entity.letters.length);
     await patiently(() => this.#hold([...entities]), storePatienceMs, signal);
+    const taken = met.filter((letter) => this.#goes(letter));
+    if (taken.length === 0) return;
     // Before it goes: a replay that is counted and did not happen does no harm.
     await patiently(() => store.operator.noteReplays(taken.map(({ letter }) => letter)), storePatienceMs, signal);
     const fetched: Promise<PublishOutcome>[] = [];
@@ -158,6 +167,17 @@ class ReplayRun {
     const [refused] = [...(await Promise.all(fetched)), ...outcomes].filter(({ status }) => status !== 'confirmed');
     if (refused?.status === 'failed') throw refused.error;
     if (refused?.status === 'returned') throw new UnavailableError(`the exchange has no queue for a letter (${refused.detail}): run \`inorder topology check\``);
+    // The copies are on their way: they are waited for, also without this process.
+    await patiently(() => this.#hold([...entities]), storePatienceMs, signal);
+  }
+
+  /** What lay too long is met again. Of an entity that has failed nothing more goes. */
+  #goes(taken: TakenLetter): boolean {
+    const entity = this.#entityOf.get(taken.letter.fingerprint);
+    if (entity === undefined || !this.#failed.has(entity)) return taken.isOpen;
+    this.#under.delete(entity);
+    taken.leave();
+    return false;
   }
 
   /** Events from a source that come before the letter and were not published yet. */
@@ -169,19 +189,28 @@ class ReplayRun {
     this.#fetchedSent.set(entity, next);
   }
 
-  #went({ letter }: TakenLetter): void {
+  #went({ letter: { fingerprint, sequence } }: TakenLetter): void {
     this.replayed++;
-    const entity = this.#entityOf.get(letter.fingerprint);
+    const entity = this.#entityOf.get(fingerprint);
     if (entity === undefined) return;
+    this.#replayedTo.set(entity, Math.max(this.#replayedTo.get(entity) ?? 0, sequence ?? 0));
     const more = (this.#under.get(entity) ?? 0) - 1;
     if (more > 0) this.#under.set(entity, more);
     else this.#under.delete(entity);
   }
 
+  /** What is not parked has no letters that anything could follow. */
   async #hold(entities: readonly EntityReplay[]): Promise<void> {
-    const refs = entities.map(({ entity }): EntityRef => entity);
-    const results = refs.length === 0 ? [] : await this.#options.store.operator.beginReplay(refs, this.#leaseMs);
-    for (const result of results) if (result.status === 'failed') throw new UnavailableError(result.error.message, { cause: result.error });
+    const parked = entities.filter((entity) => entity.parked !== null && !this.#failed.has(entity));
+    if (parked.length === 0) return;
+    const replays = parked.map((replay) => ({ ...replay.entity, parkedAt: replay.parked?.at, replayedTo: this.#replayedTo.get(replay) ?? 0 }));
+    const results = await this.#options.store.operator.beginReplay(replays, this.#leaseMs);
+    for (const [index, result] of results.entries()) {
+      if (result.status === 'failed') throw new UnavailableError(result.error.message, { cause: result.error });
+      const replay = parked[index]!;
+      const now = result.snapshot.parked;
+      if (now !== null && now.at !== replay.parked?.at) this.#failed.add(replay);
+    }
   }
 
   /** A store that is away for a moment is asked again next time. */

@@ -1,9 +1,10 @@
 /**
  * Takes letters out of the queue in an order that is not the queue's: each list of letters from its first to its last,
  * and of different lists whatever comes first. Copies of a message have to be in one list. What is met too early is kept until its turn, up to a bound; what is
- * beyond it stays in the queue for another reading.
+ * beyond it stays in the queue for another reading, as does all whose turn was not over when a reading ended.
  */
 import type { ConsumeMessage } from 'amqplib';
+import { UnavailableError } from '../errors.ts';
 import type { QueuePage } from './queue-reading.ts';
 import type { LetterSummary } from './replay-plan.ts';
 
@@ -11,8 +12,12 @@ import type { LetterSummary } from './replay-plan.ts';
 export interface TakenLetter {
   readonly letter: LetterSummary;
   readonly message: ConsumeMessage;
-  /** Out of the queue. @throws UnavailableError when the reading is lost: then it is in the queue again. */
+  /** Whether it can still leave the queue in this reading. */
+  readonly isOpen: boolean;
+  /** Its turn is over: out of the queue. If the reading is lost it is in the queue again, and leaves it when it is met the next time. */
   remove(): void;
+  /** Its turn is over, and it stays. */
+  leave(): void;
 }
 
 /** Bytes of bodies that wait for their turn. */
@@ -35,27 +40,26 @@ interface Waiting {
 }
 
 export class Takeout {
+  #lists: readonly (readonly LetterSummary[])[];
   /** By fingerprint, which copies of a message share, and with it their list. */
   readonly #wanted = new Map<string, Wanted>();
   readonly #waiting = new Map<string, Waiting[]>();
+  /** Whose turn is over, of the lists of this reading. */
+  readonly #over = new Set<LetterSummary>();
+  /** How many copies are to leave the queue as soon as they are met, by fingerprint. */
+  readonly #owed = new Map<string, number>();
   readonly #maxWaitingBytes: number;
   #waitingBytes = 0;
   #remaining = 0;
 
   constructor(lists: Iterable<readonly LetterSummary[]>, options: { readonly maxWaitingBytes?: number } = {}) {
     this.#maxWaitingBytes = options.maxWaitingBytes ?? maxWaitingBytes;
-    for (const letters of lists) {
-      const list = { letters, next: 0 };
-      this.#remaining += letters.length;
-      for (const { fingerprint } of letters) {
-        const wanted = this.#wanted.get(fingerprint);
-        if (wanted === undefined) this.#wanted.set(fingerprint, { list, count: 1 });
-        else wanted.count++;
-      }
-    }
+    this.#lists = [...lists];
+    this.#remaining = this.#lists.reduce((sum, letters) => sum + letters.length, 0);
+    this.#want();
   }
 
-  /** Letters that were not met yet. */
+  /** Letters whose turn is not over, or that are to leave the queue when they are met. */
   get remaining(): number {
     return this.#remaining;
   }
@@ -63,7 +67,7 @@ export class Takeout {
   /** Meets a message; returns what has its turn now, in order. */
   meet(fingerprint: string, message: ConsumeMessage, page: QueuePage): readonly TakenLetter[] {
     const wanted = this.#wanted.get(fingerprint);
-    if (wanted === undefined || wanted.count === 0) return [];
+    if (this.#settleOwed(fingerprint, message, page) || wanted === undefined || wanted.count === 0) return [];
     const { list } = wanted;
     const first = list.letters[list.next];
     if (first?.fingerprint !== fingerprint && this.#waitingBytes + message.content.length > this.#maxWaitingBytes) return [];
@@ -73,21 +77,64 @@ export class Takeout {
     for (let letter = first; letter !== undefined; letter = list.letters[list.next]) {
       const met = this.#release(letter.fingerprint);
       if (met === null) break;
-      taken.push({ letter, message: met.message, remove: () => met.page.remove(met.message) });
+      taken.push(this.#taken(letter, met));
       list.next++;
-      this.#remaining--;
     }
     return taken;
   }
 
-  /** The reading has ended, and what waited is in the queue again. */
+  /** The reading has ended: what waited, and what had its turn and did not use it, is in the queue again. */
   endReading(): void {
-    for (const [fingerprint, copies] of this.#waiting) {
-      const wanted = this.#wanted.get(fingerprint);
-      if (wanted !== undefined) wanted.count += copies.length;
-    }
     this.#waiting.clear();
     this.#waitingBytes = 0;
+    if (this.#over.size > 0) {
+      const left = this.#lists.map((letters) => letters.filter((letter) => !this.#over.has(letter)));
+      this.#lists = left.filter((letters) => letters.length > 0);
+    }
+    this.#over.clear();
+    this.#wanted.clear();
+    this.#want();
+  }
+
+  #want(): void {
+    for (const letters of this.#lists) {
+      const list = { letters, next: 0 };
+      for (const { fingerprint } of letters) {
+        const wanted = this.#wanted.get(fingerprint);
+        if (wanted === undefined) this.#wanted.set(fingerprint, { list, count: 1 });
+        else wanted.count++;
+      }
+    }
+  }
+
+  #taken(letter: LetterSummary, { message, page }: Waiting): TakenLetter {
+    const end = () => {
+      this.#over.add(letter);
+      this.#remaining--;
+    };
+    return {
+      letter,
+      message,
+      get isOpen() {
+        return page.isOpen;
+      },
+      leave: end,
+      remove: () => {
+        end();
+        if (removed(message, page)) return;
+        this.#owed.set(letter.fingerprint, (this.#owed.get(letter.fingerprint) ?? 0) + 1);
+        this.#remaining++;
+      },
+    };
+  }
+
+  #settleOwed(fingerprint: string, message: ConsumeMessage, page: QueuePage): boolean {
+    const owed = this.#owed.get(fingerprint) ?? 0;
+    if (owed === 0) return false;
+    if (!removed(message, page)) return true;
+    this.#owed.set(fingerprint, owed - 1);
+    this.#remaining--;
+    return true;
   }
 
   #keep(fingerprint: string, waiting: Waiting): void {
@@ -103,6 +150,17 @@ export class Takeout {
     if (copies?.length === 0) this.#waiting.delete(fingerprint);
     this.#waitingBytes -= first?.message.content.length ?? 0;
     return first;
+  }
+}
+
+/** False when the reading is lost. */
+function removed(message: ConsumeMessage, page: QueuePage): boolean {
+  try {
+    page.remove(message);
+    return true;
+  } catch (error) {
+    if (error instanceof UnavailableError) return false;
+    throw error;
   }
 }
 

@@ -6,6 +6,7 @@
  * Pure but for the entity that is given: it is changed where the answer says that something was written, else never.
  */
 import { awaitedSequence } from './dead-letter-limits.ts';
+import type { EntityReplaying } from './operator-store.ts';
 import type { Claim, ClaimResult, Commit, CommitResult, DeadLetterRecord, IdConflict, Park, Parked, ParkResult, Snapshot } from './store.ts';
 
 export interface StoredEntity {
@@ -16,8 +17,10 @@ export interface StoredEntity {
   parked: Omit<Parked, 'replaying'> | null;
   /** The highest sequence among its dead letters, while it is parked. */
   awaited: number;
-  /** Until when a replay may last, in milliseconds since 1970; 0 where there is none. */
+  /** Until when the lease of a replay lasts, in milliseconds since 1970; 0 where there is none. */
   replayUntilMs: number;
+  /** The highest sequence of which that replay has published a copy. */
+  replayedTo: number;
   /** Of the last commit. */
   token: string | null;
   /** By shard: the highest epoch that has claimed it, and the last session that did so with it. */
@@ -31,7 +34,7 @@ export interface IdRecord {
 }
 
 export function unknownEntity(): StoredEntity {
-  return { version: null, holes: '', state: null, parked: null, awaited: 0, replayUntilMs: 0, token: null, owners: new Map() };
+  return { version: null, holes: '', state: null, parked: null, awaited: 0, replayUntilMs: 0, replayedTo: 0, token: null, owners: new Map() };
 }
 
 export function snapshotOf(entity: StoredEntity | undefined, nowMs: number): Snapshot {
@@ -40,8 +43,16 @@ export function snapshotOf(entity: StoredEntity | undefined, nowMs: number): Sna
   return { exists: version !== null, version: version ?? 0, state, holes, parked: parkedOf(entity, nowMs) };
 }
 
-export function parkedOf({ parked, replayUntilMs }: StoredEntity, nowMs: number): Parked | null {
-  return parked === null ? null : { ...parked, replaying: replayUntilMs > nowMs };
+export function parkedOf(entity: StoredEntity, nowMs: number): Parked | null {
+  return entity.parked === null ? null : { ...entity.parked, replaying: isReplaying(entity, nowMs) };
+}
+
+/** How long after its lease a replay lasts for copies that were published and have not come: longer than they lie in any queue. */
+const maxCopyWaitMs = 24 * 60 * 60 * 1_000;
+
+/** Whether dead letters of a parked entity are being replayed. `nowMs` is of the clock that has set the lease: the store's. */
+export function isReplaying({ version, replayUntilMs, replayedTo }: Pick<StoredEntity, 'version' | 'replayUntilMs' | 'replayedTo'>, nowMs: number): boolean {
+  return nowMs < replayUntilMs || (replayedTo > (version ?? 0) && nowMs < replayUntilMs + maxCopyWaitMs);
 }
 
 /** `idRecord` gives what is remembered of an id of this entity, if that has not expired. */
@@ -60,7 +71,7 @@ export function decideCommit(entity: StoredEntity, commit: Commit, idRecord: (id
   if (unparked) {
     entity.parked = null;
     entity.awaited = 0;
-    entity.replayUntilMs = 0;
+    entity.replayUntilMs = entity.replayedTo = 0;
   }
   return { status: 'ok', parked: parkedOf(entity, nowMs), unparked };
 }
@@ -81,15 +92,17 @@ export function decidePark(entity: StoredEntity, park: Park, nowMs: number): Par
   if (entity.parked === null || entity.replayUntilMs > 0) {
     entity.parked = { reason, detail, sequence, at: new Date(nowMs).toISOString() };
   }
-  entity.replayUntilMs = 0;
+  entity.replayUntilMs = entity.replayedTo = 0;
   entity.awaited = Math.max(entity.awaited, sequence);
   entity.owners.set(shard, { epoch, session });
   return { status: 'ok', parked: { ...entity.parked, replaying: false }, isNew };
 }
 
-/** An entity that is not parked is left as it is. */
-export function beginReplay(entity: StoredEntity, leaseMs: number, nowMs: number): void {
-  if (entity.parked !== null) entity.replayUntilMs = nowMs + leaseMs;
+/** An entity that is not parked, or was parked anew, is left as it is. */
+export function beginReplay(entity: StoredEntity, { parkedAt, replayedTo = 0 }: EntityReplaying, leaseMs: number, nowMs: number): void {
+  if (entity.parked === null || (parkedAt !== undefined && parkedAt !== entity.parked.at)) return;
+  entity.replayUntilMs = nowMs + leaseMs;
+  entity.replayedTo = Math.max(entity.replayedTo, replayedTo);
 }
 
 /** A parked entity stays so until it has passed this dead letter. */

@@ -30,13 +30,22 @@ export interface AuditRecord extends AuditEntry {
 /** Beyond it the oldest go. */
 export const maxAuditRecords = 100_000;
 
+/** How far the replay of an entity is. */
+export interface EntityReplaying extends EntityRef {
+  /** `at` of the parking that it is to end: one that was parked anew since is left as it is. Default: whichever there is. */
+  readonly parkedAt?: string | undefined;
+  /** The highest sequence of which a copy was published. Default 0: none yet. */
+  readonly replayedTo?: number;
+}
+
 export interface OperatorStore {
   /**
-   * The dead letters of these entities are about to be replayed: for `leaseMs` what arrives for them is held. Ends
-   * earlier when the entity is parked no more, or parked again. Answers what is known of each; one that is not parked is
-   * left as it is.
+   * The dead letters of these entities are about to be replayed, or that goes on: what arrives for them is held for `leaseMs`,
+   * and beyond that until the version has reached `replayedTo`, for copies that were published come, however long the queue
+   * is before them and whatever has become of who published them (a day at most, should they have been purged). Ends earlier when the entity
+   * is parked no more, or parked again. Answers what is known of each; one that is not parked is left as it is.
    */
-  beginReplay(entities: readonly EntityRef[], leaseMs: number): Promise<readonly LoadResult[]>;
+  beginReplay(replays: readonly EntityReplaying[], leaseMs: number): Promise<readonly LoadResult[]>;
   /** Counts a replay of each of these messages. */
   noteReplays(messages: readonly DeadLetterQuery[]): Promise<void>;
   appendAudit(entries: readonly AuditEntry[]): Promise<void>;

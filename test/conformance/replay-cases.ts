@@ -101,6 +101,58 @@ export const replayCases: Cases = {
     assert.equal((await snapshotOf(store, order)).parked?.replaying, false);
   },
 
+  'copies that were published are waited for when the time of the replay is over, until the version has reached the last of them': async (harness) => {
+    const store = await parkedAt(harness, 3);
+    await store.recordDeadLetters([letterAt(9)]);
+    const replaying = async () => (await snapshotOf(store, order)).parked?.replaying;
+    await store.operator.beginReplay([{ ...order, replayedTo: 7 }], 1);
+    await store.operator.beginReplay([{ ...order, replayedTo: 5 }], 1);
+    for (let moment = 0; moment < 3; moment++) await harness.passTime();
+    assert.equal(await replaying(), true);
+    const sixth = await advance(store, 6);
+    assert.equal(sixth.status === 'ok' && sixth.parked?.replaying, true);
+    const listed: unknown[] = [];
+    for await (const { parked } of store.listEntities({})) listed.push(parked?.replaying);
+    assert.deepEqual(listed, [true]);
+    const seventh = await advance(store, 7);
+    assert.deepEqual([seventh.status === 'ok' && seventh.parked?.replaying, await replaying()], [false, false]);
+    // The next parking begins without them.
+    await store.operator.beginReplay([{ ...order, replayedTo: 9 }], 1);
+    await store.park([parkOf(order, 7, { reason: 'handler_failed', sequence: 8 })]);
+    assert.equal(await replaying(), false);
+  },
+
+  'an entity that was parked anew is left as it is by the replay of what it was parked for before': async (harness) => {
+    const store = await parkedAt(harness, 3);
+    const before = (await snapshotOf(store, order)).parked!;
+    await store.operator.beginReplay([{ ...order, parkedAt: before.at }], 60_000);
+    assert.equal((await snapshotOf(store, order)).parked?.replaying, true);
+    await harness.passTime();
+    await store.park([parkOf(order, 3, { reason: 'handler_failed', sequence: 4 })]);
+    const late = only(await store.operator.beginReplay([{ ...order, parkedAt: before.at, replayedTo: 9 }], 60_000));
+    const { parked } = await snapshotOf(store, order);
+    assert.deepEqual([late.status === 'ok' && late.snapshot.parked, parked?.replaying, parked?.reason], [parked, false, 'handler_failed']);
+  },
+
+  'whether a replay is under way is decided by the clock of the store, whatever that of a worker says': async (harness, t) => {
+    const store = await parkedAt(harness, 3);
+    const readings = async (now: Store) => {
+      const listed: unknown[] = [];
+      for await (const { parked } of now.listEntities({})) listed.push(parked?.replaying);
+      const claim = only(await now.claim([{ ...order, shard: 0, epoch: 1, session: 's' }]));
+      return [(await snapshotOf(now, order)).parked?.replaying, ...listed, claim.status === 'ok' && claim.snapshot.parked?.replaying];
+    };
+    const skew = (ms: number) => t.mock.method(Date, 'now', ((now) => () => now() + ms)(Date.now.bind(Date)));
+    await store.operator.beginReplay([order], 10_000);
+    const fast = skew(30_000);
+    assert.deepEqual(await readings(store), [true, true, true]);
+    fast.mock.restore();
+    await store.operator.beginReplay([order], 1);
+    const slow = skew(-30_000);
+    await whenTimePasses(harness, 'the replay ends', async () => !(await readings(store)).includes(true));
+    slow.mock.restore();
+  },
+
   'replays of a dead letter are counted with their times, also when it is dead-lettered again': async (harness) => {
     const store = await harness.open();
     const letter = letterAt(5);

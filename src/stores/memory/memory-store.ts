@@ -8,7 +8,7 @@ import type { Finding } from '../../finding.ts';
 import {
   awaitDeadLetter, beginReplay, decideClaim, decideCommit, decidePark, type IdRecord, parkedOf, snapshotOf, type StoredEntity, unknownEntity,
 } from '../entity-rules.ts';
-import { type AuditRecord, maxAuditRecords, type OperatorStore } from '../operator-store.ts';
+import { type AuditRecord, type EntityReplaying, maxAuditRecords, type OperatorStore } from '../operator-store.ts';
 import type {
   Claim, ClaimResult, Commit, CommitResult, DeadLetterHistory, DeadLetterQuery, DeadLetterRecord, EntitySummary, LoadResult, Park, ParkResult,
   RecallQuery, RecallResult, Store, StoreOptions,
@@ -48,7 +48,7 @@ class MemoryStore implements Store {
   #epoch = 0;
   readonly #audit: AuditRecord[] = [];
   readonly operator: OperatorStore = {
-    beginReplay: async (entities, leaseMs) => entities.map((ref) => this.#beginReplay(ref, leaseMs)),
+    beginReplay: async (replays, leaseMs) => replays.map((replay) => this.#beginReplay(replay, leaseMs)),
     noteReplays: async (messages) => messages.forEach((message) => this.#deadLetters.noteReplay(message)),
     appendAudit: async (entries) => {
       for (const entry of entries) this.#audit.push({ at: new Date(this.#now()).toISOString(), ...entry });
@@ -144,9 +144,9 @@ class MemoryStore implements Store {
     dropExpired(entity.byId, this.#now());
   }
 
-  #beginReplay(ref: EntityRef, leaseMs: number): LoadResult {
-    const entity = this.#entity(ref);
-    beginReplay(entity, leaseMs, this.#now());
+  #beginReplay(replay: EntityReplaying, leaseMs: number): LoadResult {
+    const entity = this.#entity(replay);
+    beginReplay(entity, replay, leaseMs, this.#now());
     return { status: 'ok', snapshot: snapshotOf(entity, this.#now()) };
   }
 

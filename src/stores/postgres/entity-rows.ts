@@ -27,11 +27,12 @@ interface Row {
   readonly parked: string | null;
   readonly awaited: number;
   readonly replay_until_ms: number;
+  readonly replayed_to: number;
   readonly epochs: string;
   readonly now_ms: number;
 }
 
-const columns = 'entity, key, version, holes, token, parked, awaited, replay_until_ms, epochs, (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms';
+const columns = 'entity, key, version, holes, token, parked, awaited, replay_until_ms, replayed_to, epochs, (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms';
 
 /** Rows are locked in the order of their numbers, and made in the order of their keys, so that nobody waits in a circle. */
 export async function lockEntities(query: Query, stream: string, refs: readonly EntityRef[]): Promise<LockedEntities> {
@@ -66,7 +67,7 @@ async function insertMissing(query: Query, stream: string, keys: readonly string
   );
 }
 
-function lockedOf({ entity, version, holes, token, parked, awaited, replay_until_ms, epochs }: Row): LockedEntity {
+function lockedOf({ entity, version, holes, token, parked, awaited, replay_until_ms, replayed_to, epochs }: Row): LockedEntity {
   return {
     ...unknownEntity(),
     entity,
@@ -76,6 +77,7 @@ function lockedOf({ entity, version, holes, token, parked, awaited, replay_until
     parked: parkedFrom(parked),
     awaited,
     replayUntilMs: replay_until_ms,
+    replayedTo: replayed_to,
     owners: ownersFrom(epochs),
   };
 }
@@ -101,9 +103,9 @@ export async function writeEntities(query: Query, entities: readonly LockedEntit
   await query(
     `UPDATE inorder.entities AS e
      SET version = u.version, holes = u.holes, state = coalesce(u.state, e.state), token = u.token, parked = u.parked,
-         awaited = u.awaited, replay_until_ms = u.replay_until_ms, epochs = u.epochs
-     FROM unnest ($1::bigint[], $2::bigint[], $3::text[], $4::bytea[], $5::text[], $6::text[], $7::bigint[], $8::bigint[], $9::text[])
-       AS u (entity, version, holes, state, token, parked, awaited, replay_until_ms, epochs)
+         awaited = u.awaited, replay_until_ms = u.replay_until_ms, replayed_to = u.replayed_to, epochs = u.epochs
+     FROM unnest ($1::bigint[], $2::bigint[], $3::text[], $4::bytea[], $5::text[], $6::text[], $7::bigint[], $8::bigint[], $9::bigint[], $10::text[])
+       AS u (entity, version, holes, state, token, parked, awaited, replay_until_ms, replayed_to, epochs)
      WHERE e.entity = u.entity`,
     [
       entities.map(({ entity }) => entity),
@@ -114,6 +116,7 @@ export async function writeEntities(query: Query, entities: readonly LockedEntit
       entities.map(({ parked }) => (parked === null ? null : JSON.stringify(parked))),
       entities.map(({ awaited }) => awaited),
       entities.map(({ replayUntilMs }) => replayUntilMs),
+      entities.map(({ replayedTo }) => replayedTo),
       entities.map(({ owners }) => ownersText(owners)),
     ],
   );

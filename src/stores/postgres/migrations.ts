@@ -209,6 +209,10 @@ const steps: readonly string[] = [
   -- what expires is removed as fast as it comes: a fifth of such a table would be too much to wait for
   ALTER TABLE inorder.applied SET (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_cost_delay = 0);
   ALTER TABLE inorder.applied_ids SET (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_cost_delay = 0);`,
+
+  `
+  -- the highest sequence of which a copy was published by the replay that is under way
+  ALTER TABLE inorder.entities ADD COLUMN replayed_to bigint NOT NULL DEFAULT 0;`,
 ];
 
 /** Runs within a transaction. @throws ConfigError when a newer version of Inorder has been here. */

@@ -7,7 +7,7 @@ import type { Finding } from '../../finding.ts';
 import type { Log } from '../../observability/log.ts';
 import { awaitedSequence } from '../dead-letter-limits.ts';
 import { beginReplay, decideClaim, decidePark, snapshotOf, type StoredEntity, unknownEntity } from '../entity-rules.ts';
-import type { OperatorStore } from '../operator-store.ts';
+import type { EntityReplaying, OperatorStore } from '../operator-store.ts';
 import type {
   Claim, ClaimResult, Commit, CommitResult, DeadLetterHistory, DeadLetterQuery, DeadLetterRecord, EntitySummary, LoadResult, Park, ParkResult,
   RecallQuery, RecallResult, Snapshot, Store, StoreOptions,
@@ -51,7 +51,7 @@ class PostgresStore implements Store {
     this.#sweeper = new Sweeper({ remove: (rows) => this.#removeExpired(rows) });
     const audit = new PostgresAudit(this.#database, stream);
     this.operator = {
-      beginReplay: (entities, leaseMs) => this.#beginReplay(entities, leaseMs),
+      beginReplay: (replays, leaseMs) => this.#beginReplay(replays, leaseMs),
       noteReplays: (messages) => this.#deadLetters.noteReplays(messages),
       appendAudit: (entries) => audit.append(entries),
       readAudit: () => audit.read(),
@@ -61,7 +61,7 @@ class PostgresStore implements Store {
   async load(entities: readonly EntityRef[]): Promise<readonly LoadResult[]> {
     if (entities.length === 0) return [];
     const rows = await this.#database.query<SnapshotRow>(
-      `SELECT key, version, holes, state, parked, replay_until_ms, ${clockMs} AS now_ms FROM inorder.entities WHERE stream = $1 AND key = ANY ($2::bytea[])`,
+      `SELECT key, version, holes, state, parked, replay_until_ms, replayed_to, ${clockMs} AS now_ms FROM inorder.entities WHERE stream = $1 AND key = ANY ($2::bytea[])`,
       [this.#stream, entities.map(entityKey)],
     );
     const found = new Map(rows.map((row) => [row.key.toString('hex'), snapshotFrom(row)]));
@@ -146,7 +146,7 @@ class PostgresStore implements Store {
   async *listEntities({ entityType }: { readonly entityType?: string }): AsyncGenerator<EntitySummary> {
     for (let after = 0; ; ) {
       const page = await this.#database.query<ListRow>(
-        `SELECT entity, entity_type, entity_id, version, parked, replay_until_ms, ${clockMs} AS now_ms FROM inorder.entities
+        `SELECT entity, entity_type, entity_id, version, parked, replay_until_ms, replayed_to, ${clockMs} AS now_ms FROM inorder.entities
          WHERE stream = $1 AND entity > $2 AND ($3::text IS NULL OR entity_type = $3) AND (version IS NOT NULL OR parked IS NOT NULL)
          ORDER BY entity LIMIT ${listPage}`,
         [this.#stream, after, entityType === undefined ? null : toText(entityType)],
@@ -193,9 +193,9 @@ class PostgresStore implements Store {
     });
   }
 
-  #beginReplay(entities: readonly EntityRef[], leaseMs: number): Promise<readonly LoadResult[]> {
-    return this.#decide<EntityRef, LoadResult & { status: 'ok' }>(entities, (entity, _, nowMs) => {
-      beginReplay(entity, leaseMs, nowMs);
+  #beginReplay(replays: readonly EntityReplaying[], leaseMs: number): Promise<readonly LoadResult[]> {
+    return this.#decide<EntityReplaying, LoadResult & { status: 'ok' }>(replays, (entity, replay, nowMs) => {
+      beginReplay(entity, replay, leaseMs, nowMs);
       return { status: 'ok', snapshot: snapshotOf(entity, nowMs) };
     });
   }
@@ -220,6 +220,7 @@ interface SummaryRow {
   readonly version: number | null;
   readonly parked: string | null;
   readonly replay_until_ms: number;
+  readonly replayed_to: number;
   readonly now_ms: number;
 }
 
@@ -245,9 +246,9 @@ interface RecallRow {
   readonly result: Buffer | null;
 }
 
-function snapshotFrom({ version, parked, replay_until_ms, now_ms, ...row }: SummaryRow & Partial<Pick<SnapshotRow, 'holes' | 'state'>>): Snapshot {
+function snapshotFrom({ version, parked, replay_until_ms, replayed_to, now_ms, ...row }: SummaryRow & Partial<Pick<SnapshotRow, 'holes' | 'state'>>): Snapshot {
   const { holes = '', state = null } = row;
-  const entity = { ...unknownEntity(), version, holes, state: fromBytes(state), parked: parkedFrom(parked), replayUntilMs: replay_until_ms };
+  const entity = { ...unknownEntity(), version, holes, state: fromBytes(state), parked: parkedFrom(parked), replayUntilMs: replay_until_ms, replayedTo: replayed_to };
   return snapshotOf(entity, now_ms);
 }
 

@@ -8,6 +8,7 @@ import type { Command, Connection } from './connection.ts';
 import { isEntityFailure, unavailable } from './failures.ts';
 import type { Keys } from './keys.ts';
 import { readSummary, summaryFields } from './replies.ts';
+import { withTimes } from './script.ts';
 
 /** Keys that Redis looks at for one page; it serves nobody else meanwhile. */
 const PAGE = '1000';
@@ -27,7 +28,8 @@ export async function* scanEntities(connection: Connection, keys: Keys, entityTy
 
 async function summarise(connection: Connection, keys: Keys, found: readonly string[]): Promise<EntitySummary[]> {
   const entities = found.map((key) => keys.parseEntity(key)).filter((entity): entity is EntityRef => entity !== null);
-  const replies = await connection.send(entities.map((entity): Command => ['HMGET', keys.entity(entity), ...summaryFields]));
+  const names = entities.map((entity) => keys.entity(entity));
+  const replies = await withTimes(connection, names, await connection.send(names.map((name): Command => ['HMGET', name, ...summaryFields])));
   const summaries: EntitySummary[] = [];
   for (const [index, [error, value]] of replies.entries()) {
     if (error && !isEntityFailure(error)) throw unavailable(connection.where, error);

@@ -1,7 +1,6 @@
 /** What the Redis store does for operators; see `operator-store.ts`. The audit trail is a Redis stream. */
-import type { EntityRef } from '../../events/event.ts';
 import { deadLetterTtlMs, maxRememberedReplays } from '../dead-letter-limits.ts';
-import { type AuditEntry, type AuditRecord, maxAuditRecords, type OperatorStore } from '../operator-store.ts';
+import { type AuditEntry, type AuditRecord, type EntityReplaying, maxAuditRecords, type OperatorStore } from '../operator-store.ts';
 import type { DeadLetterQuery, LoadResult } from '../store.ts';
 import type { Connection } from './connection.ts';
 import { entityFailure, isEntityFailure, unavailable } from './failures.ts';
@@ -23,8 +22,10 @@ export class RedisOperatorStore implements OperatorStore {
     this.#keys = keys;
   }
 
-  async beginReplay(entities: readonly EntityRef[], leaseMs: number): Promise<readonly LoadResult[]> {
-    const calls = entities.map((entity) => [this.#keys.entity(entity), String(leaseMs)]);
+  async beginReplay(replays: readonly EntityReplaying[], leaseMs: number): Promise<readonly LoadResult[]> {
+    const calls = replays.map(({ parkedAt, replayedTo = 0, ...entity }) => [
+      this.#keys.entity(entity), String(leaseMs), parkedAt === undefined ? '' : String(Date.parse(parkedAt)), String(replayedTo),
+    ]);
     const replies = await runScript(this.#connection, beginReplayScript, calls);
     return replies.map(([error, reply], index): LoadResult => {
       if (!error) return { status: 'ok', snapshot: readSnapshot(reply) };

@@ -24,7 +24,7 @@ import { idField, Keys, sequenceField } from './keys.ts';
 import { RedisOperatorStore } from './redis-operator-store.ts';
 import { parseRedisUrl } from './redis-url.ts';
 import { readClaim, readCommit, readDeadLetter, readPark, readRecall, readSnapshot, snapshotFields, writeParked, writeResult } from './replies.ts';
-import { loadScript, runScript } from './script.ts';
+import { loadScript, runScript, withTimes } from './script.ts';
 
 export interface RedisStoreOptions extends StoreOptions {
   /** One of the forms of `redis-url.ts`. */
@@ -77,7 +77,7 @@ class RedisStore implements Store {
 
   async load(entities: readonly EntityRef[]): Promise<readonly LoadResult[]> {
     const keys = entities.map((entity) => this.#keys.entity(entity));
-    const replies = await this.#connection.send(keys.map((key): Command => ['HMGET', key, ...snapshotFields]));
+    const replies = await withTimes(this.#connection, keys, await this.#connection.send(keys.map((key): Command => ['HMGET', key, ...snapshotFields])));
     return this.#read(replies, keys, (reply) => ({ status: 'ok', snapshot: readSnapshot(reply) }));
   }
 

@@ -7,6 +7,7 @@ import type {
   ClaimResult, CommitResult, DeadLetterHistory, DeadLetterRecord, EntitySummary, IdConflict, Park, Parked, ParkResult, RecallResult, Snapshot,
 } from '../store.ts';
 import type { EntityRef } from '../../events/event.ts';
+import { isReplaying } from '../entity-rules.ts';
 import { UnusableEntityError } from './failures.ts';
 
 type Text = string | null;
@@ -17,22 +18,27 @@ export const snapshotFields = ['v', 'h', 's', 'p', 'q'] as const;
 /** The fields of `listEntities`. */
 export const summaryFields = ['v', 'p', 'q'] as const;
 
+/** Whether the fields, read without the server's time, cannot be understood without it. Of both lists the last is of a replay. */
+export function needsTime(reply: unknown): boolean {
+  return Array.isArray(reply) && reply.at(-1) != null;
+}
+
 export function readSnapshot(reply: unknown): Snapshot {
-  const [version, holes, state, parked, replay] = texts(reply);
+  const [version, holes, state, parked, replay, now] = texts(reply);
   return {
     exists: version !== null && version !== undefined,
     version: readVersion(version),
     state: state ?? null,
     holes: holes ?? '',
-    parked: readParked(parked, replay),
+    parked: readParked(version, parked, replay, now),
   };
 }
 
 /** Null when nothing but a claim is known of the entity. */
 export function readSummary(entity: EntityRef, reply: unknown): EntitySummary | null {
-  const [version, parked, replay] = texts(reply);
+  const [version, parked, replay, now] = texts(reply);
   if (version === null && parked === null) return null;
-  return { entityType: entity.entityType, entityId: entity.entityId, version: readVersion(version), parked: readParked(parked, replay) };
+  return { entityType: entity.entityType, entityId: entity.entityId, version: readVersion(version), parked: readParked(version, parked, replay, now) };
 }
 
 export function readCommit(reply: unknown): CommitResult {
@@ -63,7 +69,7 @@ export function readPark(reply: unknown): ParkResult {
   const [status, ...rest] = reply as [string, ...unknown[]];
   if (status === 'fenced') return { status };
   if (status === 'stale') return { status, snapshot: readSnapshot(rest) };
-  const parked = readParked(...texts(rest));
+  const parked = readParked(null, ...texts(rest));
   if (parked === null) throw new UnusableEntityError('a park was answered without its record');
   return { status: 'ok', parked, isNew: status === 'ok' };
 }
@@ -99,14 +105,16 @@ function readResult(text: Text | undefined): string | null {
   return text === null || text === undefined || text === '' ? null : text.slice(1);
 }
 
-/** The end of a replay is the store's time, and is compared with this machine's: between them a replay may seem to last a little longer. */
-function readParked(text?: Text, replayUntil?: Text): Parked | null {
+/** `now` is the server's time, as the end of a replay's lease is: the clock of this machine may be another. */
+function readParked(version?: Text, text?: Text, replay?: Text, now?: Text): Parked | null {
   if (text === null || text === undefined) return null;
   const bar = text.indexOf('|');
   const atMs = Number(text.slice(0, bar));
   const why = parseJson(text.slice(bar + 1)) as { reason: RejectionReason; sequence: number; detail: string };
   if (!(atMs > 0)) throw new UnusableEntityError('the record of its parking has no time');
-  return { reason: why.reason, detail: why.detail, sequence: why.sequence, at: new Date(atMs).toISOString(), replaying: Number(replayUntil ?? 0) > Date.now() };
+  const [leaseUntil = '0', replayedTo = '0'] = replay?.split('|') ?? [];
+  const replaying = isReplaying({ version: readVersion(version), replayUntilMs: Number(leaseUntil), replayedTo: Number(replayedTo) }, Number(now ?? 0));
+  return { reason: why.reason, detail: why.detail, sequence: why.sequence, at: new Date(atMs).toISOString(), replaying: replay != null && replaying };
 }
 
 function readVersion(text: Text | undefined): number {

@@ -5,6 +5,7 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import type { Command, Connection, Reply } from './connection.ts';
+import { needsTime } from './replies.ts';
 
 export interface Script {
   readonly source: string;
@@ -35,4 +36,22 @@ export async function runScript(connection: Connection, script: Script, calls: r
     for (const [at, index] of refused.entries()) replies[index] = again[at] ?? replies[index] ?? [null];
   }
   return replies;
+}
+
+const timeScript = loadScript('time-1');
+
+/**
+ * The replies to a reading of these keys, with their server's time behind each that cannot be understood without it: those of
+ * entities that are being replayed. Of all others nothing more is asked.
+ */
+export async function withTimes(connection: Connection, keys: readonly string[], replies: readonly Reply[]): Promise<readonly Reply[]> {
+  const timed = [...replies.keys()].filter((index) => needsTime(replies[index]?.[1]));
+  if (timed.length === 0) return replies;
+  const times = await runScript(connection, timeScript, timed.map((index) => [keys[index] ?? '']));
+  const complete = [...replies];
+  for (const [at, index] of timed.entries()) {
+    const [error, now] = times[at] ?? [null];
+    complete[index] = error ? [error] : [null, [...(replies[index]![1] as unknown[]), now]];
+  }
+  return complete;
 }

@@ -1,13 +1,27 @@
--- Announces that the dead letters of an entity are being replayed: until then its events are held rather than made to
--- follow them. An entity that is not parked is left as it is.
+-- Announces that the dead letters of an entity are being replayed, or that this goes on: until then its events are held
+-- rather than made to follow them. An entity that is not parked, or was parked anew, is left as it is.
 --
 -- KEYS[1]  entity: see commit-3.lua
--- ARGV[1]  how long, in ms
+-- ARGV[1]  how long the lease lasts, in ms   ARGV[2]  time of the parking that is meant, in ms; '' for any
+-- ARGV[3]  the highest sequence of which a copy was published
 --
--- Returns {v, h, s, p, q}. What is absent is nil.
+-- Returns {v, h, s, p, q, now}: now is the server's time in ms. What is absent is nil.
 
-if redis.call('HEXISTS', KEYS[1], 'p') == 1 then
-  local time = redis.call('TIME')
-  redis.call('HSET', KEYS[1], 'q', string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[1]))
+local function higher(a, b)
+  return #a > #b or (#a == #b and a > b)
 end
-return redis.call('HMGET', KEYS[1], 'v', 'h', 's', 'p', 'q')
+
+local stored = redis.call('HMGET', KEYS[1], 'v', 'h', 's', 'p', 'q')
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local parkedAt = stored[4] and string.match(stored[4], '^%d+')
+local replay = stored[5]
+if parkedAt and (ARGV[2] == '' or ARGV[2] == parkedAt) then
+  local published = replay and string.match(replay, '|(%d+)$') or '0'
+  if higher(ARGV[3], published) then
+    published = ARGV[3]
+  end
+  replay = string.format('%.0f', now + ARGV[1]) .. '|' .. published
+  redis.call('HSET', KEYS[1], 'q', replay)
+end
+return { stored[1], stored[2], stored[3], stored[4], replay, string.format('%.0f', now) }

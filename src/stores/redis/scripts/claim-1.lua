@@ -4,7 +4,7 @@
 -- KEYS[1]  entity: see commit-3.lua
 -- ARGV[1]  shard   ARGV[2]  epoch   ARGV[3]  session
 --
--- Returns {'ok', v, h, s, p, q} | {'fenced'}. What is absent is nil.
+-- Returns {'ok', v, h, s, p, q, now} | {'fenced'}. now is the server's time in ms. What is absent is nil.
 --
 -- Epochs stay decimal text, of which the longer one is the higher: a number of Lua is rounded when it is printed.
 
@@ -21,4 +21,6 @@ end
 if known ~= ARGV[2] or stored[7] ~= ARGV[3] then
   redis.call('HSET', KEYS[1], owner, ARGV[2], session, ARGV[3])
 end
-return { 'ok', stored[2], stored[3], stored[4], stored[5], stored[6] }
+local time = redis.call('TIME')
+local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
+return { 'ok', stored[2], stored[3], stored[4], stored[5], stored[6], now }

@@ -1,8 +1,8 @@
 -- Commits one entity: version, holes, state and idempotency records, all of it or nothing.
 --
 -- KEYS[1]  entity: hash of v version, h holes, s state, p parked, c token of the last commit, e<shard> epochs and
---          o<shard> the sessions that were given them; while it is parked, d highest sequence among its dead letters, q until
---          when a replay may last, in ms
+--          o<shard> the sessions that were given them; while it is parked, d highest sequence among its dead letters, q of its
+--          replay: until when the lease lasts, in ms, '|' and the highest sequence of which a copy was published
 -- KEYS[2]  ids: hash of #<sequence> -> <expiry>|<payload hash>|<result>, @<id> -> <expiry>|<sequence>|<payload hash>,
 --          and ~ -> where the next trim goes on
 -- KEYS[3]  log: list of the events that were applied, where they are kept
@@ -12,8 +12,8 @@
 -- ARGV[10] how many texts the log gets, and these texts
 -- and then, four for each event: sequence, field of its id or '', payload hash, '' or '=' and its result
 --
--- Returns {'ok', p, q} | {'unparked'} (ok, and that has ended its parking) | {'duplicate', p, q} | {'stale', v, h, s, p, q} | {'conflict', index, sequence, 1 or 0, index, ...}
--- with 1 where the remembered payload is the same. What is absent is nil.
+-- Returns {'ok'} | {'ok', v, p, q, now} (parked) | {'unparked'} (ok, and that has ended its parking) | {'duplicate', v, p, q, now} | {'stale', v, h, s, p, q, now} |
+-- {'conflict', index, sequence, 1 or 0, index, ...} with 1 where the remembered payload is the same. now is the server's time in ms. What is absent is nil.
 --
 -- Versions and sequences stay text: a number of Lua is rounded as soon as it is printed. All that can fail (a key of
 -- another type, no memory) fails before the entity is written, and records that are left behind by such a failure do
@@ -36,15 +36,14 @@ end
 local stored = redis.call('HMGET', entity, 'v', 'h', 'p', 'c', 'd', 'q')
 local version, holes, parked, replay = stored[1] or '0', stored[2] or '', stored[3], stored[6]
 
-if stored[4] == ARGV[1] and version == ARGV[4] and holes == ARGV[5] then
-  return { 'duplicate', parked, replay }
-end
-if version ~= ARGV[2] or holes ~= ARGV[3] then
-  return { 'stale', stored[1], stored[2], redis.call('HGET', entity, 's'), parked, replay }
-end
-
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+if stored[4] == ARGV[1] and version == ARGV[4] and holes == ARGV[5] then
+  return { 'duplicate', stored[1], parked, replay, string.format('%.0f', now) }
+end
+if version ~= ARGV[2] or holes ~= ARGV[3] then
+  return { 'stale', stored[1], stored[2], redis.call('HGET', entity, 's'), parked, replay, string.format('%.0f', now) }
+end
 
 local asked, askedBy = {}, {}
 for at = FIRST, #ARGV, 4 do
@@ -143,4 +142,4 @@ if parked and not higher(stored[5] or '0', ARGV[4]) then
   redis.call('HDEL', entity, 'p', 'd', 'q')
   return { 'unparked' }
 end
-return { 'ok', parked, replay }
+return parked and { 'ok', ARGV[4], parked, replay, string.format('%.0f', now) } or { 'ok' }

@@ -5,8 +5,8 @@
 -- ARGV[1]  shard   ARGV[2]  epoch   ARGV[3]  expected version   ARGV[4]  why, opaque   ARGV[6]  session
 -- ARGV[5]  the sequence that is dead-lettered first: the entity stays parked at least until it has passed that
 --
--- Returns {'ok', p} | {'known', p} (it was parked already) | {'fenced'} | {'stale', v, h, s, p, q}. p is the time in ms, '|' and what ARGV[4] was. What is
--- absent is nil.
+-- Returns {'ok', p} | {'known', p} (it was parked already) | {'fenced'} | {'stale', v, h, s, p, q, now}. p is the time in ms, '|' and what ARGV[4] was; now the
+-- server's time in ms. What is absent is nil.
 
 local function higher(a, b)
   return #a > #b or (#a == #b and a > b)
@@ -15,15 +15,16 @@ end
 local owner, session = 'e' .. ARGV[1], 'o' .. ARGV[1]
 local stored = redis.call('HMGET', KEYS[1], owner, 'v', 'h', 's', 'p', 'q', 'd', session)
 local known, parked = stored[1] or '0', stored[5]
+local time = redis.call('TIME')
+local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
 if higher(known, ARGV[2]) or (known == ARGV[2] and stored[8] ~= ARGV[6]) then
   return { 'fenced' }
 end
 if (stored[2] or '0') ~= ARGV[3] then
-  return { 'stale', stored[2], stored[3], stored[4], parked, stored[6] }
+  return { 'stale', stored[2], stored[3], stored[4], parked, stored[6], now }
 end
 if not parked or stored[6] then
-  local time = redis.call('TIME')
-  parked = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000)) .. '|' .. ARGV[4]
+  parked = now .. '|' .. ARGV[4]
 end
 local awaited = stored[7] or '0'
 if higher(ARGV[5], awaited) then
