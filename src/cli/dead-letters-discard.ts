@@ -1,6 +1,6 @@
 /** `inorder dead-letters discard`: takes dead letters out for good; who, why and what is in the audit trail. */
 import { loadConfig } from '../config/load.ts';
-import { discard } from '../dead-letters/discard.ts';
+import { assertSkippable, discard } from '../dead-letters/discard.ts';
 import { operatorPatienceMs, withOperatorLock } from '../dead-letters/operator-lock.ts';
 import { sequencesText } from '../dead-letters/sequences-text.ts';
 import { printable } from '../dead-letters/printable.ts';
@@ -51,6 +51,7 @@ export const command = defineCommand({
           await io.stderr.write('inorder: no dead letter is meant by this\n');
           return 1;
         }
+        if (options['skip-sequence']) await assertSkippable(survey, access.store);
         await io.stdout.write(asText(survey, count));
         if (!(await confirm(`Discard ${count} dead letters?`, options.yes, io, signal))) return 1;
         const who = operatorName();

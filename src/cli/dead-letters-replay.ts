@@ -5,7 +5,7 @@ import type { MissingEventsReader } from '../dead-letters/fetch-missing.ts';
 import { asPlanJson, asPlanText, outcomeJson, outcomeText } from '../dead-letters/replay-text.ts';
 import { operatorPatienceMs, withOperatorLock } from '../dead-letters/operator-lock.ts';
 import { replay, type ReplayReport } from '../dead-letters/replay.ts';
-import { awaitOutcomes } from '../dead-letters/replay-outcome.ts';
+import { awaitOutcomes, isDone } from '../dead-letters/replay-outcome.ts';
 import { countLetters, type ReplayPlan } from '../dead-letters/replay-plan.ts';
 import { planReplay } from '../dead-letters/survey.ts';
 import { ConfigError } from '../errors.ts';
@@ -25,16 +25,19 @@ export const command = defineCommand({
   name: 'dead-letters replay',
   summary: 'Sends dead letters through their stream again, in order.',
   description: [
-    'Says first what would go and what stays, and why. Of each entity the letters go in the order of their sequences, as',
-    'far as they follow its version without a gap; what the version has passed turns out a duplicate. Meanwhile the',
+    'Says first what would go and what stays, and why. Whatever chooses letters (ID, --reason, --type…) chooses their entities,',
+    'and all dead letters of these go, unless --only is given: in the order of their sequences, as far as they follow the version',
+    'without a gap; what the version has passed turns out a duplicate. What a replay does not mend stays, and the plan says what to do',
+    'instead. Copies go under the id of their entity, also where the letter came with another routing key. Meanwhile the',
     'workers hold what arrives for the entity. Only what was there when the plan was made is taken. A letter leaves',
     'the queue when its copy is confirmed, so that nothing is lost when this is interrupted.',
     'ID is the id of a message or its fingerprint, as `list` prints them.',
-    'Exit code 1 when a letter was dead-lettered again, or not all were processed within half a minute.',
+    'Exit code 1 when a letter was dead-lettered again, or nothing more was processed for half a minute.',
   ].join('\n'),
   positionals: ['[ID]'],
   options: {
     ...selectionOptions,
+    only: { kind: 'flag', meaning: 'Only the letters that are meant, and not the others of their entities.' },
     ready: { kind: 'flag', meaning: 'Only entities whose missing event has arrived since.' },
     all: { kind: 'flag', meaning: 'All dead letters.' },
     repair: { kind: 'flag', meaning: 'Fetches what is missing from where GAP_REPAIR says, so that more can go.' },
@@ -45,7 +48,7 @@ export const command = defineCommand({
   variables: [...letterVariables, 'GAP_REPAIR', 'EVENT_STORE'],
   async run({ positionals, options }, io) {
     const filter = filterOf(options, positionals);
-    const { ready, all, json, yes } = options;
+    const { ready, all, only, json, yes } = options;
     if (!isSelective(filter) && !ready && !all) throw new ConfigError(['say which: an ID, --entity, --reason, --ready, or --all']);
     const rate = options.rate === null ? undefined : optionValue('--rate', options.rate, ratePerSecond);
     const config = loadConfig(io.env);
@@ -55,7 +58,7 @@ export const command = defineCommand({
     return withLetters(config, io, (access) =>
       withOperatorLock(access.connection, access.stream, operatorPatienceMs, async () => {
         const reading = new CountDisplay(io, 'read');
-        const plan = await planReplay({ ...access, filter, source, readyOnly: ready, signal, onProgress: (read) => reading.show(read) });
+        const plan = await planReplay({ ...access, filter, only, source, readyOnly: ready, signal, onProgress: (read) => reading.show(read) });
         reading.end();
         if (signal.aborted) return 1;
         await io.stdout.write(json ? asPlanJson(plan) : asPlanText(plan));
@@ -63,9 +66,9 @@ export const command = defineCommand({
         if (going === 0) return 0;
         if (!(await confirm(`Replay ${going} dead letters?`, yes, io, signal))) return 1;
         const report = await carryOut(plan, access, config, { ratePerSecond: rate, signal, io });
-        const outcomes = await awaitOutcomes(plan, { store: access.store, signal });
-        await io.stdout.write(json ? outcomeJson(report, outcomes) : outcomeText(report, outcomes));
-        return report.left === 0 && outcomes.every(({ status }) => status === 'whole' || status === 'passed') ? 0 : 1;
+        const outcome = await awaitOutcomes(plan, report, { ...access, signal });
+        await io.stdout.write(json ? outcomeJson(report, outcome) : outcomeText(report, outcome));
+        return isDone(plan, report, outcome) ? 0 : 1;
       }),
     ).finally(() => gaps?.close());
   },

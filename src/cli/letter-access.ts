@@ -3,6 +3,7 @@ import type { ChannelModel } from 'amqplib';
 import type { Config } from '../config/config.ts';
 import type { DecodeOptions } from '../events/decode.ts';
 import type { VariableName } from '../config/variables.ts';
+import type { ViolationStrategy } from '../ordering/limits.ts';
 import type { Store } from '../stores/store.ts';
 import { withBroker } from './broker-access.ts';
 import type { CommandIo } from './command.ts';
@@ -16,6 +17,7 @@ export interface LetterAccess {
   readonly store: Store;
   readonly decoding: DecodeOptions;
   readonly firstSequence: 1 | 'any';
+  readonly strategy: ViolationStrategy;
 }
 
 export function withLetters<T>(config: Config, io: CommandIo, use: (access: LetterAccess) => Promise<T>): Promise<T> {
@@ -26,6 +28,6 @@ export function withLetters<T>(config: Config, io: CommandIo, use: (access: Lett
     allowMissingEntityId: ordering.unsequenced === 'process',
   };
   return withBroker(config, (connection) =>
-    withStore(config, io.stderr, (store) => use({ connection, stream: broker.stream, store, decoding, firstSequence: ordering.firstSequence })),
+    withStore(config, io.stderr, (store) => use({ connection, stream: broker.stream, store, decoding, firstSequence: ordering.firstSequence, strategy: ordering.strategy })),
   );
 }

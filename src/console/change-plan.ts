@@ -1,7 +1,8 @@
 /** What a change of dead letters will do and what became of it, as the browser gets it. Pure. */
-import type { EntityOutcome } from '../dead-letters/replay-outcome.ts';
+import type { ReplayOutcome } from '../dead-letters/replay-outcome.ts';
 import { countLetters, type EntityReplay, type LettersOfEntity, type ReplayPlan } from '../dead-letters/replay-plan.ts';
 import { sequencesText } from '../dead-letters/sequences-text.ts';
+import type { Unmendable } from '../dead-letters/unmendable.ts';
 import type { Survey } from '../dead-letters/survey.ts';
 
 export type ChangePlan =
@@ -9,7 +10,7 @@ export type ChangePlan =
   | { readonly action: 'discard'; readonly survey: Survey };
 
 export type ChangeOutcome =
-  | { readonly action: 'replay'; readonly replayed: number; readonly left: number; readonly entities: readonly EntityOutcome[] }
+  | ({ readonly action: 'replay'; readonly replayed: number; readonly left: number } & ReplayOutcome)
   | { readonly action: 'discard'; readonly discarded: number };
 
 /** Entities that are told one by one; of the others only how many. */
@@ -37,7 +38,15 @@ export function planFields(change: ChangePlan): object {
   const { blocked } = countLetters(change.plan);
   // What goes is asked about; what stays is told behind it.
   const shown = [...entities].sort((a, b) => Number(b.letters.length > 0) - Number(a.letters.length > 0)).slice(0, maxShown);
-  return { going, blocked, unordered: unordered.length, entity_count: entities.length, entities: shown.map(replayFields) };
+  const unmendable = unmendableFields(change.plan.unmendable ?? []);
+  return { going, blocked, unordered: unordered.length, entity_count: entities.length, entities: shown.map(replayFields), ...unmendable };
+}
+
+/** How many a replay does not mend, and of the first of them why. */
+function unmendableFields(unmendable: readonly Unmendable[]): object {
+  if (unmendable.length === 0) return {};
+  const shown = unmendable.slice(0, maxShown).map(({ letter, why }) => ({ ...nameOf(letter), sequence: letter.sequence, reason: letter.reason, why }));
+  return { unmendable_count: unmendable.length, unmendable: shown };
 }
 
 export function outcomeFields(outcome: ChangeOutcome): object {
@@ -49,7 +58,9 @@ export function outcomeFields(outcome: ChangeOutcome): object {
     left,
     entity_count: entities.length,
     whole: entities.length - told.length,
-    entities: told.slice(0, maxShown).map(({ replay, status, now }) => ({ ...nameOf(replay.entity), status, version: now.version, parked: now.parked })),
+    entities: told.slice(0, maxShown).map(({ replay, status, now, again }) => ({ ...nameOf(replay.entity), status, version: now.version, parked: now.parked, again: again[0]?.reason ?? null })),
+    again: outcome.unordered.again.length,
+    undecided: outcome.unordered.undecided,
   };
 }
 
@@ -63,6 +74,6 @@ function discardFields({ entity, meant }: LettersOfEntity): object {
   return { ...nameOf(entity), version: null, going: meant.length, sequences: sequencesText(inOrder), blocked: null };
 }
 
-function nameOf({ entityType, entityId }: { readonly entityType: string; readonly entityId: string }): object {
+function nameOf({ entityType, entityId }: { readonly entityType: string | null; readonly entityId: string | null }): object {
   return { entity_type: entityType, entity_id: entityId };
 }

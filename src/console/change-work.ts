@@ -1,12 +1,13 @@
 /** Plans and carries changes out on the real queue and store, with the same parts as the commands, and writes who did it. */
 import type { DecodeOptions } from '../events/decode.ts';
-import { discard } from '../dead-letters/discard.ts';
+import { assertSkippable, discard } from '../dead-letters/discard.ts';
 import type { LetterFilter } from '../dead-letters/letter-filter.ts';
 import { replay } from '../dead-letters/replay.ts';
 import { awaitOutcomes } from '../dead-letters/replay-outcome.ts';
 import type { ReplayPlan } from '../dead-letters/replay-plan.ts';
 import { planReplay, type Survey, surveyLetters } from '../dead-letters/survey.ts';
 import { ConfigError } from '../errors.ts';
+import type { ViolationStrategy } from '../ordering/limits.ts';
 import type { Catalogue } from './letter-catalogue.ts';
 import { isFound, type LetterSearch } from './letter-search.ts';
 import type { ChangeOutcome, ChangePlan } from './change-plan.ts';
@@ -18,6 +19,7 @@ export interface ChangeWorkOptions {
   readonly stream: string;
   readonly decoding: DecodeOptions;
   readonly firstSequence: 1 | 'any';
+  readonly strategy: ViolationStrategy;
   readonly catalogue: () => Catalogue | null;
   /** The dead letters are others now. */
   readonly onChanged: () => void;
@@ -34,11 +36,15 @@ export class DeadLetterWork implements ChangeWork {
   }
 
   plan(request: ChangeRequest, onProgress: (read: number) => void, signal: AbortSignal): Promise<ChangePlan> {
-    const { sources, stream, decoding, firstSequence } = this.#options;
+    const { sources, stream, decoding, firstSequence, strategy } = this.#options;
     return sources.withDeadLetters(async (connection): Promise<ChangePlan> => {
       const filter = this.#filterOf(request.search);
-      const survey = { connection, stream, decoding, firstSequence, store: sources.store, filter, signal, onProgress };
-      if (request.action === 'discard') return { action: 'discard', survey: await surveyLetters(survey) };
+      const survey = { connection, stream, decoding, firstSequence, strategy, store: sources.store, filter, signal, onProgress };
+      if (request.action === 'discard') {
+        const found = await surveyLetters(survey);
+        if (request.skipSequence) await assertSkippable(found, sources.store);
+        return { action: 'discard', survey: found };
+      }
       return { action: 'replay', plan: await planReplay({ ...survey, readyOnly: request.readyOnly }) };
     });
   }
@@ -54,15 +60,15 @@ export class DeadLetterWork implements ChangeWork {
   }
 
   async #replay(plan: ReplayPlan, who: string, onProgress: (done: number) => void, signal: AbortSignal): Promise<() => Promise<ChangeOutcome>> {
-    const { sources, stream, onChanged } = this.#options;
+    const { sources, stream, decoding, onChanged } = this.#options;
     const { store } = sources;
     const report = await sources.withDeadLetters((connection) =>
       sources.withPublisher((publisher) => replay(plan, { connection, publisher, stream, store, who, signal, onProgress })),
     );
     return async () => {
-      const entities = await awaitOutcomes(plan, { store, signal });
+      const outcome = await sources.withDeadLetters((connection) => awaitOutcomes(plan, report, { connection, stream, store, decoding, signal }));
       onChanged();
-      return { action: 'replay', ...report, entities };
+      return { action: 'replay', replayed: report.replayed, left: report.left, ...outcome };
     };
   }
 

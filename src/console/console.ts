@@ -48,7 +48,7 @@ export function createConsole({ config, workers, log }: ConsoleOptions): Console
   const view = new StreamView({ config, decoding, sources, workers, now });
   const { stream } = broker;
   const catalogue = () => view.catalogue.catalogue;
-  const work = new DeadLetterWork({ sources, stream, decoding, firstSequence: ordering.firstSequence, catalogue, onChanged: () => view.outdate() });
+  const work = new DeadLetterWork({ sources, stream, decoding, firstSequence: ordering.firstSequence, strategy: ordering.strategy, catalogue, onChanged: () => view.outdate() });
   const changes = new Changes(work, now);
   const gate = new Gate({ host: http.host, token: http.adminToken, now });
   const site = new Site(gate, apiRoutes({ view, changes, hasToken: gate.hasToken }));

@@ -35,7 +35,7 @@ const maxNamed = 20;
 
 /**
  * Returns how many went.
- * @throws ConfigError when a sequence that is to be skipped is not the next one of its entity; nothing has happened then.
+ * @throws ConfigError when a sequence that is to be skipped is not the next one of its entity any more; nothing has happened then.
  * @throws UnavailableError when broker or store go away.
  */
 export async function discard({ entities, unordered }: Survey, options: DiscardOptions): Promise<number> {
@@ -78,6 +78,12 @@ function entryOf(letters: readonly LetterSummary[], { who, reason }: DiscardOpti
   const what = `discarded ${letters.length === 1 ? 'a dead letter' : `${letters.length} dead letters`}: ${named.join(', ')}${more}`;
   const isOne = letters.every((letter) => letter.entityId === entityId && letter.entityType === entityType);
   return { action: 'discard', who, entityType: isOne ? entityType : null, entityId: isOne ? entityId : null, what, reason };
+}
+
+/** For a plan: what cannot be done is not promised. @throws ConfigError when a sequence of what is meant is not the next one of its entity. */
+export async function assertSkippable({ entities }: Survey, store: Pick<Store, 'load'>): Promise<void> {
+  const snapshots = await snapshotsOf(store, entities.map(({ entity }) => entity));
+  for (const [index, letters] of entities.entries()) sequencesToSkip(letters, snapshots[index]!);
 }
 
 async function skipAll(entities: readonly LettersOfEntity[], options: DiscardOptions): Promise<void> {

@@ -5,6 +5,7 @@
 import type { EntityRef } from '../events/event.ts';
 import type { DeadLetter } from './dead-letter.ts';
 import { type LettersOfEntity, type LetterSummary, summaryOf } from './replay-plan.ts';
+import type { LetterCopy } from './replayable-message.ts';
 
 export class EntityLetters {
   readonly #byName = new Map<string, LettersOfEntity>();
@@ -12,7 +13,7 @@ export class EntityLetters {
   readonly #unread = new Map<string, LetterSummary[]>();
 
   /** `meant` says to which of the entity's lists it belongs. False when it has no entity, or no sequence in it. */
-  add(letter: DeadLetter, meant: boolean): boolean {
+  add(letter: DeadLetter, meant: boolean, copy?: LetterCopy): boolean {
     const { entityType, entityId, sequence } = letter;
     if (entityType === null || entityId === null || sequence === null) {
       if (entityId !== null) this.#unreadOf(entityId).push(summaryOf(letter));
@@ -24,7 +25,7 @@ export class EntityLetters {
       letters = { entity: { entityType, entityId }, meant: [], others: [], unread: this.#unreadOf(entityId) };
       this.#byName.set(name, letters);
     }
-    (meant ? letters.meant : letters.others).push(summaryOf(letter));
+    (meant ? letters.meant : letters.others).push(summaryOf(letter, copy));
     return true;
   }
 

@@ -1,49 +1,147 @@
 /**
  * What became of a replay: the workers decide, and this waits for them. An entity is done when its version has
- * passed the last letter that was replayed, or when it was parked again meanwhile.
+ * passed the last letter that was replayed, or when it was parked again meanwhile. Of each letter the store then says whether
+ * it was applied or is on record as dead-lettered again, and the queue whether anything of its entity is left there.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Snapshot, Store } from '../stores/store.ts';
+import type { DeadLetterRecord, Snapshot, Store } from '../stores/store.ts';
+import type { DeadLetterReason } from './dead-letter.ts';
+import { entityName } from './entity-letters.ts';
 import { snapshotsOf } from './entity-snapshots.ts';
+import { type InspectOptions, listDeadLetters } from './inspect.ts';
 import { patiently } from './patience.ts';
-import type { EntityReplay, ReplayPlan } from './replay-plan.ts';
+import type { ReplayReport } from './replay.ts';
+import { countLetters, type EntityReplay, type LetterSummary, type ReplayPlan } from './replay-plan.ts';
+import { recallLetters } from './unmendable.ts';
+
+/** A letter that was replayed and dead-lettered again. */
+export interface LetterAgain {
+  readonly letter: LetterSummary;
+  readonly reason: DeadLetterReason;
+  readonly detail: string;
+}
 
 export interface EntityOutcome {
   readonly replay: EntityReplay;
   readonly now: Snapshot;
   /**
-   * `whole`: all replayed, and parked no more. `passed`: all replayed; it is still parked, for others of its letters are
-   * left. `parked-again`: one of them was dead-lettered again. `undecided`: nobody has processed all of them yet.
+   * `whole`: all that was replayed is applied, it is parked no more, and nothing of it is left in the queue. `passed`: all
+   * that was replayed is applied; others of its letters are left. `parked-again`: one of them was dead-lettered again, and the entity is
+   * parked for it. `dead-lettered-again`: some were, and it is not. `undecided`: nobody has processed all of them yet.
    */
-  readonly status: 'whole' | 'passed' | 'parked-again' | 'undecided';
+  readonly status: 'whole' | 'passed' | 'parked-again' | 'dead-lettered-again' | 'undecided';
+  readonly again: readonly LetterAgain[];
+  /** Dead letters of it that are in the queue now; looked for only where it seems whole. */
+  readonly left: number;
 }
 
-export interface OutcomeOptions {
-  readonly store: Pick<Store, 'load'>;
-  /** How long the workers are waited for, in milliseconds. Default 30,000. */
+export interface ReplayOutcome {
+  readonly entities: readonly EntityOutcome[];
+  /** Letters without a sequence that were dead-lettered again, and how many nobody has processed yet. */
+  readonly unordered: { readonly again: readonly LetterAgain[]; readonly undecided: number };
+}
+
+export interface OutcomeOptions extends Omit<InspectOptions, 'limit'> {
+  readonly store: Pick<Store, 'load' | 'recall' | 'findDeadLetters'>;
+  /** How long the workers are waited for while nothing more is processed, in milliseconds. Default 30,000. */
   readonly timeoutMs?: number;
-  readonly signal?: AbortSignal;
+}
+
+/** Whether everything that was planned was done, and all of it is applied. */
+export function isDone(plan: ReplayPlan, { replayed }: Pick<ReplayReport, 'replayed'>, { entities, unordered }: ReplayOutcome): boolean {
+  const isApplied = ({ status }: EntityOutcome) => status === 'whole' || status === 'passed';
+  return replayed === countLetters(plan).going && unordered.again.length + unordered.undecided === 0 && entities.every(isApplied);
 }
 
 const defaultTimeoutMs = 30_000;
 const pollMs = 100;
+const batchSize = 500;
 
-export async function awaitOutcomes({ entities }: ReplayPlan, { store, timeoutMs = defaultTimeoutMs, signal }: OutcomeOptions): Promise<readonly EntityOutcome[]> {
+export async function awaitOutcomes(plan: ReplayPlan, { went }: Pick<ReplayReport, 'went'>, options: OutcomeOptions): Promise<ReplayOutcome> {
+  const { store, timeoutMs = defaultTimeoutMs, signal } = options;
+  const entities = plan.entities.filter(({ letters }) => letters.length > 0);
   const outcomes = new Map<EntityReplay, EntityOutcome>();
-  const deadlineMs = performance.now() + timeoutMs;
-  for (;;) {
-    const open = entities.filter((replay) => replay.letters.length > 0 && (outcomes.get(replay)?.status ?? 'undecided') === 'undecided');
-    const snapshots = await patiently(() => snapshotsOf(store, open.map(({ entity }) => entity)), deadlineMs - performance.now(), signal);
-    open.forEach((replay, index) => outcomes.set(replay, outcomeOf(replay, snapshots[index]!)));
-    const undecided = open.some((replay) => outcomes.get(replay)?.status === 'undecided');
-    if (!undecided || signal?.aborted || performance.now() > deadlineMs) return [...outcomes.values()];
+  const loose = plan.unordered.filter((letter) => went.has(letter));
+  let unordered = await verdictsOn([], went, store);
+  for (let deadlineMs = performance.now() + timeoutMs; ; ) {
+    const open = entities.filter((replay) => isOpen(outcomes.get(replay)));
+    const before = JSON.stringify([open.length, unordered.pending, open.map((replay) => outcomes.get(replay)?.now.version)]);
+    const ask = async () => {
+      const snapshots = await snapshotsOf(store, open.map(({ entity }) => entity));
+      for (const [index, replay] of open.entries()) outcomes.set(replay, await outcomeOf(replay, snapshots[index]!, went, store));
+      unordered = await verdictsOn(loose, went, store);
+    };
+    await patiently(ask, Math.max(0, deadlineMs - performance.now()), signal);
+    const left = open.filter((replay) => isOpen(outcomes.get(replay)));
+    if (left.length + unordered.pending === 0 || signal?.aborted || performance.now() > deadlineMs) break;
+    const now = JSON.stringify([left.length, unordered.pending, left.map((replay) => outcomes.get(replay)?.now.version)]);
+    if (now !== before) deadlineMs = performance.now() + timeoutMs;
     await sleep(pollMs, undefined, { signal }).catch(() => undefined);
   }
+  return { entities: await asTheQueueSays([...outcomes.values()], options), unordered: { again: unordered.again, undecided: unordered.pending } };
 }
 
-function outcomeOf(replay: EntityReplay, now: Snapshot): EntityOutcome {
-  const last = Math.max(0, ...replay.letters.map(({ sequence }) => sequence ?? 0));
-  if (now.version >= last) return { replay, now, status: now.parked === null ? 'whole' : 'passed' };
-  const parkedAgain = now.parked !== null && now.parked.at !== replay.parked?.at;
-  return { replay, now, status: parkedAgain ? 'parked-again' : 'undecided' };
+type Went = ReplayReport['went'];
+
+/** It is parked a moment before it is on record for which letter. */
+function isOpen(outcome: EntityOutcome | undefined): boolean {
+  return outcome === undefined || outcome.status === 'undecided' || (outcome.status === 'parked-again' && outcome.again.length === 0);
+}
+
+async function outcomeOf(replay: EntityReplay, now: Snapshot, went: Went, store: OutcomeOptions['store']): Promise<EntityOutcome> {
+  const letters = replay.letters.filter((letter) => went.has(letter));
+  const last = letters.reduce((highest, { sequence }) => Math.max(highest, sequence ?? 0), 0);
+  const isParkedAgain = now.parked !== null && now.parked.at !== replay.parked?.at;
+  if (now.version < last && !isParkedAgain) return { replay, now, status: 'undecided', again: [], left: 0 };
+  const { again, pending } = await verdictsOn(letters, went, store);
+  const outcome = { replay, now, again, left: 0 };
+  if (now.version < last || (isParkedAgain && again.length > 0)) return { ...outcome, status: 'parked-again' };
+  if (pending > 0) return { ...outcome, status: 'undecided' };
+  if (again.length > 0) return { ...outcome, status: 'dead-lettered-again' };
+  return { ...outcome, status: now.parked === null ? 'whole' : 'passed' };
+}
+
+/**
+ * Of letters whose sequences the version has reached: which are on record as dead-lettered since they went, and how many are
+ * neither that nor applied. A record is written before the rejection, so what is not on record may still come to be.
+ */
+async function verdictsOn(letters: readonly LetterSummary[], went: Went, store: OutcomeOptions['store']): Promise<{ readonly again: readonly LetterAgain[]; readonly pending: number }> {
+  const again: LetterAgain[] = [];
+  const rest: LetterSummary[] = [];
+  for (let at = 0; at < letters.length; at += batchSize) {
+    const batch = letters.slice(at, at + batchSize);
+    const found = await store.findDeadLetters(batch.map((letter) => ({ ...letter, fingerprint: letter.copy?.fingerprint ?? letter.fingerprint })));
+    for (const [index, letter] of batch.entries()) {
+      const record: DeadLetterRecord | null = found[index]?.record ?? null;
+      if (record !== null && record.deadLetteredAt !== went.get(letter)) again.push({ letter, reason: record.reason, detail: record.detail });
+      else rest.push(letter);
+    }
+  }
+  const recalled = await recallLetters(rest, store);
+  const isPending = (letter: LetterSummary) => {
+    const verdict = recalled.get(letter);
+    if (verdict?.status === 'known') return letter.copy?.payloadHash != null && verdict.payloadHash !== letter.copy.payloadHash;
+    // By its sequence, what is forgotten was applied; an id that nobody knows was not yet.
+    return verdict?.status === 'unknown' && letter.sequence === null;
+  };
+  return { again, pending: rest.filter(isPending).length };
+}
+
+/** What seems whole is so only if nothing of it is in the queue. */
+async function asTheQueueSays(outcomes: readonly EntityOutcome[], options: OutcomeOptions): Promise<readonly EntityOutcome[]> {
+  const left = new Map(outcomes.filter(({ status }) => status === 'whole').map(({ replay }) => [entityName(replay.entity), 0]));
+  if (left.size === 0) return outcomes;
+  if (options.signal?.aborted) return outcomes.map((outcome) => (outcome.status === 'whole' ? { ...outcome, status: 'undecided' } : outcome));
+  for await (const page of listDeadLetters(options)) {
+    for (const { entityType, entityId } of page) {
+      if (entityType === null || entityId === null) continue;
+      const name = entityName({ entityType, entityId });
+      const count = left.get(name);
+      if (count !== undefined) left.set(name, count + 1);
+    }
+  }
+  return outcomes.map((outcome) => {
+    const count = left.get(entityName(outcome.replay.entity)) ?? 0;
+    return count === 0 ? outcome : { ...outcome, status: 'passed', left: count };
+  });
 }

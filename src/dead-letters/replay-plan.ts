@@ -9,6 +9,8 @@ import type { EncodedEvent } from '../events/encode.ts';
 import type { EntityRef } from '../events/event.ts';
 import type { Parked, Snapshot } from '../stores/store.ts';
 import type { DeadLetter, DeadLetterReason } from './dead-letter.ts';
+import type { LetterCopy } from './replayable-message.ts';
+import type { Unmendable } from './unmendable.ts';
 
 /** As much of a dead letter as a plan keeps of it: a hundred thousand have to fit. */
 export interface LetterSummary {
@@ -18,6 +20,8 @@ export interface LetterSummary {
   readonly entityId: string | null;
   readonly sequence: number | null;
   readonly reason: DeadLetterReason;
+  /** What its copy will be to a worker; absent where nobody plans to publish one. */
+  readonly copy?: LetterCopy | undefined;
 }
 
 export interface LettersOfEntity {
@@ -58,10 +62,12 @@ export interface ReplayPlan {
   readonly entities: readonly EntityReplay[];
   /** Of no entity that could be read, or without a sequence: each is decided anew, in the order of the queue. */
   readonly unordered: readonly LetterSummary[];
+  /** Meant, and left where they are, for a replay would not mend them. Default: none. */
+  readonly unmendable?: readonly Unmendable[];
 }
 
-export function summaryOf({ messageId, fingerprint, entityType, entityId, sequence, reason }: DeadLetter): LetterSummary {
-  return { messageId, fingerprint, entityType, entityId, sequence, reason };
+export function summaryOf({ messageId, fingerprint, entityType, entityId, sequence, reason }: DeadLetter, copy?: LetterCopy): LetterSummary {
+  return { messageId, fingerprint, entityType, entityId, sequence, reason, copy };
 }
 
 /** `fetched` are in the order of their sequences. */

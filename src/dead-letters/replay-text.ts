@@ -3,20 +3,23 @@ import { grouped } from '../publishing/progress-line.ts';
 import { printable, printableJson } from './printable.ts';
 import { sequencesText } from './sequences-text.ts';
 import type { ReplayReport } from './replay.ts';
-import type { EntityOutcome } from './replay-outcome.ts';
+import type { EntityOutcome, LetterAgain, ReplayOutcome } from './replay-outcome.ts';
 import { countLetters, type EntityReplay, type ReplayPlan } from './replay-plan.ts';
+import type { Unmendable } from './unmendable.ts';
 
 /** Entities that are told one by one; of the others only how many. */
 const maxShown = 50;
 
 export function asPlanText(plan: ReplayPlan): string {
   const { going, blocked } = countLetters(plan);
-  if (going + blocked === 0) return 'no dead letter is meant by this\n';
+  const { unmendable = [] } = plan;
+  if (going + blocked + unmendable.length === 0) return 'no dead letter is meant by this\n';
   const shown = plan.entities.slice(0, maxShown).map(planLine);
   if (plan.entities.length > maxShown) shown.push(`  and ${grouped(plan.entities.length - maxShown)} more entities\n`);
   const unordered = plan.unordered.length === 0 ? '' : `  ${grouped(plan.unordered.length)} without an entity or a sequence that can be read: decided anew\n`;
   const stays = blocked === 0 ? '' : `, ${grouped(blocked)} stay: replay them when what they wait for has arrived`;
-  return `${shown.join('')}${unordered}${grouped(going)} go${stays}\n`;
+  const kept = unmendable.length === 0 ? '' : `, ${grouped(unmendable.length)} that a replay does not mend ${unmendable.length === 1 ? 'stays' : 'stay'}`;
+  return `${shown.join('')}${unordered}${unmendableLines(unmendable)}${grouped(going)} go${stays}${kept}\n`;
 }
 
 export function asPlanJson(plan: ReplayPlan): string {
@@ -29,21 +32,64 @@ export function asPlanJson(plan: ReplayPlan): string {
     blocked: blocked === null ? null : { sequences: blocked.letters.map(({ sequence }) => sequence), missing: blocked.missing, why: blocked.why },
   }));
   const unordered = plan.unordered.map(({ messageId, entityType, entityId }) => ({ ...fieldsOf({ entityType, entityId }), message_id: messageId }));
-  return jsonLines([...lines, ...unordered]);
+  const unmendable = (plan.unmendable ?? []).map(({ letter, why }) => ({ ...fieldsOf(letter), message_id: letter.messageId, sequence: letter.sequence, reason: letter.reason, stays: why }));
+  return jsonLines([...lines, ...unordered, ...unmendable]);
 }
 
-export function outcomeText({ replayed, left }: ReplayReport, outcomes: readonly EntityOutcome[]): string {
+export function outcomeText({ replayed, left }: Pick<ReplayReport, 'replayed' | 'left'>, { entities: outcomes, unordered }: ReplayOutcome): string {
   const told = outcomes.filter(({ status }) => status !== 'whole');
   const shown = told.slice(0, maxShown).map(outcomeLine);
   if (told.length > maxShown) shown.push(`  and ${grouped(told.length - maxShown)} more entities\n`);
   const whole = outcomes.filter(({ status }) => status === 'whole').length;
   const gone = left === 0 ? '' : `, ${grouped(left)} were not come to or are in the queue no more`;
-  return `${grouped(replayed)} replayed${gone}; ${grouped(whole)} of ${grouped(outcomes.length)} entities whole again\n${shown.join('')}`;
+  return `${grouped(replayed)} replayed${gone}; ${grouped(whole)} of ${grouped(outcomes.length)} entities whole again\n${shown.join('')}${looseLines(unordered)}`;
 }
 
-export function outcomeJson({ replayed, left }: ReplayReport, outcomes: readonly EntityOutcome[]): string {
-  const entities = outcomes.map(({ replay, now, status }) => ({ ...fieldsOf(replay.entity), status, version: now.version, parked: now.parked }));
-  return jsonLines([...entities, { replayed, left }]);
+export function outcomeJson({ replayed, left }: Pick<ReplayReport, 'replayed' | 'left'>, { entities: outcomes, unordered }: ReplayOutcome): string {
+  const entities = outcomes.map(({ replay, now, status, again, left: inQueue }) => ({
+    ...fieldsOf(replay.entity), status, version: now.version, parked: now.parked, dead_lettered_again: again.map(againFields), left_in_queue: inQueue,
+  }));
+  const loose = unordered.again.map((again) => ({ ...fieldsOf(again.letter), status: 'dead-lettered-again', ...againFields(again) }));
+  return jsonLines([...entities, ...loose, { replayed, left, undecided: unordered.undecided }]);
+}
+
+function againFields({ letter, reason, detail }: LetterAgain): object {
+  return { message_id: letter.messageId, sequence: letter.sequence, reason, detail };
+}
+
+/** Those of one entity that stay for the same reason in one line. */
+function unmendableLines(unmendable: readonly Unmendable[]): string {
+  const groups = new Map<string, Unmendable[]>();
+  for (const one of unmendable) {
+    const { entityType, entityId, reason } = one.letter;
+    const name = JSON.stringify([entityType, entityId, reason, one.why]);
+    const group = groups.get(name);
+    if (group === undefined) groups.set(name, [one]);
+    else group.push(one);
+  }
+  const shown = [...groups.values()].slice(0, maxShown).map((group) => {
+    const [{ letter, why }] = group as [Unmendable];
+    const inOrder = group.map((one) => one.letter).filter(({ sequence }) => sequence !== null).sort((a, b) => a.sequence! - b.sequence!);
+    const which = inOrder.length === group.length ? sequencesText(inOrder) : group.length === 1 ? printable(letter.messageId) : grouped(group.length);
+    const entity = letter.entityId === null ? '' : `${printable([letter.entityType, letter.entityId].filter((part) => part !== null).join(' '))}: `;
+    return `  ${entity}${which} ${group.length === 1 ? 'stays' : 'stay'} (${letter.reason}): ${why}\n`;
+  });
+  if (groups.size > maxShown) shown.push(`  and ${grouped(groups.size - maxShown)} more of them\n`);
+  return shown.join('');
+}
+
+function againText(again: readonly LetterAgain[]): string {
+  const [{ letter, reason, detail }] = again as [LetterAgain];
+  const which = letter.sequence === null ? printable(letter.messageId) : String(letter.sequence);
+  const more = again.length === 1 ? '' : `, and ${grouped(again.length - 1)} more`;
+  return `${which} was dead-lettered again: ${reason} (${printable(detail)})${more}`;
+}
+
+function looseLines({ again, undecided }: ReplayOutcome['unordered']): string {
+  const shown = again.slice(0, maxShown).map((one) => `  ${againText([one])}\n`);
+  if (again.length > maxShown) shown.push(`  and ${grouped(again.length - maxShown)} more\n`);
+  if (undecided > 0) shown.push(`  ${grouped(undecided)} without a sequence were not processed yet: is a worker running?\n`);
+  return shown.join('');
 }
 
 function planLine({ entity, version, letters, fetched, blocked }: EntityReplay): string {
@@ -53,11 +99,13 @@ function planLine({ entity, version, letters, fetched, blocked }: EntityReplay):
   return `  ${nameOf(entity)} at version ${version}: ${goes}${source}${stays}\n`;
 }
 
-function outcomeLine({ replay, now, status }: EntityOutcome): string {
+function outcomeLine({ replay, now, status, again, left }: EntityOutcome): string {
   const name = nameOf(replay.entity);
   const parked = now.parked === null ? '' : `${now.parked.reason} at sequence ${now.parked.sequence} (${printable(now.parked.detail)})`;
   if (status === 'parked-again') return `  ${name} is parked again at version ${now.version}: ${parked}\n`;
-  if (status === 'undecided') return `  ${name} is at version ${now.version}, and not all of it was processed yet: is a worker running?\n`;
+  if (status === 'dead-lettered-again') return `  ${name} is at version ${now.version}: ${againText(again)}\n`;
+  if (status === 'undecided') return `  ${name} is at version ${now.version}, and not all of it was processed yet: is a worker running, or is its queue long?\n`;
+  if (now.parked === null) return `  ${name} is at version ${now.version}, and ${grouped(left)} of its dead letters ${left === 1 ? 'is' : 'are'} left\n`;
   return `  ${name} is at version ${now.version}, and still parked for others of its dead letters\n`;
 }
 

@@ -29,7 +29,7 @@ export interface ReplayOptions {
   /** Publishes to the stream's exchange. */
   readonly publisher: Pick<AmqpPublisher, 'publish'>;
   readonly stream: string;
-  readonly store: Pick<Store, 'operator'>;
+  readonly store: Pick<Store, 'operator' | 'findDeadLetters'>;
   /** For the audit trail. */
   readonly who: string;
   /** For the audit trail. Default: empty. */
@@ -47,6 +47,8 @@ export interface ReplayReport {
   readonly replayed: number;
   /** Of the plan, and not in the queue any more, or not come to; also what would have followed a letter that failed again. */
   readonly left: number;
+  /** Those that went, each with when it was dead-lettered last before that (by the worker's clock), or null. */
+  readonly went: ReadonlyMap<LetterSummary, string | null>;
 }
 
 const defaultLeaseMs = 30_000;
@@ -60,7 +62,7 @@ const storePatienceMs = 10_000;
  */
 export async function replay(plan: ReplayPlan, options: ReplayOptions): Promise<ReplayReport> {
   const { going } = countLetters(plan);
-  if (going === 0 || options.signal?.aborted) return { replayed: 0, left: going };
+  if (going === 0 || options.signal?.aborted) return { replayed: 0, left: going, went: new Map() };
   await options.store.operator.appendAudit([replayEntry(plan, options.who, options.why ?? '')]);
   const run = new ReplayRun(plan, options);
   try {
@@ -69,7 +71,7 @@ export async function replay(plan: ReplayPlan, options: ReplayOptions): Promise<
   } finally {
     run.end();
   }
-  return { replayed: run.replayed, left: run.left };
+  return { replayed: run.replayed, left: run.left, went: run.went };
 }
 
 class ReplayRun {
@@ -88,7 +90,7 @@ class ReplayRun {
   readonly #failed = new Set<EntityReplay>();
   /** How many of the events that were fetched for an entity have been published. */
   readonly #fetchedSent = new Map<EntityReplay, number>();
-  replayed = 0;
+  readonly went = new Map<LetterSummary, string | null>();
 
   constructor(plan: ReplayPlan, options: ReplayOptions) {
     this.#options = options;
@@ -103,6 +105,10 @@ class ReplayRun {
   /** Letters that were not come to, or are in the queue although their copies went. */
   get remaining(): number {
     return this.#takeout.remaining;
+  }
+
+  get replayed(): number {
+    return this.went.size;
   }
 
   /** Letters that were not replayed, also of those that were met. */
@@ -151,17 +157,19 @@ class ReplayRun {
     const taken = met.filter((letter) => this.#goes(letter));
     if (taken.length === 0) return;
     // Before it goes: a replay that is counted and did not happen does no harm.
-    await patiently(() => store.operator.noteReplays(taken.map(({ letter }) => letter)), storePatienceMs, signal);
+    const copies = taken.map(({ letter }) => ({ ...letter, fingerprint: letter.copy?.fingerprint ?? letter.fingerprint }));
+    const before = await patiently(() => store.findDeadLetters(copies), storePatienceMs, signal);
+    await patiently(() => store.operator.noteReplays(copies), storePatienceMs, signal);
     const fetched: Promise<PublishOutcome>[] = [];
     const published = taken.map(({ letter, message }) => {
       for (const event of this.#fetchedBefore(letter)) fetched.push(publisher.publish(event));
-      return publisher.publish(replayable(message));
+      return publisher.publish(replayable(message, letter.entityId));
     });
     const outcomes = await Promise.all(published);
     for (const [index, outcome] of outcomes.entries()) {
       if (outcome.status !== 'confirmed') continue;
       taken[index]!.remove();
-      this.#went(taken[index]!);
+      this.#went(taken[index]!, before[index]?.record?.deadLetteredAt ?? null);
     }
     onProgress?.(this.replayed, this.#total);
     const [refused] = [...(await Promise.all(fetched)), ...outcomes].filter(({ status }) => status !== 'confirmed');
@@ -189,8 +197,9 @@ class ReplayRun {
     this.#fetchedSent.set(entity, next);
   }
 
-  #went({ letter: { fingerprint, sequence } }: TakenLetter): void {
-    this.replayed++;
+  #went({ letter }: TakenLetter, diedAt: string | null): void {
+    const { fingerprint, sequence } = letter;
+    this.went.set(letter, diedAt);
     const entity = this.#entityOf.get(fingerprint);
     if (entity === undefined) return;
     this.#replayedTo.set(entity, Math.max(this.#replayedTo.get(entity) ?? 0, sequence ?? 0));

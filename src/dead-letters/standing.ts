@@ -2,6 +2,7 @@
 import type { Snapshot } from '../stores/store.ts';
 import { rejectionReasons } from '../events/reasons.ts';
 import { type LettersOfEntity, type LetterSummary, planEntity, whichMayBe } from './replay-plan.ts';
+import { whyUnmendable } from './unmendable.ts';
 import { sequencesText } from './sequences-text.ts';
 
 export interface Standing {
@@ -18,12 +19,13 @@ export function standingOf(letter: LetterSummary, letters: LettersOfEntity, snap
   const { version } = snapshot;
   const { blocked } = planEntity(letters, snapshot, 1);
   const { sequence } = letter;
+  const unmendable = isEventAsItIs(letter) || (sequence !== null && sequence <= version) ? whyUnmendable(letter, version) : null;
   const isBlocked = sequence !== null && blocked !== null && sequence > blocked.missing;
   return {
     version,
     parked: snapshot.parked !== null,
     missing: isBlocked ? blocked.missing : null,
-    text: isBlocked ? waits(blocked.missing, letters) : stands(sequence, version, letters.meant),
+    text: unmendable ?? (isBlocked ? waits(blocked.missing, letters) : stands(sequence, version, letters.meant)),
   };
 }
 
@@ -35,13 +37,14 @@ function waits(missing: number, { meant, unread }: LettersOfEntity): string {
 
 function stands(sequence: number | null, version: number, letters: readonly LetterSummary[]): string {
   if (sequence === null) return 'has no sequence: it waits for nothing';
-  if (sequence <= version) return `version ${version} has passed it: replayed, it turns out a duplicate, or late where it was passed over`;
+  if (sequence <= version) return `version ${version} has passed it: replayed, it turns out a duplicate, unless the plan says why it stays`;
   const before = letters.find((other) => other.sequence === version + 1);
   if (before !== undefined && !isEventAsItIs(before)) {
     const what = `cannot be applied as it is (${before.reason}): export it, correct it, publish it`;
     return sequence === version + 1 ? `is next in line, and ${what}` : `follows ${version + 1}, which is itself a dead letter and ${what}; then replay`;
   }
   if (sequence === version + 1 || before === undefined) return 'is next in line: it can be replayed';
+  if (whyUnmendable(before, version) !== null) return `follows ${version + 1}, which is itself a dead letter (${before.reason}) that a replay does not mend`;
   return `follows ${version + 1}, which is itself a dead letter (${before.reason}): both can be replayed`;
 }
 

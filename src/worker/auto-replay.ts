@@ -227,7 +227,7 @@ export function createAutoReplay({ config, store, decoding, metrics, log }: Auto
   const { broker, ordering, serviceName } = config;
   const { urls, stream } = broker;
   const onReplayed = (letters: number) => metrics.autoReplayed(letters);
-  const options = { urls, serviceName, stream, store, decoding, firstSequence: ordering.firstSequence, log, onReplayed };
+  const options = { urls, serviceName, stream, store, decoding, firstSequence: ordering.firstSequence, strategy: ordering.strategy, log, onReplayed };
   return new AutoReplay({ store, metrics, log, random: Math.random, replay: (request) => replayUnasked(request, options) });
 }
 

@@ -13,6 +13,7 @@ import { planReplay } from '../dead-letters/survey.ts';
 import { UnavailableError } from '../errors.ts';
 import type { DecodeOptions } from '../events/decode.ts';
 import type { EntityRef } from '../events/event.ts';
+import type { ViolationStrategy } from '../ordering/limits.ts';
 import type { Log } from '../observability/log.ts';
 import { createConnection } from '../rabbitmq/connection.ts';
 import { type AmqpPublisher, createAmqpPublisher } from '../rabbitmq/publisher.ts';
@@ -22,9 +23,10 @@ export interface UnaskedReplayOptions {
   readonly urls: readonly string[];
   readonly serviceName: string;
   readonly stream: string;
-  readonly store: Pick<Store, 'findDeadLetters' | 'load' | 'operator'>;
+  readonly store: Pick<Store, 'findDeadLetters' | 'load' | 'recall' | 'operator'>;
   readonly decoding: DecodeOptions;
   readonly firstSequence: 1 | 'any';
+  readonly strategy: ViolationStrategy;
   readonly log: Log;
   /** Called while it goes on, with how many more letters were replayed. */
   readonly onReplayed: (letters: number) => void;

@@ -180,6 +180,8 @@ export interface Change {
     readonly unordered: number;
     readonly entity_count: number;
     readonly entities: readonly PlannedEntity[];
+    readonly unmendable_count?: number;
+    readonly unmendable?: readonly { readonly entity_type: string | null; readonly entity_id: string | null; readonly sequence: number | null; readonly reason: string; readonly why: string }[];
   } | null;
   readonly outcome: {
     readonly replayed?: number;
@@ -187,6 +189,8 @@ export interface Change {
     readonly whole?: number;
     readonly discarded?: number;
     readonly entity_count?: number;
-    readonly entities?: readonly { readonly entity_type: string; readonly entity_id: string; readonly status: string; readonly version: number; readonly parked: ParkedState | null }[];
+    readonly entities?: readonly { readonly entity_type: string; readonly entity_id: string; readonly status: string; readonly version: number; readonly parked: ParkedState | null; readonly again: string | null }[];
+    readonly again?: number;
+    readonly undecided?: number;
   } | null;
 }

@@ -48,11 +48,13 @@ function Progress({ change: { state, read, done, total, action } }) {
 /** @param {{ change: Change }} props */
 function Plan({ change: { plan, action, skip_sequence } }) {
   if (plan === null) return null;
-  const { going, blocked, unordered, entity_count, entities } = plan;
-  if (going + blocked === 0) return html`<p>No dead letter is meant by this.</p>`;
+  const { going, blocked, unordered, entity_count, entities, unmendable_count = 0, unmendable = [] } = plan;
+  if (going + blocked + unmendable_count === 0) return html`<p>No dead letter is meant by this.</p>`;
   return html`
     <p class="sum"><b>${number(going)}</b> ${going === 1 ? 'goes' : 'go'}${blocked > 0 ? html`, <b>${number(blocked)}</b> ${blocked === 1 ? 'stays' : 'stay'} until what ${blocked === 1 ? 'it waits' : 'they wait'} for has arrived` : null}${action === 'discard' ? ' for good' : ''}${skip_sequence ? ', and their sequences are skipped' : ''}.</p>
     ${unordered > 0 ? html`<p class="quiet">${number(unordered)} of them ${unordered === 1 ? 'has' : 'have'} no entity or no sequence that can be read${action === 'replay' ? ', and will be decided anew' : ''}.</p>` : null}
+    ${unmendable_count === 0 ? null : html`<p>${counted(unmendable_count, 'message')} that a replay does not mend ${unmendable_count === 1 ? 'stays' : 'stay'}:</p>
+    <ul class="plain plan" tabindex="0">${unmendable.map(({ entity_id, sequence, reason, why }, index) => html`<li key=${index}>${entity_id === null ? null : html`<${Foreign} text=${entity_id} /> `}${sequence === null ? null : number(sequence)} <${Reason} reason=${reason} /> <span class="quiet">${why}</span></li>`)}</ul>`}
     ${entities.length === 0 ? null : html`<div class="plan" tabindex="0">
       <table class=${`cards ${action}`}>
         <thead><tr><th>entity</th>${action === 'replay' ? html`<th class="n">version</th>` : null}<th>${action === 'replay' ? 'goes' : 'is discarded'}</th>${action === 'replay' ? html`<th>stays</th>` : null}</tr></thead>
@@ -75,18 +77,20 @@ function Outcome({ change: { state, error, outcome, done, action } }) {
   if (state === 'failed') return html`<p class="error" role="alert">${error}${done > 0 ? ` (${number(done)} had gone before)` : ''}</p>`;
   if (outcome === null) return html`<p role="status">Stopped. Nothing was changed.</p>`;
   if (action === 'discard') return html`<p role="status" class="sum"><b>${number(outcome.discarded)}</b> discarded.</p>`;
-  const { replayed = 0, left = 0, whole = 0, entity_count = 0, entities = [] } = outcome;
+  const { replayed = 0, left = 0, whole = 0, entity_count = 0, entities = [], again = 0, undecided = 0 } = outcome;
   return html`
     <p role="status" class="sum"><b>${number(replayed)}</b> replayed${left > 0 ? `, ${number(left)} were not come to or are in the queue no more` : ''}; ${number(whole)} of ${counted(entity_count, 'entity', 'entities')} ${whole === 1 ? 'is' : 'are'} whole again.</p>
-    ${entities.length === 0 ? null : html`<ul class="plain plan" tabindex="0">${entities.map((entity) => html`<li key=${`${entity.entity_type} ${entity.entity_id}`}><${EntityLink} type=${entity.entity_type} id=${entity.entity_id} /> at version ${number(entity.version)}: ${statusText(entity.status)}${entity.parked === null ? null : html` <${Reason} reason=${entity.parked.reason} />`}</li>`)}</ul>`}
+    ${again + undecided === 0 ? null : html`<p>Of those without a sequence ${number(again)} were dead-lettered again, and ${number(undecided)} are not processed yet.</p>`}
+    ${entities.length === 0 ? null : html`<ul class="plain plan" tabindex="0">${entities.map((entity) => html`<li key=${`${entity.entity_type} ${entity.entity_id}`}><${EntityLink} type=${entity.entity_type} id=${entity.entity_id} /> at version ${number(entity.version)}: ${statusText(entity.status)}${entity.parked === null ? (entity.again === null ? null : html` <${Reason} reason=${entity.again} />`) : html` <${Reason} reason=${entity.parked.reason} />`}</li>`)}</ul>`}
   `;
 }
 
 /** @param {string} status */
 function statusText(status) {
   if (status === 'parked-again') return 'parked again, for';
+  if (status === 'dead-lettered-again') return 'dead-lettered again, for';
   if (status === 'undecided') return 'not all of it was processed yet: is a worker running?';
-  return 'still parked for others of its dead letters, for';
+  return 'others of its dead letters are left';
 }
 
 /** @param {{ change: Change | null }} props */

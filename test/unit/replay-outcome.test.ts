@@ -1,0 +1,81 @@
+import assert from 'node:assert/strict';
+import test from 'node:test';
+import { awaitOutcomes, isDone } from '../../src/dead-letters/replay-outcome.ts';
+import type { LetterSummary, ReplayPlan } from '../../src/dead-letters/replay-plan.ts';
+import { withoutUnmendable } from '../../src/dead-letters/unmendable.ts';
+import { UnavailableError } from '../../src/errors.ts';
+import { defaultEventLimits } from '../../src/events/event.ts';
+import { createMemoryStore } from '../../src/stores/memory/memory-store.ts';
+import type { DeadLetterRecord, Store } from '../../src/stores/store.ts';
+
+const entity = { entityType: 'order', entityId: 'o-1' };
+const letter = (sequence: number, payloadHash = `p${sequence}`): LetterSummary => ({
+  messageId: `m${sequence}`, fingerprint: `f${sequence}`, ...entity, sequence, reason: 'gap_timeout', copy: { fingerprint: `f${sequence}`, payloadHash, refused: null },
+});
+const recordOf = ({ fingerprint, sequence }: LetterSummary, over: Partial<DeadLetterRecord> = {}): DeadLetterRecord => ({
+  fingerprint, id: null, ...entity, sequence, type: 'T', reason: 'sequence_conflict', detail: 'another payload', shard: 0, deadLetteredAt: 'later', ...over,
+});
+/** The queue is not reached: what is asked of it fails. */
+const nobody = {
+  connection: { createChannel: () => Promise.reject(new UnavailableError('there is no broker')) },
+  stream: 's',
+  decoding: { limits: defaultEventLimits, defaultEntityType: 'order', allowMissingEntityId: false },
+};
+
+async function storeAt(version: number): Promise<Store> {
+  const store = createMemoryStore({ stream: 's', idempotencyTtlSeconds: 3_600, now: Date.now });
+  const events = Array.from({ length: version }, (_, index) => ({ id: `i${index + 1}`, recordId: true, sequence: index + 1, payloadHash: `p${index + 1}`, result: null, consumed: false }));
+  await store.commit([{ ...entity, token: 't', expectedVersion: 0, expectedHoles: '', newVersion: version, newHoles: '', state: null, events }]);
+  return store;
+}
+
+function planOf(...letters: LetterSummary[]): ReplayPlan {
+  return { entities: [{ entity, version: 3, parked: null, letters, fetched: [], blocked: null }], unordered: [] };
+}
+
+test('a letter that was dead-lettered again is told with its reason, although the version has passed it', async () => {
+  const store = await storeAt(5);
+  const letters = [letter(4, 'other'), letter(5)];
+  await store.recordDeadLetters([recordOf(letters[0]!)]);
+  const went = new Map(letters.map((one) => [one, 'before']));
+  const outcome = await awaitOutcomes(planOf(...letters), { went }, { ...nobody, store });
+  const [found] = outcome.entities;
+  assert.deepEqual([found?.status, found?.again.map(({ letter: { sequence }, reason }) => [sequence, reason])], ['dead-lettered-again', [[4, 'sequence_conflict']]]);
+  assert.equal(isDone(planOf(...letters), { replayed: 2 }, outcome), false);
+});
+
+test('a letter in whose place another event was applied is waited for until it is on record', async () => {
+  const store = await storeAt(5);
+  const late = letter(4, 'other');
+  const waiting = awaitOutcomes(planOf(late), { went: new Map([[late, null]]) }, { ...nobody, store });
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  await store.recordDeadLetters([recordOf(late)]);
+  assert.equal((await waiting).entities[0]?.status, 'dead-lettered-again');
+});
+
+test('a letter that is on record from before it went was not dead-lettered again; nothing is called whole unless the queue was asked', async () => {
+  const store = await storeAt(5);
+  const again = letter(5);
+  await store.recordDeadLetters([recordOf(again, { deadLetteredAt: 'before' })]);
+  const ask = (signal?: AbortSignal) => awaitOutcomes(planOf(again), { went: new Map([[again, 'before']]) }, { ...nobody, store, signal });
+  await assert.rejects(ask(), UnavailableError);
+  assert.equal((await ask(AbortSignal.abort())).entities[0]?.status, 'undecided');
+});
+
+test('what the version has passed goes as a duplicate only where it is one', async () => {
+  const store = await storeAt(5);
+  const letters = [letter(2), letter(3, 'other'), letter(6)];
+  const [snapshot] = (await store.load([entity])).flatMap((result) => (result.status === 'ok' ? [result.snapshot] : []));
+  const { entities, unmendable } = await withoutUnmendable([{ entity, meant: letters, others: [], unread: [] }], [snapshot!], store, 'buffer');
+  assert.deepEqual(entities[0]?.meant.map(({ sequence }) => sequence), [2, 6]);
+  assert.deepEqual(unmendable.map(({ letter: { sequence } }) => sequence), [3]);
+  assert.match(unmendable[0]?.why ?? '', /^another event was applied under its sequence: publish it under the next one/);
+});
+
+test('what would fall into a hole stays as late, unless the workers take it', async () => {
+  const store = await storeAt(5);
+  const snapshot = { exists: true, version: 5, state: null, holes: '3', parked: null };
+  const stays = async (strategy: 'buffer' | 'log_and_process') =>
+    (await withoutUnmendable([{ entity, meant: [letter(3)], others: [], unread: [] }], [snapshot], store, strategy)).unmendable.length;
+  assert.deepEqual([await stays('buffer'), await stays('log_and_process')], [1, 0]);
+});
