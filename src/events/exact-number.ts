@@ -26,22 +26,25 @@ function decimalOf(source: string): string {
   return `${sign}${significant}e${sumText(exponent, digits.length - significant.length - fraction.length)}`;
 }
 
-/** Added digit by digit where no number can hold it: an exponent may have a million digits, for which a BigInt takes the better part of a second. */
+/** Added at its end alone where no number can hold it: an exponent may have a million digits, for which a BigInt takes the better part of a second. */
 function sumText(exponent: string, delta: number): string {
   const isNegative = exponent.startsWith('-');
   const digits = withoutLeadingZeros(exponent.replace(/^[+-]/, ''));
   if (digits.length <= safeDigits) return String(Number(exponent) + delta);
-  let carry = isNegative ? -delta : delta;
-  let at = digits.length;
-  let end = '';
-  // The digits are more than the difference can use up, so it ends before they do, or in a new one.
-  while (carry !== 0 && at > 0) {
-    const sum = Number(digits[--at]) + carry;
-    carry = Math.floor(sum / 10);
-    end = String(sum - carry * 10) + end;
-  }
-  const magnitude = withoutLeadingZeros(`${carry > 0 ? carry : ''}${digits.slice(0, at)}${end}`);
-  return `${isNegative ? '-' : ''}${magnitude}`;
+  const low = Number(digits.slice(-safeDigits)) + (isNegative ? -delta : delta);
+  const carry = Math.floor(low / 10 ** safeDigits);
+  const end = String(low - carry * 10 ** safeDigits).padStart(safeDigits, '0');
+  return `${isNegative ? '-' : ''}${withoutLeadingZeros(`${carried(digits.slice(0, -safeDigits), carry)}${end}`)}`;
+}
+
+/** `carry` is -1, 0 or 1, and `digits` are more than 0. */
+function carried(digits: string, carry: number): string {
+  if (carry === 0) return digits;
+  const passed = carry > 0 ? '9' : '0';
+  let at = digits.length - 1;
+  while (at >= 0 && digits[at] === passed) at--;
+  const turned = (carry > 0 ? '0' : '9').repeat(digits.length - 1 - at);
+  return at < 0 ? `1${turned}` : `${digits.slice(0, at)}${Number(digits[at]) + carry}${turned}`;
 }
 
 function withoutLeadingZeros(digits: string): string {

@@ -73,6 +73,7 @@ const bodies: readonly BadLine[] = [
   bad('malformed', 'an array', `[${envelope()}]`),
   bad('malformed', 'a number', '42'),
   bad('malformed', 'a string', '"event"'),
+  bad('malformed', 'a boolean', 'true'),
   bad('malformed', 'a byte-order mark', `\ufeff${envelope()}`),
   bad('malformed', 'bad UTF-8 in a string', withBytes([0xc3, 0x28])),
   bad('malformed', 'an overlong UTF-8 form in a string', withBytes([0xc1, 0xa1])),
@@ -107,6 +108,9 @@ const bodies: readonly BadLine[] = [
   bad('malformed', 'metadata that is an array', envelope({ metadata: '[]' })),
   bad('malformed', 'a timestamp that is none', envelope({ timestamp: '"yesterday"' })),
   bad('malformed', 'a timestamp that is a number', envelope({ timestamp: '1714564800' })),
+  ...['2026-02-30T10:00:00Z', '2023-02-29', '2026-01-31T24:00:00Z', '2026-01-31T10:00:00+99:99', '2016-12-31T23:59:60Z', '0000-01-01', '31/01/2026', '1714564800000'].map((text) =>
+    bad('malformed', `the timestamp ${text}`, envelope({ timestamp: JSON.stringify(text) })),
+  ),
   bad('too_large', 'a body over the limit', envelope({ data: JSON.stringify('x'.repeat(1_048_576)) })),
   bad('too_large', '100 KB of headers', envelope(), { headers: { padding: 'x'.repeat(100_000) } }),
   bad('too_large', '100 KB of headers in many small ones', envelope(), {
@@ -188,6 +192,11 @@ const cloudEvents: readonly BadLine[] = [
   bad('malformed', 'a CloudEvent without an id', ...structured({ id: undefined })),
   bad('malformed', 'a CloudEvent without a source', ...structured({ source: undefined })),
   bad('malformed', 'a CloudEvent without a type', ...structured({ type: undefined })),
+  bad('malformed', 'a CloudEvent as plain text', structured()[0], { contentType: 'text/plain' }),
+  bad('malformed', 'a batch of CloudEvents', `[${structured()[0]}]`, { contentType: 'application/cloudevents-batch+json' }),
+  bad('malformed', 'a CloudEvent on 30 February', ...structured({ time: '2026-02-30T10:00:00Z' })),
+  bad('invalid_sequence', 'a CloudEvent as plain JSON with the sequence "1e3"', structured({ sequence: '1e3' })[0]),
+  bad('malformed', 'a binary CloudEvent of another binding with a value that may be encoded', ...binary({ subject: 'caf%C3%A9' }, 'ce-')),
   bad('malformed', 'a CloudEvent that is an array', '[]', { contentType: 'application/cloudevents+json' }),
   bad('unsupported', 'a CloudEvent with binary data', ...structured({ data_base64: 'AAAA' })),
   bad('invalid_entity', 'a CloudEvent without a subject', ...structured({ subject: undefined })),
@@ -240,12 +249,15 @@ function goodCloudEvents(): GoodLine[] {
   const text = JSON.stringify(cloudEvent({ id: 'gc-3', subject: 'ce 3' }));
   const withData = `${text.slice(0, -1)},"data":[1.0,{}]}`;
   const cloudEventsJson = 'application/cloudevents+json; charset=utf-8';
+  const { headers: foreign } = binary({ id: 'gc-4', subject: 'ce 4' }, 'Ce-')[1];
   const line = (name: string, n: number, dataJson: string, body: string, rest: Partial<CorpusMessage>): GoodLine => {
     return { name, entityId: `ce ${n}`, sequence: 1, dataJson, message: message(body, { routingKey: `ce ${n}`, ...rest }) };
   };
   return [
     line('a binary CloudEvent with a number for its sequence', 1, '[1.0]', '[1.0]', { headers: colon }),
     line('a binary CloudEvent with underscores, digits and no data', 2, 'null', '', { headers: underscore, contentType: undefined }),
+    line('a binary CloudEvent under the prefix of another binding', 4, '{"n":1}', '{"n":1}', { headers: foreign }),
+    line('a structured CloudEvent as plain JSON', 5, '[1.0,{}]', withData.replaceAll('gc-3', 'gc-5').replaceAll('ce 3', 'ce 5'), {}),
     line('a structured CloudEvent', 3, '[1.0,{}]', withData, { contentType: cloudEventsJson }),
   ];
 }

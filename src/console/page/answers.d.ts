@@ -110,6 +110,8 @@ export interface LetterDetail extends Letter {
   readonly meaning: string;
   readonly cause: string;
   readonly remedy: string;
+  /** Where in a processor it came from. */
+  readonly stack: string | null;
   readonly replayed_at: readonly string[];
   readonly standing: string | null;
   readonly entity_version: number | null;

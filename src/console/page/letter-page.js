@@ -32,6 +32,7 @@ export function LetterPage({ state }) {
         <${Fact} name="usual cause">${letter.cause}<//>
         <${Fact} name="remedy">${letter.remedy}<//>
       </dl>
+      ${letter.stack === null ? null : html`<pre class="body" tabindex="0">${visibleLines(letter.stack)}</pre>`}
     </section>
     <${Facts} letter=${letter} />
     <${Payload} letter=${letter} canUnlock=${canUnlock} />
