@@ -93,8 +93,9 @@ export const variables = {
   ),
   PREFETCH: row(
     '1000',
-    kinds.wholeNumber(2, 65_535),
-    'Unacknowledged deliveries of one shard. At most 80 % of them are held; the rest is room for the event that is missing.',
+    // Of 2 none could be held: with one that waits and one for the event that is missing, 80 % is reached at once.
+    kinds.wholeNumber(3, 65_535),
+    'Unacknowledged deliveries of one shard. Where 80 % of them are held, the oldest gap ends early: the rest is room for the event that is missing.',
   ),
   PROCESSOR: row(
     'order',
@@ -127,7 +128,7 @@ export const variables = {
   ),
   MAX_BUFFERED_PER_ENTITY: row(
     '1000',
-    kinds.wholeNumber(1, 65_535),
+    kinds.wholeNumber(2, 65_535),
     'Events held of one entity; reaching it ends its gap early. At most PREFETCH, and PREFETCH when that is lower than the default.',
   ),
   FIRST_SEQUENCE: row(

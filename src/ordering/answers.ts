@@ -37,11 +37,7 @@ export class Answers {
   committed(lane: Lane, operation: Operation, fact: Answer<'committed'>): void {
     const { slots } = operation;
     lane.settle(slots, fact.done);
-    if (fact.done > 0) {
-      lane.parked = fact.parked;
-      lane.replaying = fact.replaying;
-      lane.parkedIsFresh = true;
-    }
+    if (fact.done > 0) lane.stand(fact, true, this.#gaps.clock.countedMs);
     this.#ackSlots(slots, fact.done);
     if (fact.failure === null) {
       if (fact.done < slots.length) lane.putBack(slots.slice(fact.done));
@@ -83,7 +79,7 @@ export class Answers {
     if (lane.failure !== null) lane.arrivals.unshift(lane.failure.delivery);
     lane.failure = null;
     lane.verdict = null;
-    lane.update(view);
+    lane.update(view, this.#gaps.clock.countedMs);
     if (operation.effect.kind === 'openGap') this.#gaps.read(lane, nowMs);
     return null;
   }

@@ -1,6 +1,6 @@
 /**
  * When a lane wants to be looked at again: the end of its gap's time, the next reading of its version, a
- * retry of its own. Entries are never removed; one that comes up for a lane with nothing due is harmless.
+ * retry of its own. One that comes up for a lane with nothing due is harmless.
  */
 import { MinHeap } from './heap.ts';
 
@@ -8,6 +8,9 @@ interface Entry<T> {
   readonly atMs: number;
   readonly item: T;
 }
+
+/** Outdated entries that are not worth the work of dropping them. */
+const compactAbove = 64;
 
 export class Deadlines<T> {
   #heap = new MinHeap<Entry<T>>((entry) => entry.atMs);
@@ -23,6 +26,13 @@ export class Deadlines<T> {
     if (earliest !== undefined && earliest <= atMs) return;
     this.#earliest.set(item, atMs);
     this.#heap.push({ atMs, item });
+  }
+
+  /** Nothing is due for the item any more. What is left of it goes when that is more than what is alive. */
+  delete(item: T): void {
+    if (!this.#earliest.delete(item) || this.#heap.size < 2 * this.#earliest.size + compactAbove) return;
+    this.#heap = new MinHeap((entry) => entry.atMs);
+    for (const [alive, atMs] of this.#earliest) this.#heap.push({ atMs, item: alive });
   }
 
   /** Removes and returns what is due. An item comes at most once. */

@@ -109,6 +109,8 @@ export type Fact =
   | { readonly kind: 'channelLost' }
   /** The broker has delivered what there is no memory for, and waits with the rest; or that is over. */
   | { readonly kind: 'memoryFull'; readonly isFull: boolean }
+  /** Answers `turn`: what the broker had sent was delivered before this. */
+  | { readonly kind: 'turned'; readonly turn: number }
   | { readonly kind: 'timePassed' }
   /** Finish what is in flight, start nothing new, then say `drained`. */
   | { readonly kind: 'drainRequested' };
@@ -152,6 +154,8 @@ export type Effect =
   | { readonly kind: 'violation'; readonly delivery: Delivery; readonly expected: number; readonly received: number }
   /** A slot was passed for an event whose id was applied under another sequence, with the same payload. Nothing is to be done, but it is to be told. */
   | { readonly kind: 'absorbed'; readonly delivery: Delivery; readonly sequence: number; readonly appliedAs: number }
+  /** A gap is about to end. Once the acknowledgements so far have gone, let the broker answer, take in what it has sent before that, then say `turned`. */
+  | { readonly kind: 'turn'; readonly turn: number }
   /** The store is away: nothing is asked of it until the probe. */
   | { readonly kind: 'pause' }
   | { readonly kind: 'resume' }

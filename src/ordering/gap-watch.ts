@@ -1,16 +1,19 @@
 /**
  * Watches the gaps of a shard: when to claim and read, when a gap's time is over, and how much is held.
  *
- *   something held, predecessor missing ──read──▶ claimed ──(every gapRereadMs: read)──▶ deadline ──read──▶ park
- *                                                                                                      └▶ skip ahead
+ *   something held, predecessor missing ──read──▶ claimed ──(every gapRereadMs: read)──▶ deadline ──read──▶ the broker's turn ──▶ park
+ *                                                                                                                      └▶ skip ahead
  *
  * Each reading that moves the version ends the gap; if something is still held, a new one begins. The
- * deadline counts from the delivery that has waited longest. Reaching a limit on what is held brings the
- * deadline forward, so that the missing event always finds room in the prefetch window.
+ * deadline counts, by gap-clock.ts, from the delivery that has waited longest, and for an entity that is being replayed from the last
+ * move of its version. Reaching a limit on what is held brings the deadline forward, so that the missing event always
+ * finds room in the prefetch window.
  */
 import type { RejectionReason } from '../events/reasons.ts';
+import { Deadlines } from './deadlines.ts';
+import { GapClock } from './gap-clock.ts';
 import type { Gap, Lane } from './lane.ts';
-import type { SequencerLimits } from './limits.ts';
+import { longestReplayStallMs, type SequencerLimits } from './limits.ts';
 
 export type GapStep =
   | { readonly kind: 'wait'; readonly untilMs: number }
@@ -18,8 +21,21 @@ export type GapStep =
   | { readonly kind: 'skip-ahead' }
   | { readonly kind: 'park'; readonly sequence: number; readonly reason: RejectionReason; readonly detail: string };
 
+/** What is told of an open gap. */
+export interface OpenGap {
+  readonly lane: Lane;
+  /** For how long the first of what is held has waited, and until the gap ends; only time that counts. */
+  readonly waitedMs: number;
+  readonly endsInMs: number;
+}
+
 export class GapWatch {
+  readonly clock = new GapClock();
   readonly #limits: SequencerLimits;
+  /** When gaps end, in the time of the clock. */
+  readonly #ends = new Deadlines<Lane>();
+  /** Their time is over; before they end the broker has a turn. */
+  readonly #awaitTurn = new Set<Lane>();
   /** In the order in which their gaps were opened. */
   readonly #lanes = new Set<Lane>();
   #held = 0;
@@ -45,25 +61,57 @@ export class GapWatch {
     lane.heldNoted = lane.held.count;
     this.#heldBytes += lane.held.bytes - lane.heldBytesNoted;
     lane.heldBytesNoted = lane.held.bytes;
-    if (lane.held.count > 0) return;
+    if (lane.held.count > 0 || lane.gap === null) return;
     lane.gap = null;
     this.#lanes.delete(lane);
+    this.#ends.delete(lane);
+    this.#awaitTurn.delete(lane);
   }
 
   /** What the gap of a lane that cannot go on asks for now. */
-  watch(lane: Lane, nowMs: number): GapStep {
+  watch(lane: Lane, nowMs: number, brokerHadTurn: boolean): GapStep {
     const gap = this.#gapOf(lane);
     const deadlineMs = this.#deadlineMs(lane);
     const full = gap.overflow || lane.held.count >= this.#limits.maxHeldPerEntity;
-    if (!full && nowMs < deadlineMs) {
-      return nowMs >= gap.nextReadMs ? { kind: 'read' } : { kind: 'wait', untilMs: Math.min(deadlineMs, gap.nextReadMs) };
+    const readOrWait: GapStep = nowMs >= gap.nextReadMs ? { kind: 'read' } : { kind: 'wait', untilMs: gap.nextReadMs };
+    if (!full && this.clock.countedMs < deadlineMs) {
+      gap.final = false;
+      this.#ends.set(lane, deadlineMs);
+      return readOrWait;
     }
     if (!gap.final) {
       gap.final = true;
       return { kind: 'read' };
     }
+    if (!brokerHadTurn) {
+      this.#awaitTurn.add(lane);
+      return readOrWait;
+    }
     if (this.#limits.gapTimeoutAction === 'skip-ahead') return { kind: 'skip-ahead' };
-    return this.#park(lane, nowMs, full);
+    return this.#park(lane, full);
+  }
+
+  /** Lanes whose gap has come to its end by now, each once. */
+  takeDue(): readonly Lane[] {
+    return this.#ends.takeDue(this.clock.countedMs);
+  }
+
+  /** The number of the turn that the broker is to have, when a gap waits for one and it can be had. */
+  askForTurn(): number | null {
+    return this.#awaitTurn.size === 0 ? null : this.clock.askForTurn();
+  }
+
+  /** Lanes whose gaps may end at once, for the broker has had a turn; those that are busy wait for the next. */
+  takeTurned(turn: number): readonly Lane[] {
+    if (!this.clock.turned(turn)) return [];
+    const lanes = [...this.#awaitTurn].filter(({ op }) => op === null);
+    for (const lane of lanes) this.#awaitTurn.delete(lane);
+    return lanes;
+  }
+
+  /** When time that counts brings something about, or null. */
+  nextDeadlineMs(): number | null {
+    return this.clock.whenMs(this.#ends.nextMs, this.#awaitTurn.size > 0);
   }
 
   /** The lane was claimed and read. */
@@ -98,17 +146,25 @@ export class GapWatch {
   }
 
   /** The open gaps that have waited longest, at most `limit`. */
-  oldest(limit: number): readonly { readonly lane: Lane; readonly sinceMs: number }[] {
+  oldest(limit: number, nowMs: number): readonly OpenGap[] {
+    const countedMs = this.clock.countedAt(nowMs);
     return [...this.#lanes]
-      .map((lane) => ({ lane, sinceMs: lane.held.oldestMs() ?? 0 }))
-      .sort((a, b) => a.sinceMs - b.sinceMs)
+      .map((lane) => ({
+        lane,
+        waitedMs: Math.max(0, countedMs - (lane.held.oldestMs() ?? countedMs)),
+        endsInMs: Math.max(0, this.#deadlineMs(lane) - countedMs),
+      }))
+      .sort((a, b) => b.waitedMs - a.waitedMs)
       .slice(0, limit);
   }
 
   clear(): void {
     this.#lanes.clear();
+    this.#ends.clear();
+    this.#awaitTurn.clear();
     this.#held = 0;
     this.#heldBytes = 0;
+    this.clock.reset();
   }
 
   #isFull(leaving: number, leavingBytes: number): boolean {
@@ -118,6 +174,7 @@ export class GapWatch {
 
   #gapOf(lane: Lane): Gap {
     if (lane.gap !== null && lane.gap.aboveVersion === lane.version) return lane.gap;
+    this.#awaitTurn.delete(lane);
     this.#lanes.delete(lane);
     this.#lanes.add(lane);
     lane.gap = { aboveVersion: lane.version, overflow: false, final: false, nextReadMs: Number.NEGATIVE_INFINITY };
@@ -125,14 +182,17 @@ export class GapWatch {
   }
 
   #deadlineMs(lane: Lane): number {
-    return (lane.held.oldestMs() ?? Number.POSITIVE_INFINITY) + this.#limits.gapTimeoutMs;
+    const { gapTimeoutMs } = this.#limits;
+    const waitsFromMs = Math.max(lane.held.oldestMs() ?? Number.POSITIVE_INFINITY, lane.replayMovedMs);
+    return waitsFromMs + (lane.isReplayed ? Math.max(gapTimeoutMs, longestReplayStallMs) : gapTimeoutMs);
   }
 
-  #park(lane: Lane, nowMs: number, full: boolean): GapStep {
+  #park(lane: Lane, full: boolean): GapStep {
     const lowest = lane.held.lowest() ?? lane.version + 2;
     const first = lane.version + 1;
     const missing = first === lowest - 1 ? `sequence ${first}` : `sequences ${first} to ${lowest - 1}`;
-    const waitedMs = Math.round(nowMs - (lane.held.oldestMs() ?? nowMs));
+    const { countedMs } = this.clock;
+    const waitedMs = Math.max(0, countedMs - (lane.held.oldestMs() ?? countedMs));
     return {
       kind: 'park',
       sequence: lowest,

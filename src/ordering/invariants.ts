@@ -6,6 +6,7 @@ import type { Operation } from './operations.ts';
 
 export interface Totals {
   readonly unsettled: number;
+  readonly leaving: number;
   readonly held: number;
   readonly gaps: number;
   /** False while draining and after: then lanes stop where they are. */
@@ -17,6 +18,7 @@ export function checkInvariants(lanes: Iterable<Lane>, operations: Iterable<Oper
   const seen = new Set<number>();
   let held = 0;
   let gaps = 0;
+  let leaving = 0;
   let problem: string | null = null;
   const see = (tag: number, where: string) => {
     if (seen.has(tag)) problem ??= `delivery ${tag} is in two places (${where})`;
@@ -30,6 +32,7 @@ export function checkInvariants(lanes: Iterable<Lane>, operations: Iterable<Oper
     for (const slot of operation.slots) see(slot.delivery.tag, 'slot');
     for (const delivery of operation.deliveries) see(delivery.tag, 'recall');
     recalling += operation.deliveries.length;
+    if (operation.effect.kind === 'reject') leaving += operation.effect.rejections.length;
     problem ??= checkSlots(operation);
   }
   for (const lane of lanes) {
@@ -52,6 +55,7 @@ export function checkInvariants(lanes: Iterable<Lane>, operations: Iterable<Oper
   if (recalling !== 0) return `${recalling} deliveries are asked about that no lane waits for`;
   if (held !== totals.held) return `${held} are held, but ${totals.held} are counted`;
   if (gaps !== totals.gaps) return `${gaps} gaps are open, but ${totals.gaps} are counted`;
+  if (leaving !== totals.leaving) return `${leaving} are being rejected, but ${totals.leaving} are counted`;
   if (seen.size !== totals.unsettled) return `${seen.size} deliveries are kept, but ${totals.unsettled} are unsettled`;
   return null;
 }

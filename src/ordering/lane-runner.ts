@@ -26,15 +26,15 @@ export class LaneRunner {
     this.#settlements = settlements;
   }
 
-  /** With `starts` false only what a park has already decided is carried out. */
-  advance(lane: Lane, nowMs: number, starts: boolean): void {
+  /** With `starts` false only what a park has already decided is carried out. With `brokerHadTurn` a gap whose time is over ends. */
+  advance(lane: Lane, nowMs: number, starts: boolean, brokerHadTurn = false): void {
     if (lane.op === null) this.#settlePark(lane);
     while (lane.op === null && starts) {
       if (lane.version === unknownVersion) {
         if (lane.arrivals.length > 0) this.#begin(lane, { kind: 'load', entity: lane.entity });
         return;
       }
-      const step = planLane(lane, this.#limits, nowMs, this.#settlements);
+      const step = planLane(lane, this.#limits, this.#gaps.clock.countedMs, this.#settlements);
       this.#gaps.note(lane);
       if (step.kind === 'idle') {
         lane.parkedIsFresh = false;
@@ -46,7 +46,7 @@ export class LaneRunner {
       }
       if (step.kind === 'fail') this.fail(lane, step);
       else if (step.kind === 'gap') {
-        if (!this.#watchGap(lane, nowMs)) return;
+        if (!this.#watchGap(lane, nowMs, brokerHadTurn)) return;
       } else {
         const { slots, adopts } = step.run;
         const expected = { expectedVersion: lane.version, expectedHoles: lane.holes.toString() };
@@ -81,8 +81,8 @@ export class LaneRunner {
   }
 
   /** What a gap asks for now. True when the lane can go on at once. */
-  #watchGap(lane: Lane, nowMs: number): boolean {
-    const next = this.#gaps.watch(lane, nowMs);
+  #watchGap(lane: Lane, nowMs: number, brokerHadTurn: boolean): boolean {
+    const next = this.#gaps.watch(lane, nowMs, brokerHadTurn);
     switch (next.kind) {
       case 'wait':
         this.#deadlines.set(lane, next.untilMs);

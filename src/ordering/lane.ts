@@ -18,7 +18,7 @@ export interface Gap {
   readonly aboveVersion: number;
   /** Ends it early: too much is held. */
   overflow: boolean;
-  /** Its time is over and the version is being, or has been, read for the last time. */
+  /** Its time is over, and the version is being, or has been, read since. */
   final: boolean;
   /** When it is to be claimed and read next; at once when it was opened. */
   nextReadMs: number;
@@ -50,8 +50,10 @@ export class Lane {
   version = unknownVersion;
   holes = Holes.none;
   parked = false;
-  /** Its dead letters are on their way: what is held for them must not time out meanwhile. */
-  replaying = false;
+  /** Its dead letters are being replayed. */
+  isReplayed = false;
+  /** When the version last moved in a replay, or that ended, in the time of the gap clock: what is held has waited from then. */
+  replayMovedMs = 0;
   /** Whether that was just read. What was read long ago may have ended: only a fresh reading makes an event follow into the dead letters. */
   parkedIsFresh = false;
   /** The store has said something that does not go with the version known here: it is read before anything else. */
@@ -99,14 +101,20 @@ export class Lane {
   }
 
   /** Takes over what the store says. */
-  update(view: EntityView): void {
+  update(view: EntityView, countedMs: number): void {
+    this.stand(view, view.version !== this.version, countedMs);
     this.version = view.version;
-    this.parked = view.parked;
-    this.replaying = view.replaying;
-    this.parkedIsFresh = true;
     this.isDoubtful = false;
     this.holes = Holes.parse(view.holes);
     if (this.highest < view.version) this.highest = view.version;
+  }
+
+  /** Whether it is parked or replayed, as the store has just said. */
+  stand({ parked, replaying }: Pick<EntityView, 'parked' | 'replaying'>, hasMoved: boolean, countedMs: number): void {
+    if (this.isReplayed !== replaying || (replaying && hasMoved)) this.replayMovedMs = countedMs;
+    this.isReplayed = replaying;
+    this.parked = parked;
+    this.parkedIsFresh = true;
   }
 
   /** The first `done` slots are in the store. */

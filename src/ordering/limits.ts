@@ -6,14 +6,16 @@ export type GapTimeoutAction = 'dead-letter' | 'skip-ahead';
 
 export interface SequencerLimits {
   readonly strategy: ViolationStrategy;
-  /** How long the first event held for a gap waits, in milliseconds. */
+  /** Deliveries that the broker gives out before it waits for one to be settled. While so many are here, nothing that is missing can come. */
+  readonly prefetch: number;
+  /** How long the first event held for a gap waits, in milliseconds that count (gap-clock.ts). */
   readonly gapTimeoutMs: number;
   readonly gapTimeoutAction: GapTimeoutAction;
   /** While a gap is open the version is read again this often, in milliseconds. */
   readonly gapRereadMs: number;
-  /** Held deliveries of one entity; reaching it ends the entity's gap. */
+  /** Held deliveries of one entity; reaching it ends the entity's gap. At least 2, or nothing could be held. */
   readonly maxHeldPerEntity: number;
-  /** Held deliveries of the shard; reaching it ends the oldest gap. Must stay below the prefetch, or the missing event could not be delivered. */
+  /** Held deliveries of the shard; reaching it ends the oldest gap. At least 2, or nothing could be held. Must stay below the prefetch, or the missing event could not be delivered. */
   readonly maxHeld: number;
   /** What the held deliveries of the shard may take in memory, in bytes; reaching it ends the oldest gap as well. */
   readonly maxHeldBytes: number;
@@ -33,8 +35,15 @@ export interface SequencerLimits {
 /** An event further ahead than this is an error of the producer, not a gap. */
 export const maxAhead = 1_000_000;
 
+/**
+ * While the dead letters of an entity are being replayed its gap waits so long for its version to move, in milliseconds: letters
+ * of other entities may come between two of it. A third of the broker's `consumer_timeout`, like the longest gap.
+ */
+export const longestReplayStallMs = 600_000;
+
 export const defaultSequencerLimits: SequencerLimits = {
   strategy: 'buffer',
+  prefetch: 1_000,
   gapTimeoutMs: 30_000,
   gapTimeoutAction: 'dead-letter',
   gapRereadMs: 5_000,

@@ -29,7 +29,7 @@ export interface PlanSink {
   violation(delivery: Delivery, sequence: number, expected: number): void;
 }
 
-export function planLane(lane: Lane, limits: SequencerLimits, nowMs: number, sink: PlanSink): Step {
+export function planLane(lane: Lane, limits: SequencerLimits, countedMs: number, sink: PlanSink): Step {
   if (lane.isDoubtful) return { kind: 'read' };
   releaseOvertaken(lane);
   const { skipsAhead } = lane;
@@ -45,7 +45,7 @@ export function planLane(lane: Lane, limits: SequencerLimits, nowMs: number, sin
     if (takeHeld(lane, run, later)) continue;
     const delivery = arrivals[at];
     if (delivery === undefined) break;
-    const verdict = placeArrival(lane, run, delivery, limits, nowMs, sink);
+    const verdict = placeArrival(lane, run, delivery, limits, countedMs, sink);
     if (verdict === 'stop' || verdict === 'read') {
       rereads = verdict === 'read' && run.isEmpty;
       break;
@@ -93,7 +93,7 @@ function takeHeld(lane: Lane, run: Run, later: Delivery[]): boolean {
 
 type Placement = 'placed' | 'later' | 'stop' | 'read' | Extract<Step, { kind: 'fail' }>;
 
-function placeArrival(lane: Lane, run: Run, delivery: Delivery, limits: SequencerLimits, nowMs: number, sink: PlanSink): Placement {
+function placeArrival(lane: Lane, run: Run, delivery: Delivery, limits: SequencerLimits, countedMs: number, sink: PlanSink): Placement {
   const sequence = delivery.event.sequence;
   if (!run.takes(sequence === null)) return 'stop';
   if (sequence === null) return placeUnsequenced(lane, run, delivery);
@@ -120,7 +120,7 @@ function placeArrival(lane: Lane, run: Run, delivery: Delivery, limits: Sequence
     sink.reject(delivery, 'entity_parked', `the entity is parked at version ${lane.version}`);
     return 'placed';
   }
-  return placeEarly(lane, run, delivery, sequence, limits, nowMs, sink);
+  return placeEarly(lane, run, delivery, sequence, limits, countedMs, sink);
 }
 
 function placeUnsequenced(lane: Lane, run: Run, delivery: Delivery): Placement {
@@ -157,14 +157,14 @@ function placeAs(lane: Lane, run: Run, delivery: Delivery, place: (action: SlotA
 }
 
 /** Beyond the next in line: a violation if it reveals a new gap, and then by strategy. */
-function placeEarly(lane: Lane, run: Run, delivery: Delivery, sequence: number, limits: SequencerLimits, nowMs: number, sink: PlanSink): Placement {
+function placeEarly(lane: Lane, run: Run, delivery: Delivery, sequence: number, limits: SequencerLimits, countedMs: number, sink: PlanSink): Placement {
   if (limits.strategy === 'fail' && !run.isEmpty) return 'stop';
   const expected = Math.max(lane.highest, run.version) + 1;
   if (sequence > expected) sink.violation(delivery, sequence, expected);
   if (lane.highest < sequence) lane.highest = sequence;
   switch (limits.strategy) {
     case 'buffer':
-      lane.held.add(sequence, delivery, nowMs);
+      lane.held.add(sequence, delivery, countedMs);
       return 'placed';
     case 'fail':
       return { kind: 'fail', delivery, reason: 'out_of_order', detail: `expected ${run.version + 1}, received ${sequence}` };

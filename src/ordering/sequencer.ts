@@ -15,7 +15,7 @@ import { InvariantError } from '../errors.ts';
 import { type Answer, Answers } from './answers.ts';
 import { Deadlines } from './deadlines.ts';
 import type { Delivery, Effect, Fact, RefusedDelivery } from './facts.ts';
-import { GapWatch } from './gap-watch.ts';
+import { GapWatch, type OpenGap } from './gap-watch.ts';
 import { checkInvariants } from './invariants.ts';
 import { type Lane, unknownVersion } from './lane.ts';
 import { LaneRunner } from './lane-runner.ts';
@@ -63,11 +63,14 @@ export class ShardSequencer {
   }
 
   handle(nowMs: number, fact: Fact): readonly Effect[] {
+    // A lane that waits for an answer asks for no call; it comes long before the next reading would be due.
+    this.#gaps.clock.advance(nowMs, Math.min(this.nextDeadlineMs() ?? nowMs, this.#nowMs + this.#limits.gapRereadMs));
     this.#nowMs = nowMs;
     this.#effects = [];
     this.#settlements.effects = this.#effects;
     if (fact.kind === 'channelLost') this.#forgetEverything();
     else if (this.#state !== 'halted') this.#dispatch(fact);
+    this.#observeRoom();
     return this.#effects;
   }
 
@@ -75,10 +78,11 @@ export class ShardSequencer {
   nextDeadlineMs(): number | null {
     // A halted shard waits for its channel to go, not for time.
     if (this.#state === 'halted') return null;
-    const lane = this.#deadlines.nextMs;
-    const probe = this.#operations.nextProbeMs;
-    if (lane === null || probe === null) return lane ?? probe;
-    return Math.min(lane, probe);
+    let next = this.#deadlines.nextMs;
+    for (const dueMs of [this.#operations.nextProbeMs, this.#gaps.nextDeadlineMs()]) {
+      if (dueMs !== null && (next === null || dueMs < next)) next = dueMs;
+    }
+    return next;
   }
 
   overview(): SequencerOverview {
@@ -107,14 +111,15 @@ export class ShardSequencer {
   }
 
   /** Open gaps, longest wait first. */
-  openGaps(limit: number): readonly { readonly lane: Lane; readonly sinceMs: number }[] {
-    return this.#gaps.oldest(limit);
+  openGaps(limit: number, nowMs: number): readonly OpenGap[] {
+    return this.#gaps.oldest(limit, nowMs);
   }
 
   /** Throws `InvariantError` when the state contradicts itself. Tests call it after every step. */
   assertInvariants(): void {
     const problem = checkInvariants(this.#lanes.awake(), this.#operations.all(), {
       unsettled: this.#settlements.unsettled,
+      leaving: this.#settlements.leaving,
       held: this.#gaps.held,
       gaps: this.#gaps.size,
       running: this.#state === 'running',
@@ -133,7 +138,11 @@ export class ShardSequencer {
       case 'drainRequested':
         if (this.#state === 'running') this.#state = 'draining';
         break;
+      case 'turned':
+        for (const lane of this.#gaps.takeTurned(fact.turn)) this.#advance(lane, true);
+        break;
       case 'storeUnavailable':
+        this.#gaps.clock.storeIsUnavailable();
         this.#operations.suspend(fact.ops, this.#nowMs + fact.retryInMs, this.#effects);
         break;
       case 'entityUnavailable':
@@ -185,12 +194,27 @@ export class ShardSequencer {
       if (waiting !== null) this.#operations.repeat(waiting, this.#effects);
       else this.#advance(lane);
     }
+    for (const lane of this.#gaps.takeDue()) this.#advance(lane);
+  }
+
+  /** Whether a missing event could come now; and the broker's turn, where a gap is about to end. */
+  #observeRoom(): void {
+    const { unsettled, leaving, memoryIsFull } = this.#settlements;
+    this.#gaps.clock.observe({
+      storeAnswers: !this.#operations.paused,
+      hasRoom: unsettled + leaving < this.#limits.prefetch && !memoryIsFull,
+      hasWork: unsettled + leaving > this.#gaps.held,
+    });
+    if (this.#state !== 'running') return;
+    const turn = this.#gaps.askForTurn();
+    if (turn !== null) this.#effects.push({ kind: 'turn', turn });
   }
 
   #entityUnavailable(fact: Answer<'entityUnavailable'>): void {
     const operation = this.#operations.get(fact.op);
     if (operation === undefined) return;
     if (operation.lane === null) throw new InvariantError(`${operation.effect.kind} concerns no single entity`);
+    this.#gaps.clock.storeAnswered();
     this.#operations.setAside(operation, this.#effects);
     this.#deadlines.set(operation.lane, this.#nowMs + fact.retryInMs);
   }
@@ -198,7 +222,8 @@ export class ShardSequencer {
   #answered(fact: OperationAnswer): void {
     const operation = this.#operations.finish(fact.op, this.#effects);
     if (operation === null) return;
-    if (fact.kind === 'rejected') return;
+    this.#gaps.clock.storeAnswered();
+    if (fact.kind === 'rejected') return this.#settlements.rejected(operation);
     if (fact.kind === 'fenced') return this.#halt('fenced', 'a later owner of this shard has claimed an entity that is held here');
     if (fact.kind === 'recalled') {
       const undecided = this.#answers.recalled(operation, fact.verdicts, this.#nowMs);
@@ -217,8 +242,8 @@ export class ShardSequencer {
     this.#advance(lane);
   }
 
-  #advance(lane: Lane): void {
-    this.#runner.advance(lane, this.#nowMs, this.#state === 'running');
+  #advance(lane: Lane, brokerHadTurn = false): void {
+    this.#runner.advance(lane, this.#nowMs, this.#state === 'running', brokerHadTurn);
     this.#lanes.rest(lane);
   }
 

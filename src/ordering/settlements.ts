@@ -4,7 +4,7 @@
  */
 import type { RejectionReason } from '../events/reasons.ts';
 import type { Delivery, Effect, Outcome, RefusedDelivery, Rejection } from './facts.ts';
-import type { Operations } from './operations.ts';
+import type { Operation, Operations } from './operations.ts';
 import type { PlanSink } from './plan.ts';
 
 export class Settlements implements PlanSink {
@@ -12,6 +12,8 @@ export class Settlements implements PlanSink {
   unsettled = 0;
   /** The broker has delivered more than that; it waits for what is settled to make room in memory. */
   memoryIsFull = false;
+  /** To be rejected, and not on record yet: until then the broker has them in the window. */
+  leaving = 0;
   effects: Effect[] = [];
   #rejections: Rejection[] = [];
   #recalls: Delivery[] = [];
@@ -54,12 +56,19 @@ export class Settlements implements PlanSink {
     if (this.#skipped.length > 0) this.ack('skipped', this.#skipped);
     if (this.#recalls.length > 0) operations.begin(null, { kind: 'recall', deliveries: this.#recalls }, this.effects);
     if (this.#rejections.length > 0) operations.begin(null, { kind: 'reject', rejections: this.#rejections }, this.effects);
+    this.leaving += this.#rejections.length;
     this.#empty();
+  }
+
+  /** What an operation has rejected is gone. */
+  rejected({ effect }: Operation): void {
+    if (effect.kind === 'reject') this.leaving -= effect.rejections.length;
   }
 
   clear(): void {
     this.unsettled = 0;
     this.memoryIsFull = false;
+    this.leaving = 0;
     this.#empty();
   }
 

@@ -66,15 +66,20 @@ class AmqpShardChannel implements ShardChannel {
     this.#settle(generation, (channel) => channel.nack(settled(tag), false, true));
   }
 
-  async isAlive(generation: number): Promise<boolean> {
+  async roundTrip(generation: number): Promise<boolean> {
     const open = this.#kept.current;
     if (open?.generation !== generation) return false;
-    // Setting the same prefetch again changes nothing, and the broker has to answer on this very channel.
-    const answered = open.channel.prefetch(this.#options.prefetch).then(
-      () => true,
-      () => false,
-    );
-    return (await within(answered, aliveTimeoutMs)) === true && this.#kept.current === open;
+    try {
+      // Setting the same prefetch again changes nothing, and the broker has to answer on this very channel.
+      await open.channel.prefetch(this.#options.prefetch);
+      return this.#kept.current === open;
+    } catch {
+      return false;
+    }
+  }
+
+  async isAlive(generation: number): Promise<boolean> {
+    return (await within(this.roundTrip(generation), aliveTimeoutMs)) === true;
   }
 
   abandon(generation: number, cause: Error): void {

@@ -28,7 +28,9 @@ export interface ShardChannel {
   reject(generation: number, tag: number): void;
   /** Gives a delivery back to the head of the queue, from where it comes again. Several keep their order. */
   giveBack(generation: number, tag: number): void;
-  /** Asks the broker whether the channel still lives: resolves false when it does not. */
+  /** The broker answers on this channel, however late: resolves true behind everything that it has sent before, false when the channel is gone. */
+  roundTrip(generation: number): Promise<boolean>;
+  /** Asks the broker whether the channel still lives: resolves false when it does not, or does not say so in time. */
   isAlive(generation: number): Promise<boolean>;
   /** Gives the current generation up (a fenced owner) and opens another after a back-off. */
   abandon(generation: number, cause: Error): void;

@@ -129,7 +129,7 @@ export class ShardSession {
   }
 
   /** Carries one effect out, or queues it for the next batch at the store. */
-  carryOut(effect: Exclude<Effect, { kind: 'drained' | 'halt' }>): void {
+  carryOut(effect: Exclude<Effect, { kind: 'drained' | 'halt' | 'turn' }>): void {
     switch (effect.kind) {
       case 'ack':
         this.#ack(effect.outcome, effect.deliveries);

@@ -99,16 +99,10 @@ export class ShardWorker implements WatchedShard, RepairableShard {
   gapsOlderThan(ms: number): readonly OpenGap[] {
     const session = this.#session;
     if (session === null || this.state !== 'consuming') return [];
-    const beforeMs = this.#options.now() - ms;
     return this.#sequencer
-      .openGaps(Number.POSITIVE_INFINITY)
-      .filter(({ sinceMs }) => sinceMs <= beforeMs)
-      .map(({ lane }) => ({
-        entity: lane.entity,
-        from: lane.version + 1,
-        to: (lane.held.lowest() ?? 0) - 1,
-        generation: session.generation,
-      }))
+      .openGaps(Number.POSITIVE_INFINITY, this.#options.now())
+      .filter(({ waitedMs }) => waitedMs >= ms)
+      .map(({ lane }) => ({ entity: lane.entity, from: lane.version + 1, to: (lane.held.lowest() ?? 0) - 1, generation: session.generation }))
       .filter(({ from, to }) => from >= 1 && from <= to);
   }
 
@@ -133,15 +127,14 @@ export class ShardWorker implements WatchedShard, RepairableShard {
 
   reading(): ShardReading {
     const { gaps, unsettled } = this.#sequencer.overview();
-    const [oldest] = this.#sequencer.openGaps(1);
-    const gapOldestSeconds = oldest === undefined ? 0 : (this.#options.now() - oldest.sinceMs) / 1_000;
+    const [oldest] = this.#sequencer.openGaps(1, this.#options.now());
+    const gapOldestSeconds = (oldest?.waitedMs ?? 0) / 1_000;
     return { shard: this.#options.shard, state: this.state, gapsOpen: gaps, gapOldestSeconds, unacked: unsettled + (this.#session?.outside ?? 0), held: this.#sequencer.heldByEntityType() };
   }
 
   status(): ShardStatus {
-    const { shard, queue, limits, shardMetrics } = this.#options;
-    const nowMs = this.#options.now();
-    const open_gaps = this.#sequencer.openGaps(gapsInStatus).map(({ lane, sinceMs }) => ({
+    const { shard, queue, shardMetrics } = this.#options;
+    const open_gaps = this.#sequencer.openGaps(gapsInStatus, this.#options.now()).map(({ lane, waitedMs, endsInMs }) => ({
       entity_type: lane.entity.entityType,
       entity_id: lane.entity.entityId,
       version: lane.version,
@@ -149,8 +142,8 @@ export class ShardWorker implements WatchedShard, RepairableShard {
       missing_to: Math.max(lane.version, (lane.held.lowest() ?? 0) - 1),
       held: lane.held.count,
       held_sequences: lane.held.runs().slice(0, runsInStatus),
-      waiting_ms: Math.round(nowMs - sinceMs),
-      ends_in_ms: Math.max(0, Math.round(sinceMs + limits.gapTimeoutMs - nowMs)),
+      waiting_ms: waitedMs,
+      ends_in_ms: endsInMs,
     }));
     const epoch = this.#session?.epoch ?? null;
     return { shard, queue, channel: this.state, epoch, totals: { ...shardMetrics.totals }, ...this.#sequencer.overview(), open_gaps };
@@ -212,19 +205,31 @@ export class ShardWorker implements WatchedShard, RepairableShard {
     const isFull = session.outside > 0;
     const memory: readonly Fact[] = isFull === this.#memoryIsFull ? [] : [{ kind: 'memoryFull', isFull }];
     this.#memoryIsFull = isFull;
+    let turn: number | null = null;
     try {
       for (const fact of memory.concat(facts)) {
         for (const effect of this.#sequencer.handle(this.#options.now(), fact)) {
           if (effect.kind === 'drained') this.#draining?.();
           else if (effect.kind === 'halt') this.#haltEffect(session, effect.cause, effect.detail);
+          else if (effect.kind === 'turn') turn = effect.turn;
           else session.carryOut(effect);
         }
       }
       session.flush();
+      if (turn !== null) void this.#giveTurn(session, turn);
     } catch (error) {
       this.#failed(error);
     }
     this.#setTimer();
+  }
+
+  /** Behind the acknowledgements that have just gone; what the broker sends before it answers is delivered at the end of that turn of the event loop, before this. */
+  async #giveTurn(session: ShardSession, turn: number): Promise<void> {
+    // Without an answer the channel is lost, and the gap with it.
+    if (!(await this.#channel.roundTrip(session.generation))) return;
+    setImmediate(() => {
+      if (this.#session === session) this.#handle([{ kind: 'turned', turn }]);
+    });
   }
 
   #haltEffect(session: ShardSession, cause: 'fenced' | 'store-went-backwards', detail: string): void {

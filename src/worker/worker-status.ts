@@ -15,9 +15,9 @@ export interface GapStatus {
   readonly held: number;
   /** What is held, as first and last of each run, in order; of many runs the first 50. */
   readonly held_sequences: readonly (readonly [first: number, last: number])[];
-  /** Since the first of the events that are held for it came. */
+  /** Since the first of the events that are held for it came. Only time that counts: while nothing could come, it stands. */
   readonly waiting_ms: number;
-  /** Until the gap is ended, if nothing comes. */
+  /** Until the gap is ended, if nothing comes. Time that counts, too. */
   readonly ends_in_ms: number;
 }
 

@@ -228,7 +228,7 @@ class ShardedWorker implements Worker {
     return new ShardWorker({
       shard,
       queue,
-      limits: { ...defaultSequencerLimits, ...ordering, ...this.#memory.limits, gapRereadMs: Math.min(5_000, Math.ceil(ordering.gapTimeoutMs / 4)) },
+      limits: { ...defaultSequencerLimits, ...ordering, ...this.#memory.limits, prefetch: broker.prefetch, gapRereadMs: Math.min(5_000, Math.ceil(ordering.gapTimeoutMs / 4)) },
       decode: (message) => decodeMessage(message, decoding),
       now: () => performance.now(),
       random: Math.random,

@@ -75,6 +75,39 @@ describe('the sequencer', () => {
     );
   });
 
+  it('ends no gap whose missing event is on its way, whatever keeps it: an unavailable store, a full window, a blocked process', () => {
+    // Each event overtakes a few others at most: then the window is never full of what waits.
+    const disorder = fc.tuple(traffic, fc.infiniteStream(fc.nat({ max: 3 }))).map(([{ lengths, arrivals }, late]) => {
+      const keyed = bySequence(arrivals).map((one, index) => ({ one, key: index + Number(late.next().value) }));
+      return { lengths, arrivals: keyed.sort((a, b) => a.key - b.key).map(({ one }) => one) };
+    });
+    const blocked = fc.record({ kind: fc.constant('blocked' as const), ms: fc.integer({ min: 1, max: 100_000 }) });
+    const steps = fc.array(fc.oneof({ weight: 19, arbitrary: step }, { weight: 1, arbitrary: blocked }), { maxLength: 60, size: 'max' });
+    const actions = fc.constantFrom('dead-letter', 'skip-ahead' as const);
+    fc.assert(
+      fc.property(disorder, steps, actions, fc.integer({ min: 5, max: 8 }), fc.constantFrom(1, 100), ({ lengths, arrivals }, all, gapTimeoutAction, prefetch, maxDone) => {
+        const limits = { ...generous, gapTimeoutMs: 50, gapRereadMs: 20, gapTimeoutAction, prefetch, maxHeld: prefetch - 1 };
+        const harness = new SequencerHarness(limits, new ModelStore({ maxDone }));
+        const run = new Run(harness, arrivals);
+        for (const one of all) {
+          if (one.kind === 'blocked') {
+            harness.nowMs += one.ms;
+            harness.fact({ kind: 'timePassed' });
+            // What the store had answered meanwhile may be read before what the broker had sent.
+            harness.answerAll();
+          } else run.take(one);
+          // Nobody but the window keeps the broker from delivering.
+          run.deliver(prefetch);
+        }
+        run.finish();
+        assertAtRest(harness);
+        lengths.forEach((length, index) => assert.deepEqual(harness.store.applied(entities[index]), oneTo(length)));
+        assert.deepEqual(harness.settled.filter(({ outcome }) => outcome === 'rejected'), []);
+      }),
+      { numRuns: 600 },
+    );
+  });
+
   it('makes every entity whole again, and parks it no longer, when what was lost and what was dead-lettered comes again', () => {
     const replay = fc.record({ order: fc.infiniteStream(fc.nat()), steps: fc.array(step, { maxLength: 30, size: 'max' }) });
     const lossesOf = fc.array(fc.record({ entity: fc.nat({ max: 2 }), sequence: fc.integer({ min: 1, max: 9 }) }), { maxLength: 4 });

@@ -11,6 +11,7 @@ import type { RejectionReason } from '../../src/events/reasons.ts';
 import type { Delivery, Effect, EntityView, Fact, Outcome, RecallVerdict, RefusedDelivery } from '../../src/ordering/facts.ts';
 import { defaultSequencerLimits, type SequencerLimits } from '../../src/ordering/limits.ts';
 import { ShardSequencer } from '../../src/ordering/sequencer.ts';
+import { GapAudit } from './sequencer-gap-audit.ts';
 import { ModelStore, type Owner } from './sequencer-model-store.ts';
 
 export { ModelStore } from './sequencer-model-store.ts';
@@ -49,7 +50,12 @@ export class SequencerHarness {
   readonly sequencer: ShardSequencer;
   readonly store: ModelStore;
   readonly owner: Owner;
+  readonly limits: SequencerLimits;
   nowMs = 0;
+  /** True: a test says itself when the broker has had its turn, with `takeTurn`. */
+  holdsTurns = false;
+  /** The turn that the broker is asked for. */
+  turn: number | null = null;
   /** Operations that were asked and not answered, in the order of asking. */
   readonly asked: Asking[] = [];
   /** Every effect so far. */
@@ -57,10 +63,15 @@ export class SequencerHarness {
   readonly settled: Settled[] = [];
   readonly #unsettled = new Map<number, Delivery | RefusedDelivery>();
   readonly #settledTags = new Set<number>();
+  readonly #gaps: GapAudit;
   #lastTag = 0;
 
   constructor(limits: Partial<SequencerLimits> = {}, store = new ModelStore(), owner: Owner = { shard: 0, epoch: 1 }) {
-    this.sequencer = new ShardSequencer({ ...defaultSequencerLimits, ...limits });
+    // The configuration does it the other way round: of the window 80 % may be held.
+    const prefetch = limits.maxHeld === undefined ? defaultSequencerLimits.prefetch : Math.ceil(limits.maxHeld / 0.8);
+    this.limits = { ...defaultSequencerLimits, prefetch, ...limits };
+    this.sequencer = new ShardSequencer(this.limits);
+    this.#gaps = new GapAudit(this.limits);
     this.store = store;
     this.owner = owner;
   }
@@ -93,12 +104,22 @@ export class SequencerHarness {
 
   /** One step of the sequencer, with everything that can be checked about it. */
   fact(fact: Fact): readonly Effect[] {
+    this.#gaps.before(this.nowMs, fact);
     const effects = this.sequencer.handle(this.nowMs, fact);
     for (const effect of effects) this.#carryOut(effect);
+    this.#gaps.after([...this.#unsettled.values()], this.sequencer.overview().held);
     this.sequencer.assertInvariants();
     const lanes = this.asked.map((one) => ('entity' in one ? `${one.entity.entityType} ${one.entity.entityId}` : `operation ${one.op}`));
     assert.equal(new Set(lanes).size, lanes.length, `more than one operation of an entity is under way: ${lanes.join(', ')}`);
-    return effects;
+    return this.turn === null || this.holdsTurns ? effects : [...effects, ...this.takeTurn()];
+  }
+
+  /** The broker has had the turn that it was asked for. */
+  takeTurn(): readonly Effect[] {
+    const { turn } = this;
+    assert.ok(turn !== null, 'no turn is asked for');
+    this.turn = null;
+    return this.fact({ kind: 'turned', turn });
   }
 
   /** Lets the store do what was asked and reports it. Takes the oldest question unless told which. */
@@ -133,6 +154,7 @@ export class SequencerHarness {
   loseChannel(): readonly (Event | null)[] {
     const again = this.unsettled();
     this.asked.length = 0;
+    this.turn = null;
     this.#unsettled.clear();
     this.fact({ kind: 'channelLost' });
     return again;
@@ -156,8 +178,16 @@ export class SequencerHarness {
     return true;
   }
 
+  /** Time goes on: the sequencer is called whenever it wants to be, and what it reads again on the way is answered. */
   pass(ms: number): void {
-    this.nowMs += ms;
+    const untilMs = this.nowMs + ms;
+    for (let dueMs = this.sequencer.nextDeadlineMs(); dueMs !== null && dueMs < untilMs; dueMs = this.sequencer.nextDeadlineMs()) {
+      const asked = new Set(this.asked);
+      this.toNextDeadline();
+      const readings = this.asked.filter((one) => one.kind === 'openGap' && !asked.has(one));
+      for (const reading of readings) this.answer(this.asked.indexOf(reading));
+    }
+    this.nowMs = untilMs;
     this.fact({ kind: 'timePassed' });
   }
 
@@ -215,7 +245,9 @@ export class SequencerHarness {
 
   #carryOut(effect: Effect): void {
     this.log.push(effect);
+    this.#gaps.ends(effect);
     if ('op' in effect) this.asked.push(effect);
+    if (effect.kind === 'turn') this.turn = effect.turn;
     // On record before anything that is begun after it is carried out.
     if (effect.kind === 'reject') for (const rejection of effect.rejections) this.store.recordDeadLetter(rejection);
     if (effect.kind !== 'ack') return;

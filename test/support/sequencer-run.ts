@@ -11,6 +11,7 @@ import { event, type SequencerHarness } from './sequencer-harness.ts';
 export type Step =
   | { readonly kind: 'deliver'; readonly count: number }
   | { readonly kind: 'answer'; readonly which: number }
+  | { readonly kind: 'turn' }
   | { readonly kind: 'time'; readonly ms: number }
   | { readonly kind: 'storeUnavailable'; readonly count: number; readonly executed: boolean }
   | { readonly kind: 'entityUnavailable'; readonly which: number; readonly executed: boolean }
@@ -21,6 +22,7 @@ const number = fc.nat({ max: 1_000 });
 export const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 6, arbitrary: fc.record({ kind: fc.constant('deliver' as const), count: fc.integer({ min: 1, max: 6 }) }) },
   { weight: 8, arbitrary: fc.record({ kind: fc.constant('answer' as const), which: number }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant('turn' as const) }) },
   { weight: 2, arbitrary: fc.record({ kind: fc.constant('time' as const), ms: fc.integer({ min: 1, max: 4_000 }) }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('storeUnavailable' as const), count: fc.integer({ min: 1, max: 4 }), executed: fc.boolean() }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('entityUnavailable' as const), which: number, executed: fc.boolean() }) },
@@ -47,13 +49,14 @@ export const traffic: fc.Arbitrary<Traffic> = fc
       .map((arrivals) => ({ lengths, arrivals }));
   });
 
-/** The broker's part: what is not settled comes back before anything new. */
+/** The broker's part: it delivers as long as the window has room, and what is not settled comes back before anything new. */
 export class Run {
   readonly queue: Event[];
   readonly #harness: SequencerHarness;
 
   constructor(harness: SequencerHarness, arrivals: readonly Event[]) {
     this.#harness = harness;
+    harness.holdsTurns = true;
     this.queue = [...arrivals];
   }
 
@@ -61,7 +64,10 @@ export class Run {
     const { asked } = this.#harness;
     switch (step.kind) {
       case 'deliver':
-        if (this.queue.length > 0) this.#harness.arrive(...this.queue.splice(0, step.count));
+        this.deliver(step.count);
+        break;
+      case 'turn':
+        this.#turn();
         break;
       case 'answer':
         if (asked.length > 0) this.#harness.answer(step.which % asked.length);
@@ -87,16 +93,36 @@ export class Run {
     }
   }
 
-  /** The faults are over: everything that is left comes, is answered, and time goes on. */
-  finish(): void {
+  /** As many as there is room for. False when none came. */
+  deliver(count: number): boolean {
     const harness = this.#harness;
-    for (let steps = 0; steps < 2_000; steps++) {
-      if (this.queue.length > 0) harness.arrive(...this.queue.splice(0, 7));
-      else if (harness.asked.length > 0) harness.answer();
-      else if (harness.unsettledCount === 0) return;
-      else assert.ok(harness.toNextDeadline(), 'something is not settled and nothing is waited for');
-    }
-    assert.fail(`no rest: ${JSON.stringify(harness.sequencer.overview())}`);
+    const room = harness.limits.prefetch - harness.unsettledCount;
+    const events = this.queue.splice(0, Math.max(0, Math.min(count, room)));
+    if (events.length > 0) harness.arrive(...events);
+    return events.length > 0;
+  }
+
+  /** Until everything that is left has come, was answered, and time went on. */
+  finish(): void {
+    for (let steps = 0; steps < 2_000; steps++) if (!this.goOn()) return;
+    assert.fail(`no rest: ${JSON.stringify(this.#harness.sequencer.overview())}`);
+  }
+
+  /** The next thing that happens where there are no faults. False when all is at rest. */
+  goOn(): boolean {
+    const harness = this.#harness;
+    if (this.deliver(7)) return true;
+    if (harness.asked.length > 0) harness.answer();
+    else if (harness.turn !== null) this.#turn();
+    else if (harness.unsettledCount === 0) return false;
+    else assert.ok(harness.toNextDeadline(), 'something is not settled and nothing is waited for');
+    return true;
+  }
+
+  #turn(): void {
+    if (this.#harness.turn === null) return;
+    this.deliver(Number.POSITIVE_INFINITY);
+    this.#harness.takeTurn();
   }
 }
 
@@ -110,14 +136,12 @@ export function assertAtRest({ sequencer, asked }: SequencerHarness): void {
 /** Two shards come to rest only together: each waits for what the other applies. */
 export function finishTogether(shards: readonly SequencerHarness[], runs: readonly Run[]): void {
   for (let steps = 0; steps < 4_000; steps++) {
-    const busy = shards.findIndex((shard, index) => (runs[index] as Run).queue.length > 0 || shard.asked.length > 0);
-    const shard = shards[busy];
-    if (shard === undefined) {
+    const busy = runs.find((run, index) => run.queue.length > 0 || (shards[index] as SequencerHarness).asked.length > 0);
+    if (busy === undefined) {
       const waiting = shards.filter(({ unsettledCount }) => unsettledCount > 0);
       if (waiting.length === 0) return shards.forEach(assertAtRest);
       for (const one of waiting) assert.ok(one.toNextDeadline(), 'something is not settled and nothing is waited for');
-    } else if (shard.asked.length > 0) shard.answer();
-    else shard.arrive(...(runs[busy] as Run).queue.splice(0, 7));
+    } else busy.goOn();
   }
   assert.fail('no rest');
 }

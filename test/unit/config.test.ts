@@ -47,7 +47,7 @@ test('an empty environment gives the defaults of the design', () => {
 
 test('a shard holds at most 80 % of its prefetch, so that the missing event can be delivered', () => {
   assert.equal(loadConfig({}).ordering.maxHeld, 800);
-  assert.equal(loadConfig({ PREFETCH: '2' }).ordering.maxHeld, 1);
+  assert.equal(loadConfig({ PREFETCH: '3' }).ordering.maxHeld, 2);
 });
 
 test('an empty variable counts as unset', () => {
@@ -65,14 +65,16 @@ test('all problems are reported at once, each naming its variable, its value and
   assert.deepEqual([...problems].sort(), [
     'GAP_TIMEOUT is not a variable of Inorder: did you mean GAP_TIMEOUT_MS?',
     'LOG_LEVEL is "loud": it must be one of `debug`, `info`, `warn`, `error`',
-    'PREFETCH is "0": it must be a whole number from 2 to 65,535',
+    'PREFETCH is "0": it must be a whole number from 3 to 65,535',
     'SHARDS is "1.5": it must be a whole number from 1 to 1,000',
   ]);
 });
 
 const refused: Readonly<Record<string, readonly string[]>> = {
   SHARDS: ['0', '1.5', '1000000', '-1', '1e2', '0x8', '8 9', '08', 'eight', '٨'],
-  PREFETCH: ['0', '1', '65536'],
+  // Windows of 2 and buffers of 1 hold nothing: each early event would end its gap at once.
+  PREFETCH: ['0', '1', '2', '65536'],
+  MAX_BUFFERED_PER_ENTITY: ['0', '1'],
   GAP_TIMEOUT_MS: ['0', 'NaN', '2147483648', '600001', 'Infinity', '30s'],
   WORKER_SHARDS: ['3-1', 'some', '1,,2', '-1', '0-', '1;2'],
   FIRST_SEQUENCE: ['0', '2', 'ANY'],

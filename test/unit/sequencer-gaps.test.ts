@@ -99,7 +99,7 @@ describe('an open gap', () => {
     harness.process(event(2));
     assert.deepEqual(harness.sequencer.heldOf('order', 'e1'), { version: 3, sequences: [6] });
     assert.equal(harness.sequencer.overview().gaps, 1);
-    assert.deepEqual(harness.sequencer.openGaps(10).map(({ lane, sinceMs }) => [lane.version, sinceMs]), [[3, 0]]);
+    assert.deepEqual(harness.sequencer.openGaps(10, harness.nowMs).map(({ lane, waitedMs }) => [lane.version, waitedMs]), [[3, 0]]);
   });
 });
 

@@ -150,8 +150,8 @@ describe('the overview', () => {
     harness.process(event(2, { entityId: 'late', entityType: 'order' }));
     harness.nowMs = 50;
     harness.process(event(2, { entityId: 'b' }), event(3, { entityId: 'b' }), event(5, { entityId: 'c', entityType: 'invoice' }));
-    const gaps = harness.sequencer.openGaps(2).map(({ lane, sinceMs }) => [lane.entity.entityId, sinceMs]);
-    assert.deepEqual(gaps, [['late', 0], ['b', 50]]);
+    const gaps = harness.sequencer.openGaps(2, 50).map(({ lane, waitedMs, endsInMs }) => [lane.entity.entityId, waitedMs, endsInMs]);
+    assert.deepEqual(gaps, [['late', 50, 29_950], ['b', 0, 30_000]]);
     assert.deepEqual([...harness.sequencer.heldByEntityType()], [['order', 3], ['invoice', 1]]);
   });
 

@@ -70,6 +70,7 @@ function setUp(t: TestContext, { processors = [historyAggregate()], store = {}, 
           said.push(`abandon ${abandoned}`);
           events.lost(abandoned, cause);
         },
+        roundTrip: async () => true,
         isAlive: async () => true,
         stop: async () => {},
       };
