@@ -136,6 +136,7 @@ async function publish(
         sequences: request.unsequenced ? 'as-given' : 'number',
         firstSequence: String(ordering.firstSequence) === '0' ? 0 : 1,
         unsequenced: request.unsequenced ? 'process' : ordering.unsequenced,
+        ofNoEntity: 'events of no entity need --unsequenced',
         onProblem: (line, problem) => progress.say(`${placeOf(input, line)}: ${problem}`),
       },
       disarray: request,

@@ -32,6 +32,8 @@ export interface LineEventOptions {
   readonly firstSequence: 0 | 1;
   /** Whether the stream's workers take events without a sequence, and those of no entity. */
   readonly unsequenced: 'reject' | 'process';
+  /** What else can be done with an event of no entity, for the line that lacks one. Default: nothing. */
+  readonly ofNoEntity?: string;
   readonly onProblem: ProblemListener;
 }
 
@@ -149,7 +151,8 @@ class LineReader {
     // Data are an event's own matter: of what is in them only ids are asked about.
     const free = others.flatMap((name) => (name === 'data' ? [...membersOf(members.get(name)!, this.#options.limits.maxJsonDepth).keys()].filter((key) => /id$/i.test(key)).map((key) => `data.${key}`) : [name]));
     const what = missing.includes('entity_id') && !missing.includes('type') && free.length === 0 ? 'it names the entity that the event is about' : mapHint(missing, free);
-    return `; ${what}${missing.includes('entity_id') ? '; events of no entity need --unsequenced' : ''}`;
+    const { ofNoEntity } = this.#options;
+    return `; ${what}${missing.includes('entity_id') && ofNoEntity !== undefined ? `; ${ofNoEntity}` : ''}`;
   }
 }
 

@@ -142,7 +142,7 @@ test('a file that has grown, lines that repeat, and what was read of another day
   assert.match(again.stderr, /^inorder: \S+: 2 of the known lines have no id: they were taken for repetitions because .*; if they are new events, give them ids\n$/);
   const bad = await append({ aggregateId: 'x', type: 't' });
   assert.deepEqual([bad.code, bad.stdout], [1, '0 appended, 0 known, 1 refused\n']);
-  assert.match(bad.stderr, /line 1: invalid_entity: entity_id is missing; is entity_id "aggregateId"\? Then --map entity_id=aggregateId/);
+  assert.match(bad.stderr, /line 1: invalid_entity: entity_id is missing; is entity_id "aggregateId"\? Then --map entity_id=aggregateId\n$/, 'and nothing of an option that this command has not');
 });
 
 test('verify and rebuild without the aggregate say so, once for each type, and call nothing wrong', { timeout: 60_000 }, async (t) => {
