@@ -158,7 +158,7 @@ test('verify and rebuild without the aggregate say so, once for each type, and c
   assert.match(rebuilt.stderr, said);
 });
 
-test('events are appended, published and verified up to the limits that are set, and no further', { timeout: 60_000 }, async (t) => {
+test('events are appended, published and verified up to the limits that are set, and no further', { timeout: 180_000 }, async (t) => {
   const { run, command, file, relay } = await useStream(t, 'redis');
   const limits = { MAX_BODY_BYTES: '3000000', MAX_STATE_BYTES: '10000000' };
   const big = file([{ entity_id: 'e', type: 'e1', id: '1', data: 'x'.repeat(2_000_000) }]);
@@ -166,7 +166,7 @@ test('events are appended, published and verified up to the limits that are set,
   assert.deepEqual((await command.with(limits)('events', 'append', big)).stdout, '1 appended, 0 known, 0 refused\n');
   await run.worker(limits);
   relay(limits);
-  await untilApplied(run.redisUrl, run.stream, 1, 1);
+  await untilApplied(run.redisUrl, run.stream, 1, 1, 120_000);
   assert.equal((await command.with(limits)('events', 'verify')).code, 0);
 });
 
