@@ -203,7 +203,7 @@ export const variables = {
     'Largest serialised state of one entity, and largest result of a handler, in bytes.',
   ),
   MEMORY_BUDGET_MIB: row(
-    '128',
+    '160',
     kinds.wholeNumber(16, 65_536),
     'What a worker may keep in memory of deliveries, states and versions, all its shards together, in MiB; the process itself takes about 150 more. Deliveries beyond it stay with the broker.',
   ),

@@ -14,7 +14,7 @@ export interface WorkerMemory {
   readonly limits: Pick<SequencerLimits, 'maxRememberedBytes' | 'maxHeldBytes'>;
 }
 
-const shares = { deliveries: 0.5, cachedStates: 0.2, statesInWork: 0.2, remembered: 0.1 };
+const shares = { deliveries: 0.6, cachedStates: 0.16, statesInWork: 0.16, remembered: 0.08 };
 
 /** Of its part of the memory for deliveries, as of the prefetch: the rest is room for the event that is missing. */
 const heldShare = 0.8;

@@ -66,6 +66,7 @@ test('variables are variables, make a configuration, and secrets come by referen
   for (const manifest of [of('StatefulSet'), of('Job')]) {
     const [{ env }] = manifest.spec.template.spec.containers;
     for (const { name, value, valueFrom } of env) {
+      if (name === 'NODE_OPTIONS') continue;
       assert.ok(variableNames.includes(name), name);
       assert.ok(!/URL|TOKEN/.test(name) || (value === undefined && valueFrom.secretKeyRef.name === 'inorder'), `${name} is a secret`);
     }
@@ -84,6 +85,14 @@ test('containers run as nobody in particular, cannot write, and say what they ne
       assert.ok(resources.requests.cpu && resources.requests.memory && resources.limits.memory, kind);
     }
   }
+});
+
+test('the memory budget fits into the heap, and the heap into the limit', () => {
+  const [{ env, resources }] = of('StatefulSet').spec.template.spec.containers;
+  const [, heapMiB = ''] = /^--max-old-space-size=(\d+)$/.exec(env.find(({ name }: { name: string }) => name === 'NODE_OPTIONS').value) ?? [];
+  const budgetMiB = loadConfig(config).limits.memoryBudgetBytes / 1_048_576;
+  assert.ok(budgetMiB * 2 < Number(heapMiB), 'as much again for what is in the making and for garbage');
+  assert.ok(Number(heapMiB) + budgetMiB < Number.parseInt(resources.limits.memory), 'bodies lie beside the heap');
 });
 
 test('no pod takes the services of its namespace for its configuration', () => {

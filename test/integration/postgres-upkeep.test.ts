@@ -74,7 +74,7 @@ test('what expires at once does not gather, however much is committed', { ...nee
   }, { what: 'rows that go faster than they come', timeoutMs: 120_000 });
 });
 
-test('an index finds what has expired, and nobody waits for a row that another one is writing', { ...needsPostgresBinaries, timeout: 120_000 }, async (t) => {
+test('an index finds what has expired, and nobody waits for a row that another one is writing', { ...needsPostgresBinaries, timeout: 180_000 }, async (t) => {
   const { client, stores: [store], count } = await setUp(t, 3_600, 1);
   await client.query(`INSERT INTO inorder.applied (entity, sequence, payload_hash, expires_at_ms) SELECT -1, n, 'h', n FROM generate_series(1, 3000) AS n`);
   await client.query(`INSERT INTO inorder.applied (entity, sequence, payload_hash, expires_at_ms) SELECT -2, n, 'h', 9e15 FROM generate_series(1, 30000) AS n`);

@@ -190,7 +190,7 @@ test('stopping right after starting, and twice, leaves no consumer behind', asyn
   assert.deepEqual(recorded.calls, []);
 });
 
-test('a closed connection is one loss, and its deliveries come again in order on a new generation', { timeout: 90_000 }, async (t) => {
+test('a closed connection is one loss, and its deliveries come again in order on a new generation', { timeout: 180_000 }, async (t) => {
   const node = await useRabbitNode(t);
   const { queue, raw, log, connection } = await setUp(t, node.amqpUrl);
   await sendNumbers(raw, queue, 1, 6);
@@ -227,7 +227,7 @@ test('a broker that is stopped and started again, and one that is killed, come b
   assert.equal(recorded.lost.length, recorded.opened.length - 1);
 });
 
-test('a channel on a connection that answers nothing any more is not alive', { timeout: 90_000 }, async (t) => {
+test('a channel on a connection that answers nothing any more is not alive', { timeout: 180_000 }, async (t) => {
   const node = await useRabbitNode(t);
   const { queue, log, connection } = await setUp(t, node.amqpUrl);
   const recorded = await RecordedChannel.use(t, connection, queue, log);
