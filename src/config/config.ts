@@ -32,6 +32,9 @@ export interface BrokerConfig {
   readonly topology: 'declare' | 'verify';
 }
 
+/** What has to have a commit, beside the memory of the server, before a message is acknowledged by it. */
+export type Durability = { readonly kind: 'none' | 'aof' } | { readonly kind: 'replicas'; readonly count: number };
+
 export interface StoreConfig {
   /** Where versions and states live. */
   readonly kind: 'redis' | 'postgres';
@@ -43,6 +46,8 @@ export interface StoreConfig {
   readonly idempotencyTtlSeconds: number;
   /** Whether every event that is applied is kept, with its entity and in the same commit. */
   readonly eventLog: boolean;
+  /** Of Redis. */
+  readonly durability: Durability;
 }
 
 /** The append-only log of events, for those who use it. */

@@ -114,6 +114,7 @@ function checkTogether(values: Values, given: Texts, problems: string[]): void {
   for (const name of ['STATE_STORE', 'EVENT_STORE'] as const) {
     if (values[name] === 'postgres' && values.DATABASE_URL === null) problems.push(`${name} is \`postgres\`, and DATABASE_URL is not set: set it`);
   }
+  problems.push(...durabilityProblems(values));
   if (values.GAP_REPAIR !== 'off' && given.has('GAP_REPAIR_AFTER_MS') && values.GAP_REPAIR_AFTER_MS >= values.GAP_TIMEOUT_MS) {
     problems.push(`GAP_REPAIR_AFTER_MS is ${values.GAP_REPAIR_AFTER_MS}: it must be less than GAP_TIMEOUT_MS, ${values.GAP_TIMEOUT_MS}, or it would come too late`);
   }
@@ -124,6 +125,14 @@ function checkTogether(values: Values, given: Texts, problems: string[]): void {
         'it must be less than the 30 minutes of consumer_timeout; lower one of them',
     );
   }
+}
+
+function durabilityProblems({ DURABILITY: durability, STATE_STORE: states, REDIS_URL: url }: Values): string[] {
+  if (durability.kind === 'none') return [];
+  if (states === 'postgres') {
+    return ['DURABILITY is for Redis: PostgreSQL has on disk what it has committed (synchronous_commit); to wait for standbys set synchronous_standby_names there'];
+  }
+  return /^rediss?\+cluster:/.test(url) ? ['DURABILITY is for one Redis or one behind sentinels, and REDIS_URL names a cluster: no WAIT speaks for all of its nodes'] : [];
 }
 
 /** From the first attempt to the end of the last, when each takes all of its time. */
@@ -163,6 +172,7 @@ function arrange(values: Values, given: Texts, warnings: readonly string[]): Con
       databaseUrl: values.DATABASE_URL ?? '',
       idempotencyTtlSeconds: values.IDEMPOTENCY_TTL_SECONDS,
       eventLog: values.EVENT_LOG,
+      durability: values.DURABILITY,
     },
     eventStore: { kind: values.EVENT_STORE ?? (values.DATABASE_URL === null ? 'redis' : 'postgres') },
     ordering: {

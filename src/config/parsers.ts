@@ -3,6 +3,7 @@
  * help and the README say the same, and parses text into its value or into null. None of them trims, guesses
  * or falls back: `08`, `1e3` and `0x10` are refused where a whole number is asked for. Space around a value is gone by then.
  */
+import type { Durability } from './config.ts';
 
 export interface ValueKind<T> {
   /** Completes the sentence "it must be …". */
@@ -39,6 +40,15 @@ export const trueOrFalse: ValueKind<boolean> = {
 export function matching(pattern: RegExp, allowed: string): ValueKind<string> {
   return { allowed, parse: (text) => (pattern.test(text) ? text : null) };
 }
+
+export const durability: ValueKind<Durability> = {
+  allowed: '`none`, `aof`, or `replicas:` and a number from 1 to 9',
+  parse(text) {
+    if (text === 'none' || text === 'aof') return { kind: text };
+    const [, count] = /^replicas:([1-9])$/.exec(text) ?? [];
+    return count === undefined ? null : { kind: 'replicas', count: Number(count) };
+  },
+};
 
 /** The first whole number of a stream's events, or `any`. */
 export const firstSequence: ValueKind<1 | 'any'> = {

@@ -45,6 +45,11 @@ export const variables = {
     kinds.trueOrFalse,
     'Whether workers keep every event that they apply with its entity in STATE_STORE, in the same commit and for ever: `inorder events list --applied`.',
   ),
+  DURABILITY: row(
+    'none',
+    kinds.durability,
+    'What has to have a commit in Redis, beside the memory of the server, before its message is acknowledged: `replicas:N` waits for N replicas (WAIT), `aof` for the append-only file (WAITAOF, Redis 7.2). Not for a cluster.',
+  ),
   EVENT_STORE: {
     defaultText: null,
     kind: kinds.oneOf('postgres', 'redis'),

@@ -12,7 +12,7 @@ import type { RelayLeases } from '../stores/relay-lease.ts';
 export function openEventStore({ store, eventStore, broker, limits }: Config, log: Log): EventStore {
   const { stream } = broker;
   if (eventStore.kind === 'postgres') return createPostgresEventStore({ url: store.databaseUrl, stream, limits, log });
-  return createRedisEventStore({ url: store.redisUrl, stream, limits, log });
+  return createRedisEventStore({ url: store.redisUrl, stream, limits, durability: store.durability, log });
 }
 
 export function openRelayLeases({ store, eventStore, broker }: Config, log: Log): RelayLeases {

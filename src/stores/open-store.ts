@@ -13,8 +13,8 @@ export interface OpenStoreOptions {
 
 /** Connects in the background; whether the store is there shows when it is asked. */
 export function openStore({ store, broker }: Config, { log, onReconnect }: OpenStoreOptions): Store {
-  const { idempotencyTtlSeconds } = store;
+  const { idempotencyTtlSeconds, durability } = store;
   const { stream } = broker;
   if (store.kind === 'postgres') return createPostgresStore({ url: store.databaseUrl, stream, idempotencyTtlSeconds, log });
-  return createRedisStore({ url: store.redisUrl, stream, idempotencyTtlSeconds, log, onReconnect });
+  return createRedisStore({ url: store.redisUrl, stream, idempotencyTtlSeconds, durability, log, onReconnect });
 }

@@ -1,22 +1,14 @@
 /** A cluster and sentinels: a lost node is an outage of its entities and no more, and ends with the fail-over. */
 import assert from 'node:assert/strict';
-import { mkdir, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { Redis } from 'ioredis';
-import { freePort } from '../../deploy/local/free-port.ts';
-import { GuardedProcess } from '../../deploy/local/guarded-process.ts';
-import { createPrivateDirectory, removePrivateDirectory } from '../../deploy/local/private-directory.ts';
-import { findExecutable } from '../../deploy/local/rabbit-binaries.ts';
 import { startRedisCluster, type RedisCluster } from '../../deploy/local/redis-cluster.ts';
 import { UnavailableError } from '../../src/errors.ts';
 import { createRedisStore } from '../../src/stores/redis/redis-store.ts';
 import type { Store } from '../../src/stores/store.ts';
 import { commitOne, commitTo, order, orderNamed, snapshotOf } from '../conformance/builders.ts';
-import { useRedisNode, waitFor } from '../support/services.ts';
-
-const redisServer = findExecutable('redis-server');
-const needsRedis = { skip: redisServer === null ? 'redis-server is not installed here' : false };
+import { needsRedis, useSentinelPair } from '../support/sentinels.ts';
+import { waitFor } from '../support/services.ts';
 
 function openStore(t: TestContext, url: string): Store {
   const store = createRedisStore({ url, stream: 'topologies', idempotencyTtlSeconds: 3600, commandTimeoutMs: 1_000 });
@@ -126,44 +118,14 @@ async function count(elements: AsyncIterable<unknown>): Promise<number> {
 }
 
 test('when the master behind sentinels is lost, its successor is used', needsRedis, async (t) => {
-  const [master, replica] = await Promise.all([useRedisNode(t), useRedisNode(t)]);
-  const clients = [master, replica].map((node) => new Redis(node.redisUrl));
-  for (const client of clients) {
-    client.on('error', () => undefined);
-    t.after(() => client.disconnect());
-  }
-  await clients[1]?.replicaof('127.0.0.1', master.port);
-  const sentinelPort = await useSentinel(t, master.port);
-  const sentinel = new Redis(sentinelPort);
-  sentinel.on('error', () => undefined);
-  t.after(() => sentinel.disconnect());
-  await waitFor(async () => (await sentinel.call('SENTINEL', 'REPLICAS', 'main') as unknown[]).length === 1, { what: 'the sentinel to know the replica', timeoutMs: 30_000 });
-
-  const store = openStore(t, `redis+sentinel://127.0.0.1:${sentinelPort}/main`);
+  const { master, clients, url } = await useSentinelPair(t);
+  const store = openStore(t, url);
   await commitOne(store, commitTo(order, 0, 1));
-  await waitFor(async () => Number(await clients[0]?.wait(1, 1_000)) === 1, { what: 'the replica to have the commit' });
+  await waitFor(async () => Number(await clients[0].wait(1, 1_000)) === 1, { what: 'the replica to have the commit', timeoutMs: 60_000 });
   await master.kill();
   const commit = commitTo(order, 1, 2);
   const result = await waitFor(() => commitOne(store, commit).catch(() => null), { what: 'the fail-over', timeoutMs: 60_000 });
   assert.ok(result.status === 'ok' || result.status === 'duplicate', result.status);
-  assert.equal((await clients[1]?.role())?.[0], 'master');
+  assert.equal((await clients[1].role())[0], 'master');
   assert.equal((await snapshotOf(store, order)).version, 2);
 });
-
-async function useSentinel(t: TestContext, masterPort: number): Promise<number> {
-  const [port, directory] = [await freePort(), await createPrivateDirectory('sentinel')];
-  await mkdir(directory, { recursive: true });
-  const config = join(directory, 'sentinel.conf');
-  await writeFile(config, [
-    'bind 127.0.0.1', `port ${port}`, `dir ${directory}`, `sentinel monitor main 127.0.0.1 ${masterPort} 1`,
-    'sentinel down-after-milliseconds main 1000', 'sentinel failover-timeout main 5000', '',
-  ].join('\n'));
-  const process = await GuardedProcess.spawn({
-    command: redisServer ?? '', args: [config, '--sentinel'], env: { PATH: '/usr/local/bin:/usr/bin:/bin' }, directory, logFile: join(directory, 'sentinel.log'),
-  });
-  t.after(async () => {
-    await process.kill();
-    await removePrivateDirectory(directory);
-  });
-  return port;
-}

@@ -229,6 +229,10 @@ test('the token of the console is a secret of at least 16 characters', (t) => {
 });
 
 test('a store in PostgreSQL needs to be told where that is', () => {
+  assert.match(problemOf({ DURABILITY: 'replicas:0' }), /^DURABILITY is "replicas:0": it must be `none`, `aof`, or `replicas:`/);
+  assert.match(problemOf({ DURABILITY: 'aof', STATE_STORE: 'postgres', DATABASE_URL: 'postgres://u:pw@h/d' }), /^DURABILITY is for Redis: .*synchronous_commit/);
+  assert.match(problemOf({ DURABILITY: 'replicas:2', REDIS_URL: 'redis+cluster://a:1,b:2' }), /^DURABILITY is for one Redis .* names a cluster/);
+  assert.deepEqual(loadConfig({ DURABILITY: 'replicas:2' }).store.durability, { kind: 'replicas', count: 2 });
   assert.match(problemOf({ STATE_STORE: 'postgres' }), /^STATE_STORE is `postgres`, and DATABASE_URL is not set/);
   assert.match(problemOf({ STATE_STORE: 'postgres', DATABASE_URL: 'postgres://u:pw@h' }), /^DATABASE_URL: its value is not shown; it must be a `postgres/);
   const { store, warnings } = loadConfig({ STATE_STORE: 'postgres', DATABASE_URL: 'postgres://u:pw@h/d' });

@@ -40,6 +40,7 @@ export class Connection {
   #wasReady = false;
   #lastError: Error | null = null;
   #closed = false;
+  #life = 0;
 
   constructor(options: ConnectionOptions) {
     this.#options = options;
@@ -52,6 +53,7 @@ export class Connection {
     client.on('error', (error: Error) => this.#noteError(error));
     client.on('node error', (error: Error) => this.#noteError(error));
     client.on('ready', () => this.#noteReady());
+    client.on('close', () => void this.#life++);
     client.on('+node', () => this.#noteNode());
   }
 
@@ -113,6 +115,16 @@ export class Connection {
       }
       await new Promise<void>((resolve) => client.refreshSlotsCache(() => resolve()));
     }
+  }
+
+  /** Another one whenever the connection was lost; of one server, not of a cluster. What was answered in one life was answered by one run of a server. */
+  get life(): number {
+    return this.#life;
+  }
+
+  /** Connects anew, to whatever is behind the address by now. */
+  renew(): void {
+    if (this.#client instanceof Redis && this.#isReady()) this.#client.disconnect(true);
   }
 
   get isCluster(): boolean {

@@ -6,6 +6,7 @@
  *   inorder:{<stream>}:events:<type>:<id>         positions of an entity's events
  *   inorder:{<stream>}:event-ids:<type>:<id>      ids of an entity's events
  *   inorder:{<stream>}:snapshot:<type>:<id>       its newest snapshot
+ *   inorder:{<stream>}:kept                       written before each WAIT; nobody reads it
  *   inorder:{<stream>}:relay                      who relays, and how far that has come
  */
 import type { EntityRef } from '../../events/event.ts';
@@ -14,11 +15,13 @@ export class EventKeys {
   readonly #prefix: string;
   readonly log: string;
   readonly relay: string;
+  readonly kept: string;
 
   constructor(stream: string) {
     this.#prefix = `inorder:{${encodeURIComponent(stream)}}:`;
     this.log = `${this.#prefix}events`;
     this.relay = `${this.#prefix}relay`;
+    this.kept = `${this.#prefix}kept`;
   }
 
   entity(ref: EntityRef): string {

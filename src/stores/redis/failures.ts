@@ -20,10 +20,11 @@ interface Condition {
 const CONDITIONS: readonly Condition[] = [
   { matches: /^OOM\b/, meaning: 'it has reached maxmemory', remedy: 'Raise maxmemory or free memory; the eviction policy must stay noeviction.' },
   { matches: /^READONLY\b/, meaning: 'this node is a replica', remedy: 'Wait for the fail-over to end, or name the master (or the sentinels) in the URL.' },
+  { matches: /cannot be used with replica instances/, meaning: 'this node has become a replica', remedy: 'Wait for the fail-over to end.' },
   { matches: /^LOADING\b/, meaning: 'it is still loading its data', remedy: 'Wait.' },
   { matches: /^BUSY\b/, meaning: 'a script has been running for too long', remedy: 'Find who runs it; SCRIPT KILL ends one that has not written.' },
   { matches: /^NOREPLICAS\b/, meaning: 'it has fewer replicas than min-replicas-to-write', remedy: 'Bring the replicas back.' },
-  { matches: /^(NOPERM|NOAUTH|WRONGPASS)\b|^(ERR )?The user executing the script can't\b/, meaning: 'user and password are not accepted, or may not do this', remedy: 'Correct the credentials or the ACL: the stream needs its keys inorder:<stream>:* and EVALSHA, SCRIPT, HMGET, SCAN, INFO.' },
+  { matches: /^(NOPERM|NOAUTH|WRONGPASS)\b|^(ERR )?The user executing the script can't\b/, meaning: 'user and password are not accepted, or may not do this', remedy: 'Correct the credentials or the ACL: the stream needs its keys inorder:<stream>:* and EVALSHA, SCRIPT, HMGET, SCAN, INFO, and for DURABILITY SET and WAIT or WAITAOF.' },
   { matches: /^(CLUSTERDOWN|MASTERDOWN|TRYAGAIN|ASK)\b|\bscript attempted to access a non local key\b/i, meaning: 'a part of the cluster cannot serve now', remedy: 'Wait for the fail-over or the move of slots to end; look at CLUSTER INFO.' },
   { matches: /^(MOVED|CROSSSLOT)\b/, meaning: 'it is a node of a cluster', remedy: 'Use a URL that starts with redis+cluster://.' },
   { matches: /^MISCONF\b/, meaning: 'it cannot write its snapshots', remedy: 'Look at its log and its disk.' },
@@ -48,7 +49,7 @@ function conditionOf(error: Error): Condition | undefined {
 
 /** True when behind the same address another node may be the master by now, or the same one be done loading. */
 export function mayServeNextTime(error: Error): boolean {
-  return /^(READONLY|LOADING)\b/.test(wordsOf(error));
+  return /^(READONLY|LOADING)\b|\bcannot be used with replica instances\b/.test(wordsOf(error));
 }
 
 /**

@@ -3,8 +3,10 @@
  * persistence, distance and, of a cluster, its state. It only reads, and needs no right beyond INFO, TIME and CLUSTER INFO.
  */
 import { failure, type Finding, ok, warning } from '../../finding.ts';
+import type { Durability } from '../../config/config.ts';
 import { measureRoundTrips } from '../round-trips.ts';
 import type { Connection } from './connection.ts';
+import { durabilityFinding } from './durability.ts';
 
 const OLDEST_VERSION = [6, 2] as const;
 const NEWEST_MAJOR = 8;
@@ -15,11 +17,12 @@ type Check = (info: Info) => Finding;
 
 const CHECKS: readonly Check[] = [checkVersion, checkRole, checkEviction, checkMemory, checkPersistence];
 
-export async function inspectServers(connection: Connection): Promise<readonly Finding[]> {
+export async function inspectServers(connection: Connection, durability: Durability): Promise<readonly Finding[]> {
   const findings: Finding[] = [];
   for (const { node, value } of await connection.askMasters(['INFO'])) {
     const info = parseInfo(String(value));
     for (const check of CHECKS) findings.push(named(check(info), connection, node));
+    findings.push(...[durabilityFinding(durability, info)].filter((finding) => finding !== null));
     findings.push(...checkClusterMode(info, connection.isCluster));
   }
   findings.push(...(await measureRoundTrips('Redis', async () => clockOf(await connection.ask(['TIME'])))));

@@ -8,6 +8,7 @@
  *   inorder:<stream>:{:<fingerprint>}:dead  the reason of a dead letter that names no entity, or one whose key is unusable
  *   inorder:<stream>:epoch                  the last epoch handed out
  *   inorder:<stream>:audit                  who changed what
+ *   inorder:<stream>:kept                   written before each WAIT; nobody reads it
  *
  * Guarantees that different names never share a key, that the keys of one entity share one cluster slot, and that
  * no name is a pattern, whatever the names hold. Names are well-formed text: the decoder of events refuses others.
@@ -24,11 +25,13 @@ export class Keys {
   readonly #prefix: string;
   readonly epoch: string;
   readonly audit: string;
+  readonly kept: string;
 
   constructor(stream: string) {
     this.#prefix = `inorder:${encode(stream)}:`;
     this.epoch = `${this.#prefix}epoch`;
     this.audit = `${this.#prefix}audit`;
+    this.kept = `${this.#prefix}kept`;
   }
 
   entity(ref: EntityRef): string {

@@ -8,7 +8,9 @@ import type { EntityRef, EventLimits } from '../../events/event.ts';
 import type { Log } from '../../observability/log.ts';
 import { expectedNumber, idConflict, type PreparedEvent, prepareAppend, rangeOf, recorded, versionConflict } from '../append-rules.ts';
 import type { AppendOptions, AppendResult, EventStore, EventToAppend, ReadAllOptions, ReadOptions, RecordedEvent, StateSnapshot } from '../event-store.ts';
+import type { Durability } from '../../config/config.ts';
 import { Connection } from './connection.ts';
+import { Durable } from './durability.ts';
 import { EventKeys } from './event-keys.ts';
 import { unavailable } from './failures.ts';
 import { idField } from './keys.ts';
@@ -25,6 +27,8 @@ export interface RedisEventStoreOptions {
   readonly limits?: EventLimits;
   /** How long one command, and the first connection, may take, in milliseconds. Default 5000. */
   readonly commandTimeoutMs?: number;
+  /** What else has to have an append before it counts; not for a cluster. Default: nothing. */
+  readonly durability?: Durability;
 }
 
 const defaultCommandTimeoutMs = 5_000;
@@ -43,6 +47,7 @@ export function createRedisEventStore(options: RedisEventStoreOptions): EventSto
 
 class RedisEventStore implements EventStore {
   readonly #connection: Connection;
+  readonly #durable: Durable;
   readonly #options: RedisEventStoreOptions;
   readonly #keys: EventKeys;
   /** A reading that waits blocks its connection. */
@@ -52,6 +57,9 @@ class RedisEventStore implements EventStore {
     this.#options = options;
     this.#keys = new EventKeys(options.stream ?? 'events');
     this.#connection = this.#connect();
+    const { durability = { kind: 'none' } } = options;
+    const waitMs = Math.floor(this.#commandTimeoutMs / 2);
+    this.#durable = new Durable({ durability, main: this.#connection, connect: () => this.#connect(), key: this.#keys.kept, waitMs });
   }
 
   async append(entity: EntityRef, events: readonly EventToAppend[], { expectedVersion }: AppendOptions): Promise<AppendResult> {
@@ -59,7 +67,7 @@ class RedisEventStore implements EventStore {
     const expected = expectedNumber(expectedVersion);
     const args = prepared.flatMap((event) => [idField(event.id), fingerprintOf(event), JSON.stringify({ ...entity, ...event } satisfies Kept)]);
     const keys = [this.#keys.log, this.#keys.entity(entity), this.#keys.ids(entity)];
-    const [status, version, position] = (await this.#run(appendScript, [...keys, expected === null ? '' : String(expected), ...args])) as [string, number, number];
+    const [status, version, position] = (await this.#durable.keep(() => this.#run(appendScript, [...keys, expected === null ? '' : String(expected), ...args]))) as [string, number, number];
     if (status === 'conflict') throw versionConflict(expectedVersion, version);
     if (status === 'id_conflict') throw idConflict();
     return { status: status === 'repeated' ? 'repeated' : 'appended', version, position };
@@ -118,7 +126,7 @@ class RedisEventStore implements EventStore {
   }
 
   async close(): Promise<void> {
-    await Promise.all([this.#connection.close(), this.#waiting?.close()]);
+    await Promise.all([this.#connection.close(), this.#durable.close(), this.#waiting?.close()]);
   }
 
   get #commandTimeoutMs(): number {

@@ -5,9 +5,11 @@
  * is decided here: the scripts decide, this class turns batches into their arguments and replies into results.
  * A call that rejects says nothing about what was done. The tokens of commits make asking again safe.
  *
- * What Redis itself loses is lost: with `appendfsync everysec` a power cut can cost about a second of commits.
+ * What Redis itself loses is lost: with `appendfsync everysec` a power cut can cost about a second of commits, a fail-over what the
+ * replica had not received. `durability.ts` waits for both where it is told to.
  */
 import type { EntityRef } from '../../events/event.ts';
+import type { Durability } from '../../config/config.ts';
 import type { Finding } from '../../finding.ts';
 import type { Log } from '../../observability/log.ts';
 import { awaitedSequence, deadLetterTtlMs, keptRecord, maxDeadLettersPerEntity } from '../dead-letter-limits.ts';
@@ -17,6 +19,7 @@ import type {
   RecallQuery, RecallResult, Store, StoreOptions,
 } from '../store.ts';
 import { Connection, type Command, type Reply } from './connection.ts';
+import { Durable } from './durability.ts';
 import { scanEntities } from './entity-scan.ts';
 import { entityFailure, isEntityFailure, unavailable } from './failures.ts';
 import { inspectServers } from './inspection.ts';
@@ -24,7 +27,7 @@ import { idField, Keys, sequenceField } from './keys.ts';
 import { RedisOperatorStore } from './redis-operator-store.ts';
 import { parseRedisUrl } from './redis-url.ts';
 import { readClaim, readCommit, readDeadLetter, readPark, readRecall, readSnapshot, snapshotFields, writeParked, writeResult } from './replies.ts';
-import { loadScript, runScript, withTimes } from './script.ts';
+import { loadScript, runScript, type Script, withTimes } from './script.ts';
 
 export interface RedisStoreOptions extends StoreOptions {
   /** One of the forms of `redis-url.ts`. */
@@ -33,6 +36,8 @@ export interface RedisStoreOptions extends StoreOptions {
   readonly commandTimeoutMs?: number;
   /** Receives what happens to the connection; never arguments, keys' contents or credentials. Default: silence. */
   readonly log?: Pick<Log, 'info' | 'warn'>;
+  /** What else has to have a commit before it counts; not for a cluster. Default: nothing. */
+  readonly durability?: Durability;
   /** Called whenever a lost connection is back. Default: nothing. */
   readonly onReconnect?: () => void;
 }
@@ -53,23 +58,26 @@ const recordDeadLetterScript = loadScript('record-dead-letter-2');
 
 /** Connects at once and in the background. Throws `ConfigError` when the URL is not one. */
 export function createRedisStore(options: RedisStoreOptions): Store {
-  const connection = new Connection({
-    target: parseRedisUrl(options.url),
-    commandTimeoutMs: options.commandTimeoutMs ?? DEFAULT_COMMAND_TIMEOUT_MS,
-    log: options.log,
-    onReconnect: options.onReconnect,
-  });
-  return new RedisStore(connection, options);
+  const { log, onReconnect, durability = { kind: 'none' }, commandTimeoutMs = DEFAULT_COMMAND_TIMEOUT_MS } = options;
+  const target = parseRedisUrl(options.url);
+  const connection = new Connection({ target, commandTimeoutMs, log, onReconnect });
+  const connect = () => new Connection({ target, commandTimeoutMs, log, onReconnect: undefined });
+  const durable = new Durable({ durability, main: connection, connect, key: new Keys(options.stream).kept, waitMs: Math.floor(commandTimeoutMs / 2) });
+  return new RedisStore(connection, durable, { ...options, durability });
 }
 
 class RedisStore implements Store {
   readonly #connection: Connection;
+  readonly #durable: Durable;
+  readonly #durability: Durability;
   readonly #keys: Keys;
   readonly #idTtlMs: string;
   readonly operator: OperatorStore;
 
-  constructor(connection: Connection, options: StoreOptions) {
+  constructor(connection: Connection, durable: Durable, options: StoreOptions & { readonly durability: Durability }) {
     this.#connection = connection;
+    this.#durable = durable;
+    this.#durability = options.durability;
     this.#keys = new Keys(options.stream);
     this.operator = new RedisOperatorStore(connection, this.#keys);
     this.#idTtlMs = String(Math.ceil(options.idempotencyTtlSeconds * 1000));
@@ -83,25 +91,25 @@ class RedisStore implements Store {
 
   async commit(commits: readonly Commit[]): Promise<readonly CommitResult[]> {
     const calls = commits.map((commit) => this.#commitArguments(commit));
-    return this.#read(await runScript(this.#connection, commitScript, calls), firstOf(calls), readCommit);
+    return this.#run(commitScript, calls, readCommit);
   }
 
   async claim(claims: readonly Claim[]): Promise<readonly ClaimResult[]> {
     const calls = claims.map((claim) => [this.#keys.entity(claim), String(claim.shard), String(claim.epoch), claim.session]);
-    return this.#read(await runScript(this.#connection, claimScript, calls), firstOf(calls), readClaim);
+    return this.#run(claimScript, calls, readClaim);
   }
 
   async park(parks: readonly Park[]): Promise<readonly ParkResult[]> {
     const calls = parks.map((park) => [
       this.#keys.entity(park), String(park.shard), String(park.epoch), String(park.expectedVersion), writeParked(park), String(park.sequence), park.session,
     ]);
-    return this.#read(await runScript(this.#connection, parkScript, calls), firstOf(calls), readPark);
+    return this.#run(parkScript, calls, readPark);
   }
 
   async recall(queries: readonly RecallQuery[]): Promise<readonly RecallResult[]> {
     const field = (query: RecallQuery): string => (query.sequence === null ? idField(query.id) : sequenceField(query.sequence));
     const calls = queries.map((query) => [this.#keys.entity(query), this.#keys.ids(query), field(query)]);
-    return this.#read(await runScript(this.#connection, recallScript, calls), firstOf(calls), readRecall);
+    return this.#run(recallScript, calls, readRecall);
   }
 
   async *readLog(entity: EntityRef): AsyncGenerator<string> {
@@ -114,7 +122,11 @@ class RedisStore implements Store {
   }
 
   /** Where an entity's own key cannot be used, its records go where those of messages without an entity are: nothing waits for it. */
-  async recordDeadLetters(records: readonly DeadLetterRecord[]): Promise<void> {
+  recordDeadLetters(records: readonly DeadLetterRecord[]): Promise<void> {
+    return this.#durable.keep(() => this.#recordDeadLetters(records));
+  }
+
+  async #recordDeadLetters(records: readonly DeadLetterRecord[]): Promise<void> {
     const failures = await this.#writeDeadLetters(records, (record) => [this.#keys.deadLetters(record), awaitedSequence(record)]);
     for (const { error } of failures) if (!isEntityFailure(error)) throw unavailable(this.#connection.where, error);
     const [failed] = await this.#writeDeadLetters(failures.map(({ record }) => record), (record) => [this.#keys.deadLetters(ofNoEntity(record)), null]);
@@ -129,7 +141,7 @@ class RedisStore implements Store {
   }
 
   async nextEpoch(): Promise<number> {
-    return Number(await this.#connection.ask(['INCR', this.#keys.epoch]));
+    return Number(await this.#durable.keep(() => this.#connection.ask(['INCR', this.#keys.epoch])));
   }
 
   async currentEpoch(): Promise<number> {
@@ -142,15 +154,15 @@ class RedisStore implements Store {
   }
 
   inspect(): Promise<readonly Finding[]> {
-    return inspectServers(this.#connection);
+    return inspectServers(this.#connection, this.#durability);
   }
 
   async ping(): Promise<void> {
     await this.#connection.askMasters(['PING']);
   }
 
-  close(): Promise<void> {
-    return this.#connection.close();
+  async close(): Promise<void> {
+    await Promise.all([this.#connection.close(), this.#durable.close()]);
   }
 
   /** Returns what could not be written. */
@@ -195,6 +207,12 @@ class RedisStore implements Store {
       call.push(String(event.sequence), field, event.payloadHash, writeResult(event.result));
     }
     return call;
+  }
+
+  /** What is written, and what is read to acknowledge by it, is kept before it is answered. */
+  async #run<T>(script: Script, calls: readonly (readonly string[])[], read: (reply: unknown) => T): Promise<(T | { status: 'failed'; error: Error })[]> {
+    if (calls.length === 0) return [];
+    return this.#durable.keep(async () => this.#read(await runScript(this.#connection, script, calls), firstOf(calls), read));
   }
 
   /** One entity's failure is its result; any other is the failure of the call. */
