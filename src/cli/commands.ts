@@ -16,6 +16,7 @@ import { command as eventsAppend } from './events-append.ts';
 import { command as eventsList } from './events-list.ts';
 import { command as publish } from './publish.ts';
 import { rebuild, verify as eventsVerify } from './read-side.ts';
+import { command as recover } from './recover.ts';
 import { command as relay } from './relay.ts';
 import { command as status } from './status.ts';
 import { apply as topologyApply, check as topologyCheck, show as topologyShow } from './topology.ts';
@@ -41,6 +42,7 @@ export const commands: readonly Command[] = [
   eventsAppend,
   eventsVerify,
   rebuild,
+  recover,
   audit,
   console,
   status,

@@ -1,4 +1,4 @@
-/** `inorder events list`: the log of one entity, in order: of the event store, or of what workers have applied. */
+/** `inorder events list`: the log of one entity, or of all, in order: of the event store, or of what workers have applied. */
 import { loadConfig } from '../config/load.ts';
 import { printable, printableJson } from '../dead-letters/printable.ts';
 import { readAppliedText } from '../events/applied-event.ts';
@@ -11,18 +11,18 @@ import { eventStoreVariables, withEventStore } from './event-store-access.ts';
 
 export const command = defineCommand({
   name: 'events list',
-  summary: 'The events of one entity in the event store, in order.',
+  summary: 'The events of one entity in the event store, in order; without ID, of all.',
   description: 'Exit code 1 when there are none. With --json the events are printed whole, their data as they were written.',
-  positionals: ['ID'],
+  positionals: ['[ID]'],
   options: {
     type: { kind: 'value', placeholder: 'T', meaning: 'Type of the entity. Default: ENTITY_TYPE.' },
     applied: { kind: 'flag', meaning: 'What workers have applied, as EVENT_LOG keeps it, instead of what is in the event store.' },
     json: jsonOption,
   },
   variables: [...eventStoreVariables, 'STATE_STORE', 'EVENT_LOG', 'ENTITY_TYPE'],
-  async run({ positionals: [entityId = ''], options }, io) {
+  async run({ positionals: [entityId], options }, io) {
     const config = loadConfig(io.env);
-    const entity = { entityType: options.type ?? config.processing.entityType, entityId };
+    const entity = entityId === undefined ? null : { entityType: options.type ?? config.processing.entityType, entityId };
     let listed = 0;
     const list = async (lines: AsyncIterable<string>) => {
       for await (const line of lines) {
@@ -32,10 +32,10 @@ export const command = defineCommand({
     };
     const print = options.json ? asJson : asText;
     if (options.applied) await withStore(config, io.stderr, (store) => list(linesOf(appliedEvents(store, entity), print)));
-    else await withEventStore(config, io, (events) => list(linesOf(events.read(entity), print)));
+    else await withEventStore(config, io, (events) => list(linesOf(entity === null ? events.readAll() : events.read(entity), print)));
     if (listed > 0) return 0;
     const remedy = options.applied && !config.store.eventLog ? '; workers keep what they apply where EVENT_LOG is true' : '';
-    await io.stderr.write(`inorder: there are no events of ${printable(`${entity.entityType} ${JSON.stringify(entityId)}`)}${remedy}\n`);
+    await io.stderr.write(`inorder: there are no events${entity === null ? '' : ` of ${printable(`${entity.entityType} ${JSON.stringify(entityId)}`)}`}${remedy}\n`);
     return 1;
   },
 });
@@ -47,8 +47,10 @@ async function* linesOf(events: AsyncIterable<ListedEvent>, print: (event: Liste
   for await (const event of events) yield print(event);
 }
 
-async function* appliedEvents(store: Store, entity: EntityRef): AsyncGenerator<ListedEvent> {
-  for await (const text of store.readLog(entity)) yield { ...entity, ...readAppliedText(text) };
+async function* appliedEvents(store: Store, entity: EntityRef | null): AsyncGenerator<ListedEvent> {
+  for await (const { entityType, entityId } of entity === null ? store.listEntities({}) : [entity]) {
+    for await (const text of store.readLog({ entityType, entityId })) yield { entityType, entityId, ...readAppliedText(text) };
+  }
 }
 
 function asText({ sequence, timestamp, type, id }: ListedEvent): string {

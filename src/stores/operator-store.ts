@@ -5,7 +5,7 @@
 import type { EntityRef } from '../events/event.ts';
 import type { DeadLetterQuery, LoadResult } from './store.ts';
 
-export const auditActions = ['replay', 'discard', 'skip-sequence', 'resync', 'import', 'rebuild'] as const;
+export const auditActions = ['replay', 'discard', 'skip-sequence', 'resync', 'import', 'rebuild', 'recover'] as const;
 export type AuditAction = (typeof auditActions)[number];
 
 /** One change that somebody made to data. */

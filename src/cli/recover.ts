@@ -1,0 +1,159 @@
+/** `inorder recover`: after the store lost its tail, who is behind and by how much; and brings them to where they should be. */
+import type { Config } from '../config/config.ts';
+import { loadConfig } from '../config/load.ts';
+import { printable, printableJson } from '../dead-letters/printable.ts';
+import { ConfigError, UnavailableError } from '../errors.ts';
+import type { Event } from '../events/event.ts';
+import { createPublisher, type Publisher } from '../publishing/create-publisher.ts';
+import { jsonTexts } from '../publishing/json-texts.ts';
+import { openInput } from '../publishing/open-input.ts';
+import { grouped } from '../publishing/progress-line.ts';
+import { readLines } from '../publishing/text-lines.ts';
+import type { Store } from '../stores/store.ts';
+import { loadProcessors } from '../worker/processor-module.ts';
+import { type Behind, type Recovered, recoverEntity, type Recovery, type Remedy } from '../worker/recovery.ts';
+import { fromEventStore, fromFile, fromLetters, type Meant, type RecoverySource } from '../worker/recovery-sources.ts';
+import { type CommandIo, defineCommand, type ExitCode, jsonOption } from './command.ts';
+import { confirm, operatorName, yesOption } from './confirm.ts';
+import { CountDisplay } from './count-display.ts';
+import { eventStoreVariables, withEventStore } from './event-store-access.ts';
+import { commandLog, withStore } from './store-access.ts';
+
+export const command = defineCommand({
+  name: 'recover',
+  summary: 'After the store lost its tail: who is behind, by how much, and brings them to where they should be.',
+  description: [
+    'For a fail-over to a replica that had not received everything, or a restored copy. Without a source it lists the entities that the',
+    'store itself shows to be behind: parked at an event that is not the next one. With one it compares every version, and commits what is',
+    'missing as a worker would have; handlers do not run again, but for events of the event store that may never have been',
+    'processed: those are published. Interrupted, run it again. Exit code 1 when one is behind and stays so.',
+    '',
+    'event-store  what EVENT_STORE holds; an entity that workers have only not caught up with is listed as well',
+    'FILE         events as `inorder events list --applied --json` prints them, or versions and states as `entity import` takes them',
+  ].join('\n'),
+  positionals: ['[ID]'],
+  options: {
+    from: { kind: 'value', placeholder: 'SOURCE', meaning: '`event-store`, or a FILE.' },
+    resync: { kind: 'flag', meaning: 'Without a source: what is missing before the first dead letter counts as done. The state stays the older one.' },
+    type: { kind: 'value', placeholder: 'T', meaning: 'Type of the entity. Default: ENTITY_TYPE.' },
+    reason: { kind: 'value', placeholder: 'TEXT', meaning: 'Why, for the audit trail.' },
+    yes: yesOption,
+    json: jsonOption,
+  },
+  variables: [...eventStoreVariables, 'STATE_STORE', 'EVENT_LOG', 'AMQP_URL', 'PROCESSOR', 'ENTITY_TYPE', 'MAX_STATE_BYTES'],
+  async run({ positionals: [entityId], options }, io): Promise<ExitCode> {
+    if (options.from !== null && options.resync) throw new ConfigError(['--from and --resync exclude each other: with a source nothing has to be counted as done']);
+    if (options.resync && (options.reason ?? '').trim() === '') throw new ConfigError(['--resync needs --reason: say why, for the audit trail']);
+    const config = loadConfig(io.env);
+    const signal = io.takeSignals();
+    const meant: Meant = { entity: entityId === undefined ? null : { entityType: options.type ?? config.processing.entityType, entityId }, signal };
+    const changes = options.from !== null || options.resync;
+    return withStore(config, io.stderr, async (store): Promise<ExitCode> =>
+      withSource(options.from, { config, io, store, meant }, async (source) => {
+        const plan = await listed(source, !options.json ? 'text' : changes && options.yes ? 'nothing' : 'json', io);
+        if (!changes || plan.length === 0 || signal.aborted) return plan.length > 0 || signal.aborted ? 1 : 0;
+        if (!(await confirm(`Bring them there with ${source.name}?`, options.yes, io, signal))) return 1;
+        const what = `brings ${plan.length} entities that were behind to where they should be with ${source.name}`;
+        const of = meant.entity ?? { entityType: null, entityId: null };
+        await store.operator.appendAudit([{ action: 'recover', who: operatorName(), entityType: of.entityType, entityId: of.entityId, what, reason: options.reason ?? '' }]);
+        return recoverAll(plan, { config, io, store, signal, json: options.json });
+      }),
+    );
+  },
+});
+
+type Plan = readonly (readonly [Behind, Remedy])[];
+
+interface Access {
+  readonly config: Config;
+  readonly io: CommandIo;
+  readonly store: Store;
+}
+
+async function withSource<T>(from: string | null, { config, io, store, meant }: Access & { readonly meant: Meant }, use: (source: RecoverySource) => Promise<T>): Promise<T> {
+  if (from === null) return use(fromLetters(store, meant));
+  if (from === 'event-store') return withEventStore(config, io, (events) => use(fromEventStore(events, store, meant)));
+  const open = async function* () {
+    const input = await openInput(from, io.stdin, meant.signal);
+    try {
+      yield* jsonTexts(readLines(input.bytes));
+    } finally {
+      input.close();
+    }
+  };
+  const file = { path: from, open, defaultEntityType: config.processing.entityType, limits: config.limits };
+  return use(await fromFile(file, store, meant));
+}
+
+async function listed(source: RecoverySource, as: 'text' | 'json' | 'nothing', io: CommandIo): Promise<Plan> {
+  const plan: (readonly [Behind, Remedy])[] = [];
+  let events = 0;
+  for await (const [behind, remedy] of source.behind()) {
+    plan.push([behind, remedy]);
+    events += behind.target - behind.version;
+    if (as !== 'nothing') await io.stdout.write(as === 'json' ? asJson(behind, null) : asText(behind));
+  }
+  if (as === 'text') await io.stdout.write(`${grouped(plan.length)} behind, by ${grouped(events)} events, compared with ${printable(source.name)}\n`);
+  return plan;
+}
+
+async function recoverAll(plan: Plan, { config, io, store, signal, json }: Access & { readonly signal: AbortSignal; readonly json: boolean }): Promise<ExitCode> {
+  const progress = new CountDisplay(io, 'recovered');
+  const publishing = new LazyPublisher(config, io);
+  const { maxStateBytes } = config.limits;
+  const recovery: Recovery = { store, processors: await loadProcessors(config.processing), maxStateBytes, eventLog: config.store.eventLog, publish: (event) => publishing.publish(event) };
+  const counts = { recovered: 0, published: 0, failed: 0 };
+  try {
+    for (const [index, [behind, remedy]] of plan.entries()) {
+      if (signal.aborted) break;
+      const result = await recoverEntity(behind, remedy, recovery);
+      counts[result.status]++;
+      progress.show(index + 1, plan.length);
+      if (json) await io.stdout.write(asJson(behind, result));
+      else if (result.status === 'failed') await io.stdout.write(`${nameOf(behind)}: ${printable(result.problem)}\n`);
+    }
+  } finally {
+    progress.end();
+    await publishing.close();
+  }
+  if (!json) {
+    const published = counts.published === 0 ? '' : `, ${grouped(counts.published)} published for their handlers`;
+    await io.stdout.write(`${grouped(counts.recovered)} recovered${published}, ${grouped(counts.failed)} failed; what waits behind them: inorder dead-letters replay --ready\n`);
+  }
+  return counts.failed > 0 || signal.aborted ? 1 : 0;
+}
+
+/** Connects when there is something to publish: mostly there is not. */
+class LazyPublisher {
+  readonly #options: { readonly config: Config; readonly io: CommandIo };
+  #publisher: Publisher | null = null;
+
+  constructor(config: Config, io: CommandIo) {
+    this.#options = { config, io };
+  }
+
+  async publish(event: Event): Promise<void> {
+    const { config, io } = this.#options;
+    this.#publisher ??= createPublisher({ urls: config.broker.urls, stream: config.broker.stream, limits: config.limits, log: commandLog(config, io.stderr) });
+    const outcome = await this.#publisher.publish(event);
+    if (outcome.status !== 'confirmed') throw new UnavailableError(`event ${event.sequence} of ${nameOf(event)} was not confirmed: run it again`);
+  }
+
+  async close(): Promise<void> {
+    await this.#publisher?.close();
+  }
+}
+
+function asJson({ entityType, entityId, version, target, problem }: Behind, result: Recovered | null): string {
+  const status = result?.status ?? 'behind';
+  const why = result?.status === 'failed' ? result.problem : problem;
+  return `${printableJson(JSON.stringify({ entity_type: entityType, entity_id: entityId, version, target, behind: target - version, status, problem: why }))}\n`;
+}
+
+function asText({ version, target, problem, ...entity }: Behind): string {
+  return `${nameOf(entity)} at ${version}, behind by ${grouped(target - version)}, to ${target}${problem === null ? '' : `: ${printable(problem)}`}\n`;
+}
+
+function nameOf({ entityType, entityId }: { readonly entityType: string; readonly entityId: string }): string {
+  return printable(`${entityType} ${JSON.stringify(entityId)}`);
+}

@@ -1,0 +1,141 @@
+/**
+ * What knows more than a store that lost its tail: the event store, a file of applied events (`events list --applied --json`) or of
+ * versions and states (as `entity import` takes it), or the letters that wait behind what is missing. Each says who is behind,
+ * and how the one it named last is brought to where it should be. In memory is what was lost, not what there is.
+ */
+import { entityName } from '../dead-letters/entity-letters.ts';
+import { ConfigError } from '../errors.ts';
+import { eventOf } from '../event-sourcing/fold.ts';
+import { entitiesOf } from '../event-sourcing/read-side.ts';
+import type { EntityRef, Event } from '../events/event.ts';
+import { entityLines, type EntityLine, type EntityLineOptions } from '../publishing/entity-lines.ts';
+import { lineEvents } from '../publishing/line-events.ts';
+import type { TextLine } from '../publishing/text-lines.ts';
+import type { EventLimits } from '../events/event.ts';
+import type { EventStore } from '../stores/event-store.ts';
+import type { Store } from '../stores/store.ts';
+import { type Behind, behindTheirLetters, comparedWith, type Remedy } from './recovery.ts';
+
+export interface RecoverySource {
+  /** For people: what is compared with. */
+  readonly name: string;
+  /** Of each that is behind, how it is brought to where it should be. */
+  behind(): AsyncIterable<readonly [Behind, Remedy]>;
+}
+
+export interface Meant {
+  /** One entity; null: all. */
+  readonly entity: EntityRef | null;
+  readonly signal: AbortSignal;
+}
+
+type Reading = Pick<Store, 'load' | 'listEntities'>;
+
+export function fromLetters(store: Reading, { entity, signal }: Meant): RecoverySource {
+  return {
+    name: 'the dead letters that wait behind what is missing',
+    async *behind() {
+      for await (const behind of behindTheirLetters(store, entity === null ? {} : { entityType: entity.entityType })) {
+        if (signal.aborted) return;
+        if (entity === null || isSame(entity, behind)) yield [behind, { kind: 'resync' }];
+      }
+    },
+  };
+}
+
+export function fromEventStore(events: Pick<EventStore, 'read' | 'readAll' | 'version'>, store: Reading, { entity, signal }: Meant): RecoverySource {
+  return {
+    name: 'the event store',
+    async *behind() {
+      for await (const one of entity === null ? entitiesOf(events, signal) : [entity]) {
+        const behind = await comparedWith(store, one, await events.version(one));
+        const read = async function* (from: number, to: number) {
+          for await (const recorded of events.read(one, { from, to })) yield eventOf(recorded);
+        };
+        if (behind !== null) yield [behind, { kind: 'events', read, mayBeUnprocessed: true }];
+      }
+    },
+  };
+}
+
+export interface FileOptions {
+  readonly path: string;
+  /** The JSON texts of the file, from its beginning each time. */
+  readonly open: () => AsyncIterable<TextLine>;
+  readonly defaultEntityType: string;
+  readonly limits: EventLimits;
+}
+
+/** @throws ConfigError when a line is not what the first one is: of half a file nobody knows what is missing. */
+export async function fromFile(file: FileOptions, store: Reading, meant: Meant): Promise<RecoverySource> {
+  for await (const { text } of file.open()) {
+    if (text !== null && /"version"\s*:/.test(text) && !/"sequence"\s*:/.test(text)) return fromVersions(file, store, meant);
+    break;
+  }
+  return fromApplied(file, store, meant);
+}
+
+function fromVersions({ path, open, defaultEntityType, limits }: FileOptions, store: Reading, { entity, signal }: Meant): RecoverySource {
+  const options: EntityLineOptions = {
+    defaultEntityType, maxDepth: limits.maxJsonDepth, maxIdBytes: limits.maxEntityIdBytes, onProblem: (line, problem) => refuse(path, line, problem),
+  };
+  return {
+    name: `the versions in ${path}`,
+    async *behind() {
+      const lines: AsyncIterable<EntityLine> = entityLines(open(), options);
+      for await (const line of lines) {
+        if (signal.aborted) return;
+        const behind = entity === null || isSame(entity, line) ? await comparedWith(store, line, line.version) : null;
+        if (behind !== null) yield [behind, { kind: 'state', state: line.state }];
+      }
+    },
+  };
+}
+
+interface Lost {
+  readonly entity: EntityRef;
+  /** In the store. */
+  version: number;
+  readonly events: Event[];
+}
+
+function fromApplied({ path, open, defaultEntityType, limits }: FileOptions, store: Reading, { entity, signal }: Meant): RecoverySource {
+  const onProblem = (line: number, problem: string) => refuse(path, line, problem);
+  return {
+    name: `the events in ${path}`,
+    async *behind() {
+      const known = new Map<string, Lost>();
+      for await (const { line, event } of lineEvents(open(), { format: 'envelope', limits, defaultEntityType, entityType: defaultEntityType, map: new Map(), sequences: 'as-given', firstSequence: 1, unsequenced: 'reject', onProblem })) {
+        if (signal.aborted) return;
+        if (entity !== null && !isSame(entity, event)) continue;
+        if (event.sequence === null) refuse(path, line, 'it has no sequence');
+        const name = entityName(event);
+        let lost = known.get(name);
+        if (lost === undefined) {
+          const [loaded] = await store.load([event]);
+          if (loaded?.status !== 'ok') throw loaded?.error ?? new Error('the store did not answer');
+          const { entityType, entityId } = event;
+          known.set(name, (lost = { entity: { entityType, entityId }, version: loaded.snapshot.version, events: [] }));
+        }
+        if (event.sequence > lost.version) lost.events.push(event);
+      }
+      for (const { entity: one, version, events } of known.values()) {
+        events.sort((a, b) => (a.sequence ?? 0) - (b.sequence ?? 0));
+        const [first, last] = [events[0]?.sequence ?? 0, events.at(-1)?.sequence ?? 0];
+        const problem = first > version + 1 ? `${path} begins at ${first}, and ${version + 1} is missing` : null;
+        const read = async function* (from: number, to: number) {
+          yield* events.filter(({ sequence }) => sequence !== null && sequence >= from && sequence <= to);
+        };
+        if (events.length > 0) yield [{ ...one, version, target: last, problem }, { kind: 'events', read, mayBeUnprocessed: false }];
+      }
+    },
+  };
+}
+
+function refuse(path: string, line: number, problem: string): never {
+  throw new ConfigError([`${path}, line ${line}: ${problem}`]);
+}
+
+function isSame(one: EntityRef, other: EntityRef): boolean {
+  return one.entityId === other.entityId && one.entityType === other.entityType;
+}
