@@ -12,7 +12,7 @@ export const command = defineCommand({
   name: 'entity show',
   summary: 'Version, state, parked and held of one entity.',
   description: [
-    'Prints what the store knows of an entity; exit code 1 when nothing of it was applied, claimed or parked: what is refused',
+    'Prints what the store knows of an entity; exit code 1 when nothing of it was applied and it is not parked: what is refused',
     'before that is only in the dead-letter queue (`inorder dead-letters list --entity ID`).',
     'With --json the state is the stored text, byte for byte; without, what could steer a terminal is escaped in it.',
     '`held` is asked of the worker at HTTP_HOST and HTTP_PORT; it is null when no worker answers there or when',
@@ -30,11 +30,11 @@ export const command = defineCommand({
     const [{ snapshot, elsewhere }, report] = await Promise.all([
       withStore(config, io.stderr, async (store) => {
         const snapshot = await load(store, entity);
-        return { snapshot, elsewhere: snapshot.exists ? '' : await whereElse(store, entity) };
+        return { snapshot, elsewhere: isKnown(snapshot) ? '' : await whereElse(store, entity) };
       }),
       askWorker(config),
     ]);
-    if (!snapshot.exists) {
+    if (!isKnown(snapshot)) {
       await io.stderr.write(`inorder: there is no ${printable(`${entity.entityType} ${JSON.stringify(entityId)} in the store${elsewhere}`)}\n`);
       return 1;
     }
@@ -48,6 +48,11 @@ async function load(store: Store, entity: EntityRef): Promise<Snapshot> {
   const [result] = await store.load([entity]);
   if (result?.status === 'ok') return result.snapshot;
   throw new UnavailableError(`the entity cannot be read: ${result?.error.message ?? 'the store gave no answer'}`);
+}
+
+/** An entity may be parked before anything of it was applied. */
+function isKnown({ exists, parked }: Snapshot): boolean {
+  return exists || parked !== null;
 }
 
 /** Entities of the store that are looked at for one of the same id. */
