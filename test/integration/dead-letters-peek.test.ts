@@ -177,3 +177,16 @@ test('a queue that is not there, or is deleted meanwhile, is one readable error'
   await queue.channel.deleteQueue(queue.name);
   await assert.rejects(reading.next(), UnavailableError);
 });
+
+test('a reading whose reader is slower than it may last goes on in others: every message once, and the queue as it was', async (t) => {
+  const queue = await useQueue(t);
+  await queue.put(1, 40);
+  const read: number[] = [];
+  for await (const page of peek(queue.connection, { queue: queue.name, patienceMs: 100, pageSize: 10, maxReadingMs: 300 })) {
+    read.push(...numbersOf(page));
+    // Given back meanwhile, although the reader does not ask for more.
+    await waitFor(async () => (await queue.ready()) === 40, { what: 'what was read to be back', timeoutMs: 60_000 });
+  }
+  assert.deepEqual(read, upTo(40));
+  assert.deepEqual(numbersOf(await queue.drain()), upTo(40));
+});
