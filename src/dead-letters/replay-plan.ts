@@ -80,8 +80,8 @@ export function planEntity(
   const { version, parked } = snapshot;
   const ordered = meant.filter(hasSequence).sort((a, b) => a.sequence - b.sequence);
   const letters: LetterSummary[] = [];
-  // The first event of an entity that nobody knows may have any sequence where a running stream is adopted.
-  let reached = version === 0 && parked === null && firstSequence === 'any' ? (ordered[0]?.sequence ?? 1) - 1 : version;
+  // Where a running stream is adopted the first event may have any sequence; where that was dead-lettered, its own.
+  let reached = version === 0 && firstSequence === 'any' ? (parked?.sequence ?? ordered[0]?.sequence ?? 1) - 1 : version;
   const source = new Set(fetched.map(({ event }) => event.sequence));
   for (const letter of ordered) {
     while (letter.sequence > reached + 1 && source.has(reached + 1)) reached++;

@@ -31,6 +31,8 @@ export interface EntityView {
   readonly parked: boolean;
   /** Its dead letters are being replayed: what comes before they have is held. */
   readonly replaying: boolean;
+  /** The sequence that it was parked for, also while it is replayed; null where it is not parked. */
+  readonly parkedAt: number | null;
 }
 
 /** How a slot of a commit is to be treated. */

@@ -52,6 +52,7 @@ export class Lane {
   parked = false;
   /** Its dead letters are being replayed. */
   isReplayed = false;
+  parkedAt: number | null = null;
   /** When the version last moved in a replay, or that ended, in the time of the gap clock: what is held has waited from then. */
   replayMovedMs = 0;
   /** Whether that was just read. What was read long ago may have ended: only a fresh reading makes an event follow into the dead letters. */
@@ -103,6 +104,7 @@ export class Lane {
   /** Takes over what the store says. */
   update(view: EntityView, countedMs: number): void {
     this.stand(view, view.version !== this.version, countedMs);
+    this.parkedAt = view.parkedAt;
     this.version = view.version;
     this.isDoubtful = false;
     this.holes = Holes.parse(view.holes);
@@ -140,7 +142,8 @@ export class Lane {
   /** Null when nothing is known, or what is known is in doubt. */
   remembered(): Remembered | null {
     const { version, holes, parked, highest } = this;
-    if (version === unknownVersion || this.isDoubtful) return null;
+    // Which event may be the base line of an entity that is replayed is read anew.
+    if (version === unknownVersion || this.isDoubtful || (this.isReplayed && version === 0)) return null;
     return !parked && highest === version && holes.toString() === '' ? version : { version, holes, parked, highest };
   }
 }

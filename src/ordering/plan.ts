@@ -104,12 +104,11 @@ function placeArrival(lane: Lane, run: Run, delivery: Delivery, limits: Sequence
     return placeAs(lane, run, delivery, (action) => run.follow(delivery, action));
   }
   // Before the limit on how far ahead: a running stream may have passed any number. Parked at version 0 means
-  // that its base line was dead-lettered, and what follows must not take its place.
-  if (lane.version === 0 && !lane.parked && limits.firstSequence === 'any' && run.isEmpty) {
-    run.adopt(delivery, sequence);
-    return 'placed';
-  }
-  if (sequence > lane.version + maxAhead) {
+  // that its base line was dead-lettered, and what follows must not take its place, nor while that is being replayed.
+  const hasBaseLine = lane.version > 0 || limits.firstSequence !== 'any';
+  const mayBeBaseLine = !hasBaseLine && !lane.parked && (!lane.isReplayed || sequence <= (lane.parkedAt ?? sequence));
+  if (mayBeBaseLine && run.isEmpty) return placeAs(lane, run, delivery, (action) => run.adopt(delivery, sequence, action));
+  if (sequence > lane.version + maxAhead && (hasBaseLine || (!lane.parked && !lane.isReplayed))) {
     // How far ahead it is can be said once the run is committed.
     if (!run.isEmpty) return 'stop';
     sink.reject(delivery, 'invalid_sequence', `sequence ${sequence} is more than ${maxAhead} ahead of version ${lane.version}`);

@@ -47,11 +47,11 @@ export class Run {
   }
 
   /** The first event of a running stream: what came before it was never ours. */
-  adopt(delivery: Delivery, sequence: number): void {
+  adopt(delivery: Delivery, sequence: number, action: SlotAction): void {
     this.adopts = true;
     this.holes = this.holes.below(sequence - 1);
     this.version = sequence;
-    this.#push(delivery, sequence, 'apply');
+    this.#push(delivery, sequence, action);
   }
 
   /** A late event fills its hole; the version stays. */

@@ -30,7 +30,7 @@ function absorbedIn(result: string): Absorbed | null {
 }
 
 export function viewOf({ exists, version, holes, parked }: Snapshot): EntityView {
-  return { exists, version, holes, ...standingOf(parked) };
+  return { exists, version, holes, ...standingOf(parked), parkedAt: parked?.sequence ?? null };
 }
 
 /** Whether what arrives has to follow the dead letters, or is held until they have come, for they are being replayed. */

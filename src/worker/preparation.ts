@@ -174,13 +174,18 @@ class Fold {
   }
 
   finish(failure: FailureText | null): Prepared {
+    // An `evolve` may have changed the state in place before it refused, or before its handler failed.
+    if (failure !== null && this.#processors.aggregate !== null) return this.#foldAgain(failure);
     if (!this.#changed || this.#processors.aggregate === null) return this.#prepared(this.#events, this.#before.text, this.#state, failure);
     const written = this.#write(this.#state);
-    return written.ok ? this.#prepared(this.#events, written.text, this.#state, failure) : this.#cutWhereUnstorable();
+    return written.ok ? this.#prepared(this.#events, written.text, this.#state, failure) : this.#foldAgain(null);
   }
 
-  /** Rare: somewhere in the run the state outgrew its limit, or became one that cannot be written. Folds again to find where. */
-  #cutWhereUnstorable(): Prepared {
+  /**
+   * Rare: once more from the stored state, event by event, through what was added. It finds where the state outgrew its limit or became
+   * one that cannot be written, and leaves nothing of an event that was not added.
+   */
+  #foldAgain(failure: FailureText | null): Prepared {
     let text = this.#before.text;
     let state: unknown = this.#parse(text);
     for (const [index, slot] of this.slots.slice(0, this.#events.length).entries()) {
@@ -192,7 +197,7 @@ class Fold {
       state = next.state;
       text = written.text;
     }
-    return this.#prepared(this.#events, text, state, null);
+    return this.#prepared(this.#events, text, state, failure);
   }
 
   #prepared(events: readonly CommitEvent[], text: string | null, state: unknown, failure: FailureText | null): Prepared {

@@ -99,9 +99,8 @@ export class ShardWorker implements WatchedShard, RepairableShard {
   gapsOlderThan(ms: number): readonly OpenGap[] {
     const session = this.#session;
     if (session === null || this.state !== 'consuming') return [];
-    return this.#sequencer
-      .openGaps(Number.POSITIVE_INFINITY, this.#options.now())
-      .filter(({ waitedMs }) => waitedMs >= ms)
+    const gaps = this.#sequencer.openGaps(Number.POSITIVE_INFINITY, this.#options.now()).filter(({ waitedMs }) => waitedMs >= ms);
+    return gaps
       .map(({ lane }) => ({ entity: lane.entity, from: lane.version + 1, to: (lane.held.lowest() ?? 0) - 1, generation: session.generation }))
       .filter(({ from, to }) => from >= 1 && from <= to);
   }
@@ -239,8 +238,8 @@ export class ShardWorker implements WatchedShard, RepairableShard {
     }
     // Overtaken: the broker has most likely given the queue to another already. Start over as a newcomer.
     const { shard, log } = this.#options;
-    log.warn({ shard, epoch: session.epoch, detail }, 'fenced: another owner has taken over');
-    const { generation } = session;
+    const { generation, epoch } = session;
+    log.warn({ shard, epoch, detail }, 'fenced: another owner has taken over');
     session.settle();
     this.#endSession();
     this.#channel.abandon(generation, new Error(detail));

@@ -268,5 +268,5 @@ export class SequencerHarness {
 
 /** A view of an entity, as the store would give it. */
 export function view(fields: Partial<EntityView> = {}): EntityView {
-  return { exists: true, version: 0, holes: '', parked: false, replaying: false, ...fields };
+  return { exists: true, version: 0, holes: '', parked: false, replaying: false, parkedAt: null, ...fields };
 }

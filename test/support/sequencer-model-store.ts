@@ -18,6 +18,8 @@ interface Entity {
   version: number;
   holes: string;
   parked: RejectionReason | null;
+  /** The sequence that it was parked for. */
+  parkedAt: number;
   /** The highest sequence among its dead letters, while it is parked. */
   awaited: number;
   replaying: boolean;
@@ -58,8 +60,8 @@ export class ModelStore {
   }
 
   view(ref: EntityRef): EntityView {
-    const { version, holes, parked, replaying } = this.entity(ref);
-    return { exists: version > 0 || parked !== null, version, holes, parked: parked !== null && !replaying, replaying: parked !== null && replaying };
+    const { version, holes, parked, replaying, parkedAt } = this.entity(ref);
+    return { exists: version > 0 || parked !== null, version, holes, parked: parked !== null && !replaying, replaying: parked !== null && replaying, parkedAt: parked === null ? null : parkedAt };
   }
 
   claim(ref: EntityRef, { shard, epoch }: Owner): EntityView | null {
@@ -74,6 +76,7 @@ export class ModelStore {
     if (owner.epoch < (entity.epochs.get(owner.shard) ?? 0)) return 'fenced';
     if (entity.version !== expectedVersion) return this.view(ref);
     entity.epochs.set(owner.shard, owner.epoch);
+    if (entity.parked === null || entity.replaying) entity.parkedAt = sequence;
     entity.parked ??= reason;
     entity.replaying = false;
     entity.awaited = Math.max(entity.awaited, sequence);
@@ -179,7 +182,7 @@ export class ModelStore {
     const key = JSON.stringify([entityType, entityId]);
     let entity = this.#entities.get(key);
     if (entity === undefined) {
-      entity = { version: 0, holes: '', parked: null, awaited: 0, replaying: false, epochs: new Map(), missing: new Set(), decided: new Map(), ids: new Map(), applied: [], answers: new Map() };
+      entity = { version: 0, holes: '', parked: null, parkedAt: 0, awaited: 0, replaying: false, epochs: new Map(), missing: new Set(), decided: new Map(), ids: new Map(), applied: [], answers: new Map() };
       this.#entities.set(key, entity);
     }
     return entity;

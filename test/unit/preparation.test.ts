@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { getEventListeners } from 'node:events';
 import test from 'node:test';
 import { defineAggregate, defineHandler } from '../../src/aggregates/define.ts';
+import { refuse } from '../../src/aggregates/definition.ts';
 import type { Processor } from '../../src/aggregates/definition.ts';
 import { createProcessors } from '../../src/aggregates/processors.ts';
 import { readAppliedText } from '../../src/events/applied-event.ts';
@@ -54,6 +55,44 @@ for (const [type, reason] of [['Unwritable', 'handler_failed'], ['Large', 'state
     assert.deepEqual(handled, []);
   });
 }
+
+const mutating = defineAggregate({
+  type: 'thing',
+  initialState: { count: 0 },
+  evolve: {
+    Good: (state) => {
+      state.count += 1;
+      return state;
+    },
+    Refused: (state) => {
+      state.count += 100;
+      return refuse('not that');
+    },
+    Throws: (state) => {
+      state.count += 100;
+      throw new Error('not that either');
+    },
+  },
+});
+
+for (const type of ['Refused', 'Throws']) {
+  test(`an evolve that changes the state in place leaves nothing of an event that is ${type}: what was folded before is committed as it was`, async () => {
+    const prepared = await prepareRun(['Good', 'Good', type, 'Good'], [mutating]);
+    assert.deepEqual([prepared?.done, prepared?.commit?.state], [2, '{"count":2}']);
+    assert.deepEqual(prepared?.after.parsed, { state: { count: 2 } });
+  });
+}
+
+test('an evolve that changes the state in place leaves nothing of an event whose handler fails', async () => {
+  const handler = defineHandler({
+    type: 'thing',
+    handle: () => {
+      throw new Error('no');
+    },
+  });
+  const prepared = await prepareRun(['Good', 'Good'], [mutating, handler], { skipped: [1] });
+  assert.deepEqual([prepared?.done, prepared?.commit?.state, prepared?.after.parsed], [1, null, { state: null }]);
+});
 
 test('nothing stays behind with the shard of a handler that never settles', async () => {
   const handler = defineHandler({ type: 'thing', handle: () => new Promise(() => {}) });

@@ -61,6 +61,38 @@ describe('FIRST_SEQUENCE=any', () => {
     assert.deepEqual(harness.store.applied(), []);
   });
 
+  it('lets what follows a base line that was dead-lettered follow it, however far from version 0 that is', () => {
+    const harness = adopting({ fails: ({ sequence }: { sequence: number }) => sequence === 5_000_000 });
+    harness.process(event(5_000_000));
+    harness.process(event(5_000_001));
+    harness.process(event(7_000_000));
+    assert.deepEqual(harness.sequences('entity_parked'), [5_000_001, 7_000_000]);
+  });
+
+  it('takes the base line that was dead-lettered when that is replayed, and holds what comes before it', () => {
+    let fails = true;
+    const harness = adopting({ fails: () => fails });
+    harness.process(event(5_000_000), event(5_000_001));
+    fails = false;
+    harness.store.beginReplay();
+    const [live] = harness.process(event(5_000_002)) as [number];
+    assert.equal(harness.outcomeOf(live), null);
+    harness.process(event(5_000_000), event(5_000_001));
+    assert.deepEqual(harness.store.applied(), [5_000_000, 5_000_001, 5_000_002]);
+    assert.equal(harness.store.parkedFor(), null);
+  });
+
+  it('decides an event once whose id is known when its entity was set back to version 0', () => {
+    for (const [payloadHash, outcome] of [[event(3).payloadHash, 'duplicate'], ['other', 'message_id_conflict']] as const) {
+      const harness = adopting();
+      harness.process(event(1), event(2), event(3));
+      harness.store.resync(0);
+      harness.fact({ kind: 'channelLost' });
+      harness.process(event(7, { id: 'e1-3', payloadHash }));
+      assert.deepEqual(harness.sequences(outcome), [7]);
+    }
+  });
+
   it('is asked for: by default an entity begins with 1', () => {
     const harness = new SequencerHarness();
     harness.process(event(57));
