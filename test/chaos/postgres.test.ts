@@ -86,7 +86,7 @@ test('connections that are ended by the server and a commit that waits for a loc
   assert.equal(await deadLetters(), 0);
 });
 
-test('commits whose answers are lost are asked again: each event is applied and counted once', { ...needsPostgresBinaries, timeout: 120_000 }, async (t) => {
+test('commits whose answers are lost are asked again: each event is applied and counted once', { ...needsPostgresBinaries, timeout: 180_000 }, async (t) => {
   const { amqpUrl, node, stream, variables, deadLetters } = await setUp(t, 'pg-lost-answers');
   const wire = await loseCommitAnswers(t, node.url);
   const worker = await WorkerProcess.ready(t, { ...variables, DATABASE_URL: wire.url });
@@ -101,7 +101,7 @@ test('commits whose answers are lost are asked again: each event is applied and 
   assert.equal(await deadLetters(), 0);
 });
 
-test('whoever comes first makes the tables, and the others use them', { ...needsPostgresBinaries, timeout: 60_000 }, async (t) => {
+test('whoever comes first makes the tables, and the others use them', { ...needsPostgresBinaries, timeout: 180_000 }, async (t) => {
   const node = await PostgresNode.start();
   t.after(() => node.stop());
   const stores = Array.from({ length: 12 }, (_, n) => createPostgresStore({ url: node.url, stream: `s${n % 3}`, idempotencyTtlSeconds: 60 }));
@@ -117,7 +117,7 @@ test('whoever comes first makes the tables, and the others use them', { ...needs
   assert.deepEqual(rows.map(({ step }) => step), rows.map((_, index) => index + 1));
 });
 
-test('a store that is emptied stops the shards, which say so and apply nothing more', { ...needsPostgresBinaries, timeout: 120_000 }, async (t) => {
+test('a store that is emptied stops the shards, which say so and apply nothing more', { ...needsPostgresBinaries, timeout: 180_000 }, async (t) => {
   const { amqpUrl, node, stream, variables, statement } = await setUp(t, 'pg-emptied');
   const worker = await WorkerProcess.ready(t, variables);
   await publishTrace(amqpUrl, stream, interleaved(20, 5));
@@ -129,7 +129,7 @@ test('a store that is emptied stops the shards, which say so and apply nothing m
   assert.equal((await readTraces(node.url, stream)).size, 0);
 });
 
-test('a standby, and a database that cannot be relied on, are refused at the start', { ...needsPostgresBinaries, timeout: 60_000 }, async (t) => {
+test('a standby, and a database that cannot be relied on, are refused at the start', { ...needsPostgresBinaries, timeout: 180_000 }, async (t) => {
   const { node, variables } = await setUp(t, 'pg-refused');
   const client = new pg.Client({ connectionString: node.url });
   await client.connect();
@@ -140,7 +140,7 @@ test('a standby, and a database that cannot be relied on, are refused at the sta
   assert.match(worker.output, /PostgreSQL encoding: The database is in LATIN1/);
 });
 
-test('dead letters are inspected, replayed and audited as with Redis', { ...needsPostgresBinaries, timeout: 120_000 }, async (t) => {
+test('dead letters are inspected, replayed and audited as with Redis', { ...needsPostgresBinaries, timeout: 180_000 }, async (t) => {
   const { amqpUrl, node, stream, variables, deadLetters } = await setUp(t, 'pg-replay');
   await WorkerProcess.ready(t, { ...variables, GAP_TIMEOUT_MS: '300' });
   const at = (...sequences: number[]) => sequences.map((sequence) => ({ entityId: 'a', sequence }));
