@@ -25,7 +25,7 @@ export async function readDepths(connection: ChannelModel, plan: TopologyPlan): 
 
 export async function removeTopology(connection: ChannelModel, plan: TopologyPlan): Promise<void> {
   const channel = await connection.createChannel();
-  for (const { name } of plan.queues) await channel.deleteQueue(name);
-  for (const { name } of plan.exchanges) await channel.deleteExchange(name);
+  for (const { name } of [...plan.queues, plan.record.queue]) await channel.deleteQueue(name);
+  for (const { name } of [...plan.exchanges, plan.record.exchange]) await channel.deleteExchange(name);
   await channel.close();
 }

@@ -32,10 +32,14 @@ export interface TopologyPlan extends TopologyOptions {
   readonly exchanges: readonly ExchangePlan[];
   readonly queues: readonly QueuePlan[];
   readonly bindings: readonly BindingPlan[];
+  /** Where the broker keeps which store the stream has (`stream-record.ts`); no event passes there. */
+  readonly record: { readonly exchange: ExchangePlan; readonly queue: QueuePlan };
 }
 
 /** High enough never to be reached by redeliveries, explicit because 4.x would otherwise choose 20. */
 const deliveryLimit = 1_000_000;
+/** There is one record, and now and then a second; the oldest go first. */
+const maxRecords = 100;
 
 export function shardQueueName(stream: string, shard: number): string {
   return `${stream}.shard.${String(shard).padStart(3, '0')}`;
@@ -53,6 +57,11 @@ export function deadLetterQueueName(stream: string): string {
 
 export function unroutedQueueName(stream: string): string {
   return `${stream}.unrouted`;
+}
+
+/** Of the exchange and of the queue. */
+export function recordName(stream: string): string {
+  return `${stream}.store`;
 }
 
 export function planTopology(options: TopologyOptions): TopologyPlan {
@@ -80,5 +89,9 @@ export function planTopology(options: TopologyOptions): TopologyPlan {
       { exchange: deadLetterExchange, queue: deadLetters, routingKey: '' },
       ...shardQueues.map(({ name }) => ({ exchange: stream, queue: name, routingKey: '1' })),
     ],
+    record: {
+      exchange: { name: recordName(stream), type: 'fanout', arguments: {} },
+      queue: { name: recordName(stream), arguments: { ...quorum, 'x-max-length': maxRecords } },
+    },
   };
 }

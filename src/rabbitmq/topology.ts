@@ -9,6 +9,7 @@ import type { Channel } from 'amqplib';
 import { ConfigError } from '../errors.ts';
 import { brokerWords, replyCodeOf, replyCodes } from './refusal.ts';
 import { ScratchChannel, type ConnectionSource } from './scratch-channel.ts';
+import { beginRecord } from './stream-record.ts';
 import { type ExchangePlan, type QueuePlan, shardQueueName, type TopologyPlan } from './topology-plan.ts';
 
 /**
@@ -19,10 +20,13 @@ import { type ExchangePlan, type QueuePlan, shardQueueName, type TopologyPlan } 
 export async function applyTopology(source: ConnectionSource, plan: TopologyPlan): Promise<void> {
   await ScratchChannel.use(source, async (scratch) => {
     const objects = objectsOf(plan);
-    const { present, problems } = await survey(scratch, plan, objects);
+    const record = recordObjects(plan);
+    // Looked at last and made first: a stream whose shards are seen and its record is not, was there before there were records.
+    const { present, missing, problems } = await survey(scratch, plan, [...objects, ...record]);
     // Declaring what is there compares it, and changes nothing either way.
     for (const { label, declare } of present) problems.push(...explain(label, await scratch.attempt(declare)));
     refuseIfAny(problems);
+    if (record.some((object) => missing.includes(object))) await makeRecord(scratch, source, plan, present);
     for (const { label, declare } of objects) refuseIfAny(explain(label, await scratch.attempt(declare)));
     for (const { exchange, queue, routingKey } of plan.bindings) {
       const refusal = await scratch.attempt((channel) => channel.bindQueue(queue, exchange, routingKey));
@@ -54,6 +58,28 @@ interface TopologyObject {
 /** In the order in which they are made: exchanges before what names them. */
 function objectsOf({ exchanges, queues }: TopologyPlan): readonly TopologyObject[] {
   return [...exchanges.map(exchangeObject), ...queues.map(queueObject)];
+}
+
+function recordObjects({ record: { exchange, queue } }: TopologyPlan): readonly [exchange: TopologyObject, queue: TopologyObject] {
+  const { label, look, declare } = queueObject(queue);
+  const bound = async (channel: Channel) => {
+    await declare(channel);
+    await channel.bindQueue(queue.name, exchange.name, '');
+  };
+  return [exchangeObject(exchange), { label, look, declare: bound }];
+}
+
+/** Where the user may not make it there is none, and everything else goes on as without it. */
+async function makeRecord(scratch: ScratchChannel, source: ConnectionSource, plan: TopologyPlan, present: readonly TopologyObject[]): Promise<void> {
+  const isOlder = present.some(({ label }) => label.startsWith(`queue ${plan.stream}.shard.`));
+  const make = async ({ label, declare }: TopologyObject): Promise<boolean> => {
+    const refusal = await scratch.attempt(declare);
+    if (replyCodeOf(refusal) === replyCodes.accessRefused) return false;
+    refuseIfAny(explain(label, refusal));
+    return true;
+  };
+  const [exchange, queue] = recordObjects(plan);
+  if (await make(exchange)) await beginRecord(source, plan.stream, isOlder, () => make(queue));
 }
 
 function exchangeObject({ name, type, arguments: args }: ExchangePlan): TopologyObject {

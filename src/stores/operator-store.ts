@@ -3,9 +3,9 @@
  * each was, and who changed what. Versions are set by `Store.commit`, which fences an operator as it does a worker.
  */
 import type { EntityRef } from '../events/event.ts';
-import type { DeadLetterQuery, LoadResult } from './store.ts';
+import type { DeadLetterQuery, LoadResult, Standing } from './store.ts';
 
-export const auditActions = ['replay', 'discard', 'skip-sequence', 'resync', 'import', 'rebuild', 'recover'] as const;
+export const auditActions = ['replay', 'discard', 'skip-sequence', 'resync', 'import', 'rebuild', 'recover', 'resume'] as const;
 export type AuditAction = (typeof auditActions)[number];
 
 /** One change that somebody made to data. */
@@ -48,6 +48,8 @@ export interface OperatorStore {
   beginReplay(replays: readonly EntityReplaying[], leaseMs: number): Promise<readonly LoadResult[]>;
   /** Counts a replay of each of these messages. */
   noteReplays(messages: readonly DeadLetterQuery[]): Promise<void>;
+  /** Ends every halt: the store counts as right as it is. It gets an identity where it has none; later epochs are above `epoch`. */
+  resume(epoch: number): Promise<Standing>;
   appendAudit(entries: readonly AuditEntry[]): Promise<void>;
   /** The latest first, in bounded memory. */
   readAudit(): AsyncIterable<AuditRecord>;

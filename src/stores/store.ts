@@ -194,6 +194,31 @@ export interface EntitySummary extends EntityRef {
   readonly parked: Parked | null;
 }
 
+/** A shard must not go on, for the store lost what was acknowledged. Only an operator ends it (`OperatorStore.resume`). */
+export interface Halt {
+  /** Null: every shard of the stream. */
+  readonly shard: number | null;
+  /** What was noticed, in a sentence. */
+  readonly detail: string;
+  /** ISO 8601, the clock of whoever noticed it. */
+  readonly at: string;
+}
+
+/** Which store this is, and where it stands. */
+export interface Standing {
+  /** Random, made once for the stream. Null where there is none: the store is empty, or was filled by a version that made none. */
+  readonly identity: string | null;
+  /** The highest epoch that was ever handed out; lower than one that is known means that the store went backwards. */
+  readonly epoch: number;
+  readonly halts: readonly Halt[];
+}
+
+export type EpochResult =
+  /** Greater than every one before it, for all shards and workers. `identity` is the one of `Standing`. */
+  | { readonly status: 'ok'; readonly epoch: number; readonly identity: string | null }
+  /** The shard must not go on. */
+  | { readonly status: 'halted'; readonly halt: Halt };
+
 export interface Store {
   /** What only operators ask for. */
   readonly operator: OperatorStore;
@@ -207,10 +232,13 @@ export interface Store {
   /** Kept for 30 days, the replays before it with it. Rejects as a whole when any could not be written. */
   recordDeadLetters(records: readonly DeadLetterRecord[]): Promise<void>;
   findDeadLetters(queries: readonly DeadLetterQuery[]): Promise<readonly (DeadLetterHistory | null)[]>;
-  /** The next epoch of this stream: greater than every one before it, for all shards and workers. */
-  nextEpoch(): Promise<number>;
-  /** The highest epoch that was ever handed out; lower than one's own means that the store went backwards. */
-  currentEpoch(): Promise<number>;
+  /** Begins a session of the shard, unless it is halted: both are one step, so that no session begins without having looked. */
+  nextEpoch(shard: number): Promise<EpochResult>;
+  standing(): Promise<Standing>;
+  /** Makes the identity where there is none, and answers the one that is there. */
+  identify(): Promise<string>;
+  /** Puts a halt on record, before any later session of the shard begins. Of several for the same shard the first stays. */
+  halt(halt: Halt): Promise<void>;
   /** All entities of the stream, in no order, in bounded memory. */
   listEntities(filter: { readonly entityType?: string }): AsyncIterable<EntitySummary>;
   /** Version, eviction policy, persistence, role: what an operator must know before relying on it. */

@@ -8,7 +8,7 @@ import type { EncodedEvent } from '../events/encode.ts';
 import type { Decoded, RawMessage } from '../events/event.ts';
 import type { Effect, Fact, Outcome, Rejection, Delivery } from '../ordering/facts.ts';
 import type { RawDelivery } from '../rabbitmq/shard-channel.ts';
-import type { Store } from '../stores/store.ts';
+import type { EpochResult, Store } from '../stores/store.ts';
 import { Acknowledger, type SettlingChannel } from './acknowledger.ts';
 import type { AutoReplay } from './auto-replay.ts';
 import { backOffMs, pause } from './back-off.ts';
@@ -35,10 +35,12 @@ export interface SessionOptions extends DeliveryReportOptions {
   readonly random: () => number;
   /** Sends what a handler returned to whoever asked for it. */
   readonly reply: (replyTo: string, correlationId: string | undefined, result: string) => void;
-  /** Rejects with `UnavailableError`. */
-  readonly nextEpoch: () => Promise<number>;
+  /** Of this shard. Rejects with `UnavailableError`. */
+  readonly nextEpoch: () => Promise<EpochResult>;
   readonly settle: SettlingChannel;
   readonly handle: (facts: readonly Fact[]) => void;
+  /** The shard is halted, so that the session does not begin. */
+  readonly refused: (detail: string) => void;
   readonly fail: (error: unknown) => void;
 }
 
@@ -79,6 +81,11 @@ export class ShardSession {
     });
     // One for each handler that is running.
     setMaxListeners(0, this.#life.signal);
+  }
+
+  /** It has been given something, and the store no epoch. */
+  get waitsForEpoch(): boolean {
+    return this.#waiting !== null;
   }
 
   /** Deliveries for which there is no memory; the broker will give them again. */
@@ -177,8 +184,10 @@ export class ShardSession {
     const { nextEpoch, random, log, shard } = this.#options;
     for (let failures = 1; !this.#life.signal.aborted; failures++) {
       try {
-        const epoch = await nextEpoch();
-        if (!this.#life.signal.aborted) this.#begin(epoch);
+        const result = await nextEpoch();
+        if (this.#life.signal.aborted) return;
+        if (result.status === 'ok') this.#begin(result.epoch);
+        else this.#options.refused(result.halt.detail);
         return;
       } catch (error) {
         if (!(error instanceof UnavailableError)) {

@@ -18,27 +18,28 @@ import type { RawDelivery, ShardChannel, ShardChannelEvents } from '../rabbitmq/
 import { deliveryBytes } from './intake.ts';
 import { type SessionOptions, ShardSession } from './shard-session.ts';
 import type { OpenGap, RepairableShard } from './gap-repair.ts';
+import type { HaltableShard } from './store-watch.ts';
 import type { WatchedShard } from './watchdog.ts';
 import type { ShardStatus } from './worker-status.ts';
 
-export interface ShardWorkerOptions extends Omit<SessionOptions, 'generation' | 'held' | 'repetitions' | 'settle' | 'handle' | 'fail'> {
+export interface ShardWorkerOptions extends Omit<SessionOptions, 'generation' | 'held' | 'repetitions' | 'settle' | 'handle' | 'refused' | 'fail'> {
   readonly limits: SequencerLimits;
   readonly decode: (message: RawMessage) => Decoded;
   /** Monotonic, in milliseconds. */
   readonly now: () => number;
   readonly openChannel: (events: ShardChannelEvents) => ShardChannel;
-  /** The shard has stopped for good: a bug, or a store that went backwards. */
-  readonly onHalt: (cause: 'store-went-backwards' | 'bug', error: Error) => void;
+  /** It has stopped. What it was given it keeps until this resolves, so that no standby is given that before the halt is on record. */
+  readonly onHalt: (cause: 'store-went-backwards' | 'bug', error: Error) => Promise<void>;
 }
 
 /** Gaps that `/status` tells one by one. */
 const gapsInStatus = 100;
 const runsInStatus = 50;
 
-export class ShardWorker implements WatchedShard, RepairableShard {
+export class ShardWorker implements WatchedShard, RepairableShard, HaltableShard {
   readonly #options: ShardWorkerOptions;
   readonly #sequencer: ShardSequencer;
-  readonly #channel: ShardChannel;
+  #channel: ShardChannel;
   #session: ShardSession | null = null;
   #timer: NodeJS.Timeout | null = null;
   #timerAtMs = Number.POSITIVE_INFINITY;
@@ -46,16 +47,14 @@ export class ShardWorker implements WatchedShard, RepairableShard {
   readonly #repetitions = new HourlyPerEntity();
   /** As the sequencer was told. */
   #memoryIsFull = false;
+  #stopped = false;
+  #haltEnding: Promise<void> = Promise.resolve();
   #draining: (() => void) | null = null;
 
   constructor(options: ShardWorkerOptions) {
     this.#options = options;
     this.#sequencer = new ShardSequencer(options.limits);
-    this.#channel = options.openChannel({
-      opened: (generation) => this.#opened(generation),
-      delivered: (generation, deliveries) => this.#delivered(generation, deliveries),
-      lost: (generation, cause) => this.#lost(generation, cause),
-    });
+    this.#channel = this.#makeChannel();
   }
 
   start(): void {
@@ -64,6 +63,7 @@ export class ShardWorker implements WatchedShard, RepairableShard {
 
   /** Finishes what is in flight, then closes the channel without a cancel, so that the rest goes to the successor in order. */
   async stop(timeoutMs: number): Promise<void> {
+    this.#stopped = true;
     if (this.#session !== null && !this.#halted) await this.#drain(timeoutMs);
     this.#endSession();
     await this.#channel.stop();
@@ -72,6 +72,15 @@ export class ShardWorker implements WatchedShard, RepairableShard {
   /** The store has lost what was committed: nothing more may be decided from it. */
   haltBecauseStoreWentBackwards(detail: string): void {
     this.#halt('store-went-backwards', new Error(detail));
+  }
+
+  /** An operator has ended the halt: begins as a newcomer, who knows nothing. */
+  async resume(): Promise<void> {
+    await this.#haltEnding;
+    if (!this.#halted || this.#stopped) return;
+    this.#halted = false;
+    this.#channel = this.#makeChannel();
+    this.#channel.start();
   }
 
   get shard(): number {
@@ -113,15 +122,11 @@ export class ShardWorker implements WatchedShard, RepairableShard {
     return true;
   }
 
-  get ready(): boolean {
-    return this.#session !== null && !this.#halted;
-  }
-
   get state(): ShardState {
     if (this.#halted) return 'halted';
     if (this.#session === null) return 'closed';
     if (this.#draining !== null) return 'draining';
-    return this.#sequencer.overview().paused ? 'paused' : 'consuming';
+    return this.#session.waitsForEpoch || this.#sequencer.overview().paused ? 'paused' : 'consuming';
   }
 
   reading(): ShardReading {
@@ -148,8 +153,17 @@ export class ShardWorker implements WatchedShard, RepairableShard {
     return { shard, queue, channel: this.state, epoch, totals: { ...shardMetrics.totals }, ...this.#sequencer.overview(), open_gaps };
   }
 
+  #makeChannel(): ShardChannel {
+    return this.#options.openChannel({
+      opened: (generation) => this.#opened(generation),
+      delivered: (generation, deliveries) => this.#delivered(generation, deliveries),
+      lost: (generation, cause) => this.#lost(generation, cause),
+    });
+  }
+
   #opened(generation: number): void {
     const { shard, log } = this.#options;
+    if (this.#halted) return;
     this.#endSession();
     log.info({ shard, generation }, 'consuming');
     this.#session = new ShardSession({
@@ -163,6 +177,7 @@ export class ShardWorker implements WatchedShard, RepairableShard {
       repetitions: this.#repetitions,
       held: () => this.#sequencer.overview().held,
       handle: (facts) => this.#handle(facts),
+      refused: (detail) => this.haltBecauseStoreWentBackwards(detail),
       fail: (error) => this.#failed(error),
     });
   }
@@ -232,10 +247,7 @@ export class ShardWorker implements WatchedShard, RepairableShard {
   }
 
   #haltEffect(session: ShardSession, cause: 'fenced' | 'store-went-backwards', detail: string): void {
-    if (cause === 'store-went-backwards') {
-      this.#halt(cause, new Error(detail));
-      return;
-    }
+    if (cause === 'store-went-backwards') return this.#halt(cause, new Error(detail));
     // Overtaken: the broker has most likely given the queue to another already. Start over as a newcomer.
     const { shard, log } = this.#options;
     const { generation, epoch } = session;
@@ -253,22 +265,20 @@ export class ShardWorker implements WatchedShard, RepairableShard {
     if (this.#halted) return;
     this.#halted = true;
     this.#endSession();
-    void this.#channel.stop();
-    this.#options.onHalt(cause, error);
+    const channel = this.#channel;
+    this.#haltEnding = this.#options.onHalt(cause, error).then(() => channel.stop());
   }
 
   #drain(timeoutMs: number): Promise<void> {
     return new Promise((resolve) => {
-      const timer = setTimeout(finish, timeoutMs);
-      const options = this.#options;
-      const worker = this;
-      function finish(): void {
+      const finish = () => {
         clearTimeout(timer);
-        worker.#draining = null;
-        const { operations } = worker.#sequencer.overview();
-        if (operations > 0) options.log.warn({ shard: options.shard, operations }, 'stopped before everything in flight was done');
+        this.#draining = null;
+        const { operations } = this.#sequencer.overview();
+        if (operations > 0) this.#options.log.warn({ shard: this.shard, operations }, 'stopped before everything in flight was done');
         resolve();
-      }
+      };
+      const timer = setTimeout(finish, timeoutMs);
       this.#draining = finish;
       this.#handle([{ kind: 'drainRequested' }]);
     });
@@ -276,10 +286,7 @@ export class ShardWorker implements WatchedShard, RepairableShard {
 
   #setTimer(): void {
     const dueMs = this.#session === null || this.#halted ? null : this.#sequencer.nextDeadlineMs();
-    if (dueMs === null) {
-      this.#clearTimer();
-      return;
-    }
+    if (dueMs === null) return this.#clearTimer();
     if (this.#timer !== null && this.#timerAtMs <= dueMs) return;
     this.#clearTimer();
     this.#timerAtMs = dueMs;

@@ -12,7 +12,6 @@ import { planTopology } from '../rabbitmq/topology-plan.ts';
 import { applyTopology, verifyTopology } from '../rabbitmq/topology.ts';
 import type { Store } from '../stores/store.ts';
 import { backOffMs, pause } from './back-off.ts';
-import type { StoreWatch } from './store-watch.ts';
 
 export interface StartOptions {
   readonly config: Config;
@@ -24,14 +23,13 @@ export interface StartOptions {
 const backOff = { initialMs: 200, maxMs: 5_000 };
 
 /** Refuses a store that would lose what was committed. */
-export async function checkStore(store: Store, watch: StoreWatch, options: StartOptions): Promise<void> {
+export async function checkStore(store: Store, options: StartOptions): Promise<void> {
   const findings = await patiently('the store is not there yet', () => store.inspect(), options);
   const failures = findings.filter(({ level }) => level === 'failure');
   if (failures.length > 0) {
     throw new ConfigError(failures.map(({ subject, detail, remedy }) => `${subject}: ${detail}${remedy === null ? '' : `; ${remedy}`}`));
   }
   for (const finding of findings) warnOf(finding, options.log);
-  await patiently('the store is not there yet', () => watch.begin(), options);
 }
 
 /** Makes the topology or compares it, as TOPOLOGY says. */
@@ -48,7 +46,7 @@ function warnOf({ level, subject, detail, remedy }: Finding, log: Log): void {
 }
 
 /** Asks again as long as what is asked is merely away. */
-async function patiently<R>(meanwhile: string, ask: () => Promise<R>, { log, signal }: StartOptions): Promise<R> {
+export async function patiently<R>(meanwhile: string, ask: () => Promise<R>, { log, signal }: StartOptions): Promise<R> {
   for (let failures = 1; ; failures++) {
     try {
       return await ask();

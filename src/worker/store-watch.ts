@@ -1,45 +1,109 @@
 /**
- * Notices a store that went backwards: emptied, or restored from an old copy. Epochs only ever grow, so a
- * counter that is lower than one already seen, or that gives one out again, proves that committed versions are gone
- * too, whether or not an entity of ours shows it. The shards then stop and say so, because going on would apply old events again.
+ * Notices a store that went backwards: emptied, restored from an old copy, or exchanged for another. Epochs only ever grow and
+ * the identity never changes, so a counter that is lower than one already seen, or that gives one out again, proves that
+ * committed versions are gone too, whether or not an entity of ours shows it. Going on would apply old events again.
+ *
+ * A halt is put on record where every later session looks before it begins, of whichever worker: in the store and, because
+ * what a store lost it does not know, at the broker as well. It lasts until an operator ends it; then the shards go on by themselves.
  */
 import { UnavailableError } from '../errors.ts';
-import type { Store } from '../stores/store.ts';
+import type { Log } from '../observability/log.ts';
+import type { StreamRecord, StreamRecordKeeper } from '../rabbitmq/stream-record.ts';
+import { lookForHalts } from '../stores/halts.ts';
+import type { EpochResult, Halt, Store } from '../stores/store.ts';
+import { backOffMs, pause } from './back-off.ts';
 
 export interface StoreWatchOptions {
-  readonly store: Pick<Store, 'currentEpoch' | 'nextEpoch'>;
+  readonly store: Pick<Store, 'standing' | 'nextEpoch' | 'identify' | 'halt' | 'listEntities'>;
+  /** The broker's side. */
+  readonly record: Pick<StreamRecordKeeper, 'read' | 'change' | 'trouble'>;
   readonly intervalMs: number;
-  readonly onBackwards: (detail: string) => void;
+  readonly shards: readonly HaltableShard[];
   readonly onError: (error: unknown) => void;
+  readonly log: Pick<Log, 'warn'>;
 }
+
+export interface HaltableShard {
+  readonly shard: number;
+  haltBecauseStoreWentBackwards(detail: string): void;
+  /** Of one that is not halted nothing comes. */
+  resume(): Promise<void>;
+}
+
+const retry = { initialMs: 100, maxMs: 2_000 };
 
 export class StoreWatch {
   readonly #options: StoreWatchOptions;
+  readonly #stopping = new AbortController();
+  /** Of the store that was begun with; null until then. */
+  #identity: string | null = null;
   #highest = 0;
+  #halts: readonly Halt[] = [];
+  /** Of the halts that were noticed here: settled once they are on record. */
+  readonly #records = new Map<number | null, Promise<void>>();
+  #pending = 0;
   #timer: NodeJS.Timeout | null = null;
-  #stopped = false;
+  /** The highest epoch that the broker's side knows of. */
+  #noted = -1;
+  #noting: Promise<void> | null = null;
 
   constructor(options: StoreWatchOptions) {
     this.#options = options;
   }
 
+  /** What is on record, as of the last look. */
+  get halts(): readonly Halt[] {
+    return this.#halts;
+  }
+
   start(): void {
-    this.#timer = setTimeout(() => void this.#look(), this.#options.intervalMs);
+    this.#lookLater();
   }
 
-  /** Learns where the store's counter stands before anything is decided from it. */
+  /**
+   * Compares the store with what the broker knows of it, before anything is decided from either. A stream without a store gets
+   * this one. @throws UnavailableError
+   */
   async begin(): Promise<void> {
-    this.#saw(await this.#options.store.currentEpoch());
+    const { store, record, log } = this.#options;
+    const known = await record.read();
+    const { standing, halts } = await lookForHalts(store, known);
+    if (!isAll(halts)) {
+      this.#identity = await store.identify();
+      this.#highest = Math.max(standing.epoch, known?.epoch ?? 0);
+      // Of two that begin with different stores at once, one finds the other's.
+      if (!(await this.#note())) return this.begin();
+    }
+    if (record.trouble !== null) {
+      log.warn({ cause: record.trouble }, 'the broker keeps no record of the store: one that is empty or old is not noticed at a start');
+    }
+    this.#tell(halts);
   }
 
-  /** A new epoch. A store that was emptied counts from 1, and might have caught up before anybody looks. */
-  async nextEpoch(): Promise<number> {
+  /** A store that was emptied counts from 1, and might have caught up before anybody looks: the identity tells. */
+  async nextEpoch(shard: number): Promise<EpochResult> {
     // Taken before asking, as below.
-    const expected = this.#highest;
-    const epoch = await this.#options.store.nextEpoch();
-    if (epoch > expected) this.#saw(epoch);
-    else if (!this.#stopped) this.#options.onBackwards(`epoch ${expected} was given out, and now ${epoch}`);
-    return epoch;
+    const [expected, identity] = [this.#highest, this.#identity];
+    const result = await this.#options.store.nextEpoch(shard);
+    if (this.#stopping.signal.aborted) return result;
+    if (result.status === 'halted') {
+      this.#tell([...this.#halts, result.halt]);
+      return result;
+    }
+    const detail = result.identity !== identity ? otherStore(result.identity) : result.epoch > expected ? null : `epoch ${expected} was given out, and now ${result.epoch}`;
+    if (detail !== null) return { status: 'halted', halt: this.#noticed(null, detail) };
+    this.#saw(result.epoch);
+    void this.#noteLater();
+    return result;
+  }
+
+  /**
+   * A shard has halted. Resolves when that is where every other worker sees it, in the store or at the broker; until then nobody
+   * else is to be given what the shard has. Never rejects.
+   */
+  async putOnRecord(shard: number, detail: string): Promise<void> {
+    if (!this.#halts.some((halt) => halt.shard === shard || halt.shard === null)) this.#noticed(shard, detail);
+    await (this.#records.get(null) ?? this.#records.get(shard));
   }
 
   /** Looks now and not only when it is time: a store that was away may have come back with less. */
@@ -50,7 +114,7 @@ export class StoreWatch {
   }
 
   stop(): void {
-    this.#stopped = true;
+    this.#stopping.abort();
     if (this.#timer !== null) clearTimeout(this.#timer);
     this.#timer = null;
   }
@@ -59,23 +123,129 @@ export class StoreWatch {
     if (epoch > this.#highest) this.#highest = epoch;
   }
 
+  #lookLater(): void {
+    if (this.#stopping.signal.aborted) return;
+    this.#timer = setTimeout(() => void this.#look(), this.#options.intervalMs);
+  }
+
   async #look(): Promise<void> {
     this.#timer = null;
+    try {
+      if (!isAll(this.#halts)) await this.#lookAtStore();
+      if (this.#halts.length > 0 && this.#pending === 0) await this.#lookAtHalts();
+    } catch (error) {
+      // An unreachable store says nothing; the shards notice it by themselves.
+      if (!this.#stopping.signal.aborted && !(error instanceof UnavailableError)) this.#options.onError(error);
+    }
+    this.#lookLater();
+  }
+
+  async #lookAtStore(): Promise<void> {
     // Taken before asking: an epoch seen while the answer is on its way may be newer than the answer.
     const expected = this.#highest;
-    try {
-      const epoch = await this.#options.store.currentEpoch();
-      if (this.#stopped) return;
-      if (epoch < expected) {
-        this.#options.onBackwards(`epoch ${expected} was given out, but the store's counter stands at ${epoch}`);
-        return;
-      }
+    const { identity, epoch, halts } = await this.#options.store.standing();
+    if (this.#stopping.signal.aborted) return;
+    if (identity !== this.#identity) this.#noticed(null, otherStore(identity));
+    else if (epoch < expected) this.#noticed(null, `epoch ${expected} was given out, but the store's counter stands at ${epoch}`);
+    else {
       this.#saw(epoch);
-    } catch (error) {
-      if (this.#stopped) return;
-      // An unreachable store says nothing; the shards notice it by themselves.
-      if (!(error instanceof UnavailableError)) this.#options.onError(error);
+      const others = halts.filter(({ shard }) => !this.#halts.some((halt) => halt.shard === shard));
+      if (others.length > 0) this.#tell([...this.#halts, ...others]);
     }
-    this.start();
   }
+
+  /** Whether an operator has ended them: what begins then begins from the store as it is. */
+  async #lookAtHalts(): Promise<void> {
+    const { store, record } = this.#options;
+    const known = await record.read();
+    const { standing, halts } = await lookForHalts(store, known);
+    if (this.#stopping.signal.aborted || this.#pending > 0) return;
+    if (isAll(this.#halts) && !isAll(halts)) {
+      this.#identity = standing.identity ?? (await store.identify());
+      this.#highest = Math.max(standing.epoch, known?.epoch ?? 0);
+    }
+    this.#tell(halts);
+  }
+
+  #noticed(shard: number | null, detail: string): Halt {
+    const halt = { shard, detail, at: new Date().toISOString() };
+    this.#pending++;
+    this.#records.set(shard, this.#record(halt).finally(() => this.#pending--));
+    this.#tell([...this.#halts, halt]);
+    return halt;
+  }
+
+  #tell(halts: readonly Halt[]): void {
+    this.#halts = halts;
+    for (const shard of this.#records.keys()) if (!halts.some((halt) => halt.shard === shard)) this.#records.delete(shard);
+    for (const shard of this.#options.shards) {
+      const halt = halts.find((one) => one.shard === null || one.shard === shard.shard);
+      if (halt === undefined) void shard.resume();
+      else shard.haltBecauseStoreWentBackwards(halt.detail);
+    }
+  }
+
+  async #record(halt: Halt): Promise<void> {
+    for (let failures = 1; !this.#stopping.signal.aborted; failures++) {
+      const kept = await Promise.allSettled([this.#haltInStore(halt), this.#haltAtBroker(halt)]);
+      if (kept.some(({ status }) => status === 'fulfilled')) return;
+      await pause(backOffMs(retry, failures, Math.random), this.#stopping.signal);
+    }
+  }
+
+  async #haltInStore(halt: Halt): Promise<void> {
+    const { store } = this.#options;
+    const { identity } = await store.standing();
+    // Another stream's store, or that of another broker, is none of ours to halt; what the broker knows tells.
+    if (identity !== null && identity !== this.#identity) throw new UnavailableError('the store is another one');
+    await store.halt(halt);
+  }
+
+  async #haltAtBroker(halt: Halt): Promise<void> {
+    const { record } = this.#options;
+    const kept = await record.change((known) => {
+      if (known === null || known.halts.some(({ shard }) => shard === halt.shard)) return null;
+      return { ...this.#updated(known), halts: [...known.halts, halt] };
+    });
+    if (kept === null || record.trouble !== null) throw new UnavailableError('the broker keeps no record');
+  }
+
+  async #noteLater(): Promise<void> {
+    this.#noting ??= this.#note().then(
+      (isOurs) => {
+        // Nothing is wrong with either store; this worker is at the one that the stream had.
+        if (!isOurs) this.#tell([{ shard: null, detail: 'an operator has given the stream another store', at: new Date().toISOString() }]);
+      },
+      // The next epoch, or whoever looks next, makes up for it.
+      () => undefined,
+    ).finally(() => (this.#noting = null));
+    await this.#noting;
+  }
+
+  /** Tells the broker of the epochs that are known, what comes meanwhile included. Answers whether the stream's store is this one. */
+  async #note(): Promise<boolean> {
+    while (this.#noted < this.#highest && !this.#stopping.signal.aborted) {
+      const upTo = this.#highest;
+      const kept = await this.#options.record.change((known) => {
+        const updated = known === null ? null : this.#updated(known);
+        return updated === null || (updated.epoch === known?.epoch && updated.identity === known.identity) ? null : updated;
+      });
+      if (kept !== null && kept.identity !== this.#identity) return this.#options.record.trouble !== null;
+      this.#noted = upTo;
+    }
+    return true;
+  }
+
+  #updated(known: StreamRecord): StreamRecord {
+    const isOurs = known.identity === null || known.identity === this.#identity;
+    return isOurs ? { ...known, identity: this.#identity, epoch: Math.max(known.epoch, this.#highest) } : known;
+  }
+}
+
+function isAll(halts: readonly Halt[]): boolean {
+  return halts.some(({ shard }) => shard === null);
+}
+
+function otherStore(identity: string | null): string {
+  return identity === null ? 'the store no longer knows this stream: it was emptied, or is another one' : 'the store is another one than before';
 }

@@ -2,6 +2,8 @@
 import type { OrderingStatistics } from '../ordering/detector.ts';
 import type { SequencerOverview } from '../ordering/sequencer.ts';
 import type { ShardState, ShardTotals } from '../observability/metrics.ts';
+import { haltText } from '../stores/halts.ts';
+import type { Halt } from '../stores/store.ts';
 
 /** A gap that is open now. */
 export interface GapStatus {
@@ -60,6 +62,26 @@ export interface WorkerStatus {
   readonly not_ready: readonly string[];
   readonly shards: readonly ShardStatus[];
   readonly violations: ViolationsStatus;
+}
+
+export interface Readiness {
+  readonly state: WorkerStatus['state'];
+  readonly isConnected: boolean;
+  readonly halts: readonly Halt[];
+  readonly shards: readonly { readonly shard: number; readonly state: ShardState }[];
+}
+
+/** Whatever keeps a shard of this worker from working; empty where each works, or stands by to. */
+export function whyNotReady({ state, isConnected, halts, shards }: Readiness): readonly string[] {
+  const inState = (wanted: ShardState) => shards.filter((one) => one.state === wanted).map(({ shard }) => shard).join(', ');
+  const [closed, paused] = [inState('closed'), inState('paused')];
+  return [
+    ...halts.map(haltText),
+    ...(state === 'stopping' || state === 'stopped' ? ['stopping'] : []),
+    ...(isConnected ? [] : ['the broker is not connected']),
+    ...(closed === '' ? [] : [`no channel for shard ${closed}`]),
+    ...(paused === '' ? [] : [`the store does not serve shard ${paused}`]),
+  ];
 }
 
 export function violationsStatus({ total, affectedEntities, averageGap, maxGap, recent }: OrderingStatistics): ViolationsStatus {

@@ -18,6 +18,7 @@ import { defaultSequencerLimits } from '../ordering/limits.ts';
 import { createShardChannel } from '../rabbitmq/amqp-shard-channel.ts';
 import { createConnection } from '../rabbitmq/connection.ts';
 import { consumersOf, readyIn } from '../rabbitmq/queue-depths.ts';
+import { StreamRecordKeeper } from '../rabbitmq/stream-record.ts';
 import { shardQueueName } from '../rabbitmq/topology-plan.ts';
 import { openStore } from '../stores/open-store.ts';
 import type { Store } from '../stores/store.ts';
@@ -29,11 +30,11 @@ import { shareOut, type WorkerMemory } from './memory.ts';
 import { QueueWatch } from './queue-watch.ts';
 import { ShardWorker } from './shard-worker.ts';
 import { startInTurn } from './shard-turns.ts';
-import { checkStore, prepareTopology } from './start-checks.ts';
+import { checkStore, patiently, prepareTopology } from './start-checks.ts';
 import { openReplies, type Replies } from './worker-replies.ts';
 import { StoreWatch } from './store-watch.ts';
 import { Watchdog } from './watchdog.ts';
-import { violationsStatus, type WorkerStatus } from './worker-status.ts';
+import { violationsStatus, whyNotReady, type WorkerStatus } from './worker-status.ts';
 
 export interface WorkerOptions {
   /** What to process with: aggregates and handlers, one each per entity type. */
@@ -49,7 +50,7 @@ export interface WorkerOptions {
 }
 
 export interface Worker {
-  /** Resolves when every shard is consuming or standing by, or one has stopped for good (then `notReady` says why). Rejects with `ConfigError` when it must not start. */
+  /** Resolves when every shard is consuming, standing by or halted (then `notReady` says why). Rejects with `ConfigError` when it must not start. */
   start(): Promise<void>;
   /** Finishes what is in flight, at most for SHUTDOWN_TIMEOUT_MS. Safe to call twice. */
   stop(): Promise<void>;
@@ -109,7 +110,6 @@ class ShardedWorker implements Worker {
   #settle: (error: Error | null) => void = () => {};
   #state: WorkerStatus['state'] = 'starting';
   #stopped: Promise<void> | null = null;
-  #halted: string | null = null;
 
   constructor(options: Parts) {
     this.#options = options;
@@ -127,15 +127,15 @@ class ShardedWorker implements Worker {
     });
     this.#replies = options.processors.hasHandlers ? openReplies(config, log) : null;
     this.#autoReplay = config.processing.autoReplay ? createAutoReplay({ config, store: this.#store, decoding: decodingOf(config), metrics, log }) : null;
+    this.#shards = config.broker.workerShards.map((shard) => this.#makeShard(shard));
     this.#watch = new StoreWatch({
       store: this.#store,
+      record: new StreamRecordKeeper({ source: this.#connection, stream: config.broker.stream }),
+      shards: this.#shards,
       intervalMs: storeWatchMs,
-      onBackwards: (detail) => {
-        for (const shard of this.#shards) shard.haltBecauseStoreWentBackwards(detail);
-      },
+      log,
       onError: (error) => this.#fail(error),
     });
-    this.#shards = config.broker.workerShards.map((shard) => this.#makeShard(shard));
     this.#gapRepair = options.gapSource === null ? null : this.#makeGapRepair(options.gapSource);
     this.#watchdog = new Watchdog({
       shards: this.#shards,
@@ -154,8 +154,9 @@ class ShardedWorker implements Worker {
     try {
       const { config, log } = this.#options;
       const start = { config, log, signal: this.#stopping.signal };
-      await checkStore(this.#store, this.#watch, start);
+      await checkStore(this.#store, start);
       await prepareTopology(this.#connection, start);
+      await patiently('the store or the broker is not there yet', () => this.#watch.begin(), start);
       this.#watch.start();
       this.#watchdog.start();
       this.#queues.start();
@@ -193,17 +194,13 @@ class ShardedWorker implements Worker {
   }
 
   notReady(): readonly string[] {
-    const reasons: string[] = [];
-    if (this.#halted !== null) reasons.push(this.#halted);
-    if (this.#state === 'stopping' || this.#state === 'stopped') reasons.push('stopping');
-    if (!this.#connection.connected) reasons.push('the broker is not connected');
-    const closed = this.#shards.filter((shard) => !shard.ready).map((shard) => shard.shard);
-    if (closed.length > 0) reasons.push(`no channel for shard ${closed.join(', ')}`);
-    return reasons;
+    return whyNotReady({ state: this.#state, isConnected: this.#connection.connected, halts: this.#watch.halts, shards: this.#shards });
   }
 
   #startShard(number: number): void {
-    this.#shards.find(({ shard }) => shard === number)?.start();
+    const shard = this.#shards.find((one) => one.shard === number);
+    if (shard?.state === 'halted') return;
+    shard?.start();
     this.#autoReplay?.search(number);
   }
 
@@ -251,27 +248,26 @@ class ShardedWorker implements Worker {
       tracer,
       reply: (replyTo, correlationId, result) => this.#replies?.replier.send(replyTo, correlationId, result),
       openChannel: (events) => createShardChannel({ connection: this.#connection, queue, prefetch: broker.prefetch, shard, events, log }),
-      nextEpoch: () => this.#watch.nextEpoch(),
+      nextEpoch: () => this.#watch.nextEpoch(shard),
       onHalt: (cause, error) => this.#shardHalted(shard, cause, error),
     });
   }
 
   async #untilReady(): Promise<void> {
-    while (this.notReady().length > 0 && !this.#stopping.signal.aborted && this.#halted === null) {
+    while (this.notReady().length > 0 && !this.#stopping.signal.aborted && this.#watch.halts.length === 0) {
       await pause(20, this.#stopping.signal);
     }
   }
 
-  #shardHalted(shard: number, cause: 'store-went-backwards' | 'bug', error: Error): void {
+  async #shardHalted(shard: number, cause: 'store-went-backwards' | 'bug', error: Error): Promise<void> {
     const { log, metrics } = this.#options;
     metrics.shard(shard).halted(cause === 'bug' ? 'bug' : 'store_went_backwards');
     if (cause === 'bug') {
       log.error({ shard, error }, 'a shard stopped because of a bug: the process ends, a standby takes over');
-      this.#fail(error);
-      return;
+      return this.#fail(error);
     }
-    this.#halted ??= `the store went backwards: ${error.message}`;
-    log.error({ shard, cause: error.message }, 'the store went backwards: the shard has stopped; restore the store, then restart the worker');
+    log.error({ shard, cause: error.message }, 'the store went backwards: the shard is halted, here and in every other worker, until `inorder shards resume`');
+    await this.#watch.putOnRecord(shard, error.message);
   }
 
   #fail(error: unknown): void {

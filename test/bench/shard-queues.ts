@@ -70,10 +70,10 @@ export class ShardQueues {
   }
 
   async remove(): Promise<void> {
-    for (const name of [...this.names, `${this.#stream}.dead-letters`, `${this.#stream}.unrouted`]) {
+    for (const name of [...this.names, `${this.#stream}.dead-letters`, `${this.#stream}.unrouted`, `${this.#stream}.store`]) {
       await this.#channel.deleteQueue(name);
     }
-    for (const name of [this.#stream, `${this.#stream}.dlx`, `${this.#stream}.unrouted`]) {
+    for (const name of [this.#stream, `${this.#stream}.dlx`, `${this.#stream}.unrouted`, `${this.#stream}.store`]) {
       await this.#channel.deleteExchange(name);
     }
     await this.#connection.close();

@@ -19,9 +19,9 @@ async function operator(t: TestContext, more: Record<string, string> = {}) {
   const connection = await connect(amqpUrl);
   t.after(async () => {
     const channel = await connection.createChannel();
-    for (const name of ['shard.000', 'shard.001', 'dead-letters', 'unrouted'])
+    for (const name of ['shard.000', 'shard.001', 'dead-letters', 'unrouted', 'store'])
       await channel.deleteQueue(`${stream}.${name}`);
-    for (const name of [stream, `${stream}.dlx`, `${stream}.unrouted`]) await channel.deleteExchange(name);
+    for (const name of [stream, `${stream}.dlx`, `${stream}.unrouted`, `${stream}.store`]) await channel.deleteExchange(name);
     await connection.close();
   });
   async function run(words: string, override: Record<string, string> = {}) {

@@ -70,11 +70,11 @@ test('a statement that waits too long is ended by the server, and nothing of tha
   for (const url of [await usePostgres(), await usePooler(t)]) {
     const store = createPostgresStore({ url, stream, idempotencyTtlSeconds: 60, answerTimeoutMs: 1_000 });
     t.after(() => store.close());
-    await store.nextEpoch();
+    await store.nextEpoch(0);
     await direct.query(`BEGIN; SELECT FROM inorder.streams WHERE stream = '${stream}' FOR UPDATE`);
-    await assert.rejects(store.nextEpoch(), (error) => error instanceof UnavailableError && /did not answer in time \(canceling statement due to statement timeout\)/.test(error.message));
+    await assert.rejects(store.nextEpoch(0), (error) => error instanceof UnavailableError && /did not answer in time \(canceling statement due to statement timeout\)/.test(error.message));
     await direct.query('ROLLBACK');
-    await store.nextEpoch();
+    await store.nextEpoch(0);
   }
   // Whoever comes next has the settings of the server.
   const others = await Promise.all(Array.from({ length: 4 }, async () => connected(t, await usePooler(t))));
@@ -132,11 +132,11 @@ test('a refusal that only an operator can end is told in one line and ends the c
   const store = createPostgresStore({ url: node.url.replace('inorder@', 'guest@'), stream, idempotencyTtlSeconds: 60 });
   t.after(() => store.close());
   await server.query('GRANT CREATE ON DATABASE postgres TO guest');
-  await store.nextEpoch();
+  await store.nextEpoch(0);
   await server.query('REVOKE ALL ON ALL TABLES IN SCHEMA inorder FROM guest');
-  await assert.rejects(store.nextEpoch(), (error) => error instanceof UnavailableError && /the user may not do this/.test(error.message));
+  await assert.rejects(store.nextEpoch(0), (error) => error instanceof UnavailableError && /the user may not do this/.test(error.message));
   await server.query('GRANT ALL ON ALL TABLES IN SCHEMA inorder TO guest');
-  assert.equal(await store.nextEpoch(), 2);
+  assert.deepEqual(await store.nextEpoch(0), { status: 'ok', epoch: 2, identity: null });
 });
 
 test('whoever stops in the middle of a transaction keeps its rows from nobody for long', { ...needsPgBouncer, timeout: 120_000 }, async (t) => {
@@ -144,7 +144,7 @@ test('whoever stops in the middle of a transaction keeps its rows from nobody fo
   const stream = uniqueStream();
   const [stopped, other] = [new Database({ url, answerTimeoutMs: 1_000 }), createPostgresStore({ url, stream, idempotencyTtlSeconds: 60 })];
   t.after(() => Promise.all([stopped.close(), other.close()]));
-  await other.nextEpoch();
+  await other.nextEpoch(0);
   let goOn = () => {};
   const stop = new Promise<void>((resolve) => (goOn = resolve));
   let isLocked = false;
@@ -156,7 +156,7 @@ test('whoever stops in the middle of a transaction keeps its rows from nobody fo
   });
   working.catch(() => undefined);
   await waitFor(() => isLocked, { what: 'the locked row' });
-  assert.equal(await other.nextEpoch(), 2);
+  assert.deepEqual(await other.nextEpoch(0), { status: 'ok', epoch: 2, identity: null });
   goOn();
   await assert.rejects(working, UnavailableError);
 });

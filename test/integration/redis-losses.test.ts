@@ -128,7 +128,7 @@ test('without a connection every call fails at once and names the cause', async 
   await node.kill();
   await waitFor(() => store.ping().then(() => false, () => true), { what: 'the loss to be noticed' });
   const failing = [
-    store.load([order]), store.commit([commitTo(order, 2, 3)]), store.nextEpoch(), store.inspect(), store.ping(),
+    store.load([order]), store.commit([commitTo(order, 2, 3)]), store.nextEpoch(0), store.inspect(), store.ping(),
     store.listEntities({})[Symbol.asyncIterator]().next(),
   ];
   for (const call of failing) await assert.rejects(call, (error) => error instanceof UnavailableError && error.message.includes(String(node.port)));

@@ -34,7 +34,7 @@ test('the version never expires; ids expire after their time, reasons of dead le
   await commitOne(store, commitTo(order, 0, 1));
   await store.park([parkOf(order, 1)]);
   await store.recordDeadLetters([deadLetterOf('body')]);
-  await store.nextEpoch();
+  await store.nextEpoch(0);
   assert.equal(await client.pttl(keys.entity(order)), -1);
   assert.equal(await client.pttl(keys.epoch), -1);
   const idsTtlMs = await client.pttl(keys.ids(order));

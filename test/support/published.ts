@@ -18,8 +18,8 @@ export async function useTopology(t: TestContext, name: string) {
   await applyTopology({ ready: async () => connection }, plan);
   t.after(async () => {
     const channel = await connection.createChannel();
-    for (const queue of plan.queues) await channel.deleteQueue(queue.name);
-    for (const exchange of plan.exchanges) await channel.deleteExchange(exchange.name);
+    for (const queue of [...plan.queues, plan.record.queue]) await channel.deleteQueue(queue.name);
+    for (const exchange of [...plan.exchanges, plan.record.exchange]) await channel.deleteExchange(exchange.name);
     await connection.close();
   });
   return { amqpUrl, stream, variables: { AMQP_URL: amqpUrl, REDIS_URL: redisUrl, STREAM: stream } };

@@ -75,8 +75,8 @@ function setUp(t: TestContext, { processors = [historyAggregate()], store = {}, 
         stop: async () => {},
       };
     },
-    nextEpoch: () => (store.nextEpoch ?? memory.nextEpoch.bind(memory))(),
-    onHalt: (_cause, error) => void said.push(`halt: ${error.message}`),
+    nextEpoch: () => (store.nextEpoch ?? memory.nextEpoch.bind(memory))(0),
+    onHalt: async (_cause, error) => void said.push(`halt: ${error.message}`),
   });
   t.after(() => worker.stop(0));
   /** Delivers events of these entities, all in one turn. */
@@ -114,7 +114,7 @@ describe('two sessions that were given the same epoch', () => {
       const { deliver, untilSaid, said } = setUp(t, {
         random: () => chance,
         store: {
-          nextEpoch: async () => 7,
+          nextEpoch: async () => ({ status: 'ok', epoch: 7, identity: null }),
           commit: (commits) => {
             seen.tokens.push(...commits.map(({ token }) => token));
             return memory.commit(commits);

@@ -1,72 +1,227 @@
-/** A store that went backwards is noticed: by its counter, and by an epoch that is given out again. */
+/**
+ * A store that went backwards is noticed: by its identity, by its counter, and by an epoch that is given out again. What was
+ * noticed is on record for every other worker, until an operator ends it.
+ */
 import assert from 'node:assert/strict';
 import test, { type TestContext } from 'node:test';
 import { UnavailableError } from '../../src/errors.ts';
+import type { StreamRecord } from '../../src/rabbitmq/stream-record.ts';
 import { createMemoryStore } from '../../src/stores/memory/memory-store.ts';
+import type { EpochResult, Store } from '../../src/stores/store.ts';
 import { StoreWatch } from '../../src/worker/store-watch.ts';
+import { KeptLog } from '../support/rabbitmq.ts';
 import { waitFor } from '../support/services.ts';
 
-async function setUp(t: TestContext, intervalMs = 3_600_000) {
-  const empty = () => createMemoryStore({ stream: 's', idempotencyTtlSeconds: 60, now: () => 0 });
-  let store = empty();
-  let isAway = false;
-  const asked = <R>(ask: () => Promise<R>) => (isAway ? Promise.reject(new UnavailableError('away')) : ask());
-  const backwards: string[] = [];
-  const errors: unknown[] = [];
-  const watch = new StoreWatch({
-    store: { currentEpoch: () => asked(() => store.currentEpoch()), nextEpoch: () => asked(() => store.nextEpoch()) },
-    intervalMs,
-    onBackwards: (detail) => backwards.push(detail),
-    onError: (error) => errors.push(error),
-  });
-  t.after(() => {
-    watch.stop();
-    assert.deepEqual(errors, []);
-  });
-  await store.nextEpoch();
-  await watch.begin();
-  const lose = () => {
-    store = empty();
-  };
-  return { watch, backwards, lose, setAway: (away: boolean) => (isAway = away) };
+const first: StreamRecord = { generation: 0, isOlder: false, identity: null, epoch: 0, halts: [] };
+
+function emptyStore(): Store {
+  return createMemoryStore({ stream: 's', idempotencyTtlSeconds: 60, now: () => 0 });
 }
 
-test('an emptied store that counts up again is noticed by the epoch that it gives out a second time', async (t) => {
-  const { watch, backwards, lose } = await setUp(t);
-  assert.deepEqual([await watch.nextEpoch(), await watch.nextEpoch()], [2, 3]);
-  lose();
-  await watch.nextEpoch();
-  assert.deepEqual(backwards, ['epoch 3 was given out, and now 1']);
+/** The broker's side, and a store that can be exchanged, of which several workers may begin. */
+class World {
+  store = emptyStore();
+  record: StreamRecord | null = first;
+  isStoreAway = false;
+  isBrokerAway = false;
+  readonly #t: TestContext;
+
+  constructor(t: TestContext) {
+    this.#t = t;
+  }
+
+  async begin({ intervalMs = 3_600_000, own = null as Store | null } = {}) {
+    const halted: (string | null)[] = [null, null];
+    const errors: unknown[] = [];
+    const log = new KeptLog();
+    const watch = new StoreWatch({
+      store: new Proxy({} as Store, { get: (_, name) => (...args: unknown[]) => this.#ask(own, name, args) }),
+      record: {
+        trouble: null,
+        read: async () => this.#atBroker(() => null),
+        change: async (next) => this.#atBroker(next),
+      },
+      intervalMs,
+      shards: [0, 1].map((shard) => ({
+        shard,
+        haltBecauseStoreWentBackwards: (detail: string) => void (halted[shard] ??= detail),
+        resume: async () => void (halted[shard] = null),
+      })),
+      log,
+      onError: (error) => errors.push(error),
+    });
+    this.#t.after(() => {
+      watch.stop();
+      assert.deepEqual(errors, []);
+    });
+    await watch.begin();
+    return { watch, halted };
+  }
+
+  #ask(own: Store | null, name: string | symbol, args: unknown[]): unknown {
+    if (this.isStoreAway) return Promise.reject(new UnavailableError('away'));
+    const store = own ?? this.store;
+    return Reflect.apply(Reflect.get(store, name) as () => unknown, store, args);
+  }
+
+  #atBroker(next: (record: StreamRecord | null) => StreamRecord | null): StreamRecord | null {
+    if (this.isBrokerAway) throw new UnavailableError('away');
+    return (this.record = next(this.record) ?? this.record);
+  }
+}
+
+const epochOf = (result: EpochResult) => (result.status === 'ok' ? result.epoch : result.status);
+const noted = (world: World, epoch: number) => waitFor(() => world.record?.epoch === epoch, { what: `epoch ${epoch} at the broker` });
+
+test('a new stream takes the store that it is started with, however many workers start at once', async (t) => {
+  const world = new World(t);
+  const workers = await Promise.all([world.begin(), world.begin(), world.begin()]);
+  assert.equal(world.record?.identity, await world.store.identify());
+  for (const { halted } of workers) assert.deepEqual(halted, [null, null]);
+});
+
+test('of two workers that begin a stream with different stores, one is refused', async (t) => {
+  const world = new World(t);
+  const workers = await Promise.all([world.begin(), world.begin({ own: emptyStore() })]);
+  assert.deepEqual(workers.map(({ halted }) => halted[0] === null), [true, false]);
+  assert.match(workers[1]?.halted[0] ?? '', /another one/);
+  assert.deepEqual((await world.store.standing()).halts, [], 'the right store is not halted by it');
+});
+
+test('an emptied store that counts up again is noticed by a session, also one that has caught up', async (t) => {
+  for (const lead of [0, 10]) {
+    const world = new World(t);
+    const { watch, halted } = await world.begin();
+    assert.deepEqual([epochOf(await watch.nextEpoch(0)), epochOf(await watch.nextEpoch(1))], [1, 2]);
+    world.store = emptyStore();
+    for (let epoch = 0; epoch < lead; epoch++) await world.store.nextEpoch(0);
+    assert.equal((await watch.nextEpoch(0)).status, 'halted');
+    assert.match(halted[1] ?? '', /no longer knows this stream/);
+  }
+});
+
+test('an epoch that is given out a second time is noticed by a session', async (t) => {
+  const world = new World(t);
+  const { watch, halted } = await world.begin();
+  assert.equal(epochOf(await watch.nextEpoch(0)), 1);
+  const { store } = world;
+  world.store = { ...store, nextEpoch: async () => ({ status: 'ok', epoch: 1, identity: await store.identify() }) } as Store;
+  assert.equal((await watch.nextEpoch(0)).status, 'halted');
+  assert.match(halted[0] ?? '', /^epoch 1 was given out, and now 1$/);
 });
 
 test('epochs asked for at the same time are no step back, in whatever order the answers come', async (t) => {
-  const { watch, backwards } = await setUp(t);
-  assert.deepEqual(await Promise.all([watch.nextEpoch(), watch.nextEpoch(), watch.nextEpoch()]), [2, 3, 4]);
+  const world = new World(t);
+  const { watch, halted } = await world.begin();
+  assert.deepEqual((await Promise.all([watch.nextEpoch(0), watch.nextEpoch(1), watch.nextEpoch(0)])).map(epochOf), [1, 2, 3]);
   watch.start();
   watch.lookNow();
-  assert.deepEqual(backwards, []);
+  await noted(world, 3);
+  assert.deepEqual(halted, [null, null]);
 });
 
-test('a lower counter is noticed in time, and at once when the store was away and is back', async (t) => {
-  const patient = await setUp(t);
-  patient.watch.start();
-  patient.lose();
-  patient.watch.lookNow();
-  await waitFor(() => patient.backwards.length > 0, { what: 'it being noticed after a reconnect' });
-  const frequent = await setUp(t, 1);
-  frequent.watch.start();
-  frequent.lose();
-  await waitFor(() => frequent.backwards.length > 0, { what: 'it being noticed in time' });
-  assert.deepEqual([...patient.backwards, ...frequent.backwards], Array(2).fill("epoch 1 was given out, but the store's counter stands at 0"));
+test('an emptied store is noticed in time, and at once when the store was away and is back', async (t) => {
+  for (const intervalMs of [3_600_000, 1]) {
+    const world = new World(t);
+    const { watch, halted } = await world.begin({ intervalMs });
+    watch.start();
+    world.store = emptyStore();
+    watch.lookNow();
+    await waitFor(() => halted[0] !== null && halted[1] !== null, { what: 'it being noticed' });
+  }
 });
 
 test('a store that is away says nothing, and is looked at again', async (t) => {
-  const { watch, backwards, lose, setAway } = await setUp(t, 1);
-  setAway(true);
+  const world = new World(t);
+  const { watch, halted } = await world.begin({ intervalMs: 1 });
+  world.isStoreAway = true;
   watch.start();
-  await assert.rejects(watch.nextEpoch(), UnavailableError);
-  assert.deepEqual(backwards, []);
-  lose();
-  setAway(false);
-  await waitFor(() => backwards.length > 0, { what: 'the loss being noticed' });
+  await assert.rejects(watch.nextEpoch(0), UnavailableError);
+  assert.deepEqual(halted, [null, null]);
+  world.store = emptyStore();
+  world.isStoreAway = false;
+  await waitFor(() => halted[0] !== null, { what: 'the loss being noticed' });
+});
+
+test('a halted shard is so for a standby and for whoever starts later, also where the store loses that', async (t) => {
+  const world = new World(t);
+  const [active, standby] = [await world.begin(), await world.begin({ intervalMs: 1 })];
+  await active.watch.putOnRecord(1, 'version 5 was acknowledged');
+  assert.equal((await standby.watch.nextEpoch(1)).status, 'halted');
+  assert.equal((await standby.watch.nextEpoch(0)).status, 'ok');
+  standby.watch.start();
+  await waitFor(() => standby.halted[1] !== null, { what: 'the standby seeing it' });
+  assert.equal(standby.halted[0], null);
+  const { halted } = await world.begin();
+  assert.deepEqual(halted, [null, 'version 5 was acknowledged']);
+  world.store = emptyStore();
+  assert.notEqual((await world.begin()).halted[1], null);
+});
+
+test('a shard gives up what it has only once its halt is on record, in the store or at the broker', async (t) => {
+  const world = new World(t);
+  const { watch } = await world.begin();
+  world.isStoreAway = world.isBrokerAway = true;
+  let isOnRecord = false;
+  const recording = watch.putOnRecord(0, 'why').then(() => (isOnRecord = true));
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(isOnRecord, false);
+  world.isBrokerAway = false;
+  await recording;
+  assert.equal(world.record?.halts[0]?.detail, 'why');
+});
+
+test('an empty store, an older copy and another store are refused at a start; what is away is waited for by whoever asks', async (t) => {
+  const world = new World(t);
+  const { watch } = await world.begin();
+  for (let epoch = 0; epoch < 3; epoch++) await watch.nextEpoch(0);
+  await noted(world, 3);
+  const { store } = world;
+  const standing = await store.standing();
+  const refused = async (own: Store) => (await world.begin({ own })).halted[0] ?? 'not refused';
+  assert.match(await refused(emptyStore()), /has had a store that gave out epoch 3, and this one knows nothing of it/);
+  const other = emptyStore();
+  await other.identify();
+  for (let epoch = 0; epoch < 5; epoch++) await other.nextEpoch(0);
+  assert.match(await refused(other), /this is another one/);
+  const copy = Object.assign(emptyStore(), { standing: async () => ({ ...standing, epoch: 2 }) });
+  assert.match(await refused(copy), /this one stands at 2: it is an older copy/);
+  assert.equal(await refused(store), 'not refused');
+});
+
+test('a stream that is older than its record adopts a store that is not empty, and refuses an empty one', async (t) => {
+  const used = emptyStore();
+  await used.nextEpoch(0);
+  for (const [own, isRefused] of [[used, false], [emptyStore(), true]] as const) {
+    const world = new World(t);
+    world.record = { ...first, isOlder: true };
+    const { halted } = await world.begin({ own });
+    assert.equal(halted[0] !== null, isRefused);
+  }
+});
+
+test('without a record at the broker a worker begins with whatever store it has, and keeps halts in it', async (t) => {
+  const world = new World(t);
+  world.record = null;
+  const { watch, halted } = await world.begin();
+  assert.equal(epochOf(await watch.nextEpoch(0)), 1);
+  assert.deepEqual(halted, [null, null]);
+  await watch.putOnRecord(0, 'why');
+  assert.equal((await world.store.nextEpoch(0)).status, 'halted');
+});
+
+test('once an operator has ended it the shards go on by themselves, with the store as it is', async (t) => {
+  const world = new World(t);
+  const { watch, halted } = await world.begin({ intervalMs: 1 });
+  assert.equal(epochOf(await watch.nextEpoch(0)), 1);
+  await noted(world, 1);
+  watch.start();
+  world.store = emptyStore();
+  await waitFor(() => (world.record?.halts.length ?? 0) > 0, { what: 'it being on record' });
+  const { identity, epoch } = await world.store.operator.resume(world.record?.epoch ?? 0);
+  assert.notEqual(halted[0], null, 'the broker still says so');
+  world.record = { ...world.record!, generation: 1, identity, epoch, halts: [] };
+  await waitFor(() => halted[0] === null && halted[1] === null, { what: 'the shards going on' });
+  assert.equal(epochOf(await watch.nextEpoch(0)), 2);
+  assert.deepEqual(halted, [null, null]);
 });

@@ -10,8 +10,8 @@ import {
 } from '../entity-rules.ts';
 import { type AuditRecord, type EntityReplaying, maxAuditRecords, type OperatorStore } from '../operator-store.ts';
 import type {
-  Claim, ClaimResult, Commit, CommitResult, DeadLetterHistory, DeadLetterQuery, DeadLetterRecord, EntitySummary, LoadResult, Park, ParkResult,
-  RecallQuery, RecallResult, Store, StoreOptions,
+  Claim, ClaimResult, Commit, CommitResult, DeadLetterHistory, DeadLetterQuery, DeadLetterRecord, EntitySummary, EpochResult, Halt, LoadResult, Park,
+  ParkResult, RecallQuery, RecallResult, Standing, Store, StoreOptions,
 } from '../store.ts';
 import { MemoryDeadLetters } from './memory-dead-letters.ts';
 
@@ -36,6 +36,9 @@ interface Entity extends EntityRef, StoredEntity {
   readonly log: string[];
 }
 
+/** Of this process. */
+let identities = 0;
+
 export function createMemoryStore(options: MemoryStoreOptions): Store {
   return new MemoryStore(options);
 }
@@ -46,10 +49,18 @@ class MemoryStore implements Store {
   readonly #entities = new Map<string, Entity>();
   readonly #deadLetters: MemoryDeadLetters;
   #epoch = 0;
+  #identity: string | null = null;
+  #halts: Halt[] = [];
   readonly #audit: AuditRecord[] = [];
   readonly operator: OperatorStore = {
     beginReplay: async (replays, leaseMs) => replays.map((replay) => this.#beginReplay(replay, leaseMs)),
     noteReplays: async (messages) => messages.forEach((message) => this.#deadLetters.noteReplay(message)),
+    resume: async (epoch) => {
+      this.#halts = [];
+      this.#epoch = Math.max(this.#epoch, epoch);
+      await this.identify();
+      return this.standing();
+    },
     appendAudit: async (entries) => {
       for (const entry of entries) this.#audit.push({ at: new Date(this.#now()).toISOString(), ...entry });
       this.#audit.splice(0, this.#audit.length - maxAuditRecords);
@@ -100,12 +111,23 @@ class MemoryStore implements Store {
     return queries.map((query) => this.#deadLetters.find(query));
   }
 
-  async nextEpoch(): Promise<number> {
-    return ++this.#epoch;
+  async nextEpoch(shard: number): Promise<EpochResult> {
+    const halt = this.#halts.find((one) => one.shard === null || one.shard === shard);
+    if (halt !== undefined) return { status: 'halted', halt };
+    return { status: 'ok', epoch: ++this.#epoch, identity: this.#identity };
   }
 
-  async currentEpoch(): Promise<number> {
-    return this.#epoch;
+  async standing(): Promise<Standing> {
+    return { identity: this.#identity, epoch: this.#epoch, halts: [...this.#halts] };
+  }
+
+  async identify(): Promise<string> {
+    this.#identity ??= `memory ${++identities}`;
+    return this.#identity;
+  }
+
+  async halt(halt: Halt): Promise<void> {
+    if (!this.#halts.some(({ shard }) => shard === halt.shard)) this.#halts.push(halt);
   }
 
   async *listEntities(filter: { readonly entityType?: string }): AsyncGenerator<EntitySummary> {

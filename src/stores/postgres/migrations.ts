@@ -213,6 +213,13 @@ const steps: readonly string[] = [
   `
   -- the highest sequence of which a copy was published by the replay that is under way
   ALTER TABLE inorder.entities ADD COLUMN replayed_to bigint NOT NULL DEFAULT 0;`,
+
+  `
+  ALTER TABLE inorder.streams
+    -- random; null until a worker has made it
+    ADD COLUMN identity text,
+    -- by shard, or under * for all of them: detail and at of what halts it
+    ADD COLUMN halts jsonb NOT NULL DEFAULT '{}';`,
 ];
 
 /** Runs within a transaction. @throws ConfigError when a newer version of Inorder has been here. */

@@ -9,8 +9,8 @@ import { awaitedSequence } from '../dead-letter-limits.ts';
 import { beginReplay, decideClaim, decidePark, snapshotOf, type StoredEntity, unknownEntity } from '../entity-rules.ts';
 import type { EntityReplaying, OperatorStore } from '../operator-store.ts';
 import type {
-  Claim, ClaimResult, Commit, CommitResult, DeadLetterHistory, DeadLetterQuery, DeadLetterRecord, EntitySummary, LoadResult, Park, ParkResult,
-  RecallQuery, RecallResult, Snapshot, Store, StoreOptions,
+  Claim, ClaimResult, Commit, CommitResult, DeadLetterHistory, DeadLetterQuery, DeadLetterRecord, EntitySummary, EpochResult, Halt, LoadResult,
+  Park, ParkResult, RecallQuery, RecallResult, Snapshot, Standing, Store, StoreOptions,
 } from '../store.ts';
 import { commitBatch } from './commit-batch.ts';
 import { Database } from './database.ts';
@@ -19,6 +19,7 @@ import { inspectServer } from './inspection.ts';
 import { beganMs, clockMs, digest, entityKey, fromBytes, fromText, toText } from './names.ts';
 import { PostgresAudit } from './postgres-audit.ts';
 import { PostgresDeadLetters } from './postgres-dead-letters.ts';
+import { PostgresStanding } from './postgres-standing.ts';
 import { Sweeper } from './sweeper.ts';
 
 export interface PostgresStoreOptions extends StoreOptions {
@@ -42,6 +43,7 @@ class PostgresStore implements Store {
   readonly #idTtlMs: number;
   readonly #deadLetters: PostgresDeadLetters;
   readonly #sweeper: Sweeper;
+  readonly #standing: PostgresStanding;
 
   constructor({ stream, idempotencyTtlSeconds, ...options }: PostgresStoreOptions) {
     this.#database = new Database(options);
@@ -49,10 +51,12 @@ class PostgresStore implements Store {
     this.#idTtlMs = Math.ceil(idempotencyTtlSeconds * 1_000);
     this.#deadLetters = new PostgresDeadLetters(this.#database, stream);
     this.#sweeper = new Sweeper({ remove: (rows) => this.#removeExpired(rows) });
+    this.#standing = new PostgresStanding(this.#database, stream);
     const audit = new PostgresAudit(this.#database, stream);
     this.operator = {
       beginReplay: (replays, leaseMs) => this.#beginReplay(replays, leaseMs),
       noteReplays: (messages) => this.#deadLetters.noteReplays(messages),
+      resume: (epoch) => this.#standing.resume(epoch),
       appendAudit: (entries) => audit.append(entries),
       readAudit: () => audit.read(),
     };
@@ -130,17 +134,20 @@ class PostgresStore implements Store {
     return this.#deadLetters.find(queries);
   }
 
-  async nextEpoch(): Promise<number> {
-    const [row] = await this.#database.query<{ epoch: number }>(
-      `INSERT INTO inorder.streams AS s (stream, epoch) VALUES ($1, 1) ON CONFLICT (stream) DO UPDATE SET epoch = s.epoch + 1 RETURNING epoch`,
-      [this.#stream],
-    );
-    return row?.epoch ?? 0;
+  nextEpoch(shard: number): Promise<EpochResult> {
+    return this.#standing.nextEpoch(shard);
   }
 
-  async currentEpoch(): Promise<number> {
-    const [row] = await this.#database.query<{ epoch: number }>('SELECT epoch FROM inorder.streams WHERE stream = $1', [this.#stream]);
-    return row?.epoch ?? 0;
+  standing(): Promise<Standing> {
+    return this.#standing.read();
+  }
+
+  identify(): Promise<string> {
+    return this.#standing.identify();
+  }
+
+  halt(halt: Halt): Promise<void> {
+    return this.#standing.halt(halt);
   }
 
   async *listEntities({ entityType }: { readonly entityType?: string }): AsyncGenerator<EntitySummary> {

@@ -1,12 +1,13 @@
 /** What the Redis store does for operators; see `operator-store.ts`. The audit trail is a Redis stream. */
 import { deadLetterTtlMs, maxRememberedReplays } from '../dead-letter-limits.ts';
 import { type AuditEntry, type AuditRecord, type EntityReplaying, maxAuditRecords, type OperatorStore } from '../operator-store.ts';
-import type { DeadLetterQuery, LoadResult } from '../store.ts';
+import type { DeadLetterQuery, LoadResult, Standing } from '../store.ts';
 import type { Connection } from './connection.ts';
 import { entityFailure, isEntityFailure, unavailable } from './failures.ts';
 import type { Keys } from './keys.ts';
 import { readSnapshot } from './replies.ts';
 import { loadScript, runScript } from './script.ts';
+import type { RedisStanding } from './standing.ts';
 
 const beginReplayScript = loadScript('begin-replay-1');
 const noteReplayScript = loadScript('note-replay-1');
@@ -16,10 +17,12 @@ const AUDIT_PAGE = 500;
 export class RedisOperatorStore implements OperatorStore {
   readonly #connection: Connection;
   readonly #keys: Keys;
+  readonly #standing: RedisStanding;
 
-  constructor(connection: Connection, keys: Keys) {
+  constructor(connection: Connection, keys: Keys, standing: RedisStanding) {
     this.#connection = connection;
     this.#keys = keys;
+    this.#standing = standing;
   }
 
   async beginReplay(replays: readonly EntityReplaying[], leaseMs: number): Promise<readonly LoadResult[]> {
@@ -41,6 +44,10 @@ export class RedisOperatorStore implements OperatorStore {
       // Where a foreign key is in the way there is no record to count in.
       if (error && !isEntityFailure(error)) throw unavailable(this.#connection.where, error);
     }
+  }
+
+  resume(epoch: number): Promise<Standing> {
+    return this.#standing.resume(epoch);
   }
 
   async appendAudit(entries: readonly AuditEntry[]): Promise<void> {

@@ -15,8 +15,8 @@ import type { Log } from '../../observability/log.ts';
 import { awaitedSequence, deadLetterTtlMs, keptRecord, maxDeadLettersPerEntity } from '../dead-letter-limits.ts';
 import type { OperatorStore } from '../operator-store.ts';
 import type {
-  Claim, ClaimResult, Commit, CommitResult, DeadLetterHistory, DeadLetterQuery, DeadLetterRecord, EntitySummary, LoadResult, Park, ParkResult,
-  RecallQuery, RecallResult, Store, StoreOptions,
+  Claim, ClaimResult, Commit, CommitResult, DeadLetterHistory, DeadLetterQuery, DeadLetterRecord, EntitySummary, EpochResult, Halt, LoadResult,
+  Park, ParkResult, RecallQuery, RecallResult, Standing, Store, StoreOptions,
 } from '../store.ts';
 import { Connection, type Command, type Reply } from './connection.ts';
 import { Durable } from './durability.ts';
@@ -28,6 +28,7 @@ import { RedisOperatorStore } from './redis-operator-store.ts';
 import { parseRedisUrl } from './redis-url.ts';
 import { readClaim, readCommit, readDeadLetter, readPark, readRecall, readSnapshot, snapshotFields, writeParked, writeResult } from './replies.ts';
 import { loadScript, runScript, type Script, withTimes } from './script.ts';
+import { RedisStanding } from './standing.ts';
 
 export interface RedisStoreOptions extends StoreOptions {
   /** One of the forms of `redis-url.ts`. */
@@ -71,6 +72,7 @@ class RedisStore implements Store {
   readonly #durable: Durable;
   readonly #durability: Durability;
   readonly #keys: Keys;
+  readonly #standing: RedisStanding;
   readonly #idTtlMs: string;
   readonly operator: OperatorStore;
 
@@ -79,7 +81,8 @@ class RedisStore implements Store {
     this.#durable = durable;
     this.#durability = options.durability;
     this.#keys = new Keys(options.stream);
-    this.operator = new RedisOperatorStore(connection, this.#keys);
+    this.#standing = new RedisStanding(connection, this.#keys);
+    this.operator = new RedisOperatorStore(connection, this.#keys, this.#standing);
     this.#idTtlMs = String(Math.ceil(options.idempotencyTtlSeconds * 1000));
   }
 
@@ -140,12 +143,20 @@ class RedisStore implements Store {
     return queries.map((query, index) => found[index] ?? (query.entityId === null ? null : (elsewhere.next().value ?? null)));
   }
 
-  async nextEpoch(): Promise<number> {
-    return Number(await this.#durable.keep(() => this.#connection.ask(['INCR', this.#keys.epoch])));
+  nextEpoch(shard: number): Promise<EpochResult> {
+    return this.#durable.keep(() => this.#standing.nextEpoch(shard));
   }
 
-  async currentEpoch(): Promise<number> {
-    return Number((await this.#connection.ask(['GET', this.#keys.epoch])) ?? 0);
+  standing(): Promise<Standing> {
+    return this.#standing.read();
+  }
+
+  identify(): Promise<string> {
+    return this.#standing.identify();
+  }
+
+  halt(halt: Halt): Promise<void> {
+    return this.#standing.halt(halt);
   }
 
   /** An entity may be listed twice when Redis moves its keys about meanwhile. */

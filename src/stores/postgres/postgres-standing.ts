@@ -1,0 +1,70 @@
+/** What the database keeps of a stream as a whole, in one row: the epochs, which store it is, and what must not go on. */
+import { randomUUID } from 'node:crypto';
+import type { EpochResult, Halt, Standing } from '../store.ts';
+import type { Database } from './database.ts';
+import { fromText, toText } from './names.ts';
+
+type Why = Pick<Halt, 'detail' | 'at'>;
+
+interface StreamRow {
+  readonly epoch: number;
+  readonly identity: string | null;
+  /** By shard, or under `*`. */
+  readonly halts: Readonly<Record<string, Why>>;
+}
+
+export class PostgresStanding {
+  readonly #database: Database;
+  readonly #stream: string;
+
+  constructor(database: Database, stream: string) {
+    this.#database = database;
+    this.#stream = stream;
+  }
+
+  /** A halted shard uses one up as well; nothing depends on their being next to each other. */
+  async nextEpoch(shard: number): Promise<EpochResult> {
+    const { epoch, identity, halts } = await this.#write('epoch', '1', 's.epoch + 1');
+    const name = Object.hasOwn(halts, '*') ? '*' : String(shard);
+    return Object.hasOwn(halts, name) ? { status: 'halted', halt: haltFrom(name, halts[name]!) } : { status: 'ok', epoch, identity };
+  }
+
+  async read(): Promise<Standing> {
+    const [row] = await this.#database.query<StreamRow>('SELECT epoch, identity, halts FROM inorder.streams WHERE stream = $1', [this.#stream]);
+    return standingFrom(row);
+  }
+
+  async identify(): Promise<string> {
+    const { identity } = await this.#write('epoch, identity', '0, $2', 's.epoch, coalesce(s.identity, $2)', randomUUID());
+    return identity ?? '';
+  }
+
+  async halt({ shard, detail, at }: Halt): Promise<void> {
+    const halts = JSON.stringify({ [shard ?? '*']: { detail: toText(detail), at } });
+    await this.#write('epoch, halts', '0, $2::jsonb', 's.epoch, $2::jsonb || s.halts', halts);
+  }
+
+  async resume(epoch: number): Promise<Standing> {
+    const values = 'greatest(s.epoch, $2::bigint), coalesce(s.identity, $3::text), \'{}\'::jsonb';
+    return standingFrom(await this.#write('epoch, identity, halts', `$2::bigint, $3::text, '{}'::jsonb`, values, epoch, randomUUID()));
+  }
+
+  /** The row of the stream, made with `first` or changed to `then`. */
+  async #write(columns: string, first: string, then: string, ...values: readonly unknown[]): Promise<StreamRow> {
+    const [row] = await this.#database.query<StreamRow>(
+      `INSERT INTO inorder.streams AS s (stream, ${columns}) VALUES ($1, ${first})
+       ON CONFLICT (stream) DO UPDATE SET (${columns}) = ROW (${then}) RETURNING epoch, identity, halts`,
+      [this.#stream, ...values],
+    );
+    return row!;
+  }
+}
+
+function standingFrom(row: StreamRow | undefined): Standing {
+  const halts = Object.entries(row?.halts ?? {}).map(([name, why]) => haltFrom(name, why));
+  return { identity: row?.identity ?? null, epoch: row?.epoch ?? 0, halts };
+}
+
+function haltFrom(name: string, { detail, at }: Why): Halt {
+  return { shard: name === '*' ? null : Number(name), detail: fromText(detail), at };
+}

@@ -1,0 +1,17 @@
+-- Ends every halt of the stream, and sees that later epochs are above one that is known.
+--
+-- KEYS[1]  epoch   KEYS[2]  standing: see next-epoch-2.lua
+-- ARGV[1]  an epoch that was handed out   ARGV[2]  an identity, for a stream that has none
+--
+-- Returns nothing. Both epochs are below 2^53, so that numbers of Lua hold them.
+
+local fields = redis.call('HKEYS', KEYS[2])
+for _, field in ipairs(fields) do
+  if string.sub(field, 1, 5) == 'halt:' then
+    redis.call('HDEL', KEYS[2], field)
+  end
+end
+redis.call('HSETNX', KEYS[2], 'identity', ARGV[2])
+if tonumber(redis.call('GET', KEYS[1]) or '0') < tonumber(ARGV[1]) then
+  redis.call('SET', KEYS[1], ARGV[1])
+end
