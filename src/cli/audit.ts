@@ -9,7 +9,7 @@ import { withStore } from './store-access.ts';
 
 export const command = defineCommand({
   name: 'audit',
-  summary: 'Who replayed, discarded, skipped, resynced or imported what, and why; the latest first.',
+  summary: 'Who replayed, discarded, skipped, resynced, imported or resumed what, and why; the latest first.',
   description: 'Every change that an operator makes to data is here. The latest 100,000 are kept.',
   positionals: [],
   options: {

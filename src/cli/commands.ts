@@ -18,6 +18,7 @@ import { command as publish } from './publish.ts';
 import { rebuild, verify as eventsVerify } from './read-side.ts';
 import { command as recover } from './recover.ts';
 import { command as relay } from './relay.ts';
+import { command as shardsResume } from './shards-resume.ts';
 import { command as status } from './status.ts';
 import { apply as topologyApply, check as topologyCheck, show as topologyShow } from './topology.ts';
 import { command as worker } from './worker.ts';
@@ -29,6 +30,7 @@ export const commands: readonly Command[] = [
   topologyApply,
   topologyCheck,
   topologyShow,
+  shardsResume,
   entityShow,
   entityList,
   entityResync,

@@ -7,16 +7,19 @@ import { loadConfig } from '../config/load.ts';
 import { trimmed } from '../config/given-text.ts';
 import { variableNames } from '../config/variables.ts';
 import { packageVersion } from '../config/version.ts';
-import { ConfigError, InorderError } from '../errors.ts';
+import { ConfigError, InorderError, messageOf } from '../errors.ts';
 import { failure, type Finding, ok, warning } from '../finding.ts';
 import { askWorker } from '../observability/worker-report.ts';
 import { checkBrokerHealth } from '../rabbitmq/topology-check.ts';
 import { queueDepths } from '../rabbitmq/queue-depths.ts';
-import { unroutedQueueName } from '../rabbitmq/topology-plan.ts';
+import { recordName, shardQueueName, unroutedQueueName } from '../rabbitmq/topology-plan.ts';
+import { haltText, lookForHalts } from '../stores/halts.ts';
 import { loadProcessors } from '../worker/processor-module.ts';
 import { withBroker } from './broker-access.ts';
 import { type CommandIo, defineCommand, type ExitCode, jsonOption } from './command.ts';
 import { exitCodeOf, findingAsJson, findingAsText } from './findings-text.ts';
+import { recordOf } from './shards-resume.ts';
+import { whyNotConsumed } from './status.ts';
 import { withStore } from './store-access.ts';
 import { checkStream } from './topology.ts';
 
@@ -37,6 +40,7 @@ const checks: readonly Check[] = [
   { subject: 'topology', remedy: brokerRemedy, run: checkTopology },
   { subject: 'unrouted', remedy: brokerRemedy, run: checkUnrouted },
   { subject: 'store', remedy: storeRemedy, run: checkStore },
+  { subject: 'shards', remedy: storeRemedy, run: checkShards },
   { subject: 'worker', remedy: 'read its log', run: checkWorker },
 ];
 
@@ -124,6 +128,29 @@ async function checkUnrouted(config: Config): Promise<readonly Finding[]> {
 
 async function checkStore(config: Config, io: CommandIo): Promise<readonly Finding[]> {
   return await withStore(config, io.stderr, (store) => store.inspect());
+}
+
+/** Whether each shard works: it has a consumer, and nothing halts it. That a queue is missing the topology's check tells. */
+async function checkShards(config: Config, io: CommandIo): Promise<readonly Finding[]> {
+  const { stream, shards } = config.broker;
+  const subject = 'shards';
+  const queues = Array.from({ length: shards }, (_, shard) => shardQueueName(stream, shard));
+  return withBroker(config, async (connection) => {
+    const depths = (await queueDepths(connection, queues)).filter(({ ready }) => ready !== null);
+    const unconsumed = depths.flatMap(whyNotConsumed).map((detail) => failure(subject, detail, 'start `inorder worker`: WORKER_SHARDS of all workers together has to name every shard'));
+    const record = recordOf(connection, stream);
+    const known = await record.read();
+    const halted = await withStore(config, io.stderr, async (store) => (await lookForHalts(store, known)).halts).then(
+      (halts) => halts.map((halt) => failure(subject, haltText(halt), 'restore the store, or put its entities right; then `inorder shards resume`')),
+      (error: unknown) => [failure(subject, `whether they are halted is not known: ${messageOf(error)}`, storeRemedy(config))],
+    );
+    const problems = [...unconsumed, ...halted];
+    const unrecorded = `the broker keeps no record of the store, so that an empty or old one is not noticed at a start: ${record.trouble}`;
+    return [
+      ...(problems.length > 0 ? problems : [ok(subject, `${depths.length}, each with a consumer, none halted`)]),
+      ...(record.trouble === null ? [] : [warning(subject, unrecorded, `run \`inorder topology apply\`, and let workers read the queue ${recordName(stream)} and write to the exchange of that name`)]),
+    ];
+  });
 }
 
 async function checkWorker(config: Config): Promise<readonly Finding[]> {

@@ -1,12 +1,15 @@
-/** `inorder status`: how full the queues are, what the worker nearby does, and on request what is parked. */
+/** `inorder status`: how full the queues are, what halts shards, what the worker nearby does, and on request what is parked. */
 import { loadConfig } from '../config/load.ts';
 import type { Config } from '../config/config.ts';
+import { UnavailableError } from '../errors.ts';
 import { askWorker, type WorkerReport } from '../observability/worker-report.ts';
 import { queueDepths, type QueueDepth } from '../rabbitmq/queue-depths.ts';
 import { deadLetterQueueName, shardQueueName, unroutedQueueName } from '../rabbitmq/topology-plan.ts';
-import type { Store } from '../stores/store.ts';
+import { haltText, lookForHalts } from '../stores/halts.ts';
+import type { Halt, Store } from '../stores/store.ts';
 import { withBroker } from './broker-access.ts';
-import { defineCommand, jsonOption } from './command.ts';
+import { type CommandIo, defineCommand, jsonOption } from './command.ts';
+import { recordOf } from './shards-resume.ts';
 import { withStore } from './store-access.ts';
 
 interface Status {
@@ -14,18 +17,23 @@ interface Status {
   readonly shards: readonly QueueDepth[];
   readonly dead_letters: QueueDepth;
   readonly unrouted: QueueDepth;
-  /** Null: it was not asked for. */
+  /** Null: the store could not be asked. */
+  readonly halts: readonly Halt[] | null;
+  /** Null: it was not asked for, or the store could not be asked. */
   readonly parked: number | null;
   /** Null: no worker answers at HTTP_HOST and HTTP_PORT. */
   readonly worker: WorkerReport | null;
+  /** Why some of the stream does not work; empty when all of it does. */
+  readonly problems: readonly string[];
 }
 
 export const command = defineCommand({
   name: 'status',
-  summary: 'Depth of the queues, and what the worker nearby is doing.',
+  summary: 'Depth of the queues, which shards do not work, and what the worker nearby is doing.',
   description: [
     'Asks the broker how many messages wait in each queue (what a worker holds unacknowledged is not among',
-    'them), and the worker at HTTP_HOST and HTTP_PORT, if one answers there, for its shards.',
+    'them) and who consumes them, the store whether shards are halted, and the worker at HTTP_HOST and HTTP_PORT, if one answers',
+    'there, for its shards. Exit code 1 when a shard has no consumer or is halted, the store does not answer, or that worker is not ready.',
   ].join('\n'),
   positionals: [],
   options: {
@@ -35,14 +43,11 @@ export const command = defineCommand({
   variables: ['AMQP_URL', 'STATE_STORE', 'REDIS_URL', 'DATABASE_URL', 'STREAM', 'SHARDS', 'HTTP_HOST', 'HTTP_PORT'],
   async run({ options }, io) {
     const config = loadConfig(io.env);
-    const [queues, worker, parked] = await Promise.all([
-      askQueues(config),
-      askWorker(config),
-      options.parked ? withStore(config, io.stderr, countParked) : null,
-    ]);
-    const status: Status = { stream: config.broker.stream, ...queues, parked, worker };
+    const [queues, worker, { trouble, ...kept }] = await Promise.all([askQueues(config), askWorker(config), askStore(config, io, options.parked)]);
+    const problems = [...queues.shards.flatMap(whyNotConsumed), ...(kept.halts ?? []).map(haltText), ...trouble, ...(worker?.not_ready ?? []).map(ofWorker)];
+    const status: Status = { stream: config.broker.stream, ...queues, ...kept, worker, problems };
     await io.stdout.write(options.json ? `${JSON.stringify(status)}\n` : asText(status));
-    return 0;
+    return problems.length === 0 ? 0 : 1;
   },
 });
 
@@ -55,13 +60,36 @@ async function askQueues(config: Config): Promise<Pick<Status, 'shards' | 'dead_
   return { shards: depths.slice(0, shards), dead_letters: depths[shards]!, unrouted: depths[shards + 1]! };
 }
 
+async function askStore(config: Config, io: CommandIo, countsParked: boolean): Promise<Pick<Status, 'halts' | 'parked'> & { readonly trouble: readonly string[] }> {
+  try {
+    return await withStore(config, io.stderr, async (store) => {
+      const known = await withBroker(config, (connection) => recordOf(connection, config.broker.stream).read());
+      const { halts } = await lookForHalts(store, known);
+      return { halts, parked: countsParked ? await countParked(store) : null, trouble: [] };
+    });
+  } catch (error) {
+    if (!(error instanceof UnavailableError)) throw error;
+    return { halts: null, parked: null, trouble: [`whether shards are halted is not known: ${error.message}`] };
+  }
+}
+
 async function countParked(store: Store): Promise<number> {
   let parked = 0;
   for await (const entity of store.listEntities({})) if (entity.parked !== null) parked++;
   return parked;
 }
 
-function asText({ stream, shards, dead_letters, unrouted, parked, worker }: Status): string {
+/** Of quorum queues a standby is no consumer: where there is none, nobody is given anything. */
+export function whyNotConsumed({ queue, ready, consumers }: QueueDepth): readonly string[] {
+  if (ready === null) return [`there is no queue ${queue}`];
+  return consumers === 0 ? [`nobody consumes ${queue}`] : [];
+}
+
+function ofWorker(reason: string): string {
+  return `the worker nearby is not ready: ${reason}`;
+}
+
+function asText({ stream, shards, dead_letters, unrouted, parked, worker, problems }: Status): string {
   const queues = [...shards, dead_letters, unrouted];
   const width = Math.max(...queues.map(({ queue }) => queue.length));
   const rows = queues.map(({ queue, ready, consumers }) => {
@@ -75,6 +103,7 @@ function asText({ stream, shards, dead_letters, unrouted, parked, worker }: Stat
     '',
     ...(parked === null ? [] : [`parked entities: ${parked}`]),
     worker === null ? `no worker of ${stream} answers at HTTP_HOST and HTTP_PORT` : workerAsText(worker),
+    ...problems.map((problem) => `problem: ${problem}`),
     '',
   ].join('\n');
 }

@@ -107,7 +107,7 @@ export const metricTable = {
   },
   inorder_shard_halts_total: {
     type: 'counter',
-    help: 'Shards that stopped for good: store_went_backwards or bug.',
+    help: 'Halts of shards: store_went_backwards (until an operator ends it) or bug (the process ends).',
     labels: ['shard', 'cause'],
   },
   inorder_shard_queue_messages: {

@@ -32,7 +32,7 @@ export interface ShardMetrics {
   repaired(count: number): void;
   parked(): void;
   unparked(): void;
-  /** It has stopped for good. */
+  /** It has stopped; `inorder_shard_state` says whether it still is. */
   halted(cause: HaltCause): void;
 }
 

@@ -20,7 +20,7 @@ import { type SessionOptions, ShardSession } from './shard-session.ts';
 import type { OpenGap, RepairableShard } from './gap-repair.ts';
 import type { HaltableShard } from './store-watch.ts';
 import type { WatchedShard } from './watchdog.ts';
-import type { ShardStatus } from './worker-status.ts';
+import { gapStatus, type ShardStatus } from './worker-status.ts';
 
 export interface ShardWorkerOptions extends Omit<SessionOptions, 'generation' | 'held' | 'repetitions' | 'settle' | 'handle' | 'refused' | 'fail'> {
   readonly limits: SequencerLimits;
@@ -34,7 +34,6 @@ export interface ShardWorkerOptions extends Omit<SessionOptions, 'generation' | 
 
 /** Gaps that `/status` tells one by one. */
 const gapsInStatus = 100;
-const runsInStatus = 50;
 
 export class ShardWorker implements WatchedShard, RepairableShard, HaltableShard {
   readonly #options: ShardWorkerOptions;
@@ -138,17 +137,7 @@ export class ShardWorker implements WatchedShard, RepairableShard, HaltableShard
 
   status(): ShardStatus {
     const { shard, queue, shardMetrics } = this.#options;
-    const open_gaps = this.#sequencer.openGaps(gapsInStatus, this.#options.now()).map(({ lane, waitedMs, endsInMs }) => ({
-      entity_type: lane.entity.entityType,
-      entity_id: lane.entity.entityId,
-      version: lane.version,
-      missing_from: lane.version + 1,
-      missing_to: Math.max(lane.version, (lane.held.lowest() ?? 0) - 1),
-      held: lane.held.count,
-      held_sequences: lane.held.runs().slice(0, runsInStatus),
-      waiting_ms: waitedMs,
-      ends_in_ms: endsInMs,
-    }));
+    const open_gaps = this.#sequencer.openGaps(gapsInStatus, this.#options.now()).map(gapStatus);
     const epoch = this.#session?.epoch ?? null;
     return { shard, queue, channel: this.state, epoch, totals: { ...shardMetrics.totals }, ...this.#sequencer.overview(), open_gaps };
   }
@@ -162,10 +151,9 @@ export class ShardWorker implements WatchedShard, RepairableShard, HaltableShard
   }
 
   #opened(generation: number): void {
-    const { shard, log } = this.#options;
     if (this.#halted) return;
     this.#endSession();
-    log.info({ shard, generation }, 'consuming');
+    this.#options.log.info({ shard: this.shard, generation }, 'consuming');
     this.#session = new ShardSession({
       ...this.#options,
       generation,
@@ -198,8 +186,7 @@ export class ShardWorker implements WatchedShard, RepairableShard, HaltableShard
 
   #lost(generation: number, cause: Error): void {
     if (this.#session?.generation !== generation) return;
-    const { shard, log } = this.#options;
-    log.warn({ shard, generation, cause: cause.message }, 'the channel is lost; what was not settled comes back');
+    this.#options.log.warn({ shard: this.shard, generation, cause: cause.message }, 'the channel is lost; what was not settled comes back');
     this.#endSession();
   }
 
@@ -249,9 +236,8 @@ export class ShardWorker implements WatchedShard, RepairableShard, HaltableShard
   #haltEffect(session: ShardSession, cause: 'fenced' | 'store-went-backwards', detail: string): void {
     if (cause === 'store-went-backwards') return this.#halt(cause, new Error(detail));
     // Overtaken: the broker has most likely given the queue to another already. Start over as a newcomer.
-    const { shard, log } = this.#options;
-    const { generation, epoch } = session;
-    log.warn({ shard, epoch, detail }, 'fenced: another owner has taken over');
+    this.#options.log.warn({ shard: this.shard, epoch: session.epoch, detail }, 'fenced: another owner has taken over');
+    const { generation } = session;
     session.settle();
     this.#endSession();
     this.#channel.abandon(generation, new Error(detail));

@@ -1,6 +1,6 @@
 /** What `/status` and `Worker.status()` answer: a worker at one moment, in the words and the spelling of JSON. */
 import type { OrderingStatistics } from '../ordering/detector.ts';
-import type { SequencerOverview } from '../ordering/sequencer.ts';
+import type { SequencerOverview, ShardSequencer } from '../ordering/sequencer.ts';
 import type { ShardState, ShardTotals } from '../observability/metrics.ts';
 import { haltText } from '../stores/halts.ts';
 import type { Halt } from '../stores/store.ts';
@@ -62,6 +62,22 @@ export interface WorkerStatus {
   readonly not_ready: readonly string[];
   readonly shards: readonly ShardStatus[];
   readonly violations: ViolationsStatus;
+}
+
+const runsInStatus = 50;
+
+export function gapStatus({ lane, waitedMs, endsInMs }: ReturnType<ShardSequencer['openGaps']>[number]): GapStatus {
+  return {
+    entity_type: lane.entity.entityType,
+    entity_id: lane.entity.entityId,
+    version: lane.version,
+    missing_from: lane.version + 1,
+    missing_to: Math.max(lane.version, (lane.held.lowest() ?? 0) - 1),
+    held: lane.held.count,
+    held_sequences: lane.held.runs().slice(0, runsInStatus),
+    waiting_ms: waitedMs,
+    ends_in_ms: endsInMs,
+  };
 }
 
 export interface Readiness {

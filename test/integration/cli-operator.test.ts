@@ -7,7 +7,9 @@ import { commands } from '../../src/cli/commands.ts';
 import { runCli } from '../../src/cli/run.ts';
 import { loadConfig } from '../../src/config/load.ts';
 import { checkout, commandLine } from '../support/checkout.ts';
+import { openStore } from '../../src/stores/open-store.ts';
 import { keptIo } from '../support/command-io.ts';
+import { KeptLog } from '../support/rabbitmq.ts';
 import { uniqueStream, useRabbitNode, useServices, waitFor } from '../support/services.ts';
 import { useTcpProxy } from '../support/tcp-proxy.ts';
 
@@ -104,12 +106,56 @@ test('status says what waits in every queue, and that a queue is missing', async
   await channel.waitForConfirms();
   const { code, stdout } = await run('status --json --parked');
   const status = JSON.parse(stdout);
-  assert.equal(code, 0);
+  assert.equal(code, 1, 'nobody consumes the shards');
+  assert.deepEqual(status.problems, [`nobody consumes ${stream}.shard.000`, `nobody consumes ${stream}.shard.001`]);
   assert.deepEqual(status.shards, [
     { queue: `${stream}.shard.000`, ready: 0, consumers: 0 },
     { queue: `${stream}.shard.001`, ready: 3, consumers: 0 },
   ]);
   assert.deepEqual([status.dead_letters.ready, status.unrouted.ready, status.parked, status.worker], [0, 0, 0, null]);
+});
+
+test('status and doctor fail for a shard that nobody consumes or that is halted, and are content when all of them work', async (t) => {
+  const { run, env, stream, connection } = await operator(t);
+  const store = openStore(loadConfig(env), { log: new KeptLog() });
+  t.after(() => store.close());
+  await run('topology apply');
+  const consumer = await connection.createChannel();
+  await consumer.consume(`${stream}.shard.000`, () => undefined);
+  assert.deepEqual([(await run('status')).code, (await run('doctor')).code], [1, 1]);
+  assert.match((await run('status')).stdout, new RegExp(`^problem: nobody consumes ${stream}.shard.001$`, 'm'));
+  assert.match((await run('doctor')).stdout, new RegExp(`^failure +shards: nobody consumes ${stream}.shard.001 -> start `, 'm'));
+
+  await consumer.consume(`${stream}.shard.001`, () => undefined);
+  assert.deepEqual([(await run('status')).code, (await run('doctor')).code], [0, 0]);
+  assert.match((await run('doctor')).stdout, /^ok +shards: 2, each with a consumer, none halted$/m);
+
+  await store.halt({ shard: 1, detail: 'version 5 was acknowledged', at: '2026-11-28T10:00:00.000Z' });
+  const halted = await run('status --json');
+  assert.deepEqual([halted.code, (await run('doctor')).code], [1, 1]);
+  assert.deepEqual(JSON.parse(halted.stdout).problems, ['shard 1 is halted, for the store went backwards: version 5 was acknowledged']);
+  assert.match((await run('doctor')).stdout, /^failure +shards: shard 1 is halted.* -> .*`inorder shards resume`$/m);
+
+  const unknown = await run('status', { REDIS_URL: 'redis://:hush@127.0.0.1:1' });
+  assert.equal(unknown.code, 1);
+  assert.match(unknown.stdout, /^problem: whether shards are halted is not known: .*127\.0\.0\.1:1/m);
+});
+
+test('shards resume ends a halt with an entry in the audit trail, and does nothing without a reason or a yes', async (t) => {
+  const { run, env } = await operator(t);
+  const store = openStore(loadConfig(env), { log: new KeptLog() });
+  t.after(() => store.close());
+  await run('topology apply');
+  await store.halt({ shard: null, detail: 'it was emptied', at: '2026-11-28T10:00:00.000Z' });
+  assert.match((await run('shards resume --yes')).stderr, /--why is missing/);
+  assert.equal((await run('shards resume --why=mended')).code, 2);
+  assert.equal((await store.nextEpoch(0)).status, 'halted');
+  const { code, stdout } = await run('shards resume --why=mended --yes');
+  assert.equal(code, 0);
+  assert.match(stdout, /^every shard is halted, for the store went backwards: it was emptied \(2026-11-28T10:00:00\.000Z\)\nthe shards may go on\n$/);
+  assert.equal((await store.nextEpoch(0)).status, 'ok');
+  assert.match((await run('audit')).stdout, /resume: let the shards go on: every shard is halted.*it was emptied \(mended\)$/m);
+  assert.deepEqual(await run('shards resume --why=again --yes').then((again) => [again.code, again.stdout]), [0, 'no shard is halted\n']);
 });
 
 test('doctor finds a missing topology, a broken processor and an absent store in one run, each with its remedy', async (t) => {
@@ -127,6 +173,8 @@ test('doctor finds a missing topology, a broken processor and an absent store in
 test('doctor is content once the topology is there, and alarmed by messages that found no shard and by a lost binding', async (t) => {
   const { run, stream, connection } = await operator(t);
   await run('topology apply');
+  const consumer = await connection.createChannel();
+  for (const shard of ['000', '001']) await consumer.consume(`${stream}.shard.${shard}`, () => undefined);
   const healthy = await run('doctor --json');
   const findings = healthy.stdout
     .trimEnd()
