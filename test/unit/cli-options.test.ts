@@ -21,7 +21,7 @@ const refused: readonly (readonly [words: string, problem: string])[] = [
   ['audit --limit=0', '--limit is "0": it must be a whole number from 1 up'],
   ['audit --limit=99999999999999999999', '--limit is "99999999999999999999": it must be a whole number from 1 up'],
   ['dead-letters list --limit=1e3', '--limit is "1e3": it must be a whole number from 1 up'],
-  ['dead-letters list --group-by=x', '--group-by is "x": it must be one of `reason`, `type`, `entity`, `shard`'],
+  ['dead-letters list --group-by=x', '--group-by is "x": it must be one of `reason`, `type`, `entity`, `shard`, `detail`'],
   // Beyond 24 days between two letters a timer would not wait at all.
   ['dead-letters replay --all --rate=1e-9', '--rate is "1e-9": it must be a number of messages per second, from 0.01 to 1,000,000'],
   ['demo --orders=19', '--orders is "19": it must be a whole number from 20 to 100,000'],
