@@ -13,7 +13,7 @@ import { createRedisStore } from '../../src/stores/redis/redis-store.ts';
 import { moduleUrl } from '../support/checkout.ts';
 import { keptIo } from '../support/command-io.ts';
 import { KeptLog } from '../support/rabbitmq.ts';
-import { useServices, waitFor } from '../support/services.ts';
+import { useRabbitNode, useServices, waitFor } from '../support/services.ts';
 import { StreamRun } from '../support/stream-run.ts';
 import { bodyOf, readTraces, type TraceEvent } from '../support/trace.ts';
 
@@ -182,5 +182,24 @@ test('a live event that lies in the queue before the copies is held until they h
   const worker = await run.worker({ GAP_TIMEOUT_MS: '120000' });
   await run.untilApplied(4);
   assert.equal(await worker.metric('inorder_events_total', { outcome: 'dead-lettered' }), 0);
+  await run.assertNothingLeft();
+});
+
+test('a paced replay outlives a consumer_timeout that is shorter than it: each letter goes once, and none is left', { timeout: 300_000 }, async (t) => {
+  const node = await useRabbitNode(t, { configLines: ['consumer_timeout = 2000'] });
+  // Of channels that are opened from now on: how often they are looked at for it.
+  await node.ctl('eval', 'application:set_env(rabbit, channel_tick_interval, 500).');
+  const { redisUrl } = await useServices(t);
+  const run = new StreamRun(t, 'replay-paced', { amqpUrl: node.amqpUrl, redisUrl, variables });
+  const worker = await run.worker();
+  await run.publish(at('a', ...Array.from({ length: 20 }, (_, index) => index + 2)));
+  await waitFor(async () => (await run.ready(run.deadLetters)) === 20, { what: '20 dead letters', timeoutMs: 60_000 });
+  await run.publish(at('a', 1));
+  await run.untilApplied(1);
+  const { io, out } = keptIo({ env: { AMQP_URL: run.amqpUrl, REDIS_URL: run.redisUrl, STREAM: run.stream } });
+  const code = await runCli({ commands, version: '0' }, ['dead-letters', 'replay', '--all', '--yes', '--rate=2'], io);
+  assert.deepEqual([code, out.stderr], [0, ''], out.stdout);
+  assert.match(out.stdout, /^20 replayed; 1 of 1 entities whole again$/m);
+  assert.equal(await worker.metric('inorder_events_total', { outcome: 'duplicate' }), 0);
   await run.assertNothingLeft();
 });
