@@ -19,24 +19,76 @@ const maxFrames = 16;
 const maxFrameLength = 240;
 const maxCauses = 3;
 
-/** Anything can be thrown, also what cannot be made into text. */
+/** JSON in the words that is longer than this is taken for data, wherever it comes from. */
+const maxJsonLength = 200;
+/** That many characters of JSON, white space aside, are enough to know the event's data by. */
+const knownByLength = 12;
+const maxFragments = 64;
+const unprintable = 'something that cannot be printed';
+
+/** Anything can be thrown, also what cannot be made into text, and the data may be what a handler made of them: it never throws. */
 export function describeThrown(thrown: unknown, event: Event): Thrown {
-  const lines: string[] = [];
-  let cause = thrown;
-  for (let depth = 0; depth <= maxCauses && cause instanceof Error; depth++) {
-    const frames = framesOf(cause);
-    if (depth > 0) lines.push(`caused by ${wordsOf(cause, event)}`);
-    lines.push(...frames);
-    cause = read(cause, 'cause');
+  try {
+    const lines: string[] = [];
+    let cause = thrown;
+    for (let depth = 0; depth <= maxCauses && cause instanceof Error; depth++) {
+      const frames = framesOf(cause);
+      if (depth > 0) lines.push(`caused by ${wordsOf(cause, event)}`);
+      lines.push(...frames);
+      cause = read(cause, 'cause');
+    }
+    return { detail: wordsOf(thrown, event), stack: lines.length === 0 ? null : lines.join('\n') };
+  } catch {
+    return { detail: unprintable, stack: null };
   }
-  return { detail: wordsOf(thrown, event), stack: lines.length === 0 ? null : lines.join('\n') };
 }
 
-function wordsOf(thrown: unknown, { dataJson, data }: Event): string {
-  let words = textOf(thrown).slice(0, maxLookedAt);
-  for (const payload of [dataJson, JSON.stringify(data)]) if (payload.length > 2) words = words.replaceAll(payload, '[data]');
-  words = redactSecrets(words).replaceAll(/\s+/g, ' ').trim();
-  return words.length > maxDetailLength ? `${words.slice(0, maxDetailLength)}…` : words;
+function wordsOf(thrown: unknown, event: Event): string {
+  const words = withoutData(textOf(thrown).slice(0, maxLookedAt), event);
+  const oneLine = redactSecrets(words).replaceAll(/\s+/g, ' ').trim();
+  return oneLine.length > maxDetailLength ? `${oneLine.slice(0, maxDetailLength)}…` : oneLine;
+}
+
+/** What the words repeat of the data goes: all of them or an object in them, pretty-printed or not, also where it is cut off. */
+function withoutData(words: string, { dataJson, data }: Event): string {
+  const payloads = [dataJson, jsonOf(data)].filter((payload) => payload.length > 2);
+  let rest = payloads.reduce((text, payload) => text.replaceAll(payload, '[data]'), words);
+  let kept = '';
+  for (let looked = 0; ; looked++) {
+    const at = rest.search(/[{[]\s*(?:["'{[]|[\w-]+\s*:)/);
+    if (at === -1) return kept + rest;
+    kept += rest.slice(0, at);
+    rest = rest.slice(at);
+    if (looked === maxFragments) return `${kept}[data]`;
+    const length = fragmentLength(rest);
+    const begins = compact(rest.slice(0, length)).slice(0, knownByLength);
+    const isData = length > maxJsonLength || (begins.length > 4 && payloads.some((payload) => compact(payload).includes(begins)));
+    kept += isData ? '[data]' : rest[0];
+    rest = rest.slice(isData ? length : 1);
+  }
+}
+
+/** Up to the bracket that closes the first one; everything, where none does. */
+function fragmentLength(text: string): number {
+  let depth = 0;
+  for (const { 0: token, index } of text.matchAll(/"(?:[^"\\]|\\.)*"?|[{}[\]]/gs)) {
+    if (token === '{' || token === '[') depth++;
+    else if ((token === '}' || token === ']') && --depth === 0) return index + 1;
+  }
+  return text.length;
+}
+
+function compact(json: string): string {
+  return json.replaceAll(/\s+/g, '');
+}
+
+/** Empty where a handler has put something into them that JSON does not know. */
+function jsonOf(data: unknown): string {
+  try {
+    return JSON.stringify(data) ?? '';
+  } catch {
+    return '';
+  }
 }
 
 function textOf(thrown: unknown): string {
@@ -47,7 +99,7 @@ function textOf(thrown: unknown): string {
     const named = name === 'Error' ? thrown.constructor.name : name;
     return message === '' ? String(named) : `${named}: ${message}`;
   } catch {
-    return 'something that cannot be printed';
+    return unprintable;
   }
 }
 

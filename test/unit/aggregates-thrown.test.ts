@@ -26,6 +26,34 @@ test('no credentials and no payload are kept of it, neither of its words nor of 
   assert.match(detail, /^Error: POST https:\/\/\*\*\*@shop\.example\/x\?token=\*\*\* .*\[data\] \[data\]$/);
 });
 
+test('whatever the words quote of the payload goes: pretty-printed, a part of it, cut off, behind what is cut', () => {
+  const data = { customer: { name: 'Ann Other', card: '4111-1111' }, lines: [{ sku: 'x', note: 'for Ann' }], amount: 1 };
+  const dataJson = JSON.stringify(data).replace('"amount":1', '"amount":1.0');
+  const event = eventOf({ data, dataJson });
+  const quotes = [
+    JSON.stringify(data, null, 2), JSON.stringify(data.customer), JSON.stringify(data.customer, null, 1), JSON.stringify(data.lines), dataJson.slice(0, 40),
+    `${'x'.repeat(790)} ${dataJson}`, `{"order":${JSON.stringify(data.customer)}}`, `${'y'.repeat(16_340)} ${dataJson}`,
+    JSON.stringify({ z: 'what the handler made of it', y: 'x'.repeat(200), of: 'Ann' }), `a [TypeError: x] before ${JSON.stringify(data.lines)}`,
+  ];
+  for (const quote of quotes) {
+    const { detail, stack } = describeThrown(new Error(`cannot be booked: ${quote} (attempt)`, { cause: new Error(quote) }), event);
+    assert.doesNotMatch(`${detail}\n${stack}`, /Ann|4111/, quote);
+  }
+  const told = 'items[0] is not one of ["a","b"], see {"code":"E17"}';
+  assert.equal(describeThrown(new Error(told), event).detail, `Error: ${told}`);
+});
+
+test('data that a handler made something of that JSON does not know are no reason to throw', () => {
+  const circular: Record<string, unknown> = {};
+  circular['self'] = circular;
+  for (const data of [circular, { n: 1n }, undefined, () => 1, Symbol('s'), { toJSON: () => { throw new Error('no'); } }]) {
+    assert.equal(describeThrown(new Error('sold out: {"card":"4111"}'), { ...eventOf(), data, dataJson: '{"card":"4111"}' }).detail, 'Error: sold out: [data]');
+  }
+  const { proxy, revoke } = Proxy.revocable({}, {});
+  revoke();
+  assert.deepEqual(describeThrown(proxy, eventOf()), { detail: 'something that cannot be printed', stack: null });
+});
+
 test('however much is thrown, what is kept is bounded', () => {
   const deep = (n: number): never => (n === 0 ? (() => { throw new Error('x'.repeat(1_000_000)); })() : deep(n - 1));
   try {
@@ -48,12 +76,12 @@ test('anything can be thrown, also what hides its stack or cannot be printed', (
 test('whatever names itself a secret is one', () => {
   for (const text of [
     'PGPASSWORD=hunter2', 'password: hunter2', '"client_secret":"hunter2 with spaces"', "api_key='hunter2'", '?access_token=hunter2&x=1', 'x-api-key: hunter2',
-    'authorization: Basic hunter2==', 'sent Bearer hunter2-abc', 'amqp://u:hunter2@h', 'postgres://u:p@hunter2@h/db', 'eyJhbGciOiJI.eyJodW50ZXIyIjoi.hunter2',
+    'authorization: Basic hunter2==', 'sent Bearer hunter2-abc', 'amqp://u:hunter2@h', 'postgres://u:p@hunter2@h/db', 'amqp://u:p/hunter2@h/vhost', 'amqp://u:p@h,amqp://u:hunter2/x@h', 'the password is hunter2', 'secret was "hunter two hunter2"', 'eyJhbGciOiJI.eyJodW50ZXIyIjoi.hunter2',
     '-----BEGIN RSA PRIVATE KEY-----\nhunter2\n-----END RSA PRIVATE KEY-----',
   ]) {
     assert.doesNotMatch(redactSecrets(text), /hunter2|eyJ/, text);
   }
-  for (const text of ['the bearer of bad news', 'no password was given', 'at pay (/srv/shop/pay.mjs:3:9)', 'token expired', 'https://shop.example/a@b']) assert.equal(redactSecrets(text), text);
+  for (const text of ['the bearer of bad news', 'no password was given', 'at pay (/srv/shop/pay.mjs:3:9)', 'token expired', 'the password is wrong', 'amqp://h,amqp://h/a:b@c', 'https://shop.example/a@b']) assert.equal(redactSecrets(text), text);
 });
 
 test('a thousand details of one cause are one, whatever ids, numbers, times and values they name', () => {
