@@ -14,13 +14,13 @@ import { eventOf } from '../support/event-of.ts';
 const life = new AbortController().signal;
 const handlerRun = { limits: { maxAttempts: 2, initialMs: 1, maxMs: 1, timeoutMs: 10 }, life, random: () => 0, onAttempt: () => undefined };
 
-function prepareRun(types: readonly string[], processors: readonly Processor[], { eventLog = false, skipped = [] as readonly number[] } = {}) {
+function prepareRun(types: readonly string[], processors: readonly Processor[], { eventLog = false, skipped = [] as readonly number[], state = null as string | null } = {}) {
   const slots = types.map((type, index) => {
     const sequence = index + 1;
     return { delivery: { tag: sequence, event: eventOf({ id: `e-${sequence}`, sequence, type }) }, sequence, action: skipped.includes(sequence) ? 'skip' : 'apply', versionAfter: sequence, holesAfter: '' } as const;
   });
   const effect: CommitEffect = { kind: 'commit', op: 1, entity: { entityType: 'thing', entityId: 'a' }, expectedVersion: 0, expectedHoles: '', slots, adopts: false };
-  const before = { version: 0, holes: '', text: null, parsed: null };
+  const before = { version: 0, holes: '', text: state, parsed: state === null ? null : { state: JSON.parse(state) as unknown } };
   return prepare(effect, '1:1', before, { processors: createProcessors(processors), maxStateBytes: 60, eventLog, handlerRun, headersOf: () => ({}), onRetry: () => {}, within: (_tag, work) => work() });
 }
 
@@ -90,8 +90,9 @@ test('an evolve that changes the state in place leaves nothing of an event whose
       throw new Error('no');
     },
   });
-  const prepared = await prepareRun(['Good', 'Good'], [mutating, handler], { skipped: [1] });
-  assert.deepEqual([prepared?.done, prepared?.commit?.state, prepared?.after.parsed], [1, null, { state: null }]);
+  const prepared = await prepareRun(['Good', 'Good'], [mutating, handler], { skipped: [1], state: '{"count":5}' });
+  assert.deepEqual([prepared?.done, prepared?.failure?.reason, prepared?.commit?.state], [1, 'handler_failed', null]);
+  assert.deepEqual(prepared?.after, { version: 1, holes: '', text: '{"count":5}', parsed: { state: { count: 5 } } });
 });
 
 test('nothing stays behind with the shard of a handler that never settles', async () => {
