@@ -79,8 +79,8 @@ export function failureOf(where: string, error: unknown, { hasServed }: { readon
   }
   const outage = outages.find(means);
   if (outage !== undefined) return new UnavailableError(`${where} cannot serve: ${outage.meaning} (${words}). ${outage.remedy}`, { cause });
-  // Five characters are an answer of the server; everything else is the network's or the client's.
-  if (/^[0-9A-Z]{5}$/.test(code)) return new InvariantError(`${where} refuses a statement of ours: ${words} (${code})`, { cause });
+  // An answer of the server, which always has a digit (EPIPE has none); everything else is the network's or the client's.
+  if (/^(?=.*\d)[0-9A-Z]{5}$/.test(code)) return new InvariantError(`${where} refuses a statement of ours: ${words} (${code})`, { cause });
   // The client's own limit of time.
   if (words === 'Query read timeout') return new UnavailableError(`${where} did not answer in time. Look for slow statements, locks and the network.`, { cause });
   return new UnavailableError(`${where} cannot be reached: ${words}. Is it running, and is the address right?`, { cause });

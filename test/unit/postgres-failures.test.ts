@@ -1,0 +1,15 @@
+import assert from 'node:assert/strict';
+import test from 'node:test';
+import { InvariantError, UnavailableError } from '../../src/errors.ts';
+import { failureOf } from '../../src/stores/postgres/failures.ts';
+
+const withCode = (code: string) => Object.assign(new Error(`write ${code}`), { code });
+
+test('a write to a socket that is closed is waited for, though its code has five letters as the answers of a server have', () => {
+  for (const code of ['EPIPE', 'ECONNRESET', '']) {
+    assert.ok(failureOf('db', withCode(code), { hasServed: true }) instanceof UnavailableError, code);
+  }
+  for (const code of ['42601', '22P02', 'P0001']) {
+    assert.ok(failureOf('db', withCode(code), { hasServed: true }) instanceof InvariantError, code);
+  }
+});
