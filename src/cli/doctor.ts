@@ -11,7 +11,7 @@ import { ConfigError, InorderError, messageOf } from '../errors.ts';
 import { failure, type Finding, ok, warning } from '../finding.ts';
 import { askWorker } from '../observability/worker-report.ts';
 import { checkBrokerHealth } from '../rabbitmq/topology-check.ts';
-import { queueDepths } from '../rabbitmq/queue-depths.ts';
+import { queueDepths, whyNobodyConsumes } from '../rabbitmq/queue-depths.ts';
 import { recordName, shardQueueName, unroutedQueueName } from '../rabbitmq/topology-plan.ts';
 import { haltText, lookForHalts } from '../stores/halts.ts';
 import { loadProcessors } from '../worker/processor-module.ts';
@@ -19,7 +19,6 @@ import { withBroker } from './broker-access.ts';
 import { type CommandIo, defineCommand, type ExitCode, jsonOption } from './command.ts';
 import { exitCodeOf, findingAsJson, findingAsText } from './findings-text.ts';
 import { recordOf } from './shards-resume.ts';
-import { whyNotConsumed } from './status.ts';
 import { withStore } from './store-access.ts';
 import { checkStream } from './topology.ts';
 
@@ -137,7 +136,7 @@ async function checkShards(config: Config, io: CommandIo): Promise<readonly Find
   const queues = Array.from({ length: shards }, (_, shard) => shardQueueName(stream, shard));
   return withBroker(config, async (connection) => {
     const depths = (await queueDepths(connection, queues)).filter(({ ready }) => ready !== null);
-    const unconsumed = depths.flatMap(whyNotConsumed).map((detail) => failure(subject, detail, 'start `inorder worker`: WORKER_SHARDS of all workers together has to name every shard'));
+    const unconsumed = depths.flatMap(whyNobodyConsumes).map((detail) => failure(subject, detail, 'start `inorder worker`: WORKER_SHARDS of all workers together has to name every shard'));
     const record = recordOf(connection, stream);
     const known = await record.read();
     const halted = await withStore(config, io.stderr, async (store) => (await lookForHalts(store, known)).halts).then(

@@ -3,7 +3,7 @@ import { loadConfig } from '../config/load.ts';
 import type { Config } from '../config/config.ts';
 import { UnavailableError } from '../errors.ts';
 import { askWorker, type WorkerReport } from '../observability/worker-report.ts';
-import { queueDepths, type QueueDepth } from '../rabbitmq/queue-depths.ts';
+import { queueDepths, type QueueDepth, whyNobodyConsumes } from '../rabbitmq/queue-depths.ts';
 import { deadLetterQueueName, shardQueueName, unroutedQueueName } from '../rabbitmq/topology-plan.ts';
 import { haltText, lookForHalts } from '../stores/halts.ts';
 import type { Halt, Store } from '../stores/store.ts';
@@ -44,7 +44,7 @@ export const command = defineCommand({
   async run({ options }, io) {
     const config = loadConfig(io.env);
     const [queues, worker, { trouble, ...kept }] = await Promise.all([askQueues(config), askWorker(config), askStore(config, io, options.parked)]);
-    const problems = [...queues.shards.flatMap(whyNotConsumed), ...(kept.halts ?? []).map(haltText), ...trouble, ...(worker?.not_ready ?? []).map(ofWorker)];
+    const problems = [...queues.shards.flatMap(whyNobodyConsumes), ...(kept.halts ?? []).map(haltText), ...trouble, ...(worker?.not_ready ?? []).map(ofWorker)];
     const status: Status = { stream: config.broker.stream, ...queues, ...kept, worker, problems };
     await io.stdout.write(options.json ? `${JSON.stringify(status)}\n` : asText(status));
     return problems.length === 0 ? 0 : 1;
@@ -77,12 +77,6 @@ async function countParked(store: Store): Promise<number> {
   let parked = 0;
   for await (const entity of store.listEntities({})) if (entity.parked !== null) parked++;
   return parked;
-}
-
-/** Of quorum queues a standby is no consumer: where there is none, nobody is given anything. */
-export function whyNotConsumed({ queue, ready, consumers }: QueueDepth): readonly string[] {
-  if (ready === null) return [`there is no queue ${queue}`];
-  return consumers === 0 ? [`nobody consumes ${queue}`] : [];
 }
 
 function ofWorker(reason: string): string {

@@ -10,11 +10,12 @@ import { standingOf } from '../dead-letters/standing.ts';
 import type { DecodeOptions } from '../events/decode.ts';
 import type { EntityRef, RawMessage } from '../events/event.ts';
 import { ManagementClient } from '../rabbitmq/management.ts';
-import { queueDepths, type QueueDepth } from '../rabbitmq/queue-depths.ts';
+import { queueDepths, type QueueDepth, whyNobodyConsumes } from '../rabbitmq/queue-depths.ts';
 import { virtualHostOf } from '../rabbitmq/refusal.ts';
 import { deadLetterQueueName, shardQueueName, unroutedQueueName } from '../rabbitmq/topology-plan.ts';
+import { haltText } from '../stores/halts.ts';
 import type { AuditRecord } from '../stores/operator-store.ts';
-import type { EntitySummary } from '../stores/store.ts';
+import type { EntitySummary, Halt } from '../stores/store.ts';
 import { LetterCatalogue } from './letter-catalogue.ts';
 import { detailFields, groupFields, listFields, payloadFields, summaryFields } from './letter-json.ts';
 import { isFound, type LetterSearch } from './letter-search.ts';
@@ -32,7 +33,7 @@ export interface StreamViewOptions {
   readonly now: () => number;
 }
 
-const ageMs = { depths: 900, workers: 900, consumers: 5_000, parked: 5_000 };
+const ageMs = { depths: 900, workers: 900, consumers: 5_000, halts: 2_000, parked: 5_000 };
 const maxListed = 500;
 const maxParked = 1_000;
 const maxAudit = 200;
@@ -49,6 +50,7 @@ export class StreamView {
   readonly #depths: SharedReading<readonly QueueDepth[]>;
   readonly #workers: SharedReading<{ readonly atMs: number; readonly asked: readonly AskedWorker[] }>;
   readonly #consumers: SharedReading<ReadonlyMap<string, string> | null>;
+  readonly #halts: SharedReading<readonly Halt[]>;
   readonly #parked: SharedReading<Parked>;
   readonly catalogue: LetterCatalogue;
   /** While the dead letters are read, the broker counts those that are held as gone. */
@@ -62,13 +64,14 @@ export class StreamView {
     this.#depths = new SharedReading({ now, minAgeMs: ageMs.depths, read: () => this.#readDepths() });
     this.#workers = new SharedReading({ now, minAgeMs: ageMs.workers, read: async () => ({ asked: await workers(), atMs: now() }) });
     this.#consumers = new SharedReading({ now, minAgeMs: ageMs.consumers, read: () => this.#readConsumers() });
+    this.#halts = new SharedReading({ now, minAgeMs: ageMs.halts, read: async () => (await options.sources.store.standing()).halts });
     this.#parked = new SharedReading({ now, minAgeMs: ageMs.parked, read: () => this.#readParked() });
     this.catalogue = new LetterCatalogue({ now, read: (each) => this.#readLetters(each) });
   }
 
   /** `watchesLetters`: somebody looks at dead letters, so they may be read again. */
   async overview(watchesLetters: boolean): Promise<object> {
-    const [depths, workers, consumers] = await Promise.all([this.#depths.get(), this.#workers.get(), this.#consumers.get()]);
+    const [depths, workers, consumers, halts] = await Promise.all([this.#depths.get(), this.#workers.get(), this.#consumers.get(), this.#halts.get()]);
     const asked = workers.ok ? workers.value.asked : [];
     const input = {
       workers: asked,
@@ -81,7 +84,11 @@ export class StreamView {
     return {
       stream: this.#options.config.broker.stream,
       at_ms: workers.ok ? Math.round(workers.value.atMs) : null,
-      problems: [depths, workers].flatMap((one) => (one.ok ? [] : [one.error.message])),
+      problems: [
+        ...[depths, workers, halts].flatMap((one) => (one.ok ? [] : [one.error.message])),
+        ...(input.depths ?? []).flatMap(whyNobodyConsumes),
+        ...(halts.ok ? halts.value.map(haltText) : []),
+      ],
       workers: asked.map(({ name, report }) => ({ name, state: report?.state ?? null, not_ready: report?.not_ready ?? [] })),
       shards,
       gaps: gapRows(shards, input),

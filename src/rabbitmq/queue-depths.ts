@@ -57,6 +57,12 @@ export async function consumersOf(source: ConnectionSource, queues: readonly str
   }
 }
 
+/** Why nobody is given anything of a shard's queue; empty where somebody is. Of quorum queues a standby is no consumer. */
+export function whyNobodyConsumes({ queue, ready, consumers }: QueueDepth): readonly string[] {
+  if (ready === null) return [`there is no queue ${queue}`];
+  return consumers === 0 ? [`nobody consumes ${queue}`] : [];
+}
+
 async function openChannel(connection: Pick<ChannelModel, 'createChannel'>): Promise<Channel> {
   const channel = await connection.createChannel();
   // The failed call tells it as well; without a listener the process would end.

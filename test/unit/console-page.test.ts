@@ -48,6 +48,17 @@ test('numbers, times and ranges', () => {
   assert.equal(text.time('2026-01-01T02:03:04.567Z'), '2026-01-01 02:03:04');
 });
 
+test('the header does not say live of a stream of which a shard does not work', () => {
+  const state = { locked: false, silence: null, overview: { problems: [], shards: [{ state: 'consuming' }, { state: 'standby' }] } };
+  assert.deepEqual(text.healthOf(state), ['on', 'live']);
+  assert.deepEqual(text.healthOf({ ...state, overview: null }), ['on', 'live'], 'nothing is known yet');
+  const troubled = ['off', 'not all of it works'];
+  assert.deepEqual(text.healthOf({ ...state, overview: { problems: [], shards: [{ state: 'consuming' }, { state: 'halted' }] } }), troubled);
+  assert.deepEqual(text.healthOf({ ...state, overview: { ...state.overview, problems: ['nobody consumes events.shard.001'] } }), troubled);
+  assert.deepEqual(text.healthOf({ ...state, silence: 'the server does not answer' }), ['off', 'no answer']);
+  assert.deepEqual(text.healthOf({ ...state, locked: true }), ['', 'locked']);
+});
+
 const shard = (ended: number, worker = 'w', number = 0) => ({ shard: number, worker, totals: { delivered: 0, applied: ended, duplicate: 0, skipped: 0, dead_lettered: 0 } });
 
 test('a rate is what ended between two moments, over about five seconds', () => {

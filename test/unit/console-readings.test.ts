@@ -171,6 +171,13 @@ test('while the broker is away the overview says so and is there all the same', 
   assert.deepEqual(overview.dead_letters, { ready: null, revision: 0, reading: null, trouble: null });
 });
 
+test('a halt on record is a problem of the overview, also where no worker answers', async () => {
+  const { store, view } = viewOf();
+  await store.halt({ shard: 1, detail: 'it is an older copy', at: '2026-01-01T00:00:00.000Z' });
+  const { problems } = (await view.overview(false)) as { problems: string[] };
+  assert.deepEqual(problems, ['the broker is away', 'shard 1 is halted, for the store went backwards: it is an older copy']);
+});
+
 test('an entity is told with its version, its parking and its timeline, one that nobody knows as such', async () => {
   const { store, view } = viewOf();
   const entity = { entityType: 'order', entityId: '<b>A</b>' };

@@ -9,7 +9,7 @@ import { LettersPage } from './letters-page.js';
 import { ParkedPage } from './parked-page.js';
 import { Nothing } from './parts.js';
 import { StreamPage } from './stream-page.js';
-import { number } from './text.js';
+import { healthOf, number } from './text.js';
 import { update } from './state.js';
 
 /** @typedef {import('./state.js').State} State */
@@ -35,8 +35,8 @@ function toMain(event) {
 
 /** @param {{ state: State }} props */
 function Header({ state }) {
-  const { overview, route, admin, canUnlock, silence, locked } = state;
-  const [live, liveText] = locked ? ['', 'locked'] : silence === null ? ['on', 'live'] : ['off', 'no answer'];
+  const { overview, route, admin, canUnlock } = state;
+  const [tone, health] = healthOf(state);
   const ready = overview?.dead_letters.ready ?? null;
   const pages = /** @type {const} */ ([
     ['#/', 'Stream', ['stream', 'entity'], null],
@@ -46,7 +46,7 @@ function Header({ state }) {
   ]);
   return html`
     <header class="top">
-      <p class="brand"><img src="console/icon.svg" alt="" width="20" height="20" /> <b>${overview?.stream ?? 'Inorder'}</b> <span class=${`live ${live}`} role="status">${liveText}</span></p>
+      <p class="brand"><img src="console/icon.svg" alt="" width="20" height="20" /> <b>${overview?.stream ?? 'Inorder'}</b> <span class=${`live ${tone}`} role="status">${health}</span></p>
       <nav aria-label="Pages">${pages.map(([href, name, of, count]) => html`<a key=${href} href=${href} aria-current=${/** @type {readonly string[]} */ (of).includes(route.page) ? 'page' : undefined}>${name}${count === null || count === 0 ? null : html` <span class="count">${number(count)}</span>`}</a>`)}</nav>
       <p class="access">
         <button type="button" class="plain" aria-label="Keys" title="Keys" onClick=${() => update({ dialog: { kind: 'keys' } })}>?</button>

@@ -65,3 +65,15 @@ export function visibleLines(text) {
 function escaped(character) {
   return `\\u{${(character.codePointAt(0) ?? 0).toString(16)}}`;
 }
+
+/**
+ * What the header says of the stream, and in which tone: an answer alone does not make it live.
+ * @param {Pick<import('./state.js').State, 'locked' | 'silence' | 'overview'>} state
+ * @returns {readonly [tone: string, text: string]}
+ */
+export function healthOf({ locked, silence, overview }) {
+  if (locked) return ['', 'locked'];
+  if (silence !== null) return ['off', 'no answer'];
+  const isWhole = overview === null || (overview.problems.length === 0 && overview.shards.every(({ state }) => state !== 'halted'));
+  return isWhole ? ['on', 'live'] : ['off', 'not all of it works'];
+}
