@@ -4,6 +4,7 @@
  */
 import type { StandardSchemaV1 } from '@standard-schema/spec';
 import type { Event } from '../events/event.ts';
+import { quoted } from '../events/json-body.ts';
 import type { RejectionReason } from '../events/reasons.ts';
 import { type Aggregate, isRefused } from './definition.ts';
 import { describeThrown } from './thrown.ts';
@@ -25,11 +26,11 @@ const maxDetailLength = 512;
 /** `state` is null before the first event of the entity is applied. */
 export function evolveEvent<State>(aggregate: Aggregate<State>, state: State | null, event: Event, { adopts }: EvolveOptions): Evolved<State> {
   if (state === null && !adopts && aggregate.creates !== null && !aggregate.creates.has(event.type)) {
-    return failure('not_created', `the first event is ${named(event.type)}, and the entity begins with ${[...aggregate.creates].map(named).join(' or ')}`);
+    return failure('not_created', `the first event is ${quoted(event.type)}, and the entity begins with ${[...aggregate.creates].map((type) => quoted(type)).join(' or ')}`);
   }
   const evolve = aggregate.evolve.get(event.type) ?? aggregate.evolve.get('*');
   if (evolve === undefined) {
-    return failure('refused', `aggregate ${named(aggregate.type)} has no rule for events of type ${named(event.type)}`);
+    return failure('refused', `aggregate ${quoted(aggregate.type)} has no rule for events of type ${quoted(event.type)}`);
   }
   try {
     const upcast = upcastEvent(aggregate, event);
@@ -41,7 +42,7 @@ export function evolveEvent<State>(aggregate: Aggregate<State>, state: State | n
     return stateFrom(next, event);
   } catch (error) {
     const { detail, stack } = describeThrown(error, event);
-    return { ...failure('handler_failed', `evolve for ${named(event.type)} threw ${detail}`), stack };
+    return { ...failure('handler_failed', `evolve for ${quoted(event.type)} threw ${detail}`), stack };
   }
 }
 
@@ -53,7 +54,7 @@ function checkData<State>(aggregate: Aggregate<State>, event: Event): Checked {
   const result = schema['~standard'].validate(event.data);
   if (isPromise(result)) {
     ignore(result);
-    return failure('handler_failed', `the schema for ${named(event.type)} is asynchronous: a schema must answer at once`);
+    return failure('handler_failed', `the schema for ${quoted(event.type)} is asynchronous: a schema must answer at once`);
   }
   if (result.issues) return failure('invalid_data', issueText(result.issues));
   return { ok: true, event: result.value === event.data ? event : { ...event, data: result.value } };
@@ -62,10 +63,10 @@ function checkData<State>(aggregate: Aggregate<State>, event: Event): Checked {
 function stateFrom<State>(next: State, event: Event): Evolved<State> {
   if (isPromise(next)) {
     ignore(next);
-    return failure('handler_failed', `evolve for ${named(event.type)} returned a promise: it must be synchronous; side effects belong into a handler`);
+    return failure('handler_failed', `evolve for ${quoted(event.type)} returned a promise: it must be synchronous; side effects belong into a handler`);
   }
   if (next === undefined || next === null) {
-    return failure('handler_failed', `evolve for ${named(event.type)} returned ${String(next)}: it must return the next state`);
+    return failure('handler_failed', `evolve for ${quoted(event.type)} returned ${String(next)}: it must return the next state`);
   }
   return { ok: true, state: next };
 }
@@ -81,10 +82,6 @@ function issueText(issues: readonly StandardSchemaV1.Issue[]): string {
 function failure(reason: EvolveFailure, detail: unknown): { readonly ok: false; readonly reason: EvolveFailure; readonly detail: string } {
   const text = String(detail);
   return { ok: false, reason, detail: text.length > maxDetailLength ? `${text.slice(0, maxDetailLength)}…` : text };
-}
-
-function named(text: string): string {
-  return JSON.stringify(text.length > 80 ? `${text.slice(0, 80)}…` : text);
 }
 
 function isPromise(value: unknown): value is PromiseLike<unknown> {

@@ -9,7 +9,7 @@ import { appendEach, type IdentifiedEvent } from '../event-sourcing/append-each.
 import { lineEvents, type LineEvent } from '../publishing/line-events.ts';
 import { openInput } from '../publishing/open-input.ts';
 import { grouped } from '../publishing/progress-line.ts';
-import { lineFormatOf, placeOf, readInput, type ReadingRequest } from '../publishing/read-input.ts';
+import { placeOf, readInput, type ReadingRequest, textsOf } from '../publishing/read-input.ts';
 import { readingRequest } from '../publishing/reading-request.ts';
 import { defineCommand } from './command.ts';
 import { CountDisplay } from './count-display.ts';
@@ -78,9 +78,9 @@ export const command = defineCommand({
 });
 
 /** Numbered although the log numbers them: two events of equal content and without ids are two by their places. */
-function readingOf({ format, map }: ReadingRequest, { limits, processing: { entityType } }: Config) {
-  const fields = { map: format === 'csv' ? new Map() : map, sequences: 'number', firstSequence: 1, unsequenced: 'reject' } as const;
-  return { format: lineFormatOf(format), limits, defaultEntityType: entityType, entityType, ...fields };
+function readingOf(request: ReadingRequest, { limits, processing: { entityType } }: Config) {
+  const fields = { sequences: 'number', firstSequence: 1, unsequenced: 'reject' } as const;
+  return { ...textsOf(request), limits, defaultEntityType: entityType, entityType, ...fields };
 }
 
 function eventOf({ event: { id, type, timestamp, dataJson, metadata } }: LineEvent): IdentifiedEvent {

@@ -15,7 +15,7 @@ import { clearLine, grouped, progressLine } from '../publishing/progress-line.ts
 import { isComplete, publishInput, type PublishReport } from '../publishing/publish-input.ts';
 import { parseRequest, type PublishRequest } from '../publishing/publish-request.ts';
 import type { PublishCounts } from '../publishing/publish-stream.ts';
-import { lineFormatOf, placeOf, readInput } from '../publishing/read-input.ts';
+import { placeOf, readInput, textsOf } from '../publishing/read-input.ts';
 import type { TextLine } from '../publishing/text-lines.ts';
 import { createConnection } from '../rabbitmq/connection.ts';
 import { createAmqpPublisher } from '../rabbitmq/publisher.ts';
@@ -39,7 +39,7 @@ export const command = defineCommand({
     'Events without a sequence get 1, 2, 3… per entity, in the order of the file and before they are shuffled,',
     'repeated or dropped; an entity has all of them numbered so, or none. What a worker is sure to dead-letter is refused here, line by',
     'line, and counted as failed: also an event of no entity, unless UNSEQUENCED is process or --unsequenced is given. The others are',
-    'published, but nothing is where the first 20 are all refused for one cause. The same seed gives the same disarray.',
+    'published. Where the first 20 lines are all refused for one cause, nothing is published. The same seed gives the same disarray.',
   ].join('\n'),
   positionals: ['[FILE|-]'],
   options: {
@@ -128,11 +128,10 @@ async function publish(
   try {
     return await publishInput(lines, {
       reading: {
-        format: lineFormatOf(request.format),
+        ...textsOf(request),
         limits,
         defaultEntityType: processing.entityType,
         entityType: request.entityType,
-        map: request.format === 'csv' ? new Map() : request.map,
         sequences: request.unsequenced ? 'as-given' : 'number',
         firstSequence: String(ordering.firstSequence) === '0' ? 0 : 1,
         unsequenced: request.unsequenced ? 'process' : ordering.unsequenced,

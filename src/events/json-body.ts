@@ -36,6 +36,11 @@ export function isJsonObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
+/** For sentences: in quotes, and cut where it is long. */
+export function quoted(text: string, maxLength = 60): string {
+  return JSON.stringify(text.length > maxLength ? `${text.slice(0, maxLength)}…` : text);
+}
+
 /** For details: says what kind of value it is, never the value. */
 export function kindOf(value: unknown): string {
   if (value === null) return 'null';

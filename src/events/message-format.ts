@@ -7,6 +7,7 @@ import { hasAttributes } from './cloudevents-headers.ts';
 import { readBinary, readStructured } from './cloudevents.ts';
 import { readEnvelope } from './envelope.ts';
 import type { EventLimits, RawMessage } from './event.ts';
+import { quoted } from './json-body.ts';
 
 export type Format = { readonly read: ReadClaims; readonly problem: null } | { readonly read: null; readonly problem: Problem };
 
@@ -16,17 +17,17 @@ const binary: Format = { read: readBinary, problem: null };
 
 export function formatOf(message: RawMessage): Format {
   const { contentType, contentEncoding, headers } = message;
-  if (!readsEncoding(contentEncoding)) return refuse(unsupported(`the content encoding ${named(contentEncoding ?? '')} is not one that is read: send plain UTF-8`));
+  if (!readsEncoding(contentEncoding)) return refuse(unsupported(`the content encoding ${quoted(contentEncoding ?? '')} is not one that is read: send plain UTF-8`));
   if (contentType === 'application/json' && !hasAttributes(headers)) return envelope;
   const [mediaType = '', ...parameters] = (contentType ?? '').toLowerCase().split(';').map((part) => part.trim());
   if (!parameters.every(readsParameter)) return refuse(unsupported('the charset of the content type is not UTF-8'));
   if (mediaType === 'application/cloudevents+json') return structured;
   if (hasAttributes(headers)) {
-    return isJson(mediaType) ? binary : refuse(malformed(`the content type of the CloudEvent's data is ${named(mediaType)}, and only JSON is read`));
+    return isJson(mediaType) ? binary : refuse(malformed(`the content type of the CloudEvent's data is ${quoted(mediaType)}, and only JSON is read`));
   }
   if (mediaType === '' || mediaType === 'application/json') return envelope;
   if (mediaType === 'application/cloudevents-batch+json') return refuse(malformed('it is a batch of CloudEvents: publish one message for each event'));
-  return refuse(malformed(`the content type is ${named(mediaType)}: it has to be application/json, or application/cloudevents+json for a CloudEvent`));
+  return refuse(malformed(`the content type is ${quoted(mediaType)}: it has to be application/json, or application/cloudevents+json for a CloudEvent`));
 }
 
 /** Null when the message is within its limits. */
@@ -61,10 +62,6 @@ function headersExceed(headers: Readonly<Record<string, unknown>>, limit: number
 
 function refuse(problem: Problem): Format {
   return { read: null, problem };
-}
-
-function named(text: string): string {
-  return JSON.stringify(text.length > 60 ? `${text.slice(0, 60)}…` : text);
 }
 
 function readsEncoding(encoding: string | undefined): boolean {

@@ -1,37 +1,48 @@
 /** What separates the fields of a CSV table: as it is said, as the table's first line says it (`sep=;`), or found by looking at its header. */
 import { parse } from 'csv-parse/sync';
 import { ConfigError } from '../errors.ts';
+import { quoted } from '../events/json-body.ts';
 import { type FieldMap } from './field-map.ts';
 
 const candidates = [',', ';', '\t', '|'] as const;
 
-/** `;`, `tab`: one character that is neither a letter, a digit, a quote nor the end of a line. @throws ConfigError */
-export function parseDelimiter(text: string): string {
+/** `;`, `tab`: one character that is neither a letter, a digit, a quote nor the end of a line. `says`: what says so. @throws ConfigError */
+export function parseDelimiter(text: string, says = '--delimiter is'): string {
   const character = /^(tab|\\t)$/i.test(text) ? '\t' : text;
   if (/^[^\p{L}\p{N}"'\r\n]$/u.test(character)) return character;
-  throw new ConfigError([`--delimiter is ${JSON.stringify(text)}: it must be one character such as ";" or "|", or the word tab`]);
+  throw new ConfigError([`${says} ${quoted(text)}: it must be one character such as ";" or "|", or the word tab`]);
 }
 
 export interface Separated {
   readonly delimiter: string;
-  /** Of a first line that says it, with its end; 0 where there is none. */
+  /** Of a first line that says it, with its end and blank lines before it; 0 where there is none. */
   readonly skippedBytes: number;
+  readonly skippedLines: number;
 }
 
-/** `given` wins over what the table says, and that over what its header looks like. */
-export function delimiterOf(head: string, map: FieldMap, given: string | null): Separated {
-  const [line, said] = /^"?sep=(.)"?(?:\r\n|\n|\r|$)/.exec(head) ?? ['', undefined];
-  return { delimiter: given ?? said ?? found(head, map), skippedBytes: Buffer.byteLength(line) };
+const blankLines = '(?:[^\\S\\r\\n]*(?:\\r\\n|\\n|\\r))*';
+const sayingLine = new RegExp(`^${blankLines}("?)sep=(.*?)\\1(?:\\r\\n|\\n|\\r|$)`, 'i');
+
+/** `given` wins over what the table says, and that over what its header looks like. @throws ConfigError where the table says what cannot be. */
+export function delimiterOf(name: string, head: string, map: FieldMap, given: string | null): Separated {
+  const [skipped, , said] = sayingLine.exec(head) ?? ['', '', undefined];
+  const delimiter = given ?? (said === undefined ? found(head, map) : parseDelimiter(said, `${name}: the line with sep= says`));
+  return { delimiter, skippedBytes: Buffer.byteLength(skipped), skippedLines: skipped.split(/\r\n|\n|\r/).length - 1 };
 }
 
 /** The one with which the header has the most of the columns that are asked for; of several the one with the most columns. */
 function found(head: string, map: FieldMap): string {
-  const wanted = new Set([...map.values(), 'entity_id', 'type'].map((name) => name.trim()));
+  const wanted = new Set([...map.values(), 'entity_id', 'type'].map(asWanted));
   const ranked = candidates.map((delimiter) => {
     const header = headerOf(head, delimiter);
-    return { delimiter, rank: header.filter((name) => wanted.has(name)).length * 10_000 + header.length };
+    return { delimiter, rank: header.filter((name) => wanted.has(asWanted(name))).length * 10_000 + header.length };
   });
   return ranked.toSorted((a, b) => b.rank - a.rank)[0]!.delimiter;
+}
+
+/** Names that differ in case only are proposed as what is meant. */
+function asWanted(name: string): string {
+  return name.trim().toLowerCase();
 }
 
 function headerOf(head: string, delimiter: string): readonly string[] {

@@ -3,6 +3,7 @@
  * large numbers survive; a bad line is reported and spoils no other.
  */
 import type { EntityRef } from '../events/event.ts';
+import { isJsonObject } from '../events/json-body.ts';
 import { scanMembers } from '../events/json-scan.ts';
 import { type ProblemListener, readEach, type WithLine } from './line-readings.ts';
 import type { TextLine } from './text-lines.ts';
@@ -37,7 +38,7 @@ function parse(text: string, { defaultEntityType, maxDepth, maxIdBytes }: Entity
   } catch {
     return 'it is not JSON';
   }
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) return 'it is not a JSON object';
+  if (!isJsonObject(value)) return 'it is not a JSON object';
   const scan = scanMembers(text, maxDepth);
   if (!scan.ok) return scan.detail;
   const sources = new Map(scan.found.map(({ key, source }) => [key, source]));

@@ -5,6 +5,7 @@
  */
 import { editDistance } from '../config/near-miss.ts';
 import { ConfigError } from '../errors.ts';
+import { quoted } from '../events/json-body.ts';
 
 /** Fields of an event that can be mapped. */
 export const mappableFields = ['id', 'entity_type', 'entity_id', 'sequence', 'type', 'timestamp'] as const;
@@ -58,6 +59,8 @@ export function likelyNames(field: MappableField, names: readonly string[]): rea
   const ranked = free.flatMap((name) => {
     const plain = plainName(name);
     const rank = usual.indexOf(plain);
+    // Only the case differs: `Entity_ID`, `Type`.
+    if (name.toLowerCase() === field) return [{ name, rank: -1 }];
     if (rank !== -1) return [{ name, rank }];
     if (plain.length > 4 && [field.replace('_', ''), ...usual].some((one) => one.length > 4 && editDistance(one, plain) <= 2)) return [{ name, rank: 100 }];
     // `orderId`, `customer_id`: of whatever the entities are.
@@ -74,22 +77,18 @@ export function likelyNames(field: MappableField, names: readonly string[]): rea
  */
 export function mapHint(missing: readonly MappableField[], names: readonly string[]): string {
   const likely = missing.map((field) => [field, likelyNames(field, names)] as const);
-  const there = `there ${names.length === 1 ? 'is' : 'are'} ${names.slice(0, 20).map(shown).join(', ')}${names.length > 20 ? ' and more' : ''}`;
+  const there = `there ${names.length === 1 ? 'is' : 'are'} ${names.slice(0, 20).map((name) => quoted(name)).join(', ')}${names.length > 20 ? ' and more' : ''}`;
   if (names.length === 0) return 'nothing in it has a name';
   const unknown = likely.filter(([, found]) => found.length === 0).map(([field]) => field);
   if (unknown.length > 0) return `${mapOption([...likely.map(([field, found]) => [field, found[0] ?? '…'] as const)])} says what is ${unknown.join(' and ')}; ${there}`;
   const others = mappableFields.filter((field) => !missing.includes(field) && !names.includes(field)).flatMap((field) => {
     const [name] = likelyNames(field, names);
-    return name !== undefined && usualNames[field].includes(plainName(name)) ? [[field, name] as const] : [];
+    return name !== undefined && (name.toLowerCase() === field || usualNames[field].includes(plainName(name))) ? [[field, name] as const] : [];
   });
-  const asked = likely.map(([field, found]) => `is ${field} ${found.slice(0, 3).map(shown).join(' or ')}?`).join(' ');
+  const asked = likely.map(([field, found]) => `is ${field} ${found.slice(0, 3).map((name) => quoted(name)).join(' or ')}?`).join(' ');
   return `${asked} Then ${mapOption([...likely.map(([field, found]) => [field, found[0]!] as const), ...others])}`;
 }
 
 function plainName(name: string): string {
   return name.slice(name.lastIndexOf('.') + 1).toLowerCase().replace(/[^\p{L}\p{N}]/gu, '');
-}
-
-function shown(name: string): string {
-  return JSON.stringify(name.length > 60 ? `${name.slice(0, 60)}…` : name);
 }

@@ -1,9 +1,13 @@
 /**
- * Cuts lines into the texts of single JSON values: one per line, an object over several lines, or the elements of one array that
- * spans them all. It only finds where each value begins and ends; whether it is good JSON is for whoever parses it, so that
- * one bad element does not spoil its neighbours. Blank lines are passed over. Memory: one element.
+ * Cuts lines into the texts of single JSON values: objects, one per line, several on it, or one over several; or the elements of
+ * arrays, one array that spans all lines or one behind the other. It only finds where each value begins and ends; whether it is
+ * good JSON is for whoever parses it, so that one bad element does not spoil its neighbours. What only separates values is
+ * passed over: blank lines, commas, record separators (RFC 7464). Memory: one element.
  */
+import { isJsonObject } from '../events/json-body.ts';
 import { maxLineBytes, type TextLine } from './text-lines.ts';
+
+const tooLong = `it is longer than ${maxLineBytes} characters`;
 
 /** Each text has the number of the line on which it begins. */
 export async function* jsonTexts(lines: AsyncIterable<TextLine>): AsyncGenerator<TextLine> {
@@ -12,8 +16,8 @@ export async function* jsonTexts(lines: AsyncIterable<TextLine>): AsyncGenerator
   let first = true;
   for await (const textLine of lines) {
     const { text } = textLine;
-    if (text !== null && text.trim() === '') continue;
-    if (first && text?.trimStart().startsWith('[')) array = new ArraySplitter();
+    if (text !== null && behindSeparators(text, 0) === text.length) continue;
+    if (first && text?.[behindSeparators(text, 0)] === '[') array = new ArraySplitter();
     first = false;
     yield* (array ?? objects).feed(textLine);
   }
@@ -22,10 +26,10 @@ export async function* jsonTexts(lines: AsyncIterable<TextLine>): AsyncGenerator
 
 /**
  * Puts the lines of an object together again that was printed over several. An object that is cut off must not swallow what comes
- * behind it: it ends where a line is a whole object and cannot be a part of it.
+ * behind it: it ends where a line is a whole object and cannot be a part of it, and lines that make no JSON stand for themselves.
  */
 class ObjectJoiner {
-  #pieces: string[] = [];
+  #pieces: TextLine[] = [];
   #line = 0;
   #depth = 0;
   #length = 0;
@@ -34,59 +38,98 @@ class ObjectJoiner {
 
   *feed(given: TextLine): Generator<TextLine> {
     const { line, text } = given;
-    const isOpen = this.#pieces.length > 0;
-    if (text === null || (isOpen && this.#isCutOffBy(text))) yield* this.end();
+    if (this.#pieces.length > 0 && (text === null || this.#isCutOffBy(text))) yield* this.end();
     if (text === null) return void (yield given);
-    if (this.#pieces.length === 0 && !text.trimStart().startsWith('{')) return void (yield given);
-    const { depth, inString } = depthOf(text);
-    if (this.#pieces.length === 0) {
-      this.#isLineWise ||= depth === 0;
+    for (let start = 0; start < text.length; ) {
+      if (this.#pieces.length === 0) {
+        start = behindSeparators(text, start);
+        if (start === text.length) return;
+        if (text[start] !== '{') return void (yield { ...given, text: text.slice(start) });
+        this.#line = line;
+      }
+      const { at, depth, inString } = scan(text, start, this.#depth);
+      const next = behindSeparators(text, at);
+      // Behind an object stands another one or nothing: anything else makes the line a bad one as a whole.
+      const end = next === text.length || text[next] === '{' ? at : text.length;
+      this.#append({ line, text: text.slice(start, end), problem: null });
+      this.#depth = depth;
+      this.#isLineWise ||= depth <= 0 && line === this.#line;
       // No string goes over a line end: where one is open, the line is cut off.
-      if (depth <= 0 || inString) return void (yield given);
-      this.#line = line;
+      if (depth <= 0 || inString) yield* this.end();
+      start = end === at ? next : end;
     }
-    this.#pieces.push(text);
-    this.#depth += depth;
-    this.#length += text.length;
-    if (this.#length > maxLineBytes) {
-      this.#pieces = [];
-      yield { line: this.#line, text: null, problem: `it is longer than ${maxLineBytes} characters` };
-    }
-    if (this.#depth <= 0 || inString || this.#pieces.length === 0) yield* this.end();
+  }
+
+  /** Of an object that is too long only its last line is kept, and where it ends. */
+  #append(piece: TextLine): void {
+    this.#length += piece.text!.length;
+    if (this.#length > maxLineBytes) this.#pieces = [];
+    this.#pieces.push(piece);
   }
 
   *end(): Generator<TextLine> {
-    const text = this.#pieces.join('\n');
+    const [pieces, length] = [this.#pieces, this.#length];
     [this.#pieces, this.#depth, this.#length] = [[], 0, 0];
-    if (text !== '') yield { line: this.#line, text, problem: null };
+    if (length > maxLineBytes) yield { line: this.#line, text: null, problem: tooLong };
+    else if (pieces.length < 2 || isObject(joined(pieces).text!)) yield* pieces.length < 2 ? pieces : [joined(pieces)];
+    else yield* apart(pieces);
   }
 
   #isCutOffBy(text: string): boolean {
     if (!text.startsWith('{') || !isObject(text)) return false;
-    return this.#isLineWise || !/[:,[]\s*$/.test(this.#pieces.at(-1) ?? '');
+    return this.#isLineWise || !/[:,[]\s*$/.test(this.#pieces.at(-1)?.text ?? '');
   }
+}
+
+function joined(pieces: readonly TextLine[]): TextLine {
+  return { ...pieces[0]!, text: pieces.map(({ text }) => text).join('\n') };
+}
+
+/** Those that are objects, and what lies between them. */
+function* apart(pieces: readonly TextLine[]): Generator<TextLine> {
+  let run: TextLine[] = [];
+  for (const piece of pieces) {
+    if (!piece.text!.startsWith('{') || !isObject(piece.text!)) {
+      run.push(piece);
+      continue;
+    }
+    if (run.length > 0) yield joined(run);
+    yield piece;
+    run = [];
+  }
+  if (run.length > 0) yield joined(run);
 }
 
 function isObject(text: string): boolean {
   try {
-    return typeof JSON.parse(text) === 'object';
+    return isJsonObject(JSON.parse(text));
   } catch {
     return false;
   }
 }
 
-/** How many brackets stay open behind a line, and whether a string does. */
-function depthOf(text: string): { readonly depth: number; readonly inString: boolean } {
-  let depth = 0;
-  for (let at = 0; at < text.length; at++) {
+function behindSeparators(text: string, start: number): number {
+  let at = start;
+  while (at < text.length && isSeparator(text[at]!)) at++;
+  return at;
+}
+
+function isSeparator(character: string): boolean {
+  return /[\s,\u001e]/.test(character);
+}
+
+/** As far as the bracket with which an object ends, or else the line: how many are open there, and whether a string is. */
+function scan(text: string, start: number, outerDepth: number): { readonly at: number; readonly depth: number; readonly inString: boolean } {
+  let depth = outerDepth;
+  for (let at = start; at < text.length; at++) {
     const code = text.charCodeAt(at);
     if (code === quote) {
       at = endOfString(text, at);
-      if (at === -1) return { depth, inString: true };
+      if (at === -1) return { at: text.length, depth, inString: true };
     } else if (code === 0x7b || code === 0x5b) depth++;
-    else if (code === 0x7d || code === 0x5d) depth--;
+    else if ((code === 0x7d || code === 0x5d) && --depth <= 0) return { at: at + 1, depth, inString: false };
   }
-  return { depth, inString: false };
+  return { at: text.length, depth, inString: false };
 }
 
 const quote = 0x22;
@@ -101,9 +144,10 @@ function endOfString(text: string, start: number): number {
   return -1;
 }
 
-/** Goes through an array character by character, and knows no more of JSON than strings and brackets. */
+/** Goes through arrays character by character, and knows no more of JSON than strings and brackets. */
 class ArraySplitter {
-  #place: 'before' | 'inside' | 'behind' = 'before';
+  /** `stray`: behind an array something else has begun. */
+  #place: 'before' | 'inside' | 'behind' | 'stray' = 'before';
   #depth = 0;
   #inString = false;
   #escaped = false;
@@ -135,7 +179,7 @@ class ArraySplitter {
     if (this.#place === 'inside') {
       yield* this.#take();
       yield { line: this.#line, text: null, problem: 'the input ends before its array does' };
-    } else if (this.#text.trim() !== '') {
+    } else if (this.#place === 'stray') {
       yield { line: this.#begun ?? this.#line, text: null, problem: 'there is something behind the end of the array' };
     }
   }
@@ -148,7 +192,8 @@ class ArraySplitter {
       else if (character === '"') this.#inString = false;
       return false;
     }
-    if (this.#place === 'behind') return false;
+    if (this.#place === 'behind' && character !== '[' && !isSeparator(character)) this.#place = 'stray';
+    if (this.#place === 'stray') return false;
     if (character === '"') this.#inString = true;
     else if (character === '[' || character === '{') {
       this.#depth++;
@@ -165,11 +210,11 @@ class ArraySplitter {
   }
 
   #append(piece: string, line: number): void {
-    if (this.#begun === null && piece.trim() !== '') this.#begun = line;
+    if (this.#begun === null && behindSeparators(piece, 0) < piece.length) this.#begun = line;
     this.#text += this.#begun === null ? '' : piece;
     if (this.#text.length <= maxLineBytes) return;
     this.#text = '';
-    this.#problem ??= `it is longer than ${maxLineBytes} characters`;
+    this.#problem ??= tooLong;
   }
 
   *#take(): Generator<TextLine> {

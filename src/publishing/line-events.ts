@@ -9,6 +9,7 @@
 import { EventError } from '../errors.ts';
 import { encodedAs, type EncodedEvent } from '../events/encode.ts';
 import type { EventLimits } from '../events/event.ts';
+import { isJsonObject, quoted } from '../events/json-body.ts';
 import { scanMembers } from '../events/json-scan.ts';
 import { type FieldMap, type MappableField, mapHint } from './field-map.ts';
 import { type ProblemListener, readEach, type WithLine } from './line-readings.ts';
@@ -98,18 +99,23 @@ class LineReader {
     }
   }
 
-  /** What the map names is put under the name of its field; a number that becomes a name becomes its digits. */
+  /** What the map names is put under the name of its field; a number that becomes a name becomes its digits, and digits become a sequence. */
   #mapped(members: Members): Members {
     if (this.#options.map.size === 0 || members.size === 0) return members;
-    const mapped = new Map(members);
-    for (const [field, path] of this.#options.map) {
+    const found = [...this.#options.map].flatMap(([field, path]) => {
       const source = members.get(path) ?? within(members, path);
-      if (source === undefined) continue;
-      mapped.delete(path);
-      const isName = field !== 'sequence' && field !== 'timestamp';
-      mapped.set(this.#format.names[field], isName && /^-?\d+$/.test(source) ? `"${source}"` : source);
-    }
+      return source === undefined ? [] : [{ field, path, source }];
+    });
+    const mapped = new Map(members);
+    // All are taken away before one is put down: a name may be the source of one field and the place of another.
+    for (const { path } of found) mapped.delete(path);
+    for (const { field, source } of found) mapped.set(this.#format.names[field], this.#asField(field, source));
     return mapped;
+  }
+
+  #asField(field: MappableField, source: string): string {
+    if (field === 'sequence') return this.#options.format === 'envelope' && digitsAsText.test(source) ? source.slice(1, -1) : source;
+    return field !== 'timestamp' && digits.test(source) ? `"${source}"` : source;
   }
 
   /** Members that the text lacks. */
@@ -119,6 +125,9 @@ class LineReader {
     const { names } = this.#format;
     if (this.#options.format === 'envelope' && members.has('specversion') && !members.has('entity_id')) {
       return 'this is a CloudEvent: give --format cloudevents';
+    }
+    if (this.#options.format === 'cloudevents' && members.has('entity_id') && !members.has('specversion')) {
+      return 'this is an envelope and no CloudEvent: give --format ndjson';
     }
     const { entityType, sequences } = this.#options;
     if (entityType !== null && !members.has(names.entity_type)) additions.set(names.entity_type, JSON.stringify(entityType));
@@ -141,20 +150,24 @@ class LineReader {
     if (members.size === 0) return '';
     const { names, fixed } = this.#format;
     const required = (['entity_id', 'type'] as const).filter((field) => field === 'type' || this.#options.unsequenced === 'reject');
-    const asNumber = required.find((field) => /^-?\d+$/.test(members.get(names[field]) ?? ''));
+    const asNumber = required.find((field) => digits.test(members.get(names[field]) ?? ''));
     if (asNumber !== undefined) return `; --map ${asNumber}=${names[asNumber]} takes its digits`;
     const missing = required.filter((field) => !members.has(names[field]));
-    if (missing.length === 0) return '';
+    if (missing.length === 0) return digitsAsText.test(members.get(names.sequence) ?? '') ? `; --map sequence=${names.sequence} takes the number in its quotes` : '';
     const mapped = missing.find((field) => this.#options.map.has(field));
     if (mapped !== undefined) return `; the line has no ${JSON.stringify(this.#options.map.get(mapped))}, which --map says`;
     const others = [...members.keys()].filter((name) => !fixed.includes(name));
     // Data are an event's own matter: of what is in them only ids are asked about.
-    const free = others.flatMap((name) => (name === 'data' ? [...membersOf(members.get(name)!, this.#options.limits.maxJsonDepth).keys()].filter((key) => /id$/i.test(key)).map((key) => `data.${key}`) : [name]));
-    const what = missing.includes('entity_id') && !missing.includes('type') && free.length === 0 ? 'it names the entity that the event is about' : mapHint(missing, free);
+    const free = others.flatMap((name) => (name === 'data' ? [...membersOf(members.get(name)!, this.#options.limits.maxJsonDepth).keys()].filter((key) => /id$/i.test(key)).map((key) => `data.${key}`) : /^[[{]/.test(members.get(name)!) ? [] : [name]));
+    const nested = others.filter((name) => name !== 'data');
+    const what = missing.includes('entity_id') && !missing.includes('type') && free.length === 0 ? 'it names the entity that the event is about' : free.length === 0 && nested.length > 0 ? `all that it has is within ${nested.slice(0, 3).map((name) => quoted(name)).join(', ')}: each event must be an object of its own` : mapHint(missing, free);
     const { ofNoEntity } = this.#options;
     return `; ${what}${missing.includes('entity_id') && ofNoEntity !== undefined ? `; ${ofNoEntity}` : ''}`;
   }
 }
+
+const digits = /^-?\d+$/;
+const digitsAsText = /^"(?:0|[1-9]\d*)"$/;
 
 /** By key, the text of each value that is not null. */
 type Members = ReadonlyMap<string, string>;
@@ -163,17 +176,13 @@ type Members = ReadonlyMap<string, string>;
 function membersOf(text: string, maxDepth: number): Members {
   try {
     // The scanner trusts that it is given JSON.
-    if (!isObject(JSON.parse(text))) return new Map();
+    if (!isJsonObject(JSON.parse(text))) return new Map();
   } catch {
     return new Map();
   }
   const scan = scanMembers(text, maxDepth);
   if (!scan.ok) return new Map();
   return new Map(scan.found.filter(({ source }) => source !== 'null').map(({ key, source }) => [key, source]));
-}
-
-function isObject(value: unknown): boolean {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 function stringIn(members: Members, key: string): string | null {

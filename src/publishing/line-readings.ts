@@ -19,10 +19,11 @@ export async function* readEach<T extends object>(
   read: (text: string) => T | string,
   onProblem: ProblemListener,
 ): AsyncGenerator<WithLine<T>> {
-  let alike: { line: number; problem: string }[] | null = [];
+  const heldBack: { line: number; problem: string }[] = [];
+  let isAlike = true;
   const tell = () => {
-    for (const { line, problem } of alike ?? []) onProblem(line, problem);
-    alike = null;
+    isAlike = false;
+    for (const { line, problem } of heldBack.splice(0)) onProblem(line, problem);
   };
   for await (const { line, text, problem } of lines) {
     const found = text === null ? `${problem}` : read(text);
@@ -31,11 +32,11 @@ export async function* readEach<T extends object>(
       yield { line, ...found };
       continue;
     }
-    if (alike !== null && alike.length > 0 && causeOf(alike[0]!.problem) !== causeOf(found)) tell();
-    if (alike === null) onProblem(line, found);
-    else if (alike.push({ line, problem: found }) >= maxAlike) {
-      const [first] = alike;
-      throw new InputError(`nothing was done, for the first ${maxAlike} are all refused for one cause; line ${first!.line}: ${first!.problem}`);
+    const [first = { line, problem: found }] = heldBack;
+    heldBack.push({ line, problem: found });
+    if (!isAlike || causeOf(first.problem) !== causeOf(found)) tell();
+    else if (heldBack.length >= maxAlike) {
+      throw new InputError(`nothing was done, for the first ${maxAlike} are all refused for one cause; line ${first.line}: ${first.problem}`);
     }
   }
   tell();

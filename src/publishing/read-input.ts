@@ -3,6 +3,7 @@
  * whole (nothing in it, another format or encoding, a column that is not there) is found before anything is done with it.
  */
 import { ConfigError, InputError } from '../errors.ts';
+import { quoted } from '../events/json-body.ts';
 import { readCsv } from './csv-events.ts';
 import { delimiterOf } from './delimiter.ts';
 import type { FieldMap } from './field-map.ts';
@@ -25,9 +26,9 @@ export interface ReadingRequest {
   readonly remedy?: string;
 }
 
-/** The form in which the texts of an input are, and in which they are published. */
-export function lineFormatOf(format: InputFormat): LineFormat {
-  return format === 'cloudevents' ? 'cloudevents' : 'envelope';
+/** Of the texts of an input: the form in which they are and are published, and what is left to be mapped in them. */
+export function textsOf({ format, map }: ReadingRequest): { readonly format: LineFormat; readonly map: FieldMap } {
+  return { format: format === 'cloudevents' ? 'cloudevents' : 'envelope', map: format === 'csv' ? new Map() : map };
 }
 
 /** By the end of a file's name, packed or not; null when that says nothing. Standard input is taken for NDJSON. */
@@ -50,7 +51,7 @@ export async function readInput(input: Input, { format, map, delimiter, remedy }
   const { head, bytes } = await lookAt(input.name, input.bytes, format === 'csv' ? 2 : 1);
   const problem = input.isStopped() ? null : formatProblem(head, format, remedy);
   if (problem !== null) throw new ConfigError([`${input.name}: ${problem}`]);
-  const texts = format === 'csv' ? readTable(bytes, head, map, delimiter) : jsonTexts(readLines(bytes));
+  const texts = format === 'csv' ? readTable(input.name, bytes, head, map, delimiter) : jsonTexts(readLines(bytes));
   const first = await texts.next().catch((error: unknown) => {
     if (input.isStopped()) return { done: true, value: undefined } as const;
     throw error instanceof ConfigError ? new ConfigError(error.problems.map((one) => `${input.name}: ${one}`), { cause: error }) : error;
@@ -75,9 +76,9 @@ async function* startingWith(first: TextLine, rest: AsyncGenerator<TextLine>): A
   }
 }
 
-function readTable(bytes: AsyncGenerator<Uint8Array>, head: string, map: FieldMap, given: string | null): AsyncGenerator<TextLine> {
-  const { delimiter, skippedBytes } = delimiterOf(head, map, given);
-  return readCsv(skippedBytes === 0 ? bytes : without(skippedBytes, bytes), { map, delimiter, linesBefore: skippedBytes === 0 ? 0 : 1 });
+function readTable(name: string, bytes: AsyncGenerator<Uint8Array>, head: string, map: FieldMap, given: string | null): AsyncGenerator<TextLine> {
+  const { delimiter, skippedBytes, skippedLines } = delimiterOf(name, head, map, given);
+  return readCsv(skippedBytes === 0 ? bytes : without(skippedBytes, bytes), { map, delimiter, linesBefore: skippedLines });
 }
 
 async function* without(count: number, bytes: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
@@ -91,7 +92,7 @@ async function* without(count: number, bytes: AsyncIterable<Uint8Array>): AsyncG
 /** One look instead of a problem for every line. */
 function formatProblem(head: string, format: InputFormat, remedy = 'for a table with a header give --format csv'): string | null {
   const line = /^\s*([^\r\n]*)/.exec(head)?.[1] ?? '';
-  const shown = JSON.stringify(line.length > 40 ? `${line.slice(0, 40)}…` : line);
+  const shown = quoted(line, 40);
   if (format === 'csv') return /^\s*(\{\s*("|$)|\[\s*(\{|$))/.test(line) ? `it begins with ${shown}, which is JSON and no header: give --format ndjson` : null;
   const isTable = !/[{[]/.test(line) && /^[^,;\t|]+([,;\t|][^,;\t|]*)+$/.test(line);
   return isTable ? `it begins with ${shown}, which is no JSON: ${remedy}` : null;

@@ -11,7 +11,7 @@ import { defaultEventLimits } from '../../src/events/event.ts';
 import { parseFieldMap } from '../../src/publishing/field-map.ts';
 import { lineEvents } from '../../src/publishing/line-events.ts';
 import { openInput } from '../../src/publishing/open-input.ts';
-import { guessFormat, lineFormatOf, readInput } from '../../src/publishing/read-input.ts';
+import { guessFormat, readInput, textsOf } from '../../src/publishing/read-input.ts';
 import { readingRequest } from '../../src/publishing/reading-request.ts';
 
 interface Reading {
@@ -39,8 +39,7 @@ async function read(t: TestContext, name: string, content: string | Uint8Array, 
   const events: string[] = [];
   try {
     const texts = await readInput(input, request);
-    const fields = request.format === 'csv' ? new Map() : request.map;
-    for await (const { event } of lineEvents(texts, { ...options, map: fields, format: lineFormatOf(request.format), onProblem: (line, problem) => void problems.push(`${line}: ${problem}`) }))
+    for await (const { event } of lineEvents(texts, { ...options, ...textsOf(request), onProblem: (line, problem) => void problems.push(`${line}: ${problem}`) }))
       events.push(`${event.entityId} ${event.sequence} ${event.type} ${event.dataJson}`);
   } finally {
     input.close();
@@ -177,4 +176,53 @@ test('members of JSON objects are mapped as columns are: also one within another
   assert.deepEqual((await read(t, 'a.ndjson', '{"specversion":"1.0","id":"a","source":"/x","type":"A","key":"k"}', { format: 'cloudevents', map: 'entity_id=key' })).events, ['k 1 A null']);
   assert.match((await read(t, 'a.ndjson', lines.join('\n'), { map: 'entity_id=caseId,type=kind' })).problems[0]!, /entity_id is missing; the line has no "caseId", which --map says$/);
   assert.throws(() => parseFieldMap('entity_id'), ConfigError);
+});
+
+test('objects may share a line, be joined by }{ or a comma, or be marked by record separators; arrays may follow each other', async (t) => {
+  const [one, two, three] = [1, 2, 3].map((n) => `{"entity_id":"A","type":"t${n}","data":{"s":"}{,"}}`) as [string, string, string];
+  const pretty = [one, two, three].map((text) => JSON.stringify(JSON.parse(text), null, 2));
+  const inputs = [`${one}${two}\n${three}`, `${one} ${two}  ${three} \n`, pretty.join(''), pretty.join(',\n'), `${one},\n${two},\n${three},\n`];
+  inputs.push(`\u001e${one}\n\u001e${two}\n\u001e${three}\n`, [one, two, three].join('\r'), `[${one}]\n[${two},${three}]\n`, `[${one}][${two}],\n[\n]\n[${three}\n]`);
+  for (const text of inputs) {
+    const { events, problems } = await read(t, 'a.json', text);
+    assert.deepEqual([events.map((event) => event.slice(0, 6)), problems], [['A 1 t1', 'A 2 t2', 'A 3 t3'], []], text);
+  }
+  for (const behind of ['}', ' x', ']', ' [1]']) assert.deepEqual((await read(t, 'a.ndjson', `${one}${behind}\n${one}`)).problems.map((said) => said.slice(0, 12)), ['1: malformed'], behind);
+  assert.match((await read(t, 'a.json', `[${one}]\n${two}\n[${three}]`)).problems.join(), /^2: there is something behind the end of the array$/);
+});
+
+test('a first line that is cut off behind a colon, a comma or a bracket does not take the second one along', async (t) => {
+  for (const half of ['{"entity_id":"B","type":', '{"entity_id":"B",', '{"entity_id":"B","data":[']) {
+    const { events, problems } = await read(t, 'a.ndjson', [half, ...[1, 2].map((n) => `{"entity_id":"A","type":"t${n}"}`)].join('\n'));
+    assert.deepEqual([events.map((event) => event.slice(0, 6)), problems.map((said) => said.slice(0, 12))], [['A 1 t1', 'A 2 t2'], ['1: malformed']], half);
+  }
+  assert.equal((await read(t, 'a.json', '{\n "entity_id": "A",\n "type": "t",\n "data": NaN\n}')).problems.length, 1, 'an object that is bad is one problem, however many lines it has');
+});
+
+test('an object that is longer than can be read is one problem, and nothing in it becomes an event', async (t) => {
+  const element = '{"entity_id":"X","type":"t"}';
+  const long = ['{"entity_id":"B","type":"t","data":[', ...Array.from({ length: 17 }, () => `"${'x'.repeat(1_048_576)}",`), `${element},`, element, ']}'];
+  const { events, problems } = await read(t, 'a.json', [...long, '{', '"entity_id":"A","type":"t"}'].join('\n'));
+  assert.deepEqual([events, problems], [['A 1 t null'], ['1: it is longer than 16777216 characters']]);
+});
+
+test('a hint leads to where the line can be read', async (t) => {
+  const hintFor = async (line: object, format?: string) => (await read(t, 'a.ndjson', JSON.stringify(line), { format })).problems[0] ?? '';
+  assert.equal(await hintFor({ entity_id: 'A', type: 't' }, 'cloudevents'), '1: this is an envelope and no CloudEvent: give --format ndjson');
+  assert.match(await hintFor({ events: [{ entity_id: 'A', type: 't' }] }), /all that it has is within "events": each event must be an object of its own;/);
+  assert.match(await hintFor({ entity_id: 'A', event: { x: 1 }, kind: 't' }), /type is missing; is type "kind"\?/);
+  assert.match(await hintFor({ entity_id: 'A', type: 't', sequence: '3' }), /^1: invalid_sequence: .*; --map sequence=sequence takes the number in its quotes$/);
+  assert.deepEqual((await read(t, 'a.ndjson', '{"entity_id":"A","type":"t","sequence":"3"}', { map: 'sequence=sequence' })).events, ['A 3 t null']);
+  assert.match(await hintFor({ Entity_ID: 'A', Type: 't', ID: 'e' }), /is entity_id "Entity_ID"\? is type "Type"\? Then --map entity_id=Entity_ID,type=Type,id=ID;/);
+});
+
+test('a line with sep= is read as people and programs write it, and one that cannot be is named', async (t) => {
+  for (const [before, delimiter] of [['SEP=;\n', ';'], ['sep=\\t\r\n', '\t'], ['\n \r\nsep=|\n', '|'], ['"sep=^"\n', '^']] as const) {
+    const rows = ['entity_id,type,x', 'A-1,Open,1', 'A-1,Close,2', 'A-1'].map((row) => row.replaceAll(',', delimiter)).join('\n');
+    const { events, problems } = await read(t, 'a.csv', before + rows);
+    assert.deepEqual([events, problems], [two, [`${before.split('\n').length + 3}: it has 1 fields where the header has 3`]], before);
+  }
+  for (const said of ['"', 'a', ';;', '']) assert.match(await refusal(t, 'a.csv', `sep=${said}\nentity_id,type\nA,t\n`), /a\.csv: the line with sep= says ".*": it must be one character/, said);
+  // The delimiter is found also where names differ in case.
+  assert.match(await refusal(t, 'a.csv', 'Entity_ID;Type;"a,b,c,d,e"\nA;t;1\n'), /is entity_id "Entity_ID"\? is type "Type"\? Then --map entity_id=Entity_ID,type=Type$/);
 });

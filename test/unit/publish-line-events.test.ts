@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { defaultEventLimits } from '../../src/events/event.ts';
+import { parseFieldMap } from '../../src/publishing/field-map.ts';
 import { lineEvents, type LineEvent, type LineEventOptions } from '../../src/publishing/line-events.ts';
 import type { TextLine } from '../../src/publishing/text-lines.ts';
 
@@ -194,4 +195,11 @@ test('structured CloudEvents are read and numbered', async () => {
 test('a CloudEvent among envelopes is noticed instead of being taken for an event of no entity', async () => {
   const { problems } = await read(['{"specversion":"1.0","id":"e1","source":"/s","type":"t","subject":"a"}']);
   assert.deepEqual(problems, ['1: this is a CloudEvent: give --format cloudevents']);
+});
+
+test('what a map names may be the place of another field: neither is lost, whatever the order', async () => {
+  const idsOf = async (text: string, map: string) => (await read([text], { map: parseFieldMap(map) })).events.map(({ event }) => `${event.id} of ${event.entityId}`);
+  for (const map of ['id=eventId,entity_id=id', 'entity_id=id,id=eventId']) assert.deepEqual(await idsOf('{"id":"A","eventId":"e-1","type":"t"}', map), ['e-1 of A'], map);
+  for (const map of ['id=entity_id,entity_id=id', 'entity_id=id,id=entity_id']) assert.deepEqual(await idsOf('{"id":"A","entity_id":"e-1","type":"t"}', map), ['e-1 of A'], map);
+  assert.deepEqual(await idsOf('{"key":7,"type":"t"}', 'id=key,entity_id=key'), ['7 of 7']);
 });
