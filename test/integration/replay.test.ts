@@ -14,6 +14,7 @@ import { moduleUrl } from '../support/checkout.ts';
 import { keptIo } from '../support/command-io.ts';
 import { KeptLog } from '../support/rabbitmq.ts';
 import { useRabbitNode, useServices, waitFor } from '../support/services.ts';
+import { assertAtRest } from '../support/stream-account.ts';
 import { StreamRun } from '../support/stream-run.ts';
 import { bodyOf, readTraces, type TraceEvent } from '../support/trace.ts';
 
@@ -23,7 +24,7 @@ async function useStream(t: TestContext, name: string, more: Record<string, stri
   const services = await useServices(t);
   const run = new StreamRun(t, name, { ...services, variables: { ...variables, ...more } });
   const command = async (words: string) => {
-    const env = { AMQP_URL: run.amqpUrl, REDIS_URL: run.redisUrl, STREAM: run.stream };
+    const env = { AMQP_URL: run.amqpUrl, REDIS_URL: run.redisUrl, STREAM: run.stream, ...more };
     const { io, out } = keptIo({ env });
     return { code: await runCli({ commands, version: '0' }, words.split(' '), io), ...out };
   };
@@ -158,6 +159,25 @@ test('a letter that is dead-lettered again is reported with its reason, what wou
   const json = await command('dead-letters replay --all --yes --json');
   const [, outcome] = json.stdout.trimEnd().split('\n').map((line) => JSON.parse(line));
   assert.deepEqual([json.code, outcome.status, outcome.dead_lettered_again[0].reason], [1, 'parked-again', 'handler_failed']);
+});
+
+test('a base line whose handler failed is replayed with its followers once that is mended, where a running stream was adopted', async (t) => {
+  const processor = fileURLToPath(moduleUrl('test/support/mendable-processor.ts'));
+  const { run, command, untilDeadLettered, trace } = await useStream(t, 'replay-adopted', { PROCESSOR: processor, FIRST_SEQUENCE: 'any' });
+  const broken = await run.worker({ FAILS: 'a/57' });
+  await run.publish(at('a', 57));
+  await untilDeadLettered(1);
+  await run.publish(at('a', 59, 58));
+  await untilDeadLettered(3);
+  assert.deepEqual(await trace('a'), { version: 0, types: [], parked: true });
+  await run.end(broken);
+  const mended = await run.worker();
+  const replayed = await command('dead-letters replay --entity a --yes');
+  assert.deepEqual([replayed.code, replayed.stdout, replayed.stderr], [0, '  trace a at version 0: 57-59 go\n3 go\n3 replayed; 1 of 1 entities whole again\n', '']);
+  await run.publish(at('a', 60));
+  await waitFor(async () => (await trace('a'))?.version === 60, { what: 'what comes after the replay' });
+  assert.deepEqual(await trace('a'), { version: 60, types: ['e57', 'e58', 'e59', 'e60'], parked: false });
+  await assertAtRest(run, mended, 0);
 });
 
 test('a live event that lies in the queue before the copies is held until they have come, long after the replay has ended', async (t) => {
