@@ -40,6 +40,9 @@ export class GapWatch {
   readonly #lanes = new Set<Lane>();
   #held = 0;
   #heldBytes = 0;
+  /** Of it, what leaves with the gaps that end early. */
+  #leaving = 0;
+  #leavingBytes = 0;
 
   constructor(limits: SequencerLimits) {
     this.#limits = limits;
@@ -50,6 +53,11 @@ export class GapWatch {
     return this.#held;
   }
 
+  /** What is held has reached a limit of the shard. */
+  get isFull(): boolean {
+    return this.#fills(0, 0);
+  }
+
   /** Open gaps. */
   get size(): number {
     return this.#lanes.size;
@@ -57,10 +65,14 @@ export class GapWatch {
 
   /** Counts what the lane holds now; call it whenever that may have changed. */
   note(lane: Lane): void {
-    this.#held += lane.held.count - lane.heldNoted;
-    lane.heldNoted = lane.held.count;
-    this.#heldBytes += lane.held.bytes - lane.heldBytesNoted;
-    lane.heldBytesNoted = lane.held.bytes;
+    const { count, bytes } = lane.held;
+    const more = count - lane.heldNoted;
+    const moreBytes = bytes - lane.heldBytesNoted;
+    lane.heldNoted = count;
+    lane.heldBytesNoted = bytes;
+    this.#held += more;
+    this.#heldBytes += moreBytes;
+    if (lane.gap?.overflow === true) this.#leave(more, moreBytes);
     if (lane.held.count > 0 || lane.gap === null) return;
     lane.gap = null;
     this.#lanes.delete(lane);
@@ -98,7 +110,9 @@ export class GapWatch {
 
   /** The number of the turn that the broker is to have, when a gap waits for one and it can be had. */
   askForTurn(): number | null {
-    return this.#awaitTurn.size === 0 ? null : this.clock.askForTurn();
+    if (this.#awaitTurn.size > 0) return this.clock.askForTurn();
+    this.clock.noneWaits();
+    return null;
   }
 
   /** Lanes whose gaps may end at once, for the broker has had a turn; those that are busy wait for the next. */
@@ -122,18 +136,14 @@ export class GapWatch {
 
   /** When the shard holds too much: ends the gap that has waited longest and returns its lane. */
   endOldestWhenFull(): Lane | null {
-    if (!this.#isFull(0, 0)) return null;
-    let leaving = 0;
-    let leavingBytes = 0;
+    if (!this.#fills(this.#leaving, this.#leavingBytes)) return null;
     let oldest: Lane | null = null;
     for (const lane of this.#lanes) {
-      if (lane.gap?.overflow === true) {
-        leaving += lane.held.count;
-        leavingBytes += lane.held.bytes;
-      } else if (oldest === null || this.#deadlineMs(lane) < this.#deadlineMs(oldest)) oldest = lane;
+      if (lane.gap?.overflow === false && (oldest === null || this.#deadlineMs(lane) < this.#deadlineMs(oldest))) oldest = lane;
     }
-    if (oldest?.gap == null || !this.#isFull(leaving, leavingBytes)) return null;
+    if (oldest?.gap == null) return null;
     oldest.gap.overflow = true;
+    this.#leave(oldest.heldNoted, oldest.heldBytesNoted);
     return oldest;
   }
 
@@ -164,16 +174,24 @@ export class GapWatch {
     this.#awaitTurn.clear();
     this.#held = 0;
     this.#heldBytes = 0;
+    this.#leaving = 0;
+    this.#leavingBytes = 0;
     this.clock.reset();
   }
 
-  #isFull(leaving: number, leavingBytes: number): boolean {
+  #leave(count: number, bytes: number): void {
+    this.#leaving += count;
+    this.#leavingBytes += bytes;
+  }
+
+  #fills(leaving: number, leavingBytes: number): boolean {
     const { maxHeld, maxHeldBytes } = this.#limits;
     return this.#held - leaving >= maxHeld || this.#heldBytes - leavingBytes >= maxHeldBytes;
   }
 
   #gapOf(lane: Lane): Gap {
     if (lane.gap !== null && lane.gap.aboveVersion === lane.version) return lane.gap;
+    if (lane.gap?.overflow === true) this.#leave(-lane.heldNoted, -lane.heldBytesNoted);
     this.#awaitTurn.delete(lane);
     this.#lanes.delete(lane);
     this.#lanes.add(lane);

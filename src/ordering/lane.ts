@@ -68,6 +68,8 @@ export class Lane {
   /** `held.count` as it was last counted into the shard's total. */
   heldNoted = 0;
   heldBytesNoted = 0;
+  /** Since when it has work without an answer, in the time of work.ts. */
+  workSinceMs = 0;
   failure: Failure | null = null;
   /** Why everything held is to be rejected, once the entity is parked. */
   verdict: { readonly reason: RejectionReason; readonly detail: string } | null = null;

@@ -23,6 +23,7 @@ import { Lanes } from './lanes.ts';
 import type { SequencerLimits } from './limits.ts';
 import { Operations } from './operations.ts';
 import { Settlements } from './settlements.ts';
+import { Work } from './work.ts';
 
 export interface SequencerOverview {
   /** Deliveries that wait for a predecessor. */
@@ -46,6 +47,7 @@ export class ShardSequencer {
   readonly #operations: Operations;
   readonly #deadlines = new Deadlines<Lane>();
   readonly #gaps: GapWatch;
+  readonly #work: Work;
   #state: SequencerOverview['state'] = 'running';
   readonly #settlements = new Settlements();
   readonly #runner: LaneRunner;
@@ -58,13 +60,14 @@ export class ShardSequencer {
     this.#lanes = new Lanes(limits.maxRememberedBytes);
     this.#operations = new Operations(limits.maxProbe);
     this.#gaps = new GapWatch(limits);
+    this.#work = new Work(limits.gapTimeoutMs);
     this.#runner = new LaneRunner(limits, this.#operations, this.#gaps, this.#deadlines, this.#settlements);
     this.#answers = new Answers(limits, this.#lanes, this.#gaps, this.#deadlines, this.#settlements, this.#runner);
   }
 
   handle(nowMs: number, fact: Fact): readonly Effect[] {
     // A lane that waits for an answer asks for no call; it comes long before the next reading would be due.
-    this.#gaps.clock.advance(nowMs, Math.min(this.nextDeadlineMs() ?? nowMs, this.#nowMs + this.#limits.gapRereadMs));
+    this.#work.advance(this.#gaps.clock.advance(nowMs, Math.min(this.nextDeadlineMs() ?? nowMs, this.#nowMs + this.#limits.gapRereadMs)));
     this.#nowMs = nowMs;
     this.#effects = [];
     this.#settlements.effects = this.#effects;
@@ -79,7 +82,8 @@ export class ShardSequencer {
     // A halted shard waits for its channel to go, not for time.
     if (this.#state === 'halted') return null;
     let next = this.#deadlines.nextMs;
-    for (const dueMs of [this.#operations.nextProbeMs, this.#gaps.nextDeadlineMs()]) {
+    const { movesForMs } = this.#work;
+    for (const dueMs of [this.#operations.nextProbeMs, this.#gaps.nextDeadlineMs(), movesForMs === null ? null : this.#nowMs + movesForMs]) {
       if (dueMs !== null && (next === null || dueMs < next)) next = dueMs;
     }
     return next;
@@ -95,6 +99,11 @@ export class ShardSequencer {
       paused: this.#operations.paused,
       state: this.#state,
     };
+  }
+
+  /** Deliveries that only an event that is missing, or the end of a gap, settles; with those in work where nothing but stuck ones are. */
+  get waiting(): number {
+    return this.#gaps.held + this.#work.stuck;
   }
 
   /** Deliveries held for one entity, lowest sequence first, with what they wait for; null when it is not known here. */
@@ -172,6 +181,7 @@ export class ShardSequencer {
     if (this.#state !== 'running') return;
     const settlements = this.#settlements;
     settlements.unsettled += deliveries.length;
+    this.#gaps.clock.delivered();
     const touched = new Set<Lane>();
     for (const delivery of deliveries) {
       if ('refusal' in delivery) {
@@ -180,6 +190,7 @@ export class ShardSequencer {
         settlements.reject(delivery, 'invalid_sequence', 'the event has no sequence and UNSEQUENCED is reject');
       } else {
         const lane = this.#lanes.of(delivery.event);
+        this.#work.arrives(lane);
         lane.arrivals.push(delivery);
         touched.add(lane);
       }
@@ -197,14 +208,18 @@ export class ShardSequencer {
     for (const lane of this.#gaps.takeDue()) this.#advance(lane);
   }
 
-  /** Whether a missing event could come now; and the broker's turn, where a gap is about to end. */
+  /** Whether a missing event could come now (gap-clock.ts); and the broker's turn, where a gap is about to end. */
   #observeRoom(): void {
     const { unsettled, leaving, memoryIsFull } = this.#settlements;
-    this.#gaps.clock.observe({
-      storeAnswers: !this.#operations.paused,
-      hasRoom: unsettled + leaving < this.#limits.prefetch && !memoryIsFull,
-      hasWork: unsettled + leaving > this.#gaps.held,
-    });
+    const storeAnswers = !this.#operations.paused;
+    const hasRoom = unsettled + leaving < this.#limits.prefetch && !memoryIsFull;
+    let onlyGapsMakeRoom = false;
+    if (hasRoom || !storeAnswers) this.#work.forget(storeAnswers);
+    else {
+      const somethingMoves = this.#work.look(this.#lanes.awake()) || leaving > 0;
+      onlyGapsMakeRoom = !somethingMoves && (this.#gaps.isFull || (!memoryIsFull && this.#gaps.held === unsettled));
+    }
+    this.#gaps.clock.observe({ storeAnswers, hasRoom, onlyGapsMakeRoom });
     if (this.#state !== 'running') return;
     const turn = this.#gaps.askForTurn();
     if (turn !== null) this.#effects.push({ kind: 'turn', turn });
@@ -222,7 +237,9 @@ export class ShardSequencer {
   #answered(fact: OperationAnswer): void {
     const operation = this.#operations.finish(fact.op, this.#effects);
     if (operation === null) return;
-    this.#gaps.clock.storeAnswered();
+    // That a processor has failed for good is not the store's word.
+    if (fact.kind !== 'committed' || fact.done > 0) this.#gaps.clock.storeAnswered();
+    if (operation.lane !== null) this.#work.answered(operation.lane);
     if (fact.kind === 'rejected') return this.#settlements.rejected(operation);
     if (fact.kind === 'fenced') return this.#halt('fenced', 'a later owner of this shard has claimed an entity that is held here');
     if (fact.kind === 'recalled') {
@@ -257,6 +274,7 @@ export class ShardSequencer {
     this.#operations.clear();
     this.#deadlines.clear();
     this.#gaps.clear();
+    this.#work.forget(true);
     this.#settlements.clear();
     if (this.#state === 'draining') this.#endDrain();
     else if (this.#state === 'halted') this.#state = 'running';

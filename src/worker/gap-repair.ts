@@ -21,7 +21,7 @@ import { backOffMs } from './back-off.ts';
 import { type GapSource, readMissing } from '../event-sourcing/gap-source.ts';
 
 /** A gap that is open now. */
-export interface OpenGap {
+export interface RepairableGap {
   readonly entity: EntityRef;
   /** First missing sequence. */
   readonly from: number;
@@ -34,7 +34,7 @@ export interface OpenGap {
 export interface RepairableShard {
   readonly shard: number;
   /** Gaps in which something has waited for `ms` or longer, the longest first. */
-  gapsOlderThan(ms: number): readonly OpenGap[];
+  gapsOlderThan(ms: number): readonly RepairableGap[];
   /** As if the broker had delivered them. False when the channel is another by now: then nothing was done. */
   deliverMissing(generation: number, events: readonly EncodedEvent[]): boolean;
 }
@@ -115,7 +115,7 @@ export class GapRepair {
     }
   }
 
-  async #repair(name: string, shard: RepairableShard, gap: OpenGap): Promise<void> {
+  async #repair(name: string, shard: RepairableShard, gap: RepairableGap): Promise<void> {
     const { metrics, log } = this.#options;
     const of = { shard: shard.shard, entity_type: gap.entity.entityType, entity_id: gap.entity.entityId, from: gap.from };
     try {
@@ -141,7 +141,7 @@ export class GapRepair {
   }
 
   /** A source need not heed its signal. */
-  async #read({ entity, from, to }: OpenGap): Promise<readonly EncodedEvent[]> {
+  async #read({ entity, from, to }: RepairableGap): Promise<readonly EncodedEvent[]> {
     const { source, limits } = this.#options;
     const timeout = AbortSignal.timeout(readTimeoutMs);
     const signal = AbortSignal.any([timeout, this.#stopping.signal]);

@@ -7,8 +7,9 @@
  *       └──no room──▶ left outside ──room──▶ given back ──▶ delivered again, in the room kept for it
  *
  * A shard may take as much as is free in all, so that a few busy ones have most of the memory and none takes the last of
- * it. Where nothing of a shard is in work one delivery is let in, whatever its size: the event that a gap waits for
- * always comes.
+ * it. Where nothing is in it but what is held, or stuck (src/ordering/work.ts), one delivery is let in at a time, whatever
+ * its size: it is settled, or held until that reaches its limit and the oldest gap ends (src/ordering/gap-clock.ts). So
+ * neither a gap nor a stuck entity keeps the others of its shard outside for ever.
  */
 import type { RawDelivery } from '../rabbitmq/shard-channel.ts';
 
@@ -24,11 +25,11 @@ export class DeliveryMemory {
 
 export interface IntakeOptions {
   readonly memory: DeliveryMemory;
-  /** Deliveries of this shard that wait for a predecessor. */
-  readonly held: () => number;
+  /** Deliveries of this shard that nobody waits for to be settled: held, or stuck in work. */
+  readonly waiting: () => number;
   /** Gives a delivery back to the head of its queue. */
   readonly giveBack: (tag: number) => void;
-  /** There is less outside, and no delivery says so. */
+  /** What was given back has not come again: its room is free, and `refill` may use it. */
   readonly onMissed: () => void;
   /** How long what was given back may take to come again before its room is used otherwise, in milliseconds. Default 10,000. */
   readonly patienceMs?: number;
@@ -38,6 +39,13 @@ interface Outside {
   readonly tag: number;
   readonly bytes: number;
   readonly messageId: string | undefined;
+}
+
+/** A delivery that is let in. */
+export interface Admitted {
+  readonly delivery: RawDelivery;
+  /** What it takes in memory until it is settled. */
+  readonly bytes: number;
 }
 
 /** A body, its text and what is parsed of it, about as large each, and what goes with any delivery. */
@@ -66,8 +74,13 @@ export class Intake {
   }
 
   /** Returns what is let in now, in order. */
-  admit(deliveries: readonly RawDelivery[]): readonly RawDelivery[] {
-    return deliveries.filter((delivery) => this.#admits(delivery));
+  admit(deliveries: readonly RawDelivery[]): readonly Admitted[] {
+    const admitted: Admitted[] = [];
+    for (const delivery of deliveries) {
+      const bytes = deliveryBytes(delivery.message);
+      if (this.#admits(delivery, bytes)) admitted.push({ delivery, bytes });
+    }
+    return admitted;
   }
 
   settled(tag: number): void {
@@ -101,8 +114,7 @@ export class Intake {
     this.#wait();
   }
 
-  #admits({ tag, redelivered, message }: RawDelivery): boolean {
-    const bytes = deliveryBytes(message);
+  #admits({ tag, redelivered, message }: RawDelivery, bytes: number): boolean {
     if (redelivered && this.#expected.length > 0) {
       const at = this.#expected.findIndex((expected) => expected.bytes === bytes && expected.messageId === message.messageId);
       if (at >= 0) {
@@ -122,9 +134,9 @@ export class Intake {
   }
 
   #fits(bytes: number): boolean {
-    const { memory, held } = this.#options;
+    const { memory, waiting } = this.#options;
     if (this.#bytes + bytes <= memory.maxBytes - memory.usedBytes) return true;
-    return this.#inside.size + this.#expected.length <= held();
+    return this.#inside.size + this.#expected.length <= waiting();
   }
 
   #letIn(tag: number, bytes: number): void {

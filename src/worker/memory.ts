@@ -20,15 +20,15 @@ const shares = { deliveries: 0.6, cachedStates: 0.16, statesInWork: 0.16, rememb
 const heldShare = 0.8;
 
 export function shareOut(budgetBytes: number, shards: number): WorkerMemory {
-  const deliveryBytes = budgetBytes * shares.deliveries;
+  const forDeliveries = budgetBytes * shares.deliveries;
   return {
-    deliveries: new DeliveryMemory(deliveryBytes),
+    deliveries: new DeliveryMemory(forDeliveries),
     states: new StateMemory(budgetBytes * shares.cachedStates),
     maxStateWorkBytes: (budgetBytes * shares.statesInWork) / shards,
     limits: {
       maxRememberedBytes: (budgetBytes * shares.remembered) / shards,
       // Where all shards are busy each gets as much as stays free.
-      maxHeldBytes: (deliveryBytes / (shards + 1)) * heldShare,
+      maxHeldBytes: (forDeliveries / (shards + 1)) * heldShare,
     },
   };
 }

@@ -14,10 +14,11 @@
 import { UnavailableError } from '../errors.ts';
 import type { EntityRef, RawMessage } from '../events/event.ts';
 import type { Fact, Rejection } from '../ordering/facts.ts';
+import type { OperationEffect } from '../ordering/operations.ts';
 import type { Parked, Store } from '../stores/store.ts';
 import { claimedFact, type OperationOf, parkedFact, type Reading, recalledFacts, viewOf } from './answers.ts';
 import { backOffMs } from './back-off.ts';
-import { nextBatch, type OperationEffect } from './batch.ts';
+import { nextBatch } from './batch.ts';
 import { recordOf } from './dead-letter-record.ts';
 import type { CommitEffect, PreparationOptions, Prepared } from './preparation.ts';
 import { type IdQuestion, type Preparation, PreparedCommits } from './prepared-commits.ts';

@@ -15,7 +15,7 @@ import { backOffMs, pause } from './back-off.ts';
 import { DeliveryReport, type DeliveryReportOptions } from './delivery-report.ts';
 import type { RetryLimits } from './handler-run.ts';
 import { OperationRunner } from './operation-runner.ts';
-import { Intake } from './intake.ts';
+import { type Admitted, Intake } from './intake.ts';
 import type { WorkerMemory } from './memory.ts';
 import type { PreparationOptions } from './preparation.ts';
 
@@ -27,8 +27,8 @@ export interface SessionOptions extends DeliveryReportOptions {
   /** Whether what is applied is kept in the entity's log. */
   readonly eventLog: boolean;
   readonly memory: WorkerMemory;
-  /** Deliveries that wait for a predecessor. */
-  readonly held: () => number;
+  /** Deliveries that nobody waits for to be settled: held, or stuck in work. */
+  readonly waiting: () => number;
   readonly retry: RetryLimits;
   /** Null: what was dead-lettered waits for an operator. */
   readonly autoReplay: Pick<AutoReplay, 'advanced' | 'search'> | null;
@@ -75,7 +75,7 @@ export class ShardSession {
     this.#report = new DeliveryReport(options, (tag) => this.#messages.get(tag));
     this.#intake = new Intake({
       memory: options.memory.deliveries,
-      held: options.held,
+      waiting: options.waiting,
       giveBack: (tag) => this.#acknowledger.giveBack(tag),
       onMissed: () => options.handle([]),
     });
@@ -94,7 +94,7 @@ export class ShardSession {
   }
 
   /** What of it there is memory for. */
-  admit(deliveries: readonly RawDelivery[]): readonly RawDelivery[] {
+  admit(deliveries: readonly RawDelivery[]): readonly Admitted[] {
     for (const { tag } of deliveries) this.#acknowledger.arrived(tag);
     return this.#intake.admit(deliveries);
   }

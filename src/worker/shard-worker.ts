@@ -15,14 +15,13 @@ import type { Delivery, Fact, RefusedDelivery } from '../ordering/facts.ts';
 import type { SequencerLimits } from '../ordering/limits.ts';
 import { ShardSequencer } from '../ordering/sequencer.ts';
 import type { RawDelivery, ShardChannel, ShardChannelEvents } from '../rabbitmq/shard-channel.ts';
-import { deliveryBytes } from './intake.ts';
 import { type SessionOptions, ShardSession } from './shard-session.ts';
-import type { OpenGap, RepairableShard } from './gap-repair.ts';
+import type { RepairableGap, RepairableShard } from './gap-repair.ts';
 import type { HaltableShard } from './store-watch.ts';
 import type { WatchedShard } from './watchdog.ts';
 import { gapStatus, type ShardStatus } from './worker-status.ts';
 
-export interface ShardWorkerOptions extends Omit<SessionOptions, 'generation' | 'held' | 'repetitions' | 'settle' | 'handle' | 'refused' | 'fail'> {
+export interface ShardWorkerOptions extends Omit<SessionOptions, 'generation' | 'waiting' | 'repetitions' | 'settle' | 'handle' | 'refused' | 'fail'> {
   readonly limits: SequencerLimits;
   readonly decode: (message: RawMessage) => Decoded;
   /** Monotonic, in milliseconds. */
@@ -92,7 +91,7 @@ export class ShardWorker implements WatchedShard, RepairableShard, HaltableShard
 
   settledDeliveries(): number | null {
     const session = this.#session;
-    if (session?.epoch == null || this.state !== 'consuming' || this.#sequencer.overview().unsettled > 0) return null;
+    if (session?.epoch == null || this.state !== 'consuming' || this.#sequencer.overview().unsettled + session.outside > 0) return null;
     return this.#options.shardMetrics.totals.delivered;
   }
 
@@ -104,7 +103,7 @@ export class ShardWorker implements WatchedShard, RepairableShard, HaltableShard
     if (this.#session !== null) this.#channel.abandon(this.#session.generation, cause);
   }
 
-  gapsOlderThan(ms: number): readonly OpenGap[] {
+  gapsOlderThan(ms: number): readonly RepairableGap[] {
     const session = this.#session;
     if (session === null || this.state !== 'consuming') return [];
     const gaps = this.#sequencer.openGaps(Number.POSITIVE_INFINITY, this.#options.now()).filter(({ waitedMs }) => waitedMs >= ms);
@@ -163,7 +162,7 @@ export class ShardWorker implements WatchedShard, RepairableShard, HaltableShard
         giveBack: (tag) => this.#channel.giveBack(generation, tag),
       },
       repetitions: this.#repetitions,
-      held: () => this.#sequencer.overview().held,
+      waiting: () => this.#sequencer.waiting,
       handle: (facts) => this.#handle(facts),
       refused: (detail) => this.haltBecauseStoreWentBackwards(detail),
       fail: (error) => this.#failed(error),
@@ -174,11 +173,11 @@ export class ShardWorker implements WatchedShard, RepairableShard, HaltableShard
     const session = this.#session;
     if (session === null || session.generation !== generation || this.#halted) return;
     let redelivered = 0;
-    const deliveries = session.admit(raw).map(({ tag, redelivered: again, message }): Delivery | RefusedDelivery => {
+    const deliveries = session.admit(raw).map(({ delivery: { tag, redelivered: again, message }, bytes }): Delivery | RefusedDelivery => {
       if (again) redelivered++;
       const decoded = this.#options.decode(message);
       session.arrived(tag, message, decoded);
-      return decoded.ok ? { tag, event: decoded.event, bytes: deliveryBytes(message) } : { tag, refusal: decoded.refusal };
+      return decoded.ok ? { tag, event: decoded.event, bytes } : { tag, refusal: decoded.refusal };
     });
     this.#options.shardMetrics.delivered(deliveries.length, redelivered);
     session.whenEpochIsKnown(() => this.#handle([{ kind: 'delivered', deliveries }]));

@@ -1,6 +1,7 @@
 /**
  * Watches that no gap ends while its missing event could not have come. It knows what the broker and the store know, and
- * keeps a clock of its own: time counts while the store answers and the prefetch window has room.
+ * keeps a clock of its own: time counts while the store answers and the prefetch window has room, or is full of what only
+ * the end of a gap can move: all of it held, or as much as may be and the rest there for as long as a gap waits.
  */
 import assert from 'node:assert/strict';
 import type { Delivery, Effect, Fact, RefusedDelivery } from '../../src/ordering/facts.ts';
@@ -14,13 +15,15 @@ export class GapAudit {
   #countedMs = 0;
   #storeAnswers = true;
   #hasRoom = true;
-  /** Everything in the window is held: only the end of a gap makes room. */
+  /** Only the end of a gap makes room. */
   #isStuck = false;
   /** The broker has had a turn since something last kept events from coming. */
   #hadTurn = false;
   #unsettled: readonly (Delivery | RefusedDelivery)[] = [];
   /** By delivery tag, in the time that counts. */
   #arrivedMs = new Map<number, number>();
+  /** The same, in all time. */
+  #cameMs = new Map<number, number>();
 
   constructor(limits: SequencerLimits) {
     this.#limits = limits;
@@ -30,7 +33,10 @@ export class GapAudit {
     if (this.#storeAnswers && (this.#hasRoom || this.#isStuck)) this.#countedMs += nowMs - this.#nowMs;
     this.#nowMs = nowMs;
     if (fact.kind === 'delivered') {
-      for (const { tag } of fact.deliveries) this.#arrivedMs.set(tag, this.#countedMs);
+      for (const { tag } of fact.deliveries) {
+        this.#arrivedMs.set(tag, this.#countedMs);
+        this.#cameMs.set(tag, nowMs);
+      }
       this.#unsettled = [...this.#unsettled, ...fact.deliveries];
     } else if (fact.kind === 'storeUnavailable') this.#storeAnswers = this.#hadTurn = false;
     else if (fact.kind === 'turned') this.#hadTurn = true;
@@ -41,7 +47,8 @@ export class GapAudit {
   after(unsettled: readonly (Delivery | RefusedDelivery)[], held: number): void {
     this.#unsettled = unsettled;
     this.#hasRoom = unsettled.length < this.#limits.prefetch;
-    this.#isStuck = held === unsettled.length;
+    const old = unsettled.filter(({ tag }) => this.#nowMs - (this.#cameMs.get(tag) ?? this.#nowMs) > this.#limits.gapTimeoutMs - 1).length;
+    this.#isStuck = held === unsettled.length || (held >= this.#limits.maxHeld && old >= unsettled.length - held);
     if (!this.#hasRoom && !this.#isStuck) this.#hadTurn = false;
   }
 

@@ -4,17 +4,17 @@ import type { EncodedEvent } from '../../src/events/encode.ts';
 import { defaultEventLimits } from '../../src/events/event.ts';
 import type { NewEvent } from '../../src/events/new-event.ts';
 import type { GapRepairOutcome } from '../../src/observability/metrics.ts';
-import { GapRepair, type OpenGap, type RepairableShard } from '../../src/worker/gap-repair.ts';
+import { GapRepair, type RepairableGap, type RepairableShard } from '../../src/worker/gap-repair.ts';
 import type { GapSource, MissingEvents } from '../../src/event-sourcing/gap-source.ts';
 import { KeptLog } from '../support/rabbitmq.ts';
 import { waitFor } from '../support/services.ts';
 
-const gapOf = (entityId: string, from: number, to = from, generation = 1): OpenGap => ({ entity: { entityType: 'thing', entityId }, from, to, generation });
+const gapOf = (entityId: string, from: number, to = from, generation = 1): RepairableGap => ({ entity: { entityType: 'thing', entityId }, from, to, generation });
 const event = (sequence: number, over: Partial<NewEvent> = {}): NewEvent => ({ sequence, type: 'Happened', ...over });
 const everything = ({ from, to }: MissingEvents) => Array.from({ length: to - from + 1 }, (_, index) => event(from + index));
 
 function setUp(source: GapSource) {
-  const state = { gaps: [] as OpenGap[], generation: 1, nowMs: 0 };
+  const state = { gaps: [] as RepairableGap[], generation: 1, nowMs: 0 };
   const delivered: string[] = [];
   const asked: string[] = [];
   const outcomes: GapRepairOutcome[] = [];

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { RawDelivery } from '../../src/rabbitmq/shard-channel.ts';
-import { deliveryBytes, DeliveryMemory, Intake, type IntakeOptions } from '../../src/worker/intake.ts';
+import { type Admitted, deliveryBytes, DeliveryMemory, Intake, type IntakeOptions } from '../../src/worker/intake.ts';
 import { waitFor } from '../support/services.ts';
 
 const size = 10_000;
@@ -17,13 +17,13 @@ function delivery(tag: number, id: number, { redelivered = false, bytes = size }
 }
 
 const numbered = (from: number, to: number) => Array.from({ length: to - from + 1 }, (_, index) => delivery(from + index, from + index));
-const tags = (deliveries: readonly RawDelivery[]) => deliveries.map(({ tag }) => tag);
+const tags = (admitted: readonly Admitted[]) => admitted.map(({ delivery }) => delivery.tag);
 
 /** A shard alone takes half of the memory: what stays free is as much. */
 function setUp(memory = new DeliveryMemory(each * 8), options: Partial<IntakeOptions> = {}) {
   const given: number[] = [];
   let missed = 0;
-  const intake = new Intake({ memory, held: () => 0, giveBack: (tag) => given.push(tag), onMissed: () => missed++, ...options });
+  const intake = new Intake({ memory, waiting: () => 0, giveBack: (tag) => given.push(tag), onMissed: () => missed++, ...options });
   return { intake, memory, given, missed: () => missed };
 }
 
@@ -48,12 +48,28 @@ test('what fits is let in; the rest is given back in order as room comes, and le
 
 test('one is let in whatever its size where nothing is in work, also beside what is held', () => {
   let held = 0;
-  const { intake, given } = setUp(new DeliveryMemory(each * 2), { held: () => held });
+  const { intake, given } = setUp(new DeliveryMemory(each * 2), { waiting: () => held });
   assert.deepEqual(tags(intake.admit([delivery(1, 1, { bytes: 1_000_000 }), delivery(2, 2)])), [1]);
   held = 1;
   assert.equal(intake.refill(), 1);
   assert.deepEqual(given, [2]);
   assert.deepEqual(tags(intake.admit([delivery(3, 2, { redelivered: true }), delivery(4, 4)])), [3]);
+  intake.end();
+});
+
+test('beside what is stuck in work the rest is let in one at a time', () => {
+  let waiting = 0;
+  const { intake, given } = setUp(new DeliveryMemory(each * 2), { waiting: () => waiting });
+  assert.deepEqual(tags(intake.admit(numbered(1, 4))), [1]);
+  assert.equal(intake.refill(), 0, 'it may make room');
+  waiting = 1;
+  assert.equal(intake.refill(), 1);
+  assert.equal(intake.refill(), 0);
+  assert.deepEqual(tags(intake.admit([delivery(5, 2, { redelivered: true })])), [5]);
+  assert.equal(intake.refill(), 0);
+  intake.settled(5);
+  assert.equal(intake.refill(), 1);
+  assert.deepEqual(given, [2, 3]);
   intake.end();
 });
 

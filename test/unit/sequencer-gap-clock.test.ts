@@ -79,6 +79,73 @@ for (const gapTimeoutAction of ['dead-letter', 'skip-ahead'] as const) {
       assert.deepEqual(harness.store.applied('b'), [1, 2]);
     });
 
+    it('runs where what is held has reached its limit and nothing else has moved for as long as a gap is waited for', () => {
+      const harness = new SequencerHarness({ ...limits, prefetch: 10, maxHeld: 8, gapTimeoutAction }, new ModelStore({ allowsLeaps: true }));
+      harness.arrive(...others(1));
+      const [stuck] = harness.asked;
+      harness.arrive(...Array.from({ length: 9 }, (_, index) => event(2, { entityId: `e${index}` })));
+      const answerOthers = () => {
+        for (let at = harness.asked.findIndex((one) => one !== stuck); at >= 0; at = harness.asked.findIndex((one) => one !== stuck)) harness.answer(at);
+      };
+      answerOthers();
+      assert.equal(harness.unsettledCount, 10);
+      harness.pass(29_000);
+      answerOthers();
+      assert.equal(harness.unsettledCount, 10, 'until then it may make room');
+      for (let at = 0; at < 20 && harness.unsettledCount === 10; at++) {
+        harness.toNextDeadline();
+        answerOthers();
+      }
+      assert.ok(harness.unsettledCount < 10, 'there is room');
+      assert.ok(harness.nowMs < 60_000);
+      harness.arrive(event(1, { entityId: 'z' }));
+      answerOthers();
+      assert.deepEqual(harness.store.applied('z'), [1]);
+    });
+
+    it('stands still while the missing event may lie outside, for want of memory, and less than its limit is held', () => {
+      const harness = new SequencerHarness({ ...limits, gapTimeoutAction, maxHeldBytes: 100 }, new ModelStore({ allowsLeaps: true }));
+      harness.process(b(2));
+      harness.fact({ kind: 'memoryFull', isFull: true });
+      harness.pass(600_000);
+      harness.answerAll();
+      assert.equal(harness.sequencer.waiting, 1);
+      harness.process(b(1));
+      assert.deepEqual(harness.store.applied('b'), [1, 2]);
+    });
+
+    it('leaves the broker the time to fill the room that it was given before it is asked', () => {
+      const harness = new SequencerHarness({ ...limits, gapTimeoutAction }, new ModelStore({ allowsLeaps: true }));
+      harness.holdsTurns = true;
+      harness.process(b(2));
+      harness.pass(29_999);
+      harness.arrive(...others(4));
+      harness.pass(9);
+      harness.answerAll();
+      harness.pass(1);
+      harness.answerAll();
+      assert.equal(harness.turn, null);
+      harness.pass(60);
+      harness.process(...others(1, 4));
+      harness.pass(60);
+      assert.equal(harness.turn, null, 'it is still delivering');
+      harness.process(b(1));
+      assert.deepEqual(harness.store.applied('b'), [1, 2]);
+    });
+
+    it('ends a gap after a second of room, however much of other entities comes meanwhile', () => {
+      const harness = new SequencerHarness({ ...limits, gapTimeoutAction }, new ModelStore({ allowsLeaps: true }));
+      harness.process(b(2));
+      harness.arrive(...others(4));
+      harness.pass(10);
+      harness.answerAll();
+      for (let at = 1; at <= 1_600; at++) {
+        harness.pass(20);
+        harness.process(...others(1, at * 10));
+      }
+      assert.deepEqual([harness.store.parkedFor('b'), harness.store.applied('b')], gapTimeoutAction === 'dead-letter' ? ['gap_timeout', []] : [null, [2]]);
+    });
+
     it('wants another turn where the window was full during the first', () => {
       const harness = new SequencerHarness({ ...limits, gapTimeoutAction }, new ModelStore({ allowsLeaps: true }));
       harness.holdsTurns = true;
@@ -129,6 +196,55 @@ describe('after the clock of a gap has stood still', () => {
   });
 });
 
+describe('what is stuck in work', () => {
+  it('is told from what moves, so that one after the other of what lies outside is let in', () => {
+    const harness = new SequencerHarness(limits);
+    harness.arrive(...others(1));
+    harness.fact({ kind: 'memoryFull', isFull: true });
+    const unusable = (ms: number) => {
+      for (let passed = 0; passed < ms; passed += 1_000) {
+        harness.fact({ kind: 'entityUnavailable', op: harness.loseReply(0, false), retryInMs: 1_000 });
+        harness.pass(1_000);
+      }
+    };
+    unusable(29_000);
+    assert.equal(harness.sequencer.waiting, 0);
+    unusable(2_000);
+    assert.equal(harness.sequencer.waiting, 1);
+    harness.arrive(event(1, { entityId: 'z' }));
+    assert.equal(harness.sequencer.waiting, 0, 'another is in work');
+    harness.answer(harness.asked.findIndex((one) => 'entity' in one && one.entity.entityId === 'z'));
+    harness.answer(harness.asked.findIndex((one) => 'entity' in one && one.entity.entityId === 'z'));
+    assert.equal(harness.sequencer.waiting, 1);
+  });
+
+  it('is not what an unavailable store has kept waiting', () => {
+    const harness = new SequencerHarness(limits);
+    harness.arrive(...others(1));
+    harness.fact({ kind: 'memoryFull', isFull: true });
+    harness.fact({ kind: 'storeUnavailable', ops: harness.loseReplies(false), retryInMs: 60_000 });
+    harness.pass(60_000);
+    harness.answer();
+    harness.fact({ kind: 'timePassed' });
+    assert.equal(harness.sequencer.waiting, 0);
+  });
+});
+
+describe('a processor that has failed', () => {
+  it('says nothing of the store: what was counted since that answered is taken back all the same', () => {
+    const harness = new SequencerHarness({ ...limits, gapRereadMs: 1_000_000, prefetch: 100 }, new ModelStore({ fails: ({ entityId }) => entityId === 'o0' }));
+    harness.process(b(2));
+    harness.pass(4_000);
+    harness.arrive(...others(2));
+    harness.answer();
+    harness.answer();
+    harness.pass(20_000);
+    harness.answer(harness.asked.findIndex(({ kind }) => kind === 'commit'));
+    harness.fact({ kind: 'storeUnavailable', ops: harness.loseReplies(false), retryInMs: 100 });
+    assert.equal(harness.sequencer.openGaps(1, harness.nowMs)[0]?.waitedMs, 4_000);
+  });
+});
+
 describe('too much that is held', () => {
   it('ends no gap while the rest of the window is in work: there will be room', () => {
     const harness = new SequencerHarness({ ...limits, maxHeld: 4 });
@@ -139,7 +255,7 @@ describe('too much that is held', () => {
     harness.answer(1);
     assert.equal(harness.sequencer.overview().held, 4);
     assert.deepEqual(harness.askedKinds, ['load'], 'only the other entity is not answered');
-    harness.pass(60_000);
+    harness.pass(29_000);
     assert.equal(harness.store.parkedFor('b'), null);
     harness.holdsTurns = true;
     harness.answerAll();
