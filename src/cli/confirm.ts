@@ -15,7 +15,7 @@ export const yesOption = { kind: 'flag', meaning: 'Do it without asking.' } as c
 export async function confirm(question: string, yes: boolean, io: CommandIo, signal?: AbortSignal): Promise<boolean> {
   if (yes) return true;
   if (!io.isTTY || !('isTTY' in io.stdin) || !io.stdin.isTTY) {
-    throw new ConfigError(['nothing was changed: add --yes to do it']);
+    throw new ConfigError(['there is no terminal to ask at: nothing was changed; add --yes to do it']);
   }
   await io.stdout.write(`${question} [y/N] `);
   const answer = await nextLine(io.stdin, signal);

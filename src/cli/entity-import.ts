@@ -12,6 +12,7 @@ import { loadProcessors } from '../worker/processor-module.ts';
 import { defineCommand, storeVariables } from './command.ts';
 import { operatorName } from './confirm.ts';
 import { CountDisplay } from './count-display.ts';
+import { ProblemLines } from './problem-lines.ts';
 import { withStore } from './store-access.ts';
 
 const batchSize = 500;
@@ -21,8 +22,8 @@ export const command = defineCommand({
   summary: 'Sets the versions of entities that are not known yet: their next event is version + 1.',
   description: [
     'FILE has a JSON object for each entity: entity_id, version, and where wanted entity_type and state; one per line, each over',
-    'several, or all in one array; packed with gzip or not. Without FILE or with - it comes from standard input. An entity without',
-    'a state begins with the initial state of its aggregate in PROCESSOR; where there is none it has no state, and a type that',
+    'several, or all in one array; packed with gzip or not. Without FILE or with - it comes from standard input. Without a state:',
+    'an entity of an aggregate in PROCESSOR begins with its initial state; one of a handler has no state; one of a type that',
     'PROCESSOR does not know is refused. An entity that the store knows at the same version is left as it is; one at another',
     'version is refused (see `inorder entity resync`). Safe to run again. Exit code 1 when a line was refused.',
   ].join('\n'),
@@ -33,10 +34,11 @@ export const command = defineCommand({
     const config = loadConfig(io.env);
     const signal = io.takeSignals();
     const input = await openInput(path, io.stdin, signal);
+    const problems = new ProblemLines(io);
     let refused = 0;
     const refuse = (line: number, problem: string) => {
       refused++;
-      void io.stderr.write(`inorder: ${placeOf(input, line)}: ${problem}\n`);
+      problems.say(`${placeOf(input, line)}: ${problem}`);
     };
     const progress = new CountDisplay(io, 'imported');
     let imported = 0;
@@ -67,6 +69,7 @@ export const command = defineCommand({
       });
     } finally {
       progress.end();
+      problems.end();
       input.close();
     }
     const initial = begun === 0 ? '' : ` (${grouped(begun)} with the initial state of PROCESSOR ${config.processing.processor})`;

@@ -15,6 +15,7 @@ import { defineCommand } from './command.ts';
 import { CountDisplay } from './count-display.ts';
 import { eventStoreVariables, withEventStore } from './event-store-access.ts';
 import { inputFormatsText, inputOptions } from './input-options.ts';
+import { ProblemLines } from './problem-lines.ts';
 
 /** Lines of one entity that follow each other are appended together. */
 const maxTogether = 100;
@@ -35,17 +36,18 @@ export const command = defineCommand({
   options: inputOptions,
   variables: [...eventStoreVariables, 'ENTITY_TYPE', 'MAX_BODY_BYTES', 'MAX_ENTITY_ID_BYTES', 'MAX_JSON_DEPTH'],
   async run({ positionals: [path = '-'], options }, io) {
-    const problems: string[] = [];
-    const request = readingRequest(path, options, problems);
-    if (problems.length > 0) throw new ConfigError(problems);
+    const wrong: string[] = [];
+    const request = readingRequest(path, options, wrong);
+    if (wrong.length > 0) throw new ConfigError(wrong);
     const config = loadConfig(io.env);
     const signal = io.takeSignals();
     const input = await openInput(path, io.stdin, signal);
     const progress = new CountDisplay(io, 'appended');
+    const problems = new ProblemLines(io);
     const counts = { appended: 0, known: 0, refused: 0, knownByContent: 0 };
     const refuse = (line: number, problem: string) => {
       counts.refused++;
-      void io.stderr.write(`inorder: ${placeOf(input, line)}: ${problem}\n`);
+      problems.say(`${placeOf(input, line)}: ${problem}`);
     };
     try {
       const texts = await readInput(input, request);
@@ -65,6 +67,7 @@ export const command = defineCommand({
       });
     } finally {
       progress.end();
+      problems.end();
       input.close();
     }
     if (counts.knownByContent > 0) {

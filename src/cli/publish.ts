@@ -6,7 +6,6 @@
 import { randomInt } from 'node:crypto';
 import type { Config } from '../config/config.ts';
 import { loadConfig } from '../config/load.ts';
-import { printable } from '../dead-letters/printable.ts';
 import { ConfigError } from '../errors.ts';
 import type { Log } from '../observability/log.ts';
 import { redactUrls } from '../redaction.ts';
@@ -23,9 +22,8 @@ import { replyCodeOf, replyCodes } from '../rabbitmq/refusal.ts';
 import { withBroker } from './broker-access.ts';
 import { type CommandIo, defineCommand } from './command.ts';
 import { inputFormatsText, inputOptions } from './input-options.ts';
+import { ProblemLines } from './problem-lines.ts';
 
-/** A file in the wrong format would fill the screen. */
-const maxProblemsShown = 20;
 const redrawMs = 100;
 
 export const command = defineCommand({
@@ -168,12 +166,13 @@ class ProgressDisplay {
   readonly #io: CommandIo;
   readonly #input: Input;
   readonly #startedMs = performance.now();
+  readonly #problems: ProblemLines;
   #drawnMs = Number.NEGATIVE_INFINITY;
-  #said = 0;
 
   constructor(io: CommandIo, input: Input) {
     this.#io = io;
     this.#input = input;
+    this.#problems = new ProblemLines(io);
   }
 
   show(counts: PublishCounts): void {
@@ -186,15 +185,12 @@ class ProgressDisplay {
   }
 
   say(problem: string): void {
-    this.#said++;
-    if (this.#said <= maxProblemsShown)
-      void this.#io.stderr.write(`${this.#io.isTTY ? clearLine : ''}inorder: ${printable(problem)}\n`);
+    this.#problems.say(problem);
   }
 
   end(): void {
     if (this.#io.isTTY) void this.#io.stdout.write(clearLine);
-    const unsaid = this.#said - maxProblemsShown;
-    if (unsaid > 0) void this.#io.stderr.write(`inorder: and ${grouped(unsaid)} more of these\n`);
+    this.#problems.end();
   }
 }
 

@@ -6,10 +6,10 @@
  * The `cloudevents` package is not used: it binds HTTP, Kafka and MQTT but not AMQP, brings network transports
  * and a schema compiler into a pure folder, and parses into numbers that have lost their text.
  */
-import { attributeHeaders } from './cloudevents-headers.ts';
+import { type AttributeHeader, attributeHeaders } from './cloudevents-headers.ts';
 import { type Claims, type FieldNames, malformed, noClaims, type Problem, unreadable, unsupported } from './claims.ts';
 import type { EventLimits, RawMessage } from './event.ts';
-import { isJsonObject, readJsonBody } from './json-body.ts';
+import { isJsonObject, quoted, readJsonBody } from './json-body.ts';
 import { exactNumber, type JsonDocument, memberOf, readDocument } from './json-document.ts';
 import { scanJson } from './json-scan.ts';
 import { fromAmqpTimestamp, timeText } from './timestamp.ts';
@@ -37,6 +37,9 @@ export const placedAttributes: ReadonlySet<string> = new Set([
   'data_base64',
 ]);
 
+/** Attributes by which an event, its entity or its rule is found. */
+const identifying: ReadonlySet<string> = new Set(['id', 'subject', 'type', 'entitytype']);
+
 type Attributes = Readonly<Record<string, unknown>>;
 
 export function readStructured({ body }: RawMessage, limits: EventLimits): Claims {
@@ -62,9 +65,10 @@ export function structuredClaims({ value, members }: JsonDocument): Claims {
 }
 
 export function readBinary({ body, headers }: RawMessage, limits: EventLimits): Claims {
-  const attributes = attributesOf(headers);
+  const found = attributeHeaders(headers);
+  const attributes = attributesOf(found);
   const claims = claimsOf(attributes);
-  const problem = attributeProblem(attributes) ?? encodingProblem(headers);
+  const problem = attributeProblem(attributes) ?? encodingProblem(found);
   if (body.length === 0) return { ...claims, problem };
   const json = readJsonBody(body);
   if (!json.ok) return { ...claims, problem: problem ?? malformed(json.detail) };
@@ -109,17 +113,17 @@ function sequenceOf(value: unknown): number | null {
   return typeof value === 'string' && /^[0-9]{1,32}$/.test(value) ? Number(value) : Number.NaN;
 }
 
-export function attributesOf(headers: Attributes): Attributes {
+export function attributesOf(headers: readonly AttributeHeader[]): Attributes {
   const attributes: Record<string, unknown> = {};
-  for (const { name, value } of attributeHeaders(headers)) attributes[name] = plainValue(value);
+  for (const { name, value } of headers) attributes[name] = plainValue(value);
   return attributes;
 }
 
-/** HTTP encodes what is no ASCII, AMQP does not: of `caf%C3%A9` from another binding nobody can say which it is. */
-function encodingProblem(headers: Attributes): Problem | null {
-  const doubtful = attributeHeaders(headers).find(({ value, isForeign }) => isForeign && typeof value === 'string' && /%[0-9a-f]{2}/i.test(value));
+/** HTTP encodes what is no ASCII, AMQP does not: of `caf%C3%A9` from another binding nobody can say which it is. It matters in names. */
+function encodingProblem(headers: readonly AttributeHeader[]): Problem | null {
+  const doubtful = headers.find(({ name, value, isForeign }) => isForeign && identifying.has(name) && typeof value === 'string' && /%[0-9a-f]{2}/i.test(value));
   if (doubtful === undefined) return null;
-  return malformed(`the header ${JSON.stringify(doubtful.header.slice(0, 60))} of another binding has a value with %, which may be encoded: send attributes as cloudEvents:`);
+  return malformed(`the header ${quoted(doubtful.header)} of another binding has a value with %, which may be encoded: send attributes as cloudEvents:`);
 }
 
 /** The AMQP client gives timestamps as `{ '!': 'timestamp', value }`. One that makes no time stays what it is, and is refused as such. */

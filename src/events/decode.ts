@@ -10,9 +10,11 @@
  */
 import { admit, type DecodeOptions } from './admission.ts';
 import { type Claims, unreadable } from './claims.ts';
+import { unreadVersionHeader } from './cloudevents-headers.ts';
 import { memberNames } from './envelope.ts';
 import type { Decoded, EventLimits, RawMessage } from './event.ts';
 import { glimpsed } from './glimpse.ts';
+import { quoted } from './json-body.ts';
 import { formatOf, sizeProblem } from './message-format.ts';
 
 export type { DecodeOptions } from './admission.ts';
@@ -20,7 +22,11 @@ export type { DecodeOptions } from './admission.ts';
 export function decodeMessage(message: RawMessage, options: DecodeOptions): Decoded {
   const { limits } = options;
   const claims = claimsOf(message, limits);
-  return admit(claims.isWhole ? claims : glimpsed(claims, message, limits), message, options);
+  const decoded = admit(claims.isWhole ? claims : glimpsed(claims, message, limits), message, options);
+  const unread = decoded.ok ? null : unreadVersionHeader(message.headers);
+  if (decoded.ok || unread === null) return decoded;
+  const detail = `${decoded.refusal.detail}; the prefix of ${quoted(unread)} is not read: send attributes as cloudEvents:`;
+  return { ok: false, refusal: { ...decoded.refusal, detail } };
 }
 
 function claimsOf(message: RawMessage, limits: EventLimits): Claims {

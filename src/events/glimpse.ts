@@ -4,9 +4,9 @@
  * behind a byte-order mark, around a NaN, cut off. What it finds is checked like every other claim, and says nothing for
  * which the text has two answers.
  */
-import { unzipSync } from 'node:zlib';
+import { constants, unzipSync } from 'node:zlib';
 import { type Claims, noClaims } from './claims.ts';
-import { hasAttributes } from './cloudevents-headers.ts';
+import { attributeHeaders, hasAttributes } from './cloudevents-headers.ts';
 import { attributeNames, attributesOf, claimsOf, isStructured } from './cloudevents.ts';
 import { memberNames } from './envelope.ts';
 import type { EventLimits, RawMessage } from './event.ts';
@@ -16,7 +16,7 @@ const wanted: ReadonlySet<string> = new Set(['id', 'type', 'sequence', 'entity_t
 
 /** In place of claims that could not be read. */
 export function glimpsed({ problem }: Claims, message: RawMessage, limits: EventLimits): Claims {
-  if (hasAttributes(message.headers)) return { ...claimsOf(attributesOf(message.headers)), problem };
+  if (hasAttributes(message.headers)) return { ...claimsOf(attributesOf(attributeHeaders(message.headers))), problem };
   const { members, isWhole } = glimpseMembers(textOf(message, limits.maxBodyBytes));
   const found = Object.fromEntries(members);
   if (isStructured(found)) return { ...claimsOf(found), names: attributeNames, problem, isWhole };
@@ -31,11 +31,16 @@ const replacement = '\ufffd';
 function textOf({ body, contentEncoding }: RawMessage, maxBytes: number): string {
   const start = body.subarray(0, maxBytes);
   if (!/gzip|deflate/i.test(contentEncoding ?? '')) return utf8.decode(start);
-  try {
-    return utf8.decode(unzipSync(start, { maxOutputLength: maxBytes }));
-  } catch {
-    return utf8.decode(start);
+  // Also of what is cut off, as far as it goes. What would unpack to too much has its beginning in its first bytes: a byte makes 1,032 at most.
+  for (const packed of [start, start.subarray(0, 1_024)]) {
+    try {
+      const options = { maxOutputLength: Math.max(maxBytes, 1_024 * 1_032), finishFlush: constants.Z_SYNC_FLUSH };
+      return utf8.decode(unzipSync(packed, options).subarray(0, maxBytes));
+    } catch {
+      // The next one, or the text as it stands.
+    }
   }
+  return utf8.decode(start);
 }
 
 interface Glimpse {

@@ -14,7 +14,7 @@ const lastMs = 253_402_300_799_999;
 
 /** Milliseconds since 1970; or, in words that follow a field's name, why `value` is no time and what to write instead. */
 export function readTime(value: unknown): number | string {
-  if (typeof value !== 'string') return typeof value === 'number' ? `is a number${insteadOfNumber}` : noTime;
+  if (typeof value !== 'string') return typeof value === 'number' ? formFault(String(value)) : noTime;
   const year = pair(value, 0) * 100 + pair(value, 2);
   const month = pair(value, 5);
   const day = pair(value, 8);
@@ -89,14 +89,27 @@ function minutesOf([, sign, hours = '0', minutes = '0']: RegExpExecArray): numbe
   return (sign === '-' ? -1 : 1) * (Number(hours) * 60 + Number(minutes));
 }
 
-/** The usual mistakes, each with what to write instead. */
+/** The usual mistakes, each with what to write instead. The first that fits is told. */
+const formFaults: readonly (readonly [form: RegExp, fault: string])[] = [
+  [/^\d{4}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])$|^\d{4}[/.]\d{1,2}[/.]\d{1,2}\b/, 'has a date that is not written with hyphens: write 2026-01-31'],
+  [/^\d{8}T\d{2}/i, 'is written without hyphens and colons: write 2026-01-31T08:00:00Z'],
+  [/^\d{4}(?:-\d\d?)?$/, 'has no day: write 2026-01-31'],
+  [/^-?\d+(?:\.\d+)?(?:e[+-]?\d+)?$/, `is a number${insteadOfNumber}`],
+  [/^\d{1,2}[/.-]\d{1,2}[/.-]\d{2,4}\b/, 'has day, month and year in an order that nobody can be sure of: write 2026-01-31, the year first'],
+  [/^[+-]\d{6}-/, outOfRange],
+  [/^\d{4}-(?:\d-|\d\d-\d(?!\d))/, 'has a month or a day of one digit: write 2026-01-05'],
+  [/\b(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\b/i, 'names the month in words: write 2026-01-31T08:00:00Z'],
+  [/\d\s*[ap]\.?m\b/i, 'has a clock of twelve hours: write 20:00 for 08:00 PM'],
+  [/(?:Z|[+-]\d\d:?\d\d)\[[^\]]+\]$/i, 'names its time zone behind the offset: leave out what is in brackets'],
+  [/^\d{4}-\d\d-\d\d.\d\d:\d\d.*[A-Za-z]{2}/, 'names its time zone: write the offset, such as +02:00, or Z for UTC'],
+  [/^\d{4}-\d\d-\d\d[Tt ]\d\d(?:$|[Zz+-])/, 'has an hour without minutes: write 08:00'],
+  [/[.,]\d{10,}/, 'has more than nine digits of a second: write fewer'],
+];
+
 function formFault(text: string): string {
-  if (/^\s*-?\d+(?:\.\d+)?\s*$/.test(text)) return `is a number${insteadOfNumber}`;
-  if (/^\d{1,2}[/.-]\d{1,2}[/.-]\d{2,4}\b/.test(text)) return 'has day, month and year in an order that nobody can be sure of: write 2026-01-31, the year first';
-  if (/^[+-]\d{6}-/.test(text)) return outOfRange;
-  if (/^\d{4}[/.]\d{1,2}[/.]\d{1,2}\b/.test(text)) return 'has a date that is not written with hyphens: write 2026-01-31';
-  if (/^\d{4}-\d\d-\d\d.\d\d:\d\d.*[A-Za-z]{2}/.test(text)) return 'names its time zone: write the offset, such as +02:00, or Z for UTC';
-  return noTime;
+  const plain = text.trim();
+  if (plain !== text && typeof readTime(plain) === 'number') return 'has space around it: write it without';
+  return formFaults.find(([form]) => form.test(plain))?.[1] ?? noTime;
 }
 
 function isWritable(ms: number): boolean {

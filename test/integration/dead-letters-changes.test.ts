@@ -125,7 +125,7 @@ test('what changes data does nothing without a terminal and without --yes, and e
   ];
   for (const words of changes) {
     const unasked = await command(words);
-    assert.deepEqual([unasked.code, unasked.stderr], [2, 'inorder: nothing was changed: add --yes to do it\n'], words.join(' '));
+    assert.deepEqual([unasked.code, unasked.stderr], [2, 'inorder: there is no terminal to ask at: nothing was changed; add --yes to do it\n'], words.join(' '));
     const refused = await command(words, 'no\n', true);
     assert.deepEqual([refused.code, refused.stderr], [1, 'inorder: nothing was changed\n'], words.join(' '));
   }

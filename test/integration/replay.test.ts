@@ -50,7 +50,7 @@ test('dead letters behind a gap go in order once the missing event has arrived, 
   assert.equal((await trace('a'))?.parked, true);
   const plan = await command('dead-letters replay --ready');
   assert.deepEqual([plan.code, plan.stdout], [2, '  trace a at version 3: 4-7 go\n4 go\n']);
-  assert.match(plan.stderr, /nothing was changed: add --yes/);
+  assert.match(plan.stderr, /nothing was changed; add --yes/);
   assert.equal(await run.ready(run.deadLetters), 4);
 
   const replayed = await command('dead-letters replay --ready --yes');

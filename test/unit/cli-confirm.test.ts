@@ -42,7 +42,7 @@ test('a signal ends the question, and a yes after it counts no more', { timeout:
 
 test('where nobody can be asked nothing is done, and it is said how to', async () => {
   const { io, out } = keptIo();
-  await assert.rejects(confirm('Sure?', false, io), (error) => error instanceof ConfigError && error.problems[0] === 'nothing was changed: add --yes to do it');
+  await assert.rejects(confirm('Sure?', false, io), (error) => error instanceof ConfigError && error.problems[0] === 'there is no terminal to ask at: nothing was changed; add --yes to do it');
   assert.equal(out.stdout, '');
   assert.equal(await confirm('Sure?', true, io), true);
 });

@@ -40,6 +40,15 @@ test('of a binary CloudEvent that is refused what could be read is exported with
   assert.equal(lineOf('{"n":', { headers }), null);
 });
 
+test('a structured CloudEvent that is refused is exported as an envelope too, with everything as it was written', () => {
+  const structured = '{"specversion":"1.0","id":"i","source":"/s","type":"T","subject":"a","sequence":"7","time":"yesterday","data":{"n":1.0}}';
+  for (const contentType of ['application/cloudevents+json', 'application/json']) {
+    assert.equal(lineOf(structured, { contentType }), '{"id":"i","entity_id":"a","sequence":7,"type":"T","timestamp":"yesterday","metadata":{"source":"/s"},"data":{"n":1.0}}\n');
+  }
+  const binary = structured.replace('"data":{"n":1.0}', '"data_base64":"AAAA"');
+  assert.equal(lineOf(binary, { contentType: 'application/cloudevents+json' }), `${binary}\n`, 'nothing is left out');
+});
+
 test('a byte-order mark is not exported', () => {
   assert.equal(lineOf('\ufeff{"type":"T"}'), '{"type":"T"}\n');
 });

@@ -77,6 +77,19 @@ test('what another binding may have encoded is not guessed: the detail names the
   assert.match(detailOf(json, 'application/json', headersOf('ce-', { subject: 'caf%C3%A9' })), /"ce-subject" of another binding .* send attributes as cloudEvents:/);
 });
 
+test('a % is doubtful only in what names the event, its entity or its rule', () => {
+  assertRead(raw(Buffer.from(json), 'application/json', headersOf('ce-', { source: '/shop', dataschema: 'https://a/b%20c' })));
+});
+
+test('a header that only ends in specversion makes no CloudEvent of an envelope', () => {
+  const envelope = JSON.stringify({ id: 'c-1', entity_type: 'order', entity_id: 'o-1', sequence: 2, type: 'ItemAdded', timestamp: attributes.time, metadata: { source: '/shop' }, data });
+  for (const header of ['ce_x_specversion', 'ce-old-specversion', 'cloudEvents-specversion']) assertRead(raw(Buffer.from(envelope), 'application/json', { [header]: '1.0' }));
+});
+
+test('of a CloudEvent under a prefix that is not read the refusal names the header', () => {
+  for (const prefix of ['cloudEvents-', 'cloudEvents.']) assert.match(detailOf(json, 'application/json', headersOf(prefix)), /; the prefix of "cloudEvents[-.]specversion" is not read: send attributes as cloudEvents:$/);
+});
+
 test('a structured CloudEvent is read also where it comes as plain JSON', () => {
   const event = { specversion: '1.0', ...attributes, data };
   for (const contentType of ['application/json', 'application/json; charset=utf-8', '']) assertRead(raw(Buffer.from(JSON.stringify(event)), contentType, {}));

@@ -8,6 +8,7 @@ import { glimpseMembers } from '../../src/events/glimpse.ts';
 import { messageFingerprint } from '../../src/events/identity.ts';
 
 const text = '{"id":"e-1","entity_type":"thing","entity_id":"a","sequence":3,"type":"Happened","data":{"n":1,"type":"inner"}}';
+const noise = Array.from({ length: 10_000 }, (_, n) => ((n * 7_919) % 99_991).toString(36)).join('');
 const whole = ['e-1', 'thing', 'a', 3, 'Happened'];
 
 function raw(body: string | Uint8Array, rest: Partial<RawMessage> = {}): RawMessage {
@@ -30,6 +31,8 @@ test('a message that is refused for its form still tells whose event it is', () 
     ['a wrong content encoding', text, { contentEncoding: 'gzip' }],
     ['a compressed body', gzipSync(text), { contentEncoding: 'gzip' }],
     ['a body that is compressed another way', deflateSync(text), { contentEncoding: 'deflate' }],
+    ['a compressed body that is cut off', gzipSync(`${text.slice(0, -1)},"more":"${noise}"}`).subarray(0, 2_000), { contentEncoding: 'gzip' }],
+    ['a compressed body over the limit', gzipSync(`${text.slice(0, -1)},"more":"${'x'.repeat(4_000_000)}"}`), { contentEncoding: 'gzip' }],
     ['a byte-order mark', `\ufeff${text}`],
     ['a NaN', text.replace('"n":1', '"n":NaN')],
     ['a doubled key in the data', text.replace('"n":1', '"n":1,"n":2')],
