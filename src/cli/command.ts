@@ -97,6 +97,9 @@ export const jsonOption = {
   meaning: 'Print JSON; of a list, one object per line.',
 } as const satisfies FlagOption;
 
+/** Of commands for which ID may be left out. */
+export const entityTypeOption = { kind: 'value', placeholder: 'T', meaning: 'Type of the entity; default ENTITY_TYPE. Without ID: only entities of this type; default all.' } as const satisfies ValueOption;
+
 /** Variables that say where broker and store are. */
 export const brokerVariables = ['AMQP_URL', 'STREAM'] as const satisfies readonly VariableName[];
 export const storeVariables = ['STATE_STORE', 'REDIS_URL', 'DATABASE_URL', 'STREAM'] as const satisfies readonly VariableName[];

@@ -32,7 +32,8 @@ export const command = defineCommand({
     'workers hold what arrives for the entity. Only what was there when the plan was made is taken. A letter leaves',
     'the queue when its copy is confirmed, so that nothing is lost when this is interrupted.',
     'ID is the id of a message or its fingerprint, as `list` prints them.',
-    'Exit code 1 when a letter was dead-lettered again, or nothing more was processed for half a minute.',
+    'Exit code 1 when nothing could go of what is meant (but with --ready), a letter was dead-lettered again, or nothing more was',
+    'processed for half a minute.',
   ].join('\n'),
   positionals: ['[ID]'],
   options: {
@@ -62,8 +63,9 @@ export const command = defineCommand({
         reading.end();
         if (signal.aborted) return 1;
         await io.stdout.write(json ? asPlanJson(plan) : asPlanText(plan));
-        const { going } = countLetters(plan);
-        if (going === 0) return 0;
+        const { going, blocked } = countLetters(plan);
+        const isAsked = isSelective(filter) || blocked + (plan.unmendable?.length ?? 0) > 0;
+        if (going === 0) return isAsked && !ready ? 1 : 0;
         if (!(await confirm(`Replay ${going} dead letters?`, yes, io, signal))) return 1;
         const report = await carryOut(plan, access, config, { ratePerSecond: rate, signal, io });
         const outcome = await awaitOutcomes(plan, report, { ...access, signal });

@@ -4,6 +4,7 @@ import { printable } from '../dead-letters/printable.ts';
 import { UnavailableError } from '../errors.ts';
 import type { EntityRef } from '../events/event.ts';
 import { askWorker, heldBy } from '../observability/worker-report.ts';
+import { shellWord } from '../publishing/field-map.ts';
 import type { Snapshot, Store } from '../stores/store.ts';
 import { defineCommand, jsonOption } from './command.ts';
 import { withStore } from './store-access.ts';
@@ -65,9 +66,9 @@ async function whereElse(store: Store, { entityId }: EntityRef): Promise<string>
     if (entity.entityId === entityId) types.push(entity.entityType);
     if (++searched === maxSearched) break;
   }
-  if (types.length > 0) return `; there is ${types.map((type) => `${type} ${JSON.stringify(entityId)} (--type ${type})`).join(', ')}`;
+  if (types.length > 0) return `; there is ${types.map((type) => `${type} ${JSON.stringify(entityId)} (--type ${shellWord(type)})`).join(', ')}`;
   const bound = searched === maxSearched ? `, nor one of another type among the first ${maxSearched.toLocaleString('en')} entities` : '';
-  return `${bound}; whether anything of it was refused: inorder dead-letters list --entity ${JSON.stringify(entityId)}`;
+  return `${bound}; whether anything of it was refused: inorder dead-letters list --entity ${shellWord(entityId)}`;
 }
 
 function asJson(

@@ -2,10 +2,10 @@
 import { loadConfig } from '../config/load.ts';
 import { printable, printableJson } from '../dead-letters/printable.ts';
 import { readAppliedText } from '../events/applied-event.ts';
-import type { EntityRef } from '../events/event.ts';
-import type { RecordedEvent } from '../stores/event-store.ts';
+import { choiceText, type EntityChoice, entityChoice, isChosen, oneOf } from '../events/entity-choice.ts';
+import type { EventStore, RecordedEvent } from '../stores/event-store.ts';
 import type { Store } from '../stores/store.ts';
-import { defineCommand, jsonOption } from './command.ts';
+import { defineCommand, entityTypeOption, jsonOption } from './command.ts';
 import { withStore } from './store-access.ts';
 import { eventStoreVariables, withEventStore } from './event-store-access.ts';
 
@@ -15,14 +15,14 @@ export const command = defineCommand({
   description: 'Exit code 1 when there are none. With --json the events are printed whole, their data as they were written.',
   positionals: ['[ID]'],
   options: {
-    type: { kind: 'value', placeholder: 'T', meaning: 'Type of the entity. Default: ENTITY_TYPE.' },
+    type: entityTypeOption,
     applied: { kind: 'flag', meaning: 'What workers have applied, as EVENT_LOG keeps it, instead of what is in the event store.' },
     json: jsonOption,
   },
   variables: [...eventStoreVariables, 'STATE_STORE', 'EVENT_LOG', 'ENTITY_TYPE'],
   async run({ positionals: [entityId], options }, io) {
     const config = loadConfig(io.env);
-    const entity = entityId === undefined ? null : { entityType: options.type ?? config.processing.entityType, entityId };
+    const choice = entityChoice(entityId, options.type, config.processing.entityType);
     let listed = 0;
     const list = async (lines: AsyncIterable<string>) => {
       for await (const line of lines) {
@@ -31,11 +31,11 @@ export const command = defineCommand({
       }
     };
     const print = options.json ? asJson : asText;
-    if (options.applied) await withStore(config, io.stderr, (store) => list(linesOf(appliedEvents(store, entity), print)));
-    else await withEventStore(config, io, (events) => list(linesOf(entity === null ? events.readAll() : events.read(entity), print)));
+    if (options.applied) await withStore(config, io.stderr, (store) => list(linesOf(appliedEvents(store, choice), print)));
+    else await withEventStore(config, io, (events) => list(linesOf(storedEvents(events, choice), print)));
     if (listed > 0) return 0;
     const remedy = options.applied && !config.store.eventLog ? '; workers keep what they apply where EVENT_LOG is true' : '';
-    await io.stderr.write(`inorder: there are no events${entity === null ? '' : ` of ${printable(`${entity.entityType} ${JSON.stringify(entityId)}`)}`}${remedy}\n`);
+    await io.stderr.write(`inorder: there are no events${choice.entityType === null ? '' : ` of ${printable(choiceText(choice))}`}${remedy}\n`);
     return 1;
   },
 });
@@ -47,8 +47,14 @@ async function* linesOf(events: AsyncIterable<ListedEvent>, print: (event: Liste
   for await (const event of events) yield print(event);
 }
 
-async function* appliedEvents(store: Store, entity: EntityRef | null): AsyncGenerator<ListedEvent> {
-  for await (const { entityType, entityId } of entity === null ? store.listEntities({}) : [entity]) {
+async function* storedEvents(events: EventStore, choice: EntityChoice): AsyncGenerator<ListedEvent> {
+  const one = oneOf(choice);
+  for await (const event of one === null ? events.readAll() : events.read(one)) if (isChosen(choice, event)) yield event;
+}
+
+async function* appliedEvents(store: Store, choice: EntityChoice): AsyncGenerator<ListedEvent> {
+  const one = oneOf(choice);
+  for await (const { entityType, entityId } of one === null ? store.listEntities({ entityType: choice.entityType ?? undefined }) : [one]) {
     for await (const text of store.readLog({ entityType, entityId })) yield { entityType, entityId, ...readAppliedText(text) };
   }
 }

@@ -2,17 +2,17 @@
 import { loadConfig } from '../config/load.ts';
 import { printable } from '../dead-letters/printable.ts';
 import { checkEntity, entitiesOf, type ReadSide, rebuildEntity } from '../event-sourcing/read-side.ts';
+import { choiceText, type EntityChoice, entityChoice, isChosen, oneOf } from '../events/entity-choice.ts';
 import type { EntityRef } from '../events/event.ts';
 import { grouped } from '../publishing/progress-line.ts';
 import { loadProcessors } from '../worker/processor-module.ts';
-import { type CommandIo, defineCommand, type ExitCode } from './command.ts';
+import { type CommandIo, defineCommand, entityTypeOption, type ExitCode } from './command.ts';
 import { confirm, operatorName, yesOption } from './confirm.ts';
 import { CountDisplay } from './count-display.ts';
 import { eventStoreVariables, withEventStore } from './event-store-access.ts';
 import { withStore } from './store-access.ts';
 
 const variables = [...eventStoreVariables, 'STATE_STORE', 'PROCESSOR', 'ENTITY_TYPE'] as const;
-const ofType = { kind: 'value', placeholder: 'T', meaning: 'Type of the entity. Default: ENTITY_TYPE.' } as const;
 
 export const verify = defineCommand({
   name: 'events verify',
@@ -23,14 +23,14 @@ export const verify = defineCommand({
     'workers have not caught up with is right.',
   ].join('\n'),
   positionals: ['[ID]'],
-  options: { type: ofType },
+  options: { type: entityTypeOption },
   variables,
   async run({ positionals: [entityId], options }, io): Promise<ExitCode> {
     return withReadSide(io, async (side, defaultType, signal) => {
       const progress = new CountDisplay(io, 'verified');
       const without = new WithoutAggregate(io, progress);
       let [checked, behind, wrong] = [0, 0, 0];
-      for await (const entity of meant(entityId, options.type ?? defaultType, side, signal)) {
+      for await (const entity of meant(entityChoice(entityId, options.type, defaultType), side, signal)) {
         const check = await checkEntity(entity, side);
         if (check.status === 'no-aggregate') {
           await without.pass(entity);
@@ -60,18 +60,18 @@ export const rebuild = defineCommand({
     'writes the state at the version that the entity has; what the store does not know gets all of its events. Interrupted, it is run again.',
   ].join('\n'),
   positionals: ['[ID]'],
-  options: { type: ofType, yes: yesOption },
+  options: { type: entityTypeOption, yes: yesOption },
   variables,
   async run({ positionals: [entityId], options }, io): Promise<ExitCode> {
     return withReadSide(io, async (side, defaultType, signal, audit) => {
-      const type = options.type ?? defaultType;
-      const what = entityId === undefined ? 'all entities' : `${type} ${JSON.stringify(entityId)}`;
+      const choice = entityChoice(entityId, options.type, defaultType);
+      const what = choiceText(choice);
       if (!(await confirm(`Make the states of ${printable(what)} anew?`, options.yes, io, signal))) return 1;
       await audit(what);
       const progress = new CountDisplay(io, 'looked at');
       const without = new WithoutAggregate(io, progress);
       let [seen, rebuilt, failed] = [0, 0, 0];
-      for await (const entity of meant(entityId, type, side, signal)) {
+      for await (const entity of meant(choice, side, signal)) {
         const result = await rebuildEntity(entity, side);
         if (result.status === 'no-aggregate') {
           await without.pass(entity);
@@ -137,9 +137,10 @@ async function withReadSide(io: CommandIo, use: Use): Promise<ExitCode> {
   );
 }
 
-async function* meant(entityId: string | undefined, entityType: string, { events }: ReadSide, signal: AbortSignal): AsyncGenerator<EntityRef> {
-  if (entityId !== undefined) yield { entityType, entityId };
-  else yield* entitiesOf(events, signal);
+async function* meant(choice: EntityChoice, { events }: ReadSide, signal: AbortSignal): AsyncGenerator<EntityRef> {
+  const one = oneOf(choice);
+  if (one !== null) return yield one;
+  for await (const entity of entitiesOf(events, signal)) if (isChosen(choice, entity)) yield entity;
 }
 
 function nameOf({ entityType, entityId }: EntityRef): string {

@@ -3,17 +3,17 @@ import type { Config } from '../config/config.ts';
 import { loadConfig } from '../config/load.ts';
 import { printable, printableJson } from '../dead-letters/printable.ts';
 import { ConfigError, UnavailableError } from '../errors.ts';
+import { entityChoice } from '../events/entity-choice.ts';
 import type { Event } from '../events/event.ts';
 import { createPublisher, type Publisher } from '../publishing/create-publisher.ts';
-import { jsonTexts } from '../publishing/json-texts.ts';
 import { openInput } from '../publishing/open-input.ts';
 import { grouped } from '../publishing/progress-line.ts';
-import { readLines } from '../publishing/text-lines.ts';
+import { readInput } from '../publishing/read-input.ts';
 import type { Store } from '../stores/store.ts';
 import { loadProcessors } from '../worker/processor-module.ts';
 import { type Behind, type Recovered, recoverEntity, type Recovery, type Remedy } from '../worker/recovery.ts';
 import { fromEventStore, fromFile, fromLetters, type Meant, type RecoverySource } from '../worker/recovery-sources.ts';
-import { type CommandIo, defineCommand, type ExitCode, jsonOption } from './command.ts';
+import { type CommandIo, defineCommand, entityTypeOption, type ExitCode, jsonOption } from './command.ts';
 import { confirm, operatorName, yesOption } from './confirm.ts';
 import { CountDisplay } from './count-display.ts';
 import { eventStoreVariables, withEventStore } from './event-store-access.ts';
@@ -33,9 +33,9 @@ export const command = defineCommand({
   ].join('\n'),
   positionals: ['[ID]'],
   options: {
-    from: { kind: 'value', placeholder: 'SOURCE', meaning: '`event-store`, or a FILE.' },
-    resync: { kind: 'flag', meaning: 'Without a source: what is missing before the first dead letter counts as done. The state stays the older one.' },
-    type: { kind: 'value', placeholder: 'T', meaning: 'Type of the entity. Default: ENTITY_TYPE.' },
+    from: { kind: 'value', placeholder: 'SOURCE', meaning: '`event-store`, or a FILE (`-`: standard input).' },
+    resync: { kind: 'flag', meaning: 'Without a source: what is missing before the first dead letter counts as done, of the entity ID, or of all that are listed. The state stays the older one.' },
+    type: entityTypeOption,
     reason: { kind: 'value', placeholder: 'TEXT', meaning: 'Why, for the audit trail.' },
     yes: yesOption,
     json: jsonOption,
@@ -46,7 +46,8 @@ export const command = defineCommand({
     if (options.resync && (options.reason ?? '').trim() === '') throw new ConfigError(['--resync needs --reason: say why, for the audit trail']);
     const config = loadConfig(io.env);
     const signal = io.takeSignals();
-    const meant: Meant = { entity: entityId === undefined ? null : { entityType: options.type ?? config.processing.entityType, entityId }, signal };
+    const choice = entityChoice(entityId, options.type, config.processing.entityType);
+    const meant: Meant = { choice, signal };
     const changes = options.from !== null || options.resync;
     return withStore(config, io.stderr, async (store): Promise<ExitCode> =>
       withSource(options.from, { config, io, store, meant }, async (source) => {
@@ -54,13 +55,14 @@ export const command = defineCommand({
         if (!changes || plan.length === 0 || signal.aborted) return plan.length > 0 || signal.aborted ? 1 : 0;
         if (!(await confirm(`Bring them there with ${source.name}?`, options.yes, io, signal))) return 1;
         const what = `brings ${plan.length} entities that were behind to where they should be with ${source.name}`;
-        const of = meant.entity ?? { entityType: null, entityId: null };
-        await store.operator.appendAudit([{ action: 'recover', who: operatorName(), entityType: of.entityType, entityId: of.entityId, what, reason: options.reason ?? '' }]);
+        await store.operator.appendAudit([{ action: 'recover', who: operatorName(), ...choice, what, reason: options.reason ?? '' }]);
         return recoverAll(plan, { config, io, store, signal, json: options.json });
       }),
     );
   },
 });
+
+const remedy = 'it must be JSON, as `inorder events list --applied --json` prints events or `inorder entity import` takes entities';
 
 type Plan = readonly (readonly [Behind, Remedy])[];
 
@@ -73,16 +75,14 @@ interface Access {
 async function withSource<T>(from: string | null, { config, io, store, meant }: Access & { readonly meant: Meant }, use: (source: RecoverySource) => Promise<T>): Promise<T> {
   if (from === null) return use(fromLetters(store, meant));
   if (from === 'event-store') return withEventStore(config, io, (events) => use(fromEventStore(events, store, meant)));
-  const open = async function* () {
-    const input = await openInput(from, io.stdin, meant.signal);
-    try {
-      yield* jsonTexts(readLines(input.bytes));
-    } finally {
-      input.close();
-    }
-  };
-  const file = { path: from, open, defaultEntityType: config.processing.entityType, limits: config.limits };
-  return use(await fromFile(file, store, meant));
+  const input = await openInput(from, io.stdin, meant.signal);
+  try {
+    const texts = await readInput(input, { format: 'ndjson', map: new Map(), delimiter: null, remedy });
+    const file = { path: input.name, texts, defaultEntityType: config.processing.entityType, limits: config.limits };
+    return await use(await fromFile(file, store, meant));
+  } finally {
+    input.close();
+  }
 }
 
 async function listed(source: RecoverySource, as: 'text' | 'json' | 'nothing', io: CommandIo): Promise<Plan> {

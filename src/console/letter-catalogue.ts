@@ -8,6 +8,7 @@
 import type { DeadLetter } from '../dead-letters/dead-letter.ts';
 import { EntityLetters } from '../dead-letters/entity-letters.ts';
 import { type Grouping, groupings, type LetterGroup, LetterGroups } from '../dead-letters/grouping.ts';
+import { summaryOf } from '../dead-letters/replay-plan.ts';
 
 /** A letter without its body where there was no room for it. */
 export interface KeptLetter extends DeadLetter {
@@ -144,7 +145,7 @@ class Filling {
 
   add(letter: DeadLetter): void {
     this.total++;
-    this.#entities.add(letter, true);
+    this.#entities.add(summaryOf(letter), true);
     for (const [, groups] of this.#groups) groups.add(letter);
     if (this.#letters.length < this.#limits.maxLetters) this.#letters.push(this.#keep(letter));
   }

@@ -121,7 +121,7 @@ export class StreamView {
     if (catalogue === null || letter === undefined) return null;
     const ofEntity = catalogue.entities.of(letter);
     const [snapshot] = ofEntity === null ? [] : await snapshotsOf(this.#options.sources.store, [ofEntity.entity]);
-    const standing = ofEntity === null || snapshot === undefined ? null : standingOf(summaryOf(letter), ofEntity, snapshot);
+    const standing = ofEntity === null || snapshot === undefined ? null : standingOf(summaryOf(letter), ofEntity, snapshot, this.#options.config.ordering.firstSequence);
     const detail = detailFields(letter, copies.length, standing);
     if (!withPayload) return { ...detail, payload: null };
     const message = letter.bodyIsKept ? letter.message : await this.#readMessage(fingerprint);

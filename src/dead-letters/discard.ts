@@ -45,7 +45,7 @@ export async function discard({ entities, unordered }: Survey, options: DiscardO
   const groups = [...entities.map(({ meant }) => meant), unordered].filter((group) => group.length > 0);
   await store.operator.appendAudit(groups.map((group) => entryOf(group, options)));
   const takeout = new Takeout(copiesOf(letters));
-  let discarded = 0;
+  const discarded = () => letters.length - takeout.remaining;
   const readOnce = async (): Promise<ReadingEnd> => {
     const reading = readQueue(connection, { queue: deadLetterQueueName(stream) });
     try {
@@ -53,12 +53,9 @@ export async function discard({ entities, unordered }: Survey, options: DiscardO
         if (step.done) return step.value;
         const page = step.value;
         for (const message of page.messages) {
-          for (const taken of takeout.meet(messageFingerprint(toRawMessage(message)), message, page)) {
-            taken.remove();
-            discarded++;
-          }
+          for (const taken of takeout.meet(messageFingerprint(toRawMessage(message)), message, page)) taken.remove();
         }
-        onProgress?.(discarded);
+        onProgress?.(discarded());
         if (takeout.remaining === 0 || signal?.aborted) return 'complete';
       }
     } finally {
@@ -67,7 +64,7 @@ export async function discard({ entities, unordered }: Survey, options: DiscardO
     }
   };
   while ((await readOnce()) === 'expired' && takeout.remaining > 0 && !signal?.aborted);
-  return discarded;
+  return discarded();
 }
 
 /** Of one entity, or of none. */

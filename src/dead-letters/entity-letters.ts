@@ -3,9 +3,7 @@
  * beside every entity of its id: nobody can say whether it is what one of them waits for.
  */
 import type { EntityRef } from '../events/event.ts';
-import type { DeadLetter } from './dead-letter.ts';
-import { type LettersOfEntity, type LetterSummary, summaryOf } from './replay-plan.ts';
-import type { LetterCopy } from './replayable-message.ts';
+import type { LettersOfEntity, LetterSummary } from './replay-plan.ts';
 
 export class EntityLetters {
   readonly #byName = new Map<string, LettersOfEntity>();
@@ -13,10 +11,10 @@ export class EntityLetters {
   readonly #unread = new Map<string, LetterSummary[]>();
 
   /** `meant` says to which of the entity's lists it belongs. False when it has no entity, or no sequence in it. */
-  add(letter: DeadLetter, meant: boolean, copy?: LetterCopy): boolean {
+  add(letter: LetterSummary, meant: boolean): boolean {
     const { entityType, entityId, sequence } = letter;
     if (entityType === null || entityId === null || sequence === null) {
-      if (entityId !== null) this.#unreadOf(entityId).push(summaryOf(letter));
+      if (entityId !== null) this.#unreadOf(entityId).push(letter);
       return false;
     }
     const name = entityName({ entityType, entityId });
@@ -25,11 +23,11 @@ export class EntityLetters {
       letters = { entity: { entityType, entityId }, meant: [], others: [], unread: this.#unreadOf(entityId) };
       this.#byName.set(name, letters);
     }
-    (meant ? letters.meant : letters.others).push(summaryOf(letter, copy));
+    (meant ? letters.meant : letters.others).push(letter);
     return true;
   }
 
-  of({ entityType, entityId }: Pick<DeadLetter, 'entityType' | 'entityId'>): LettersOfEntity | null {
+  of({ entityType, entityId }: Pick<LetterSummary, 'entityType' | 'entityId'>): LettersOfEntity | null {
     return entityType === null || entityId === null ? null : (this.#byName.get(entityName({ entityType, entityId })) ?? null);
   }
 

@@ -29,6 +29,8 @@ export interface InspectOptions {
 
 export interface FindOptions extends Omit<InspectOptions, 'store' | 'limit'> {
   readonly store: Pick<Store, 'findDeadLetters' | 'load'>;
+  /** As the stream's workers have it. */
+  readonly firstSequence: Parameters<typeof standingOf>[3];
 }
 
 /**
@@ -57,14 +59,14 @@ export async function findDeadLetters(id: string, options: FindOptions): Promise
   const found: DeadLetter[] = [];
   const entities = new EntityLetters();
   for await (const letters of listDeadLetters(options)) {
-    for (const letter of letters) entities.add(letter, true);
+    for (const letter of letters) entities.add(summaryOf(letter), true);
     found.push(...letters.filter((letter) => isNamed(letter, id)));
   }
   const standings = found.map(async (letter): Promise<FoundLetter> => {
     const letters = entities.of(letter);
     if (letters === null) return { letter, standing: null };
     const [snapshot] = await snapshotsOf(options.store, [letters.entity]);
-    return { letter, standing: standingOf(summaryOf(letter), letters, snapshot!) };
+    return { letter, standing: standingOf(summaryOf(letter), letters, snapshot!, options.firstSequence) };
   });
   return Promise.all(standings);
 }

@@ -129,19 +129,27 @@ async function verdictsOn(letters: readonly LetterSummary[], went: Went, store: 
 
 /** What seems whole is so only if nothing of it is in the queue. */
 async function asTheQueueSays(outcomes: readonly EntityOutcome[], options: OutcomeOptions): Promise<readonly EntityOutcome[]> {
-  const left = new Map(outcomes.filter(({ status }) => status === 'whole').map(({ replay }) => [entityName(replay.entity), 0]));
+  const whole = outcomes.filter(({ status }) => status === 'whole');
+  const left = new Map(whole.map(({ replay }) => [entityName(replay.entity), 0]));
+  // Nobody can say of which entity they are; so none of that id is whole.
+  const ofUnreadType = new Map(whole.map(({ replay }) => [replay.entity.entityId, 0]));
   if (left.size === 0) return outcomes;
   if (options.signal?.aborted) return outcomes.map((outcome) => (outcome.status === 'whole' ? { ...outcome, status: 'undecided' } : outcome));
   for await (const page of listDeadLetters(options)) {
     for (const { entityType, entityId } of page) {
-      if (entityType === null || entityId === null) continue;
-      const name = entityName({ entityType, entityId });
-      const count = left.get(name);
-      if (count !== undefined) left.set(name, count + 1);
+      if (entityId === null) continue;
+      if (entityType === null) countUp(ofUnreadType, entityId);
+      else countUp(left, entityName({ entityType, entityId }));
     }
   }
   return outcomes.map((outcome) => {
-    const count = left.get(entityName(outcome.replay.entity)) ?? 0;
-    return count === 0 ? outcome : { ...outcome, status: 'passed', left: count };
+    const { entity } = outcome.replay;
+    const count = (left.get(entityName(entity)) ?? 0) + (ofUnreadType.get(entity.entityId) ?? 0);
+    return outcome.status !== 'whole' || count === 0 ? outcome : { ...outcome, status: 'passed', left: count };
   });
+}
+
+function countUp(counts: Map<string, number>, name: string): void {
+  const count = counts.get(name);
+  if (count !== undefined) counts.set(name, count + 1);
 }

@@ -70,18 +70,20 @@ export function summaryOf({ messageId, fingerprint, entityType, entityId, sequen
   return { messageId, fingerprint, entityType, entityId, sequence, reason, copy };
 }
 
-/** `fetched` are in the order of their sequences. */
+/** `fetched` are in the order of their sequences. `next` is the sequence that a worker would take next. */
 export function planEntity(
   { entity, meant, others, unread }: LettersOfEntity,
   snapshot: Snapshot,
   firstSequence: 1 | 'any',
   fetched: readonly EncodedEvent[] = [],
-): EntityReplay {
+): EntityReplay & { readonly next: number } {
   const { version, parked } = snapshot;
   const ordered = meant.filter(hasSequence).sort((a, b) => a.sequence - b.sequence);
   const letters: LetterSummary[] = [];
   // Where a running stream is adopted the first event may have any sequence; where that was dead-lettered, its own.
-  let reached = version === 0 && firstSequence === 'any' ? (parked?.sequence ?? ordered[0]?.sequence ?? 1) - 1 : version;
+  const isAdopted = version === 0 && firstSequence === 'any';
+  let reached = isAdopted ? (parked?.sequence ?? ordered[0]?.sequence ?? 1) - 1 : version;
+  const next = reached + 1;
   const source = new Set(fetched.map(({ event }) => event.sequence));
   for (const letter of ordered) {
     while (letter.sequence > reached + 1 && source.has(reached + 1)) reached++;
@@ -93,7 +95,7 @@ export function planEntity(
   const last = letters.at(-1)?.sequence ?? 0;
   letters.push(...meant.filter(({ sequence }) => sequence === null));
   const used = fetched.filter(({ event }) => event.sequence !== null && event.sequence < last);
-  return { entity, version, parked, letters, fetched: used, blocked: blockedOf(rest, reached + 1, others, unread) };
+  return { entity, version, next, parked, letters, fetched: used, blocked: blockedOf(rest, reached + 1, others, unread) };
 }
 
 /** How many letters a plan takes out of the queue, and how many it leaves. */

@@ -15,9 +15,9 @@ export interface Standing {
 }
 
 /** `letters.meant` are all dead letters of the entity. */
-export function standingOf(letter: LetterSummary, letters: LettersOfEntity, snapshot: Snapshot): Standing {
+export function standingOf(letter: LetterSummary, letters: LettersOfEntity, snapshot: Snapshot, firstSequence: Parameters<typeof planEntity>[2]): Standing {
   const { version } = snapshot;
-  const { blocked } = planEntity(letters, snapshot, 1);
+  const { blocked, next } = planEntity(letters, snapshot, firstSequence);
   const { sequence } = letter;
   const unmendable = isEventAsItIs(letter) || (sequence !== null && sequence <= version) ? whyUnmendable(letter, version) : null;
   const isBlocked = sequence !== null && blocked !== null && sequence > blocked.missing;
@@ -25,7 +25,7 @@ export function standingOf(letter: LetterSummary, letters: LettersOfEntity, snap
     version,
     parked: snapshot.parked !== null,
     missing: isBlocked ? blocked.missing : null,
-    text: unmendable ?? (isBlocked ? waits(blocked.missing, letters) : stands(sequence, version, letters.meant)),
+    text: unmendable ?? (isBlocked ? waits(blocked.missing, letters) : stands(sequence, version, next, letters.meant)),
   };
 }
 
@@ -35,17 +35,17 @@ function waits(missing: number, { meant, unread }: LettersOfEntity): string {
   return `waits for ${missing}, which ${where}; here ${here.length === 1 ? 'is' : 'are'} ${sequencesText(here)}`;
 }
 
-function stands(sequence: number | null, version: number, letters: readonly LetterSummary[]): string {
+function stands(sequence: number | null, version: number, next: number, letters: readonly LetterSummary[]): string {
   if (sequence === null) return 'has no sequence: it waits for nothing';
   if (sequence <= version) return `version ${version} has passed it: replayed, it turns out a duplicate, unless the plan says why it stays`;
-  const before = letters.find((other) => other.sequence === version + 1);
+  const before = letters.find((other) => other.sequence === next);
   if (before !== undefined && !isEventAsItIs(before)) {
     const what = `cannot be applied as it is (${before.reason}): export it, correct it, publish it`;
-    return sequence === version + 1 ? `is next in line, and ${what}` : `follows ${version + 1}, which is itself a dead letter and ${what}; then replay`;
+    return sequence === next ? `is next in line, and ${what}` : `follows ${next}, which is itself a dead letter and ${what}; then replay`;
   }
-  if (sequence === version + 1 || before === undefined) return 'is next in line: it can be replayed';
-  if (whyUnmendable(before, version) !== null) return `follows ${version + 1}, which is itself a dead letter (${before.reason}) that a replay does not mend`;
-  return `follows ${version + 1}, which is itself a dead letter (${before.reason}): both can be replayed`;
+  if (sequence === next || before === undefined) return 'is next in line: it can be replayed';
+  if (whyUnmendable(before, version) !== null) return `follows ${next}, which is itself a dead letter (${before.reason}) that a replay does not mend`;
+  return `follows ${next}, which is itself a dead letter (${before.reason}): both can be replayed`;
 }
 
 /** Whether a worker may take it when it comes again unchanged. */

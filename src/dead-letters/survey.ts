@@ -47,8 +47,8 @@ export async function surveyLetters(options: SurveyOptions, toCopy = false): Pro
   for await (const letters of listDeadLetters(options)) {
     for (const letter of letters.filter(concerns)) {
       const meant = isMeant(letter, filter);
-      const copy = toCopy ? copyOf(letter, options.decoding) : undefined;
-      if (!entities.add(letter, meant, copy) && meant) unordered.push(summaryOf(letter, copy));
+      const summary = summaryOf(letter, toCopy ? copyOf(letter, options.decoding) : undefined);
+      if (!entities.add(summary, meant) && meant) unordered.push(summary);
     }
     read += letters.length;
     onProgress?.(read);
@@ -65,7 +65,8 @@ export async function planReplay(options: SurveyOptions): Promise<ReplayPlan> {
   const chosen = options.only ? survey.entities : survey.entities.map((letters) => ({ ...letters, meant: [...letters.meant, ...letters.others], others: [] }));
   const snapshots = await snapshotsOf(options.store, chosen.map(({ entity }) => entity));
   const { entities, unmendable: ofEntities } = await withoutUnmendable(chosen, snapshots, options.store, options.strategy ?? 'buffer');
-  const ofNone = survey.unordered.map((letter) => ({ letter, why: whyUnmendable(letter, 0) }));
+  const along = options.only ? [] : chosen.flatMap(({ entity, unread }) => unread.filter(({ entityType }) => entityType === null || entityType === entity.entityType));
+  const ofNone = [...new Set([...survey.unordered, ...along])].map((letter) => ({ letter, why: whyUnmendable(letter, 0) }));
   const unmendable = [...ofEntities, ...ofNone.flatMap(({ letter, why }) => (why === null ? [] : [{ letter, why }]))];
   const unordered = ofNone.filter(({ why }) => why === null).map(({ letter }) => letter);
   const plans: EntityReplay[] = [];

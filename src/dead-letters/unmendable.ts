@@ -33,6 +33,11 @@ export function whyUnmendable({ copy, reason, sequence }: LetterSummary, version
   return reason === 'late' ? passed : null;
 }
 
+/** Some strategies fill holes, with what is not refused. */
+function whyNotInHole({ copy }: LetterSummary, strategy: ViolationStrategy): string | null {
+  return (strategy === 'skip' || strategy === 'log_and_process') && copy?.refused === null ? null : passed;
+}
+
 /** The letters of entities, apart by whether a replay mends them. What it does not is among the `others`. */
 export async function withoutUnmendable(
   entities: readonly LettersOfEntity[],
@@ -41,22 +46,23 @@ export async function withoutUnmendable(
   strategy: ViolationStrategy,
 ): Promise<{ readonly entities: readonly LettersOfEntity[]; readonly unmendable: readonly Unmendable[] }> {
   const why = new Map<LetterSummary, string>();
-  const asked: { readonly letter: LetterSummary; readonly snapshot: Snapshot }[] = [];
+  const asked: { readonly letter: LetterSummary; readonly floor: number }[] = [];
   for (const [index, { meant }] of entities.entries()) {
-    const snapshot = snapshots[index]!;
+    const { version, holes: text } = snapshots[index]!;
+    const holes = Holes.parse(text);
     for (const letter of meant) {
-      const holes = Holes.parse(snapshot.holes);
-      const isHole = letter.sequence !== null && letter.sequence <= snapshot.version && holes.has(letter.sequence);
-      const known = isHole && (strategy === 'skip' || strategy === 'log_and_process') && letter.copy?.refused === null ? null : isHole ? passed : whyUnmendable(letter, snapshot.version);
+      const isPassed = letter.sequence !== null && letter.sequence <= version;
+      const isHole = isPassed && holes.has(letter.sequence);
+      const known = isHole ? whyNotInHole(letter, strategy) : whyUnmendable(letter, version);
       if (known !== null) why.set(letter, known);
-      else if (!isHole && letter.sequence !== null && letter.sequence <= snapshot.version) asked.push({ letter, snapshot });
+      else if (isPassed && !isHole) asked.push({ letter, floor: holes.floor });
     }
   }
   const recalled = await recallLetters(asked.map(({ letter }) => letter), store);
-  for (const { letter, snapshot } of asked) {
+  for (const { letter, floor } of asked) {
     const verdict = recalled.get(letter);
     if (verdict?.status === 'known' && verdict.payloadHash !== letter.copy?.payloadHash) why.set(letter, taken);
-    else if (verdict?.status === 'unknown' && (letter.sequence ?? 0) <= Holes.parse(snapshot.holes).floor) why.set(letter, passed);
+    else if (verdict?.status === 'unknown' && (letter.sequence ?? 0) <= floor) why.set(letter, passed);
   }
   if (why.size === 0) return { entities, unmendable: [] };
   return {

@@ -39,7 +39,12 @@ export function parseFieldMap(text: string): FieldMap {
 /** As it is typed in a shell. */
 export function mapOption(pairs: readonly (readonly [field: string, name: string])[]): string {
   const text = pairs.map(([field, name]) => `${field}=${/[,"]|^\s|\s$/.test(name) ? `"${name.replaceAll('"', '""')}"` : name}`).join(',');
-  return `--map ${/^[\w.,=:@/-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`}`;
+  return `--map ${shellWord(text)}`;
+}
+
+/** As one word of a shell, in which nothing is looked for. */
+export function shellWord(text: string): string {
+  return /^[\w.,=:@/-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
 }
 
 /** Names in small letters and digits alone; of several the first is the likeliest. */

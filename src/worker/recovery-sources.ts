@@ -7,6 +7,7 @@ import { entityName } from '../dead-letters/entity-letters.ts';
 import { ConfigError } from '../errors.ts';
 import { eventOf } from '../event-sourcing/fold.ts';
 import { entitiesOf } from '../event-sourcing/read-side.ts';
+import { type EntityChoice, isChosen, oneOf } from '../events/entity-choice.ts';
 import type { EntityRef, Event } from '../events/event.ts';
 import { entityLines, type EntityLine, type EntityLineOptions } from '../publishing/entity-lines.ts';
 import { lineEvents } from '../publishing/line-events.ts';
@@ -24,30 +25,31 @@ export interface RecoverySource {
 }
 
 export interface Meant {
-  /** One entity; null: all. */
-  readonly entity: EntityRef | null;
+  readonly choice: EntityChoice;
   readonly signal: AbortSignal;
 }
 
 type Reading = Pick<Store, 'load' | 'listEntities'>;
 
-export function fromLetters(store: Reading, { entity, signal }: Meant): RecoverySource {
+export function fromLetters(store: Reading, { choice, signal }: Meant): RecoverySource {
   return {
     name: 'the dead letters that wait behind what is missing',
     async *behind() {
-      for await (const behind of behindTheirLetters(store, entity === null ? {} : { entityType: entity.entityType })) {
+      for await (const behind of behindTheirLetters(store, { entityType: choice.entityType ?? undefined })) {
         if (signal.aborted) return;
-        if (entity === null || isSame(entity, behind)) yield [behind, { kind: 'resync' }];
+        if (isChosen(choice, behind)) yield [behind, { kind: 'resync' }];
       }
     },
   };
 }
 
-export function fromEventStore(events: Pick<EventStore, 'read' | 'readAll' | 'version'>, store: Reading, { entity, signal }: Meant): RecoverySource {
+export function fromEventStore(events: Pick<EventStore, 'read' | 'readAll' | 'version'>, store: Reading, { choice, signal }: Meant): RecoverySource {
   return {
     name: 'the event store',
     async *behind() {
-      for await (const one of entity === null ? entitiesOf(events, signal) : [entity]) {
+      const chosen = oneOf(choice);
+      for await (const one of chosen === null ? entitiesOf(events, signal) : [chosen]) {
+        if (!isChosen(choice, one)) continue;
         const behind = await comparedWith(store, one, await events.version(one));
         const read = async function* (from: number, to: number) {
           for await (const recorded of events.read(one, { from, to })) yield eventOf(recorded);
@@ -60,32 +62,36 @@ export function fromEventStore(events: Pick<EventStore, 'read' | 'readAll' | 've
 
 export interface FileOptions {
   readonly path: string;
-  /** The JSON texts of the file, from its beginning each time. */
-  readonly open: () => AsyncIterable<TextLine>;
+  /** The JSON texts of the file. They are read once. */
+  readonly texts: AsyncIterable<TextLine>;
   readonly defaultEntityType: string;
   readonly limits: EventLimits;
 }
 
 /** @throws ConfigError when a line is not what the first one is: of half a file nobody knows what is missing. */
 export async function fromFile(file: FileOptions, store: Reading, meant: Meant): Promise<RecoverySource> {
-  for await (const { text } of file.open()) {
-    if (text !== null && /"version"\s*:/.test(text) && !/"sequence"\s*:/.test(text)) return fromVersions(file, store, meant);
-    break;
+  const lines = file.texts[Symbol.asyncIterator]();
+  const first = await lines.next();
+  async function* whole(): AsyncGenerator<TextLine> {
+    if (!first.done) yield first.value;
+    yield* { [Symbol.asyncIterator]: () => lines };
   }
-  return fromApplied(file, store, meant);
+  const text = first.done ? null : first.value.text;
+  const isOfVersions = text !== null && /"version"\s*:/.test(text) && !/"sequence"\s*:/.test(text);
+  return (isOfVersions ? fromVersions : fromApplied)({ ...file, texts: whole() }, store, meant);
 }
 
-function fromVersions({ path, open, defaultEntityType, limits }: FileOptions, store: Reading, { entity, signal }: Meant): RecoverySource {
+function fromVersions({ path, texts, defaultEntityType, limits }: FileOptions, store: Reading, { choice, signal }: Meant): RecoverySource {
   const options: EntityLineOptions = {
     defaultEntityType, maxDepth: limits.maxJsonDepth, maxIdBytes: limits.maxEntityIdBytes, onProblem: (line, problem) => refuse(path, line, problem),
   };
   return {
     name: `the versions in ${path}`,
     async *behind() {
-      const lines: AsyncIterable<EntityLine> = entityLines(open(), options);
+      const lines: AsyncIterable<EntityLine> = entityLines(texts, options);
       for await (const line of lines) {
         if (signal.aborted) return;
-        const behind = entity === null || isSame(entity, line) ? await comparedWith(store, line, line.version) : null;
+        const behind = isChosen(choice, line) ? await comparedWith(store, line, line.version) : null;
         if (behind !== null) yield [behind, { kind: 'state', state: line.state }];
       }
     },
@@ -99,15 +105,15 @@ interface Lost {
   readonly events: Event[];
 }
 
-function fromApplied({ path, open, defaultEntityType, limits }: FileOptions, store: Reading, { entity, signal }: Meant): RecoverySource {
+function fromApplied({ path, texts, defaultEntityType, limits }: FileOptions, store: Reading, { choice, signal }: Meant): RecoverySource {
   const onProblem = (line: number, problem: string) => refuse(path, line, problem);
   return {
     name: `the events in ${path}`,
     async *behind() {
       const known = new Map<string, Lost>();
-      for await (const { line, event } of lineEvents(open(), { format: 'envelope', limits, defaultEntityType, entityType: defaultEntityType, map: new Map(), sequences: 'as-given', firstSequence: 1, unsequenced: 'reject', onProblem })) {
+      for await (const { line, event } of lineEvents(texts, { format: 'envelope', limits, defaultEntityType, entityType: defaultEntityType, map: new Map(), sequences: 'as-given', firstSequence: 1, unsequenced: 'reject', onProblem })) {
         if (signal.aborted) return;
-        if (entity !== null && !isSame(entity, event)) continue;
+        if (!isChosen(choice, event)) continue;
         if (event.sequence === null) refuse(path, line, 'it has no sequence');
         const name = entityName(event);
         let lost = known.get(name);
@@ -134,8 +140,4 @@ function fromApplied({ path, open, defaultEntityType, limits }: FileOptions, sto
 
 function refuse(path: string, line: number, problem: string): never {
   throw new ConfigError([`${path}, line ${line}: ${problem}`]);
-}
-
-function isSame(one: EntityRef, other: EntityRef): boolean {
-  return one.entityId === other.entityId && one.entityType === other.entityType;
 }

@@ -207,3 +207,35 @@ test('what `events list --applied --json` prints is published again, also of eve
   assert.equal(published.stdout, '3 events: 3 published, 3 confirmed, 0 returned, 0 failed\n', published.stderr);
   await waitFor(async () => (await worker.metric('inorder_events_total', { outcome: 'duplicate' })) === 3, { what: 'three duplicates', timeoutMs: 30_000 });
 });
+
+test('without an ID --type chooses the entities of that type, and of nothing else anything is made anew', { timeout: 180_000 }, async (t) => {
+  const { command, file } = await useStream(t, 'redis');
+  const lines = (['trace', 'other'] as const).map((type) => ({ id: type, entity_type: type, entity_id: 'a-$(id)', type: 'Happened', data: {} }));
+  assert.equal((await command('events', 'append', file(lines))).code, 0);
+  const listed = await command('events', 'list', '--type', 'other', '--json');
+  assert.deepEqual(listed.stdout.trim().split('\n').map((line) => JSON.parse(line).entity_type), ['other']);
+  assert.match((await command('events', 'list', '--type', 'none')).stderr, /no events of all entities of type "none"/);
+  assert.match((await command('rebuild', '--type', 'trace', '--yes')).stdout, /^1 made anew, 0 were the same, 0 failed/);
+  assert.match((await command('events', 'verify', '--type', 'trace')).stdout, /^1 verified, 0 wrong/);
+  assert.match((await command('audit')).stdout, /makes the states of all entities of type "trace" anew/);
+  for (const [type, behind] of [['trace', 0], ['other', 1], ['none', 0]] as const) {
+    assert.match((await command('recover', '--from', 'event-store', '--type', type)).stdout, new RegExp(`^${behind} behind`, 'm'), type);
+  }
+  assert.match((await command('entity', 'show', 'b-$(id)')).stderr, /list --entity 'b-\$\(id\)'$/m, 'a line that can be copied into a shell');
+});
+
+test('what recover is to read is looked at first: a mark before it is taken off, and what is no JSON, or empty, is named', { timeout: 180_000 }, async (t) => {
+  const { command, file } = await useStream(t, 'redis');
+  const path = file([]);
+  const recover = async (content: string | Buffer) => {
+    writeFileSync(path, content);
+    return command('recover', '--from', path);
+  };
+  const line = '{"entity_type":"trace","entity_id":"a","version":3,"state":{}}\n';
+  const marked = await recover(`\uFEFF${line}`);
+  assert.match(`${marked.stdout}${marked.stderr}`, /^trace "a" at 0, behind by 3, to 3$/m);
+  for (const content of ['', '\n\n', Buffer.from(line, 'utf16le'), 'PK\x03\x04zip', 'entity_id,version\na,3\n']) {
+    const { code, stdout, stderr } = await recover(content);
+    assert.deepEqual([code, stdout], [2, ''], stderr);
+  }
+});

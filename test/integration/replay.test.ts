@@ -42,8 +42,9 @@ test('dead letters behind a gap go in order once the missing event has arrived, 
   await run.publish([...at('a', 1, 2, 5, 4, 7, 6), ...at('b', 1, 2)]);
   await untilDeadLettered(4);
   const blocked = await command('dead-letters replay --all --yes');
-  assert.deepEqual([blocked.code, blocked.stdout], [0, '  trace a at version 2: nothing goes; 4-7 wait for 3: 3 has not arrived\n0 go, 4 stay: replay them when what they wait for has arrived\n']);
+  assert.deepEqual([blocked.code, blocked.stdout], [1, '  trace a at version 2: nothing goes; 4-7 wait for 3: 3 has not arrived\n0 go, 4 stay: replay them when what they wait for has arrived\n']);
   assert.equal(await run.ready(run.deadLetters), 4);
+  for (const [meant, code] of [['nobody', 1], ['--entity=nobody', 1], ['--ready', 0]] as const) assert.equal((await command(`dead-letters replay ${meant} --yes`)).code, code, meant);
 
   await run.publish(at('a', 3));
   await waitFor(async () => (await trace('a'))?.version === 3, { what: 'the missing event' });

@@ -5,7 +5,7 @@ import { commands } from '../../src/cli/commands.ts';
 import { runCli } from '../../src/cli/run.ts';
 import { keptIo } from '../support/command-io.ts';
 import { adminToken, ConsoleClient } from '../support/console-client.ts';
-import { useServices } from '../support/services.ts';
+import { useServices, waitFor } from '../support/services.ts';
 import { StreamRun } from '../support/stream-run.ts';
 
 test('a letter that could not be read is listed for its entity, and nothing says "never seen" of what it may be', { timeout: 180_000 }, async (t) => {
@@ -42,6 +42,7 @@ test('a letter that could not be read is listed for its entity, and nothing says
   ];
   assert.match(shown[0]!, /^stands +waits for 1, which may be the letter m-2 \(malformed\), whose sequence cannot be read; here are 2-3$/m);
   assert.match(shown[1]!, /2-3 wait for 1: 1 may be the letter m-2 \(malformed\), whose sequence cannot be read/);
+  assert.match(shown[1]!, /^  M-2: m-2 stays \(malformed\): it would be refused again/m, 'all of the entity are looked at');
   for (const text of shown.slice(2)) assert.match(text, /^version +0\nparked +since .* gap_timeout \(waited \d+ ms for sequence 1\)$/m);
   const follower = (await list('M-1')).find(({ sequence }) => sequence === 2);
   assert.match((await command('dead-letters', 'show', follower.message_id)).stdout, /^stands +follows 1, which is itself a dead letter and cannot be applied as it is \(malformed\): export it, correct it, publish it; then replay$/m);
@@ -51,4 +52,11 @@ test('a letter that could not be read is listed for its entity, and nothing says
   assert.deepEqual(one.runs.map(({ state, from, reason }: any) => [state, from, reason]), [['dead-lettered', 1, 'malformed'], ['dead-lettered', 2, 'gap_timeout'], ['dead-lettered', 3, 'gap_timeout']]);
   assert.deepEqual([two.unread, two.dead_letters, two.passed.map(({ message_id }: any) => message_id)], [1, 3, ['m-2']]);
   for (const text of [...shown, ...answers.map((answer) => JSON.stringify(answer))]) assert.doesNotMatch(text, /never seen|has not arrived/);
+
+  send('M-2', 1, {});
+  await channel.waitForConfirms();
+  await waitFor(async () => /^version +1$/m.test((await command('entity', 'show', 'M-2')).stdout), { what: 'the missing event', timeoutMs: 60_000 });
+  const { stdout } = await command('dead-letters', 'replay', '--entity', 'M-2', '--entity-type', 'trace', '--yes', '--json');
+  const outcome = stdout.trim().split('\n').map((line) => JSON.parse(line)).find(({ status }) => status !== undefined);
+  assert.deepEqual([outcome.status, outcome.version, outcome.left_in_queue], ['passed', 3, 1], 'nobody knows that it is whole');
 });

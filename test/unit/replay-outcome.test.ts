@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import { awaitOutcomes, isDone } from '../../src/dead-letters/replay-outcome.ts';
 import type { LetterSummary, ReplayPlan } from '../../src/dead-letters/replay-plan.ts';
+import { standingOf } from '../../src/dead-letters/standing.ts';
 import { withoutUnmendable } from '../../src/dead-letters/unmendable.ts';
 import { UnavailableError } from '../../src/errors.ts';
 import { defaultEventLimits } from '../../src/events/event.ts';
@@ -78,4 +79,15 @@ test('what would fall into a hole stays as late, unless the workers take it', as
   const stays = async (strategy: 'buffer' | 'log_and_process') =>
     (await withoutUnmendable([{ entity, meant: [letter(3)], others: [], unread: [] }], [snapshot], store, strategy)).unmendable.length;
   assert.deepEqual([await stays('buffer'), await stays('log_and_process')], [1, 0]);
+});
+
+test('where a stream is adopted, a base line that failed stands as what it is: replayable, and those behind it with it', () => {
+  const snapshot = { exists: false, version: 0, state: null, holes: '', parked: { at: 'now', sequence: 5, reason: 'handler_failed', detail: '', replaying: false } } as const;
+  const base: LetterSummary = { ...letter(5), reason: 'handler_failed' };
+  const letters = { entity, meant: [base, letter(6), letter(8)], others: [], unread: [] };
+  const texts = letters.meant.map((one) => standingOf(one, letters, snapshot, 'any').text);
+  assert.match(texts[0]!, /^is next in line: it can be replayed/);
+  assert.match(texts[1]!, /^follows 5, which is itself a dead letter \(handler_failed\): both can be replayed/);
+  assert.match(texts[2]!, /^waits for 7, which was never seen; here is 8/);
+  assert.match(standingOf(base, letters, snapshot, 1).text, /^waits for 1, which was never seen/);
 });
