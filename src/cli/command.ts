@@ -102,4 +102,4 @@ export const entityTypeOption = { kind: 'value', placeholder: 'T', meaning: 'Typ
 
 /** Variables that say where broker and store are. */
 export const brokerVariables = ['AMQP_URL', 'STREAM'] as const satisfies readonly VariableName[];
-export const storeVariables = ['STATE_STORE', 'REDIS_URL', 'DATABASE_URL', 'STREAM'] as const satisfies readonly VariableName[];
+export const storeVariables = ['STATE_STORE', 'REDIS_URL', 'DATABASE_URL', 'STREAM', 'FIRST_SEQUENCE'] as const satisfies readonly VariableName[];

@@ -2,6 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import type { Config } from '../config/config.ts';
 import { loadConfig } from '../config/load.ts';
+import { initialVersionOf } from '../ordering/limits.ts';
 import type { EntityLine } from '../publishing/entity-lines.ts';
 import { entityLines } from '../publishing/entity-lines.ts';
 import { openInput } from '../publishing/open-input.ts';
@@ -50,12 +51,13 @@ export const command = defineCommand({
         defaultEntityType: config.processing.entityType,
         maxDepth: config.limits.maxJsonDepth,
         maxIdBytes: config.limits.maxEntityIdBytes,
+        firstSequence: config.limits.firstSequence,
         onProblem: refuse,
       });
       await withStore(config, io.stderr, async (store) => {
         for await (const batch of batched(withInitialStates(lines, config, refuse))) {
           if (signal.aborted) break;
-          const results = await store.commit(batch.map(asCommit));
+          const results = await store.commit(batch.map((entity) => asCommit(entity, initialVersionOf(config.ordering.firstSequence))));
           results.forEach((result, index) => {
             const entity = batch[index]!;
             const problem = problemOf(result, entity);
@@ -104,9 +106,9 @@ async function auditImport(store: Store, imported: number, from: string): Promis
   await store.operator.appendAudit([{ action: 'import', who: operatorName(), entityType: null, entityId: null, what, reason: '' }]);
 }
 
-function asCommit({ entityType, entityId, version, state }: EntityLine) {
+function asCommit({ entityType, entityId, version, state }: EntityLine, expectedVersion: number) {
   const token = `operator:${randomUUID()}`;
-  return { entityType, entityId, token, expectedVersion: 0, expectedHoles: '', newVersion: version, newHoles: '', state, events: [] };
+  return { entityType, entityId, token, expectedVersion, expectedHoles: '', newVersion: version, newHoles: '', state, events: [] };
 }
 
 function problemOf(result: CommitResult, { version }: EntityLine): string | null {

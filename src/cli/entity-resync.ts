@@ -7,6 +7,7 @@ import { wholeNumber } from '../config/parsers.ts';
 import { snapshotsOf } from '../dead-letters/entity-snapshots.ts';
 import { ConfigError, UnavailableError } from '../errors.ts';
 import { Holes } from '../ordering/holes.ts';
+import { initialVersionOf } from '../ordering/limits.ts';
 import { optionValue } from './arguments.ts';
 import { defineCommand, type ExitCode, storeVariables } from './command.ts';
 import { confirm, operatorName, yesOption } from './confirm.ts';
@@ -24,7 +25,7 @@ export const command = defineCommand({
   positionals: ['ID'],
   options: {
     type: { kind: 'value', placeholder: 'T', meaning: 'Type of the entity. Default: ENTITY_TYPE.' },
-    version: { kind: 'value', placeholder: 'N', meaning: 'The version it is to have, from 0. It has to be given.' },
+    version: { kind: 'value', placeholder: 'N', meaning: 'The version it is to have, from 0; with FIRST_SEQUENCE=0 also --version=-1, where nothing was applied. It has to be given.' },
     state: { kind: 'value', placeholder: 'FILE', meaning: 'A file with its state. Default: as it is.' },
     reason: { kind: 'value', placeholder: 'TEXT', meaning: 'Why, for the audit trail. It has to be given.' },
     yes: yesOption,
@@ -36,8 +37,8 @@ export const command = defineCommand({
     if (options.reason === null || options.reason.trim() === '') problems.push('--reason is missing: say why, for the audit trail');
     if (problems.length > 0) throw new ConfigError(problems);
     const reason = options.reason ?? '';
-    const to = optionValue('--version', options.version ?? '', wholeNumber(0));
     const config = loadConfig(io.env);
+    const to = optionValue('--version', options.version ?? '', wholeNumber(initialVersionOf(config.ordering.firstSequence)));
     const state = options.state === null ? null : await readState(options.state, config.limits.maxStateBytes);
     const entity = { entityType: options.type ?? config.processing.entityType, entityId };
     return withStore(config, io.stderr, async (store): Promise<ExitCode> => {

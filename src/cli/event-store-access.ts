@@ -6,7 +6,7 @@ import type { EventStore } from '../stores/event-store.ts';
 import type { CommandIo } from './command.ts';
 import { commandLog } from './store-access.ts';
 
-export const eventStoreVariables = ['EVENT_STORE', 'DATABASE_URL', 'REDIS_URL', 'STREAM'] as const satisfies readonly VariableName[];
+export const eventStoreVariables = ['EVENT_STORE', 'DATABASE_URL', 'REDIS_URL', 'STREAM', 'FIRST_SEQUENCE'] as const satisfies readonly VariableName[];
 
 export async function withEventStore<T>(config: Config, io: CommandIo, use: (events: EventStore) => Promise<T>): Promise<T> {
   const events = openEventStore(config, commandLog(config, io.stderr));

@@ -82,7 +82,7 @@ export const command = defineCommand({
 
 /** Numbered although the log numbers them: two events of equal content and without ids are two by their places. */
 function readingOf(request: ReadingRequest, { limits, processing: { entityType } }: Config) {
-  const fields = { sequences: 'number', firstSequence: 1, unsequenced: 'reject' } as const;
+  const fields = { sequences: 'number', unsequenced: 'reject' } as const;
   return { ...textsOf(request), limits, defaultEntityType: entityType, entityType, ...fields };
 }
 

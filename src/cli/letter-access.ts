@@ -3,20 +3,20 @@ import type { ChannelModel } from 'amqplib';
 import type { Config } from '../config/config.ts';
 import type { DecodeOptions } from '../events/decode.ts';
 import type { VariableName } from '../config/variables.ts';
-import type { ViolationStrategy } from '../ordering/limits.ts';
+import type { FirstSequence, ViolationStrategy } from '../ordering/limits.ts';
 import type { Store } from '../stores/store.ts';
 import { withBroker } from './broker-access.ts';
 import type { CommandIo } from './command.ts';
 import { withStore } from './store-access.ts';
 
-export const letterVariables = ['AMQP_URL', 'STATE_STORE', 'REDIS_URL', 'DATABASE_URL', 'STREAM', 'ENTITY_TYPE'] as const satisfies readonly VariableName[];
+export const letterVariables = ['AMQP_URL', 'STATE_STORE', 'REDIS_URL', 'DATABASE_URL', 'STREAM', 'FIRST_SEQUENCE', 'ENTITY_TYPE'] as const satisfies readonly VariableName[];
 
 export interface LetterAccess {
   readonly connection: ChannelModel;
   readonly stream: string;
   readonly store: Store;
   readonly decoding: DecodeOptions;
-  readonly firstSequence: 1 | 'any';
+  readonly firstSequence: FirstSequence;
   readonly strategy: ViolationStrategy;
 }
 

@@ -131,7 +131,6 @@ async function publish(
         defaultEntityType: processing.entityType,
         entityType: request.entityType,
         sequences: request.unsequenced ? 'as-given' : 'number',
-        firstSequence: String(ordering.firstSequence) === '0' ? 0 : 1,
         unsequenced: request.unsequenced ? 'process' : ordering.unsequenced,
         ofNoEntity: 'events of no entity need --unsequenced',
         onProblem: (line, problem) => progress.say(`${placeOf(input, line)}: ${problem}`),

@@ -19,7 +19,7 @@ export const command = defineCommand({
   ].join('\n'),
   positionals: [],
   options: {},
-  variables: ['AMQP_URL', 'EVENT_STORE', 'DATABASE_URL', 'REDIS_URL', 'STREAM', 'MAX_BODY_BYTES', 'MAX_ENTITY_ID_BYTES', 'MAX_JSON_DEPTH', 'SERVICE_NAME', 'LOG_LEVEL'],
+  variables: ['AMQP_URL', 'EVENT_STORE', 'DATABASE_URL', 'REDIS_URL', 'STREAM', 'FIRST_SEQUENCE', 'MAX_BODY_BYTES', 'MAX_ENTITY_ID_BYTES', 'MAX_JSON_DEPTH', 'SERVICE_NAME', 'LOG_LEVEL'],
   async run(_args, io) {
     const config = loadConfig(io.env);
     const { broker, limits, serviceName } = config;

@@ -5,7 +5,7 @@
  * variable means; a library user may write one by hand.
  */
 import type { EventLimits } from '../events/event.ts';
-import type { GapTimeoutAction, ViolationStrategy } from '../ordering/limits.ts';
+import type { FirstSequence, GapTimeoutAction, ViolationStrategy } from '../ordering/limits.ts';
 
 export const logLevels = ['debug', 'info', 'warn', 'error'] as const;
 export type LogLevel = (typeof logLevels)[number];
@@ -64,7 +64,7 @@ export interface OrderingConfig {
   readonly maxHeldPerEntity: number;
   /** Held deliveries of one shard: 80 % of the prefetch, so that the missing event can still be delivered. */
   readonly maxHeld: number;
-  readonly firstSequence: 1 | 'any';
+  readonly firstSequence: FirstSequence;
   readonly unsequenced: 'reject' | 'process';
 }
 

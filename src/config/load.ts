@@ -115,6 +115,9 @@ function checkTogether(values: Values, given: Texts, problems: string[]): void {
     if (values[name] === 'postgres' && values.DATABASE_URL === null) problems.push(`${name} is \`postgres\`, and DATABASE_URL is not set: set it`);
   }
   problems.push(...durabilityProblems(values));
+  if (values.GAP_REPAIR === 'event-store' && values.FIRST_SEQUENCE === 0) {
+    problems.push('GAP_REPAIR is `event-store` and FIRST_SEQUENCE is 0: the event store counts from 1; set FIRST_SEQUENCE=1, or let GAP_REPAIR name a module');
+  }
   if (values.GAP_REPAIR !== 'off' && given.has('GAP_REPAIR_AFTER_MS') && values.GAP_REPAIR_AFTER_MS >= values.GAP_TIMEOUT_MS) {
     problems.push(`GAP_REPAIR_AFTER_MS is ${values.GAP_REPAIR_AFTER_MS}: it must be less than GAP_TIMEOUT_MS, ${values.GAP_TIMEOUT_MS}, or it would come too late`);
   }
@@ -199,6 +202,7 @@ function arrange(values: Values, given: Texts, warnings: readonly string[]): Con
       maxEntityIdBytes: values.MAX_ENTITY_ID_BYTES,
       maxHeaderBytes: values.MAX_HEADER_BYTES,
       maxJsonDepth: values.MAX_JSON_DEPTH,
+      firstSequence: values.FIRST_SEQUENCE === 0 ? 0 : 1,
       maxStateBytes: values.MAX_STATE_BYTES,
       memoryBudgetBytes: values.MEMORY_BUDGET_MIB * 1_048_576,
     },

@@ -3,6 +3,7 @@
  * help and the README say the same, and parses text into its value or into null. None of them trims, guesses
  * or falls back: `08`, `1e3` and `0x10` are refused where a whole number is asked for. Space around a value is gone by then.
  */
+import type { FirstSequence } from '../ordering/limits.ts';
 import type { Durability } from './config.ts';
 
 export interface ValueKind<T> {
@@ -12,12 +13,12 @@ export interface ValueKind<T> {
   readonly parse: (text: string) => T | null;
 }
 
-/** A whole number in plain decimal digits, within bounds, both allowed; without `max` as far as numbers are exact. */
+/** A whole number in plain decimal digits, with a minus where it is negative, within bounds, both allowed; without `max` as far as numbers are exact. */
 export function wholeNumber(min: number, max = Number.MAX_SAFE_INTEGER): ValueKind<number> {
   return {
     allowed: `a whole number from ${grouped(min)} ${max === Number.MAX_SAFE_INTEGER ? 'up' : `to ${grouped(max)}`}`,
     parse(text) {
-      if (!/^(0|[1-9][0-9]{0,15})$/.test(text)) return null;
+      if (!/^(0|-?[1-9][0-9]{0,15})$/.test(text)) return null;
       const value = Number(text);
       return value >= min && value <= max ? value : null;
     },
@@ -51,9 +52,9 @@ export const durability: ValueKind<Durability> = {
 };
 
 /** The first whole number of a stream's events, or `any`. */
-export const firstSequence: ValueKind<1 | 'any'> = {
-  allowed: '`1` or `any`',
-  parse: (text) => (text === '1' ? 1 : text === 'any' ? 'any' : null),
+export const firstSequence: ValueKind<FirstSequence> = {
+  allowed: '`0`, `1` or `any`',
+  parse: (text) => (text === '0' ? 0 : text === '1' ? 1 : text === 'any' ? 'any' : null),
 };
 
 /** `all`, or numbers and ranges; which of them exist is checked against SHARDS later. */

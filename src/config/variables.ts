@@ -139,7 +139,7 @@ export const variables = {
   FIRST_SEQUENCE: row(
     '1',
     kinds.firstSequence,
-    'Sequence of the first event of an entity. `any` takes the first event seen of an unknown entity as its base line.',
+    'Sequence of the first event of an entity: `0` where producers count from 0. `any` takes the first event seen of an unknown entity, from sequence 1 up, as its base line.',
   ),
   UNSEQUENCED: row(
     'reject',

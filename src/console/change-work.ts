@@ -7,7 +7,7 @@ import { awaitOutcomes } from '../dead-letters/replay-outcome.ts';
 import type { ReplayPlan } from '../dead-letters/replay-plan.ts';
 import { planReplay, type Survey, surveyLetters } from '../dead-letters/survey.ts';
 import { ConfigError } from '../errors.ts';
-import type { ViolationStrategy } from '../ordering/limits.ts';
+import type { FirstSequence, ViolationStrategy } from '../ordering/limits.ts';
 import type { Catalogue } from './letter-catalogue.ts';
 import { isFound, type LetterSearch } from './letter-search.ts';
 import type { ChangeOutcome, ChangePlan } from './change-plan.ts';
@@ -18,7 +18,7 @@ export interface ChangeWorkOptions {
   readonly sources: Sources;
   readonly stream: string;
   readonly decoding: DecodeOptions;
-  readonly firstSequence: 1 | 'any';
+  readonly firstSequence: FirstSequence;
   readonly strategy: ViolationStrategy;
   readonly catalogue: () => Catalogue | null;
   /** The dead letters are others now. */

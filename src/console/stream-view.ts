@@ -138,7 +138,7 @@ export class StreamView {
     const entities = this.catalogue.catalogue?.entities;
     const unread = entities?.unreadOf(entity.entityId) ?? [];
     const letters = [...(entities?.of(entity)?.meant ?? []), ...unread];
-    const { runs, passed, more } = timelineOf({ version, holes, held: gap?.held_sequences ?? [], letters });
+    const { runs, passed, more } = timelineOf({ version, firstSequence: this.#options.decoding.limits.firstSequence, holes, held: gap?.held_sequences ?? [], letters });
     return {
       ...nameFields(entity),
       exists,

@@ -20,6 +20,7 @@ export interface TimelineRun {
 
 export interface TimelineInput {
   readonly version: number;
+  readonly firstSequence: 0 | 1;
   /** As they are stored. */
   readonly holes: string;
   readonly held: readonly (readonly [first: number, last: number])[];
@@ -40,18 +41,17 @@ const closeBelow = 200;
 const maxSingle = 60;
 const maxRuns = 400;
 
-export function timelineOf({ version, holes, held, letters }: TimelineInput): Timeline {
+export function timelineOf({ version, firstSequence, holes, held, letters }: TimelineInput): Timeline {
   const isAbove = ({ sequence }: LetterSummary) => sequence !== null && sequence > version;
   const above = aboveVersion(version, held, letters.filter(isAbove));
-  const below = merged(belowVersion(version, Holes.parse(holes)));
+  const below = merged(belowVersion(version, firstSequence, Holes.parse(holes)));
   const runs = [...below, ...(above.length > maxSingle ? merged(above) : above)];
   return { runs: runs.slice(0, maxRuns), passed: letters.filter((letter) => !isAbove(letter)), more: Math.max(0, runs.length - maxRuns) };
 }
 
-function belowVersion(version: number, holes: Holes): readonly TimelineRun[] {
-  if (version === 0) return [];
-  const first = Math.max(1, version - closeBelow + 1);
-  const runs: TimelineRun[] = first > 1 ? [{ state: 'applied', from: 1, to: first - 1 }] : [];
+function belowVersion(version: number, lowest: number, holes: Holes): readonly TimelineRun[] {
+  const first = Math.max(lowest, version - closeBelow + 1);
+  const runs: TimelineRun[] = first > lowest ? [{ state: 'applied', from: lowest, to: first - 1 }] : [];
   for (let sequence = first; sequence <= version; sequence++) {
     runs.push({ state: holes.has(sequence) ? 'hole' : 'applied', from: sequence, to: sequence });
   }

@@ -103,7 +103,7 @@ async function skipAll(entities: readonly LettersOfEntity[], options: DiscardOpt
 
 /** In order; what the version has passed needs no skipping. */
 function sequencesToSkip({ entity, meant }: LettersOfEntity, { version }: Snapshot): readonly number[] {
-  const sequences = [...new Set(meant.map(({ sequence }) => sequence ?? 0))].filter((sequence) => sequence > version).sort((a, b) => a - b);
+  const sequences = [...new Set(meant.flatMap(({ sequence }) => (sequence !== null && sequence > version ? [sequence] : [])))].sort((a, b) => a - b);
   const gap = sequences.find((sequence, index) => sequence !== version + 1 + index);
   if (gap === undefined) return sequences;
   throw new ConfigError([

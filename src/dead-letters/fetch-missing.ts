@@ -1,6 +1,7 @@
 /** Plans an entity's replay together with a source that may have what its dead letters wait for. */
 import type { EncodedEvent } from '../events/encode.ts';
 import type { MissingEvents } from '../event-sourcing/gap-source.ts';
+import type { FirstSequence } from '../ordering/limits.ts';
 import type { Snapshot } from '../stores/store.ts';
 import { type EntityReplay, type LettersOfEntity, planEntity } from './replay-plan.ts';
 
@@ -18,7 +19,7 @@ export async function withFetched(
   letters: LettersOfEntity,
   snapshot: Snapshot,
   source: MissingEventsReader,
-  { firstSequence, signal = neverAborted }: { readonly firstSequence: 1 | 'any'; readonly signal?: AbortSignal },
+  { firstSequence, signal = neverAborted }: { readonly firstSequence: FirstSequence; readonly signal?: AbortSignal },
 ): Promise<EntityReplay> {
   let best = plan;
   let fetched: readonly EncodedEvent[] = [];

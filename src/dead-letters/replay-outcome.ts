@@ -90,7 +90,7 @@ function isOpen(outcome: EntityOutcome | undefined): boolean {
 
 async function outcomeOf(replay: EntityReplay, now: Snapshot, went: Went, store: OutcomeOptions['store']): Promise<EntityOutcome> {
   const letters = replay.letters.filter((letter) => went.has(letter));
-  const last = letters.reduce((highest, { sequence }) => Math.max(highest, sequence ?? 0), 0);
+  const last = letters.reduce((highest, { sequence }) => Math.max(highest, sequence ?? highest), Number.NEGATIVE_INFINITY);
   const isParkedAgain = now.parked !== null && now.parked.at !== replay.parked?.at;
   if (now.version < last && !isParkedAgain) return { replay, now, status: 'undecided', again: [], left: 0 };
   const { again, pending } = await verdictsOn(letters, went, store);

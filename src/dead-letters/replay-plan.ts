@@ -7,6 +7,7 @@
  */
 import type { EncodedEvent } from '../events/encode.ts';
 import type { EntityRef } from '../events/event.ts';
+import type { FirstSequence } from '../ordering/limits.ts';
 import type { Parked, Snapshot } from '../stores/store.ts';
 import type { DeadLetter, DeadLetterReason } from './dead-letter.ts';
 import type { LetterCopy } from './replayable-message.ts';
@@ -74,7 +75,7 @@ export function summaryOf({ messageId, fingerprint, entityType, entityId, sequen
 export function planEntity(
   { entity, meant, others, unread }: LettersOfEntity,
   snapshot: Snapshot,
-  firstSequence: 1 | 'any',
+  firstSequence: FirstSequence,
   fetched: readonly EncodedEvent[] = [],
 ): EntityReplay & { readonly next: number } {
   const { version, parked } = snapshot;

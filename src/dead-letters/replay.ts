@@ -202,7 +202,7 @@ class ReplayRun {
     this.went.set(letter, diedAt);
     const entity = this.#entityOf.get(fingerprint);
     if (entity === undefined) return;
-    this.#replayedTo.set(entity, Math.max(this.#replayedTo.get(entity) ?? 0, sequence ?? 0));
+    if (sequence !== null) this.#replayedTo.set(entity, Math.max(this.#replayedTo.get(entity) ?? sequence, sequence));
     const more = (this.#under.get(entity) ?? 0) - 1;
     if (more > 0) this.#under.set(entity, more);
     else this.#under.delete(entity);
@@ -212,7 +212,7 @@ class ReplayRun {
   async #hold(entities: readonly EntityReplay[]): Promise<void> {
     const parked = entities.filter((entity) => entity.parked !== null && !this.#failed.has(entity));
     if (parked.length === 0) return;
-    const replays = parked.map((replay) => ({ ...replay.entity, parkedAt: replay.parked?.at, replayedTo: this.#replayedTo.get(replay) ?? 0 }));
+    const replays = parked.map((replay) => ({ ...replay.entity, parkedAt: replay.parked?.at, replayedTo: this.#replayedTo.get(replay) }));
     const results = await this.#options.store.operator.beginReplay(replays, this.#leaseMs);
     for (const [index, result] of results.entries()) {
       if (result.status === 'failed') throw new UnavailableError(result.error.message, { cause: result.error });

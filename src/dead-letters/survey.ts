@@ -2,7 +2,7 @@
  * Reads all dead letters once and plans what can be done with those that are meant. Of each letter only a summary is
  * kept; what is dead-lettered after this reading is no part of what is planned by it.
  */
-import type { ViolationStrategy } from '../ordering/limits.ts';
+import type { FirstSequence, ViolationStrategy } from '../ordering/limits.ts';
 import type { Store } from '../stores/store.ts';
 import type { DeadLetter } from './dead-letter.ts';
 import { EntityLetters } from './entity-letters.ts';
@@ -23,7 +23,7 @@ export interface SurveyOptions extends Omit<InspectOptions, 'store' | 'limit'> {
   readonly only?: boolean;
   /** Only entities of which a letter can be applied now: what was missing has arrived since. */
   readonly readyOnly?: boolean;
-  readonly firstSequence: 1 | 'any';
+  readonly firstSequence: FirstSequence;
   /** What the stream's workers do with what comes into a hole. Default `buffer`. */
   readonly strategy?: ViolationStrategy;
   /** Asked for what letters wait for. Default: nobody is. */

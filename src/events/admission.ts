@@ -19,7 +19,7 @@ export interface DecodeOptions {
 }
 
 export function admit(claims: Claims, message: RawMessage, options: DecodeOptions): Decoded {
-  const fields = new Fields(claims.problem, options.limits.maxEntityIdBytes);
+  const fields = new Fields(claims.problem, options.limits);
   const { names } = claims;
   const givenId = claims.id == null ? null : fields.name('malformed', names.id, claims.id);
   const type = fields.name('malformed', names.type, claims.type);
@@ -83,10 +83,12 @@ const controlCharacter = /\p{Cc}/u;
 class Fields {
   problem: Problem | null;
   readonly #maxNameBytes: number;
+  readonly #firstSequence: number;
 
-  constructor(problem: Problem | null, maxNameBytes: number) {
+  constructor(problem: Problem | null, { maxEntityIdBytes, firstSequence }: EventLimits) {
     this.problem = problem;
-    this.#maxNameBytes = maxNameBytes;
+    this.#maxNameBytes = maxEntityIdBytes;
+    this.#firstSequence = firstSequence;
   }
 
   note(reason: RejectionReason, detail: string): void {
@@ -106,8 +108,11 @@ class Fields {
   }
 
   sequence(field: string, value: number | null): number | null {
-    if (value === null || (Number.isSafeInteger(value) && value >= 1)) return value;
-    this.note('invalid_sequence', `${field} is not a whole number from 1 to 2^53 - 1`);
+    const first = this.#firstSequence;
+    // A -0 of JSON is the number 0.
+    if (value === null || (Number.isSafeInteger(value) && value >= first)) return value === 0 ? 0 : value;
+    const hint = value === 0 ? '; for producers that count from 0 set FIRST_SEQUENCE=0' : '';
+    this.note('invalid_sequence', `${field} is not a whole number from ${first} to 2^53 - 1${hint}`);
     return null;
   }
 

@@ -33,7 +33,7 @@ export interface Event extends EntityRef {
   readonly id: string;
   /** True when the producer gave no id. */
   readonly idDerived: boolean;
-  /** 1, 2, 3… within its entity; null when the producer gave none (`UNSEQUENCED` decides). */
+  /** 1, 2, 3… within its entity (0, 1, 2… where FIRST_SEQUENCE is 0); null when the producer gave none (`UNSEQUENCED` decides). */
   readonly sequence: number | null;
   readonly type: string;
   /** When it happened, as the producer wrote it (ISO 8601), or null. */
@@ -58,6 +58,8 @@ export interface EventLimits {
   readonly maxHeaderBytes: number;
   /** Deepest nesting of the JSON. Default 64. */
   readonly maxJsonDepth: number;
+  /** Lowest sequence: 0 where FIRST_SEQUENCE is 0, else 1. Default 1. */
+  readonly firstSequence: 0 | 1;
 }
 
 export const defaultEventLimits: EventLimits = {
@@ -65,6 +67,7 @@ export const defaultEventLimits: EventLimits = {
   maxEntityIdBytes: 512,
   maxHeaderBytes: 65_536,
   maxJsonDepth: 64,
+  firstSequence: 1,
 };
 
 /** Why a message cannot become an event, with what could be read of it. */

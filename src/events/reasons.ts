@@ -46,9 +46,9 @@ const table = {
     inSequence: false,
   },
   invalid_sequence: {
-    meaning: 'The sequence is missing, not a whole number from 1 up, or more than 1,000,000 ahead of the version.',
+    meaning: 'The sequence is missing, not a whole number from 1 up (from 0 where FIRST_SEQUENCE is 0), or more than 1,000,000 ahead of the version.',
     cause: 'A counter that starts at 0, a timestamp in its place, or no sequence at all.',
-    remedy: 'Number the events of each entity 1, 2, 3… where they are made.',
+    remedy: 'Number the events of each entity 1, 2, 3… where they are made, or set FIRST_SEQUENCE=0 for 0, 1, 2…',
     inSequence: false,
   },
   misrouted: {
@@ -102,7 +102,7 @@ const table = {
   not_created: {
     meaning: 'The first event of the entity is not one that creates it.',
     cause: 'The stream is older than this store, or the creating event was lost.',
-    remedy: 'Publish the creating event under sequence 1, or set FIRST_SEQUENCE=any to adopt a running stream.',
+    remedy: 'Publish the creating event under the first sequence, or set FIRST_SEQUENCE=any to adopt a running stream.',
     inSequence: true,
   },
   refused: {

@@ -12,7 +12,7 @@ export interface ObservedEvent {
   readonly messageId: string;
   readonly entityType: string;
   readonly entityId: string;
-  /** 1, 2, 3… within its entity. */
+  /** 1, 2, 3… within its entity, or from `firstSequence`. */
   readonly sequence: number;
   readonly type: string;
   /** When it happened, in milliseconds since 1970. */
@@ -59,6 +59,8 @@ export interface OrderingDetectorOptions {
   readonly recent?: number;
   /** Entities remembered, for their last sequence and among the affected; the one not seen for longest is forgotten first. Default 100,000. */
   readonly maxEntities?: number;
+  /** The sequence that the events of an entity begin with. Default 1. */
+  readonly firstSequence?: 0 | 1;
 }
 
 const inOrder: Observation = { kind: 'in-order' };
@@ -67,6 +69,7 @@ const old: Observation = { kind: 'old' };
 export class OrderingDetector {
   readonly #keepRecent: number;
   readonly #maxEntities: number;
+  readonly #firstSequence: 0 | 1;
   /** The highest sequence seen, by entity; least recently seen first. */
   readonly #lastSequences = new Map<string, number>();
   readonly #affected = new Set<string>();
@@ -76,16 +79,17 @@ export class OrderingDetector {
   #maxGap = 0;
   #hasForgotten = false;
 
-  constructor({ recent = 10, maxEntities = 100_000 }: OrderingDetectorOptions = {}) {
+  constructor({ recent = 10, maxEntities = 100_000, firstSequence = 1 }: OrderingDetectorOptions = {}) {
     this.#keepRecent = recent;
     this.#maxEntities = maxEntities;
+    this.#firstSequence = firstSequence;
   }
 
-  /** Compares the event with what was seen of its entity. The first event of an entity is expected to be number 1. */
+  /** Compares the event with what was seen of its entity. The first event of an entity is expected to have `firstSequence`. */
   observe(event: ObservedEvent): Observation {
     const key = keyOf(event);
     // Once entities have been forgotten, one that is not known may be one of them: its event is a new base line.
-    const last = this.#lastSequences.get(key) ?? (this.#hasForgotten ? event.sequence - 1 : 0);
+    const last = this.#lastSequences.get(key) ?? (this.#hasForgotten ? event.sequence : this.#firstSequence) - 1;
     this.#see(key, Math.max(last, event.sequence));
     if (event.sequence <= last) return old;
     const expected = last + 1;

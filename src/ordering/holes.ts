@@ -12,13 +12,16 @@
 
 export const maxIntervals = 64;
 
+/** Below every sequence. */
+const noFloor = -1;
+
 type Interval = readonly [first: number, last: number];
 
 export class Holes {
-  static readonly none = new Holes([], 0, 0);
+  static readonly none = new Holes([], noFloor, 0);
 
   readonly #intervals: readonly Interval[];
-  /** At or below it, only the store's memory can tell a duplicate from a late event. 0 when there is none. */
+  /** At or below it, only the store's memory can tell a duplicate from a late event. -1 when there is none. */
   readonly floor: number;
   /** How often the version was set by an operator. */
   readonly resyncs: number;
@@ -33,7 +36,7 @@ export class Holes {
 
   static parse(text: string): Holes {
     if (text === '') return Holes.none;
-    const [, resyncs = '0', floor = '0', rest = ''] = /^(?:r(\d+);)?(?:f(\d+);)?(.*)$/.exec(text) ?? [];
+    const [, resyncs = '0', floor = noFloor, rest = ''] = /^(?:r(\d+);)?(?:f(\d+);)?(.*)$/.exec(text) ?? [];
     const intervals = rest
       .split(',')
       .filter((part) => part !== '')
@@ -44,9 +47,9 @@ export class Holes {
     return new Holes(intervals, Number(floor), Number(resyncs));
   }
 
-  /** Everything at or below `floor` happened before this stream was adopted. */
+  /** Everything at or below `floor` happened before this stream was adopted, which counts from 1. */
   below(floor: number): Holes {
-    return new Holes([], floor, this.resyncs);
+    return new Holes([], floor > 0 ? floor : noFloor, this.resyncs);
   }
 
   has(sequence: number): boolean {
@@ -67,7 +70,7 @@ export class Holes {
   resynced(version: number, to: number): Holes {
     const passed = this.add(version + 1, to);
     const intervals = passed.#intervals.flatMap(([first, last]): Interval[] => (first > to ? [] : [[first, Math.min(last, to)]]));
-    return new Holes(intervals, Math.min(passed.floor, to), this.resyncs + 1);
+    return new Holes(intervals, to > 0 ? Math.min(passed.floor, to) : noFloor, this.resyncs + 1);
   }
 
   /** The same without `sequence`, which has now arrived. */
@@ -88,7 +91,7 @@ export class Holes {
   toString(): string {
     this.#text ??=
       (this.resyncs > 0 ? `r${this.resyncs};` : '') +
-      (this.floor > 0 ? `f${this.floor};` : '') +
+      (this.floor > noFloor ? `f${this.floor};` : '') +
       this.#intervals.map(([first, last]) => (first === last ? `${first}` : `${first}-${last}`)).join(',');
     return this.#text;
   }

@@ -9,8 +9,8 @@ import { Holes } from './holes.ts';
 import type { Operation } from './operations.ts';
 import { SequenceBuffer } from './sequence-buffer.ts';
 
-/** The version before the store was asked. */
-export const unknownVersion = -1;
+/** The version before the store was asked: below every one that there is. */
+export const unknownVersion = Number.NEGATIVE_INFINITY;
 
 /** A gap below the lowest held sequence. A new one begins whenever the version has moved and something is still held. */
 export interface Gap {
@@ -60,7 +60,7 @@ export class Lane {
   /** The store has said something that does not go with the version known here: it is read before anything else. */
   isDoubtful = false;
   /** The highest sequence seen; what comes above it by more than one reveals a new gap. */
-  highest = 0;
+  highest = unknownVersion;
   op: Operation | null = null;
   /** Deliveries at or below the version of which the store is asked what it remembers. */
   recalling = 0;

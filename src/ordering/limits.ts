@@ -3,6 +3,13 @@
 /** What happens to an event that comes before its predecessor. */
 export type ViolationStrategy = 'buffer' | 'skip' | 'fail' | 'log_and_process';
 export type GapTimeoutAction = 'dead-letter' | 'skip-ahead';
+/** The sequence that the events of an entity begin with; `any`: whatever the first event seen of it has, from 1 up. */
+export type FirstSequence = 0 | 1 | 'any';
+
+/** The version of an entity of which nothing was applied: one below its first sequence. */
+export function initialVersionOf(firstSequence: FirstSequence): 0 | -1 {
+  return firstSequence === 0 ? -1 : 0;
+}
 
 export interface SequencerLimits {
   readonly strategy: ViolationStrategy;
@@ -20,7 +27,7 @@ export interface SequencerLimits {
   /** What the held deliveries of the shard may take in memory, in bytes; reaching it ends the oldest gap as well. */
   readonly maxHeldBytes: number;
   /** `any`: the first event seen of an unknown entity is its base line. */
-  readonly firstSequence: 1 | 'any';
+  readonly firstSequence: FirstSequence;
   readonly unsequenced: 'reject' | 'process';
   /** An entity whose keys are unusable is asked for again after this long, in milliseconds. */
   readonly entityRetryMs: number;

@@ -23,6 +23,8 @@ export interface EntityLineOptions {
   readonly defaultEntityType: string;
   readonly maxDepth: number;
   readonly maxIdBytes: number;
+  /** Lowest version: with it the first event is applied. */
+  readonly firstSequence: 0 | 1;
   readonly onProblem: ProblemListener;
 }
 
@@ -31,7 +33,7 @@ export function entityLines(lines: AsyncIterable<TextLine>, options: EntityLineO
 }
 
 /** The entity, or what is wrong with it. */
-function parse(text: string, { defaultEntityType, maxDepth, maxIdBytes }: EntityLineOptions): ReadEntity | string {
+function parse(text: string, { defaultEntityType, maxDepth, maxIdBytes, firstSequence }: EntityLineOptions): ReadEntity | string {
   let value: unknown;
   try {
     value = JSON.parse(text);
@@ -47,7 +49,7 @@ function parse(text: string, { defaultEntityType, maxDepth, maxIdBytes }: Entity
   if (!sources.has('entity_id')) return `it has no entity_id: it must name an entity with entity_id and version, and may give entity_type and state; there are ${[...sources.keys()].map((key) => JSON.stringify(key)).join(', ')}`;
   if (!isName(entityId, maxIdBytes)) return `entity_id must be a string of 1 to ${maxIdBytes} bytes`;
   if (!isName(entityType, maxIdBytes)) return `entity_type must be a string of 1 to ${maxIdBytes} bytes`;
-  if (typeof version !== 'number' || !Number.isSafeInteger(version) || version < 1) return 'version must be a whole number from 1 up';
+  if (typeof version !== 'number' || !Number.isSafeInteger(version) || version < firstSequence) return `version must be a whole number from ${firstSequence} up`;
   const unknown = [...sources.keys()].find((key) => !['entity_type', 'entity_id', 'version', 'state'].includes(key));
   if (unknown !== undefined) return `${JSON.stringify(unknown)} is not one of entity_type, entity_id, version, state`;
   const state = sources.get('state') ?? 'null';

@@ -28,9 +28,8 @@ export interface LineEventOptions {
   readonly entityType: string | null;
   /** Which member stands for which field: `data.orderId` for one within. */
   readonly map: FieldMap;
-  /** Events without a sequence: `number` them from `firstSequence` up, per entity, or leave them `as-given`. */
+  /** Events without a sequence: `number` them from the first sequence of `limits` up, per entity, or leave them `as-given`. */
   readonly sequences: 'number' | 'as-given';
-  readonly firstSequence: 0 | 1;
   /** Whether the stream's workers take events without a sequence, and those of no entity. */
   readonly unsequenced: 'reject' | 'process';
   /** What else can be done with an event of no entity, for the line that lacks one. Default: nothing. */
@@ -78,7 +77,7 @@ class LineReader {
   constructor(options: LineEventOptions) {
     this.#options = options;
     this.#format = formats[options.format];
-    this.#numbers = new SequenceNumbers(options.firstSequence);
+    this.#numbers = new SequenceNumbers(options.limits.firstSequence);
   }
 
   /** The event of a line, or the sentence that says why there is none. */

@@ -7,11 +7,12 @@
  */
 import { awaitedSequence } from './dead-letter-limits.ts';
 import type { EntityReplaying } from './operator-store.ts';
-import type { Claim, ClaimResult, Commit, CommitResult, DeadLetterRecord, IdConflict, Park, Parked, ParkResult, Snapshot } from './store.ts';
+import type { Claim, ClaimResult, Commit, CommitResult, DeadLetterRecord, IdConflict, InitialVersion, Park, Parked, ParkResult, Snapshot } from './store.ts';
 
 export interface StoredEntity {
-  /** Null until the first commit. */
+  /** Null until the first commit: it is then at `initialVersion`. */
   version: number | null;
+  readonly initialVersion: InitialVersion;
   holes: string;
   state: string | null;
   parked: Omit<Parked, 'replaying'> | null;
@@ -33,14 +34,17 @@ export interface IdRecord {
   readonly payloadHash: string;
 }
 
-export function unknownEntity(): StoredEntity {
-  return { version: null, holes: '', state: null, parked: null, awaited: 0, replayUntilMs: 0, replayedTo: 0, token: null, owners: new Map() };
+export function unknownEntity(initialVersion: InitialVersion): StoredEntity {
+  return { version: null, initialVersion, holes: '', state: null, parked: null, awaited: 0, replayUntilMs: 0, replayedTo: 0, token: null, owners: new Map() };
 }
 
-export function snapshotOf(entity: StoredEntity | undefined, nowMs: number): Snapshot {
-  if (entity === undefined) return { exists: false, version: 0, state: null, holes: '', parked: null };
+export function versionOf({ version, initialVersion }: Pick<StoredEntity, 'version' | 'initialVersion'>): number {
+  return version ?? initialVersion;
+}
+
+export function snapshotOf(entity: StoredEntity, nowMs: number): Snapshot {
   const { version, state, holes } = entity;
-  return { exists: version !== null, version: version ?? 0, state, holes, parked: parkedOf(entity, nowMs) };
+  return { exists: version !== null, version: versionOf(entity), state, holes, parked: parkedOf(entity, nowMs) };
 }
 
 export function parkedOf(entity: StoredEntity, nowMs: number): Parked | null {
@@ -51,14 +55,15 @@ export function parkedOf(entity: StoredEntity, nowMs: number): Parked | null {
 const maxCopyWaitMs = 24 * 60 * 60 * 1_000;
 
 /** Whether dead letters of a parked entity are being replayed. `nowMs` is of the clock that has set the lease: the store's. */
-export function isReplaying({ version, replayUntilMs, replayedTo }: Pick<StoredEntity, 'version' | 'replayUntilMs' | 'replayedTo'>, nowMs: number): boolean {
-  return nowMs < replayUntilMs || (replayedTo > (version ?? 0) && nowMs < replayUntilMs + maxCopyWaitMs);
+export function isReplaying(entity: Pick<StoredEntity, 'version' | 'initialVersion' | 'replayUntilMs' | 'replayedTo'>, nowMs: number): boolean {
+  const { replayUntilMs, replayedTo } = entity;
+  return nowMs < replayUntilMs || (replayedTo > versionOf(entity) && nowMs < replayUntilMs + maxCopyWaitMs);
 }
 
 /** `idRecord` gives what is remembered of an id of this entity, if that has not expired. */
 export function decideCommit(entity: StoredEntity, commit: Commit, idRecord: (id: string) => IdRecord | undefined, nowMs: number): CommitResult {
-  if (entity.token === commit.token && (entity.version ?? 0) === commit.newVersion && entity.holes === commit.newHoles) return { status: 'duplicate', parked: parkedOf(entity, nowMs) };
-  if ((entity.version ?? 0) !== commit.expectedVersion || entity.holes !== commit.expectedHoles) {
+  if (entity.token === commit.token && versionOf(entity) === commit.newVersion && entity.holes === commit.newHoles) return { status: 'duplicate', parked: parkedOf(entity, nowMs) };
+  if (versionOf(entity) !== commit.expectedVersion || entity.holes !== commit.expectedHoles) {
     return { status: 'stale', snapshot: snapshotOf(entity, nowMs) };
   }
   const conflicts = conflictsOf(commit, idRecord);
@@ -86,7 +91,7 @@ export function decidePark(entity: StoredEntity, park: Park, nowMs: number): Par
   const { shard, epoch, session, expectedVersion, reason, detail, sequence } = park;
   const owner = entity.owners.get(shard);
   if (owner !== undefined && (owner.epoch > epoch || (owner.epoch === epoch && owner.session !== session))) return { status: 'fenced' };
-  if ((entity.version ?? 0) !== expectedVersion) return { status: 'stale', snapshot: snapshotOf(entity, nowMs) };
+  if (versionOf(entity) !== expectedVersion) return { status: 'stale', snapshot: snapshotOf(entity, nowMs) };
   const isNew = entity.parked === null;
   // The first reason stays, but for one from before a replay: that was tried, and ends here.
   if (entity.parked === null || entity.replayUntilMs > 0) {
@@ -99,16 +104,16 @@ export function decidePark(entity: StoredEntity, park: Park, nowMs: number): Par
 }
 
 /** An entity that is not parked, or was parked anew, is left as it is. */
-export function beginReplay(entity: StoredEntity, { parkedAt, replayedTo = 0 }: EntityReplaying, leaseMs: number, nowMs: number): void {
+export function beginReplay(entity: StoredEntity, { parkedAt, replayedTo = entity.initialVersion }: EntityReplaying, leaseMs: number, nowMs: number): void {
   if (entity.parked === null || (parkedAt !== undefined && parkedAt !== entity.parked.at)) return;
+  entity.replayedTo = entity.replayUntilMs > 0 ? Math.max(entity.replayedTo, replayedTo) : replayedTo;
   entity.replayUntilMs = nowMs + leaseMs;
-  entity.replayedTo = Math.max(entity.replayedTo, replayedTo);
 }
 
 /** A parked entity stays so until it has passed this dead letter. */
 export function awaitDeadLetter(entity: StoredEntity, record: DeadLetterRecord): void {
-  const sequence = awaitedSequence(record) ?? 0;
-  if (entity.parked !== null && sequence > (entity.version ?? 0)) entity.awaited = Math.max(entity.awaited, sequence);
+  const sequence = awaitedSequence(record);
+  if (entity.parked !== null && sequence !== null && sequence > versionOf(entity)) entity.awaited = Math.max(entity.awaited, sequence);
 }
 
 function conflictsOf({ events }: Commit, idRecord: (id: string) => IdRecord | undefined): readonly IdConflict[] {

@@ -1,6 +1,7 @@
 /** The store that the configuration names, whoever needs it. */
 import type { Config } from '../config/config.ts';
 import type { Log } from '../observability/log.ts';
+import { initialVersionOf } from '../ordering/limits.ts';
 import { createPostgresStore } from './postgres/postgres-store.ts';
 import { createRedisStore } from './redis/redis-store.ts';
 import type { Store } from './store.ts';
@@ -12,9 +13,9 @@ export interface OpenStoreOptions {
 }
 
 /** Connects in the background; whether the store is there shows when it is asked. */
-export function openStore({ store, broker }: Config, { log, onReconnect }: OpenStoreOptions): Store {
+export function openStore({ store, broker, ordering }: Config, { log, onReconnect }: OpenStoreOptions): Store {
   const { idempotencyTtlSeconds, durability } = store;
-  const { stream } = broker;
-  if (store.kind === 'postgres') return createPostgresStore({ url: store.databaseUrl, stream, idempotencyTtlSeconds, log });
-  return createRedisStore({ url: store.redisUrl, stream, idempotencyTtlSeconds, durability, log, onReconnect });
+  const options = { stream: broker.stream, idempotencyTtlSeconds, initialVersion: initialVersionOf(ordering.firstSequence), log };
+  if (store.kind === 'postgres') return createPostgresStore({ ...options, url: store.databaseUrl });
+  return createRedisStore({ ...options, url: store.redisUrl, durability, onReconnect });
 }

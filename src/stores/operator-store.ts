@@ -34,8 +34,8 @@ export const maxAuditRecords = 100_000;
 export interface EntityReplaying extends EntityRef {
   /** `at` of the parking that it is to end: one that was parked anew since is left as it is. Default: whichever there is. */
   readonly parkedAt?: string | undefined;
-  /** The highest sequence of which a copy was published. Default 0: none yet. */
-  readonly replayedTo?: number;
+  /** The highest sequence of which a copy was published. Default: none yet. */
+  readonly replayedTo?: number | undefined;
 }
 
 export interface OperatorStore {

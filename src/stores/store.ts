@@ -32,7 +32,7 @@ export interface Parked {
 
 /** What is known of one entity. */
 export interface Snapshot {
-  /** False when the store has never heard of the entity. `version` is then 0. */
+  /** False when nothing of the entity was committed. `version` is then `initialVersion`. */
   readonly exists: boolean;
   readonly version: number;
   /** The serialised state, or null before the first applied event. */
@@ -254,4 +254,11 @@ export interface StoreOptions {
   readonly stream: string;
   /** How long the id, the hash and the result of an event are remembered after its commit, in seconds. */
   readonly idempotencyTtlSeconds: number;
+  /**
+   * The version of an entity of which nothing was committed, one below the first sequence: -1 in a stream that counts from 0. Default 0.
+   * The same for as long as there is the stream.
+   */
+  readonly initialVersion?: InitialVersion;
 }
+
+export type InitialVersion = 0 | -1;

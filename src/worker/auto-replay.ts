@@ -190,8 +190,8 @@ export class AutoReplay {
       const dueMs = nowMs + backOffMs(this.#pace.backOff, tries, this.#options.random);
       this.#putBack({ entity, tries, dueMs, tried: { version, parkedAt: parked?.at ?? null, last } });
     };
-    for (const tried of entities) again(tried.entity, tried, tried.letters.reduce((last, { sequence }) => Math.max(last, sequence ?? 0), 0));
-    for (const { candidate, snapshot } of open) again(candidate.entity, snapshot, 0);
+    for (const tried of entities) again(tried.entity, tried, tried.letters.reduce((last, { sequence }) => Math.max(last, sequence ?? last), Number.NEGATIVE_INFINITY));
+    for (const { candidate, snapshot } of open) again(candidate.entity, snapshot, Number.NEGATIVE_INFINITY);
   }
 
   #putOff(due: readonly Candidate[], shards: ReadonlySet<number>, error: unknown): void {

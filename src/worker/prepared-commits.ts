@@ -68,9 +68,7 @@ export class PreparedCommits {
     const prepared = this.#unanswered.get(effect.op);
     if (prepared !== undefined) return { ready: prepared };
     const { entity, expectedVersion: version, expectedHoles: holes } = effect;
-    // Version 0 without holes is nothing: there is no state to load.
-    const blank = version === 0 && holes === '' ? { version, holes, text: null, parsed: null } : null;
-    const before = this.#options.states.take(entity, version, holes) ?? blank;
+    const before = this.#options.states.take(entity, version, holes);
     return before === null ? null : this.#prepare(effect, before);
   }
 

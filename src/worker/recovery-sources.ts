@@ -83,7 +83,7 @@ export async function fromFile(file: FileOptions, store: Reading, meant: Meant):
 
 function fromVersions({ path, texts, defaultEntityType, limits }: FileOptions, store: Reading, { choice, signal }: Meant): RecoverySource {
   const options: EntityLineOptions = {
-    defaultEntityType, maxDepth: limits.maxJsonDepth, maxIdBytes: limits.maxEntityIdBytes, onProblem: (line, problem) => refuse(path, line, problem),
+    defaultEntityType, maxDepth: limits.maxJsonDepth, maxIdBytes: limits.maxEntityIdBytes, firstSequence: limits.firstSequence, onProblem: (line, problem) => refuse(path, line, problem),
   };
   return {
     name: `the versions in ${path}`,
@@ -111,7 +111,7 @@ function fromApplied({ path, texts, defaultEntityType, limits }: FileOptions, st
     name: `the events in ${path}`,
     async *behind() {
       const known = new Map<string, Lost>();
-      for await (const { line, event } of lineEvents(texts, { format: 'envelope', limits, defaultEntityType, entityType: defaultEntityType, map: new Map(), sequences: 'as-given', firstSequence: 1, unsequenced: 'reject', onProblem })) {
+      for await (const { line, event } of lineEvents(texts, { format: 'envelope', limits, defaultEntityType, entityType: defaultEntityType, map: new Map(), sequences: 'as-given', unsequenced: 'reject', onProblem })) {
         if (signal.aborted) return;
         if (!isChosen(choice, event)) continue;
         if (event.sequence === null) refuse(path, line, 'it has no sequence');

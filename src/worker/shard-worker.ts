@@ -109,7 +109,7 @@ export class ShardWorker implements WatchedShard, RepairableShard, HaltableShard
     const gaps = this.#sequencer.openGaps(Number.POSITIVE_INFINITY, this.#options.now()).filter(({ waitedMs }) => waitedMs >= ms);
     return gaps
       .map(({ lane }) => ({ entity: lane.entity, from: lane.version + 1, to: (lane.held.lowest() ?? 0) - 1, generation: session.generation }))
-      .filter(({ from, to }) => from >= 1 && from <= to);
+      .filter(({ from, to }) => from >= 0 && from <= to);
   }
 
   deliverMissing(generation: number, events: readonly EncodedEvent[]): boolean {

@@ -13,7 +13,7 @@ import { planReplay } from '../dead-letters/survey.ts';
 import { UnavailableError } from '../errors.ts';
 import type { DecodeOptions } from '../events/decode.ts';
 import type { EntityRef } from '../events/event.ts';
-import type { ViolationStrategy } from '../ordering/limits.ts';
+import type { FirstSequence, ViolationStrategy } from '../ordering/limits.ts';
 import type { Log } from '../observability/log.ts';
 import { createConnection } from '../rabbitmq/connection.ts';
 import { type AmqpPublisher, createAmqpPublisher } from '../rabbitmq/publisher.ts';
@@ -25,7 +25,7 @@ export interface UnaskedReplayOptions {
   readonly stream: string;
   readonly store: Pick<Store, 'findDeadLetters' | 'load' | 'recall' | 'operator'>;
   readonly decoding: DecodeOptions;
-  readonly firstSequence: 1 | 'any';
+  readonly firstSequence: FirstSequence;
   readonly strategy: ViolationStrategy;
   readonly log: Log;
   /** Called while it goes on, with how many more letters were replayed. */

@@ -9,8 +9,8 @@ describeStore('the memory store', async () => {
   let nowMs = Date.UTC(2026, 0, 1);
   const streams = new Map<string, Store>();
   return {
-    open: async ({ stream = uniqueStream(), idempotencyTtlSeconds = 3600 } = {}) => {
-      const store = streams.get(stream) ?? createMemoryStore({ stream, idempotencyTtlSeconds, now: () => nowMs });
+    open: async ({ stream = uniqueStream(), idempotencyTtlSeconds = 3600, initialVersion = 0 } = {}) => {
+      const store = streams.get(stream) ?? createMemoryStore({ stream, idempotencyTtlSeconds, initialVersion, now: () => nowMs });
       streams.set(stream, store);
       return store;
     },

@@ -1,6 +1,7 @@
 import type { TestContext } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { createPostgresStore } from '../../src/stores/postgres/postgres-store.ts';
+import type { StoreOptions } from '../../src/stores/store.ts';
 import { usePooler } from '../support/pgbouncer-node.ts';
 import { needsPgBouncer, needsPostgres, usePostgres } from '../support/postgres.ts';
 import { uniqueStream } from '../support/services.ts';
@@ -11,8 +12,8 @@ const MOMENT_MS = 20;
 const behind = (useUrl: (t: TestContext) => Promise<string>) => async (t: TestContext) => {
   const url = await useUrl(t);
   return {
-    open: async ({ stream = uniqueStream(), idempotencyTtlSeconds = 3600 } = {}) => {
-      const store = createPostgresStore({ url, stream, idempotencyTtlSeconds });
+    open: async ({ stream = uniqueStream(), idempotencyTtlSeconds = 3600, initialVersion }: Partial<StoreOptions> = {}) => {
+      const store = createPostgresStore({ url, stream, idempotencyTtlSeconds, ...(initialVersion === undefined ? {} : { initialVersion }) });
       t.after(() => store.close());
       return store;
     },

@@ -17,8 +17,8 @@ export interface RedisAccess {
 
 export function redisHarness(t: TestContext, { url, command }: RedisAccess): StoreHarness {
   return {
-    open: async ({ stream = uniqueStream(), idempotencyTtlSeconds = 3600 } = {}) => {
-      const store = createRedisStore({ url, stream, idempotencyTtlSeconds });
+    open: async ({ stream = uniqueStream(), idempotencyTtlSeconds = 3600, initialVersion = 0 } = {}) => {
+      const store = createRedisStore({ url, stream, idempotencyTtlSeconds, initialVersion });
       t.after(() => store.close());
       return store;
     },

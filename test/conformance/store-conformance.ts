@@ -7,6 +7,7 @@ import type { EntityRef } from '../../src/events/event.ts';
 import type { Store, StoreOptions } from '../../src/stores/store.ts';
 import { commitCases } from './commit-cases.ts';
 import { deadLetterCases } from './dead-letter-cases.ts';
+import { firstSequenceCases } from './first-sequence-cases.ts';
 import { hostileNameCases } from './hostile-name-cases.ts';
 import { idCases } from './id-cases.ts';
 import { loadCases } from './load-cases.ts';
@@ -44,6 +45,7 @@ export function describeStore(name: string, openHarness: OpenHarness, { skip = f
     'the log of an entity': logCases,
     'dead letters': deadLetterCases,
     'replays and the audit trail': replayCases,
+    'a stream that counts from 0': firstSequenceCases,
     'hostile names': hostileNameCases,
     'an entity whose keys are unusable': unusableEntityCases,
   };

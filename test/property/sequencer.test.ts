@@ -6,11 +6,19 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import type { Event } from '../../src/events/event.ts';
-import type { SequencerLimits } from '../../src/ordering/limits.ts';
+import { type FirstSequence, initialVersionOf, type SequencerLimits } from '../../src/ordering/limits.ts';
 import { event, ModelStore, SequencerHarness } from '../support/sequencer-harness.ts';
 import { assertAtRest, entities, finishTogether, Run, step, traffic } from '../support/sequencer-run.ts';
 
-const oneTo = (length: number) => Array.from({ length }, (_, index) => index + 1);
+const oneTo = (length: number) => fromTo(1, length);
+const fromTo = (first: number, length: number) => Array.from({ length }, (_, index) => index + first);
+/** Streams count from 1, and some from 0. */
+const firsts = fc.constantFrom<0 | 1>(1, 0);
+
+/** The same events of a stream that counts from `first`. */
+function countedFrom(first: number, arrivals: readonly Event[]): readonly Event[] {
+  return first === 1 ? arrivals : arrivals.map(({ sequence, entityId }) => event((sequence ?? 0) + first - 1, { entityId }));
+}
 
 /** Takes the dead letters out of what is settled. */
 function takeRejected(harness: SequencerHarness): readonly Event[] {
@@ -33,13 +41,13 @@ const generous: Partial<SequencerLimits> = { gapTimeoutMs: 10_000_000, gapReread
 describe('the sequencer', () => {
   it('applies every sequence once and in order, whatever the order, copies, answers, outages and lost channels', () => {
     fc.assert(
-      fc.property(traffic, fc.array(step, { maxLength: 60, size: 'max' }), fc.constantFrom(1, 3, 100), ({ lengths, arrivals }, steps, maxDone) => {
-        const harness = new SequencerHarness(generous, new ModelStore({ maxDone }));
-        const run = new Run(harness, arrivals);
+      fc.property(traffic, fc.array(step, { maxLength: 60, size: 'max' }), fc.constantFrom(1, 3, 100), firsts, ({ lengths, arrivals }, steps, maxDone, firstSequence) => {
+        const harness = new SequencerHarness({ ...generous, firstSequence }, new ModelStore({ maxDone, initialVersion: firstSequence - 1 }));
+        const run = new Run(harness, countedFrom(firstSequence, arrivals));
         for (const one of steps) run.take(one);
         run.finish();
         assertAtRest(harness);
-        lengths.forEach((length, index) => assert.deepEqual(harness.store.applied(entities[index]), oneTo(length)));
+        lengths.forEach((length, index) => assert.deepEqual(harness.store.applied(entities[index]), fromTo(firstSequence, length)));
         const outcomes = new Set(harness.settled.map(({ outcome }) => outcome));
         assert.ok(!outcomes.has('rejected') && !outcomes.has('skipped'), 'nothing is lost and nothing is rejected');
         assert.equal(harness.settled.length, arrivals.length);
@@ -112,9 +120,10 @@ describe('the sequencer', () => {
     const replay = fc.record({ order: fc.infiniteStream(fc.nat()), steps: fc.array(step, { maxLength: 30, size: 'max' }) });
     const lossesOf = fc.array(fc.record({ entity: fc.nat({ max: 2 }), sequence: fc.integer({ min: 1, max: 9 }) }), { maxLength: 4 });
     fc.assert(
-      fc.property(traffic, lossesOf, fc.array(step, { maxLength: 40, size: 'max' }), fc.array(replay, { maxLength: 3 }), ({ lengths, arrivals }, losses, steps, replays) => {
-        const lost = arrivals.filter((one) => losses.some(({ entity, sequence }) => entities[entity] === one.entityId && sequence === one.sequence));
-        const harness = new SequencerHarness({ ...generous, gapTimeoutMs: 20_000 });
+      fc.property(traffic, lossesOf, fc.array(step, { maxLength: 40, size: 'max' }), fc.array(replay, { maxLength: 3 }), firsts, ({ lengths, ...all }, losses, steps, replays, firstSequence) => {
+        const arrivals = countedFrom(firstSequence, all.arrivals);
+        const lost = arrivals.filter((one) => losses.some(({ entity, sequence }) => entities[entity] === one.entityId && sequence - 1 + firstSequence === one.sequence));
+        const harness = new SequencerHarness({ ...generous, gapTimeoutMs: 20_000, firstSequence });
         const first = new Run(harness, arrivals.filter((one) => !lost.includes(one)));
         for (const one of steps) first.take(one);
         first.finish();
@@ -131,7 +140,7 @@ describe('the sequencer', () => {
         assertAtRest(harness);
         assert.deepEqual(takeRejected(harness), []);
         lengths.forEach((length, index) => {
-          assert.deepEqual(harness.store.applied(entities[index]), oneTo(length));
+          assert.deepEqual(harness.store.applied(entities[index]), fromTo(firstSequence, length));
           assert.equal(harness.store.parkedFor(entities[index]), null);
         });
       }),
@@ -165,10 +174,11 @@ describe('the sequencer', () => {
   it('ends at rest with every event applied at most once under each strategy that passes over gaps', () => {
     const strategies = fc.constantFrom('skip' as const, 'log_and_process' as const, 'fail' as const, 'skip-ahead' as const);
     fc.assert(
-      fc.property(traffic, strategies, fc.array(step, { maxLength: 60, size: 'max' }), ({ arrivals }, strategy, steps) => {
+      fc.property(traffic, strategies, fc.array(step, { maxLength: 60, size: 'max' }), firsts, ({ arrivals: all }, strategy, steps, firstSequence) => {
+        const arrivals = countedFrom(firstSequence, all);
         const limits: Partial<SequencerLimits> =
-          strategy === 'skip-ahead' ? { ...generous, gapTimeoutMs: 3_000, gapTimeoutAction: 'skip-ahead' } : { ...generous, strategy };
-        const store = new ModelStore({ allowsLeaps: strategy !== 'fail' });
+          strategy === 'skip-ahead' ? { ...generous, firstSequence, gapTimeoutMs: 3_000, gapTimeoutAction: 'skip-ahead' } : { ...generous, firstSequence, strategy };
+        const store = new ModelStore({ allowsLeaps: strategy !== 'fail', initialVersion: firstSequence - 1 });
         const harness = new SequencerHarness(limits, store);
         const run = new Run(harness, arrivals);
         for (const one of steps) run.take(one);
@@ -257,7 +267,7 @@ describe('the sequencer', () => {
   it('comes to rest with everything settled once whatever the events say of themselves and however small the limits', () => {
     const strange = fc.record({
       entityId: fc.constantFrom('a', 'b'),
-      sequence: fc.option(fc.integer({ min: 1, max: 8 }), { freq: 6 }),
+      sequence: fc.option(fc.integer({ min: 0, max: 8 }), { freq: 6 }),
       id: fc.constantFrom('id-1', 'id-2', 'id-3', 'id-4', 'id-5', 'id-6'),
       payloadHash: fc.constantFrom('x', 'x', 'x', 'y'),
       type: fc.constantFrom('Fine', 'Fine', 'Fine', 'Failing'),
@@ -265,7 +275,7 @@ describe('the sequencer', () => {
     const limits = fc.record({
       strategy: fc.constantFrom('buffer', 'buffer', 'skip', 'fail', 'log_and_process' as const),
       gapTimeoutAction: fc.constantFrom('dead-letter', 'skip-ahead' as const),
-      firstSequence: fc.constantFrom<1 | 'any'>(1, 'any'),
+      firstSequence: fc.constantFrom<FirstSequence>(0, 1, 'any'),
       unsequenced: fc.constantFrom('reject', 'process' as const),
       maxHeldPerEntity: fc.integer({ min: 1, max: 5 }),
       maxHeld: fc.integer({ min: 1, max: 6 }),
@@ -275,9 +285,9 @@ describe('the sequencer', () => {
     });
     fc.assert(
       fc.property(fc.array(strange, { maxLength: 30, size: 'max' }), limits, fc.array(step, { maxLength: 60, size: 'max' }), (events, chosen, steps) => {
-        const store = new ModelStore({ allowsLeaps: true, allowsAdoption: true, fails: ({ type }) => type === 'Failing' });
+        const store = new ModelStore({ allowsLeaps: true, allowsAdoption: true, initialVersion: initialVersionOf(chosen.firstSequence), fails: ({ type }) => type === 'Failing' });
         const harness = new SequencerHarness({ gapTimeoutMs: 5_000, gapRereadMs: 1_000, ...chosen }, store);
-        const run = new Run(harness, events.map(({ sequence, ...fields }) => event(sequence, fields)));
+        const run = new Run(harness, events.map(({ sequence, ...fields }) => event(sequence === 0 && chosen.firstSequence !== 0 ? 1 : sequence, fields)));
         for (const one of steps) run.take(one);
         run.finish();
         assertAtRest(harness);

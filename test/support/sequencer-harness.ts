@@ -9,7 +9,7 @@ import assert from 'node:assert/strict';
 import type { Event } from '../../src/events/event.ts';
 import type { RejectionReason } from '../../src/events/reasons.ts';
 import type { Delivery, Effect, EntityView, Fact, Outcome, RecallVerdict, RefusedDelivery } from '../../src/ordering/facts.ts';
-import { defaultSequencerLimits, type SequencerLimits } from '../../src/ordering/limits.ts';
+import { defaultSequencerLimits, initialVersionOf, type SequencerLimits } from '../../src/ordering/limits.ts';
 import { ShardSequencer } from '../../src/ordering/sequencer.ts';
 import { GapAudit } from './sequencer-gap-audit.ts';
 import { ModelStore, type Owner } from './sequencer-model-store.ts';
@@ -66,7 +66,7 @@ export class SequencerHarness {
   readonly #gaps: GapAudit;
   #lastTag = 0;
 
-  constructor(limits: Partial<SequencerLimits> = {}, store = new ModelStore(), owner: Owner = { shard: 0, epoch: 1 }) {
+  constructor(limits: Partial<SequencerLimits> = {}, store = new ModelStore({ initialVersion: initialVersionOf(limits.firstSequence ?? 1) }), owner: Owner = { shard: 0, epoch: 1 }) {
     // The configuration does it the other way round: of the window 80 % may be held.
     const prefetch = limits.maxHeld === undefined ? defaultSequencerLimits.prefetch : Math.ceil(limits.maxHeld / 0.8);
     this.limits = { ...defaultSequencerLimits, prefetch, ...limits };

@@ -43,6 +43,8 @@ export interface ModelStoreOptions {
   readonly fails?: (event: Event) => boolean;
   /** Most slots that one commit carries out, as where handlers run. */
   readonly maxDone?: number;
+  /** Of an entity of which nothing was committed. Default 0. */
+  readonly initialVersion?: number;
 }
 
 /** Epochs are unique in the stream and grow; fencing compares those of one shard. */
@@ -53,15 +55,17 @@ export interface Owner {
 
 export class ModelStore {
   readonly #options: ModelStoreOptions;
+  readonly #initialVersion: number;
   readonly #entities = new Map<string, Entity>();
 
   constructor(options: ModelStoreOptions = {}) {
     this.#options = options;
+    this.#initialVersion = options.initialVersion ?? 0;
   }
 
   view(ref: EntityRef): EntityView {
     const { version, holes, parked, replaying, parkedAt } = this.entity(ref);
-    return { exists: version > 0 || parked !== null, version, holes, parked: parked !== null && !replaying, replaying: parked !== null && replaying, parkedAt: parked === null ? null : parkedAt };
+    return { exists: version > this.#initialVersion || parked !== null, version, holes, parked: parked !== null && !replaying, replaying: parked !== null && replaying, parkedAt: parked === null ? null : parkedAt };
   }
 
   claim(ref: EntityRef, { shard, epoch }: Owner): EntityView | null {
@@ -182,7 +186,7 @@ export class ModelStore {
     const key = JSON.stringify([entityType, entityId]);
     let entity = this.#entities.get(key);
     if (entity === undefined) {
-      entity = { version: 0, holes: '', parked: null, parkedAt: 0, awaited: 0, replaying: false, epochs: new Map(), missing: new Set(), decided: new Map(), ids: new Map(), applied: [], answers: new Map() };
+      entity = { version: this.#initialVersion, holes: '', parked: null, parkedAt: 0, awaited: 0, replaying: false, epochs: new Map(), missing: new Set(), decided: new Map(), ids: new Map(), applied: [], answers: new Map() };
       this.#entities.set(key, entity);
     }
     return entity;

@@ -77,7 +77,7 @@ const refused: Readonly<Record<string, readonly string[]>> = {
   MAX_BUFFERED_PER_ENTITY: ['0', '1'],
   GAP_TIMEOUT_MS: ['0', 'NaN', '2147483648', '600001', 'Infinity', '30s'],
   WORKER_SHARDS: ['3-1', 'some', '1,,2', '-1', '0-', '1;2'],
-  FIRST_SEQUENCE: ['0', '2', 'ANY'],
+  FIRST_SEQUENCE: ['-1', '2', 'ANY'],
   GAP_TIMEOUT_ACTION: ['skip', 'true'],
   ORDERING_VIOLATION_STRATEGY: ['log', 'Buffer', 'process'],
   UNSEQUENCED: ['true'],
@@ -296,4 +296,10 @@ test('table, help and example have every variable once', () => {
     assert.equal(renderVariablesHelp().split(new RegExp(`^  ${name} `, 'm')).length, 2, name);
     assert.equal(renderEnvExample().split(new RegExp(`^#${name}=`, 'm')).length, 2, name);
   }
+});
+
+test('a stream that counts from 0 is taken as one, and refused where the event store, which counts from 1, repairs its gaps', () => {
+  const { ordering, limits } = loadConfig({ FIRST_SEQUENCE: '0', GAP_REPAIR: './missing.js' });
+  assert.deepEqual([ordering.firstSequence, limits.firstSequence, loadConfig({ FIRST_SEQUENCE: 'any' }).limits.firstSequence], [0, 0, 1]);
+  assert.match(problemOf({ FIRST_SEQUENCE: '0', GAP_REPAIR: 'event-store' }), /^GAP_REPAIR is `event-store` and FIRST_SEQUENCE is 0: the event store counts from 1; set FIRST_SEQUENCE=1/);
 });

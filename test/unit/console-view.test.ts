@@ -67,25 +67,30 @@ const letter = (sequence: number | null, reason: LetterSummary['reason'] = 'gap_
 const told = (runs: ReturnType<typeof timelineOf>['runs']) => runs.map(({ state, from, to }) => `${state} ${from}-${to}`);
 
 test('a timeline has every sequence once, with what is missing between what is known', () => {
-  const { runs, passed } = timelineOf({ version: 6, holes: '', held: [[8, 9], [12, 12]], letters: [letter(13), letter(10), letter(3), letter(null)] });
+  const { runs, passed } = timelineOf({ firstSequence: 1, version: 6, holes: '', held: [[8, 9], [12, 12]], letters: [letter(13), letter(10), letter(3), letter(null)] });
   assert.deepEqual(told(runs), ['applied 1-6', 'missing 7-7', 'held 8-9', 'dead-lettered 10-10', 'missing 11-11', 'held 12-12', 'dead-lettered 13-13']);
   assert.deepEqual(passed.map(({ sequence }) => sequence), [3, null]);
 });
 
 test('holes below the version are told where they are close to it', () => {
-  assert.deepEqual(told(timelineOf({ version: 9, holes: '3-5,8', held: [], letters: [] }).runs), ['applied 1-2', 'hole 3-5', 'applied 6-7', 'hole 8-8', 'applied 9-9']);
-  assert.deepEqual(told(timelineOf({ version: 1_000_000, holes: '999999', held: [], letters: [] }).runs), ['applied 1-999998', 'hole 999999-999999', 'applied 1000000-1000000']);
+  assert.deepEqual(told(timelineOf({ firstSequence: 1, version: 9, holes: '3-5,8', held: [], letters: [] }).runs), ['applied 1-2', 'hole 3-5', 'applied 6-7', 'hole 8-8', 'applied 9-9']);
+  assert.deepEqual(told(timelineOf({ firstSequence: 1, version: 1_000_000, holes: '999999', held: [], letters: [] }).runs), ['applied 1-999998', 'hole 999999-999999', 'applied 1000000-1000000']);
+});
+
+test('the timeline of a stream that counts from 0 begins with 0', () => {
+  const runs = (version: number, holes = '') => told(timelineOf({ firstSequence: 0, version, holes, held: [[2, 2]], letters: [] }).runs);
+  assert.deepEqual([runs(-1), runs(0), runs(1, '0')], [['missing 0-1', 'held 2-2'], ['applied 0-0', 'missing 1-1', 'held 2-2'], ['hole 0-0', 'applied 1-1', 'held 2-2']]);
 });
 
 test('copies of a dead letter and what is held beside it take one place', () => {
-  const { runs } = timelineOf({ version: 0, holes: '', held: [[2, 3]], letters: [letter(2), letter(4), letter(4)] });
+  const { runs } = timelineOf({ firstSequence: 1, version: 0, holes: '', held: [[2, 3]], letters: [letter(2), letter(4), letter(4)] });
   assert.deepEqual(told(runs), ['missing 1-1', 'held 2-3', 'dead-lettered 4-4']);
 });
 
 test('thousands of dead letters in a row are one run, and a timeline has an end', () => {
   const many = Array.from({ length: 5_000 }, (_, index) => letter(index + 2));
-  assert.deepEqual(told(timelineOf({ version: 0, holes: '', held: [], letters: many }).runs), ['missing 1-1', 'dead-lettered 2-5001']);
-  const { runs, more } = timelineOf({ version: 0, holes: '', held: [], letters: many.filter(({ sequence }) => sequence! % 2 === 0) });
+  assert.deepEqual(told(timelineOf({ firstSequence: 1, version: 0, holes: '', held: [], letters: many }).runs), ['missing 1-1', 'dead-lettered 2-5001']);
+  const { runs, more } = timelineOf({ firstSequence: 1, version: 0, holes: '', held: [], letters: many.filter(({ sequence }) => sequence! % 2 === 0) });
   assert.deepEqual([runs.length, more], [400, 4_600]);
 });
 

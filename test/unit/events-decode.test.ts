@@ -118,7 +118,7 @@ test('the detail says what is wrong with the text, and where', () => {
 });
 
 test('each limit holds exactly', () => {
-  const limits = { maxBodyBytes: 200, maxEntityIdBytes: 10, maxHeaderBytes: 12, maxJsonDepth: 3 };
+  const limits = { maxBodyBytes: 200, maxEntityIdBytes: 10, maxHeaderBytes: 12, maxJsonDepth: 3, firstSequence: 1 } as const;
   const tight = { ...options, limits };
   const padded = (length: number) => JSON.stringify(plain).padEnd(length, ' ');
   eventOf(padded(200), {}, tight);
@@ -296,4 +296,18 @@ test('whatever is cut out of an envelope or put into it, an accepted event is a 
     }),
     { numRuns: 3_000 },
   );
+});
+
+test('a stream that counts from 0 takes a sequence 0 in every format; elsewhere the detail of a 0 names the setting, and of nothing else', () => {
+  const zero = { ...options, limits: { ...defaultEventLimits, firstSequence: 0 } } as const;
+  const body = (sequence: string) => `{"entity_id":"a","type":"T","sequence":${sequence}}`;
+  for (const text of ['0', '0.0', '-0', '0e3']) assert.ok(Object.is(eventOf(body(text), {}, zero).sequence, 0), text);
+  assert.equal(refusalOf(body('-1'), {}, zero).detail, 'sequence is not a whole number from 0 to 2^53 - 1');
+  const headers = { 'cloudEvents:specversion': '1.0', 'cloudEvents:id': 'e', 'cloudEvents:source': '/', 'cloudEvents:type': 'T', 'cloudEvents:subject': 'a', 'cloudEvents:sequence': '0' };
+  assert.equal(eventOf('', { headers }, zero).sequence, 0);
+  assert.equal(refusalOf('{"entity_id":"a","sequence":0,"type":"T"', {}, zero).sequence, 0);
+  for (const refusal of [refusalOf(body('0')), refusalOf('', { headers })]) {
+    assert.deepEqual([refusal.reason, refusal.detail], ['invalid_sequence', 'sequence is not a whole number from 1 to 2^53 - 1; for producers that count from 0 set FIRST_SEQUENCE=0']);
+  }
+  assert.equal(refusalOf(body('1.5')).detail, 'sequence is not a whole number from 1 to 2^53 - 1');
 });

@@ -161,6 +161,13 @@ describe('the ordering middleware', () => {
     await assert.rejects(handle(observed(1)), RangeError);
   });
 
+  it('expects sequence 0 first where it is told so', () => {
+    const detector = new OrderingDetector({ firstSequence: 0 });
+    assert.deepEqual([0, 1, 0].map((sequence) => detector.observe(observed(sequence)).kind), ['in-order', 'in-order', 'old']);
+    const seen = new OrderingDetector({ firstSequence: 0 }).observe(observed(1));
+    assert.equal(seen.kind === 'violation' && seen.violation.expected, 0);
+  });
+
   it('refuses a strategy that there is not, at once', () => {
     for (const strategy of ['buffer', 'ignore', '', 'SKIP']) {
       assert.throws(() => withOrdering(new OrderingDetector(), { strategy: strategy as MiddlewareStrategy, now: () => 0 }), ConfigError);

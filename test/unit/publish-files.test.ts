@@ -35,7 +35,7 @@ async function read(t: TestContext, name: string, content: string | Uint8Array, 
   const request = readingRequest(path, { format: format ?? guessFormat(name), map: map ?? null, delimiter: delimiter ?? null }, wrong);
   assert.deepEqual(wrong, []);
   const problems: string[] = [];
-  const options = { limits: defaultEventLimits, defaultEntityType: 'order', entityType: null, sequences: 'number', firstSequence: 1, unsequenced: 'reject', ofNoEntity: 'events of no entity need --unsequenced' } as const;
+  const options = { limits: defaultEventLimits, defaultEntityType: 'order', entityType: null, sequences: 'number', unsequenced: 'reject', ofNoEntity: 'events of no entity need --unsequenced' } as const;
   const events: string[] = [];
   try {
     const texts = await readInput(input, request);

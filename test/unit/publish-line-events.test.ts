@@ -12,7 +12,6 @@ const defaults = {
   entityType: null,
   map: new Map(),
   sequences: 'number',
-  firstSequence: 1,
   unsequenced: 'reject',
 } as const;
 
@@ -202,4 +201,9 @@ test('what a map names may be the place of another field: neither is lost, whate
   for (const map of ['id=eventId,entity_id=id', 'entity_id=id,id=eventId']) assert.deepEqual(await idsOf('{"id":"A","eventId":"e-1","type":"t"}', map), ['e-1 of A'], map);
   for (const map of ['id=entity_id,entity_id=id', 'entity_id=id,id=entity_id']) assert.deepEqual(await idsOf('{"id":"A","entity_id":"e-1","type":"t"}', map), ['e-1 of A'], map);
   assert.deepEqual(await idsOf('{"key":7,"type":"t"}', 'id=key,entity_id=key'), ['7 of 7']);
+});
+
+test('for a stream that counts from 0 lines are numbered from 0', async () => {
+  const { events } = await read([event('a'), event('b'), event('a')], { limits: { ...defaultEventLimits, firstSequence: 0 } });
+  assert.deepEqual(events.map(({ event: { entityId, sequence } }) => `${entityId}${sequence}`), ['a0', 'b0', 'a1']);
 });

@@ -123,7 +123,6 @@ function runWith(input: AsyncIterable<TextLine>, options: Partial<PublishInputOp
       entityType: null,
       map: new Map(),
       sequences: 'number',
-      firstSequence: 1,
       unsequenced: 'reject',
       onProblem: (number, problem) => void problems.push(`${number}: ${problem}`),
     },

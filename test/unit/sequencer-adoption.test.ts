@@ -1,6 +1,8 @@
-/** `FIRST_SEQUENCE=any`: joining a stream that is already running. */
+/** Where an entity begins: `FIRST_SEQUENCE=any` joins a stream that is already running, `FIRST_SEQUENCE=0` takes one that counts from 0. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { maxIntervals } from '../../src/ordering/holes.ts';
+import type { SequencerLimits } from '../../src/ordering/limits.ts';
 import { event, ModelStore, SequencerHarness } from '../support/sequencer-harness.ts';
 
 const violations = (harness: SequencerHarness) => harness.effects('violation').map(({ expected, received }) => [expected, received]);
@@ -98,5 +100,51 @@ describe('FIRST_SEQUENCE=any', () => {
     harness.process(event(57));
     assert.deepEqual(harness.store.applied(), []);
     assert.equal(harness.sequencer.overview().held, 1);
+  });
+});
+
+describe('FIRST_SEQUENCE=0', () => {
+  const fromZero = (limits: Partial<SequencerLimits> = {}, options = {}) =>
+    new SequencerHarness({ firstSequence: 0, ...limits }, new ModelStore({ initialVersion: -1, ...options }));
+
+  it('applies 0, 1, 2 in order and says of a 1 that comes first that it is early', () => {
+    const harness = fromZero();
+    harness.process(event(1));
+    assert.deepEqual([harness.store.applied(), violations(harness)], [[], [[0, 1]]]);
+    assert.deepEqual(harness.sequencer.heldOf('order', 'e1'), { version: -1, sequences: [1] });
+    const [, again] = harness.process(event(0), event(0), event(2)) as [number, number, number];
+    assert.deepEqual(harness.store.applied(), [0, 1, 2]);
+    assert.equal(harness.outcomeOf(again), 'duplicate');
+  });
+
+  it('takes a 0 that comes again for a duplicate, although what is remembered of it has expired', () => {
+    const harness = fromZero();
+    harness.process(event(0), event(1));
+    harness.store.forget();
+    const [again] = harness.process(event(0)) as [number];
+    assert.equal(harness.outcomeOf(again), 'duplicate');
+  });
+
+  it('leaves hole 0 where it is passed over, and closes it when 0 comes', () => {
+    const harness = fromZero({ strategy: 'log_and_process' }, { allowsLeaps: true });
+    harness.process(event(1));
+    assert.equal(harness.store.view(event(1)).holes, '0');
+    harness.process(event(0));
+    assert.deepEqual([harness.store.applied(), harness.store.view(event(1)).holes], [[1, 0], '']);
+  });
+
+  it('keeps 0 as the place below which nobody knows, where so many holes have been left that the first is forgotten', () => {
+    const harness = fromZero({ strategy: 'log_and_process' }, { allowsLeaps: true });
+    for (let at = 0; at <= maxIntervals; at++) harness.process(event(2 * at + 1));
+    assert.match(harness.store.view(event(0)).holes, /^f0;2,/);
+    const [late] = harness.process(event(0)) as [number];
+    assert.equal(harness.outcomeOf(late), 'late');
+  });
+
+  it('parks an entity of which nothing was applied when its 0 fails, and lets nothing pass it', () => {
+    const harness = fromZero({}, { fails: ({ sequence }: { sequence: number }) => sequence === 0 });
+    const [bad, next] = harness.process(event(0), event(1)) as [number, number];
+    assert.deepEqual([harness.outcomeOf(bad), harness.outcomeOf(next)], ['handler_failed', 'entity_parked']);
+    assert.equal(harness.store.view(event(0)).version, -1);
   });
 });

@@ -6,11 +6,11 @@
 import type { EntityRef } from '../../events/event.ts';
 import type { Finding } from '../../finding.ts';
 import {
-  awaitDeadLetter, beginReplay, decideClaim, decideCommit, decidePark, type IdRecord, parkedOf, snapshotOf, type StoredEntity, unknownEntity,
+  awaitDeadLetter, beginReplay, decideClaim, decideCommit, decidePark, type IdRecord, parkedOf, snapshotOf, type StoredEntity, unknownEntity, versionOf,
 } from '../entity-rules.ts';
 import { type AuditRecord, type EntityReplaying, maxAuditRecords, type OperatorStore } from '../operator-store.ts';
 import type {
-  Claim, ClaimResult, Commit, CommitResult, DeadLetterHistory, DeadLetterQuery, DeadLetterRecord, EntitySummary, EpochResult, Halt, LoadResult, Park,
+  Claim, ClaimResult, Commit, CommitResult, DeadLetterHistory, DeadLetterQuery, DeadLetterRecord, EntitySummary, EpochResult, Halt, InitialVersion, LoadResult, Park,
   ParkResult, RecallQuery, RecallResult, Standing, Store, StoreOptions,
 } from '../store.ts';
 import { MemoryDeadLetters } from './memory-dead-letters.ts';
@@ -46,6 +46,7 @@ export function createMemoryStore(options: MemoryStoreOptions): Store {
 class MemoryStore implements Store {
   readonly #now: () => number;
   readonly #idTtlMs: number;
+  readonly #initialVersion: InitialVersion;
   readonly #entities = new Map<string, Entity>();
   readonly #deadLetters: MemoryDeadLetters;
   #epoch = 0;
@@ -74,10 +75,11 @@ class MemoryStore implements Store {
     this.#now = options.now;
     this.#deadLetters = new MemoryDeadLetters(options.now);
     this.#idTtlMs = Math.ceil(options.idempotencyTtlSeconds * 1000);
+    this.#initialVersion = options.initialVersion ?? 0;
   }
 
   async load(entities: readonly EntityRef[]): Promise<readonly LoadResult[]> {
-    return entities.map((ref) => ({ status: 'ok', snapshot: snapshotOf(this.#entities.get(nameOf(ref)), this.#now()) }));
+    return entities.map((ref) => ({ status: 'ok', snapshot: snapshotOf(this.#entities.get(nameOf(ref)) ?? unknownEntity(this.#initialVersion), this.#now()) }));
   }
 
   async commit(commits: readonly Commit[]): Promise<readonly CommitResult[]> {
@@ -132,10 +134,10 @@ class MemoryStore implements Store {
 
   async *listEntities(filter: { readonly entityType?: string }): AsyncGenerator<EntitySummary> {
     for (const entity of [...this.#entities.values()]) {
-      const { entityType, entityId, version } = entity;
+      const { entityType, entityId } = entity;
       if (filter.entityType !== undefined && filter.entityType !== entityType) continue;
       const parked = parkedOf(entity, this.#now());
-      if (version !== null || parked !== null) yield { entityType, entityId, version: version ?? 0, parked };
+      if (entity.version !== null || parked !== null) yield { entityType, entityId, version: versionOf(entity), parked };
     }
   }
 
@@ -174,7 +176,7 @@ class MemoryStore implements Store {
 
   #recall(query: RecallQuery): RecallResult {
     const entity = this.#entities.get(nameOf(query));
-    if (query.sequence !== null && query.sequence > (entity?.version ?? 0)) return { status: 'above' };
+    if (query.sequence !== null && query.sequence > (entity?.version ?? this.#initialVersion)) return { status: 'above' };
     const byId = query.sequence === null ? this.#unexpired(entity?.byId.get(query.id)) : undefined;
     const sequence = query.sequence ?? byId?.sequence ?? 0;
     const bySequence = this.#unexpired(entity?.bySequence.get(sequence));
@@ -196,7 +198,7 @@ class MemoryStore implements Store {
     const known = this.#entities.get(name);
     if (known !== undefined) return known;
     const { entityType, entityId } = ref;
-    const created: Entity = { entityType, entityId, ...unknownEntity(), bySequence: new Map(), byId: new Map(), log: [] };
+    const created: Entity = { entityType, entityId, ...unknownEntity(this.#initialVersion), bySequence: new Map(), byId: new Map(), log: [] };
     this.#entities.set(name, created);
     return created;
   }

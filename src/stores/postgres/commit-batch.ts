@@ -4,7 +4,7 @@
  */
 import { decideCommit, type IdRecord } from '../entity-rules.ts';
 import type { Commit, CommitEvent, CommitResult } from '../store.ts';
-import { type LockedEntities, type LockedEntity, lockEntities, readStates, writeEntities } from './entity-rows.ts';
+import { type LockedEntities, type LockedEntity, lockEntities, readStates, type StreamOfEntities, writeEntities } from './entity-rows.ts';
 import type { Query } from './migrations.ts';
 import { digest, toBytes } from './names.ts';
 
@@ -16,7 +16,7 @@ interface Applied {
 /** What is remembered of ids, by row number and id: of the table, and of commits of the same batch. */
 type IdRecords = Map<string, IdRecord>;
 
-export async function commitBatch(query: Query, stream: string, commits: readonly Commit[], idTtlMs: number): Promise<readonly CommitResult[]> {
+export async function commitBatch(query: Query, stream: StreamOfEntities, commits: readonly Commit[], idTtlMs: number): Promise<readonly CommitResult[]> {
   const entities = await lockEntities(query, stream, commits);
   const ids = await readIds(query, commits, entities);
   const changed = new Set<LockedEntity>();

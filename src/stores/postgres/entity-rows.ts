@@ -1,7 +1,7 @@
 /** Rows of `inorder.entities`: read and locked together, decided upon in memory, written back together. */
 import type { EntityRef } from '../../events/event.ts';
 import { type StoredEntity, unknownEntity } from '../entity-rules.ts';
-import type { Parked } from '../store.ts';
+import type { InitialVersion, Parked } from '../store.ts';
 import type { Query } from './migrations.ts';
 import { entityKey, fromBytes, toBytes, toText } from './names.ts';
 
@@ -34,8 +34,13 @@ interface Row {
 
 const columns = 'entity, key, version, holes, token, parked, awaited, replay_until_ms, replayed_to, epochs, (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms';
 
+export interface StreamOfEntities {
+  readonly stream: string;
+  readonly initialVersion: InitialVersion;
+}
+
 /** Rows are locked in the order of their numbers, and made in the order of their keys, so that nobody waits in a circle. */
-export async function lockEntities(query: Query, stream: string, refs: readonly EntityRef[]): Promise<LockedEntities> {
+export async function lockEntities(query: Query, { stream, initialVersion }: StreamOfEntities, refs: readonly EntityRef[]): Promise<LockedEntities> {
   const byKey = new Map(refs.map((ref) => [entityKey(ref).toString('hex'), ref]));
   const keys = [...byKey.keys()].sort();
   let rows = await lockRows(query, stream, keys);
@@ -43,7 +48,7 @@ export async function lockEntities(query: Query, stream: string, refs: readonly 
     await insertMissing(query, stream, keys, byKey);
     rows = await lockRows(query, stream, keys);
   }
-  const locked = new Map(rows.map((row) => [row.key.toString('hex'), lockedOf(row)]));
+  const locked = new Map(rows.map((row) => [row.key.toString('hex'), lockedOf(row, initialVersion)]));
   return {
     nowMs: rows[0]?.now_ms ?? 0,
     of: (ref) => locked.get(entityKey(ref).toString('hex')) as LockedEntity,
@@ -67,9 +72,9 @@ async function insertMissing(query: Query, stream: string, keys: readonly string
   );
 }
 
-function lockedOf({ entity, version, holes, token, parked, awaited, replay_until_ms, replayed_to, epochs }: Row): LockedEntity {
+function lockedOf({ entity, version, holes, token, parked, awaited, replay_until_ms, replayed_to, epochs }: Row, initialVersion: InitialVersion): LockedEntity {
   return {
-    ...unknownEntity(),
+    ...unknownEntity(initialVersion),
     entity,
     version,
     holes,

@@ -9,12 +9,12 @@ import { awaitedSequence } from '../dead-letter-limits.ts';
 import { beginReplay, decideClaim, decidePark, snapshotOf, type StoredEntity, unknownEntity } from '../entity-rules.ts';
 import type { EntityReplaying, OperatorStore } from '../operator-store.ts';
 import type {
-  Claim, ClaimResult, Commit, CommitResult, DeadLetterHistory, DeadLetterQuery, DeadLetterRecord, EntitySummary, EpochResult, Halt, LoadResult,
+  Claim, ClaimResult, Commit, CommitResult, DeadLetterHistory, DeadLetterQuery, DeadLetterRecord, EntitySummary, EpochResult, Halt, InitialVersion, LoadResult,
   Park, ParkResult, RecallQuery, RecallResult, Snapshot, Standing, Store, StoreOptions,
 } from '../store.ts';
 import { commitBatch } from './commit-batch.ts';
 import { Database } from './database.ts';
-import { type LockedEntity, lockEntities, parkedFrom, readStates, writeEntities } from './entity-rows.ts';
+import { type LockedEntity, lockEntities, parkedFrom, readStates, type StreamOfEntities, writeEntities } from './entity-rows.ts';
 import { inspectServer } from './inspection.ts';
 import { beganMs, clockMs, digest, entityKey, fromBytes, fromText, toText } from './names.ts';
 import { PostgresAudit } from './postgres-audit.ts';
@@ -40,14 +40,16 @@ class PostgresStore implements Store {
   readonly operator: OperatorStore;
   readonly #database: Database;
   readonly #stream: string;
+  readonly #initialVersion: InitialVersion;
   readonly #idTtlMs: number;
   readonly #deadLetters: PostgresDeadLetters;
   readonly #sweeper: Sweeper;
   readonly #standing: PostgresStanding;
 
-  constructor({ stream, idempotencyTtlSeconds, ...options }: PostgresStoreOptions) {
+  constructor({ stream, idempotencyTtlSeconds, initialVersion = 0, ...options }: PostgresStoreOptions) {
     this.#database = new Database(options);
     this.#stream = stream;
+    this.#initialVersion = initialVersion;
     this.#idTtlMs = Math.ceil(idempotencyTtlSeconds * 1_000);
     this.#deadLetters = new PostgresDeadLetters(this.#database, stream);
     this.#sweeper = new Sweeper({ remove: (rows) => this.#removeExpired(rows) });
@@ -68,13 +70,13 @@ class PostgresStore implements Store {
       `SELECT key, version, holes, state, parked, replay_until_ms, replayed_to, ${clockMs} AS now_ms FROM inorder.entities WHERE stream = $1 AND key = ANY ($2::bytea[])`,
       [this.#stream, entities.map(entityKey)],
     );
-    const found = new Map(rows.map((row) => [row.key.toString('hex'), snapshotFrom(row)]));
-    return entities.map((ref) => ({ status: 'ok', snapshot: found.get(entityKey(ref).toString('hex')) ?? snapshotOf(undefined, 0) }));
+    const found = new Map(rows.map((row) => [row.key.toString('hex'), this.#snapshotFrom(row)]));
+    return entities.map((ref) => ({ status: 'ok', snapshot: found.get(entityKey(ref).toString('hex')) ?? snapshotOf(unknownEntity(this.#initialVersion), 0) }));
   }
 
   async commit(commits: readonly Commit[]): Promise<readonly CommitResult[]> {
     if (commits.length === 0) return [];
-    const results = await this.#database.transaction((query) => commitBatch(query, this.#stream, commits, this.#idTtlMs));
+    const results = await this.#database.transaction((query) => commitBatch(query, this.#ofStream(), commits, this.#idTtlMs));
     this.#sweeper.wrote(commits.reduce((sum, { events }) => sum + events.length, 0));
     return results;
   }
@@ -98,7 +100,7 @@ class PostgresStore implements Store {
       [this.#stream, queries.map((_, at) => at), queries.map(entityKey), queries.map(({ sequence }) => sequence), queries.map(({ id }) => digest(id))],
     );
     const found = new Map(rows.map((row) => [row.at, row]));
-    return queries.map((query, at) => recalled(query, found.get(at)));
+    return queries.map((query, at) => recalled(query, found.get(at), this.#initialVersion));
   }
 
   async *readLog(entity: EntityRef): AsyncGenerator<string> {
@@ -122,8 +124,8 @@ class PostgresStore implements Store {
       await query(
         `UPDATE inorder.entities AS e SET awaited = greatest(e.awaited, u.sequence)
          FROM (SELECT key, max(sequence) AS sequence FROM unnest ($2::bytea[], $3::bigint[]) AS asked (key, sequence) GROUP BY key) AS u
-         WHERE e.stream = $1 AND e.key = u.key AND e.parked IS NOT NULL AND u.sequence > coalesce(e.version, 0)`,
-        [this.#stream, awaited.map((record) => entityKey(record as EntityRef)), awaited.map(awaitedSequence)],
+         WHERE e.stream = $1 AND e.key = u.key AND e.parked IS NOT NULL AND u.sequence > coalesce(e.version, $4)`,
+        [this.#stream, awaited.map((record) => entityKey(record as EntityRef)), awaited.map(awaitedSequence), this.#initialVersion],
       );
       await this.#deadLetters.record(query, records);
     });
@@ -159,7 +161,7 @@ class PostgresStore implements Store {
         [this.#stream, after, entityType === undefined ? null : toText(entityType)],
       );
       for (const row of page) {
-        yield { entityType: fromText(row.entity_type), entityId: fromText(row.entity_id), version: row.version ?? 0, parked: snapshotFrom(row).parked };
+        yield { entityType: fromText(row.entity_type), entityId: fromText(row.entity_id), version: row.version ?? this.#initialVersion, parked: this.#snapshotFrom(row).parked };
         after = row.entity;
       }
       if (page.length < listPage) return;
@@ -186,7 +188,7 @@ class PostgresStore implements Store {
   ): Promise<readonly Result[]> {
     if (asks.length === 0) return [];
     return this.#database.transaction(async (query) => {
-      const entities = await lockEntities(query, this.#stream, asks);
+      const entities = await lockEntities(query, this.#ofStream(), asks);
       const states = await readStates(query, [...entities.all()].map(({ entity }) => entity));
       const changed = new Set<LockedEntity>();
       const results = asks.map((ask) => {
@@ -205,6 +207,16 @@ class PostgresStore implements Store {
       beginReplay(entity, replay, leaseMs, nowMs);
       return { status: 'ok', snapshot: snapshotOf(entity, nowMs) };
     });
+  }
+
+  #ofStream(): StreamOfEntities {
+    return { stream: this.#stream, initialVersion: this.#initialVersion };
+  }
+
+  #snapshotFrom({ version, parked, replay_until_ms, replayed_to, now_ms, ...row }: SummaryRow & Partial<Pick<SnapshotRow, 'holes' | 'state'>>): Snapshot {
+    const { holes = '', state = null } = row;
+    const entity = { version, holes, state: fromBytes(state), parked: parkedFrom(parked), replayUntilMs: replay_until_ms, replayedTo: replayed_to };
+    return snapshotOf({ ...unknownEntity(this.#initialVersion), ...entity }, now_ms);
   }
 
   /** What somebody else is removing or writing anew is passed over. */
@@ -253,14 +265,8 @@ interface RecallRow {
   readonly result: Buffer | null;
 }
 
-function snapshotFrom({ version, parked, replay_until_ms, replayed_to, now_ms, ...row }: SummaryRow & Partial<Pick<SnapshotRow, 'holes' | 'state'>>): Snapshot {
-  const { holes = '', state = null } = row;
-  const entity = { ...unknownEntity(), version, holes, state: fromBytes(state), parked: parkedFrom(parked), replayUntilMs: replay_until_ms, replayedTo: replayed_to };
-  return snapshotOf(entity, now_ms);
-}
-
-function recalled({ sequence }: RecallQuery, row: RecallRow | undefined): RecallResult {
-  if (sequence !== null && sequence > (row?.version ?? 0)) return { status: 'above' };
+function recalled({ sequence }: RecallQuery, row: RecallRow | undefined, initialVersion: InitialVersion): RecallResult {
+  if (sequence !== null && sequence > (row?.version ?? initialVersion)) return { status: 'above' };
   const payloadHash = sequence === null ? row?.id_hash : row?.payload_hash;
   const recorded = sequence ?? row?.id_sequence;
   if (row === undefined || payloadHash == null || recorded == null) return { status: 'unknown' };

@@ -3,7 +3,7 @@
  * be missed, and what Redis moves meanwhile may be seen twice. An entity whose key cannot be used is left out.
  */
 import type { EntityRef } from '../../events/event.ts';
-import type { EntitySummary } from '../store.ts';
+import type { EntitySummary, InitialVersion } from '../store.ts';
 import type { Command, Connection } from './connection.ts';
 import { isEntityFailure, unavailable } from './failures.ts';
 import type { Keys } from './keys.ts';
@@ -13,20 +13,20 @@ import { withTimes } from './script.ts';
 /** Keys that Redis looks at for one page; it serves nobody else meanwhile. */
 const PAGE = '1000';
 
-export async function* scanEntities(connection: Connection, keys: Keys, entityType: string | undefined): AsyncGenerator<EntitySummary> {
+export async function* scanEntities(connection: Connection, keys: Keys, entityType: string | undefined, initialVersion: InitialVersion): AsyncGenerator<EntitySummary> {
   for (const master of await connection.masters()) {
     let cursor = '0';
     do {
       const [next, found] = await master
         .scan(cursor, 'MATCH', keys.entityPattern(entityType), 'COUNT', PAGE)
         .catch((error: Error) => Promise.reject(unavailable(connection.where, error)));
-      yield* await summarise(connection, keys, found);
+      yield* await summarise(connection, keys, found, initialVersion);
       cursor = next;
     } while (cursor !== '0');
   }
 }
 
-async function summarise(connection: Connection, keys: Keys, found: readonly string[]): Promise<EntitySummary[]> {
+async function summarise(connection: Connection, keys: Keys, found: readonly string[], initialVersion: InitialVersion): Promise<EntitySummary[]> {
   const entities = found.map((key) => keys.parseEntity(key)).filter((entity): entity is EntityRef => entity !== null);
   const names = entities.map((entity) => keys.entity(entity));
   const replies = await withTimes(connection, names, await connection.send(names.map((name): Command => ['HMGET', name, ...summaryFields])));
@@ -34,7 +34,7 @@ async function summarise(connection: Connection, keys: Keys, found: readonly str
   for (const [index, [error, value]] of replies.entries()) {
     if (error && !isEntityFailure(error)) throw unavailable(connection.where, error);
     const entity = entities[index];
-    const summary = error || entity === undefined ? null : readSummary(entity, value);
+    const summary = error || entity === undefined ? null : readSummary(entity, value, initialVersion);
     if (summary !== null) summaries.push(summary);
   }
   return summaries;

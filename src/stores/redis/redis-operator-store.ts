@@ -1,7 +1,7 @@
 /** What the Redis store does for operators; see `operator-store.ts`. The audit trail is a Redis stream. */
 import { deadLetterTtlMs, maxRememberedReplays } from '../dead-letter-limits.ts';
 import { type AuditEntry, type AuditRecord, type EntityReplaying, maxAuditRecords, type OperatorStore } from '../operator-store.ts';
-import type { DeadLetterQuery, LoadResult, Standing } from '../store.ts';
+import type { DeadLetterQuery, InitialVersion, LoadResult, Standing } from '../store.ts';
 import type { Connection } from './connection.ts';
 import { entityFailure, isEntityFailure, unavailable } from './failures.ts';
 import type { Keys } from './keys.ts';
@@ -18,20 +18,22 @@ export class RedisOperatorStore implements OperatorStore {
   readonly #connection: Connection;
   readonly #keys: Keys;
   readonly #standing: RedisStanding;
+  readonly #initialVersion: InitialVersion;
 
-  constructor(connection: Connection, keys: Keys, standing: RedisStanding) {
+  constructor(connection: Connection, keys: Keys, standing: RedisStanding, initialVersion: InitialVersion) {
     this.#connection = connection;
     this.#keys = keys;
     this.#standing = standing;
+    this.#initialVersion = initialVersion;
   }
 
   async beginReplay(replays: readonly EntityReplaying[], leaseMs: number): Promise<readonly LoadResult[]> {
-    const calls = replays.map(({ parkedAt, replayedTo = 0, ...entity }) => [
+    const calls = replays.map(({ parkedAt, replayedTo = this.#initialVersion, ...entity }) => [
       this.#keys.entity(entity), String(leaseMs), parkedAt === undefined ? '' : String(Date.parse(parkedAt)), String(replayedTo),
     ]);
     const replies = await runScript(this.#connection, beginReplayScript, calls);
     return replies.map(([error, reply], index): LoadResult => {
-      if (!error) return { status: 'ok', snapshot: readSnapshot(reply) };
+      if (!error) return { status: 'ok', snapshot: readSnapshot(reply, this.#initialVersion) };
       if (!isEntityFailure(error)) throw unavailable(this.#connection.where, error);
       return { status: 'failed', error: entityFailure(calls[index]?.[0] ?? '', error) };
     });

@@ -15,7 +15,7 @@ import type { Log } from '../../observability/log.ts';
 import { awaitedSequence, deadLetterTtlMs, keptRecord, maxDeadLettersPerEntity } from '../dead-letter-limits.ts';
 import type { OperatorStore } from '../operator-store.ts';
 import type {
-  Claim, ClaimResult, Commit, CommitResult, DeadLetterHistory, DeadLetterQuery, DeadLetterRecord, EntitySummary, EpochResult, Halt, LoadResult,
+  Claim, ClaimResult, Commit, CommitResult, DeadLetterHistory, DeadLetterQuery, DeadLetterRecord, EntitySummary, EpochResult, Halt, InitialVersion, LoadResult,
   Park, ParkResult, RecallQuery, RecallResult, Standing, Store, StoreOptions,
 } from '../store.ts';
 import { Connection, type Command, type Reply } from './connection.ts';
@@ -74,6 +74,7 @@ class RedisStore implements Store {
   readonly #keys: Keys;
   readonly #standing: RedisStanding;
   readonly #idTtlMs: string;
+  readonly #initialVersion: InitialVersion;
   readonly operator: OperatorStore;
 
   constructor(connection: Connection, durable: Durable, options: StoreOptions & { readonly durability: Durability }) {
@@ -82,14 +83,15 @@ class RedisStore implements Store {
     this.#durability = options.durability;
     this.#keys = new Keys(options.stream);
     this.#standing = new RedisStanding(connection, this.#keys);
-    this.operator = new RedisOperatorStore(connection, this.#keys, this.#standing);
+    this.#initialVersion = options.initialVersion ?? 0;
+    this.operator = new RedisOperatorStore(connection, this.#keys, this.#standing, this.#initialVersion);
     this.#idTtlMs = String(Math.ceil(options.idempotencyTtlSeconds * 1000));
   }
 
   async load(entities: readonly EntityRef[]): Promise<readonly LoadResult[]> {
     const keys = entities.map((entity) => this.#keys.entity(entity));
     const replies = await withTimes(this.#connection, keys, await this.#connection.send(keys.map((key): Command => ['HMGET', key, ...snapshotFields])));
-    return this.#read(replies, keys, (reply) => ({ status: 'ok', snapshot: readSnapshot(reply) }));
+    return this.#read(replies, keys, (reply) => ({ status: 'ok', snapshot: readSnapshot(reply, this.#initialVersion) }));
   }
 
   async commit(commits: readonly Commit[]): Promise<readonly CommitResult[]> {
@@ -105,13 +107,14 @@ class RedisStore implements Store {
   async park(parks: readonly Park[]): Promise<readonly ParkResult[]> {
     const calls = parks.map((park) => [
       this.#keys.entity(park), String(park.shard), String(park.epoch), String(park.expectedVersion), writeParked(park), String(park.sequence), park.session,
+      String(this.#initialVersion),
     ]);
     return this.#run(parkScript, calls, readPark);
   }
 
   async recall(queries: readonly RecallQuery[]): Promise<readonly RecallResult[]> {
     const field = (query: RecallQuery): string => (query.sequence === null ? idField(query.id) : sequenceField(query.sequence));
-    const calls = queries.map((query) => [this.#keys.entity(query), this.#keys.ids(query), field(query)]);
+    const calls = queries.map((query) => [this.#keys.entity(query), this.#keys.ids(query), field(query), String(this.#initialVersion)]);
     return this.#run(recallScript, calls, readRecall);
   }
 
@@ -161,7 +164,7 @@ class RedisStore implements Store {
 
   /** An entity may be listed twice when Redis moves its keys about meanwhile. */
   listEntities(filter: { readonly entityType?: string }): AsyncIterable<EntitySummary> {
-    return scanEntities(this.#connection, this.#keys, filter.entityType);
+    return scanEntities(this.#connection, this.#keys, filter.entityType, this.#initialVersion);
   }
 
   inspect(): Promise<readonly Finding[]> {
@@ -184,7 +187,7 @@ class RedisStore implements Store {
       const { entityType, entityId, fingerprint } = record;
       // Without an entity that waits, the second key is not looked at; it has to be in the slot of the first.
       const entity = awaited === null || entityType === null || entityId === null ? null : this.#keys.entity({ entityType, entityId });
-      return [key, entity ?? key, fingerprint, JSON.stringify(keptRecord(record)), ...limits, entity === null ? '' : String(awaited)];
+      return [key, entity ?? key, fingerprint, JSON.stringify(keptRecord(record)), ...limits, entity === null ? '' : String(awaited), String(this.#initialVersion)];
     });
     const replies = await runScript(this.#connection, recordDeadLetterScript, calls);
     return records.flatMap((record, index) => {
@@ -208,7 +211,7 @@ class RedisStore implements Store {
     const call = [
       this.#keys.entity(commit), this.#keys.ids(commit), this.#keys.log(commit),
       commit.token, String(commit.expectedVersion), commit.expectedHoles, String(commit.newVersion), commit.newHoles,
-      state === null ? '0' : '1', state ?? '', this.#idTtlMs, String(trims * TRIM_STRETCH), '0',
+      state === null ? '0' : '1', state ?? '', this.#idTtlMs, String(trims * TRIM_STRETCH), String(this.#initialVersion), '0',
     ];
     const countAt = call.length - 1;
     for (const { log } of events) if (log !== undefined) call.push(log);
@@ -221,9 +224,9 @@ class RedisStore implements Store {
   }
 
   /** What is written, and what is read to acknowledge by it, is kept before it is answered. */
-  async #run<T>(script: Script, calls: readonly (readonly string[])[], read: (reply: unknown) => T): Promise<(T | { status: 'failed'; error: Error })[]> {
+  async #run<T>(script: Script, calls: readonly (readonly string[])[], read: (reply: unknown, initialVersion: InitialVersion) => T): Promise<(T | { status: 'failed'; error: Error })[]> {
     if (calls.length === 0) return [];
-    return this.#durable.keep(async () => this.#read(await runScript(this.#connection, script, calls), firstOf(calls), read));
+    return this.#durable.keep(async () => this.#read(await runScript(this.#connection, script, calls), firstOf(calls), (reply) => read(reply, this.#initialVersion)));
   }
 
   /** One entity's failure is its result; any other is the failure of the call. */

@@ -4,7 +4,7 @@
  */
 import type { RejectionReason } from '../../events/reasons.ts';
 import type {
-  ClaimResult, CommitResult, DeadLetterHistory, DeadLetterRecord, EntitySummary, IdConflict, Park, Parked, ParkResult, RecallResult, Snapshot,
+  ClaimResult, CommitResult, DeadLetterHistory, DeadLetterRecord, EntitySummary, IdConflict, InitialVersion, Park, Parked, ParkResult, RecallResult, Snapshot,
 } from '../store.ts';
 import type { EntityRef } from '../../events/event.ts';
 import { isReplaying } from '../entity-rules.ts';
@@ -23,35 +23,35 @@ export function needsTime(reply: unknown): boolean {
   return Array.isArray(reply) && reply.at(-1) != null;
 }
 
-export function readSnapshot(reply: unknown): Snapshot {
+export function readSnapshot(reply: unknown, initialVersion: InitialVersion): Snapshot {
   const [version, holes, state, parked, replay, now] = texts(reply);
   return {
     exists: version !== null && version !== undefined,
-    version: readVersion(version),
+    version: readVersion(version) ?? initialVersion,
     state: state ?? null,
     holes: holes ?? '',
-    parked: readParked(version, parked, replay, now),
+    parked: readParked(initialVersion, version, parked, replay, now),
   };
 }
 
 /** Null when nothing but a claim is known of the entity. */
-export function readSummary(entity: EntityRef, reply: unknown): EntitySummary | null {
+export function readSummary({ entityType, entityId }: EntityRef, reply: unknown, initialVersion: InitialVersion): EntitySummary | null {
   const [version, parked, replay, now] = texts(reply);
   if (version === null && parked === null) return null;
-  return { entityType: entity.entityType, entityId: entity.entityId, version: readVersion(version), parked: readParked(version, parked, replay, now) };
+  return { entityType, entityId, version: readVersion(version) ?? initialVersion, parked: readParked(initialVersion, version, parked, replay, now) };
 }
 
-export function readCommit(reply: unknown): CommitResult {
+export function readCommit(reply: unknown, initialVersion: InitialVersion): CommitResult {
   const [status, ...rest] = reply as [string, ...unknown[]];
   switch (status) {
     case 'ok':
-      return { status, parked: readParked(...texts(rest)), unparked: false };
+      return { status, parked: readParked(initialVersion, ...texts(rest)), unparked: false };
     case 'unparked':
       return { status: 'ok', parked: null, unparked: true };
     case 'duplicate':
-      return { status, parked: readParked(...texts(rest)) };
+      return { status, parked: readParked(initialVersion, ...texts(rest)) };
     case 'stale':
-      return { status, snapshot: readSnapshot(rest) };
+      return { status, snapshot: readSnapshot(rest, initialVersion) };
     case 'conflict':
       return { status, conflicts: readConflicts(rest) };
     default:
@@ -59,17 +59,17 @@ export function readCommit(reply: unknown): CommitResult {
   }
 }
 
-export function readClaim(reply: unknown): ClaimResult {
+export function readClaim(reply: unknown, initialVersion: InitialVersion): ClaimResult {
   const [status, ...rest] = reply as [string, ...unknown[]];
   if (status === 'fenced') return { status };
-  return { status: 'ok', snapshot: readSnapshot(rest) };
+  return { status: 'ok', snapshot: readSnapshot(rest, initialVersion) };
 }
 
-export function readPark(reply: unknown): ParkResult {
+export function readPark(reply: unknown, initialVersion: InitialVersion): ParkResult {
   const [status, ...rest] = reply as [string, ...unknown[]];
   if (status === 'fenced') return { status };
-  if (status === 'stale') return { status, snapshot: readSnapshot(rest) };
-  const parked = readParked(null, ...texts(rest));
+  if (status === 'stale') return { status, snapshot: readSnapshot(rest, initialVersion) };
+  const parked = readParked(initialVersion, null, ...texts(rest));
   if (parked === null) throw new UnusableEntityError('a park was answered without its record');
   return { status: 'ok', parked, isNew: status === 'ok' };
 }
@@ -106,21 +106,21 @@ function readResult(text: Text | undefined): string | null {
 }
 
 /** `now` is the server's time, as the end of a replay's lease is: the clock of this machine may be another. */
-function readParked(version?: Text, text?: Text, replay?: Text, now?: Text): Parked | null {
+function readParked(initialVersion: InitialVersion, version?: Text, text?: Text, replay?: Text, now?: Text): Parked | null {
   if (text === null || text === undefined) return null;
   const bar = text.indexOf('|');
   const atMs = Number(text.slice(0, bar));
   const why = parseJson(text.slice(bar + 1)) as { reason: RejectionReason; sequence: number; detail: string };
   if (!(atMs > 0)) throw new UnusableEntityError('the record of its parking has no time');
-  const [leaseUntil = '0', replayedTo = '0'] = replay?.split('|') ?? [];
-  const replaying = isReplaying({ version: readVersion(version), replayUntilMs: Number(leaseUntil), replayedTo: Number(replayedTo) }, Number(now ?? 0));
+  const [leaseUntil = '0', replayedTo = initialVersion] = replay?.split('|') ?? [];
+  const replaying = isReplaying({ version: readVersion(version), initialVersion, replayUntilMs: Number(leaseUntil), replayedTo: Number(replayedTo) }, Number(now ?? 0));
   return { reason: why.reason, detail: why.detail, sequence: why.sequence, at: new Date(atMs).toISOString(), replaying: replay != null && replaying };
 }
 
-function readVersion(text: Text | undefined): number {
-  if (text === null || text === undefined) return 0;
+function readVersion(text: Text | undefined): number | null {
+  if (text === null || text === undefined) return null;
   const version = Number(text);
-  if (!/^\d+$/.test(text) || !Number.isSafeInteger(version)) throw new UnusableEntityError('its version is not a number');
+  if (!/^(?:\d+|-1)$/.test(text) || !Number.isSafeInteger(version)) throw new UnusableEntityError('its version is not a number');
   return version;
 }
 

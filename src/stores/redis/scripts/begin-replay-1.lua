@@ -3,12 +3,13 @@
 --
 -- KEYS[1]  entity: see commit-3.lua
 -- ARGV[1]  how long the lease lasts, in ms   ARGV[2]  time of the parking that is meant, in ms; '' for any
--- ARGV[3]  the highest sequence of which a copy was published
+-- ARGV[3]  the highest sequence of which a copy was published; where there is none the version of an entity without one
 --
 -- Returns {v, h, s, p, q, now}: now is the server's time in ms. What is absent is nil.
 
+-- Of decimal text the longer one is the higher; -1, where nothing was applied of a stream that counts from 0, is the lowest.
 local function higher(a, b)
-  return #a > #b or (#a == #b and a > b)
+  return a ~= '-1' and (b == '-1' or #a > #b or (#a == #b and a > b))
 end
 
 local stored = redis.call('HMGET', KEYS[1], 'v', 'h', 's', 'p', 'q')
@@ -17,7 +18,7 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local parkedAt = stored[4] and string.match(stored[4], '^%d+')
 local replay = stored[5]
 if parkedAt and (ARGV[2] == '' or ARGV[2] == parkedAt) then
-  local published = replay and string.match(replay, '|(%d+)$') or '0'
+  local published = replay and string.match(replay, '|(-?%d+)$') or ARGV[3]
   if higher(ARGV[3], published) then
     published = ARGV[3]
   end

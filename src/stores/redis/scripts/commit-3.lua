@@ -9,7 +9,8 @@
 -- ARGV[1]  token              ARGV[4]  new version       ARGV[7]  state
 -- ARGV[2]  expected version   ARGV[5]  new holes         ARGV[8]  how long records are kept, in ms
 -- ARGV[3]  expected holes     ARGV[6]  '1': set state    ARGV[9]  records to look at for trimming; '0' for none
--- ARGV[10] how many texts the log gets, and these texts
+-- ARGV[10] version of an entity without one: -1 in a stream that counts from 0, else 0
+-- ARGV[11] how many texts the log gets, and these texts
 -- and then, four for each event: sequence, field of its id or '', payload hash, '' or '=' and its result
 --
 -- Returns {'ok'} | {'ok', v, p, q, now} (parked) | {'unparked'} (ok, and that has ended its parking) | {'duplicate', v, p, q, now} | {'stale', v, h, s, p, q, now} |
@@ -23,18 +24,19 @@
 --
 -- A token alone proves nothing: the commit has gone through only where version and holes are what it leaves.
 
-local LOGGED = tonumber(ARGV[10])
-local FIRST = 11 + LOGGED
+local LOGGED = tonumber(ARGV[11])
+local FIRST = 12 + LOGGED
 local CHUNK = 4000 -- unpack() is bounded by Lua's stack of 8,000
 
 local entity, ids = KEYS[1], KEYS[2]
 
+-- Of decimal text the longer one is the higher; -1, where nothing was applied of a stream that counts from 0, is the lowest.
 local function higher(a, b)
-  return #a > #b or (#a == #b and a > b)
+  return a ~= '-1' and (b == '-1' or #a > #b or (#a == #b and a > b))
 end
 
 local stored = redis.call('HMGET', entity, 'v', 'h', 'p', 'c', 'd', 'q')
-local version, holes, parked, replay = stored[1] or '0', stored[2] or '', stored[3], stored[6]
+local version, holes, parked, replay = stored[1] or ARGV[10], stored[2] or '', stored[3], stored[6]
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -124,7 +126,7 @@ if ARGV[9] ~= '0' then
 end
 
 -- Only in order, for an entity's commits are.
-for from = 11, FIRST - 1, CHUNK do
+for from = 12, FIRST - 1, CHUNK do
   redis.call('RPUSH', KEYS[3], unpack(ARGV, from, math.min(from + CHUNK - 1, FIRST - 1)))
 end
 

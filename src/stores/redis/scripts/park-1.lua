@@ -3,6 +3,7 @@
 --
 -- KEYS[1]  entity: see commit-3.lua
 -- ARGV[1]  shard   ARGV[2]  epoch   ARGV[3]  expected version   ARGV[4]  why, opaque   ARGV[6]  session
+-- ARGV[7]  version of an entity without one: see commit-3.lua
 -- ARGV[5]  the sequence that is dead-lettered first: the entity stays parked at least until it has passed that
 --
 -- Returns {'ok', p} | {'known', p} (it was parked already) | {'fenced'} | {'stale', v, h, s, p, q, now}. p is the time in ms, '|' and what ARGV[4] was; now the
@@ -20,7 +21,7 @@ local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
 if higher(known, ARGV[2]) or (known == ARGV[2] and stored[8] ~= ARGV[6]) then
   return { 'fenced' }
 end
-if (stored[2] or '0') ~= ARGV[3] then
+if (stored[2] or ARGV[7]) ~= ARGV[3] then
   return { 'stale', stored[2], stored[3], stored[4], parked, stored[6], now }
 end
 if not parked or stored[6] then

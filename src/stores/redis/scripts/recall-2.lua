@@ -1,7 +1,7 @@
 -- Reads what is remembered of one event, by its sequence or by its id.
 --
 -- KEYS[1]  entity   KEYS[2]  ids: see commit-3.lua
--- ARGV[1]  '#<sequence>' or the field of the id
+-- ARGV[1]  '#<sequence>' or the field of the id   ARGV[2]  version of an entity without one: see commit-3.lua
 --
 -- Returns {payload hash, '' or '=' and the result, sequence} | {} | 'above' for a sequence that the version has not reached:
 -- whoever asks knows another version than there is.
@@ -22,8 +22,8 @@ local function read(field)
 end
 
 if string.sub(ARGV[1], 1, 1) == '#' then
-  local sequence, version = string.sub(ARGV[1], 2), redis.call('HGET', KEYS[1], 'v') or '0'
-  if #sequence > #version or (#sequence == #version and sequence > version) then
+  local sequence, version = string.sub(ARGV[1], 2), redis.call('HGET', KEYS[1], 'v') or ARGV[2]
+  if version == '-1' or #sequence > #version or (#sequence == #version and sequence > version) then
     return 'above'
   end
 end

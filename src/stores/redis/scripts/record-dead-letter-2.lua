@@ -3,7 +3,7 @@
 -- KEYS[1]  dead: hash of <fingerprint> -> <time in ms>|<times of its replays in ms, with commas>|<record>
 -- KEYS[2]  entity: see commit-3.lua; looked at only where ARGV[5] is given
 -- ARGV[1]  fingerprint   ARGV[2]  record, opaque   ARGV[3]  how long the key is kept, in ms   ARGV[4]  most records
--- ARGV[5]  its sequence, where its entity has to wait for it; else ''
+-- ARGV[5]  its sequence, where its entity has to wait for it; else ''   ARGV[6]  version of an entity without one: see commit-3.lua
 --
 -- Returns 1 when the record is new, 0 when it replaced one.
 --
@@ -12,13 +12,14 @@
 
 local SAMPLE = 16
 
+-- Of decimal text the longer one is the higher; -1, where nothing was applied of a stream that counts from 0, is the lowest.
 local function higher(a, b)
-  return #a > #b or (#a == #b and a > b)
+  return a ~= '-1' and (b == '-1' or #a > #b or (#a == #b and a > b))
 end
 
 if ARGV[5] ~= '' then
   local stored = redis.call('HMGET', KEYS[2], 'p', 'v', 'd')
-  if stored[1] and higher(ARGV[5], stored[2] or '0') and higher(ARGV[5], stored[3] or '0') then
+  if stored[1] and higher(ARGV[5], stored[2] or ARGV[6]) and higher(ARGV[5], stored[3] or '0') then
     redis.call('HSET', KEYS[2], 'd', ARGV[5])
   end
 end
