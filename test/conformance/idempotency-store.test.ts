@@ -60,7 +60,7 @@ function describeIdempotencyStore(name: string, { open, until }: Harness): void 
     });
 
     it('ends a claim with its lease, and the one who held it can neither release nor replace the next', async (t) => {
-      const store = await open(t, { leaseMs: 50 });
+      const store = await open(t, { leaseMs: 3_000 });
       const late = await start(store, 'm');
       let next = '';
       await until(async () => {

@@ -17,6 +17,8 @@ export class GapAudit {
   #hasRoom = true;
   /** Only the end of a gap makes room. */
   #isStuck = false;
+  /** A slot is decided again, for its id is known: where it skips ahead, its gap had ended before. */
+  #decidesAgain = false;
   /** The broker has had a turn since something last kept events from coming. */
   #hadTurn = false;
   #unsettled: readonly (Delivery | RefusedDelivery)[] = [];
@@ -32,6 +34,7 @@ export class GapAudit {
   before(nowMs: number, fact: Fact): void {
     if (this.#storeAnswers && (this.#hasRoom || this.#isStuck)) this.#countedMs += nowMs - this.#nowMs;
     this.#nowMs = nowMs;
+    this.#decidesAgain = fact.kind === 'idConflict';
     if (fact.kind === 'delivered') {
       for (const { tag } of fact.deliveries) {
         this.#arrivedMs.set(tag, this.#countedMs);
@@ -58,7 +61,7 @@ export class GapAudit {
     this.#lastOp = effect.op;
     const isTimeout = effect.kind === 'park' && effect.reason === 'gap_timeout';
     const isOverflow = effect.kind === 'park' && effect.reason === 'buffer_overflow';
-    const skipsAhead = effect.kind === 'commit' && this.#limits.strategy === 'buffer' && leaps(effect);
+    const skipsAhead = effect.kind === 'commit' && this.#limits.strategy === 'buffer' && leaps(effect) && !this.#decidesAgain;
     if (!isTimeout && !isOverflow && !skipsAhead) return;
     assert.ok(this.#storeAnswers, 'a gap ends while the store does not answer');
     assert.ok(this.#hasRoom || this.#isStuck, 'a gap ends while the window is full');
