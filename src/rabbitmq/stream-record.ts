@@ -10,7 +10,7 @@ import type { ConfirmChannel, GetMessage } from 'amqplib';
 import { ConfigError, UnavailableError } from '../errors.ts';
 import { brokerWords, replyCodeOf, replyCodes } from './refusal.ts';
 import type { ConnectionSource } from './scratch-channel.ts';
-import { closeChannel } from './time-limit.ts';
+import { closeChannel, within } from './time-limit.ts';
 import { recordName } from './topology-plan.ts';
 
 export interface StreamRecord {
@@ -25,8 +25,17 @@ export interface StreamRecord {
   readonly halts: readonly { readonly shard: number | null; readonly detail: string; readonly at: string }[];
 }
 
+/** A broker short of memory takes nothing more from a connection that publishes, acknowledgements included. */
+export interface PublishingSource extends ConnectionSource {
+  /** Why it takes no publishes, where that is known already; null or undefined: it may. */
+  readonly blocked?: string | null;
+}
+
 export interface StreamRecordOptions {
+  /** What is read and given back passes here. */
   readonly source: ConnectionSource;
+  /** What is published passes here. Default: `source`, which then may be blocked. */
+  readonly publishing?: PublishingSource;
   readonly stream: string;
   /**
    * How long nothing may be seen of a record before there is none, in milliseconds. Others have it for moments; one that is
@@ -39,6 +48,12 @@ const defaultPatienceMs = 60_000;
 const pollMs = { min: 5, max: 100 };
 /** One, as a rule. */
 const maxMessages = 100;
+/** How long the broker may take for one answer, in milliseconds. */
+const answerMs = 5_000;
+/** Whoever reads gives back, which counts as a delivery: a new message goes in its place before a limit of the queue or a policy ends it. */
+const renewAfterDeliveries = 1_000;
+/** In place of a record that was lost: the stream is older than what will be known of it. */
+const lost: StreamRecord = { generation: 0, isOlder: true, identity: null, epoch: 0, halts: [] };
 
 export class StreamRecordKeeper {
   readonly #options: StreamRecordOptions;
@@ -49,46 +64,56 @@ export class StreamRecordKeeper {
     this.#options = options;
   }
 
-  /** Null: there is none, or it cannot be read (`trouble`). @throws UnavailableError when the broker is away. */
+  /** Null: there is none, or it cannot be read (`trouble`). @throws UnavailableError when the broker is unavailable. */
   read(): Promise<StreamRecord | null> {
     return this.change(() => null);
   }
 
-  /** `next` answers what is to be there instead, or null to leave it. Resolves to what is there then. @throws UnavailableError */
+  /**
+   * `next` answers what is to be there instead, or null to leave it. Resolves to what is there then.
+   * @throws UnavailableError when the broker is unavailable, or takes no publishes.
+   */
   async change(next: (record: StreamRecord | null) => StreamRecord | null): Promise<StreamRecord | null> {
     const { source, stream } = this.#options;
-    const connection = await source.ready();
-    let refusedBy: Error | null = null;
-    let channel: ConfirmChannel | null = null;
     let found: StreamRecord | null = null;
     try {
-      channel = await connection.createConfirmChannel();
-      channel.on('error', (error: Error) => (refusedBy = error));
-      const messages = await this.#take(channel, recordName(stream));
-      found = best(messages);
-      const wanted = next(found);
-      if (wanted === null) for (const message of messages) channel.nack(message, false, true);
-      else if (await publish(channel, stream, wanted)) for (const message of messages) channel.ack(message);
-      else throw new UnavailableError(`exchange ${recordName(stream)} has no queue: run \`inorder topology apply\``);
-      this.trouble = null;
-      return wanted ?? found;
+      return await withChannel(source, async (channel) => {
+        const messages = await this.#take(channel, recordName(stream));
+        found = best(messages) ?? lost;
+        const put = await this.#replace(messages, found, next(found)).catch((error: unknown) => {
+          for (const message of messages) channel.nack(message, false, true);
+          throw error;
+        });
+        for (const message of messages) put === null ? channel.nack(message, false, true) : channel.ack(message);
+        this.trouble = messages.length === 0 && put === null ? `queue ${recordName(stream)} is empty` : null;
+        return put ?? found;
+      });
     } catch (error) {
-      const cause = refusedBy ?? (error as Error);
-      const code = replyCodeOf(cause);
+      if (error instanceof UnavailableError) throw error;
+      const code = replyCodeOf(error);
       if (code !== replyCodes.notFound && code !== replyCodes.accessRefused) {
-        throw new UnavailableError(`the record of ${stream} cannot be asked for: ${brokerWords(cause)}`, { cause });
+        throw new UnavailableError(`the record of ${stream} cannot be asked for: ${brokerWords(error)}`, { cause: error });
       }
-      this.trouble = brokerWords(cause);
+      this.trouble = brokerWords(error);
       return found;
-    } finally {
-      if (channel !== null) await closeChannel(channel);
     }
+  }
+
+  /** Resolves to what is in its place, or null where it stays. */
+  async #replace(messages: readonly GetMessage[], found: StreamRecord, wanted: StreamRecord | null): Promise<StreamRecord | null> {
+    const { source, publishing = source, stream } = this.#options;
+    if (wanted !== null) {
+      if (await publish(publishing, stream, wanted)) return wanted;
+      throw new UnavailableError(`exchange ${recordName(stream)} has no queue: run \`inorder topology apply\``);
+    }
+    const isWorn = messages.some(({ properties }) => Number(properties.headers?.['x-delivery-count']) >= renewAfterDeliveries);
+    return isWorn && (await publish(publishing, stream, found).catch(() => false)) ? found : null;
   }
 
   async #take(channel: ConfirmChannel, queue: string): Promise<readonly GetMessage[]> {
     const giveUpAtMs = performance.now() + (this.#options.patienceMs ?? defaultPatienceMs);
     for (const messages: GetMessage[] = []; ; ) {
-      const message = await channel.get(queue);
+      const message = await inTime(channel.get(queue), 'asked for a record');
       if (message !== false && messages.push(message) < maxMessages) continue;
       if (messages.length > 0 || performance.now() >= giveUpAtMs) return messages;
       await sleep(pollMs.min + Math.random() * (pollMs.max - pollMs.min));
@@ -100,32 +125,54 @@ export class StreamRecordKeeper {
  * Puts the first record of a stream there, once `makeQueue` has made the queue for it, if it may. Where the user may not write, none is
  * made: a queue that stays empty would be waited for at every start.
  */
-export async function beginRecord(source: ConnectionSource, stream: string, isOlder: boolean, makeQueue: () => Promise<boolean>): Promise<void> {
-  const first = { generation: 0, isOlder, identity: null, epoch: 0, halts: [] };
-  const connection = await source.ready();
-  let refusedBy: Error | null = null;
-  const channel = await connection.createConfirmChannel();
-  channel.on('error', (error: Error) => (refusedBy = error));
+export async function beginRecord(publishing: PublishingSource, stream: string, isOlder: boolean, makeQueue: () => Promise<boolean>): Promise<void> {
+  const first = { ...lost, isOlder };
+  await publishing.ready();
   try {
-    if (await publish(channel, stream, first)) return;
-    if (await makeQueue()) await publish(channel, stream, first);
+    if (await publish(publishing, stream, first)) return;
+    if (await makeQueue()) await publish(publishing, stream, first);
   } catch (error) {
-    const cause = refusedBy ?? (error as Error);
     if (error instanceof ConfigError) throw error;
-    if (replyCodeOf(cause) === replyCodes.accessRefused) return;
-    throw new UnavailableError(`the record of ${stream} cannot be begun: ${brokerWords(cause)}`, { cause });
-  } finally {
-    await closeChannel(channel);
+    // A broker that is short of memory needs workers that start: the next one begins the record.
+    if (error instanceof UnavailableError || replyCodeOf(error) === replyCodes.accessRefused) return;
+    throw new UnavailableError(`the record of ${stream} cannot be begun: ${brokerWords(error)}`, { cause: error });
   }
 }
 
-/** Resolves to whether a queue has it. */
-async function publish(channel: ConfirmChannel, stream: string, record: StreamRecord): Promise<boolean> {
-  let isReturned = false;
-  channel.once('return', () => (isReturned = true));
-  channel.publish(recordName(stream), '', Buffer.from(JSON.stringify(record)), { persistent: true, mandatory: true, contentType: 'application/json' });
-  await channel.waitForConfirms();
-  return !isReturned;
+/** Resolves to whether a queue has it. @throws UnavailableError when the broker takes no publishes. */
+async function publish(publishing: PublishingSource, stream: string, record: StreamRecord): Promise<boolean> {
+  if (publishing.blocked != null) throw new UnavailableError(`the broker takes no publishes: ${publishing.blocked}`);
+  return withChannel(publishing, async (channel) => {
+    let isReturned = false;
+    channel.once('return', () => (isReturned = true));
+    channel.publish(recordName(stream), '', Buffer.from(JSON.stringify(record)), { persistent: true, mandatory: true, contentType: 'application/json' });
+    await inTime(channel.waitForConfirms(), 'given a record');
+    return !isReturned;
+  });
+}
+
+/** Lends a channel of its own. Where the broker closed it, it rejects with why. */
+async function withChannel<T>(source: ConnectionSource, use: (channel: ConfirmChannel) => Promise<T>): Promise<T> {
+  const connection = await source.ready();
+  const channel = await inTime(connection.createConfirmChannel(), 'asked for a channel');
+  let refusedBy: Error | null = null;
+  channel.on('error', (error: Error) => (refusedBy = error));
+  const closing = () => closeChannel(channel).catch(() => undefined);
+  try {
+    const result = await use(channel);
+    await closing();
+    return result;
+  } catch (error) {
+    // Nothing waits for it: a broker that takes no publishes does not answer this either.
+    void closing();
+    throw refusedBy ?? error;
+  }
+}
+
+async function inTime<T>(answer: Promise<T>, asked: string): Promise<T> {
+  const given = await within(answer.then((value) => ({ value })), answerMs);
+  if (given === null) throw new UnavailableError(`the broker does not answer in ${answerMs / 1_000} s, ${asked}`);
+  return given.value;
 }
 
 function best(messages: readonly GetMessage[]): StreamRecord | null {

@@ -9,15 +9,15 @@ import type { Channel } from 'amqplib';
 import { ConfigError } from '../errors.ts';
 import { brokerWords, replyCodeOf, replyCodes } from './refusal.ts';
 import { ScratchChannel, type ConnectionSource } from './scratch-channel.ts';
-import { beginRecord } from './stream-record.ts';
+import { beginRecord, type PublishingSource } from './stream-record.ts';
 import { type ExchangePlan, type QueuePlan, shardQueueName, type TopologyPlan } from './topology-plan.ts';
 
 /**
- * Declares what is missing. Doing it twice changes nothing.
+ * Declares what is missing. Doing it twice changes nothing. The first record of the stream is published on `publishing`.
  * @throws ConfigError naming everything that is there and differs, a missing plugin, or a missing permission.
  * @throws UnavailableError when the broker is away, or goes away meanwhile.
  */
-export async function applyTopology(source: ConnectionSource, plan: TopologyPlan): Promise<void> {
+export async function applyTopology(source: ConnectionSource, plan: TopologyPlan, publishing: PublishingSource = source): Promise<void> {
   await ScratchChannel.use(source, async (scratch) => {
     const objects = objectsOf(plan);
     const record = recordObjects(plan);
@@ -26,7 +26,7 @@ export async function applyTopology(source: ConnectionSource, plan: TopologyPlan
     // Declaring what is there compares it, and changes nothing either way.
     for (const { label, declare } of present) problems.push(...explain(label, await scratch.attempt(declare)));
     refuseIfAny(problems);
-    if (record.some((object) => missing.includes(object))) await makeRecord(scratch, source, plan, present);
+    if (record.some((object) => missing.includes(object))) await makeRecord(scratch, publishing, plan, present);
     for (const { label, declare } of objects) refuseIfAny(explain(label, await scratch.attempt(declare)));
     for (const { exchange, queue, routingKey } of plan.bindings) {
       const refusal = await scratch.attempt((channel) => channel.bindQueue(queue, exchange, routingKey));
@@ -70,7 +70,7 @@ function recordObjects({ record: { exchange, queue } }: TopologyPlan): readonly 
 }
 
 /** Where the user may not make it there is none, and everything else goes on as without it. */
-async function makeRecord(scratch: ScratchChannel, source: ConnectionSource, plan: TopologyPlan, present: readonly TopologyObject[]): Promise<void> {
+async function makeRecord(scratch: ScratchChannel, publishing: PublishingSource, plan: TopologyPlan, present: readonly TopologyObject[]): Promise<void> {
   const isOlder = present.some(({ label }) => label.startsWith(`queue ${plan.stream}.shard.`));
   const make = async ({ label, declare }: TopologyObject): Promise<boolean> => {
     const refusal = await scratch.attempt(declare);
@@ -79,7 +79,7 @@ async function makeRecord(scratch: ScratchChannel, source: ConnectionSource, pla
     return true;
   };
   const [exchange, queue] = recordObjects(plan);
-  if (await make(exchange)) await beginRecord(source, plan.stream, isOlder, () => make(queue));
+  if (await make(exchange)) await beginRecord(publishing, plan.stream, isOlder, () => make(queue));
 }
 
 function exchangeObject({ name, type, arguments: args }: ExchangePlan): TopologyObject {

@@ -148,7 +148,7 @@ export class ShardSession {
         this.#report.absorbed(effect);
         break;
       case 'pause':
-        this.#options.log.warn({ shard: this.#options.shard }, 'the store is away: pausing');
+        this.#options.log.warn({ shard: this.#options.shard }, 'the store is unavailable: pausing');
         break;
       case 'resume':
         this.#options.log.info({ shard: this.#options.shard }, 'the store is back: going on');
@@ -195,7 +195,7 @@ export class ShardSession {
           return;
         }
         this.#options.metrics.storeUnavailable();
-        if (failures === 1) log.warn({ shard, cause: error.message }, 'the store is away: no epoch yet');
+        if (failures === 1) log.warn({ shard, cause: error.message }, 'the store is unavailable: no epoch yet');
         await pause(backOffMs(epochBackOff, failures, random), this.#life.signal);
       }
     }

@@ -42,6 +42,7 @@ export class ShardWorker implements WatchedShard, RepairableShard, HaltableShard
   #timer: NodeJS.Timeout | null = null;
   #timerAtMs = Number.POSITIVE_INFINITY;
   #halted = false;
+  #resuming = false;
   readonly #repetitions = new HourlyPerEntity();
   /** As the sequencer was told. */
   #memoryIsFull = false;
@@ -74,9 +75,11 @@ export class ShardWorker implements WatchedShard, RepairableShard, HaltableShard
 
   /** An operator has ended the halt: begins as a newcomer, who knows nothing. */
   async resume(): Promise<void> {
+    this.#resuming = true;
     await this.#haltEnding;
-    if (!this.#halted || this.#stopped) return;
-    this.#halted = false;
+    // Halted anew meanwhile, or gone on already.
+    if (!this.#resuming || !this.#halted || this.#stopped) return;
+    this.#resuming = this.#halted = false;
     this.#channel = this.#makeChannel();
     this.#channel.start();
   }
@@ -247,6 +250,7 @@ export class ShardWorker implements WatchedShard, RepairableShard, HaltableShard
   }
 
   #halt(cause: 'store-went-backwards' | 'bug', error: Error): void {
+    this.#resuming = false;
     if (this.#halted) return;
     this.#halted = true;
     this.#endSession();

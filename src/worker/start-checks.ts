@@ -1,5 +1,5 @@
 /**
- * What a worker stands on, looked at before it consumes anything. What is merely away is waited for, with back-off; what would
+ * What a worker stands on, looked at before it consumes anything. What is merely unavailable is waited for, with back-off; what would
  * lose events is refused with everything that is wrong; what an operator should know is logged.
  */
 import type { Config } from '../config/config.ts';
@@ -32,12 +32,12 @@ export async function checkStore(store: Store, options: StartOptions): Promise<v
   for (const finding of findings) warnOf(finding, options.log);
 }
 
-/** Makes the topology or compares it, as TOPOLOGY says. */
-export async function prepareTopology(connection: BrokerConnection, options: StartOptions): Promise<void> {
+/** Makes the topology or compares it, as TOPOLOGY says. What is published for it passes over a connection of its own. */
+export async function prepareTopology(connection: BrokerConnection, publishing: BrokerConnection, options: StartOptions): Promise<void> {
   const { stream, shards, queueType, exchangeType, topology } = options.config.broker;
   const plan = planTopology({ stream, shards, queueType, exchangeType });
-  const prepare = topology === 'declare' ? applyTopology : verifyTopology;
-  await patiently('the broker is not there yet', () => prepare(connection, plan), options);
+  const prepare = () => (topology === 'declare' ? applyTopology(connection, plan, publishing) : verifyTopology(connection, plan));
+  await patiently('the broker is not there yet', prepare, options);
   warnOf(versionFinding(connection.brokerVersion ?? 'of an unknown version'), options.log);
 }
 
@@ -45,7 +45,7 @@ function warnOf({ level, subject, detail, remedy }: Finding, log: Log): void {
   if (level !== 'ok') log.warn({ subject, remedy }, detail);
 }
 
-/** Asks again as long as what is asked is merely away. */
+/** Asks again as long as what is asked is merely unavailable. */
 export async function patiently<R>(meanwhile: string, ask: () => Promise<R>, { log, signal }: StartOptions): Promise<R> {
   for (let failures = 1; ; failures++) {
     try {

@@ -3,10 +3,11 @@
  * the identity never changes, so a counter that is lower than one already seen, or that gives one out again, proves that
  * committed versions are gone too, whether or not an entity of ours shows it. Going on would apply old events again.
  *
- * A halt is put on record where every later session looks before it begins, of whichever worker: in the store and, because
- * what a store lost it does not know, at the broker as well. It lasts until an operator ends it; then the shards go on by themselves.
+ * A halt is put on record in the store and, because what a store lost it does not know, at the broker. Every later session, of
+ * whichever worker, looks at both before it begins. It lasts until an operator ends it; then the shards go on by themselves. A worker
+ * that finds itself at another store than the broker knows halts alone, until it is back at the right one.
  */
-import { UnavailableError } from '../errors.ts';
+import { messageOf, UnavailableError } from '../errors.ts';
 import type { Log } from '../observability/log.ts';
 import type { StreamRecord, StreamRecordKeeper } from '../rabbitmq/stream-record.ts';
 import { lookForHalts } from '../stores/halts.ts';
@@ -46,6 +47,8 @@ export class StoreWatch {
   /** The highest epoch that the broker's side knows of. */
   #noted = -1;
   #noting: Promise<void> | null = null;
+  #reading: Promise<unknown> = Promise.resolve();
+  #nextReading: Promise<StreamRecord | null> | null = null;
 
   constructor(options: StoreWatchOptions) {
     this.#options = options;
@@ -71,8 +74,10 @@ export class StoreWatch {
     if (!isAll(halts)) {
       this.#identity = await store.identify();
       this.#highest = Math.max(standing.epoch, known?.epoch ?? 0);
+      // A broker short of memory takes no note, and needs workers that start.
+      if (known?.identity === this.#identity) void this.#noteLater();
       // Of two that begin with different stores at once, one finds the other's.
-      if (!(await this.#note())) return this.begin();
+      else if (!(await this.#note())) return this.begin();
     }
     if (record.trouble !== null) {
       log.warn({ cause: record.trouble }, 'the broker keeps no record of the store: one that is empty or old is not noticed at a start');
@@ -93,24 +98,28 @@ export class StoreWatch {
     const detail = result.identity !== identity ? otherStore(result.identity) : result.epoch > expected ? null : `epoch ${expected} was given out, and now ${result.epoch}`;
     if (detail !== null) return { status: 'halted', halt: this.#noticed(null, detail) };
     this.#saw(result.epoch);
+    const known = await this.#readRecord();
     void this.#noteLater();
-    return result;
+    const halt = known?.halts.find((one) => one.shard === null || one.shard === shard);
+    if (halt === undefined || this.#stopping.signal.aborted) return result;
+    this.#tell([...this.#halts, halt]);
+    return { status: 'halted', halt };
   }
 
   /**
-   * A shard has halted. Resolves when that is where every other worker sees it, in the store or at the broker; until then nobody
-   * else is to be given what the shard has. Never rejects.
+   * A shard has halted. Resolves when every other worker sees that, in the store and at the broker; until then nobody else is to be
+   * given what the shard has. Never rejects.
    */
   async putOnRecord(shard: number, detail: string): Promise<void> {
     if (!this.#halts.some((halt) => halt.shard === shard || halt.shard === null)) this.#noticed(shard, detail);
     await (this.#records.get(null) ?? this.#records.get(shard));
   }
 
-  /** Looks now and not only when it is time: a store that was away may have come back with less. */
+  /** Looks now and not only when it is time: a store that was unavailable may have come back with less, and without a halt. */
   lookNow(): void {
     if (this.#timer === null) return;
     clearTimeout(this.#timer);
-    void this.#look();
+    void this.#look(true);
   }
 
   stop(): void {
@@ -128,10 +137,10 @@ export class StoreWatch {
     this.#timer = setTimeout(() => void this.#look(), this.#options.intervalMs);
   }
 
-  async #look(): Promise<void> {
+  async #look(isBack = false): Promise<void> {
     this.#timer = null;
     try {
-      if (!isAll(this.#halts)) await this.#lookAtStore();
+      if (!isAll(this.#halts)) await this.#lookAtStore(isBack);
       if (this.#halts.length > 0 && this.#pending === 0) await this.#lookAtHalts();
     } catch (error) {
       // An unreachable store says nothing; the shards notice it by themselves.
@@ -140,7 +149,7 @@ export class StoreWatch {
     this.#lookLater();
   }
 
-  async #lookAtStore(): Promise<void> {
+  async #lookAtStore(isBack: boolean): Promise<void> {
     // Taken before asking: an epoch seen while the answer is on its way may be newer than the answer.
     const expected = this.#highest;
     const { identity, epoch, halts } = await this.#options.store.standing();
@@ -149,7 +158,8 @@ export class StoreWatch {
     else if (epoch < expected) this.#noticed(null, `epoch ${expected} was given out, but the store's counter stands at ${epoch}`);
     else {
       this.#saw(epoch);
-      const others = halts.filter(({ shard }) => !this.#halts.some((halt) => halt.shard === shard));
+      const known = isBack ? await this.#readRecord() : null;
+      const others = [...halts, ...(known?.halts ?? [])].filter(({ shard }) => !this.#halts.some((halt) => halt.shard === shard));
       if (others.length > 0) this.#tell([...this.#halts, ...others]);
     }
   }
@@ -185,29 +195,56 @@ export class StoreWatch {
     }
   }
 
+  /** In both places: what is in one may be lost, or not be seen by others. */
   async #record(halt: Halt): Promise<void> {
+    await Promise.all([this.#untilDone(() => this.#haltInStore(halt)), this.#untilDone(() => this.#haltAtBroker(halt))]);
+  }
+
+  async #untilDone(attempt: () => Promise<void>): Promise<void> {
     for (let failures = 1; !this.#stopping.signal.aborted; failures++) {
-      const kept = await Promise.allSettled([this.#haltInStore(halt), this.#haltAtBroker(halt)]);
-      if (kept.some(({ status }) => status === 'fulfilled')) return;
-      await pause(backOffMs(retry, failures, Math.random), this.#stopping.signal);
+      try {
+        return await attempt();
+      } catch (error) {
+        if (failures === 1) this.#options.log.warn({ cause: messageOf(error) }, 'a halt cannot be put on record yet');
+        await pause(backOffMs(retry, failures, Math.random), this.#stopping.signal);
+      }
     }
   }
 
+  /** A store that is not the stream's is none of ours to halt; where the broker does not know whose it is, it is the only place. */
   async #haltInStore(halt: Halt): Promise<void> {
-    const { store } = this.#options;
+    const { store, record } = this.#options;
     const { identity } = await store.standing();
-    // Another stream's store, or that of another broker, is none of ours to halt; what the broker knows tells.
-    if (identity !== null && identity !== this.#identity) throw new UnavailableError('the store is another one');
+    if (this.#isForeign(identity) && (await record.read())?.identity != null) return;
     await store.halt(halt);
   }
 
   async #haltAtBroker(halt: Halt): Promise<void> {
-    const { record } = this.#options;
-    const kept = await record.change((known) => {
-      if (known === null || known.halts.some(({ shard }) => shard === halt.shard)) return null;
+    const { store, record } = this.#options;
+    // One that does not answer may be the stream's.
+    const { identity } = await store.standing().catch(() => ({ identity: null }));
+    if (this.#isForeign(identity)) return;
+    await record.change((known) => {
+      if (known === null || this.#isForeign(known.identity) || known.halts.some(({ shard }) => shard === halt.shard)) return null;
       return { ...this.#updated(known), halts: [...known.halts, halt] };
     });
-    if (kept === null || record.trouble !== null) throw new UnavailableError('the broker keeps no record');
+  }
+
+  #isForeign(identity: string | null): boolean {
+    return identity !== null && identity !== this.#identity;
+  }
+
+  /** One reading for all who ask while another is under way: that one may have begun too early for them. */
+  #readRecord(): Promise<StreamRecord | null> {
+    this.#nextReading ??= this.#reading
+      .catch(() => undefined)
+      .then(() => {
+        this.#nextReading = null;
+        const reading = this.#options.record.read();
+        this.#reading = reading;
+        return reading;
+      });
+    return this.#nextReading;
   }
 
   async #noteLater(): Promise<void> {
@@ -237,8 +274,7 @@ export class StoreWatch {
   }
 
   #updated(known: StreamRecord): StreamRecord {
-    const isOurs = known.identity === null || known.identity === this.#identity;
-    return isOurs ? { ...known, identity: this.#identity, epoch: Math.max(known.epoch, this.#highest) } : known;
+    return !this.#isForeign(known.identity) ? { ...known, identity: this.#identity, epoch: Math.max(known.epoch, this.#highest) } : known;
   }
 }
 

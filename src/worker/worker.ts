@@ -1,6 +1,6 @@
 /**
- * A worker: the shards of one process on one connection to the broker and one to the store, and where handlers have
- * results to send a second one to the broker. It checks what it stands on before it consumes anything, keeps going through every
+ * A worker: the shards of one process on one connection to the broker and one to the store; what it publishes (replies, the
+ * record of the store) passes over a second one to the broker. It checks what it stands on before it consumes anything, keeps going through every
  * loss of either, and stops by finishing what is in flight and closing its channels: the standby continues where it ended.
  */
 import type { Tracer } from '@opentelemetry/api';
@@ -18,6 +18,7 @@ import { defaultSequencerLimits } from '../ordering/limits.ts';
 import { createShardChannel } from '../rabbitmq/amqp-shard-channel.ts';
 import { createConnection } from '../rabbitmq/connection.ts';
 import { consumersOf, readyIn } from '../rabbitmq/queue-depths.ts';
+import { createReplier } from '../rabbitmq/replies.ts';
 import { StreamRecordKeeper } from '../rabbitmq/stream-record.ts';
 import { shardQueueName } from '../rabbitmq/topology-plan.ts';
 import { openStore } from '../stores/open-store.ts';
@@ -31,7 +32,6 @@ import { QueueWatch } from './queue-watch.ts';
 import { ShardWorker } from './shard-worker.ts';
 import { startInTurn } from './shard-turns.ts';
 import { checkStore, patiently, prepareTopology } from './start-checks.ts';
-import { openReplies, type Replies } from './worker-replies.ts';
 import { StoreWatch } from './store-watch.ts';
 import { Watchdog } from './watchdog.ts';
 import { violationsStatus, whyNotReady, type WorkerStatus } from './worker-status.ts';
@@ -103,7 +103,9 @@ class ShardedWorker implements Worker {
   readonly #watchdog: Watchdog;
   readonly #queues: QueueWatch;
   readonly #stopping = new AbortController();
-  readonly #replies: Replies | null;
+  /** Of its own: a broker short of memory reads no acknowledgements from a connection that publishes. */
+  readonly #publishing: ReturnType<typeof createConnection>;
+  readonly #replier: ReturnType<typeof createReplier> | null;
   readonly #autoReplay: AutoReplay | null;
   readonly #shards: readonly ShardWorker[];
   readonly #gapRepair: GapRepair | null;
@@ -125,12 +127,13 @@ class ShardedWorker implements Worker {
       log,
       onReconnected: () => metrics.reconnected(),
     });
-    this.#replies = options.processors.hasHandlers ? openReplies(config, log) : null;
+    this.#publishing = createConnection({ urls: config.broker.urls, name: `${config.serviceName} publishing`, log });
+    this.#replier = options.processors.hasHandlers ? createReplier({ connection: this.#publishing, log }) : null;
     this.#autoReplay = config.processing.autoReplay ? createAutoReplay({ config, store: this.#store, decoding: decodingOf(config), metrics, log }) : null;
     this.#shards = config.broker.workerShards.map((shard) => this.#makeShard(shard));
     this.#watch = new StoreWatch({
       store: this.#store,
-      record: new StreamRecordKeeper({ source: this.#connection, stream: config.broker.stream }),
+      record: new StreamRecordKeeper({ source: this.#connection, publishing: this.#publishing, stream: config.broker.stream }),
       shards: this.#shards,
       intervalMs: storeWatchMs,
       log,
@@ -155,7 +158,7 @@ class ShardedWorker implements Worker {
       const { config, log } = this.#options;
       const start = { config, log, signal: this.#stopping.signal };
       await checkStore(this.#store, start);
-      await prepareTopology(this.#connection, start);
+      await prepareTopology(this.#connection, this.#publishing, start);
       await patiently('the store or the broker is not there yet', () => this.#watch.begin(), start);
       this.#watch.start();
       this.#watchdog.start();
@@ -246,7 +249,7 @@ class ShardedWorker implements Worker {
       shardMetrics: metrics.shard(shard),
       log,
       tracer,
-      reply: (replyTo, correlationId, result) => this.#replies?.replier.send(replyTo, correlationId, result),
+      reply: (replyTo, correlationId, result) => this.#replier?.send(replyTo, correlationId, result),
       openChannel: (events) => createShardChannel({ connection: this.#connection, queue, prefetch: broker.prefetch, shard, events, log }),
       nextEpoch: () => this.#watch.nextEpoch(shard),
       onHalt: (cause, error) => this.#shardHalted(shard, cause, error),
@@ -288,8 +291,8 @@ class ShardedWorker implements Worker {
       this.#autoReplay?.stop(shutdownTimeoutMs),
       this.#gapRepair?.stop(shutdownTimeoutMs),
     ]);
-    await this.#replies?.replier.close();
-    await Promise.allSettled([this.#connection.close(), this.#replies?.connection.close(), this.#store.close()]);
+    await this.#replier?.close();
+    await Promise.allSettled([this.#connection.close(), this.#publishing.close(), this.#store.close()]);
     this.#state = 'stopped';
     this.#settle(cause);
   }

@@ -158,7 +158,7 @@ test('a halted shard is so for a standby and for whoever starts later, also wher
   assert.notEqual((await world.begin()).halted[1], null);
 });
 
-test('a shard gives up what it has only once its halt is on record, in the store or at the broker', async (t) => {
+test('a shard gives up what it has only once its halt is on record, in the store and at the broker', async (t) => {
   const world = new World(t);
   const { watch } = await world.begin();
   world.isStoreAway = world.isBrokerAway = true;
@@ -167,8 +167,54 @@ test('a shard gives up what it has only once its halt is on record, in the store
   await new Promise((resolve) => setImmediate(resolve));
   assert.equal(isOnRecord, false);
   world.isBrokerAway = false;
+  await waitFor(() => world.record?.halts[0]?.detail === 'why', { what: 'the broker having it' });
+  assert.equal(isOnRecord, false);
+  world.isStoreAway = false;
   await recording;
-  assert.equal(world.record?.halts[0]?.detail, 'why');
+  assert.equal((await world.store.standing()).halts[0]?.detail, 'why');
+});
+
+test('a halt that the store never got, or lost, is found at the broker by the next session of the shard', async (t) => {
+  const world = new World(t);
+  const [active, standby] = [await world.begin(), await world.begin()];
+  await active.watch.putOnRecord(1, 'why');
+  const { identity } = await world.store.standing();
+  world.store = emptyStore();
+  await world.store.operator.resume(0);
+  let epoch = 9;
+  world.store = Object.assign(world.store, { nextEpoch: async () => ({ status: 'ok', epoch: epoch++, identity }) });
+  assert.equal((await standby.watch.nextEpoch(1)).status, 'halted');
+  assert.equal(standby.halted[1], 'why');
+  assert.equal((await standby.watch.nextEpoch(0)).status, 'ok');
+});
+
+test('a worker whose server has become another one halts alone, and goes on by itself at the right one', async (t) => {
+  const world = new World(t);
+  const { watch, halted } = await world.begin({ intervalMs: 1 });
+  const { store } = world;
+  const other = emptyStore();
+  await other.identify();
+  world.store = other;
+  watch.start();
+  await waitFor(() => halted[0] !== null, { what: 'it being noticed' });
+  await watch.putOnRecord(0, 'why');
+  assert.deepEqual([world.record?.halts, (await other.standing()).halts], [[], []]);
+  assert.deepEqual((await world.begin({ own: store })).halted, [null, null]);
+  world.store = store;
+  await waitFor(() => halted[0] === null && halted[1] === null, { what: 'the shards going on' });
+});
+
+test('where the broker keeps no record, a store that another worker has begun anew is halted for both, until an operator ends it', async (t) => {
+  const world = new World(t);
+  world.record = null;
+  const { watch, halted } = await world.begin({ intervalMs: 1 });
+  world.store = emptyStore();
+  const other = await world.begin({ intervalMs: 1 });
+  for (const { watch: one } of [{ watch }, other]) one.start();
+  await waitFor(() => halted[0] !== null && other.halted[0] !== null, { what: 'both being halted' });
+  await watch.putOnRecord(0, 'why');
+  await world.store.operator.resume(0);
+  await waitFor(() => halted[0] === null && other.halted[0] === null, { what: 'both going on' });
 });
 
 test('an empty store, an older copy and another store are refused at a start; what is away is waited for by whoever asks', async (t) => {

@@ -155,11 +155,11 @@ class RedisStore implements Store {
   }
 
   identify(): Promise<string> {
-    return this.#standing.identify();
+    return this.#durable.keep(() => this.#standing.identify());
   }
 
   halt(halt: Halt): Promise<void> {
-    return this.#standing.halt(halt);
+    return this.#durable.keep(() => this.#standing.halt(halt));
   }
 
   /** An entity may be listed twice when Redis moves its keys about meanwhile. */
