@@ -1,8 +1,9 @@
 /**
  * Notices a shard that is given nothing although its queue has messages: a broker may wedge a queue with a single active
  * consumer, for instance after a consumer time-out. What looks so twice in a row is consumed anew on another channel,
- * and a channel that is dead without having said so is at once. A busy shard is not looked at, nor a standby, which has been given
- * nothing yet: that its queue has messages is the business of whoever is active.
+ * and a channel that is dead without having said so is at once. A busy shard is not looked at, nor one that
+ * waits for what it has given back for want of memory, nor a standby, which has been given nothing yet: that its queue has messages is
+ * the business of whoever is active.
  */
 import { UnavailableError } from '../errors.ts';
 import type { Log } from '../observability/log.ts';
@@ -10,7 +11,7 @@ import type { Log } from '../observability/log.ts';
 export interface WatchedShard {
   readonly shard: number;
   readonly queue: string;
-  /** Deliveries on the present channel, all of them settled; null when it has had none, or some are not settled. */
+  /** Deliveries on the present channel, all of them settled; null when it has had none, or some are not settled or were given back and have not come again. */
   settledDeliveries(): number | null;
   /** Asks the broker whether the channel lives. */
   isAlive(): Promise<boolean>;

@@ -223,9 +223,9 @@ describe('what is stuck in work', () => {
     harness.arrive(...others(1));
     harness.fact({ kind: 'memoryFull', isFull: true });
     harness.fact({ kind: 'storeUnavailable', ops: harness.loseReplies(false), retryInMs: 60_000 });
-    harness.pass(60_000);
-    harness.answer();
-    harness.fact({ kind: 'timePassed' });
+    for (let seconds = 0; seconds < 60; seconds++) harness.pass(1_000);
+    harness.fact({ kind: 'entityUnavailable', op: harness.loseReply(0, false), retryInMs: 100 });
+    assert.equal(harness.sequencer.overview().paused, false);
     assert.equal(harness.sequencer.waiting, 0);
   });
 });

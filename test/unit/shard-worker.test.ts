@@ -25,9 +25,10 @@ interface SetUp {
   readonly store?: Partial<Store>;
   readonly tracer?: Tracer;
   readonly random?: () => number;
+  readonly budgetBytes?: number;
 }
 
-function setUp(t: TestContext, { processors = [historyAggregate()], store = {}, tracer, random = () => 0 }: SetUp = {}) {
+function setUp(t: TestContext, { processors = [historyAggregate()], store = {}, tracer, random = () => 0, budgetBytes = 64 * 1_048_576 }: SetUp = {}) {
   const memory = createMemoryStore({ stream: 's', idempotencyTtlSeconds: 60, now: () => 1_000 });
   const metrics = createMetrics('test');
   const log = new KeptLog();
@@ -51,7 +52,7 @@ function setUp(t: TestContext, { processors = [historyAggregate()], store = {}, 
     store: new Proxy(memory, { get: (target, name) => Reflect.get(store, name) ?? Reflect.get(target, name).bind(target) }),
     processors: createProcessors(processors),
     maxStateBytes: 1_000,
-    memory: shareOut(64 * 1_048_576, 1),
+    memory: shareOut(budgetBytes, 1),
     autoReplay: null,
     retry: { maxAttempts: 3, initialMs: 1, maxMs: 1, timeoutMs: 60_000 },
     detector: new OrderingDetector(),
@@ -87,7 +88,7 @@ function setUp(t: TestContext, { processors = [historyAggregate()], store = {}, 
   const untilSaid = (what: string) => waitFor(() => said.includes(what), { what: `"${what}" among ${said.join(', ')}` });
   told[0]?.opened(generation);
   const lose = () => told[0]?.lost(generation, new Error('gone'));
-  return { log, metrics, said, deliver, deliverEvents, untilSaid, lose };
+  return { worker, log, metrics, said, deliver, deliverEvents, untilSaid, lose };
 }
 
 function messageOf(entityId: string, sequence: number): RawMessage {
@@ -103,6 +104,19 @@ describe('an owner that was overtaken', () => {
     deliver(['a', 1], ['b', 2]);
     await untilSaid('abandon 1');
     assert.deepEqual(said, ['ack 1', 'abandon 1']);
+  });
+});
+
+describe('a shard that waits for what it has given back for want of memory', () => {
+  it('does not count as given nothing', async (t) => {
+    const { worker, deliver, untilSaid } = setUp(t, { budgetBytes: 3_000 });
+    deliver(['a', 1]);
+    await untilSaid('ack 1');
+    assert.equal(worker.settledDeliveries(), 1);
+    deliver(['a', 2], ['a', 3]);
+    await untilSaid('give back 3');
+    await untilSaid('ack 2');
+    assert.equal(worker.settledDeliveries(), null);
   });
 });
 
