@@ -13,7 +13,7 @@ import { runCli } from '../../src/cli/run.ts';
 import { Keys } from '../../src/stores/redis/keys.ts';
 import { keptIo } from '../support/command-io.ts';
 import { needsPostgresBinaries } from '../support/postgres.ts';
-import { useRedisNode, useServices, waitFor } from '../support/services.ts';
+import { useRabbitNode, useRedisNode, useServices, waitFor } from '../support/services.ts';
 import { shardStates, StreamRun } from '../support/stream-run.ts';
 import { interleaved } from '../support/trace.ts';
 import { WorkerProcess } from '../support/worker-process.ts';
@@ -178,4 +178,24 @@ test('a stream of a version without records is taken over with its store, and re
   await store.empty();
   await halted();
   assert.match((await inorder('status')).stdout, /knows nothing of this stream, which was there before$/m);
+});
+
+test('a worker that starts under a memory alarm of the broker works and empties the queues, and notes its epochs when the alarm is over', { timeout: 300_000 }, async (t) => {
+  const [node, redis] = [await useRabbitNode(t), await useRedisNode(t)];
+  const run = new StreamRun(t, 'alarm', { amqpUrl: node.amqpUrl, redisUrl: redis.redisUrl });
+  const before = await run.worker();
+  await run.publish(first);
+  await run.untilApplied(total);
+  await run.end(before);
+  await run.publish(more);
+  await node.ctl('set_vm_memory_high_watermark', 'absolute', '1');
+  const worker = await run.worker();
+  await run.untilApplied(2 * total);
+  const kept = async () => (await node.ctl('-q', 'list_queues', '--no-table-headers', 'name', 'messages')).match(/\.shard\.\d+\s+[1-9]/);
+  await waitFor(async () => (await kept()) === null, { what: 'all acknowledged during the alarm' });
+  await node.ctl('set_vm_memory_high_watermark', '0.6');
+  await run.publish(interleaved(entities, 3 * length).slice(2 * total));
+  await run.untilApplied(3 * total);
+  await run.end(worker);
+  await run.end(await run.worker());
 });
