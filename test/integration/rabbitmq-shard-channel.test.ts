@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import { deleteAfterwards, KeptLog, RecordedChannel, sendNumbers, shardArguments, useConnection, useRawChannel } from '../support/rabbitmq.ts';
 import { uniqueStream, useRabbitNode, useServices, waitFor } from '../support/services.ts';
+import { useTcpProxy } from '../support/tcp-proxy.ts';
 
 async function setUp(t: TestContext, url?: string) {
   const amqpUrl = url ?? (await useServices(t)).amqpUrl;
@@ -160,6 +161,42 @@ test('acknowledging while the channel is being closed by the broker throws nothi
   }
   await recorded.untilOpen(2);
   assert.equal(recorded.lost.length, 1);
+});
+
+test('a round trip ends behind everything that the broker had sent before its answer', { timeout: 180_000 }, async (t) => {
+  const { amqpUrl, queue, raw, log } = await setUp(t);
+  const proxy = await useTcpProxy(t, amqpUrl);
+  const recorded = await RecordedChannel.use(t, useConnection(t, proxy.through(amqpUrl), log), queue, log);
+  let last = 0;
+  for (const sliceBytes of [Infinity, 7]) {
+    proxy.slice(sliceBytes);
+    proxy.hold('toClient', true);
+    await sendNumbers(raw, queue, last + 1, last + 50);
+    await waitFor(async () => (await raw.checkQueue(queue)).messageCount === 0, { what: 'everything on its way' });
+    const turn = recorded.channel.roundTrip(1);
+    proxy.hold('toClient', false);
+    assert.equal(await turn, true);
+    await new Promise(setImmediate);
+    last += 50;
+    assert.deepEqual(recorded.numbers(), numbers(1, last));
+  }
+});
+
+test('a round trip over a channel that is lost meanwhile, or is another one, says so', { timeout: 180_000 }, async (t) => {
+  const { amqpUrl, queue, log } = await setUp(t);
+  const proxy = await useTcpProxy(t, amqpUrl);
+  const recorded = await RecordedChannel.use(t, useConnection(t, proxy.through(amqpUrl), log), queue, log);
+  assert.equal(await recorded.channel.roundTrip(2), false);
+  proxy.hold('toClient', true);
+  const cutOff = recorded.channel.roundTrip(1);
+  proxy.cut();
+  await proxy.heal();
+  assert.equal(await cutOff, false);
+  await recorded.untilOpen(2);
+  assert.equal(await recorded.channel.roundTrip(1), false);
+  const abandoned = recorded.channel.roundTrip(2);
+  recorded.channel.abandon(2, new Error('fenced'));
+  assert.equal(await abandoned, false);
 });
 
 test('stopping gives what is unsettled to the standby, from the head and in order, before anything new', async (t) => {
