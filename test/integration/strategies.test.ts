@@ -5,7 +5,9 @@
  */
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
+import { fileURLToPath } from 'node:url';
 import { maxIntervals } from '../../src/ordering/holes.ts';
+import { moduleUrl } from '../support/checkout.ts';
 import { useServices, waitFor } from '../support/services.ts';
 import { assertAtRest, assertLedger, deadLettersOf, storedOf } from '../support/stream-account.ts';
 import { StreamRun } from '../support/stream-run.ts';
@@ -40,7 +42,9 @@ function of(entityId: string, ...sequences: readonly number[]): TraceEvent[] {
 }
 
 async function setUp(t: TestContext, strategy: string) {
-  const run = new StreamRun(t, 'strategy', { ...(await useServices(t)), variables: { ORDERING_VIOLATION_STRATEGY: strategy } });
+  // Keeps every type: `history` forgets all but the last thousand.
+  const processor = fileURLToPath(moduleUrl('test/support/mendable-processor.ts'));
+  const run = new StreamRun(t, 'strategy', { ...(await useServices(t)), variables: { PROCESSOR: processor, ORDERING_VIOLATION_STRATEGY: strategy } });
   return { run, worker: await run.worker() };
 }
 
