@@ -221,5 +221,6 @@ test('doctor advises to start what does not answer, and nothing that would need 
   const findings = out.stdout.trimEnd().split('\n').map((line) => JSON.parse(line) as Finding);
   const remedies = findings.filter(({ level }) => level === 'failure').map(({ subject, remedy }) => `${subject}: ${remedy}`);
   const broker = 'start RabbitMQ, or correct AMQP_URL';
-  assert.deepEqual(remedies, [`broker: ${broker}`, `topology: ${broker}`, `unrouted: ${broker}`, 'store: start Redis, or correct REDIS_URL']);
+  const store = 'start Redis, or correct REDIS_URL';
+  assert.deepEqual(remedies, [`broker: ${broker}`, `topology: ${broker}`, `unrouted: ${broker}`, `store: ${store}`, `shards: ${store}`]);
 });
