@@ -92,7 +92,7 @@ test('process: of a given sequence, and of no other', async (t) => {
   assert.deepEqual([await applied('a'), await applied('b')], ['', 'e1 e2']);
   assert.deepEqual(await letters(), ['a1 handler_failed', 'a2 entity_parked']);
   const none = await command('replay', '--entity=nobody', '--yes');
-  assert.deepEqual([none.code, none.stdout], [0, 'no dead letter is meant by this\n']);
+  assert.deepEqual([none.code, none.stdout], [1, 'no dead letter is meant by this\n']);
 });
 
 test('requeue: a letter that fails again is kept with its new cause and the count of its attempts; the rest stays behind it', async (t) => {
@@ -126,7 +126,7 @@ test('one at a time: a sequence that is being processed is processed by nobody e
   await run.publish(at('a', 31, 32));
   await waitFor(async () => (await worker.metric('inorder_held')) >= 2, { what: 'the live events held' });
   assert.equal((await first).code, 0);
-  assert.deepEqual([(await second).code, (await second).stdout], [0, 'no dead letter is meant by this\n']);
+  assert.deepEqual([(await second).code, (await second).stdout], [1, 'no dead letter is meant by this\n']);
   await untilApplied('a', upTo(32).map((sequence) => `e${sequence}`).join(' '));
   assert.deepEqual(await letters(), []);
 });

@@ -125,6 +125,6 @@ test('a replay fetches what parked entities wait for, publishes it in its place,
   assert.deepEqual(await storedOf(run, 'a').then(({ version, types, parked }) => [version, types.join(' '), parked]), [8, 'e1 e2 e3 e4 e5 e6 e7 e8', null]);
   assert.deepEqual(asked(), []);
   const without = await replayWithRepair(run, '--entity=c');
-  assert.deepEqual([without.code, without.stdout.split('\n')[0]], [0, '  trace c at version 1: nothing goes; 3 waits for 2: 2 has not arrived']);
+  assert.deepEqual([without.code, without.stdout.split('\n')[0]], [1, '  trace c at version 1: nothing goes; 3 waits for 2: 2 has not arrived']);
   await run.assertNothingLeft({ deadLetters: 1 });
 });
