@@ -85,7 +85,7 @@ test('entity show fails for an entity that is not in the store, and names the ty
   const { code, stdout, stderr } = await run(['entity', 'show', 'T1']);
   assert.deepEqual([code, stdout, stderr], [1, '', 'inorder: there is no order "T1" in the store; there is ticket "T1" (--type ticket)\n']);
   const nowhere = await run(['entity', 'show', 'T9']);
-  assert.deepEqual([nowhere.code, nowhere.stderr], [1, 'inorder: there is no order "T9" in the store; whether anything of it was refused: inorder dead-letters list --entity "T9"\n']);
+  assert.deepEqual([nowhere.code, nowhere.stderr], [1, 'inorder: there is no order "T9" in the store; whether anything of it was refused: inorder dead-letters list --entity T9\n']);
 });
 
 test('entity show asks the worker nearby what it holds, and believes only one of the same stream that can know', async (t) => {
