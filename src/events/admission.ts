@@ -37,7 +37,9 @@ export function admit(claims: Claims, message: RawMessage, options: DecodeOption
     // The default says something of the type only where the message does not, and only of an entity.
     const isUnknown = entityId === null || !claims.isWhole;
     const readType = claims.entityType == null && isUnknown ? null : entityType;
-    return refusal(fields.problem, message, { id: givenId, entityType: readType, entityId, sequence, type });
+    // Of a broken body the property is the surer word.
+    const id = (claims.isWhole ? null : message.messageId) ?? givenId;
+    return refusal(fields.problem, message, { id, entityType: readType, entityId, sequence, type });
   }
   const id = givenId ?? derivedId(claims.envelope ?? []);
   return {

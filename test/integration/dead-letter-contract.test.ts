@@ -49,7 +49,7 @@ test('enqueue: a letter is kept with its cause; what follows it in its sequence 
   assert.deepEqual(await letters(), ['a2 handler_failed', 'a3 entity_parked', 'a4 entity_parked', 'a5 entity_parked']);
   const shown = (await command('show', 'a/2')).stdout;
   assert.match(shown, /^detail +evolve for "e2" threw PermanentError: the ledger of a is closed$/m);
-  assert.match(shown, /^stack +at .*mendable-processor\.ts:\d+:\d+\)?$/m);
+  assert.match(shown, /^stack +at .*mendable-processor\.[jt]s:\d+:\d+\)?$/m);
   assert.match(linesOf((await command('show', 'a/2', '--json')).stdout)[0].stack, /mendable-processor/);
   assert.deepEqual(linesOf((await command('list', '--group-by=detail', '--json')).stdout).map(({ group, count }) => [group, count]), [['the entity is parked at version #', 3], ['evolve for "…" threw PermanentError: the ledger of a is closed', 1]]);
   assert.equal(await applied('a'), 'e1');
