@@ -48,9 +48,16 @@ test(
 
     const map = 'entity_id=CaseID,type=ActivityID,timestamp=CompleteTimestamp';
     const disarray = ['--shuffle', '500', '--duplicate', '0.1', '--seed', '1', '--rate', '2500'];
-    const publishing = startCommand(['publish', file, '--map', map, ...disarray, '--json'], broker);
+    const publishing = startCommand(['publish', '--format', 'csv', '--map', map, ...disarray, '--json'], broker);
     t.after(() => publishing.process.kill('SIGKILL'));
-    const expected = tracesOf(readFileSync(file, 'utf8'));
+    const text = readFileSync(file, 'utf8');
+    /** Publishes up to this share of the file; what comes after it cannot have been applied. */
+    let given = 0;
+    const publishUpTo = (share: number) => {
+      publishing.process.stdin.write(text.slice(given, Math.round(text.length * share)));
+      given = Math.round(text.length * share);
+    };
+    const expected = tracesOf(text);
     const total = [...expected.values()].reduce((sum, types) => sum + types.length, 0);
 
     const applied = async () =>
@@ -59,7 +66,8 @@ test(
       const count = await applied();
       return count > limit ? count : null;
     };
-    for (const share of [0.15, 0.5]) {
+    for (const [share, upTo] of [[0.15, 0.4], [0.5, 0.8]] as const) {
+      publishUpTo(upTo);
       await waitFor(async () => (await worker.metric('inorder_events_total', { outcome: 'applied' })) > 0, {
         what: 'the worker at work',
         timeoutMs: 120_000,
@@ -68,10 +76,12 @@ test(
         what: `${share * 100} % applied`,
         timeoutMs: 120_000,
       });
-      await worker.kill();
       assert.ok(before < total, 'it is killed with work before it');
+      await worker.kill();
       worker = await WorkerProcess.ready(t, mortal);
     }
+    publishUpTo(1);
+    publishing.process.stdin.end();
 
     const { code, stdout, stderr } = await publishing.ended;
     assert.equal(code, 0, stderr);

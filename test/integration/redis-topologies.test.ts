@@ -1,5 +1,6 @@
 /** A cluster and sentinels: a lost node is an outage of its entities and no more, and ends with the fail-over. */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { test, type TestContext } from 'node:test';
 import { Redis } from 'ioredis';
 import { startRedisCluster, type RedisCluster } from '../../deploy/local/redis-cluster.ts';
@@ -9,9 +10,10 @@ import type { Store } from '../../src/stores/store.ts';
 import { commitOne, commitTo, order, orderNamed, snapshotOf } from '../conformance/builders.ts';
 import { needsRedis, useSentinelPair } from '../support/sentinels.ts';
 import { waitFor } from '../support/services.ts';
+import { useTcpProxy } from '../support/tcp-proxy.ts';
 
-function openStore(t: TestContext, url: string): Store {
-  const store = createRedisStore({ url, stream: 'topologies', idempotencyTtlSeconds: 3600, commandTimeoutMs: 1_000 });
+function openStore(t: TestContext, url: string, commandTimeoutMs = 1_000): Store {
+  const store = createRedisStore({ url, stream: 'topologies', idempotencyTtlSeconds: 3600, commandTimeoutMs });
   t.after(() => store.close());
   return store;
 }
@@ -128,4 +130,24 @@ test('when the master behind sentinels is lost, its successor is used', needsRed
   assert.ok(result.status === 'ok' || result.status === 'duplicate', result.status);
   assert.equal((await clients[1].role())[0], 'master');
   assert.equal((await snapshotOf(store, order)).version, 2);
+});
+
+test('a fail-over that is announced while the sentinels are asked for the master leaves the store usable', needsRedis, async (t) => {
+  const { master, clients, sentinel, url } = await useSentinelPair(t);
+  const proxy = await useTcpProxy(t, url);
+  const store = openStore(t, proxy.through(url), 60_000);
+  await commitOne(store, commitTo(order, 0, 1));
+  await waitFor(async () => Number(await clients[0].wait(1, 1_000)) === 1, { what: 'the replica to have the commit' });
+  await waitFor(async () => / sub=1 /.test(String(await sentinel.client('LIST'))), { what: 'the store to listen for announcements' });
+  await sentinel.subscribe('+switch-master');
+  const announced = once(sentinel, 'message');
+  proxy.blackHole(true);
+  const accepted = proxy.acceptedConnections;
+  await master.kill();
+  await waitFor(() => proxy.acceptedConnections > accepted, { what: 'the store to ask for the master' });
+  await announced;
+  // What waited comes in the order of the connections: the announcement, then the answer.
+  proxy.blackHole(false);
+  const result = await waitFor(() => commitOne(store, commitTo(order, 1, 2)).catch(() => null), { what: 'a commit at the new master' });
+  assert.ok(result.status === 'ok' || result.status === 'duplicate', result.status);
 });

@@ -19,7 +19,7 @@ test('no payload, state or header is in the log, at its most talkative, whatever
   event('early', 3, 'OrderCompleted');
   event('refused', 1, 'OrderCompleted');
   event('invalid', 1, 'OrderCreated', { data: { items: marker } });
-  send('malformed', `{"id": "${marker}", "data": ${marker}`);
+  send('malformed', `{"id": "malformed/1", "data": ${marker}`);
   await channel.waitForConfirms();
   await waitFor(async () => (await run.ready(run.deadLetters)) === 5, { what: 'five dead letters', timeoutMs: 30_000 });
   const { output } = worker;

@@ -24,8 +24,13 @@ async function setUp(t: TestContext, kind: 'Redis' | 'PostgreSQL', variables: Re
     const code = await runCli({ commands, version: '0' }, words, io);
     return { code, ...out };
   };
-  const show = async (entityId: string) => JSON.parse((await inorder('entity', 'show', entityId, '--json')).stdout);
-  const untilAt = (entityId: string, version: number) => waitFor(async () => (await show(entityId)).version === version, { what: `${entityId} at version ${version}` });
+  /** Null while nothing of it is known. */
+  const find = async (entityId: string) => {
+    const { code, stdout } = await inorder('entity', 'show', entityId, '--json');
+    return code === 0 ? JSON.parse(stdout) : null;
+  };
+  const show = async (entityId: string) => (await find(entityId)) ?? assert.fail(`${entityId} is not known`);
+  const untilAt = (entityId: string, version: number) => waitFor(async () => (await find(entityId))?.version === version, { what: `${entityId} at version ${version}` });
   return { run, inorder, show, untilAt };
 }
 

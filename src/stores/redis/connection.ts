@@ -41,6 +41,9 @@ export class Connection {
   #lastError: Error | null = null;
   #closed = false;
   #life = 0;
+  /** How often in a row the client has given up. */
+  #ends = 0;
+  #connectingAgain: NodeJS.Timeout | undefined;
 
   constructor(options: ConnectionOptions) {
     this.#options = options;
@@ -55,6 +58,7 @@ export class Connection {
     client.on('ready', () => this.#noteReady());
     client.on('close', () => void this.#life++);
     client.on('+node', () => this.#noteNode());
+    client.on('end', () => this.#connectAgain());
   }
 
   /** Resolves when commands can be sent; the first connection is waited for, no longer than a command may take. */
@@ -135,12 +139,22 @@ export class Connection {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
+    clearTimeout(this.#connectingAgain);
     if (this.#isReady()) await this.#client.quit().catch(() => undefined);
     this.#client.disconnect();
   }
 
   #isReady(): boolean {
     return this.#client.status === 'ready';
+  }
+
+  /**
+   * The client gives up for good where its retrying ends, which none of its options asks for: that of version 6.0.0 does
+   * so when a fail-over is announced while it asks the sentinels where the master is.
+   */
+  #connectAgain(): void {
+    if (this.#closed) return;
+    this.#connectingAgain = setTimeout(() => this.#client.connect().catch(() => undefined), retryPauseMs(++this.#ends));
   }
 
   async #firstConnection(): Promise<void> {
@@ -163,6 +177,7 @@ export class Connection {
     const returned = this.#wasReady;
     this.#wasReady = true;
     this.#lastError = null;
+    this.#ends = 0;
     this.#options.log?.info({ store: this.where }, returned ? 'connected to the store again' : 'connected to the store');
     if (returned) this.#options.onReconnect?.();
   }
