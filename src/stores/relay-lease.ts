@@ -6,6 +6,7 @@
  * progress is fenced: only the holder of the newest lease can move the position on, so that a relay begins where everything before
  * is confirmed; what its predecessor published beyond is published again, and is a duplicate.
  */
+import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 export interface RelayLease {
@@ -39,8 +40,10 @@ export interface LeaseRow {
   /**
    * `take`: if nobody has it, under the next epoch. The others only under the epoch that is there: `keep` it for as long again,
    * `advance` to a position and keep it, `release` it. Null when another one has it; nothing was written then.
+   *
+   * @param session Random, of whoever takes it: a store that lost its tail gives an epoch out twice.
    */
-  step(what: 'take' | 'keep' | 'advance' | 'release', epoch: number, position: number): Promise<{ readonly epoch: number; readonly position: number } | null>;
+  step(what: 'take' | 'keep' | 'advance' | 'release', session: string, epoch: number, position: number): Promise<{ readonly epoch: number; readonly position: number } | null>;
   close(): Promise<void>;
 }
 
@@ -61,8 +64,9 @@ export class StoredRelayLeases implements RelayLeases {
   async acquire(signal: AbortSignal): Promise<RelayLease | null> {
     while (!signal.aborted) {
       const askedAtMs = performance.now();
-      const taken = await this.#row.step('take', 0, 0);
-      if (taken !== null) return this.#lease(taken.epoch, taken.position, askedAtMs);
+      const session = randomUUID();
+      const taken = await this.#row.step('take', session, 0, 0);
+      if (taken !== null) return this.#lease(session, taken, askedAtMs);
       await sleep(pollMs, undefined, { signal }).catch(() => undefined);
     }
     return null;
@@ -72,14 +76,14 @@ export class StoredRelayLeases implements RelayLeases {
     return this.#row.close();
   }
 
-  #lease(epoch: number, position: number, takenAtMs: number): RelayLease {
+  #lease(session: string, { epoch, position }: { readonly epoch: number; readonly position: number }, takenAtMs: number): RelayLease {
     const lost = new AbortController();
     const everyMs = this.#leaseMs / keepsPerLease;
     // From before asking: here it has run out no later than at the store.
     let lastsUntilMs = takenAtMs + this.#leaseMs;
     const step = async (what: 'keep' | 'advance', to = 0): Promise<boolean> => {
       const askedAtMs = performance.now();
-      const kept = await this.#row.step(what, epoch, to);
+      const kept = await this.#row.step(what, session, epoch, to);
       if (kept === null) lost.abort();
       else lastsUntilMs = askedAtMs + this.#leaseMs;
       return kept !== null;
@@ -97,7 +101,7 @@ export class StoredRelayLeases implements RelayLeases {
       advance: (to) => step('advance', to),
       release: async () => {
         clearInterval(keeping);
-        if (!lost.signal.aborted) await this.#row.step('release', epoch, 0).catch(() => undefined);
+        if (!lost.signal.aborted) await this.#row.step('release', session, epoch, 0).catch(() => undefined);
       },
     };
   }

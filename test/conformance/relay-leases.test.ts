@@ -16,6 +16,8 @@ interface Harness {
   open(leaseMs?: number): RelayLeases;
   /** As if the lease had run out while its holder was stopped. */
   expire(): Promise<void>;
+  /** As if the store had lost that anybody took it. */
+  forget(): Promise<void>;
 }
 
 const noSignal = new AbortController().signal;
@@ -76,6 +78,15 @@ const cases: Readonly<Record<string, (harness: Harness) => Promise<void>>> = {
     assert.equal((await taken(await next.release().then(() => open()))).position, 10);
   },
 
+  'a store that lost its tail gives an epoch out twice: whoever had it first cannot move the position': async ({ open, forget }) => {
+    const stale = await taken(open());
+    await forget();
+    const next = await taken(open());
+    assert.equal(await stale.advance(6), false);
+    assert.equal(await next.advance(1), true);
+    assert.equal(stale.lost.aborted, true);
+  },
+
   'whose lease has run out may go on while nobody has taken it': async ({ open, expire }) => {
     const lease = await taken(open());
     await expire();
@@ -98,14 +109,16 @@ function kept(t: TestContext, leases: RelayLeases): RelayLeases {
 
 function postgresHarness(t: TestContext, url: string): Harness {
   const stream = uniqueStream();
+  const ask = async (statement: string) => {
+    const client = new pg.Client({ connectionString: url });
+    await client.connect();
+    await client.query(statement, [stream]);
+    await client.end();
+  };
   return {
     open: (leaseMs) => kept(t, createPostgresRelayLeases({ url, stream, leaseMs })),
-    async expire() {
-      const client = new pg.Client({ connectionString: url });
-      await client.connect();
-      await client.query('UPDATE inorder.relays SET lease_until_ms = 0 WHERE stream = $1', [stream]);
-      await client.end();
-    },
+    expire: () => ask('UPDATE inorder.relays SET lease_until_ms = 0 WHERE stream = $1'),
+    forget: () => ask('DELETE FROM inorder.relays WHERE stream = $1'),
   };
 }
 
@@ -114,12 +127,12 @@ describeLeases('relay leases in PostgreSQL behind a pooler', async (t) => postgr
 describeLeases('relay leases in Redis', async (t) => {
   const { redisUrl: url } = await useServices(t);
   const stream = uniqueStream();
+  const key = new EventKeys(stream).relay;
+  const client = new Redis(url);
+  t.after(() => client.disconnect());
   return {
     open: (leaseMs) => kept(t, createRedisRelayLeases({ url, stream, leaseMs })),
-    async expire() {
-      const client = new Redis(url);
-      await client.hset(new EventKeys(stream).relay, 'u', '0');
-      await client.quit();
-    },
+    expire: async () => void (await client.hset(key, 'u', '0')),
+    forget: async () => void (await client.del(key)),
   };
 });

@@ -6,13 +6,14 @@ export class MemoryRelayLeases extends StoredRelayLeases {
   readonly expire: () => void;
 
   constructor(leaseMs = 10_000) {
-    let [epoch, position, untilMs] = [0, 0, 0];
+    let [epoch, holder, position, untilMs] = [0, '', 0, 0];
     const row: LeaseRow = {
-      async step(what, heldEpoch, to) {
+      async step(what, session, heldEpoch, to) {
         if (what === 'take') {
           if (untilMs > performance.now()) return null;
           epoch++;
-        } else if (heldEpoch !== epoch) return null;
+          holder = session;
+        } else if (heldEpoch !== epoch || session !== holder) return null;
         untilMs = what === 'release' ? 0 : performance.now() + leaseMs;
         position = Math.max(position, to);
         return { epoch, position };

@@ -220,6 +220,10 @@ const steps: readonly string[] = [
     ADD COLUMN identity text,
     -- by shard, or under * for all of them: detail and at of what halts it
     ADD COLUMN halts jsonb NOT NULL DEFAULT '{}';`,
+
+  `
+  -- random, of the relay that has the epoch: a server that lost its tail gives an epoch out twice
+  ALTER TABLE inorder.relays ADD COLUMN session text;`,
 ];
 
 /** Runs within a transaction. @throws ConfigError when a newer version of Inorder has been here. */

@@ -24,20 +24,20 @@ const defaultLeaseMs = 10_000;
 
 /** Looked at before it is locked: whoever waits for it writes nothing. */
 const take = `
-  INSERT INTO inorder.relays AS r (stream, epoch, lease_until_ms)
-  SELECT $1, 1, ${clockMs} + $2::bigint WHERE NOT EXISTS (SELECT FROM inorder.relays WHERE stream = $1 AND lease_until_ms > ${clockMs})
-  ON CONFLICT (stream) DO UPDATE SET epoch = r.epoch + 1, lease_until_ms = excluded.lease_until_ms WHERE r.lease_until_ms <= ${clockMs}
+  INSERT INTO inorder.relays AS r (stream, epoch, session, lease_until_ms)
+  SELECT $1, 1, $3, ${clockMs} + $2::bigint WHERE NOT EXISTS (SELECT FROM inorder.relays WHERE stream = $1 AND lease_until_ms > ${clockMs})
+  ON CONFLICT (stream) DO UPDATE SET epoch = r.epoch + 1, session = excluded.session, lease_until_ms = excluded.lease_until_ms WHERE r.lease_until_ms <= ${clockMs}
   RETURNING epoch, position`;
 
 const keep = `
   UPDATE inorder.relays SET lease_until_ms = CASE WHEN $2::bigint = 0 THEN 0 ELSE ${clockMs} + $2 END, position = greatest(position, $4)
-  WHERE stream = $1 AND epoch = $3 RETURNING epoch, position`;
+  WHERE stream = $1 AND epoch = $3 AND session = $5 RETURNING epoch, position`;
 
 export function createPostgresRelayLeases({ url, stream, log, leaseMs = defaultLeaseMs }: PostgresRelayLeasesOptions): RelayLeases {
   const database = new Database({ url, log, maxConnections: 1, answerTimeoutMs: leaseMs / 2 });
   const row: LeaseRow = {
-    async step(what, epoch, position) {
-      const held = what === 'take' ? database.query<Held>(take, [stream, leaseMs]) : database.query<Held>(keep, [stream, what === 'release' ? 0 : leaseMs, epoch, position]);
+    async step(what, session, epoch, position) {
+      const held = what === 'take' ? database.query<Held>(take, [stream, leaseMs, session]) : database.query<Held>(keep, [stream, what === 'release' ? 0 : leaseMs, epoch, position, session]);
       return (await held)[0] ?? null;
     },
     close: () => database.close(),

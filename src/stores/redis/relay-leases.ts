@@ -21,8 +21,8 @@ export function createRedisRelayLeases({ url, stream, leaseMs = defaultLeaseMs }
   const connection = new Connection({ target: parseRedisUrl(url), commandTimeoutMs, log: undefined, onReconnect: undefined });
   const key = new EventKeys(stream).relay;
   const row: LeaseRow = {
-    async step(what, epoch, position) {
-      const [reply] = await runScript(connection, relayScript, [[key, what, String(epoch), String(leaseMs), String(position)]]);
+    async step(what, session, epoch, position) {
+      const [reply] = await runScript(connection, relayScript, [[key, what, String(epoch), String(leaseMs), String(position), session]]);
       if (reply?.[0]) throw unavailable(connection.where, reply[0]);
       const [found, at] = reply?.[1] as [string?, string?];
       return found === undefined ? null : { epoch: Number(found), position: Number(at) };
