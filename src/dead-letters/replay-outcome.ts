@@ -61,24 +61,30 @@ export async function awaitOutcomes(plan: ReplayPlan, { went }: Pick<ReplayRepor
   const { store, timeoutMs = defaultTimeoutMs, signal } = options;
   const entities = plan.entities.filter(({ letters }) => letters.length > 0);
   const outcomes = new Map<EntityReplay, EntityOutcome>();
-  const loose = plan.unordered.filter((letter) => went.has(letter));
-  let unordered = await verdictsOn([], went, store);
+  const verdicts: Verdicts = new Map(plan.unordered.filter((letter) => went.has(letter)).map((letter) => [letter, 'pending']));
+  const loose = [...verdicts.keys()];
+  const looseOnes = (verdict: 'pending' | 'again') => loose.filter((letter) => kindOf(verdicts.get(letter)) === verdict);
+  const openOnes = () => entities.filter((replay) => isOpen(outcomes.get(replay)));
+  const stateOf = (open: readonly EntityReplay[]) => JSON.stringify([looseOnes('pending').length, open.map((replay) => outcomes.get(replay)?.now.version)]);
   for (let deadlineMs = performance.now() + timeoutMs; ; ) {
-    const open = entities.filter((replay) => isOpen(outcomes.get(replay)));
-    const before = JSON.stringify([open.length, unordered.pending, open.map((replay) => outcomes.get(replay)?.now.version)]);
+    const open = openOnes();
+    const before = stateOf(open);
     const ask = async () => {
       const snapshots = await snapshotsOf(store, open.map(({ entity }) => entity));
-      for (const [index, replay] of open.entries()) outcomes.set(replay, await outcomeOf(replay, snapshots[index]!, went, store));
-      unordered = await verdictsOn(loose, went, store);
+      const reached = open.filter((replay, index) => isReached(replay, snapshots[index]!, went));
+      await judge([...looseOnes('pending'), ...reached.flatMap((replay) => sentOf(replay, went))], went, store, verdicts);
+      for (const [index, replay] of open.entries()) outcomes.set(replay, outcomeOf(replay, snapshots[index]!, went, verdicts));
     };
     await patiently(ask, Math.max(0, deadlineMs - performance.now()), signal);
-    const left = open.filter((replay) => isOpen(outcomes.get(replay)));
-    if (left.length + unordered.pending === 0 || signal?.aborted || performance.now() > deadlineMs) break;
-    const now = JSON.stringify([left.length, unordered.pending, left.map((replay) => outcomes.get(replay)?.now.version)]);
-    if (now !== before) deadlineMs = performance.now() + timeoutMs;
+    const left = openOnes();
+    // Before the deadline is looked at: asking takes its time as well.
+    if (stateOf(left) !== before) deadlineMs = performance.now() + timeoutMs;
+    const isOver = left.length + looseOnes('pending').length === 0;
+    if (isOver || signal?.aborted || performance.now() > deadlineMs) break;
     await sleep(pollMs, undefined, { signal }).catch(() => undefined);
   }
-  return { entities: await asTheQueueSays([...outcomes.values()], options), unordered: { again: unordered.again, undecided: unordered.pending } };
+  const unordered = { again: againOf(looseOnes('again'), verdicts), undecided: looseOnes('pending').length };
+  return { entities: await asTheQueueSays([...outcomes.values()], options), unordered };
 }
 
 type Went = ReplayReport['went'];
@@ -88,32 +94,53 @@ function isOpen(outcome: EntityOutcome | undefined): boolean {
   return outcome === undefined || outcome.status === 'undecided' || (outcome.status === 'parked-again' && outcome.again.length === 0);
 }
 
-async function outcomeOf(replay: EntityReplay, now: Snapshot, went: Went, store: OutcomeOptions['store']): Promise<EntityOutcome> {
-  const letters = replay.letters.filter((letter) => went.has(letter));
-  const last = letters.reduce((highest, { sequence }) => Math.max(highest, sequence ?? highest), Number.NEGATIVE_INFINITY);
-  const isParkedAgain = now.parked !== null && now.parked.at !== replay.parked?.at;
-  if (now.version < last && !isParkedAgain) return { replay, now, status: 'undecided', again: [], left: 0 };
-  const { again, pending } = await verdictsOn(letters, went, store);
+const sentOf = (replay: EntityReplay, went: Went) => replay.letters.filter((letter) => went.has(letter));
+
+function lastSequenceOf(letters: readonly LetterSummary[]): number {
+  return letters.reduce((highest, { sequence }) => Math.max(highest, sequence ?? highest), Number.NEGATIVE_INFINITY);
+}
+
+const isParkedAnew = (replay: EntityReplay, now: Snapshot) => now.parked !== null && now.parked.at !== replay.parked?.at;
+
+/** Whether the workers have come to the last of its letters, or no further. */
+function isReached(replay: EntityReplay, now: Snapshot, went: Went): boolean {
+  return now.version >= lastSequenceOf(sentOf(replay, went)) || isParkedAnew(replay, now);
+}
+
+function outcomeOf(replay: EntityReplay, now: Snapshot, went: Went, verdicts: Verdicts): EntityOutcome {
+  const letters = sentOf(replay, went);
+  const again = isReached(replay, now, went) ? againOf(letters, verdicts) : [];
   const outcome = { replay, now, again, left: 0 };
-  if (now.version < last || (isParkedAgain && again.length > 0)) return { ...outcome, status: 'parked-again' };
-  if (pending > 0) return { ...outcome, status: 'undecided' };
+  if (!isReached(replay, now, went)) return { ...outcome, status: 'undecided' };
+  if (now.version < lastSequenceOf(letters) || (isParkedAnew(replay, now) && again.length > 0)) return { ...outcome, status: 'parked-again' };
+  if (letters.some((letter) => verdicts.get(letter) === 'pending')) return { ...outcome, status: 'undecided' };
   if (again.length > 0) return { ...outcome, status: 'dead-lettered-again' };
   return { ...outcome, status: now.parked === null ? 'whole' : 'passed' };
 }
 
+type Verdicts = Map<LetterSummary, 'applied' | 'pending' | LetterAgain>;
+
+const kindOf = (verdict: 'applied' | 'pending' | LetterAgain | undefined) => (typeof verdict === 'object' ? 'again' : verdict);
+
+function againOf(letters: readonly LetterSummary[], verdicts: Verdicts): readonly LetterAgain[] {
+  return letters.flatMap((letter) => {
+    const verdict = verdicts.get(letter);
+    return typeof verdict === 'object' ? [verdict] : [];
+  });
+}
+
 /**
- * Of letters whose sequences the version has reached: which are on record as dead-lettered since they went, and how many are
- * neither that nor applied. A record is written before the rejection, so what is not on record may still come to be.
+ * Of letters whose sequences the version has reached: which are on record as dead-lettered since they went, which were applied, and
+ * which are neither. A record is written before the rejection, so what is not on record may still come to be.
  */
-async function verdictsOn(letters: readonly LetterSummary[], went: Went, store: OutcomeOptions['store']): Promise<{ readonly again: readonly LetterAgain[]; readonly pending: number }> {
-  const again: LetterAgain[] = [];
+async function judge(letters: readonly LetterSummary[], went: Went, store: OutcomeOptions['store'], verdicts: Verdicts): Promise<void> {
   const rest: LetterSummary[] = [];
   for (let at = 0; at < letters.length; at += batchSize) {
     const batch = letters.slice(at, at + batchSize);
     const found = await store.findDeadLetters(batch.map((letter) => ({ ...letter, fingerprint: letter.copy?.fingerprint ?? letter.fingerprint })));
     for (const [index, letter] of batch.entries()) {
       const record: DeadLetterRecord | null = found[index]?.record ?? null;
-      if (record !== null && record.deadLetteredAt !== went.get(letter)) again.push({ letter, reason: record.reason, detail: record.detail });
+      if (record !== null && record.deadLetteredAt !== went.get(letter)) verdicts.set(letter, { letter, reason: record.reason, detail: record.detail });
       else rest.push(letter);
     }
   }
@@ -124,7 +151,7 @@ async function verdictsOn(letters: readonly LetterSummary[], went: Went, store: 
     // By its sequence, what is forgotten was applied; an id that nobody knows was not yet.
     return verdict?.status === 'unknown' && letter.sequence === null;
   };
-  return { again, pending: rest.filter(isPending).length };
+  for (const letter of rest) verdicts.set(letter, isPending(letter) ? 'pending' : 'applied');
 }
 
 /** What seems whole is so only if nothing of it is in the queue. */

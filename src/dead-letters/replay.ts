@@ -80,6 +80,8 @@ class ReplayRun {
   readonly #total: number;
   readonly #entityOf = new Map<string, EntityReplay>();
   readonly #pacer: Pacer | null;
+  /** When the next letter may go, by the monotonic clock: until one has gone, however many readings that takes. */
+  #dueMs: number | null = null;
   readonly #leaseMs: number;
   readonly #renewal: NodeJS.Timeout;
   /** Entities of which letters were published and more are to come, and how many more. */
@@ -144,9 +146,12 @@ class ReplayRun {
   async #replayPaced(pacer: Pacer, letter: TakenLetter): Promise<void> {
     const { signal } = this.#options;
     if (signal?.aborted || !letter.isOpen) return;
-    const delayMs = pacer.delayMs(performance.now());
-    if (delayMs > 0) await sleep(delayMs, undefined, { signal }).catch(() => undefined);
-    if (!signal?.aborted) await this.#replay([letter]);
+    const nowMs = performance.now();
+    this.#dueMs ??= nowMs + pacer.delayMs(nowMs);
+    if (this.#dueMs > nowMs) await sleep(this.#dueMs - nowMs, undefined, { signal }).catch(() => undefined);
+    if (signal?.aborted || !letter.isOpen) return;
+    this.#dueMs = null;
+    await this.#replay([letter]);
   }
 
   async #replay(met: readonly TakenLetter[]): Promise<void> {

@@ -222,5 +222,13 @@ test('a paced replay outlives a consumer_timeout that is shorter than it: each l
   assert.deepEqual([code, out.stderr], [0, ''], out.stdout);
   assert.match(out.stdout, /^20 replayed; 1 of 1 entities whole again$/m);
   assert.equal(await worker.metric('inorder_events_total', { outcome: 'duplicate' }), 0);
+  // Each pause is longer than a reading may last.
+  await run.publish(at('b', 2, 3, 4));
+  await waitFor(async () => (await run.ready(run.deadLetters)) === 3, { what: '3 dead letters' });
+  await run.publish(at('b', 1));
+  await run.untilApplied(22);
+  const slow = keptIo({ env: { AMQP_URL: run.amqpUrl, REDIS_URL: run.redisUrl, STREAM: run.stream } });
+  assert.equal(await runCli({ commands, version: '0' }, ['dead-letters', 'replay', '--all', '--yes', '--rate=0.25'], slow.io), 0, slow.out.stdout);
+  assert.match(slow.out.stdout, /^3 replayed; 1 of 1 entities whole again$/m);
   await run.assertNothingLeft();
 });

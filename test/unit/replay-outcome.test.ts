@@ -54,6 +54,26 @@ test('a letter in whose place another event was applied is waited for until it i
   assert.equal((await waiting).entities[0]?.status, 'dead-lettered-again');
 });
 
+test('what is asked for slowly is still progress: the waiting ends when nothing more is processed, not when asking has taken long', async () => {
+  const store = await storeAt(3);
+  const letters = [letter(4), letter(5)];
+  let asked = 0;
+  const slow: Pick<Store, 'load' | 'recall' | 'findDeadLetters'> = {
+    recall: (queries) => store.recall(queries),
+    findDeadLetters: (queries) => store.findDeadLetters(queries),
+    async load(entities) {
+      const version = 3 + asked++;
+      if (version === 4 || version === 5) await store.commit([{ ...entity, token: `t${version}`, expectedVersion: version - 1, expectedHoles: '', newVersion: version, newHoles: '', state: null, events: [{ id: `i${version}`, recordId: true, sequence: version, payloadHash: `p${version}`, result: null, consumed: false }] }]);
+      await new Promise((resolve) => setTimeout(resolve, 60));
+      return store.load(entities);
+    },
+  };
+  const waiting = awaitOutcomes(planOf(...letters), { went: new Map(letters.map((one) => [one, null])) }, { ...nobody, store: slow, timeoutMs: 30, signal: undefined });
+  // It comes as far as the queue, which is asked last.
+  await assert.rejects(waiting, /there is no broker/);
+  assert.equal(asked, 3);
+});
+
 test('a letter that is on record from before it went was not dead-lettered again; nothing is called whole unless the queue was asked', async () => {
   const store = await storeAt(5);
   const again = letter(5);
