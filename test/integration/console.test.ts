@@ -101,6 +101,15 @@ test('dead letters are discarded with a reason that is kept, and a skipped seque
   assert.deepEqual((await client.api('entity?type=trace&id=a')).runs.map(({ state, from, to }: any) => [state, from, to]), [['applied', 1, 1], ['hole', 2, 2], ['applied', 3, 3]]);
 });
 
+test('a sequence that is not the next one is refused in the plan of a discard that would skip it', async (t) => {
+  const { run, client } = await useStream(t, 'console-skip');
+  await run.publish(at('a', 1, 3));
+  const { letters } = await client.letters(1);
+  const { state, error } = await client.plan({ action: 'discard', message_id: letters[0].fingerprint, why: 'test', skip_sequence: true });
+  assert.deepEqual([state, error], ['failed', 'trace "a" is at version 1: sequence 3 is not the next one, and cannot be skipped']);
+  assert.equal(await run.ready(run.deadLetters), 1);
+});
+
 test('only what was planned goes, also when more was dead-lettered since', async (t) => {
   const { run, client } = await useStream(t, 'console-cutoff');
   await publishRaw(run, 'x', '1');
