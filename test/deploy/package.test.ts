@@ -12,10 +12,11 @@ import { removeTopology } from '../../src/demo/demo-queues.ts';
 import { removeKeys } from '../../src/demo/store-removal.ts';
 import { planTopology } from '../../src/rabbitmq/topology-plan.ts';
 import { checkout } from '../support/checkout.ts';
+import { linksOf, readmes } from '../support/readme.ts';
 import { uniqueStream, useServices, waitFor } from '../support/services.ts';
 
 /** What the build of a package is made from. */
-const packed = ['package.json', 'package-lock.json', 'tsconfig.json', 'README.md', 'LICENSE', 'CHANGELOG.md', 'src', 'deploy'];
+const packed = ['package.json', 'package-lock.json', 'tsconfig.json', 'README.md', 'LICENSE', 'CHANGELOG.md', 'CONTRIBUTING.md', 'src', 'deploy', 'test/README.md'];
 const compiler = join(checkout, 'node_modules', 'typescript', 'bin', 'tsc');
 const noRegistry = /\b(ENOTCACHED|ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ETIMEDOUT|ENETUNREACH)\b/;
 
@@ -92,12 +93,19 @@ describe('the package', { timeout: 600_000 }, () => {
 
   check('holds what runs and what tells about it: no tests, no sources, no maps', () => {
     const files = filesOf(installed);
-    const expected = /^(package\.json|README\.md|LICENSE|CHANGELOG\.md|build\/(src|deploy\/local)\/.+\.(js|d\.ts|lua)|build\/src\/console\/page\/[\w-]+\.(html|css|svg)|deploy\/(prometheus|grafana|kubernetes|systemd)\/[\w/.@-]+\.(yml|yaml|json|service))$/;
+    const expected = /^(package\.json|((src\/([\w-]+\/)?|deploy\/(prometheus\/)?|test\/)?README|CHANGELOG|CONTRIBUTING)\.md|LICENSE|build\/(src|deploy\/local)\/.+\.(js|d\.ts|lua)|build\/src\/console\/page\/[\w-]+\.(html|css|svg)|deploy\/(prometheus|grafana|kubernetes|systemd)\/[\w/.@-]+\.(yml|yaml|json|service))$/;
     assert.deepEqual(files.filter((file) => !expected.test(file)), []);
     const scripts = filesOf(join(checkout, 'src')).filter((file) => file.endsWith('.lua'));
     const page = filesOf(join(checkout, 'src')).filter((file) => /^console\/page\/[^/]+\.(html|css|svg|js)$/.test(file));
     assert.ok(scripts.length > 0 && page.length > 20);
     assert.deepEqual([...scripts, ...page].filter((asset) => !files.includes(`build/src/${asset}`)), []);
+  });
+
+  check('has every file to which its documentation links', () => {
+    const pages = filesOf(installed).filter((file) => file.endsWith('.md'));
+    assert.ok(readmes.every((path) => pages.includes(path)));
+    const links = pages.flatMap((page) => linksOf(page, readFileSync(join(installed, page), 'utf8')).map(([file]) => `${page}: ${file}`));
+    assert.deepEqual(links.filter((link) => !existsSync(join(installed, link.split(': ')[1] ?? ''))), []);
   });
 
   check('has declarations that refer to nothing outside of it but its dependencies', () => {

@@ -5,11 +5,12 @@ import test, { type TestContext } from 'node:test';
 import { promisify } from 'node:util';
 import { durationsOf, kebabCase, knownNames, namesIn, readCases, readRules, readRulesText, rulesFolder, shortenedRules, withoutDurations } from '../support/alert-rules.ts';
 import { missingPrometheus } from '../support/prometheus-node.ts';
-import { readReadme } from '../support/readme.ts';
+import { anchorsOf, readReadme } from '../support/readme.ts';
 
 const run = promisify(execFile);
 const { alerts, recordings } = readRules();
-const runbooks = 'https://github.com/inorder/inorder#runbook-';
+const page = 'deploy/prometheus/README.md';
+const runbooks = `https://github.com/inorder/inorder/blob/main/${page}#`;
 
 async function promtool(t: TestContext, ...args: string[]): Promise<void> {
   const missing = await missingPrometheus();
@@ -38,13 +39,15 @@ test('every alert has a severity, a summary, a description with its value and th
     assert.match(labels.severity, /^(critical|warning)$/, alert);
     assert.deepEqual(Object.keys(annotations), ['summary', 'description', 'runbook_url'], alert);
     assert.match(annotations['description'] ?? '', /\{\{ \$value\b/, alert);
-    assert.equal(annotations['runbook_url'], runbooks + kebabCase(alert));
+    assert.equal(annotations['runbook_url'], `${runbooks}runbook-${kebabCase(alert)}`);
   }
 });
 
-test('every alert has its runbook in the README, and every runbook its alert', () => {
-  const headings = [...readReadme().matchAll(/^#### (Runbook: .+)$/gm)].map(([, heading = '']) => heading.toLowerCase().replaceAll(/[^\w -]/g, '').replaceAll(' ', '-'));
-  assert.deepEqual(headings, [...new Set(alerts.map(({ alert }) => `runbook-${kebabCase(alert)}`))]);
+test('every alert has its runbook at the address that it names, and every runbook its alert', () => {
+  const anchors = anchorsOf(readReadme(page));
+  assert.deepEqual(alerts.filter(({ annotations }) => !anchors.includes((annotations['runbook_url'] ?? '').replace(runbooks, ''))), []);
+  const explained = anchors.filter((anchor) => anchor.startsWith('runbook-'));
+  assert.deepEqual(explained, [...new Set(alerts.map(({ alert }) => `runbook-${kebabCase(alert)}`))]);
 });
 
 test('rules read only what a worker, Prometheus, the broker or another rule gives', () => {

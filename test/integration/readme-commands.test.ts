@@ -1,4 +1,4 @@
-/** The README's examples in their order, as somebody would type them who follows it, on a real broker and store. */
+/** The examples of every README in their order, as somebody would type them who follows them, on a real broker and store. */
 import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -8,13 +8,13 @@ import { removeTopology } from '../../src/demo/demo-queues.ts';
 import { removeKeys } from '../../src/demo/store-removal.ts';
 import { planTopology } from '../../src/rabbitmq/topology-plan.ts';
 import { type CommandResult, runCommand } from '../support/command-process.ts';
-import { type Example, examplesOf, fencesOf, isShown, readReadme } from '../support/readme.ts';
+import { type Example, examplesOf, fencesOf, isShown, readReadmes } from '../support/readme.ts';
 import { useLibraryFolder } from '../support/readme-snippets.ts';
 import { uniqueStream, useServices, waitFor } from '../support/services.ts';
 import { WorkerProcess } from '../support/worker-process.ts';
 
 /** Tested elsewhere, or nothing of ours. */
-const notRun = /^(git clone|npm (run|test|install)|NODE_OPTIONS=|docker compose|kubectl|systemctl|alias) ?/;
+const notRun = /^(git clone|npm (run|test|install|pack|init)|mkdir|NODE_OPTIONS=|docker compose|kubectl|systemctl|alias) ?/;
 
 /** May be asked again until the worker has done what is shown; anything else is done once. */
 const onlyReads = /^(entity (show|list)|dead-letters (list|show|export)|status|doctor|topology (show|check))\b/;
@@ -97,14 +97,14 @@ class Reader {
   }
 }
 
-test('whoever follows the README sees what it shows', { timeout: 300_000 }, async (t) => {
+test('whoever follows the READMEs sees what they show', { timeout: 300_000 }, async (t) => {
   const { amqpUrl, redisUrl, managementUrl } = await useServices(t);
   const stream = uniqueStream('readme');
   t.after(() => removeStream(amqpUrl, redisUrl, stream));
   const managed: Record<string, string> = managementUrl === null ? {} : { MANAGEMENT_URL: managementUrl };
   const variables = { AMQP_URL: amqpUrl, REDIS_URL: redisUrl, STREAM: stream, ...managed };
   const reader = new Reader(t, useLibraryFolder(t), stream, variables);
-  const readme = readReadme();
+  const readme = readReadmes();
   for (const { text } of fencesOf(readme)) {
     const name = /^\/\/ (\w+\.mjs)\n/.exec(text)?.[1];
     if (name !== undefined) reader.keep(name, text);

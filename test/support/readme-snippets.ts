@@ -1,5 +1,5 @@
 /**
- * The README's TypeScript as programs: compiled strictly against the library of this checkout, and run. A line
+ * The TypeScript of every README as programs: compiled strictly against the library of this checkout, and run. A line
  * `console.log(…); // text` says what it prints.
  */
 import { execFile } from 'node:child_process';

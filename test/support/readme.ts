@@ -1,8 +1,10 @@
 /**
- * The README as data: the blocks that code makes, its fenced blocks, the examples in them with the output that they
- * show. Tests hold each of these against the code; refresh-readme.ts writes the blocks anew.
+ * The README of the project and those of its folders, as data: the blocks that code makes, fenced blocks, the examples in them
+ * with the output that they show, headings and links. Tests hold each of these against the code; refresh-readme.ts writes the
+ * blocks anew.
  */
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
+import { posix } from 'node:path';
 import type { Command } from '../../src/cli/command.ts';
 import { commands } from '../../src/cli/commands.ts';
 import { renderVariablesTable } from '../../src/config/render.ts';
@@ -12,19 +14,58 @@ import { renderMetricsTable } from '../../src/observability/metric-table.ts';
 import { kebabCase, readRules } from './alert-rules.ts';
 import { checkout } from './checkout.ts';
 
-export const readmePath = `${checkout}README.md`;
+/** Every README, in the order in which one reads who follows the examples: those of one go on where those before it ended. */
+export const readmes = [
+  'README.md',
+  'src/events/README.md',
+  'src/aggregates/README.md',
+  'src/publishing/README.md',
+  'src/worker/README.md',
+  'src/ordering/README.md',
+  'src/dead-letters/README.md',
+  'src/stores/README.md',
+  'src/event-sourcing/README.md',
+  'src/idempotency/README.md',
+  'src/console/README.md',
+  'src/config/README.md',
+  'src/cli/README.md',
+  'src/observability/README.md',
+  'deploy/README.md',
+  'deploy/prometheus/README.md',
+  'test/README.md',
+] as const;
 
-export function readReadme(): string {
-  return readFileSync(readmePath, 'utf8');
+export type Readme = (typeof readmes)[number];
+
+export function readReadme(path: Readme = 'README.md'): string {
+  return readFileSync(checkout + path, 'utf8');
+}
+
+/** All of them, one after the other. */
+export function readReadmes(): string {
+  return readmes.map(readReadme).join('\n');
+}
+
+/** The paths of every README that is there. */
+export function findReadmes(): readonly string[] {
+  const within = ['src', 'test', 'deploy'].flatMap((folder) =>
+    readdirSync(checkout + folder, { recursive: true, encoding: 'utf8' }).map((name) => `${folder}/${name.replaceAll('\\', '/')}`),
+  );
+  return ['README.md', ...within.filter((path) => path.endsWith('/README.md'))];
+}
+
+export interface GeneratedBlock {
+  readonly path: Readme;
+  readonly render: () => string;
 }
 
 /** What stands between `<!-- name:begin -->` and `<!-- name:end -->`, by name. */
-export const generatedBlocks: Readonly<Record<string, () => string>> = {
-  commands: renderCommandsTable,
-  variables: renderVariablesTable,
-  reasons: renderReasonsTable,
-  metrics: renderMetricsTable,
-  alerts: renderAlertsTable,
+export const generatedBlocks: Readonly<Record<string, GeneratedBlock>> = {
+  commands: { path: 'src/cli/README.md', render: renderCommandsTable },
+  variables: { path: 'src/config/README.md', render: renderVariablesTable },
+  reasons: { path: 'src/dead-letters/README.md', render: renderReasonsTable },
+  metrics: { path: 'deploy/prometheus/README.md', render: renderMetricsTable },
+  alerts: { path: 'deploy/prometheus/README.md', render: renderAlertsTable },
 };
 
 /** Throws where there is no such block. */
@@ -33,18 +74,16 @@ export function blockOf(text: string, name: string): string {
   return text.slice(begin, end);
 }
 
-export function withGeneratedBlocks(text: string): string {
-  return Object.entries(generatedBlocks).reduce((whole, [name, render]) => {
-    const [begin, end] = marksOf(whole, name);
-    return `${whole.slice(0, begin)}${render()}${whole.slice(end)}`;
-  }, text);
+export function withBlock(text: string, name: string, block: string): string {
+  const [begin, end] = marksOf(text, name);
+  return `${text.slice(0, begin)}${block}${text.slice(end)}`;
 }
 
 function marksOf(text: string, name: string): readonly [begin: number, end: number] {
   const mark = `<!-- ${name}:begin -->\n`;
   const begin = text.indexOf(mark);
   const end = text.indexOf(`<!-- ${name}:end -->`);
-  if (begin === -1 || end < begin) throw new Error(`the README has no block ${name}`);
+  if (begin === -1 || end < begin) throw new Error(`there is no block ${name}`);
   return [begin + mark.length, end];
 }
 
@@ -81,6 +120,28 @@ function renderAlertsTable(): string {
 
 const cell = (text: string) => text.replaceAll('|', '\\|');
 
+/** The names under which the headings of a text can be linked to. */
+export function anchorsOf(markdown: string): readonly string[] {
+  return [...withoutFences(markdown).matchAll(/^#+ (.+)$/gm)].map(([, heading = '']) =>
+    heading.toLowerCase().replaceAll(/[^\p{L}\p{N}_ -]/gu, '').replaceAll(' ', '-'),
+  );
+}
+
+/** Links of the text at `path` that lead to files: the file as seen from the checkout, and the anchor in it, or ''. */
+export function linksOf(path: string, markdown: string): readonly (readonly [file: string, anchor: string])[] {
+  return [...withoutFences(markdown).matchAll(/\]\(([^)]+)\)/g)]
+    .map(([, target = '']) => target)
+    .filter((target) => !/^https?:/.test(target))
+    .map((target) => {
+      const [file = '', anchor = ''] = target.split('#');
+      return [file === '' ? path : posix.join(posix.dirname(path), file), anchor];
+    });
+}
+
+export function withoutFences(markdown: string): string {
+  return markdown.replaceAll(/^ *```[\s\S]*?^ *```$/gm, '');
+}
+
 export interface Fence {
   readonly language: string;
   /** Without the indentation of a list that it stands in. */
@@ -99,7 +160,7 @@ export interface Example {
   readonly output: readonly string[];
 }
 
-/** In the order of the README. */
+/** In the order of the text. */
 export function examplesOf(markdown: string): readonly Example[] {
   return fencesOf(markdown)
     .filter(({ language }) => language === 'console')
@@ -148,7 +209,7 @@ function literally(text: string): string {
   return text.replaceAll(/[\\^$.*+?()[\]{}|]/g, '\\$&');
 }
 
-/** TypeScript that the README shows. */
+/** TypeScript that the text shows. */
 export function snippetsOf(markdown: string): readonly string[] {
   return fencesOf(markdown)
     .filter(({ language }) => language === 'ts')

@@ -1,12 +1,14 @@
 /**
- * Writes the README's generated blocks, .env.example and the rules for Kubernetes anew: node --import tsx test/support/refresh-readme.ts
+ * Writes the generated blocks of every README, .env.example and the rules for Kubernetes anew: node --import tsx test/support/refresh-readme.ts
  */
 import { writeFileSync } from 'node:fs';
 import { renderEnvExample } from '../../src/config/render.ts';
 import { checkout } from './checkout.ts';
 import { renderPrometheusRule } from './kubernetes.ts';
-import { readmePath, readReadme, withGeneratedBlocks } from './readme.ts';
+import { generatedBlocks, readReadme, withBlock } from './readme.ts';
 
-writeFileSync(readmePath, withGeneratedBlocks(readReadme()));
+for (const [name, { path, render }] of Object.entries(generatedBlocks)) {
+  writeFileSync(checkout + path, withBlock(readReadme(path), name, render()));
+}
 writeFileSync(`${checkout}.env.example`, renderEnvExample());
 writeFileSync(`${checkout}deploy/kubernetes/base/prometheusrule.yaml`, renderPrometheusRule());

@@ -7,7 +7,7 @@ import { encodeEvent } from '../../src/events/encode.ts';
 import { fromAmqpTimestamp, readTime, timeForms, timeText } from '../../src/events/timestamp.ts';
 import { readBrokerDeath } from '../../src/dead-letters/broker-death.ts';
 import { commands } from '../../src/cli/commands.ts';
-import { readReadme } from '../support/readme.ts';
+import { readReadmes } from '../support/readme.ts';
 
 const [firstMs, lastMs] = [Date.parse('0001-01-01T00:00:00Z'), Date.parse('9999-12-31T23:59:59.999Z')];
 
@@ -109,7 +109,7 @@ test('a publisher refuses what a worker would, also a date that has no text in f
 test('the forms that help and README list are read', () => {
   const forms = timeForms.match(/\d{4}-[^,;]+/g) ?? [];
   assert.equal(forms.length, 3);
-  const readme = readReadme();
+  const readme = readReadmes();
   for (const form of forms) {
     assert.equal(typeof readTime(form), 'number', form);
     assert.ok(readme.includes(`\`${form}\``), form);

@@ -88,6 +88,11 @@ test('files and functions keep to their length', () => {
   }
 });
 
+test('the README fits into one reading: everything else is in the folder that it is about', () => {
+  const lines = readFileSync(join(checkout, 'README.md'), 'utf8').trimEnd().split('\n').length;
+  assert.ok(lines <= 300, `README.md has ${lines} lines`);
+});
+
 test('files and folders are named after what they hold', () => {
   assert.deepEqual(all.flatMap(forbiddenName), []);
   for (const path of [

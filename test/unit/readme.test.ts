@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import test from 'node:test';
 import { parseArguments } from '../../src/cli/arguments.ts';
 import { commands } from '../../src/cli/commands.ts';
@@ -7,21 +7,40 @@ import { variableNames, variables } from '../../src/config/variables.ts';
 import { renderLedger } from '../../src/demo/report.ts';
 import * as library from '../../src/index.ts';
 import { checkout } from '../support/checkout.ts';
-import { blockOf, examplesOf, fencesOf, generatedBlocks, isShown, readReadme, snippetsOf } from '../support/readme.ts';
+import {
+  anchorsOf,
+  blockOf,
+  examplesOf,
+  fencesOf,
+  findReadmes,
+  generatedBlocks,
+  isShown,
+  linksOf,
+  readmes,
+  readReadme,
+  readReadmes,
+  snippetsOf,
+  withoutFences,
+} from '../support/readme.ts';
 import { compileSnippets, printedBy, runSnippet, useLibraryFolder } from '../support/readme-snippets.ts';
 
-const readme = readReadme();
+const demo = blockOf(readReadme(), 'demo');
+const whole = readReadmes();
 /** Without what the demo printed, which speaks of the next version. */
-const written = readme.replace(blockOf(readme, 'demo'), '');
-const inlineCode = [...written.replaceAll(/^ *```[\s\S]*?^ *```$/gm, '').matchAll(/`([^`\n]+)`/g)].map(([, code = '']) => code);
+const written = whole.replace(demo, '');
+const inlineCode = [...withoutFences(written).matchAll(/`([^`\n]+)`/g)].map(([, code = '']) => code);
 
-for (const [name, render] of Object.entries(generatedBlocks)) {
-  test(`the README's block "${name}" is what the code renders`, () => {
-    assert.equal(blockOf(readme, name), render(), 'run: node --import tsx test/support/refresh-readme.ts');
+test('every README that is there is judged here', () => {
+  assert.deepEqual(findReadmes().toSorted(), readmes.toSorted());
+});
+
+for (const [name, { path, render }] of Object.entries(generatedBlocks)) {
+  test(`the block "${name}" of ${path} is what the code renders`, () => {
+    assert.equal(blockOf(readReadme(path), name), render(), 'run: node --import tsx test/support/refresh-readme.ts');
   });
 }
 
-test('every variable that the README names is one, and it names all of them', () => {
+test('every variable that a README names is one, and they name all of them', () => {
   const secrets = variableNames.filter((name) => variables[name].secret).map((name) => `${name}_FILE`);
   const known: readonly string[] = [...variableNames, ...secrets];
   const ofOthers = ['NODE_OPTIONS'];
@@ -32,13 +51,26 @@ test('every variable that the README names is one, and it names all of them', ()
   assert.deepEqual(known.filter((name) => !named.has(name)), []);
 });
 
-test('every file that the README names is there, and every link leads somewhere', () => {
-  const paths = [...readme.matchAll(/(?<![\w/.:-])(?:src|test|deploy)\/[\w./@-]*\w/g)].map(([path]) => path);
-  const links = [...readme.matchAll(/\]\(([^)]+)\)/g)].map(([, target = '']) => target).filter((target) => !target.startsWith('https://'));
-  assert.ok(paths.length >= 8, 'the picture names its source files');
+test('every file that a README names is there, and every link leads somewhere', () => {
+  const paths = [...whole.matchAll(/(?<![\w/.:-])(?:src|test|deploy)\/[\w./@-]*\w/g)].map(([path]) => path);
+  const pictured = [...readReadme().matchAll(/ (src\/[\w./-]+\.ts)$/gm)];
+  assert.ok(pictured.length >= 8, 'the picture names its source files');
   assert.deepEqual(paths.filter((path) => !existsSync(checkout + path)), []);
-  const anchors = [...readme.matchAll(/^#+ (.+)$/gm)].map(([, heading = '']) => `#${heading.toLowerCase().replaceAll(/[^\w -]/g, '').replaceAll(' ', '-')}`);
-  assert.deepEqual(links.filter((target) => (target.startsWith('#') ? !anchors.includes(target) : !existsSync(checkout + target))), []);
+  const linking = [...readmes, 'CONTRIBUTING.md', 'CHANGELOG.md'];
+  const links = linking.flatMap((path) => linksOf(path, readFileSync(checkout + path, 'utf8')).map(([file, anchor]) => ({ path, file, anchor })));
+  assert.ok(links.length > 50);
+  assert.deepEqual(links.filter(({ file, anchor }) => !leads(file, anchor)), []);
+});
+
+function leads(file: string, anchor: string): boolean {
+  if (!existsSync(checkout + file)) return false;
+  return anchor === '' || (file.endsWith('.md') && anchorsOf(readFileSync(checkout + file, 'utf8')).includes(anchor));
+}
+
+test('links and anchors are found as a reader of the page follows them', () => {
+  const page = '# A `b`: c-d\n[x](../y/README.md#z) [q](#here) [w](https://x.org/)\n```sh\n# no heading\n[no](link)\n```\n';
+  assert.deepEqual(anchorsOf(page), ['a-b-c-d']);
+  assert.deepEqual(linksOf('src/a/README.md', page), [['src/y/README.md', 'z'], ['src/a/README.md', 'here']]);
 });
 
 /** The words behind `inorder`, however it was started. */
@@ -51,7 +83,7 @@ function commandOf(words: readonly string[]) {
   return commands.find(({ name }) => words.join(' ') === name || words.join(' ').startsWith(`${name} `));
 }
 
-test('every command that the README names exists, with its options', () => {
+test('every command that a README names exists, with its options', () => {
   const spoken = inlineCode.map(wordsOf).filter((words) => words !== null && words.length > 0) as (readonly string[])[];
   assert.deepEqual(spoken.filter((words) => commandOf(words) === undefined).map((words) => words.join(' ')), []);
   const typed = examplesOf(written).map(({ command }) => wordsOf(command)).filter((words) => words !== null);
@@ -61,13 +93,13 @@ test('every command that the README names exists, with its options', () => {
     assert.ok(command, words.join(' '));
     assert.doesNotThrow(() => parseArguments(command, words.slice(command.name.split(' ').length)), words.join(' '));
   }
-  const options = new Set(['help', 'version', 'wait', 'import', 'profile', 'now', 'from-literal', 'ignore-not-found', ...commands.flatMap((command) => Object.keys(command.options))]);
+  const options = new Set(['help', 'version', 'wait', 'import', 'profile', 'now', 'from-literal', 'ignore-not-found', 'pack-destination', 'test', ...commands.flatMap((command) => Object.keys(command.options))]);
   const flags = [...written.matchAll(/(?<![\w-])--([a-z][a-z-]*)/g)].map(([, flag = '']) => flag);
   assert.deepEqual(flags.filter((flag) => !options.has(flag)), []);
 });
 
-test('what the README imports and names of the library is exported', () => {
-  const imported = fencesOf(readme).flatMap(({ text }) => [...text.matchAll(/^import \{ (.+) \} from 'inorder';$/gm)].flatMap(([, names = '']) => names.split(', ')));
+test('what a README imports and names of the library is exported', () => {
+  const imported = fencesOf(whole).flatMap(({ text }) => [...text.matchAll(/^import \{ (.+) \} from 'inorder';$/gm)].flatMap(([, names = '']) => names.split(', ')));
   const called = inlineCode.map((code) => /^((?:create|define)[A-Z]\w+|\w+Error|idempotent|refuse)\b/.exec(code)?.[1]).filter((name) => name !== undefined);
   assert.ok(imported.length > 10 && called.length > 3);
   const values = [...imported, ...called].filter((name) => !name.startsWith('type '));
@@ -79,14 +111,14 @@ test("the demo's table in the README has the rows that the demo prints", () => {
   const ledger = { confirmed: 1, applied: 1, duplicates: 0, deadLettered: 0, byReason: new Map(), ordersRight: 1, orders: 1, problems: [] };
   const printed = labelsOf(renderLedger(ledger, { applied: 1, settled: 1, unsettled: 0, held: 0, heldAtMost: 0, violations: 0 }));
   assert.ok(printed.includes('published') && printed.includes('orders as computed'));
-  const shown = labelsOf(blockOf(readme, 'demo'));
+  const shown = labelsOf(demo);
   assert.deepEqual(shown, printed);
 });
 
-test('the TypeScript of the README compiles strictly, and prints what it says', { timeout: 180_000 }, async (t) => {
-  const snippets = snippetsOf(readme);
+test('the TypeScript of every README compiles strictly, and prints what it says', { timeout: 180_000 }, async (t) => {
+  const snippets = snippetsOf(whole);
   const folder = useLibraryFolder(t);
-  assert.ok(snippets.length >= 4);
+  assert.ok(snippets.length >= 7);
   assert.equal(await compileSnippets(folder, snippets), '');
   for (const [index, snippet] of snippets.entries()) {
     const printed = printedBy(snippet);
