@@ -70,3 +70,4 @@ export type { CommandOf, Handled, HandleOptions, Loaded, NewCommand, Repository,
 export type { GapSource, MissingEvents } from './event-sourcing/gap-source.ts';
 export { createWorker, type Worker, type WorkerOptions } from './worker/worker.ts';
 export type { GapStatus, ShardStatus, ViolationsStatus, WorkerStatus } from './worker/worker-status.ts';
+export { systemTime, type Time, type Timer, type TimerOptions } from './time.ts';

@@ -7,10 +7,11 @@ import { commands } from './cli/commands.ts';
 import { processIo } from './cli/process-io.ts';
 import { runCli } from './cli/run.ts';
 import { packageVersion } from './config/version.ts';
+import { systemTime } from './time.ts';
 
 /** For connections that are being closed. */
 const lingerMs = 2_000;
 
-process.exitCode = await runCli({ commands, version: packageVersion() }, process.argv.slice(2), processIo());
+process.exitCode = await runCli({ commands, version: packageVersion() }, process.argv.slice(2), processIo(systemTime));
 
-setTimeout(() => process.exit(), lingerMs).unref();
+systemTime.after(lingerMs, () => process.exit(), { unref: true });

@@ -5,6 +5,7 @@
  */
 import type { Environment } from '../config/load.ts';
 import type { VariableName } from '../config/variables.ts';
+import type { Time } from '../time.ts';
 
 /** 0 done, 1 failed, 2 bad usage or configuration. */
 export type ExitCode = 0 | 1 | 2;
@@ -24,6 +25,7 @@ export interface CommandIo {
   readonly env: Environment;
   /** Whether standard output is a terminal: progress is shown there and nowhere else. */
   readonly isTTY: boolean;
+  readonly time: Time;
   /**
    * Takes SIGINT and SIGTERM over for a command that has something to finish: the first aborts the signal,
    * the second ends the process at once with 1. Until it is called, the first one ends the process.

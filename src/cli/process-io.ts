@@ -7,9 +7,10 @@ import { createWriteStream, fstatSync } from 'node:fs';
 import type { Writable } from 'node:stream';
 import { isatty } from 'node:tty';
 import { LineWriter } from '../observability/line-writer.ts';
+import type { Time } from '../time.ts';
 import type { CommandIo, Output } from './command.ts';
 
-export function processIo(): CommandIo {
+export function processIo(time: Time): CommandIo {
   let taken: AbortSignal | null = null;
   const log = new LineWriter(1);
   return {
@@ -21,6 +22,7 @@ export function processIo(): CommandIo {
     env: process.env,
     // Asked of the descriptor: opening `process.stdout` would make a pipe non-blocking for the log.
     isTTY: isatty(1),
+    time,
     takeSignals: () => (taken ??= takeSignals()),
     onCrash,
     onLevelSignal: (change) => void process.on('SIGUSR2', change),

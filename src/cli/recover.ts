@@ -101,7 +101,7 @@ async function recoverAll(plan: Plan, { config, io, store, signal, json }: Acces
   const progress = new CountDisplay(io, 'recovered');
   const publishing = new LazyPublisher(config, io);
   const { maxStateBytes } = config.limits;
-  const recovery: Recovery = { store, processors: await loadProcessors(config.processing), maxStateBytes, eventLog: config.store.eventLog, publish: (event) => publishing.publish(event) };
+  const recovery: Recovery = { store, processors: await loadProcessors(config.processing), maxStateBytes, eventLog: config.store.eventLog, publish: (event) => publishing.publish(event), time: io.time };
   const counts = { recovered: 0, published: 0, failed: 0 };
   try {
     for (const [index, [behind, remedy]] of plan.entries()) {

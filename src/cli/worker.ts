@@ -38,7 +38,7 @@ export const command = defineCommand({
     io.onCrash((error) => log.error({ error }, 'a bug: the process ends, a standby takes over'));
     const stopSignal = io.takeSignals();
     const metrics = createMetrics(config.serviceName, { exemplars: registeredTracer() !== null });
-    const worker = createWorker({ config, processors, gapSource: gaps?.source, log, metrics });
+    const worker = createWorker({ config, processors, gapSource: gaps?.source, log, metrics, time: io.time });
     const page = mountConsole(config, worker, log);
     const server = await createHttpServer({
       host: config.http.host,

@@ -19,9 +19,8 @@ import type { DecodeOptions } from '../events/decode.ts';
 import type { EntityRef } from '../events/event.ts';
 import type { Log } from '../observability/log.ts';
 import type { Metrics } from '../observability/metrics.ts';
-import { within } from '../rabbitmq/time-limit.ts';
 import type { Parked, Snapshot, Store } from '../stores/store.ts';
-import { type BackOffLimits, backOffMs } from './back-off.ts';
+import { type BackOffLimits, backOffMs, type Time, type Timer, within } from '../time.ts';
 import { type ReplayRequest, replayUnasked, type UnaskedReport } from './unasked-replay.ts';
 
 export interface AutoReplayOptions {
@@ -30,7 +29,7 @@ export interface AutoReplayOptions {
   readonly replay: (request: ReplayRequest) => Promise<UnaskedReport>;
   readonly metrics: Pick<Metrics, 'autoReplayEnded'>;
   readonly log: Log;
-  readonly random: () => number;
+  readonly time: Time;
   readonly pace?: Partial<AutoReplayPace>;
 }
 
@@ -68,7 +67,7 @@ export class AutoReplay {
   #candidates = new Map<string, Candidate>();
   #shards = new Set<number>();
   #shardsDueMs = Number.POSITIVE_INFINITY;
-  #timer: NodeJS.Timeout | null = null;
+  #timer: Timer | null = null;
   #timerAtMs = Number.POSITIVE_INFINITY;
   #notBeforeMs = 0;
   #failures = 0;
@@ -89,7 +88,7 @@ export class AutoReplay {
     }
     // The first dead letter is mostly the lowest. Where it is not next, more events are missing, and likely to come.
     const isNext = parked.sequence <= version + 1;
-    const dueMs = performance.now() + (isNext ? this.#pace.gatherMs : this.#pace.patienceMs);
+    const dueMs = this.#options.time.nowMs() + (isNext ? this.#pace.gatherMs : this.#pace.patienceMs);
     const known = this.#candidates.get(name)?.dueMs ?? Number.POSITIVE_INFINITY;
     this.#candidates.set(name, { entity, tries: 0, dueMs: Math.min(dueMs, known), tried: null });
     this.#arm(dueMs);
@@ -98,33 +97,34 @@ export class AutoReplay {
   /** Dead letters of this shard may be ready, although nobody here saw how. */
   search(shard: number): void {
     this.#shards.add(shard);
-    this.#shardsDueMs = Math.min(this.#shardsDueMs, performance.now() + this.#pace.gatherMs);
+    this.#shardsDueMs = Math.min(this.#shardsDueMs, this.#options.time.nowMs() + this.#pace.gatherMs);
     this.#arm(this.#shardsDueMs);
   }
 
   /** Begins nothing more; resolves when what is under way has ended, or after `timeoutMs`. */
   async stop(timeoutMs: number): Promise<void> {
     this.#stopping.abort();
-    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#timer?.cancel();
     this.#timer = null;
-    if (this.#running !== null) await within(this.#running, timeoutMs);
+    if (this.#running !== null) await within(this.#options.time, this.#running, timeoutMs);
   }
 
   #arm(dueMs: number): void {
     const atMs = Math.max(dueMs, this.#notBeforeMs);
     if (this.#stopping.signal.aborted || this.#running !== null || atMs >= this.#timerAtMs) return;
-    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#timer?.cancel();
     this.#timerAtMs = atMs;
-    this.#timer = setTimeout(() => this.#begin(), Math.max(0, Math.ceil(atMs - performance.now())));
+    const { time } = this.#options;
+    this.#timer = time.after(Math.max(0, Math.ceil(atMs - time.nowMs())), () => this.#begin());
   }
 
   #begin(): void {
     this.#timer = null;
     this.#timerAtMs = Number.POSITIVE_INFINITY;
-    const startedMs = performance.now();
+    const startedMs = this.#options.time.nowMs();
     this.#running = this.#run(startedMs).then(() => {
       this.#running = null;
-      const endedMs = performance.now();
+      const endedMs = this.#options.time.nowMs();
       this.#notBeforeMs = endedMs + Math.max(this.#pace.pauseMs, endedMs - startedMs);
       let nextMs = this.#shardsDueMs;
       for (const { dueMs } of this.#candidates.values()) nextMs = Math.min(nextMs, dueMs);
@@ -176,7 +176,7 @@ export class AutoReplay {
       // Each step forward is worth as many tries again; there are not more of them than events.
       const progress = candidate.tried !== null && snapshot.version > candidate.tried.version;
       if (verdict === 'try') open.push({ candidate: progress ? { ...candidate, tries: 0 } : candidate, snapshot });
-      else if (verdict === 'wait') this.#putBack({ ...candidate, dueMs: performance.now() + this.#pace.pauseMs });
+      else if (verdict === 'wait') this.#putBack({ ...candidate, dueMs: this.#options.time.nowMs() + this.#pace.pauseMs });
     }
     return open;
   }
@@ -184,10 +184,10 @@ export class AutoReplay {
   /** What was tried is looked at again, for something may have been dead-lettered in the same moment. */
   #settle(open: readonly Open[], { entities }: UnaskedReport): void {
     const triesOf = new Map(open.map(({ candidate }) => [entityName(candidate.entity), candidate.tries]));
-    const nowMs = performance.now();
+    const nowMs = this.#options.time.nowMs();
     const again = (entity: EntityRef, { version, parked }: Pick<Snapshot, 'version' | 'parked'>, last: number) => {
       const tries = (triesOf.get(entityName(entity)) ?? 0) + 1;
-      const dueMs = nowMs + backOffMs(this.#pace.backOff, tries, this.#options.random);
+      const dueMs = nowMs + backOffMs(this.#pace.backOff, tries, this.#options.time);
       this.#putBack({ entity, tries, dueMs, tried: { version, parkedAt: parked?.at ?? null, last } });
     };
     for (const tried of entities) again(tried.entity, tried, tried.letters.reduce((last, { sequence }) => Math.max(last, sequence ?? last), Number.NEGATIVE_INFINITY));
@@ -196,9 +196,9 @@ export class AutoReplay {
 
   #putOff(due: readonly Candidate[], shards: ReadonlySet<number>, error: unknown): void {
     if (this.#stopping.signal.aborted) return;
-    const { log, metrics, random } = this.#options;
-    const retryInMs = backOffMs(this.#pace.backOff, ++this.#failures, random);
-    const dueMs = performance.now() + retryInMs;
+    const { log, metrics, time } = this.#options;
+    const retryInMs = backOffMs(this.#pace.backOff, ++this.#failures, time);
+    const dueMs = time.nowMs() + retryInMs;
     for (const candidate of due) this.#putBack({ ...candidate, dueMs });
     for (const shard of shards) this.#shards.add(shard);
     if (shards.size > 0) this.#shardsDueMs = Math.min(this.#shardsDueMs, dueMs);
@@ -220,15 +220,17 @@ export interface AutoReplayParts {
   readonly decoding: DecodeOptions;
   readonly metrics: Metrics;
   readonly log: Log;
+  readonly time: Time;
 }
 
 /** As a worker uses it. */
-export function createAutoReplay({ config, store, decoding, metrics, log }: AutoReplayParts): AutoReplay {
+export function createAutoReplay({ config, store, decoding, metrics, log, time }: AutoReplayParts): AutoReplay {
   const { broker, ordering, serviceName } = config;
   const { urls, stream } = broker;
+  const { firstSequence, strategy } = ordering;
   const onReplayed = (letters: number) => metrics.autoReplayed(letters);
-  const options = { urls, serviceName, stream, store, decoding, firstSequence: ordering.firstSequence, strategy: ordering.strategy, log, onReplayed };
-  return new AutoReplay({ store, metrics, log, random: Math.random, replay: (request) => replayUnasked(request, options) });
+  const options = { urls, serviceName, stream, store, decoding, firstSequence, strategy, log, onReplayed, time };
+  return new AutoReplay({ store, metrics, log, time, replay: (request) => replayUnasked(request, options) });
 }
 
 interface Open {

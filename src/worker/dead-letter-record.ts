@@ -8,7 +8,8 @@ import { messageFingerprint } from '../events/identity.ts';
 import type { Rejection } from '../ordering/facts.ts';
 import type { DeadLetterRecord } from '../stores/store.ts';
 
-export function recordOf({ tag, reason, detail, stack, event, refusal }: Rejection, message: RawMessage | undefined, shard: number): DeadLetterRecord {
+export function recordOf(rejection: Rejection, message: RawMessage | undefined, shard: number, deadLetteredAt: string): DeadLetterRecord {
+  const { tag, reason, detail, stack, event, refusal } = rejection;
   if (message === undefined) throw new InvariantError(`delivery ${tag} is rejected and was never taken in`);
   const known = event ?? refusal;
   return {
@@ -22,6 +23,6 @@ export function recordOf({ tag, reason, detail, stack, event, refusal }: Rejecti
     detail,
     ...(stack == null ? {} : { stack }),
     shard,
-    deadLetteredAt: new Date().toISOString(),
+    deadLetteredAt,
   };
 }

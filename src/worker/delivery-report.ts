@@ -12,6 +12,7 @@ import type { Metrics, ShardMetrics } from '../observability/metrics.ts';
 import { traceIdIn } from '../observability/trace-context.ts';
 import type { OrderingDetector } from '../ordering/detector.ts';
 import type { Delivery, Effect, Outcome, Rejection } from '../ordering/facts.ts';
+import type { Time } from '../time.ts';
 
 export interface DeliveryReportOptions {
   readonly shard: number;
@@ -24,6 +25,7 @@ export interface DeliveryReportOptions {
   readonly log: Log;
   /** Null: nothing is traced. */
   readonly tracer: Tracer | null;
+  readonly time: Time;
 }
 
 type MessageOf = (tag: number) => RawMessage | undefined;
@@ -46,29 +48,29 @@ export class DeliveryReport {
   }
 
   early({ delivery, expected, received }: Extract<Effect, { kind: 'violation' }>): void {
-    const { detector, metrics, log, shard } = this.#options;
+    const { detector, metrics, log, shard, time } = this.#options;
     const { tag, event } = delivery;
     const { entityType, entityId, type } = event;
     this.#spans?.early(delivery, expected);
     metrics.violation(type, entityType, received - expected, this.#spans?.sampledTraceId(tag));
-    detector.record({ entityType, entityId, messageId: event.id, type, expected, received, gap: received - expected, atMs: Date.now() });
+    detector.record({ entityType, entityId, messageId: event.id, type, expected, received, gap: received - expected, atMs: time.wallMs() });
     log.debug({ shard, ...this.#about(tag, event), expected, received }, 'an event came before its predecessor');
   }
 
   /** Its id was applied under another sequence: nothing was applied, and the slot is gone. One warning per entity and hour. */
   absorbed({ delivery, sequence, appliedAs }: Extract<Effect, { kind: 'absorbed' }>): void {
-    const { shardMetrics, repetitions, log, shard } = this.#options;
+    const { shardMetrics, repetitions, log, shard, time } = this.#options;
     shardMetrics.absorbed();
-    if (!repetitions.isDue(delivery.event, performance.now())) return;
+    if (!repetitions.isDue(delivery.event, time.nowMs())) return;
     const about = { shard, ...this.#about(delivery.tag, delivery.event), sequence, applied_as: appliedAs };
     log.warn(about, 'an id came again under another sequence with the same content: the sequence was passed, nothing was applied; more of this entity are counted, not logged, for an hour');
   }
 
   /** Messages of the broker that came to a good end together, in sequence. */
   settled(outcome: Outcome, deliveries: readonly Delivery[]): void {
-    const { shardMetrics, metrics } = this.#options;
+    const { shardMetrics, metrics, time } = this.#options;
     if (outcome === 'applied') {
-      const nowMs = Date.now();
+      const nowMs = time.wallMs();
       for (const { tag, event } of deliveries) {
         if (event.timestampMs !== null) metrics.lag(event.type, (nowMs - event.timestampMs) / 1_000, this.#spans?.sampledTraceId(tag));
       }

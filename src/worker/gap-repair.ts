@@ -16,9 +16,8 @@ import type { EncodedEvent } from '../events/encode.ts';
 import type { EntityRef, EventLimits } from '../events/event.ts';
 import type { Log } from '../observability/log.ts';
 import type { Metrics } from '../observability/metrics.ts';
-import { within } from '../rabbitmq/time-limit.ts';
-import { backOffMs } from './back-off.ts';
 import { type GapSource, readMissing } from '../event-sourcing/gap-source.ts';
+import { backOffMs, every, type Time, timeLimit, type Timer, within } from '../time.ts';
 
 /** A gap that is open now. */
 export interface RepairableGap {
@@ -47,9 +46,7 @@ export interface GapRepairOptions {
   readonly limits: EventLimits;
   readonly metrics: Pick<Metrics, 'gapRepairEnded'>;
   readonly log: Log;
-  /** Monotonic, in milliseconds. */
-  readonly now: () => number;
-  readonly random: () => number;
+  readonly time: Time;
 }
 
 /** Sequences that are asked for at once; what is missing beyond them is asked for next. */
@@ -75,7 +72,7 @@ export class GapRepair {
   readonly #stopping = new AbortController();
   readonly #reading = new Map<string, Promise<void>>();
   readonly #tries = new Map<string, Tries>();
-  #timer: NodeJS.Timeout | null = null;
+  #timer: Timer | null = null;
   /** Said once, until it answers again. */
   #sourceIsAway = false;
 
@@ -85,23 +82,19 @@ export class GapRepair {
   }
 
   start(): void {
-    this.#timer = setTimeout(() => {
-      this.look();
-      this.start();
-    }, this.#lookMs);
+    this.#timer = every(this.#options.time, this.#lookMs, () => this.look());
   }
 
   /** Begins nothing more; resolves when what is under way has ended, or after `timeoutMs`. */
   async stop(timeoutMs: number): Promise<void> {
     this.#stopping.abort();
-    if (this.#timer !== null) clearTimeout(this.#timer);
-    this.#timer = null;
-    await within(Promise.all(this.#reading.values()), timeoutMs);
+    this.#timer?.cancel();
+    await within(this.#options.time, Promise.all(this.#reading.values()), timeoutMs);
   }
 
   /** Begins to repair what has waited long enough. */
   look(): void {
-    const nowMs = this.#options.now();
+    const nowMs = this.#options.time.nowMs();
     let begun = 0;
     const mostBegun = Math.ceil((maxReadsPerSecond * this.#lookMs) / 1_000);
     for (const shard of this.#options.shards) {
@@ -128,7 +121,7 @@ export class GapRepair {
       }
       if (this.#stopping.signal.aborted || !shard.deliverMissing(gap.generation, events)) return;
       // Until they are committed the gap is still there.
-      this.#tries.set(name, { failures: 0, notBeforeMs: this.#options.now() + backOff.initialMs });
+      this.#tries.set(name, { failures: 0, notBeforeMs: this.#options.time.nowMs() + backOff.initialMs });
       metrics.gapRepairEnded('repaired');
       log.info({ ...of, to: gap.to, count: events.length }, 'missing events were fetched from the source');
     } catch (error) {
@@ -142,9 +135,8 @@ export class GapRepair {
 
   /** A source need not heed its signal. */
   async #read({ entity, from, to }: RepairableGap): Promise<readonly EncodedEvent[]> {
-    const { source, limits } = this.#options;
-    const timeout = AbortSignal.timeout(readTimeoutMs);
-    const signal = AbortSignal.any([timeout, this.#stopping.signal]);
+    const { source, limits, time } = this.#options;
+    const signal = AbortSignal.any([timeLimit(time, readTimeoutMs), this.#stopping.signal]);
     const ended = new Promise<never>((_, reject) => {
       signal.addEventListener('abort', () => reject(new UnavailableError(`no answer within ${readTimeoutMs / 1_000} s`)), { once: true });
     });
@@ -156,7 +148,8 @@ export class GapRepair {
   #putOff(name: string): number {
     if (this.#tries.size >= maxRemembered) this.#tries.clear();
     const failures = (this.#tries.get(name)?.failures ?? 0) + 1;
-    this.#tries.set(name, { failures, notBeforeMs: this.#options.now() + backOffMs(backOff, failures, this.#options.random) });
+    const { time } = this.#options;
+    this.#tries.set(name, { failures, notBeforeMs: time.nowMs() + backOffMs(backOff, failures, time) });
     return failures;
   }
 }

@@ -15,7 +15,7 @@ import type { Handler } from '../aggregates/definition.ts';
 import { describeThrown } from '../aggregates/thrown.ts';
 import { UnavailableError } from '../errors.ts';
 import type { Event } from '../events/event.ts';
-import { backOffMs, pause } from './back-off.ts';
+import { backOffMs, sleep, type Time } from '../time.ts';
 
 export interface RetryLimits {
   readonly maxAttempts: number;
@@ -29,7 +29,7 @@ export interface HandlerRun {
   readonly headers: Readonly<Record<string, unknown>>;
   /** Aborted when the shard is lost or stops: the outcome is then nobody's business any more. */
   readonly life: AbortSignal;
-  readonly random: () => number;
+  readonly time: Time;
   /** An attempt begins. */
   readonly onAttempt: () => void;
   readonly onRetry: (attempt: number, error: unknown) => void;
@@ -60,7 +60,7 @@ export async function runHandler(handler: Handler, event: Event, run: HandlerRun
         return { kind: 'failed', detail: `${detail} (attempt ${attempt})`, stack };
       }
       run.onRetry(attempt, error);
-      await pause(backOffMs(limits, attempt, run.random), life);
+      await sleep(run.time, backOffMs(limits, attempt, run.time), life);
     }
   }
 }
@@ -71,7 +71,7 @@ function attemptOnce(handler: Handler, event: Event, attempt: number, run: Handl
   return new Promise((resolve, reject) => {
     // Whatever ends the attempt, nothing of it stays with the shard: a handler may never settle.
     const end = () => {
-      clearTimeout(timer);
+      timer.cancel();
       run.life.removeEventListener('abort', onLost);
     };
     const giveUp = (error: Error) => {
@@ -80,7 +80,7 @@ function attemptOnce(handler: Handler, event: Event, attempt: number, run: Handl
       reject(error);
     };
     const onLost = () => giveUp(new UnavailableError('the shard was lost'));
-    const timer = setTimeout(() => giveUp(new Error(`the handler did not finish within ${timeoutMs} ms`)), timeoutMs);
+    const timer = run.time.after(timeoutMs, () => giveUp(new Error(`the handler did not finish within ${timeoutMs} ms`)));
     run.life.addEventListener('abort', onLost, { once: true });
     const context = { idempotencyKey: idempotencyKeyOf(event), attempt, signal: abort.signal, headers: run.headers };
     // Called within the promise chain, so that a synchronous throw is a failed attempt like any other.

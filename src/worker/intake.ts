@@ -12,6 +12,7 @@
  * neither a gap nor a stuck entity keeps the others of its shard outside for ever.
  */
 import type { RawDelivery } from '../rabbitmq/shard-channel.ts';
+import type { Time, Timer } from '../time.ts';
 
 /** What the unsettled deliveries of a process may take, over all of its shards. */
 export class DeliveryMemory {
@@ -33,6 +34,7 @@ export interface IntakeOptions {
   readonly onMissed: () => void;
   /** How long what was given back may take to come again before its room is used otherwise, in milliseconds. Default 10,000. */
   readonly patienceMs?: number;
+  readonly time: Time;
 }
 
 interface Outside {
@@ -62,7 +64,7 @@ export class Intake {
   #outside: Outside[] = [];
   /** Given back and not delivered again yet. Their room is kept. */
   #expected: Outside[] = [];
-  #timer: NodeJS.Timeout | null = null;
+  #timer: Timer | null = null;
 
   constructor(options: IntakeOptions) {
     this.#options = options;
@@ -151,12 +153,13 @@ export class Intake {
 
   /** What does not come again was dropped by somebody else, as by a purge of the queue: the others must not wait for it. */
   #wait(): void {
-    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#timer?.cancel();
     this.#timer = null;
     if (this.#expected.length === 0) return;
-    this.#timer = setTimeout(() => {
-      for (const missed of this.#expected.splice(0)) this.#use(-missed.bytes);
+    const missed = () => {
+      for (const { bytes } of this.#expected.splice(0)) this.#use(-bytes);
       this.#options.onMissed();
-    }, this.#options.patienceMs ?? 10_000).unref();
+    };
+    this.#timer = this.#options.time.after(this.#options.patienceMs ?? 10_000, missed, { unref: true });
   }
 }

@@ -16,8 +16,8 @@ import type { EntityRef, RawMessage } from '../events/event.ts';
 import type { Fact, Rejection } from '../ordering/facts.ts';
 import type { OperationEffect } from '../ordering/operations.ts';
 import type { Parked, Store } from '../stores/store.ts';
+import { backOffMs, isoNow, type Time } from '../time.ts';
 import { claimedFact, type OperationOf, parkedFact, type Reading, recalledFacts, viewOf } from './answers.ts';
-import { backOffMs } from './back-off.ts';
 import { nextBatch } from './batch.ts';
 import { recordOf } from './dead-letter-record.ts';
 import type { CommitEffect, PreparationOptions, Prepared } from './preparation.ts';
@@ -33,7 +33,7 @@ export interface OperationRunnerOptions {
   readonly states: StateCache;
   readonly maxStateWorkBytes: number;
   readonly preparation: PreparationOptions;
-  readonly random: () => number;
+  readonly time: Time;
   readonly messageOf: (tag: number) => RawMessage | undefined;
   /** Facts of one batch, in order. */
   readonly report: (facts: readonly Fact[]) => void;
@@ -113,10 +113,10 @@ export class OperationRunner {
       const { now, later } = nextBatch(this.#queue, this.#options.maxStateWorkBytes, this.#states.typicalBytes);
       this.#queue = later;
       const findings: Findings = { facts: [], unknown: [] };
-      const started = performance.now();
+      const startedMs = this.#options.time.nowMs();
       await this.#runBatch(now, findings);
       if (this.#ended) return;
-      this.#options.observeBatch((performance.now() - started) / 1000);
+      this.#options.observeBatch((this.#options.time.nowMs() - startedMs) / 1_000);
       this.#conclude(findings);
     }
     // At once with the look at the queue: what is begun a moment later has to start a batch of its own.
@@ -254,10 +254,11 @@ export class OperationRunner {
   }
 
   async #reject(rejects: readonly OperationOf<'reject'>[], findings: Findings): Promise<void> {
-    const { messageOf, shard } = this.#options;
+    const { messageOf, shard, time } = this.#options;
     const rejections = rejects.flatMap((reject) => reject.rejections);
     const written = await this.#ask(rejects, findings, async () => {
-      await this.#options.store.recordDeadLetters(rejections.map((rejection) => recordOf(rejection, messageOf(rejection.tag), shard)));
+      const at = isoNow(time);
+      await this.#options.store.recordDeadLetters(rejections.map((rejection) => recordOf(rejection, messageOf(rejection.tag), shard, at)));
       return rejects;
     });
     if (written.length === 0 || this.#ended) return;
@@ -286,6 +287,6 @@ export class OperationRunner {
   }
 
   #retryInMs(failures: number): number {
-    return backOffMs(storeBackOff, failures, this.#options.random);
+    return backOffMs(storeBackOff, failures, this.#options.time);
   }
 }

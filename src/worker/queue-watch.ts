@@ -9,12 +9,14 @@ import { queueDepths } from '../rabbitmq/queue-depths.ts';
 import { virtualHostOf } from '../rabbitmq/refusal.ts';
 import type { ConnectionSource } from '../rabbitmq/scratch-channel.ts';
 import { deadLetterQueueName, shardQueueName, unroutedQueueName } from '../rabbitmq/topology-plan.ts';
+import type { Time, Timer } from '../time.ts';
 
 export interface QueueWatchOptions {
   readonly config: Config;
   readonly source: ConnectionSource;
   /** Default 15,000. */
   readonly intervalMs?: number;
+  readonly time: Time;
 }
 
 const defaultIntervalMs = 15_000;
@@ -25,13 +27,14 @@ export class QueueWatch {
   readonly #options: QueueWatchOptions;
   readonly #intervalMs: number;
   readonly #management: ManagementClient | null;
-  #timer: NodeJS.Timeout | null = null;
+  #timer: Timer | null = null;
   #stopped = false;
   #last: Omit<QueueReading, 'ageSeconds'> | null = null;
-  #lastAtMs = performance.now();
+  #lastAtMs: number;
 
   constructor(options: QueueWatchOptions) {
     this.#options = options;
+    this.#lastAtMs = options.time.nowMs();
     this.#intervalMs = options.intervalMs ?? defaultIntervalMs;
     const { managementUrl, urls } = options.config.broker;
     this.#management = managementUrl === null ? null : new ManagementClient({ url: managementUrl, virtualHost: virtualHostOf(urls[0]) });
@@ -40,18 +43,18 @@ export class QueueWatch {
   /** Asks at once, and from then on. */
   start(): void {
     void this.#ask().finally(() => {
-      if (!this.#stopped) this.#timer = setTimeout(() => this.start(), this.#intervalMs).unref();
+      if (!this.#stopped) this.#timer = this.#options.time.after(this.#intervalMs, () => this.start(), { unref: true });
     });
   }
 
   stop(): void {
     this.#stopped = true;
-    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#timer?.cancel();
   }
 
   /** What was last counted, without counts that are too old. */
   reading(): QueueReading {
-    const ageMs = performance.now() - this.#lastAtMs;
+    const ageMs = this.#options.time.nowMs() - this.#lastAtMs;
     const known = this.#last === null || ageMs > staleAfter * this.#intervalMs ? nothing : this.#last;
     return { ...known, ageSeconds: ageMs / 1_000 };
   }
@@ -63,7 +66,7 @@ export class QueueWatch {
       const [depths, unacked] = await Promise.all([queueDepths(await this.#options.source.ready(), names), this.#unacked()]);
       const counts = depths.map(({ queue, ready, consumers }) => ({ ready, consumers, unacked: unacked.get(queue) ?? null }));
       this.#last = { shards: counts.slice(0, shards), deadLetters: counts[shards] ?? null, unrouted: counts[shards + 1]?.ready ?? null };
-      this.#lastAtMs = performance.now();
+      this.#lastAtMs = this.#options.time.nowMs();
     } catch {
       // A broker that is away is noticed by the connection; here it only means that nothing is known.
     }

@@ -9,12 +9,12 @@
  *   events that nobody has processed) and the type has handlers, the events are published instead: they run again, at least once.
  * - Every commit is fenced by version and holes, and nothing is done twice: interrupted, it is run again. Workers may go on meanwhile.
  */
-import { randomUUID } from 'node:crypto';
 import type { ProcessorSet, Processors } from '../aggregates/processors.ts';
 import { UnavailableError } from '../errors.ts';
 import type { EntityRef, Event } from '../events/event.ts';
 import { Holes } from '../ordering/holes.ts';
 import type { Commit, CommitResult, Snapshot, Store } from '../stores/store.ts';
+import type { Time } from '../time.ts';
 import { prepare } from './preparation.ts';
 
 /** An entity whose version is too low. */
@@ -43,11 +43,13 @@ export interface Recovery {
   readonly eventLog: boolean;
   /** Resolves when the broker has confirmed it. */
   readonly publish: (event: Event) => Promise<void>;
+  readonly time: Time;
 }
 
 const eventsPerCommit = 200;
 /** Others may commit in between. */
 const maxAttempts = 5;
+const noRetry = { maxAttempts: 1, initialMs: 1, maxMs: 1, timeoutMs: 1 };
 
 /** What nothing but the store itself shows: entities that were parked at an event that is not the next one. */
 export async function* behindTheirLetters(store: Pick<Store, 'listEntities'>, filter: { readonly entityType?: string }): AsyncGenerator<Behind> {
@@ -72,7 +74,8 @@ export async function recoverEntity(behind: Behind, remedy: Remedy, recovery: Re
     if (version >= behind.target) return { status: 'recovered' };
     const newHoles = remedy.kind === 'resync' ? Holes.parse(holes).resynced(version, behind.target).toString() : holes;
     const state = remedy.kind === 'state' ? remedy.state : null;
-    const result = await commitOne(recovery.store, { ...refOf(behind), token: freshToken(), expectedVersion: version, expectedHoles: holes, newVersion: behind.target, newHoles, state, events: [] });
+    const change = { expectedVersion: version, expectedHoles: holes, newVersion: behind.target, newHoles, state, events: [] };
+    const result = await commitOne(recovery.store, { ...refOf(behind), token: freshToken(recovery.time), ...change });
     if (result.status === 'ok' || result.status === 'duplicate') return { status: 'recovered' };
   }
   return { status: 'failed', problem: 'it changes faster than it can be set: try again' };
@@ -114,11 +117,11 @@ async function commitEvents(entity: EntityRef, before: Snapshot, events: readonl
     action: 'apply' as const, delivery: { tag: index + 1, event }, sequence: version + 1 + index, versionAfter: version + 1 + index, holesAfter: holes,
   }));
   const effect = { kind: 'commit' as const, op: 0, entity: refOf(entity), expectedVersion: version, expectedHoles: holes, slots, adopts: false };
-  const prepared = await prepare(effect, freshToken(), { version, holes, text: state, parsed: null }, {
+  const prepared = await prepare(effect, freshToken(recovery.time), { version, holes, text: state, parsed: null }, {
     processors: { hasHandlers: false, forType: () => ({ aggregate: set.aggregate, handlers: [] }) },
     maxStateBytes: recovery.maxStateBytes,
     eventLog: recovery.eventLog,
-    handlerRun: { limits: { maxAttempts: 1, initialMs: 1, maxMs: 1, timeoutMs: 1 }, life: new AbortController().signal, random: () => 0, onAttempt: () => undefined },
+    handlerRun: { limits: noRetry, life: new AbortController().signal, time: recovery.time, onAttempt: () => undefined },
     onRetry: () => undefined,
     within: (_tag, work) => work(),
     headersOf: () => ({}),
@@ -161,6 +164,6 @@ function refOf({ entityType, entityId }: EntityRef): EntityRef {
   return { entityType, entityId };
 }
 
-function freshToken(): string {
-  return `recover:${randomUUID()}`;
+function freshToken(time: Time): string {
+  return `recover:${time.uuid()}`;
 }

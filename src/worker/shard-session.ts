@@ -9,9 +9,9 @@ import type { Decoded, RawMessage } from '../events/event.ts';
 import type { Effect, Fact, Outcome, Rejection, Delivery } from '../ordering/facts.ts';
 import type { RawDelivery } from '../rabbitmq/shard-channel.ts';
 import type { EpochResult, Store } from '../stores/store.ts';
+import { backOffMs, sleep } from '../time.ts';
 import { Acknowledger, type SettlingChannel } from './acknowledger.ts';
 import type { AutoReplay } from './auto-replay.ts';
-import { backOffMs, pause } from './back-off.ts';
 import { DeliveryReport, type DeliveryReportOptions } from './delivery-report.ts';
 import type { RetryLimits } from './handler-run.ts';
 import { OperationRunner } from './operation-runner.ts';
@@ -32,7 +32,6 @@ export interface SessionOptions extends DeliveryReportOptions {
   readonly retry: RetryLimits;
   /** Null: what was dead-lettered waits for an operator. */
   readonly autoReplay: Pick<AutoReplay, 'advanced' | 'search'> | null;
-  readonly random: () => number;
   /** Sends what a handler returned to whoever asked for it. */
   readonly reply: (replyTo: string, correlationId: string | undefined, result: string) => void;
   /** Of this shard. Rejects with `UnavailableError`. */
@@ -78,6 +77,7 @@ export class ShardSession {
       waiting: options.waiting,
       giveBack: (tag) => this.#acknowledger.giveBack(tag),
       onMissed: () => options.handle([]),
+      time: options.time,
     });
     // One for each handler that is running.
     setMaxListeners(0, this.#life.signal);
@@ -181,7 +181,7 @@ export class ShardSession {
   }
 
   async #askForEpoch(): Promise<void> {
-    const { nextEpoch, random, log, shard } = this.#options;
+    const { nextEpoch, time, log, shard } = this.#options;
     for (let failures = 1; !this.#life.signal.aborted; failures++) {
       try {
         const result = await nextEpoch();
@@ -196,7 +196,7 @@ export class ShardSession {
         }
         this.#options.metrics.storeUnavailable();
         if (failures === 1) log.warn({ shard, cause: error.message }, 'the store is unavailable: no epoch yet');
-        await pause(backOffMs(epochBackOff, failures, random), this.#life.signal);
+        await sleep(time, backOffMs(epochBackOff, failures, time), this.#life.signal);
       }
     }
   }
@@ -211,16 +211,16 @@ export class ShardSession {
   }
 
   #makeRunner(epoch: number): OperationRunner {
-    const { store, shard, processors, maxStateBytes, memory, retry, autoReplay, random, metrics, shardMetrics, log } = this.#options;
+    const { store, shard, processors, maxStateBytes, memory, retry, autoReplay, time, metrics, shardMetrics, log } = this.#options;
     return new OperationRunner({
       store,
       shard,
       epoch,
       // The store may have lost its count of epochs and give one out twice.
-      session: Math.floor(random() * 2 ** 52).toString(36),
+      session: Math.floor(time.random() * 2 ** 52).toString(36),
       states: memory.states.newCache(),
       maxStateWorkBytes: memory.maxStateWorkBytes,
-      random,
+      time,
       preparation: {
         processors,
         maxStateBytes,
@@ -228,7 +228,7 @@ export class ShardSession {
         handlerRun: {
           limits: retry,
           life: this.#life.signal,
-          random,
+          time,
           onAttempt: () => metrics.processorAttempted(),
         },
         onRetry: (delivery, attempt, error) => this.#report.retried(delivery, attempt, error),

@@ -3,7 +3,7 @@
  * active consumer of a shard, so each begins with its own share and stands by for the rest once the others have taken
  * theirs. Nobody is waited for long: a shard without a consumer is taken.
  */
-import { pause } from './back-off.ts';
+import { sleep, type Time } from '../time.ts';
 
 export interface WorkerShare {
   /** From 0. */
@@ -21,6 +21,7 @@ export interface TurnsOptions {
   readonly signal: AbortSignal;
   /** How long the others may take to come, in milliseconds. Default 10,000. */
   readonly patienceMs?: number;
+  readonly time: Time;
 }
 
 const defaultPatienceMs = 10_000;
@@ -32,17 +33,18 @@ export function isOwnShare(shard: number, { ordinal, replicas }: WorkerShare): b
 }
 
 /** Starts every shard in its turn; resolves when all are started, or the signal aborts. */
-export async function startInTurn({ shards, share, start, consumersOf, signal, patienceMs = defaultPatienceMs }: TurnsOptions): Promise<void> {
+export async function startInTurn(options: TurnsOptions): Promise<void> {
+  const { shards, share, start, consumersOf, signal, patienceMs = defaultPatienceMs, time } = options;
   const own = share === null ? shards : shards.filter((shard) => isOwnShare(shard, share));
   for (const shard of own) start(shard);
   let others = shards.filter((shard) => !own.includes(shard));
-  for (const deadlineMs = performance.now() + patienceMs; others.length > 0 && performance.now() < deadlineMs; ) {
+  for (const deadlineMs = time.nowMs() + patienceMs; others.length > 0 && time.nowMs() < deadlineMs; ) {
     const consumers = await consumersOf(others);
     if (signal.aborted) return;
     const taken = others.filter((_, index) => (consumers[index] ?? 0) > 0);
     for (const shard of taken) start(shard);
     others = others.filter((shard) => !taken.includes(shard));
-    if (others.length > 0) await pause(pollMs, signal);
+    if (others.length > 0) await sleep(time, pollMs, signal);
     if (signal.aborted) return;
   }
   for (const shard of others) start(shard);

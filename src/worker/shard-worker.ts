@@ -15,6 +15,7 @@ import type { Delivery, Fact, RefusedDelivery } from '../ordering/facts.ts';
 import type { SequencerLimits } from '../ordering/limits.ts';
 import { ShardSequencer } from '../ordering/sequencer.ts';
 import type { RawDelivery, ShardChannel, ShardChannelEvents } from '../rabbitmq/shard-channel.ts';
+import type { Timer } from '../time.ts';
 import { type SessionOptions, ShardSession } from './shard-session.ts';
 import type { RepairableGap, RepairableShard } from './gap-repair.ts';
 import type { HaltableShard } from './store-watch.ts';
@@ -24,8 +25,6 @@ import { gapStatus, type ShardStatus } from './worker-status.ts';
 export interface ShardWorkerOptions extends Omit<SessionOptions, 'generation' | 'waiting' | 'repetitions' | 'settle' | 'handle' | 'refused' | 'fail'> {
   readonly limits: SequencerLimits;
   readonly decode: (message: RawMessage) => Decoded;
-  /** Monotonic, in milliseconds. */
-  readonly now: () => number;
   readonly openChannel: (events: ShardChannelEvents) => ShardChannel;
   /** It has stopped. What it was given it keeps until this resolves, so that no standby is given that before the halt is on record. */
   readonly onHalt: (cause: 'store-went-backwards' | 'bug', error: Error) => Promise<void>;
@@ -39,7 +38,7 @@ export class ShardWorker implements WatchedShard, RepairableShard, HaltableShard
   readonly #sequencer: ShardSequencer;
   #channel: ShardChannel;
   #session: ShardSession | null = null;
-  #timer: NodeJS.Timeout | null = null;
+  #timer: Timer | null = null;
   #timerAtMs = Number.POSITIVE_INFINITY;
   #halted = false;
   #resuming = false;
@@ -109,7 +108,7 @@ export class ShardWorker implements WatchedShard, RepairableShard, HaltableShard
   gapsOlderThan(ms: number): readonly RepairableGap[] {
     const session = this.#session;
     if (session === null || this.state !== 'consuming') return [];
-    const gaps = this.#sequencer.openGaps(Number.POSITIVE_INFINITY, this.#options.now()).filter(({ waitedMs }) => waitedMs >= ms);
+    const gaps = this.#sequencer.openGaps(Number.POSITIVE_INFINITY, this.#options.time.nowMs()).filter(({ waitedMs }) => waitedMs >= ms);
     return gaps
       .map(({ lane }) => ({ entity: lane.entity, from: lane.version + 1, to: (lane.held.lowest() ?? 0) - 1, generation: session.generation }))
       .filter(({ from, to }) => from >= 0 && from <= to);
@@ -132,14 +131,14 @@ export class ShardWorker implements WatchedShard, RepairableShard, HaltableShard
 
   reading(): ShardReading {
     const { gaps, unsettled } = this.#sequencer.overview();
-    const [oldest] = this.#sequencer.openGaps(1, this.#options.now());
+    const [oldest] = this.#sequencer.openGaps(1, this.#options.time.nowMs());
     const gapOldestSeconds = (oldest?.waitedMs ?? 0) / 1_000;
     return { shard: this.#options.shard, state: this.state, gapsOpen: gaps, gapOldestSeconds, unacked: unsettled + (this.#session?.outside ?? 0), held: this.#sequencer.heldByEntityType() };
   }
 
   status(): ShardStatus {
     const { shard, queue, shardMetrics } = this.#options;
-    const open_gaps = this.#sequencer.openGaps(gapsInStatus, this.#options.now()).map(gapStatus);
+    const open_gaps = this.#sequencer.openGaps(gapsInStatus, this.#options.time.nowMs()).map(gapStatus);
     const epoch = this.#session?.epoch ?? null;
     return { shard, queue, channel: this.state, epoch, totals: { ...shardMetrics.totals }, ...this.#sequencer.overview(), open_gaps };
   }
@@ -197,7 +196,7 @@ export class ShardWorker implements WatchedShard, RepairableShard, HaltableShard
     this.#session.end();
     this.#session = null;
     this.#memoryIsFull = false;
-    this.#sequencer.handle(this.#options.now(), { kind: 'channelLost' });
+    this.#sequencer.handle(this.#options.time.nowMs(), { kind: 'channelLost' });
     this.#setTimer();
     this.#draining?.();
   }
@@ -211,7 +210,7 @@ export class ShardWorker implements WatchedShard, RepairableShard, HaltableShard
     let turn: number | null = null;
     try {
       for (const fact of memory.concat(facts)) {
-        for (const effect of this.#sequencer.handle(this.#options.now(), fact)) {
+        for (const effect of this.#sequencer.handle(this.#options.time.nowMs(), fact)) {
           if (effect.kind === 'drained') this.#draining?.();
           else if (effect.kind === 'halt') this.#haltEffect(session, effect.cause, effect.detail);
           else if (effect.kind === 'turn') turn = effect.turn;
@@ -230,7 +229,7 @@ export class ShardWorker implements WatchedShard, RepairableShard, HaltableShard
   async #giveTurn(session: ShardSession, turn: number): Promise<void> {
     // Without an answer the channel is lost, and the gap with it.
     if (!(await this.#channel.roundTrip(session.generation))) return;
-    setImmediate(() => {
+    this.#options.time.afterTurn(() => {
       if (this.#session === session) this.#handle([{ kind: 'turned', turn }]);
     });
   }
@@ -261,13 +260,13 @@ export class ShardWorker implements WatchedShard, RepairableShard, HaltableShard
   #drain(timeoutMs: number): Promise<void> {
     return new Promise((resolve) => {
       const finish = () => {
-        clearTimeout(timer);
+        timer.cancel();
         this.#draining = null;
         const { operations } = this.#sequencer.overview();
         if (operations > 0) this.#options.log.warn({ shard: this.shard, operations }, 'stopped before everything in flight was done');
         resolve();
       };
-      const timer = setTimeout(finish, timeoutMs);
+      const timer = this.#options.time.after(timeoutMs, finish);
       this.#draining = finish;
       this.#handle([{ kind: 'drainRequested' }]);
     });
@@ -279,17 +278,17 @@ export class ShardWorker implements WatchedShard, RepairableShard, HaltableShard
     if (this.#timer !== null && this.#timerAtMs <= dueMs) return;
     this.#clearTimer();
     this.#timerAtMs = dueMs;
-    const waitMs = Math.min(Math.max(0, Math.ceil(dueMs - this.#options.now())), 2 ** 31 - 1);
-    this.#timer = setTimeout(() => {
+    const waitMs = Math.min(Math.max(0, Math.ceil(dueMs - this.#options.time.nowMs())), 2 ** 31 - 1);
+    this.#timer = this.#options.time.after(waitMs, () => {
       this.#timer = null;
       this.#timerAtMs = Number.POSITIVE_INFINITY;
       this.#handle([{ kind: 'timePassed' }]);
       this.#setTimer();
-    }, waitMs);
+    });
   }
 
   #clearTimer(): void {
-    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#timer?.cancel();
     this.#timer = null;
     this.#timerAtMs = Number.POSITIVE_INFINITY;
   }

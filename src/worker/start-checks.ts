@@ -11,13 +11,14 @@ import type { BrokerConnection } from '../rabbitmq/connection.ts';
 import { planTopology } from '../rabbitmq/topology-plan.ts';
 import { applyTopology, verifyTopology } from '../rabbitmq/topology.ts';
 import type { Store } from '../stores/store.ts';
-import { backOffMs, pause } from './back-off.ts';
+import { backOffMs, sleep, type Time } from '../time.ts';
 
 export interface StartOptions {
   readonly config: Config;
   readonly log: Log;
   /** Ends the waiting. */
   readonly signal: AbortSignal;
+  readonly time: Time;
 }
 
 const backOff = { initialMs: 200, maxMs: 5_000 };
@@ -46,14 +47,14 @@ function warnOf({ level, subject, detail, remedy }: Finding, log: Log): void {
 }
 
 /** Asks again as long as what is asked is merely unavailable. */
-export async function patiently<R>(meanwhile: string, ask: () => Promise<R>, { log, signal }: StartOptions): Promise<R> {
+export async function patiently<R>(meanwhile: string, ask: () => Promise<R>, { log, signal, time }: StartOptions): Promise<R> {
   for (let failures = 1; ; failures++) {
     try {
       return await ask();
     } catch (error) {
       if (!(error instanceof UnavailableError) || signal.aborted) throw error;
       log.warn({ cause: error.message }, meanwhile);
-      await pause(backOffMs(backOff, failures, Math.random), signal);
+      await sleep(time, backOffMs(backOff, failures, time), signal);
     }
   }
 }

@@ -12,7 +12,7 @@ import type { Log } from '../observability/log.ts';
 import type { StreamRecord, StreamRecordKeeper } from '../rabbitmq/stream-record.ts';
 import { lookForHalts } from '../stores/halts.ts';
 import type { EpochResult, Halt, Store } from '../stores/store.ts';
-import { backOffMs, pause } from './back-off.ts';
+import { backOffMs, isoNow, sleep, type Time, type Timer } from '../time.ts';
 
 export interface StoreWatchOptions {
   readonly store: Pick<Store, 'standing' | 'nextEpoch' | 'identify' | 'halt' | 'listEntities'>;
@@ -22,6 +22,7 @@ export interface StoreWatchOptions {
   readonly shards: readonly HaltableShard[];
   readonly onError: (error: unknown) => void;
   readonly log: Pick<Log, 'warn'>;
+  readonly time: Time;
 }
 
 export interface HaltableShard {
@@ -43,7 +44,7 @@ export class StoreWatch {
   /** Of the halts that were noticed here: settled once they are on record. */
   readonly #records = new Map<number | null, Promise<void>>();
   #pending = 0;
-  #timer: NodeJS.Timeout | null = null;
+  #timer: Timer | null = null;
   /** The highest epoch that the broker's side knows of. */
   #noted = -1;
   #noting: Promise<void> | null = null;
@@ -118,13 +119,13 @@ export class StoreWatch {
   /** Looks now and not only when it is time: a store that was unavailable may have come back with less, and without a halt. */
   lookNow(): void {
     if (this.#timer === null) return;
-    clearTimeout(this.#timer);
+    this.#timer.cancel();
     void this.#look(true);
   }
 
   stop(): void {
     this.#stopping.abort();
-    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#timer?.cancel();
     this.#timer = null;
   }
 
@@ -134,7 +135,7 @@ export class StoreWatch {
 
   #lookLater(): void {
     if (this.#stopping.signal.aborted) return;
-    this.#timer = setTimeout(() => void this.#look(), this.#options.intervalMs);
+    this.#timer = this.#options.time.after(this.#options.intervalMs, () => void this.#look());
   }
 
   async #look(isBack = false): Promise<void> {
@@ -178,7 +179,7 @@ export class StoreWatch {
   }
 
   #noticed(shard: number | null, detail: string): Halt {
-    const halt = { shard, detail, at: new Date().toISOString() };
+    const halt = { shard, detail, at: isoNow(this.#options.time) };
     this.#pending++;
     this.#records.set(shard, this.#record(halt).finally(() => this.#pending--));
     this.#tell([...this.#halts, halt]);
@@ -201,12 +202,13 @@ export class StoreWatch {
   }
 
   async #untilDone(attempt: () => Promise<void>): Promise<void> {
+    const { log, time } = this.#options;
     for (let failures = 1; !this.#stopping.signal.aborted; failures++) {
       try {
         return await attempt();
       } catch (error) {
-        if (failures === 1) this.#options.log.warn({ cause: messageOf(error) }, 'a halt cannot be put on record yet');
-        await pause(backOffMs(retry, failures, Math.random), this.#stopping.signal);
+        if (failures === 1) log.warn({ cause: messageOf(error) }, 'a halt cannot be put on record yet');
+        await sleep(time, backOffMs(retry, failures, time), this.#stopping.signal);
       }
     }
   }
@@ -248,10 +250,11 @@ export class StoreWatch {
   }
 
   async #noteLater(): Promise<void> {
+    const { time } = this.#options;
     this.#noting ??= this.#note().then(
       (isOurs) => {
         // Nothing is wrong with either store; this worker is at the one that the stream had.
-        if (!isOurs) this.#tell([{ shard: null, detail: 'an operator has given the stream another store', at: new Date().toISOString() }]);
+        if (!isOurs) this.#tell([{ shard: null, detail: 'an operator has given the stream another store', at: isoNow(time) }]);
       },
       // The next epoch, or whoever looks next, makes up for it.
       () => undefined,

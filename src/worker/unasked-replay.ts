@@ -18,6 +18,7 @@ import type { Log } from '../observability/log.ts';
 import { createConnection } from '../rabbitmq/connection.ts';
 import { type AmqpPublisher, createAmqpPublisher } from '../rabbitmq/publisher.ts';
 import type { Store } from '../stores/store.ts';
+import type { Time } from '../time.ts';
 
 export interface UnaskedReplayOptions {
   readonly urls: readonly string[];
@@ -30,6 +31,7 @@ export interface UnaskedReplayOptions {
   readonly log: Log;
   /** Called while it goes on, with how many more letters were replayed. */
   readonly onReplayed: (letters: number) => void;
+  readonly time: Time;
 }
 
 export interface ReplayRequest {

@@ -7,6 +7,7 @@
  */
 import { UnavailableError } from '../errors.ts';
 import type { Log } from '../observability/log.ts';
+import type { Time, Timer } from '../time.ts';
 
 export interface WatchedShard {
   readonly shard: number;
@@ -24,6 +25,7 @@ export interface WatchdogOptions {
   /** Messages that lie ready in each queue. Rejects with `UnavailableError`. */
   readonly readyIn: (queues: readonly string[]) => Promise<ReadonlyMap<string, number>>;
   readonly intervalMs: number;
+  readonly time: Time;
   readonly log: Pick<Log, 'warn'>;
   readonly onError: (error: unknown) => void;
 }
@@ -36,7 +38,7 @@ interface Sight {
 export class Watchdog {
   readonly #options: WatchdogOptions;
   readonly #seen = new Map<WatchedShard, Sight>();
-  #timer: NodeJS.Timeout | null = null;
+  #timer: Timer | null = null;
   #stopped = false;
 
   constructor(options: WatchdogOptions) {
@@ -44,12 +46,13 @@ export class Watchdog {
   }
 
   start(): void {
-    this.#timer = setTimeout(() => void this.look().finally(() => this.#stopped || this.start()), this.#options.intervalMs);
+    const { time, intervalMs } = this.#options;
+    this.#timer = time.after(intervalMs, () => void this.look().finally(() => this.#stopped || this.start()));
   }
 
   stop(): void {
     this.#stopped = true;
-    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#timer?.cancel();
   }
 
   /** Compares every shard with how it was the last time. */

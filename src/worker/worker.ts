@@ -23,8 +23,8 @@ import { StreamRecordKeeper } from '../rabbitmq/stream-record.ts';
 import { shardQueueName } from '../rabbitmq/topology-plan.ts';
 import { openStore } from '../stores/open-store.ts';
 import type { Store } from '../stores/store.ts';
+import { sleep, systemTime, type Time } from '../time.ts';
 import { type AutoReplay, createAutoReplay } from './auto-replay.ts';
-import { pause } from './back-off.ts';
 import { GapRepair } from './gap-repair.ts';
 import type { GapSource } from '../event-sourcing/gap-source.ts';
 import { shareOut, type WorkerMemory } from './memory.ts';
@@ -47,6 +47,8 @@ export interface WorkerOptions {
   readonly log?: Log;
   /** Default: a registry of its own, with exemplars where there is a tracer; read it with `render()`. */
   readonly metrics?: Metrics;
+  /** Default: that of the computer. */
+  readonly time?: Time;
 }
 
 export interface Worker {
@@ -76,6 +78,7 @@ export function createWorker(options: WorkerOptions): Worker {
     metrics: options.metrics ?? createMetrics(config.serviceName, { exemplars: tracer !== null }),
     tracer,
     gapSource: options.gapSource ?? null,
+    time: options.time ?? systemTime,
   });
 }
 
@@ -83,13 +86,9 @@ function decodingOf({ limits, processing, ordering }: Config): DecodeOptions {
   return { limits, defaultEntityType: processing.entityType, allowMissingEntityId: ordering.unsequenced === 'process' };
 }
 
-interface Parts {
-  readonly config: Config;
+interface Parts extends Required<Omit<WorkerOptions, 'processors'>> {
   readonly processors: Processors;
-  readonly log: Log;
-  readonly metrics: Metrics;
   readonly tracer: Tracer | null;
-  readonly gapSource: GapSource | null;
 }
 
 class ShardedWorker implements Worker {
@@ -118,7 +117,7 @@ class ShardedWorker implements Worker {
     this.done = new Promise((resolve) => {
       this.#settle = resolve;
     });
-    const { config, log, metrics } = options;
+    const { config, log, metrics, time } = options;
     this.#memory = shareOut(config.limits.memoryBudgetBytes, config.broker.workerShards.length);
     this.#store = openStore(config, { log, onReconnect: () => this.#watch.lookNow() });
     this.#connection = createConnection({
@@ -129,7 +128,8 @@ class ShardedWorker implements Worker {
     });
     this.#publishing = createConnection({ urls: config.broker.urls, name: `${config.serviceName} publishing`, log });
     this.#replier = options.processors.hasHandlers ? createReplier({ connection: this.#publishing, log }) : null;
-    this.#autoReplay = config.processing.autoReplay ? createAutoReplay({ config, store: this.#store, decoding: decodingOf(config), metrics, log }) : null;
+    const replayed = { config, store: this.#store, decoding: decodingOf(config), metrics, log, time };
+    this.#autoReplay = config.processing.autoReplay ? createAutoReplay(replayed) : null;
     this.#shards = config.broker.workerShards.map((shard) => this.#makeShard(shard));
     this.#watch = new StoreWatch({
       store: this.#store,
@@ -137,6 +137,7 @@ class ShardedWorker implements Worker {
       shards: this.#shards,
       intervalMs: storeWatchMs,
       log,
+      time,
       onError: (error) => this.#fail(error),
     });
     this.#gapRepair = options.gapSource === null ? null : this.#makeGapRepair(options.gapSource);
@@ -145,18 +146,19 @@ class ShardedWorker implements Worker {
       readyIn: (queues) => readyIn(this.#connection, queues),
       intervalMs: watchdogMs,
       log,
+      time,
       onError: (error) => this.#fail(error),
     });
     metrics.readShardsFrom(() => this.#shards.map((shard) => shard.reading()));
     metrics.configured({ gapTimeoutSeconds: config.ordering.gapTimeoutMs / 1_000, prefetch: config.broker.prefetch });
-    this.#queues = new QueueWatch({ config, source: this.#connection });
+    this.#queues = new QueueWatch({ config, source: this.#connection, time });
     metrics.readQueuesFrom(() => this.#queues.reading());
   }
 
   async start(): Promise<void> {
     try {
-      const { config, log } = this.#options;
-      const start = { config, log, signal: this.#stopping.signal };
+      const { config, log, time } = this.#options;
+      const start = { config, log, time, signal: this.#stopping.signal };
       await checkStore(this.#store, start);
       await prepareTopology(this.#connection, this.#publishing, start);
       await patiently('the store or the broker is not there yet', () => this.#watch.begin(), start);
@@ -170,6 +172,7 @@ class ShardedWorker implements Worker {
         start: (shard) => this.#startShard(shard),
         consumersOf: (shards) => consumersOf(this.#connection, shards.map((shard) => shardQueueName(config.broker.stream, shard))),
         signal: this.#stopping.signal,
+        time,
       });
       await this.#untilReady();
       if (this.#state === 'starting') this.#state = 'running';
@@ -208,7 +211,7 @@ class ShardedWorker implements Worker {
   }
 
   #makeGapRepair(source: GapSource): GapRepair {
-    const { config, metrics, log } = this.#options;
+    const { config, metrics, log, time } = this.#options;
     return new GapRepair({
       source,
       shards: this.#shards,
@@ -216,13 +219,12 @@ class ShardedWorker implements Worker {
       limits: config.limits,
       metrics,
       log,
-      now: () => performance.now(),
-      random: Math.random,
+      time,
     });
   }
 
   #makeShard(shard: number): ShardWorker {
-    const { config, processors, log, metrics, tracer } = this.#options;
+    const { config, processors, log, metrics, tracer, time } = this.#options;
     const { broker, ordering, processing, limits } = config;
     const [queue, decoding] = [shardQueueName(broker.stream, shard), decodingOf(config)];
     return new ShardWorker({
@@ -230,8 +232,7 @@ class ShardedWorker implements Worker {
       queue,
       limits: { ...defaultSequencerLimits, ...ordering, ...this.#memory.limits, prefetch: broker.prefetch, gapRereadMs: Math.min(5_000, Math.ceil(ordering.gapTimeoutMs / 4)) },
       decode: (message) => decodeMessage(message, decoding),
-      now: () => performance.now(),
-      random: Math.random,
+      time,
       store: this.#store,
       processors,
       maxStateBytes: limits.maxStateBytes,
@@ -258,7 +259,7 @@ class ShardedWorker implements Worker {
 
   async #untilReady(): Promise<void> {
     while (this.notReady().length > 0 && !this.#stopping.signal.aborted && this.#watch.halts.length === 0) {
-      await pause(20, this.#stopping.signal);
+      await sleep(this.#options.time, 20, this.#stopping.signal);
     }
   }
 

@@ -1,6 +1,7 @@
 /** A `CommandIo` for tests: what a command writes is kept as text, and its signal is in the test's hand. */
 import { Readable } from 'node:stream';
 import type { CommandIo, Output } from '../../src/cli/command.ts';
+import { systemTime } from '../../src/time.ts';
 
 export interface KeptIo {
   readonly io: CommandIo;
@@ -26,6 +27,7 @@ export function keptIo(options: { env?: Record<string, string | undefined>; stdi
     stdin: Readable.from(options.stdin === undefined ? [] : [Buffer.from(options.stdin)]),
     env: options.env ?? {},
     isTTY: false,
+    time: systemTime,
     takeSignals: () => controller.signal,
     onCrash: () => undefined,
     onLevelSignal: () => undefined,

@@ -4,6 +4,7 @@ import { UnavailableError } from '../../src/errors.ts';
 import type { EntityRef } from '../../src/events/event.ts';
 import type { AutoReplayOutcome } from '../../src/observability/metrics.ts';
 import type { Parked, Snapshot } from '../../src/stores/store.ts';
+import { systemTime } from '../../src/time.ts';
 import { AutoReplay, type AutoReplayPace } from '../../src/worker/auto-replay.ts';
 import type { ReplayRequest, UnaskedReport } from '../../src/worker/unasked-replay.ts';
 import { KeptLog } from '../support/rabbitmq.ts';
@@ -41,7 +42,7 @@ function setUp(t: TestContext, pace: Partial<AutoReplayPace> = {}) {
     },
     metrics: { autoReplayEnded: (outcome) => void outcomes.push(outcome) },
     log,
-    random: () => 0,
+    time: { ...systemTime, random: () => 0 },
     pace: { ...quick, ...pace },
   });
   t.after(() => auto.stop(1_000));

@@ -6,6 +6,7 @@ import type { NewEvent } from '../../src/events/new-event.ts';
 import type { GapRepairOutcome } from '../../src/observability/metrics.ts';
 import { GapRepair, type RepairableGap, type RepairableShard } from '../../src/worker/gap-repair.ts';
 import type { GapSource, MissingEvents } from '../../src/event-sourcing/gap-source.ts';
+import { ManualTime } from '../support/manual-time.ts';
 import { KeptLog } from '../support/rabbitmq.ts';
 import { waitFor } from '../support/services.ts';
 
@@ -14,7 +15,8 @@ const event = (sequence: number, over: Partial<NewEvent> = {}): NewEvent => ({ s
 const everything = ({ from, to }: MissingEvents) => Array.from({ length: to - from + 1 }, (_, index) => event(from + index));
 
 function setUp(source: GapSource) {
-  const state = { gaps: [] as RepairableGap[], generation: 1, nowMs: 0 };
+  const state = { gaps: [] as RepairableGap[], generation: 1 };
+  const time = new ManualTime();
   const delivered: string[] = [];
   const asked: string[] = [];
   const outcomes: GapRepairOutcome[] = [];
@@ -38,11 +40,10 @@ function setUp(source: GapSource) {
     limits: defaultEventLimits,
     metrics: { gapRepairEnded: (outcome) => void outcomes.push(outcome) },
     log,
-    now: () => state.nowMs,
-    random: () => 0,
+    time,
   });
   const untilEnded = (count: number) => waitFor(() => outcomes.length >= count, { what: `${count} repairs ended` });
-  return { state, repair, delivered, asked, outcomes, log, untilEnded };
+  return { state, time, repair, delivered, asked, outcomes, log, untilEnded };
 }
 
 test('asks for exactly what is missing, and delivers what the source has, in order and each once', async () => {
@@ -62,17 +63,17 @@ test('asks for a bounded number of events at once, and of a bounded number of en
 });
 
 test('an entity is asked for once at a time, and again with growing pauses as long as the source has nothing', async () => {
-  const { state, repair, asked, outcomes, untilEnded, log } = setUp(() => []);
+  const { state, time, repair, asked, outcomes, untilEnded, log } = setUp(() => []);
   state.gaps = [gapOf('a', 3)];
   repair.look();
   repair.look();
   await untilEnded(1);
   const pauses: number[] = [];
   for (let tries = 1; tries < 5; tries++) {
-    const sinceMs = state.nowMs;
+    const sinceMs = time.atMs;
     // To the millisecond: `random` is 0, so each pause is a tenth of its ceiling.
-    for (; asked.length === tries; state.nowMs++) repair.look();
-    pauses.push(state.nowMs - 1 - sinceMs);
+    for (; asked.length === tries; time.atMs++) repair.look();
+    pauses.push(time.atMs - 1 - sinceMs);
     await untilEnded(tries + 1);
   }
   assert.deepEqual(pauses.map((ms, index) => Math.round(ms / pauses[0]!) === 2 ** index), [true, true, true, true], String(pauses));
@@ -82,18 +83,18 @@ test('an entity is asked for once at a time, and again with growing pauses as lo
 
 test('a source that fails is asked again, and what it had to say is logged until it answers', async () => {
   let away = true;
-  const { state, repair, outcomes, delivered, log, untilEnded } = setUp((missing) => {
+  const { state, time, repair, outcomes, delivered, log, untilEnded } = setUp((missing) => {
     if (away) throw new Error('the database is away');
     return everything(missing);
   });
   state.gaps = [gapOf('a', 2)];
   repair.look();
   await untilEnded(1);
-  state.nowMs += 60_000;
+  time.atMs += 60_000;
   repair.look();
   await untilEnded(2);
   away = false;
-  state.nowMs += 60_000;
+  time.atMs += 60_000;
   repair.look();
   await untilEnded(3);
   assert.deepEqual([outcomes, delivered], [['failed', 'failed', 'repaired'], ['a/2']]);

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { RawDelivery } from '../../src/rabbitmq/shard-channel.ts';
+import { systemTime } from '../../src/time.ts';
 import { type Admitted, deliveryBytes, DeliveryMemory, Intake, type IntakeOptions } from '../../src/worker/intake.ts';
 import { waitFor } from '../support/services.ts';
 
@@ -23,7 +24,7 @@ const tags = (admitted: readonly Admitted[]) => admitted.map(({ delivery }) => d
 function setUp(memory = new DeliveryMemory(each * 8), options: Partial<IntakeOptions> = {}) {
   const given: number[] = [];
   let missed = 0;
-  const intake = new Intake({ memory, waiting: () => 0, giveBack: (tag) => given.push(tag), onMissed: () => missed++, ...options });
+  const intake = new Intake({ memory, waiting: () => 0, giveBack: (tag) => given.push(tag), onMissed: () => missed++, time: systemTime, ...options });
   return { intake, memory, given, missed: () => missed };
 }
 

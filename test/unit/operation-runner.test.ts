@@ -13,6 +13,7 @@ import type { Fact, Rejection } from '../../src/ordering/facts.ts';
 import type { OperationEffect } from '../../src/ordering/operations.ts';
 import { createMemoryStore } from '../../src/stores/memory/memory-store.ts';
 import type { Store } from '../../src/stores/store.ts';
+import { systemTime } from '../../src/time.ts';
 import { OperationRunner } from '../../src/worker/operation-runner.ts';
 import { StateMemory } from '../../src/worker/state-cache.ts';
 import { eventOf } from '../support/event-of.ts';
@@ -46,11 +47,11 @@ function setUp(t: TestContext, { store = {}, handlers = [] }: { readonly store?:
     preparation: {
       processors: createProcessors(handlers.length > 0 ? handlers : [historyAggregate()]),
       maxStateBytes: 10_000,
-      handlerRun: { limits: { maxAttempts: 1, initialMs: 1, maxMs: 1, timeoutMs: 60_000 }, life: life.signal, random: () => 0, onAttempt: () => undefined },
+      handlerRun: { limits: { maxAttempts: 1, initialMs: 1, maxMs: 1, timeoutMs: 60_000 }, life: life.signal, time: systemTime, onAttempt: () => undefined },
       eventLog: false,
       headersOf: () => ({}), onRetry: () => {}, within: (_tag, work) => work(),
     },
-    random: () => 1,
+    time: { ...systemTime, random: () => 1 },
     messageOf: () => message,
     report: (batch) => void facts.push(...batch),
     reject: (rejections) => void rejected.push(...rejections.map(({ tag }) => tag)),

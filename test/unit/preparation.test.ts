@@ -7,12 +7,13 @@ import { refuse } from '../../src/aggregates/definition.ts';
 import type { Processor } from '../../src/aggregates/definition.ts';
 import { createProcessors } from '../../src/aggregates/processors.ts';
 import { readAppliedText } from '../../src/events/applied-event.ts';
+import { systemTime } from '../../src/time.ts';
 import { runHandler } from '../../src/worker/handler-run.ts';
 import { type CommitEffect, prepare } from '../../src/worker/preparation.ts';
 import { eventOf } from '../support/event-of.ts';
 
 const life = new AbortController().signal;
-const handlerRun = { limits: { maxAttempts: 2, initialMs: 1, maxMs: 1, timeoutMs: 10 }, life, random: () => 0, onAttempt: () => undefined };
+const handlerRun = { limits: { maxAttempts: 2, initialMs: 1, maxMs: 1, timeoutMs: 10 }, life, time: systemTime, onAttempt: () => undefined };
 
 function prepareRun(types: readonly string[], processors: readonly Processor[], { eventLog = false, skipped = [] as readonly number[], state = null as string | null } = {}) {
   const slots = types.map((type, index) => {

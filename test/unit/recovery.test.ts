@@ -6,6 +6,7 @@ import { historyAggregate } from '../../src/aggregates/history.ts';
 import { createProcessors } from '../../src/aggregates/processors.ts';
 import type { Event } from '../../src/events/event.ts';
 import { createMemoryStore } from '../../src/stores/memory/memory-store.ts';
+import { systemTime } from '../../src/time.ts';
 import { type Behind, recoverEntity, type Remedy } from '../../src/worker/recovery.ts';
 import { eventOf } from '../support/event-of.ts';
 
@@ -21,7 +22,7 @@ function setUp(withHandlers: boolean, sequences = [1, 2, 3]) {
   const read = async function* (from: number, to: number) {
     for (const sequence of sequences) if (sequence >= from && sequence <= to) yield eventOf({ id: `i${sequence}`, ...entity, sequence });
   };
-  const recovery = { store, processors, maxStateBytes: 10_000, eventLog: true, publish };
+  const recovery = { store, processors, maxStateBytes: 10_000, eventLog: true, publish, time: systemTime };
   const version = async () => {
     const [loaded] = await store.load([entity]);
     return loaded?.status === 'ok' ? loaded.snapshot.version : null;

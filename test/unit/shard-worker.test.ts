@@ -14,6 +14,7 @@ import { defaultSequencerLimits } from '../../src/ordering/limits.ts';
 import type { ShardChannelEvents } from '../../src/rabbitmq/shard-channel.ts';
 import { createMemoryStore } from '../../src/stores/memory/memory-store.ts';
 import type { Store } from '../../src/stores/store.ts';
+import { systemTime } from '../../src/time.ts';
 import { shareOut } from '../../src/worker/memory.ts';
 import { ShardWorker } from '../../src/worker/shard-worker.ts';
 import { eventOf } from '../support/event-of.ts';
@@ -47,8 +48,7 @@ function setUp(t: TestContext, { processors = [historyAggregate()], store = {}, 
       const named = { id: `${routingKey}-${messageId}`, entityId: routingKey, sequence: Number(messageId) };
       return { ok: true, event: eventOf({ ...named, ...JSON.parse(Buffer.from(body).toString()) }) };
     },
-    now: () => performance.now(),
-    random,
+    time: { ...systemTime, random },
     store: new Proxy(memory, { get: (target, name) => Reflect.get(store, name) ?? Reflect.get(target, name).bind(target) }),
     processors: createProcessors(processors),
     maxStateBytes: 1_000,

@@ -8,6 +8,7 @@ import { UnavailableError } from '../../src/errors.ts';
 import type { StreamRecord } from '../../src/rabbitmq/stream-record.ts';
 import { createMemoryStore } from '../../src/stores/memory/memory-store.ts';
 import type { EpochResult, Store } from '../../src/stores/store.ts';
+import { systemTime } from '../../src/time.ts';
 import { StoreWatch } from '../../src/worker/store-watch.ts';
 import { KeptLog } from '../support/rabbitmq.ts';
 import { waitFor } from '../support/services.ts';
@@ -48,6 +49,7 @@ class World {
         resume: async () => void (halted[shard] = null),
       })),
       log,
+      time: systemTime,
       onError: (error) => errors.push(error),
     });
     this.#t.after(() => {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { UnavailableError } from '../../src/errors.ts';
+import { systemTime } from '../../src/time.ts';
 import { Watchdog } from '../../src/worker/watchdog.ts';
 
 function watched(initial: { deliveries?: number | null; ready?: number; alive?: boolean } = {}) {
@@ -21,6 +22,7 @@ function watched(initial: { deliveries?: number | null; ready?: number; alive?: 
       return new Map([['q', state.ready]]);
     },
     intervalMs: 1_000,
+    time: systemTime,
     log: { warn: () => undefined },
     onError: (error) => void state.errors.push(error),
   });
