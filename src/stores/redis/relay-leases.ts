@@ -24,7 +24,7 @@ export function createRedisRelayLeases({ url, stream, leaseMs = defaultLeaseMs }
     async step(what, session, epoch, position) {
       const [reply] = await runScript(connection, relayScript, [[key, what, String(epoch), String(leaseMs), String(position), session]]);
       if (reply?.[0]) throw unavailable(connection.where, reply[0]);
-      const [found, at] = reply?.[1] as [string?, string?];
+      const [found, at] = (reply?.[1] ?? []) as [string?, string?];
       return found === undefined ? null : { epoch: Number(found), position: Number(at) };
     },
     close: () => connection.close(),
