@@ -25,7 +25,7 @@ export type EventWith<Data> = Omit<Event, 'data'> & { readonly data: Data };
 /** The event types that `decide` may lead to: those that `evolve` knows. */
 type DecidedType<Types extends string> = '*' extends Types ? string : Types;
 
-export interface AggregateOptions<State, Types extends string, S extends Schemas, Commands = {}> {
+export interface AggregateOptions<State, Types extends string, S extends Schemas, Commands = Record<never, never>> {
   /** Entity type, or `'*'` for every type that has no aggregate of its own. */
   readonly type: string;
   /** The state before the first event: a value, which is copied for each entity, or a function that makes it. */
@@ -67,7 +67,7 @@ export interface AggregateOptions<State, Types extends string, S extends Schemas
  * Defines an aggregate: state that the worker keeps per entity, with the effect of each event exactly once.
  * Throws `ConfigError`, naming everything that is wrong.
  */
-export function defineAggregate<State, Types extends string, S extends Schemas = Record<never, never>, Commands = {}>(
+export function defineAggregate<State, Types extends string, S extends Schemas = Record<never, never>, Commands = Record<never, never>>(
   options: AggregateOptions<State, Types, S, Commands>,
 ): Aggregate<State, Commands> {
   const problems = aggregateProblems(options);

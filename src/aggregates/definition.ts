@@ -68,7 +68,7 @@ export type Decide<State, Data> = (command: Command<Data>, state: State) => Deci
 export type Upcast = (data: unknown, event: Event) => unknown;
 
 /** `Commands` are the types of commands that it decides, each with the type of its data. */
-export interface Aggregate<State = unknown, Commands = {}> {
+export interface Aggregate<State = unknown, Commands = Record<never, never>> {
   readonly kind: 'aggregate';
   /** Entity type, or `'*'`. */
   readonly type: string;
@@ -109,4 +109,8 @@ export interface Handler {
   readonly handle: (event: Event, context: HandlerContext) => unknown;
 }
 
-export type Processor = Aggregate<any> | Handler;
+/** Of whatever state: `evolve` takes and returns the state, so that no other type stands for all of them. */
+// biome-ignore lint/suspicious/noExplicitAny: see above
+export type AnyAggregate = Aggregate<any>;
+
+export type Processor = AnyAggregate | Handler;

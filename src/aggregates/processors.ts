@@ -4,11 +4,11 @@
  */
 import { ConfigError } from '../errors.ts';
 import { type AggregateOptions, defineAggregate, defineHandler, type HandlerOptions } from './define.ts';
-import type { Aggregate, Handler, Processor } from './definition.ts';
+import type { AnyAggregate, Handler, Processor } from './definition.ts';
 
 /** What runs for one entity type: the aggregate's rules first, then the handlers in the order given. */
 export interface ProcessorSet {
-  readonly aggregate: Aggregate<any> | null;
+  readonly aggregate: AnyAggregate | null;
   readonly handlers: readonly Handler[];
 }
 
@@ -25,7 +25,7 @@ export interface Processors {
  */
 export function createProcessors(list: readonly unknown[]): Processors {
   const problems: string[] = [];
-  const aggregates = new Map<string, Aggregate<any>>();
+  const aggregates = new Map<string, AnyAggregate>();
   const handlers = new Map<string, Handler[]>();
   if (list.length === 0) problems.push('there is no processor: give at least one aggregate or handler');
   for (const [index, item] of list.entries()) {
@@ -41,13 +41,13 @@ export function createProcessors(list: readonly unknown[]): Processors {
   return { hasHandlers: handlers.size > 0, forType: (entityType) => sets.get(entityType) ?? others };
 }
 
-function setFor(type: string, aggregates: ReadonlyMap<string, Aggregate<any>>, handlers: ReadonlyMap<string, Handler[]>): ProcessorSet | null {
+function setFor(type: string, aggregates: ReadonlyMap<string, AnyAggregate>, handlers: ReadonlyMap<string, Handler[]>): ProcessorSet | null {
   const aggregate = aggregates.get(type) ?? aggregates.get('*') ?? null;
   const forType = handlers.get(type) ?? handlers.get('*') ?? [];
   return aggregate === null && forType.length === 0 ? null : { aggregate, handlers: forType };
 }
 
-function addAggregate(aggregates: Map<string, Aggregate<any>>, aggregate: Aggregate<any>, problems: string[]): void {
+function addAggregate(aggregates: Map<string, AnyAggregate>, aggregate: AnyAggregate, problems: string[]): void {
   if (aggregates.has(aggregate.type)) problems.push(`there are two aggregates for entities of type "${aggregate.type}"`);
   aggregates.set(aggregate.type, aggregate);
 }

@@ -4,7 +4,7 @@
  * untouched.
  */
 import type { Event } from '../events/event.ts';
-import type { Aggregate } from './definition.ts';
+import type { AnyAggregate } from './definition.ts';
 
 /** Where an event's metadata say it. */
 export const schemaVersionKey = 'schema_version';
@@ -12,13 +12,13 @@ export const schemaVersionKey = 'schema_version';
 export type Upcasted = { readonly ok: true; readonly event: Event } | { readonly ok: false; readonly detail: string };
 
 /** The version in which new events of the type are written; null where the aggregate tells none apart. */
-export function newestSchemaVersion(aggregate: Aggregate<any>, eventType: string): number | null {
+export function newestSchemaVersion(aggregate: AnyAggregate, eventType: string): number | null {
   const steps = aggregate.upcast.get(eventType);
   return steps === undefined ? null : steps.length + 1;
 }
 
 /** Throws what an upcaster throws. */
-export function upcastEvent(aggregate: Aggregate<any>, event: Event): Upcasted {
+export function upcastEvent(aggregate: AnyAggregate, event: Event): Upcasted {
   const steps = aggregate.upcast.get(event.type);
   if (steps === undefined) return { ok: true, event };
   const newest = steps.length + 1;

@@ -35,7 +35,7 @@ export class Sources {
     const { broker, serviceName } = this.#config;
     this.#broker ??= createConnection({ urls: broker.urls, name: `${serviceName} console`, log: this.#log });
     const connection = await this.#broker.ready();
-    let stopListening = () => false as boolean | void;
+    let stopListening: () => void = () => undefined;
     const lost = new Promise<never>((_, reject) => {
       stopListening = this.#broker!.listen({
         up: () => undefined,

@@ -70,8 +70,8 @@ export function glimpseMembers(text: string): Glimpse {
     } else if (depth > 1) continue;
     else if (character === ':') isValue = true;
     else if (character === ',') isValue = false;
-    else if (isValue) found(valueOf(text.slice(start, at)));
-    else key = String(valueOf(text.slice(start, at)));
+    else if (isValue) found(readValue(text.slice(start, at)));
+    else key = String(readValue(text.slice(start, at)));
   }
   return { members, isWhole: false };
 }
@@ -93,7 +93,7 @@ function isDelimiter(text: string, at: number): boolean {
 }
 
 /** Undefined where it is neither a string nor a number that is what it says. */
-function valueOf(token: string): unknown {
+function readValue(token: string): unknown {
   // A hundred thousand errors that are thrown for nothing would take a second.
   if (!/^["\d-]/.test(token)) return undefined;
   try {

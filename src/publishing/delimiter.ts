@@ -2,7 +2,7 @@
 import { parse } from 'csv-parse/sync';
 import { ConfigError } from '../errors.ts';
 import { quoted } from '../events/json-body.ts';
-import { type FieldMap } from './field-map.ts';
+import type { FieldMap } from './field-map.ts';
 
 const candidates = [',', ';', '\t', '|'] as const;
 

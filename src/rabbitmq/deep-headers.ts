@@ -35,7 +35,7 @@ export async function openConsumingChannel(model: Pick<ChannelModel, 'createChan
 function guard(source: FrameSource): void {
   guarded.add(source);
   const { recvFrame } = source;
-  source.recvFrame = function () {
+  source.recvFrame = () => {
     const { rest } = source;
     try {
       return recvFrame.call(source);

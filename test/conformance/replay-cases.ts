@@ -181,7 +181,8 @@ export const replayCases: Cases = {
     }) as const);
     await store.operator.appendAudit(entries);
     const records = await audit(store);
-    assert.deepEqual(records.map(({ at, ...entry }) => (assert.ok(Date.parse(at) > 0), entry)), entries.toReversed());
+    assert.ok(records.every(({ at }) => Date.parse(at) > 0));
+    assert.deepEqual(records.map(({ at: _, ...entry }) => entry), entries.toReversed());
   },
 };
 

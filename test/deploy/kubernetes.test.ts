@@ -92,7 +92,7 @@ test('the memory budget fits into the heap, and the heap into the limit', () => 
   const [, heapMiB = ''] = /^--max-old-space-size=(\d+)$/.exec(env.find(({ name }: { name: string }) => name === 'NODE_OPTIONS').value) ?? [];
   const budgetMiB = loadConfig(config).limits.memoryBudgetBytes / 1_048_576;
   assert.ok(budgetMiB * 2 < Number(heapMiB), 'as much again for what is in the making and for garbage');
-  assert.ok(Number(heapMiB) + budgetMiB < Number.parseInt(resources.limits.memory), 'bodies lie beside the heap');
+  assert.ok(Number(heapMiB) + budgetMiB < Number.parseInt(resources.limits.memory, 10), 'bodies lie beside the heap');
 });
 
 test('no pod takes the services of its namespace for its configuration', () => {

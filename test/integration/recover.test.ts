@@ -8,7 +8,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { commands } from '../../src/cli/commands.ts';
 import { runCli } from '../../src/cli/run.ts';
 import { createEventStore } from '../../src/index.ts';
-import { redisCommand, RedisNode } from '../../deploy/local/redis-node.ts';
+import { redisCommand, type RedisNode } from '../../deploy/local/redis-node.ts';
 import { keptIo } from '../support/command-io.ts';
 import { needsPostgres, usePostgres } from '../support/postgres.ts';
 import { needsRedis } from '../support/sentinels.ts';

@@ -82,7 +82,10 @@ export class PgBouncerNode extends PrivateNode {
       return new Promise((resolve) => {
         const socket = createConnection(this.#port, LOOPBACK);
         socket.once('error', () => resolve(false));
-        socket.once('connect', () => (socket.destroy(), resolve(true)));
+        socket.once('connect', () => {
+          socket.destroy();
+          resolve(true);
+        });
       });
     };
     await waitUntil(accepts, { what: 'PgBouncer', timeoutMs: 30_000 });

@@ -8,7 +8,7 @@ import { printable, printableJson, printableLines } from '../../src/dead-letters
 import { asJson, asListJson, asPage, asTableLine, tableHeader } from '../../src/dead-letters/render.ts';
 import type { RawMessage } from '../../src/events/event.ts';
 
-const escape = '\u001b';
+const escapeCharacter = '\u001b';
 const bidiOverride = '\u202e';
 
 function letterWith(changes: Partial<DeadLetter>, message: Partial<RawMessage> = {}): DeadLetter {
@@ -72,9 +72,9 @@ test('deep nesting does not make lines grow without end', () => {
 });
 
 test('what could steer a terminal is printed as an escape, and what is visible as it is', () => {
-  assert.equal(printable(`a${escape}[2J\u009b1mb\nc\t${bidiOverride}d`), 'a\\x1b[2J\\x9b1mb\\nc\\t\\u{202e}d');
+  assert.equal(printable(`a${escapeCharacter}[2J\u009b1mb\nc\t${bidiOverride}d`), 'a\\x1b[2J\\x9b1mb\\nc\\t\\u{202e}d');
   assert.equal(printable('Zażółć 注文 😀 {}x'), 'Zażółć 注文 😀 {}x');
-  assert.equal(printableLines(`a\nb${escape}\r\n`), 'a\nb\\x1b\\r\n');
+  assert.equal(printableLines(`a\nb${escapeCharacter}\r\n`), 'a\nb\\x1b\\r\n');
   const json = printableJson(JSON.stringify({ a: `\u009b${bidiOverride}\u{e0001}` }));
   assert.match(json, /^[\x20-\x7e]+$/);
   assert.deepEqual(JSON.parse(json), { a: `\u009b${bidiOverride}\u{e0001}` });
@@ -83,7 +83,7 @@ test('what could steer a terminal is printed as an escape, and what is visible a
 const found = (letter: DeadLetter): FoundLetter => ({ letter, standing: null });
 
 test('a hostile dead letter steers no terminal in a table, on a page or as JSON', () => {
-  const hostile = `x${escape}]0;owned\u0007${bidiOverride}\u009b`;
+  const hostile = `x${escapeCharacter}]0;owned\u0007${bidiOverride}\u009b`;
   const letter = letterWith(
     { messageId: hostile, entityId: hostile, entityType: hostile, type: hostile, detail: hostile },
     { routingKey: hostile, headers: { [hostile]: hostile }, contentType: hostile, body: Buffer.from(`{"a":"${bidiOverride}"} ${hostile}`) },

@@ -50,7 +50,11 @@ function setUp(t: TestContext) {
     const ended = runRelay({ store, leases, publisher, limits, log, signal: end.signal, pageSize });
     ended.catch(() => undefined);
     t.after(() => end.abort());
-    return { ended, stop: () => (end.abort(), ended) };
+    const stop = () => {
+      end.abort();
+      return ended;
+    };
+    return { ended, stop };
   };
   const untilPublished = (...names: string[]) => waitFor(() => published.length >= names.length, { what: `${names.length} published` }).then(() => assert.deepEqual(published, names));
   return { log, leases, state, append, start, published, untilPublished };
