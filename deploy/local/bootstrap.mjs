@@ -5,6 +5,7 @@
  *   node deploy/local/bootstrap.mjs demo [arguments]    inorder demo
  *   node deploy/local/bootstrap.mjs test [files]        every test, with services   (unit: those that need none)
  *   node deploy/local/bootstrap.mjs bench [arguments]   the benchmark
+ *   node deploy/local/bootstrap.mjs lint [arguments]    the linter: nothing is built for it
  *
  * It needs nothing but Node: it installs the locked dependencies where they are missing or others, and compiles where the
  * build is missing or older than the sources. Only when that is done is code of the project loaded.
@@ -26,6 +27,10 @@ const PROGRAMS = {
   test: { file: 'test/support/run-tests.js', args: ['all'] },
   unit: { file: 'test/support/run-tests.js', args: ['unit'] },
   bench: { file: 'test/bench/run.js', args: [] },
+};
+/** What runs on the sources, as a package brings it. */
+const TOOLS = {
+  lint: { file: '@biomejs/biome/bin/biome', args: ['check', '--error-on-warnings'] },
 };
 
 class BootstrapError extends Error {}
@@ -124,19 +129,22 @@ function endWithNpm() {
   watch.unref();
 }
 
-async function main([name, ...args]) {
-  const program = Object.hasOwn(PROGRAMS, name ?? '') ? PROGRAMS[name] : null;
-  if (program === null && name !== 'build') {
-    throw new BootstrapError(`usage: bootstrap.mjs build | ${Object.keys(PROGRAMS).join(' | ')} [arguments]`);
+async function main([name = '', ...args]) {
+  if (name !== 'build' && !Object.hasOwn(TOOLS, name) && !Object.hasOwn(PROGRAMS, name)) {
+    throw new BootstrapError(`usage: bootstrap.mjs build | ${Object.keys({ ...PROGRAMS, ...TOOLS }).join(' | ')} [arguments]`);
   }
   requireNode();
   if (!dependenciesAreInstalled()) installDependencies();
-  if (program === null || !buildIsCurrent()) build();
-  if (program === null) return;
+  if (Object.hasOwn(TOOLS, name)) return start(join(ROOT, 'node_modules', TOOLS[name].file), [...TOOLS[name].args, ...args]);
+  if (name === 'build' || !buildIsCurrent()) build();
+  if (name === 'build') return;
+  await start(join(BUILD, PROGRAMS[name].file), [...PROGRAMS[name].args, ...args]);
+}
+
+async function start(file, args) {
   endWithNpm();
-  const file = join(BUILD, program.file);
   // As if it had been started by itself: no process between it and the terminal that would have to pass signals on.
-  process.argv = [process.execPath, file, ...program.args, ...args];
+  process.argv = [process.execPath, file, ...args];
   await import(pathToFileURL(file).href);
 }
 
