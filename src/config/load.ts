@@ -14,7 +14,7 @@ import type { Values, VariableName } from './variables.ts';
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
-/** Held deliveries must leave room for the one they wait for: DESIGN section 5. */
+/** Held deliveries must leave room for the one they wait for: src/README.md, section 5. */
 const heldShareOfPrefetch = 0.8;
 
 /** @throws ConfigError with every problem, each naming its variable, what it is and what it must be. */

@@ -1,5 +1,5 @@
 /**
- * From one arrival to an event, or to the reason why it is none (DESIGN, section 3). Never throws, whatever
+ * From one arrival to an event, or to the reason why it is none (src/README.md, section 3). Never throws, whatever
  * the bytes. Nothing else in Inorder looks into a message; in particular nobody reads `x-death` or a replay
  * header, which anybody can forge.
  *

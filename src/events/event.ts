@@ -27,7 +27,7 @@ export interface EntityRef {
   readonly entityId: string;
 }
 
-/** An event that passed every check of DESIGN section 3. */
+/** An event that passed every check of src/README.md, section 3. */
 export interface Event extends EntityRef {
   /** As given by the producer, or derived: the first 32 hex digits of the SHA-256 of the canonical JSON. */
   readonly id: string;

@@ -1,5 +1,5 @@
 /**
- * Decides what one lane does next: DESIGN's table "per delivery", case by case. It is called whenever the
+ * Decides what one lane does next: the table "per delivery" of src/README.md (section 5), case by case. It is called whenever the
  * lane has no operation under way, looks at what arrived in the order of arrival, and stops at the first
  * thing that needs the store's answer.
  */

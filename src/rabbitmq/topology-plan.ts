@@ -1,5 +1,5 @@
 /**
- * What a stream consists of at the broker, as data. DESIGN section 7 says why each argument is as it is; the
+ * What a stream consists of at the broker, as data. src/README.md, section 7, says why each argument is as it is; the
  * order of declaration matters too, because the ring of a consistent-hash exchange is rebuilt in binding
  * order: zero-padded names, weight "1", bound in sorted order.
  */

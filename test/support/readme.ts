@@ -17,6 +17,7 @@ import { checkout } from './checkout.ts';
 /** Every README, in the order in which one reads who follows the examples: those of one go on where those before it ended. */
 export const readmes = [
   'README.md',
+  'src/README.md',
   'src/events/README.md',
   'src/aggregates/README.md',
   'src/publishing/README.md',

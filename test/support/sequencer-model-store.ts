@@ -1,5 +1,5 @@
 /**
- * A store in memory for the sequencer's tests: versions, ids, parking and epochs as DESIGN section 6 says, and
+ * A store in memory for the sequencer's tests: versions, ids, parking and epochs as src/README.md, section 6, says, and
  * a log of what was applied. It checks every commit itself, with plain sets and lists: a sequence is applied
  * once, after its predecessor, unless the test allows a strategy that leaps.
  */

@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import test from 'node:test';
 import { parseArguments } from '../../src/cli/arguments.ts';
 import { commands } from '../../src/cli/commands.ts';
 import { variableNames, variables } from '../../src/config/variables.ts';
+import { brokerReasons } from '../../src/dead-letters/broker-death.ts';
 import { renderLedger } from '../../src/demo/report.ts';
 import * as library from '../../src/index.ts';
 import { checkout } from '../support/checkout.ts';
@@ -43,7 +44,7 @@ for (const [name, { path, render }] of Object.entries(generatedBlocks)) {
 test('every variable that a README names is one, and they name all of them', () => {
   const secrets = variableNames.filter((name) => variables[name].secret).map((name) => `${name}_FILE`);
   const known: readonly string[] = [...variableNames, ...secrets];
-  const ofOthers = ['NODE_OPTIONS'];
+  const ofOthers = ['NODE_OPTIONS', 'CC', 'BCC'];
   const inExamples = examplesOf(written).flatMap(({ command }) => [...command.matchAll(/\b([A-Z][A-Z_]+)=/g)].map(([, name = '']) => name));
   const inProse = inlineCode.map((code) => /^([A-Z][A-Z0-9_]+)(?:=.*)?$/.exec(code)?.[1]).filter((name) => name !== undefined);
   const named = new Set([...inExamples, ...inProse]);
@@ -100,10 +101,32 @@ test('every command that a README names exists, with its options', () => {
 
 test('what a README imports and names of the library is exported', () => {
   const imported = fencesOf(whole).flatMap(({ text }) => [...text.matchAll(/^import \{ (.+) \} from 'inorder';$/gm)].flatMap(([, names = '']) => names.split(', ')));
-  const called = inlineCode.map((code) => /^((?:create|define)[A-Z]\w+|\w+Error|idempotent|refuse)\b/.exec(code)?.[1]).filter((name) => name !== undefined);
+  const called = inlineCode.map((code) => /^((?:create|define)[A-Z]\w+|[A-Z]\w+Error|idempotent|refuse)\b/.exec(code)?.[1]).filter((name) => name !== undefined);
   assert.ok(imported.length > 10 && called.length > 3);
   const values = [...imported, ...called].filter((name) => !name.startsWith('type '));
   assert.deepEqual(values.filter((name) => !(name in library)), []);
+});
+
+/** A section of the design. */
+function sectionOf(title: string): string {
+  const [, section = ''] = new RegExp(`^## ${title}\\n([\\s\\S]*?)(?=^## |(?![\\s\\S]))`, 'm').exec(readReadme('src/README.md')) ?? [];
+  assert.ok(section.length > 1_000, title);
+  return section;
+}
+
+test('the names in the design are all that there are: variables, commands, reasons, exports and folders', () => {
+  const names = sectionOf('4. Names that users see');
+  const codes = new Set([...names.matchAll(/`([^`\n]+)`/g)].flatMap(([, code = '']) => [code, code.split('=')[0] ?? '']));
+  assert.deepEqual(variableNames.filter((name) => !codes.has(name)), []);
+  assert.deepEqual(Object.keys({ ...library.rejectionReasons, ...brokerReasons }).filter((reason) => !codes.has(reason)), []);
+  const lines = names.split('\n');
+  const isListed = (name: string) => lines.some((line) => line.includes(`inorder ${name.split(' ')[0]}`) && name.split(' ').every((word) => line.split(/[ |]+/).includes(word)));
+  assert.deepEqual(commands.map(({ name }) => name).filter((name) => !isListed(name)), []);
+  const inWords = /Error$|Store$|^(defaultEventLimits|rejectionReasons|Refused)$/;
+  assert.deepEqual(Object.keys(library).filter((name) => !codes.has(name) && !inWords.test(name)), []);
+  const folders = readdirSync(`${checkout}src`, { withFileTypes: true }).filter((entry) => entry.isDirectory()).map(({ name }) => `${name}/`);
+  const house = sectionOf('8. The house');
+  assert.deepEqual(folders.filter((folder) => !house.includes(`\n  ${folder} `)), []);
 });
 
 test("the demo's table in the README has the rows that the demo prints", () => {

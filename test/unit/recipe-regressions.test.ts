@@ -1,5 +1,5 @@
 /**
- * What goes wrong in the recipe that this project grew from (DESIGN section 9), one test each, named after it.
+ * What goes wrong in the usual recipe (src/README.md, section 9), one test each, named after it.
  * The two about alerts are tested where the alerts are.
  */
 import assert from 'node:assert/strict';

@@ -1,4 +1,4 @@
-/** The table "per delivery" of DESIGN section 5, row by row, for events that need no strategy. */
+/** The table "per delivery" of src/README.md (section 5), row by row, for events that need no strategy. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { event, ModelStore, SequencerHarness } from '../support/sequencer-harness.ts';
