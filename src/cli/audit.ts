@@ -22,7 +22,7 @@ export const command = defineCommand({
     const limit = options.limit === null ? Number.POSITIVE_INFINITY : optionValue('--limit', options.limit, wholeNumber(1));
     const render = options.json ? asJson : asText;
     let printed = 0;
-    await withStore(loadConfig(io.env), io.stderr, async (store) => {
+    await withStore(loadConfig(io.env), io, async (store) => {
       for await (const record of store.operator.readAudit()) {
         if (options.entity !== null && record.entityId !== options.entity) continue;
         if (!(await io.stdout.write(render(record))) || ++printed >= limit) return;

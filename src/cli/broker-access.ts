@@ -7,11 +7,14 @@ import type { Config } from '../config/config.ts';
 import { UnavailableError } from '../errors.ts';
 import { describeConnectFailure } from '../rabbitmq/refusal.ts';
 import { closeConnection } from '../rabbitmq/time-limit.ts';
+import type { CommandIo } from './command.ts';
 
 const timeoutMs = 5_000;
 
+type Use<T> = (connection: ChannelModel) => Promise<T>;
+
 /** @throws UnavailableError when no node can be reached, or the connection is lost meanwhile. */
-export async function withBroker<T>(config: Config, use: (connection: ChannelModel) => Promise<T>): Promise<T> {
+export async function withBroker<T>(config: Config, { time }: Pick<CommandIo, 'time'>, use: Use<T>): Promise<T> {
   const connection = await connectToAny(config.broker.urls);
   const lost = new Promise<never>((_, reject) => {
     connection.once('close', (cause?: Error) => {
@@ -24,7 +27,7 @@ export async function withBroker<T>(config: Config, use: (connection: ChannelMod
   try {
     return await Promise.race([use(connection), lost]);
   } finally {
-    await closeConnection(connection);
+    await closeConnection(connection, time);
   }
 }
 

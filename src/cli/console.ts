@@ -30,7 +30,7 @@ export const command = defineCommand({
     const urls = options.workers === null ? [] : workerUrls(options.workers);
     const log = processLog(config, io);
     const { stream } = config.broker;
-    const ask = async (url: string) => ({ name: new URL(url).host, report: await askWorkerAt(url, stream) });
+    const ask = async (url: string) => ({ name: new URL(url).host, report: await askWorkerAt(url, stream, io.time) });
     const page = createConsole({ config, log, workers: () => Promise.all(urls.map(ask)) });
     const stopSignal = io.takeSignals();
     const handle: ListenOptions['handle'] = (request, response) => {

@@ -16,7 +16,7 @@ export class CountDisplay {
   }
 
   show(count: number, total?: number): void {
-    const nowMs = performance.now();
+    const nowMs = this.#io.time.nowMs();
     if (!this.#io.isTTY || nowMs - this.#drawnMs < redrawMs) return;
     this.#drawnMs = nowMs;
     this.#drawn = true;

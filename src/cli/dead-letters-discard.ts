@@ -34,7 +34,7 @@ export const command = defineCommand({
   },
   variables: letterVariables,
   async run({ positionals, options }, io) {
-    const filter = filterOf(options, positionals);
+    const filter = filterOf(options, io.time, positionals);
     if (!isSelective(filter) && !options.all) throw new ConfigError(['say which: an ID, --entity, --reason, or --all']);
     if (options.why === null || options.why.trim() === '') throw new ConfigError(['--why is missing: say why, for the audit trail']);
     const reason = options.why;

@@ -21,7 +21,7 @@ export const command = defineCommand({
   options: { ...selectionOptions, events: { kind: 'flag', meaning: 'Only the events, as `inorder publish` reads them.' } },
   variables: letterVariables,
   async run({ positionals, options }, io) {
-    const filter = filterOf(options, positionals);
+    const filter = filterOf(options, io.time, positionals);
     const config = loadConfig(io.env);
     const signal = io.takeSignals();
     let meant = 0;

@@ -48,7 +48,7 @@ export const command = defineCommand({
   },
   variables: [...letterVariables, 'GAP_REPAIR', 'EVENT_STORE'],
   async run({ positionals, options }, io) {
-    const filter = filterOf(options, positionals);
+    const filter = filterOf(options, io.time, positionals);
     const { ready, all, only, json, yes } = options;
     if (!isSelective(filter) && !ready && !all) throw new ConfigError(['say which: an ID, --entity, --reason, --ready, or --all']);
     const rate = options.rate === null ? undefined : optionValue('--rate', options.rate, ratePerSecond);
@@ -79,7 +79,7 @@ export const command = defineCommand({
 /** With what --repair fetches missing events; without it nothing is. */
 async function openSource(repair: boolean, config: Config, io: CommandIo): Promise<OpenGapSource | null> {
   if (!repair) return null;
-  const open = await openGapSource(config, commandLog(config, io.stderr));
+  const open = await openGapSource(config, commandLog(config, io));
   if (open === null) throw new ConfigError(['--repair needs GAP_REPAIR: say where missing events are fetched from']);
   return open;
 }
@@ -95,8 +95,8 @@ interface Pace {
 }
 
 async function carryOut(plan: ReplayPlan, access: LetterAccess, config: Config, { ratePerSecond, signal, io }: Pace): Promise<ReplayReport> {
-  const log = commandLog(config, io.stderr);
-  const connection = createConnection({ urls: config.broker.urls, name: 'inorder replay', log });
+  const log = commandLog(config, io);
+  const connection = createConnection({ urls: config.broker.urls, name: 'inorder replay', log, time: io.time });
   const publisher = createAmqpPublisher({ connection, exchange: access.stream, log });
   const progress = new CountDisplay(io, 'replayed');
   try {

@@ -31,7 +31,7 @@ export const list = defineCommand({
   },
   variables: letterVariables,
   async run({ options }, io) {
-    const filter = filterOf(options);
+    const filter = filterOf(options, io.time);
     const limit = options.limit === null ? Number.POSITIVE_INFINITY : optionValue('--limit', options.limit, wholeNumber(1));
     const groupBy = options['group-by'] === null ? null : optionValue('--group-by', options['group-by'], oneOf(...groupings));
     const config = loadConfig(io.env);

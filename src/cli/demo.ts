@@ -38,7 +38,8 @@ export const command = defineCommand({
     // Loaded only here: no other command needs to know how services are brought up.
     const { runDemo } = await import('../demo/demo.ts');
     try {
-      const balanced = await runDemo({ orders, seed, env: io.env, write: (text) => void io.stdout.write(text), isTTY: io.isTTY, signal });
+      const write = (text: string) => void io.stdout.write(text);
+      const balanced = await runDemo({ orders, seed, env: io.env, write, isTTY: io.isTTY, signal, time: io.time });
       return balanced ? 0 : 1;
     } catch (error) {
       if (!signal.aborted) throw error;
@@ -51,7 +52,8 @@ export const command = defineCommand({
 async function runTraffic(traffic: Pick<TrafficOptions, 'orders' | 'seed' | 'ratePerSecond'>, io: CommandIo, signal: AbortSignal): Promise<ExitCode> {
   const config = loadConfig(io.env);
   const { urls, stream } = config.broker;
-  const { confirmed, returned, failed } = await publishTraffic({ ...traffic, urls, stream, log: processLog(config, io), signal });
+  const log = processLog(config, io);
+  const { confirmed, returned, failed } = await publishTraffic({ ...traffic, urls, stream, log, signal, time: io.time });
   await io.stdout.write(`${confirmed} events confirmed, ${returned} returned, ${failed} failed\n`);
   return returned + failed === 0 ? 0 : 1;
 }

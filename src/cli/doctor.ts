@@ -102,31 +102,30 @@ async function checkEnvironment(_config: Config, { env }: CommandIo): Promise<re
   return [ok('environment', `Inorder ${packageVersion()} on Node.js ${process.versions.node}; ${variables}`)];
 }
 
-async function checkBroker(config: Config): Promise<readonly Finding[]> {
-  const { product, version } = await withBroker(config, async (connection) => connection.connection.serverProperties);
-  const { urls, managementUrl } = config.broker;
-  return [ok('broker', `${product} ${version} answers`), ...(await checkBrokerHealth(urls[0], managementUrl))];
+async function checkBroker(config: Config, io: CommandIo): Promise<readonly Finding[]> {
+  const { product, version } = await withBroker(config, io, async (connection) => connection.connection.serverProperties);
+  return [ok('broker', `${product} ${version} answers`), ...(await checkBrokerHealth(config.broker, io.time))];
 }
 
 /** Of exchanges and queues only what is not right: `inorder topology check` tells the rest line by line. */
-async function checkTopology(config: Config): Promise<readonly Finding[]> {
-  const findings = await checkStream(config);
+async function checkTopology(config: Config, io: CommandIo): Promise<readonly Finding[]> {
+  const findings = await checkStream(config, io);
   const told = findings.filter(({ level, subject }) => level !== 'ok' || !/^(?:exchange|queue) /.test(subject));
   const right = findings.length - told.length;
   const summary = right === 0 ? [] : [ok('topology', `${right} exchanges and queues, types and arguments as they should be`)];
   return [...summary, ...told];
 }
 
-async function checkUnrouted(config: Config): Promise<readonly Finding[]> {
+async function checkUnrouted(config: Config, io: CommandIo): Promise<readonly Finding[]> {
   const queue = unroutedQueueName(config.broker.stream);
-  const [depth] = await withBroker(config, (connection) => queueDepths(connection, [queue]));
+  const [depth] = await withBroker(config, io, (connection) => queueDepths(connection, [queue], io.time));
   if (!depth?.ready) return [ok('unrouted', 'no message went past the shards')];
   const detail = `${depth.ready} messages in ${queue} found no shard`;
   return [failure('unrouted', detail, 'run `inorder topology apply`, then publish them again')];
 }
 
 async function checkStore(config: Config, io: CommandIo): Promise<readonly Finding[]> {
-  return await withStore(config, io.stderr, (store) => store.inspect());
+  return await withStore(config, io, (store) => store.inspect());
 }
 
 /** Whether each shard works: it has a consumer, and nothing halts it. That a queue is missing the topology's check tells. */
@@ -134,12 +133,12 @@ async function checkShards(config: Config, io: CommandIo): Promise<readonly Find
   const { stream, shards } = config.broker;
   const subject = 'shards';
   const queues = Array.from({ length: shards }, (_, shard) => shardQueueName(stream, shard));
-  return withBroker(config, async (connection) => {
-    const depths = (await queueDepths(connection, queues)).filter(({ ready }) => ready !== null);
+  return withBroker(config, io, async (connection) => {
+    const depths = (await queueDepths(connection, queues, io.time)).filter(({ ready }) => ready !== null);
     const unconsumed = depths.flatMap(whyNobodyConsumes).map((detail) => failure(subject, detail, 'start `inorder worker`: WORKER_SHARDS of all workers together has to name every shard'));
-    const record = recordOf(connection, stream);
+    const record = recordOf(connection, stream, io);
     const known = await record.read();
-    const halted = await withStore(config, io.stderr, async (store) => (await lookForHalts(store, known)).halts).then(
+    const halted = await withStore(config, io, async (store) => (await lookForHalts(store, known, io.time)).halts).then(
       (halts) => halts.map((halt) => failure(subject, haltText(halt), 'restore the store, or put its entities right; then `inorder shards resume`')),
       (error: unknown) => [failure(subject, `whether they are halted is not known: ${messageOf(error)}`, storeRemedy(config))],
     );
@@ -152,8 +151,8 @@ async function checkShards(config: Config, io: CommandIo): Promise<readonly Find
   });
 }
 
-async function checkWorker(config: Config): Promise<readonly Finding[]> {
-  const report = await askWorker(config);
+async function checkWorker(config: Config, io: CommandIo): Promise<readonly Finding[]> {
+  const report = await askWorker(config, io.time);
   const subject = 'worker';
   if (report === null) {
     const detail = `none of ${config.broker.stream} answers at HTTP_HOST and HTTP_PORT`;

@@ -1,5 +1,4 @@
 /** `inorder entity import`: tells the store of entities that have a history elsewhere, before their stream is adopted. */
-import { randomUUID } from 'node:crypto';
 import type { Config } from '../config/config.ts';
 import { loadConfig } from '../config/load.ts';
 import { initialVersionOf } from '../ordering/limits.ts';
@@ -33,6 +32,7 @@ export const command = defineCommand({
   variables: [...storeVariables, 'PROCESSOR', 'ENTITY_TYPE', 'MAX_ENTITY_ID_BYTES', 'MAX_JSON_DEPTH'],
   async run({ positionals: [path = '-'] }, io) {
     const config = loadConfig(io.env);
+    const initialVersion = initialVersionOf(config.ordering.firstSequence);
     const signal = io.takeSignals();
     const input = await openInput(path, io.stdin, signal);
     const problems = new ProblemLines(io);
@@ -54,10 +54,10 @@ export const command = defineCommand({
         firstSequence: config.limits.firstSequence,
         onProblem: refuse,
       });
-      await withStore(config, io.stderr, async (store) => {
+      await withStore(config, io, async (store) => {
         for await (const batch of batched(withInitialStates(lines, config, refuse))) {
           if (signal.aborted) break;
-          const results = await store.commit(batch.map((entity) => asCommit(entity, initialVersionOf(config.ordering.firstSequence))));
+          const results = await store.commit(batch.map((entity) => asCommit(entity, initialVersion, io.time.uuid())));
           results.forEach((result, index) => {
             const entity = batch[index]!;
             const problem = problemOf(result, entity);
@@ -106,8 +106,8 @@ async function auditImport(store: Store, imported: number, from: string): Promis
   await store.operator.appendAudit([{ action: 'import', who: operatorName(), entityType: null, entityId: null, what, reason: '' }]);
 }
 
-function asCommit({ entityType, entityId, version, state }: EntityLine, expectedVersion: number) {
-  const token = `operator:${randomUUID()}`;
+function asCommit({ entityType, entityId, version, state }: EntityLine, expectedVersion: number, unique: string) {
+  const token = `operator:${unique}`;
   return { entityType, entityId, token, expectedVersion, expectedHoles: '', newVersion: version, newHoles: '', state, events: [] };
 }
 

@@ -18,7 +18,7 @@ export const command = defineCommand({
   async run({ options }, io) {
     const config = loadConfig(io.env);
     const render = options.json ? asJson : asText;
-    await withStore(config, io.stderr, async (store) => {
+    await withStore(config, io, async (store) => {
       for await (const entity of store.listEntities(options.type === null ? {} : { entityType: options.type })) {
         if (!(await io.stdout.write(render(entity)))) return;
       }

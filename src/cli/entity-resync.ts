@@ -1,6 +1,5 @@
 /** `inorder entity resync`: sets the version of one entity, where the store and the truth have come apart. */
 import { isUtf8 } from 'node:buffer';
-import { randomUUID } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { loadConfig } from '../config/load.ts';
 import { wholeNumber } from '../config/parsers.ts';
@@ -41,7 +40,7 @@ export const command = defineCommand({
     const to = optionValue('--version', options.version ?? '', wholeNumber(initialVersionOf(config.ordering.firstSequence)));
     const state = options.state === null ? null : await readState(options.state, config.limits.maxStateBytes);
     const entity = { entityType: options.type ?? config.processing.entityType, entityId };
-    return withStore(config, io.stderr, async (store): Promise<ExitCode> => {
+    return withStore(config, io, async (store): Promise<ExitCode> => {
       const [before] = await snapshotsOf(store, [entity]);
       const { version, holes } = before!;
       const what = `from version ${version} to ${to}${state === null ? '' : ', with another state'}`;
@@ -49,9 +48,9 @@ export const command = defineCommand({
       if (!(await confirm('Set it?', options.yes, io))) return 1;
       const newHoles = Holes.parse(holes).resynced(version, to).toString();
       await store.operator.appendAudit([{ action: 'resync', who: operatorName(), ...entity, what, reason }]);
-      const [result] = await store.commit([
-        { ...entity, token: `operator:${randomUUID()}`, expectedVersion: version, expectedHoles: holes, newVersion: to, newHoles, state, events: [] },
-      ]);
+      const token = `operator:${io.time.uuid()}`;
+      const change = { expectedVersion: version, expectedHoles: holes, newVersion: to, newHoles, state, events: [] };
+      const [result] = await store.commit([{ ...entity, token, ...change }]);
       if (result?.status !== 'ok') throw new UnavailableError('it has changed meanwhile: look at it again');
       return 0;
     });

@@ -29,11 +29,11 @@ export const command = defineCommand({
     const config = loadConfig(io.env);
     const entity = { entityType: options.type ?? config.processing.entityType, entityId: entityId! };
     const [{ snapshot, elsewhere }, report] = await Promise.all([
-      withStore(config, io.stderr, async (store) => {
+      withStore(config, io, async (store) => {
         const snapshot = await load(store, entity);
         return { snapshot, elsewhere: isKnown(snapshot) ? '' : await whereElse(store, entity) };
       }),
-      askWorker(config),
+      askWorker(config, io.time),
     ]);
     if (!isKnown(snapshot)) {
       await io.stderr.write(`inorder: there is no ${printable(`${entity.entityType} ${JSON.stringify(entityId)} in the store${elsewhere}`)}\n`);

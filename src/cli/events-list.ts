@@ -31,7 +31,7 @@ export const command = defineCommand({
       }
     };
     const print = options.json ? asJson : asText;
-    if (options.applied) await withStore(config, io.stderr, (store) => list(linesOf(appliedEvents(store, choice), print)));
+    if (options.applied) await withStore(config, io, (store) => list(linesOf(appliedEvents(store, choice), print)));
     else await withEventStore(config, io, (events) => list(linesOf(storedEvents(events, choice), print)));
     if (listed > 0) return 0;
     const remedy = options.applied && !config.store.eventLog ? '; workers keep what they apply where EVENT_LOG is true' : '';

@@ -27,7 +27,7 @@ export function withLetters<T>(config: Config, io: CommandIo, use: (access: Lett
     defaultEntityType: processing.entityType,
     allowMissingEntityId: ordering.unsequenced === 'process',
   };
-  return withBroker(config, (connection) =>
-    withStore(config, io.stderr, (store) => use({ connection, stream: broker.stream, store, decoding, firstSequence: ordering.firstSequence, strategy: ordering.strategy })),
+  return withBroker(config, io, (connection) =>
+    withStore(config, io, (store) => use({ connection, stream: broker.stream, store, decoding, firstSequence: ordering.firstSequence, strategy: ordering.strategy })),
   );
 }

@@ -5,6 +5,7 @@ import type { LetterFilter } from '../dead-letters/letter-filter.ts';
 import { ConfigError } from '../errors.ts';
 import { rejectionReasons } from '../events/reasons.ts';
 import { readTime, timeForms } from '../events/timestamp.ts';
+import type { Time } from '../time.ts';
 import type { OptionTable, OptionValues } from './command.ts';
 
 export const selectionOptions = {
@@ -21,7 +22,7 @@ export type SelectionOptions = OptionValues<typeof selectionOptions>;
 const units: Readonly<Record<string, number>> = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
 
 /** @throws ConfigError with everything that is wrong with them. */
-export function filterOf(options: SelectionOptions, ids: readonly string[] = []): LetterFilter {
+export function filterOf(options: SelectionOptions, time: Time, ids: readonly string[] = []): LetterFilter {
   const problems: string[] = [];
   const filter = {
     ids: ids.length === 0 ? undefined : ids,
@@ -30,7 +31,7 @@ export function filterOf(options: SelectionOptions, ids: readonly string[] = [])
     type: options.type ?? undefined,
     reason: options.reason === null ? undefined : reasonOf(options.reason, problems),
     shard: options.shard === null ? undefined : shardOf(options.shard, problems),
-    sinceMs: options.since === null ? undefined : timeOf(options.since, problems),
+    sinceMs: options.since === null ? undefined : timeOf(options.since, time, problems),
   };
   if (problems.length > 0) throw new ConfigError(problems);
   return filter;
@@ -54,10 +55,10 @@ function shardOf(text: string, problems: string[]): number | undefined {
   return undefined;
 }
 
-function timeOf(text: string, problems: string[]): number | undefined {
+function timeOf(text: string, time: Time, problems: string[]): number | undefined {
   const [, count, unit = ''] = /^(\d+)([smhd])$/.exec(text) ?? [];
-  const time = count === undefined ? readTime(text) : Date.now() - Number(count) * units[unit]!;
-  if (typeof time === 'number') return time;
-  problems.push(`--since is ${JSON.stringify(text)}: it ${time}; or say how long ago: 90s, 15m, 2h, 7d`);
+  const since = count === undefined ? readTime(text) : time.wallMs() - Number(count) * units[unit]!;
+  if (typeof since === 'number') return since;
+  problems.push(`--since is ${JSON.stringify(text)}: it ${since}; or say how long ago: 90s, 15m, 2h, 7d`);
   return undefined;
 }

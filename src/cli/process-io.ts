@@ -12,7 +12,7 @@ import type { CommandIo, Output } from './command.ts';
 
 export function processIo(time: Time): CommandIo {
   let taken: AbortSignal | null = null;
-  const log = new LineWriter(1);
+  const log = new LineWriter(1, time);
   return {
     stdout: outputTo(openStdout),
     stderr: outputTo(() => process.stderr),

@@ -4,7 +4,7 @@ import { createLog, type Log } from '../observability/log.ts';
 import type { CommandIo } from './command.ts';
 
 export function processLog({ logLevel, serviceName }: Pick<Config, 'logLevel' | 'serviceName'>, io: CommandIo): Log {
-  const log = createLog({ level: logLevel, service: serviceName, writeLine: io.logLine });
+  const log = createLog({ level: logLevel, service: serviceName, writeLine: io.logLine, time: io.time });
   io.onLevelSignal(() => {
     const level = log.level === 'debug' ? logLevel : 'debug';
     // Told at whichever of the two levels shows it.

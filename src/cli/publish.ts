@@ -3,7 +3,6 @@
  * wrong with the arguments, the input or the topology is said before anything is sent, and exit code 1 when
  * not everything was confirmed.
  */
-import { randomInt } from 'node:crypto';
 import type { Config } from '../config/config.ts';
 import { loadConfig } from '../config/load.ts';
 import { ConfigError } from '../errors.ts';
@@ -74,8 +73,8 @@ export const command = defineCommand({
         await io.stderr.write('inorder: interrupted before the first event\n');
         return 1;
       }
-      await requireExchange(config);
-      const seed = request.seed ?? randomInt(2 ** 32);
+      await requireExchange(config, io);
+      const seed = request.seed ?? Math.floor(io.time.random() * 2 ** 32);
       const isDisarray = request.window > 0 || request.duplicate > 0 || request.drop > 0;
       if (isDisarray && request.seed === null) await io.stderr.write(`seed ${seed}: --seed ${seed} repeats this\n`);
       const report = await publish(lines, input, { ...request, seed, unsequenced: options.unsequenced }, { config, stop, io });
@@ -88,9 +87,9 @@ export const command = defineCommand({
 });
 
 /** Said before anything is read on: without it the broker would refuse every message. */
-async function requireExchange(config: Config): Promise<void> {
+async function requireExchange(config: Config, io: CommandIo): Promise<void> {
   const { stream } = config.broker;
-  await withBroker(config, async (connection) => {
+  await withBroker(config, io, async (connection) => {
     const channel = await connection.createChannel();
     // The failed call tells it as well; without a listener the process would end.
     channel.on('error', () => undefined);
@@ -118,11 +117,11 @@ async function publish(
   { config, stop, io }: Surroundings,
 ) {
   const { broker, limits, processing, ordering, shutdownTimeoutMs } = config;
-  const connection = createConnection({ urls: broker.urls, name: 'inorder publish', log: plainLog(io) });
+  const connection = createConnection({ urls: broker.urls, name: 'inorder publish', log: plainLog(io), time: io.time });
   const publisher = createAmqpPublisher({ connection, exchange: broker.stream, log: plainLog(io) });
   const progress = new ProgressDisplay(io, input);
   // When the broker is away, what waits for it would wait for ever.
-  stop.addEventListener('abort', () => setTimeout(() => void publisher.close(0), shutdownTimeoutMs).unref());
+  stop.addEventListener('abort', () => io.time.after(shutdownTimeoutMs, () => void publisher.close(0), { unref: true }));
   try {
     return await publishInput(lines, {
       reading: {
@@ -139,6 +138,7 @@ async function publish(
       ratePerSecond: request.ratePerSecond,
       stop,
       publisher,
+      time: io.time,
       onOutcome: (counts, outcome) => {
         progress.show(counts);
         if (outcome.status === 'failed') progress.say(outcome.error.message);
@@ -164,18 +164,19 @@ function plainLog(io: CommandIo): Log {
 class ProgressDisplay {
   readonly #io: CommandIo;
   readonly #input: Input;
-  readonly #startedMs = performance.now();
+  readonly #startedMs: number;
   readonly #problems: ProblemLines;
   #drawnMs = Number.NEGATIVE_INFINITY;
 
   constructor(io: CommandIo, input: Input) {
     this.#io = io;
     this.#input = input;
+    this.#startedMs = io.time.nowMs();
     this.#problems = new ProblemLines(io);
   }
 
   show(counts: PublishCounts): void {
-    const nowMs = performance.now();
+    const nowMs = this.#io.time.nowMs();
     if (!this.#io.isTTY || nowMs - this.#drawnMs < redrawMs) return;
     this.#drawnMs = nowMs;
     const { sizeBytes, bytesRead } = this.#input;

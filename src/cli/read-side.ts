@@ -129,7 +129,7 @@ async function withReadSide(io: CommandIo, use: Use): Promise<ExitCode> {
   const processors = await loadProcessors(config.processing);
   const signal = io.takeSignals();
   return withEventStore(config, io, (events) =>
-    withStore(config, io.stderr, (store) => {
+    withStore(config, io, (store) => {
       const audit = (what: string) =>
         store.operator.appendAudit([{ action: 'rebuild', who: operatorName(), entityType: null, entityId: null, what: `makes the states of ${what} anew`, reason: '' }]);
       return use({ events, store, processors }, config.processing.entityType, signal, audit);

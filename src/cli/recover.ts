@@ -49,7 +49,7 @@ export const command = defineCommand({
     const choice = entityChoice(entityId, options.type, config.processing.entityType);
     const meant: Meant = { choice, signal };
     const changes = options.from !== null || options.resync;
-    return withStore(config, io.stderr, async (store): Promise<ExitCode> =>
+    return withStore(config, io, async (store): Promise<ExitCode> =>
       withSource(options.from, { config, io, store, meant }, async (source) => {
         const plan = await listed(source, !options.json ? 'text' : changes && options.yes ? 'nothing' : 'json', io);
         if (!changes || plan.length === 0 || signal.aborted) return plan.length > 0 || signal.aborted ? 1 : 0;
@@ -133,8 +133,8 @@ class LazyPublisher {
   }
 
   async publish(event: Event): Promise<void> {
-    const { config, io } = this.#options;
-    this.#publisher ??= createPublisher({ urls: config.broker.urls, stream: config.broker.stream, limits: config.limits, log: commandLog(config, io.stderr) });
+    const { config, config: { broker: { urls, stream }, limits }, io } = this.#options;
+    this.#publisher ??= createPublisher({ urls, stream, limits, log: commandLog(config, io), time: io.time });
     const outcome = await this.#publisher.publish(event);
     if (outcome.status !== 'confirmed') throw new UnavailableError(`event ${event.sequence} of ${nameOf(event)} was not confirmed: run it again`);
   }

@@ -27,13 +27,13 @@ export const command = defineCommand({
     const signal = io.takeSignals();
     const store = openEventStore(config, log);
     const leases = openRelayLeases(config, log);
-    const connection = createConnection({ urls: broker.urls, name: `${serviceName} relay`, log });
+    const connection = createConnection({ urls: broker.urls, name: `${serviceName} relay`, log, time: io.time });
     const publisher = createAmqpPublisher({ connection, exchange: broker.stream, log });
     // What the broker does not take is given up, so that this ends: it is published by whoever is next.
     signal.addEventListener('abort', () => void publisher.close(endTimeoutMs), { once: true });
     const onProgress = ({ published, position }: { published: number; position: number }) => log.debug({ published, position }, 'published');
     try {
-      await runRelay({ store, leases, publisher, limits, log, signal, onProgress });
+      await runRelay({ store, leases, publisher, limits, log, signal, time: io.time, onProgress });
     } finally {
       await publisher.close(endTimeoutMs);
       await Promise.allSettled([connection.close(), store.close(), leases.close()]);

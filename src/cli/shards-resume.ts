@@ -6,7 +6,7 @@ import { StreamRecordKeeper } from '../rabbitmq/stream-record.ts';
 import { haltText, lookForHalts } from '../stores/halts.ts';
 import type { Halt, Store } from '../stores/store.ts';
 import { withBroker } from './broker-access.ts';
-import { defineCommand, type ExitCode, storeVariables } from './command.ts';
+import { type CommandIo, defineCommand, type ExitCode, storeVariables } from './command.ts';
 import { confirm, operatorName, yesOption } from './confirm.ts';
 import { withStore } from './store-access.ts';
 
@@ -30,12 +30,12 @@ export const command = defineCommand({
   async run({ options: { why, yes } }, io) {
     if (why === null || why.trim() === '') throw new ConfigError(['--why is missing: say why, for the audit trail']);
     const config = loadConfig(io.env);
-    return withStore(config, io.stderr, (store) =>
-      withBroker(config, async (connection): Promise<ExitCode> => {
-        const record = recordOf(connection, config.broker.stream);
+    return withStore(config, io, (store) =>
+      withBroker(config, io, async (connection): Promise<ExitCode> => {
+        const record = recordOf(connection, config.broker.stream, io);
         const known = await record.read();
         if (record.trouble !== null) await io.stderr.write(`inorder: the broker keeps no record of the store: ${record.trouble}\n`);
-        const { halts } = await lookForHalts(store, known);
+        const { halts } = await lookForHalts(store, known, io.time);
         if (halts.length === 0) {
           await io.stdout.write('no shard is halted\n');
           return 0;
@@ -50,8 +50,8 @@ export const command = defineCommand({
   },
 });
 
-export function recordOf(connection: ChannelModel, stream: string): StreamRecordKeeper {
-  return new StreamRecordKeeper({ source: { ready: async () => connection }, stream, patienceMs });
+export function recordOf(connection: ChannelModel, stream: string, { time }: CommandIo): StreamRecordKeeper {
+  return new StreamRecordKeeper({ source: { ready: async () => connection, time }, stream, patienceMs });
 }
 
 /** In the store first: as long as the broker says otherwise, nobody goes on. */

@@ -43,7 +43,7 @@ export const command = defineCommand({
   variables: ['AMQP_URL', 'STATE_STORE', 'REDIS_URL', 'DATABASE_URL', 'STREAM', 'SHARDS', 'HTTP_HOST', 'HTTP_PORT'],
   async run({ options }, io) {
     const config = loadConfig(io.env);
-    const [queues, worker, { trouble, ...kept }] = await Promise.all([askQueues(config), askWorker(config), askStore(config, io, options.parked)]);
+    const [queues, worker, { trouble, ...kept }] = await Promise.all([askQueues(config, io), askWorker(config, io.time), askStore(config, io, options.parked)]);
     const problems = [...queues.shards.flatMap(whyNobodyConsumes), ...(kept.halts ?? []).map(haltText), ...trouble, ...(worker?.not_ready ?? []).map(ofWorker)];
     const status: Status = { stream: config.broker.stream, ...queues, ...kept, worker, problems };
     await io.stdout.write(options.json ? `${JSON.stringify(status)}\n` : asText(status));
@@ -51,20 +51,19 @@ export const command = defineCommand({
   },
 });
 
-async function askQueues(config: Config): Promise<Pick<Status, 'shards' | 'dead_letters' | 'unrouted'>> {
+async function askQueues(config: Config, io: CommandIo): Promise<Pick<Status, 'shards' | 'dead_letters' | 'unrouted'>> {
   const { stream, shards } = config.broker;
   const names = Array.from({ length: shards }, (_, shard) => shardQueueName(stream, shard));
-  const depths = await withBroker(config, (connection) =>
-    queueDepths(connection, [...names, deadLetterQueueName(stream), unroutedQueueName(stream)]),
-  );
+  const queues = [...names, deadLetterQueueName(stream), unroutedQueueName(stream)];
+  const depths = await withBroker(config, io, (connection) => queueDepths(connection, queues, io.time));
   return { shards: depths.slice(0, shards), dead_letters: depths[shards]!, unrouted: depths[shards + 1]! };
 }
 
 async function askStore(config: Config, io: CommandIo, countsParked: boolean): Promise<Pick<Status, 'halts' | 'parked'> & { readonly trouble: readonly string[] }> {
   try {
-    return await withStore(config, io.stderr, async (store) => {
-      const known = await withBroker(config, (connection) => recordOf(connection, config.broker.stream).read());
-      const { halts } = await lookForHalts(store, known);
+    return await withStore(config, io, async (store) => {
+      const known = await withBroker(config, io, (connection) => recordOf(connection, config.broker.stream, io).read());
+      const { halts } = await lookForHalts(store, known, io.time);
       return { halts, parked: countsParked ? await countParked(store) : null, trouble: [] };
     });
   } catch (error) {

@@ -6,7 +6,7 @@ import { applyTopology } from '../rabbitmq/topology.ts';
 import { checkTopology } from '../rabbitmq/topology-check.ts';
 import { planTopology, type TopologyPlan } from '../rabbitmq/topology-plan.ts';
 import { withBroker } from './broker-access.ts';
-import { defineCommand, jsonOption } from './command.ts';
+import { type CommandIo, defineCommand, jsonOption } from './command.ts';
 import { exitCodeOf, findingAsJson, findingAsText } from './findings-text.ts';
 
 const variables = ['AMQP_URL', 'STREAM', 'SHARDS', 'QUEUE_TYPE', 'EXCHANGE_TYPE'] as const;
@@ -24,7 +24,7 @@ export const apply = defineCommand({
   async run(_args, io) {
     const config = loadConfig(io.env);
     const plan = planOf(config);
-    await withBroker(config, (connection) => applyTopology({ ready: async () => connection }, plan));
+    await withBroker(config, io, (connection) => applyTopology({ ready: async () => connection, time: io.time }, plan));
     const { exchanges, queues, bindings } = plan;
     const made = `${exchanges.length} exchanges, ${queues.length} queues and ${bindings.length} bindings`;
     await io.stdout.write(`${made} of ${config.broker.stream} are there\n`);
@@ -44,19 +44,19 @@ export const check = defineCommand({
   options: { json: jsonOption },
   variables: [...variables, 'MANAGEMENT_URL', 'GAP_TIMEOUT_MS'],
   async run({ options }, io) {
-    const findings = await checkStream(loadConfig(io.env));
+    const findings = await checkStream(loadConfig(io.env), io);
     await io.stdout.write(findings.map(options.json ? findingAsJson : findingAsText).join(''));
     return exitCodeOf(findings);
   },
 });
 
 /** Everything that `topology check` looks at. */
-export async function checkStream(config: Config): Promise<readonly Finding[]> {
+export async function checkStream(config: Config, io: CommandIo): Promise<readonly Finding[]> {
   const { urls, managementUrl } = config.broker;
-  const plan = planOf(config);
-  return await withBroker(config, (connection) =>
-    checkTopology({ plan, connection: { ready: async () => connection }, amqpUrl: urls[0], managementUrl, gapTimeoutMs: config.ordering.gapTimeoutMs }),
-  );
+  const wanted = { plan: planOf(config), amqpUrl: urls[0], managementUrl, gapTimeoutMs: config.ordering.gapTimeoutMs };
+  return await withBroker(config, io, (model) => {
+    return checkTopology({ ...wanted, connection: { ready: async () => model, time: io.time } });
+  });
 }
 
 export const show = defineCommand({

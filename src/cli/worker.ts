@@ -16,7 +16,7 @@ import { createWorker, type Worker } from '../worker/worker.ts';
 import { openGapSource } from '../event-sourcing/gap-source.ts';
 import { loadProcessors } from '../worker/processor-module.ts';
 import { processLog } from './process-log.ts';
-import { defineCommand } from './command.ts';
+import { type CommandIo, defineCommand } from './command.ts';
 
 export const command = defineCommand({
   name: 'worker',
@@ -39,7 +39,7 @@ export const command = defineCommand({
     const stopSignal = io.takeSignals();
     const metrics = createMetrics(config.serviceName, { exemplars: registeredTracer() !== null });
     const worker = createWorker({ config, processors, gapSource: gaps?.source, log, metrics, time: io.time });
-    const page = mountConsole(config, worker, log);
+    const page = mountConsole(config, worker, log, io);
     const server = await createHttpServer({
       host: config.http.host,
       port: config.http.port,
@@ -82,12 +82,12 @@ export const command = defineCommand({
 });
 
 /** Null where it must not be served: a worker that shows its metrics to others goes on without it. */
-function mountConsole(config: Config, worker: Worker, log: Log): Console | null {
+function mountConsole(config: Config, worker: Worker, log: Log, { time }: CommandIo): Console | null {
   const refusal = consoleRefusal(config);
   if (refusal !== null) {
     log.info({ cause: refusal }, 'the console is off');
     return null;
   }
   const name = `${hostname()} (this worker)`;
-  return createConsole({ config, log, workers: async () => [{ name, report: worker.status() }] });
+  return createConsole({ config, log, time, workers: async () => [{ name, report: worker.status() }] });
 }

@@ -7,6 +7,7 @@ import type { Config } from '../config/config.ts';
 import { ConfigError, InorderError } from '../errors.ts';
 import type { Log } from '../observability/log.ts';
 import { redactUrls } from '../redaction.ts';
+import { systemTime, type Time } from '../time.ts';
 import { type Answer, json, readJsonObject, send } from './answer.ts';
 import { apiRoutes, type Route } from './api.ts';
 import { DeadLetterWork } from './change-work.ts';
@@ -22,6 +23,8 @@ export interface ConsoleOptions {
   /** The workers as they are now. */
   readonly workers: () => Promise<readonly AskedWorker[]>;
   readonly log: Log;
+  /** Default: that of the computer. */
+  readonly time?: Time;
 }
 
 export interface Console {
@@ -38,13 +41,13 @@ export function consoleRefusal({ http }: Pick<Config, 'http'>): string | null {
 }
 
 /** @throws ConfigError where `consoleRefusal` says why. */
-export function createConsole({ config, workers, log }: ConsoleOptions): Console {
+export function createConsole({ config, workers, log, time = systemTime }: ConsoleOptions): Console {
   const refusal = consoleRefusal(config);
   if (refusal !== null) throw new ConfigError([refusal]);
   const { broker, limits, processing, ordering, http } = config;
   const decoding = { limits, defaultEntityType: processing.entityType, allowMissingEntityId: ordering.unsequenced === 'process' };
-  const now = () => performance.now();
-  const sources = new Sources(config, log);
+  const now = () => time.nowMs();
+  const sources = new Sources(config, log, time);
   const view = new StreamView({ config, decoding, sources, workers, now });
   const { stream } = broker;
   const catalogue = () => view.catalogue.catalogue;

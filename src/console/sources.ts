@@ -11,18 +11,21 @@ import { type BrokerConnection, createConnection } from '../rabbitmq/connection.
 import { type AmqpPublisher, createAmqpPublisher } from '../rabbitmq/publisher.ts';
 import { openStore } from '../stores/open-store.ts';
 import type { Store } from '../stores/store.ts';
+import type { Time } from '../time.ts';
 import { OneAtATime } from './one-at-a-time.ts';
 
 export class Sources {
+  readonly time: Time;
   readonly #config: Config;
   readonly #log: Log;
   readonly #deadLetters = new OneAtATime();
   #broker: BrokerConnection | null = null;
   #store: Store | null = null;
 
-  constructor(config: Config, log: Log) {
+  constructor(config: Config, log: Log, time: Time) {
     this.#config = config;
     this.#log = log;
+    this.time = time;
   }
 
   get store(): Store {
@@ -33,7 +36,7 @@ export class Sources {
   /** @throws UnavailableError when there is no connection to the broker, or it is lost meanwhile. */
   async withBroker<T>(use: (connection: ChannelModel) => Promise<T>): Promise<T> {
     const { broker, serviceName } = this.#config;
-    this.#broker ??= createConnection({ urls: broker.urls, name: `${serviceName} console`, log: this.#log });
+    this.#broker ??= createConnection({ urls: broker.urls, name: `${serviceName} console`, log: this.#log, time: this.time });
     const connection = await this.#broker.ready();
     let stopListening: () => void = () => undefined;
     const lost = new Promise<never>((_, reject) => {
@@ -67,7 +70,7 @@ export class Sources {
   /** Lends a publisher to the stream, on a connection of its own. */
   async withPublisher<T>(use: (publisher: AmqpPublisher) => Promise<T>): Promise<T> {
     const { broker, serviceName } = this.#config;
-    const connection = createConnection({ urls: broker.urls, name: `${serviceName} console replay`, log: this.#log });
+    const connection = createConnection({ urls: broker.urls, name: `${serviceName} console replay`, log: this.#log, time: this.time });
     const publisher = createAmqpPublisher({ connection, exchange: broker.stream, log: this.#log });
     try {
       return await use(publisher);

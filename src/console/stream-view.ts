@@ -27,7 +27,7 @@ import { timelineOf } from './timeline.ts';
 export interface StreamViewOptions {
   readonly config: Config;
   readonly decoding: DecodeOptions;
-  readonly sources: Pick<Sources, 'store' | 'withBroker' | 'withDeadLetters' | 'deadLettersAreTaken'>;
+  readonly sources: Pick<Sources, 'time' | 'store' | 'withBroker' | 'withDeadLetters' | 'deadLettersAreTaken'>;
   readonly workers: () => Promise<readonly AskedWorker[]>;
   /** Monotonic, in milliseconds. */
   readonly now: () => number;
@@ -176,15 +176,16 @@ export class StreamView {
     const { stream } = config.broker;
     const queues = [...this.#shardQueues, deadLetterQueueName(stream), unroutedQueueName(stream)];
     const wasReading = sources.deadLettersAreTaken;
-    const depths = await sources.withBroker((connection) => queueDepths(connection, queues));
+    const depths = await sources.withBroker((connection) => queueDepths(connection, queues, sources.time));
     if (!wasReading && !sources.deadLettersAreTaken) this.#deadLettersReady = depths[this.#shardQueues.length]?.ready ?? null;
     return depths;
   }
 
   async #readConsumers(): Promise<ReadonlyMap<string, string> | null> {
-    const { managementUrl, urls } = this.#options.config.broker;
+    const { config, sources: { time } } = this.#options;
+    const { managementUrl, urls } = config.broker;
     if (managementUrl === null) return null;
-    const answer = await new ManagementClient({ url: managementUrl, virtualHost: virtualHostOf(urls[0]) }).consumers();
+    const answer = await new ManagementClient({ url: managementUrl, virtualHost: virtualHostOf(urls[0]), time }).consumers();
     if (!answer.ok) return null;
     const active = answer.value.filter(({ activity_status }) => activity_status === 'single_active');
     return new Map(active.map(({ queue, channel_details: from }) => [queue.name, `${from.peer_host}:${from.peer_port}`]));

@@ -3,6 +3,7 @@ import type { ChannelModel } from 'amqplib';
 import { deadLetterQueueName } from '../rabbitmq/topology-plan.ts';
 import type { TopologyPlan } from '../rabbitmq/topology-plan.ts';
 import { queueDepths } from '../rabbitmq/queue-depths.ts';
+import type { Time } from '../time.ts';
 
 export interface Depths {
   /** Messages ready in the shard queues. */
@@ -11,8 +12,8 @@ export interface Depths {
   readonly unrouted: number;
 }
 
-export async function readDepths(connection: ChannelModel, plan: TopologyPlan): Promise<Depths> {
-  const depths = await queueDepths(connection, plan.queues.map(({ name }) => name));
+export async function readDepths(connection: ChannelModel, plan: TopologyPlan, time: Time): Promise<Depths> {
+  const depths = await queueDepths(connection, plan.queues.map(({ name }) => name), time);
   const of = (wanted: (queue: string) => boolean) =>
     depths.filter(({ queue }) => wanted(queue)).reduce((sum, { ready }) => sum + (ready ?? 0), 0);
   const deadLetters = deadLetterQueueName(plan.stream);

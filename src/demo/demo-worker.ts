@@ -11,6 +11,7 @@ import { GuardedProcess } from '../../deploy/local/guarded-process.ts';
 import { createPrivateDirectory, removePrivateDirectory } from '../../deploy/local/private-directory.ts';
 import { waitUntil } from '../../deploy/local/wait-until.ts';
 import { UnavailableError } from '../errors.ts';
+import { type Time, timeLimit } from '../time.ts';
 
 export interface WorkerReading {
   readonly applied: number;
@@ -36,18 +37,20 @@ export class DemoWorker {
   readonly #process: GuardedProcess;
   readonly #url: string;
   readonly #directory: string;
+  readonly #time: Time;
   #last: WorkerReading = nothing;
 
-  private constructor(name: string, process: GuardedProcess, url: string, directory: string) {
+  private constructor(name: string, process: GuardedProcess, url: string, directory: string, time: Time) {
     this.name = name;
     this.pid = process.pid;
     this.#process = process;
     this.#url = url;
     this.#directory = directory;
+    this.#time = time;
   }
 
   /** The process runs; it is ready later. */
-  static async start(name: string, env: NodeJS.ProcessEnv): Promise<DemoWorker> {
+  static async start(name: string, env: NodeJS.ProcessEnv, time: Time): Promise<DemoWorker> {
     const port = await freePort();
     const directory = await createPrivateDirectory('worker');
     const main = fileURLToPath(new URL(import.meta.url.endsWith('.ts') ? '../main.ts' : '../main.js', import.meta.url));
@@ -58,7 +61,7 @@ export class DemoWorker {
       directory,
       logFile: join(directory, 'log'),
     });
-    return new DemoWorker(name, child, `http://127.0.0.1:${port}`, directory);
+    return new DemoWorker(name, child, `http://127.0.0.1:${port}`, directory, time);
   }
 
   /** The last reading; what the process counted after it is not known when it was killed. */
@@ -132,7 +135,7 @@ export class DemoWorker {
   }
 
   async #get(path: string): Promise<Response | null> {
-    return fetch(this.#url + path, { signal: AbortSignal.timeout(readTimeoutMs) }).catch(() => null);
+    return fetch(this.#url + path, { signal: timeLimit(this.#time, readTimeoutMs) }).catch(() => null);
   }
 }
 

@@ -9,6 +9,7 @@ import type { DeadLetter } from '../dead-letters/dead-letter.ts';
 import { listDeadLetters } from '../dead-letters/inspect.ts';
 import { defaultEventLimits } from '../events/event.ts';
 import { createLog } from '../observability/log.ts';
+import type { Time } from '../time.ts';
 import { readDepths } from './demo-queues.ts';
 import type { DemoWorker } from './demo-worker.ts';
 import { expect, type Expectation } from './expectation.ts';
@@ -30,6 +31,7 @@ export interface DemoOptions {
   readonly isTTY: boolean;
   /** Aborting it ends the demo early: everything is removed, then `runDemo` rejects. */
   readonly signal: AbortSignal;
+  readonly time: Time;
 }
 
 const shards = 8;
@@ -46,24 +48,24 @@ const sources: Readonly<Record<Services['source'], string>> = {
 
 /** True when everything balances. */
 export async function runDemo(options: DemoOptions): Promise<boolean> {
-  const { orders, seed, env, signal } = options;
-  const screen = new Screen(options.write, options.isTTY);
-  const startedMs = performance.now();
-  const events = orderLives({ orders, seed, startMs: Date.now() });
+  const { orders, seed, env, time } = options;
+  const screen = new Screen(options.write, options.isTTY, time);
+  const startedMs = time.nowMs();
+  const events = orderLives({ orders, seed, startMs: time.wallMs() });
   const mishaps = planMishaps([...new Set(events.map(({ orderId }) => orderId))].sort());
   const messages = await disarrange(messagesOf(events, mishaps), seed);
   screen.print(`\nThe lives of ${number(orders)} orders, ${number(events.length)} events\n\n`);
-  const stage = await Stage.set({ env, shards, workerVariables, log: (line) => screen.print(step('services', line)) });
+  const stage = await Stage.set({ env, shards, workerVariables, time, log: (line) => screen.print(step('services', line)) });
   try {
-    const play = new Play(stage, screen, signal);
+    const play = new Play(stage, screen, options);
     await play.prepare();
     const { observation, confirmed } = await play.play(messages, mishaps);
     const expectation = expect(confirmed, mishaps.failing);
     const deadLetters = await play.deadLetters(expectation);
-    const depths = await readDepths(stage.connection, stage.plan);
+    const depths = await readDepths(stage.connection, stage.plan, time);
     const ledger = await balance({ confirmed: confirmed.length, expectation, mishaps, depths, deadLetters, store: stage.store });
     screen.print(`\n${renderLedger(ledger, observation)}\n${renderDeadLetters(deadLetters, mishaps)}\n`);
-    screen.print(farewell(ledger.problems, performance.now() - startedMs));
+    screen.print(farewell(ledger.problems, time.nowMs() - startedMs));
     return ledger.problems.length === 0;
   } finally {
     screen.progress('');
@@ -76,11 +78,13 @@ class Play {
   readonly #stage: Stage;
   readonly #screen: Screen;
   readonly #signal: AbortSignal;
+  readonly #time: Time;
 
-  constructor(stage: Stage, screen: Screen, signal: AbortSignal) {
+  constructor(stage: Stage, screen: Screen, { signal, time }: DemoOptions) {
     this.#stage = stage;
     this.#screen = screen;
     this.#signal = signal;
+    this.#time = time;
   }
 
   async prepare(): Promise<void> {
@@ -103,7 +107,7 @@ class Play {
 
     const confirmed: DemoMessage[] = [];
     let dying: Promise<void> | null = null;
-    const watch: Watch = new Watch((observation) => {
+    const watch: Watch = new Watch(this.#time, (observation) => {
       this.#screen.progress(progressLine(confirmed.length, messages.length, observation));
       if (dying === null && observation.settled >= messages.length / 2) dying = this.#replace(victim, watch, observation);
       return dying ?? undefined;
@@ -125,7 +129,7 @@ class Play {
   async deadLetters(expectation: Expectation): Promise<readonly DeadLetter[]> {
     const { stream, store, connection, plan } = this.#stage;
     // A rejected message is on its way for a moment: the broker moves it when it has been confirmed there.
-    const arrived = async () => (await readDepths(connection, plan)).deadLetters >= expectation.deadLettered;
+    const arrived = async () => (await readDepths(connection, plan, this.#time)).deadLetters >= expectation.deadLettered;
     await waitUntil(arrived, { timeoutMs: 10_000, what: 'the dead letters' }).catch(() => undefined);
     const letters: DeadLetter[] = [];
     const decoding = { limits: defaultEventLimits, defaultEntityType: 'order', allowMissingEntityId: false };
@@ -135,8 +139,8 @@ class Play {
 
   #publish(messages: readonly DemoMessage[], onConfirmed: (message: DemoMessage) => void): Promise<void> {
     const { services, stream } = this.#stage;
-    const log = createLog({ level: 'warn', service: 'demo', writeLine: (line) => this.#screen.print(line) });
-    return publishAll(messages, { amqpUrl: services.amqpUrl, exchange: stream, log, signal: this.#signal, onConfirmed });
+    const log = createLog({ level: 'warn', service: 'demo', writeLine: (line) => this.#screen.print(line), time: this.#time });
+    return publishAll(messages, { amqpUrl: services.amqpUrl, exchange: stream, log, signal: this.#signal, time: this.#time, onConfirmed });
   }
 
   async #startWorker(name: string): Promise<DemoWorker> {
@@ -162,7 +166,7 @@ class Play {
       async () => {
         this.#signal.throwIfAborted();
         if (!worker.running) throw await worker.failure('ended');
-        const [seen, depths] = [await watch.look(), await readDepths(connection, plan)];
+        const [seen, depths] = [await watch.look(), await readDepths(connection, plan, this.#time)];
         if (depths.shards === 0 && seen.unsettled === seen.held && seen.held > 0 && !announced) {
           announced = true;
           this.#screen.print(step('waiting', `until ${number(seen.held)} events have waited ${gapTimeoutMs / 1_000} s for the lost ones (GAP_TIMEOUT_MS)`));

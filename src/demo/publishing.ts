@@ -7,6 +7,7 @@ import type { Log } from '../observability/log.ts';
 import { perturb } from '../publishing/perturb.ts';
 import { createConnection } from '../rabbitmq/connection.ts';
 import { createAmqpPublisher } from '../rabbitmq/publisher.ts';
+import type { Time } from '../time.ts';
 import type { DemoMessage } from './mishaps.ts';
 
 export const shuffleWindow = 500;
@@ -29,13 +30,14 @@ export interface PublishingOptions {
   readonly exchange: string;
   readonly log: Log;
   readonly signal: AbortSignal;
+  readonly time: Time;
   readonly onConfirmed: (message: DemoMessage) => void;
 }
 
 /** Resolves when every message has been confirmed; rejects when one was not, for then no account can balance. */
 export async function publishAll(messages: readonly DemoMessage[], options: PublishingOptions): Promise<void> {
-  const { amqpUrl, exchange, log, signal, onConfirmed } = options;
-  const connection = createConnection({ urls: [amqpUrl], name: 'inorder demo publisher', log });
+  const { amqpUrl, exchange, log, signal, time, onConfirmed } = options;
+  const connection = createConnection({ urls: [amqpUrl], name: 'inorder demo publisher', log, time });
   const publisher = createAmqpPublisher({ connection, exchange, log });
   const outcomes: Promise<boolean>[] = [];
   try {

@@ -2,7 +2,6 @@
  * What the demo needs and owns: services, a stream of its own, worker processes. Everything that is made here is taken
  * down by `remove`, in reverse, whatever happened meanwhile; services that were given stay and are left as they were.
  */
-import { randomBytes } from 'node:crypto';
 import { connect, type ChannelModel } from 'amqplib';
 import { startServices, type Services } from '../../deploy/local/services.ts';
 import { variableNames } from '../config/variables.ts';
@@ -11,6 +10,7 @@ import { planTopology, type TopologyPlan } from '../rabbitmq/topology-plan.ts';
 import { applyTopology } from '../rabbitmq/topology.ts';
 import { createRedisStore } from '../stores/redis/redis-store.ts';
 import type { Store } from '../stores/store.ts';
+import type { Time } from '../time.ts';
 import { removeTopology } from './demo-queues.ts';
 import { DemoWorker } from './demo-worker.ts';
 import { moduleUrl } from './processors.ts';
@@ -24,10 +24,11 @@ export interface StageOptions {
   readonly workerVariables: Readonly<Record<string, string>>;
   /** Receives one line for each step of bringing services up that takes time. */
   readonly log: (line: string) => void;
+  readonly time: Time;
 }
 
 export class Stage {
-  readonly stream = `inorder-demo-${randomBytes(3).toString('hex')}`;
+  readonly stream: string;
   readonly plan: TopologyPlan;
   readonly services: Services;
   readonly connection: ChannelModel;
@@ -37,6 +38,7 @@ export class Stage {
 
   private constructor(options: StageOptions, services: Services, connection: ChannelModel) {
     this.#options = options;
+    this.stream = `inorder-demo-${options.time.uuid().slice(0, 6)}`;
     this.services = services;
     this.connection = connection;
     this.plan = planTopology({ stream: this.stream, shards: options.shards, queueType: 'quorum', exchangeType: 'x-consistent-hash' });
@@ -58,24 +60,17 @@ export class Stage {
   }
 
   async declareTopology(): Promise<void> {
-    await applyTopology({ ready: async () => this.connection }, this.plan);
+    await applyTopology({ ready: async () => this.connection, time: this.#options.time }, this.plan);
   }
 
   /** A worker process; it is not ready yet. */
   async startWorker(name: string): Promise<DemoWorker> {
-    const { env, shards, workerVariables } = this.#options;
+    const { env, shards, workerVariables, time } = this.#options;
     const ours = new Set<string>(variableNames.flatMap((variable) => [variable, `${variable}_FILE`]));
     const inherited = Object.fromEntries(Object.entries(env).filter(([variable]) => !ours.has(variable)));
-    const worker = await DemoWorker.start(name, {
-      ...inherited,
-      AMQP_URL: this.services.amqpUrl,
-      REDIS_URL: this.services.redisUrl,
-      STREAM: this.stream,
-      SHARDS: String(shards),
-      PROCESSOR: moduleUrl,
-      LOG_LEVEL: 'warn',
-      ...workerVariables,
-    });
+    const places = { AMQP_URL: this.services.amqpUrl, REDIS_URL: this.services.redisUrl, STREAM: this.stream, SHARDS: String(shards) };
+    const variables = { ...inherited, ...places, PROCESSOR: moduleUrl, LOG_LEVEL: 'warn', ...workerVariables };
+    const worker = await DemoWorker.start(name, variables, time);
     this.#workers.push(worker);
     return worker;
   }

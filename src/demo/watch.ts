@@ -2,6 +2,7 @@
  * Looks at the workers of the demo many times a second, for what only they know: how much they hold and how often
  * something came too early. The counts of a killed worker stay as they were last seen, so they are a lower bound.
  */
+import { sleep, type Time } from '../time.ts';
 import type { DemoWorker } from './demo-worker.ts';
 
 export interface Observation {
@@ -18,13 +19,15 @@ const intervalMs = 50;
 
 export class Watch {
   readonly #workers: DemoWorker[] = [];
+  readonly #time: Time;
   readonly #onLook: (observation: Observation) => void | Promise<void>;
   #heldAtMost = 0;
   #stopped = false;
   #loop: Promise<void> | null = null;
 
   /** `onLook` is awaited before the next look. What it throws is thrown by `stop`. */
-  constructor(onLook: (observation: Observation) => void | Promise<void>) {
+  constructor(time: Time, onLook: (observation: Observation) => void | Promise<void>) {
+    this.#time = time;
     this.#onLook = onLook;
   }
 
@@ -61,7 +64,7 @@ export class Watch {
   async #run(): Promise<void> {
     while (!this.#stopped) {
       await this.#onLook(await this.look());
-      await new Promise((resolve) => setTimeout(resolve, intervalMs));
+      await sleep(this.#time, intervalMs);
     }
   }
 }

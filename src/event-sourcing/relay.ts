@@ -14,15 +14,14 @@
  * An append refuses what could not be published. What got into the log all the same (by an earlier version, or before a limit was
  * lowered) is published as it is and named in the log: the worker dead-letters it with its reason, and its entity waits there.
  */
-import { setTimeout as sleep } from 'node:timers/promises';
 import { EventError, PermanentError, UnavailableError } from '../errors.ts';
 import { encodeEvent, encodeUnchecked } from '../events/encode.ts';
 import type { EventLimits } from '../events/event.ts';
 import type { Log } from '../observability/log.ts';
-import { backOffMs } from '../rabbitmq/back-off.ts';
 import type { AmqpPublisher, PublishableMessage, PublishOutcome } from '../rabbitmq/publisher.ts';
 import type { EventStore, RecordedEvent } from '../stores/event-store.ts';
 import type { RelayLease, RelayLeases } from '../stores/relay-lease.ts';
+import { backOffMs, sleep, type Time } from '../time.ts';
 
 export interface RelayOptions {
   readonly store: Pick<EventStore, 'readAll' | 'waitForMore'>;
@@ -34,6 +33,7 @@ export interface RelayOptions {
   readonly log: Log;
   /** Ends it after the page that is under way. */
   readonly signal: AbortSignal;
+  readonly time: Time;
   /** Events that are read and published together. Default 500. */
   readonly pageSize?: number;
   /** Told after each page that was confirmed. */
@@ -41,7 +41,7 @@ export interface RelayOptions {
 }
 
 const defaultPageSize = 500;
-const retry = { firstMs: 200, lastMs: 10_000 };
+const retry = { initialMs: 200, maxMs: 10_000, leastShare: 0.5 };
 /** RabbitMQ's default of max_message_size; with more the channel ends. */
 const maxMessageBytes = 134_217_728;
 
@@ -52,8 +52,8 @@ const maxMessageBytes = 134_217_728;
  * @throws ConfigError when the store will never let itself be asked.
  */
 export async function runRelay(options: RelayOptions): Promise<void> {
-  const { leases, log, signal } = options;
-  const trouble = new Trouble(log);
+  const { leases, log, signal, time } = options;
+  const trouble = new Trouble(log, time);
   while (!signal.aborted) {
     try {
       const lease = await leases.acquire(signal);
@@ -64,7 +64,7 @@ export async function runRelay(options: RelayOptions): Promise<void> {
     } catch (error) {
       if (!(error instanceof UnavailableError)) throw error;
       if (signal.aborted) return;
-      await sleep(trouble.retryInMs(error), undefined, { signal }).catch(() => undefined);
+      await sleep(time, trouble.retryInMs(error), signal);
     }
   }
 }
@@ -72,12 +72,14 @@ export async function runRelay(options: RelayOptions): Promise<void> {
 /** What keeps events from getting on, until one does. Each cause is told once, and what is tried again is tried less and less often. */
 class Trouble {
   readonly #log: Log;
+  readonly #time: Time;
   readonly #told = new Set<string>();
   #failures = 0;
   #namedUpTo = 0;
 
-  constructor(log: Log) {
+  constructor(log: Log, time: Time) {
     this.#log = log;
+    this.#time = time;
   }
 
   get isOn(): boolean {
@@ -87,7 +89,7 @@ class Trouble {
   retryInMs({ message }: UnavailableError): number {
     if (!this.#told.has(message)) this.#log.warn({ cause: message }, 'the relay pauses: the store or the broker is away');
     this.#told.add(message);
-    return backOffMs(retry, ++this.#failures);
+    return backOffMs(retry, ++this.#failures, this.#time);
   }
 
   /** Of an event that no worker takes: once, however often its page is tried. */

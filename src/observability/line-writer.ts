@@ -5,19 +5,22 @@
  * reader has closed the pipe, lines go nowhere.
  */
 import { writeSync } from 'node:fs';
+import type { Time, Timer } from '../time.ts';
 
 const maxPendingBytes = 1_048_576;
 const retryMs = 50;
 
 export class LineWriter {
   readonly #fd: number;
+  readonly #time: Time;
   /** What the pipe has not taken yet, oldest first. */
   #pending: Buffer = Buffer.alloc(0);
   #closed = false;
-  #retry: NodeJS.Timeout | null = null;
+  #retry: Timer | null = null;
 
-  constructor(fd: number) {
+  constructor(fd: number, time: Time) {
     this.#fd = fd;
+    this.#time = time;
   }
 
   /** `line` ends with its line feed. */
@@ -38,10 +41,11 @@ export class LineWriter {
 
   #failed(code: string | undefined): void {
     if (code === 'EAGAIN') {
-      this.#retry ??= setTimeout(() => {
+      const again = () => {
         this.#retry = null;
         this.#flush();
-      }, retryMs).unref();
+      };
+      this.#retry ??= this.#time.after(retryMs, again, { unref: true });
       return;
     }
     // Nobody will read a closed pipe again; any other trouble (ENOSPC, EIO) may pass.

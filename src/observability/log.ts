@@ -7,6 +7,7 @@
 import { type Logger, pino } from 'pino';
 import type { LogLevel } from '../config/config.ts';
 import { messageOf } from '../errors.ts';
+import { isoNow, systemTime, type Time } from '../time.ts';
 import { LineWriter } from './line-writer.ts';
 import { redactUrls } from '../redaction.ts';
 
@@ -26,6 +27,8 @@ export interface LogOptions {
   readonly service: string;
   /** Where the lines go. Default: standard output. */
   readonly writeLine?: (line: string) => void;
+  /** Default: that of the computer. */
+  readonly time?: Time;
 }
 
 /** A log whose level can be changed while it is in use. */
@@ -33,15 +36,15 @@ export interface AdjustableLog extends Log {
   level: LogLevel;
 }
 
-export function createLog({ level, service, writeLine }: LogOptions): AdjustableLog {
-  const stdout = new LineWriter(1);
+export function createLog({ level, service, writeLine, time = systemTime }: LogOptions): AdjustableLog {
+  const stdout = new LineWriter(1, time);
   const write = writeLine ?? ((line: string) => stdout.write(line));
   const logger: Logger = pino(
     {
       level,
       base: { service },
       messageKey: 'message',
-      timestamp: pino.stdTimeFunctions.isoTime,
+      timestamp: () => `,"time":"${isoNow(time)}"`,
       formatters: { level: (label) => ({ level: label }) },
       serializers: { error: (error: unknown) => describeError(error, logger.level === 'debug') },
     },

@@ -4,6 +4,7 @@
  */
 import type { Config, HttpConfig } from '../config/config.ts';
 import type { EntityRef } from '../events/event.ts';
+import { type Time, timeLimit } from '../time.ts';
 import type { ShardTotals } from './metrics.ts';
 
 const timeoutMs = 2_000;
@@ -42,14 +43,14 @@ export interface WorkerReport {
 }
 
 /** The worker at HTTP_HOST and HTTP_PORT; null when none answers there, or one of another stream. */
-export async function askWorker({ http, broker }: Config): Promise<WorkerReport | null> {
-  return http.port === 0 ? null : askWorkerAt(urlOf(http), broker.stream);
+export async function askWorker({ http, broker }: Config, time: Time): Promise<WorkerReport | null> {
+  return http.port === 0 ? null : askWorkerAt(urlOf(http), broker.stream, time);
 }
 
 /** The worker at `http://host:port`; null when none of this stream answers there. */
-export async function askWorkerAt(url: string, stream: string): Promise<WorkerReport | null> {
+export async function askWorkerAt(url: string, stream: string, time: Time): Promise<WorkerReport | null> {
   try {
-    const response = await fetch(new URL('/status', url), { signal: AbortSignal.timeout(timeoutMs) });
+    const response = await fetch(new URL('/status', url), { signal: timeLimit(time, timeoutMs) });
     const report: unknown = await response.json();
     return isWorkerReport(report) && report.stream === stream ? report : null;
   } catch {

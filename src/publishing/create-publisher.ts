@@ -15,6 +15,7 @@ import type { NewEvent } from '../events/new-event.ts';
 import type { Log } from '../observability/log.ts';
 import { createConnection } from '../rabbitmq/connection.ts';
 import { createAmqpPublisher, type PublishOutcome } from '../rabbitmq/publisher.ts';
+import { systemTime, type Time } from '../time.ts';
 import { type PublishCounts, publishStream } from './publish-stream.ts';
 
 const eventFormats = ['envelope', 'cloudevents-structured', 'cloudevents-binary'] as const;
@@ -41,6 +42,8 @@ export interface PublisherOptions {
   readonly maxOutstanding?: number;
   /** Told of lost connections. Default: silence. */
   readonly log?: Log;
+  /** Default: that of the computer. */
+  readonly time?: Time;
 }
 
 export interface Publisher {
@@ -77,9 +80,9 @@ const silence: Log = { debug: () => {}, info: () => {}, warn: () => {}, error: (
 export function createPublisher(options: PublisherOptions = {}): Publisher {
   const problems = problemsOf(options);
   if (problems.length > 0) throw new ConfigError(problems);
-  const { urls = ['amqp://localhost:5672'], stream = 'events', maxOutstanding, log = silence } = options;
+  const { urls = ['amqp://localhost:5672'], stream = 'events', maxOutstanding, log = silence, time = systemTime } = options;
   const encode = encoderFor(options);
-  const connection = createConnection({ urls, name: 'inorder publisher', log });
+  const connection = createConnection({ urls, name: 'inorder publisher', log, time });
   const publisher = createAmqpPublisher({ connection, exchange: stream, log, maxOutstanding });
 
   async function* encoded(events: AsyncIterable<NewEvent | Event>): AsyncGenerator<EncodedEvent> {

@@ -2,7 +2,7 @@
  * Spreads events evenly over time: the n-th is due n / rate seconds after the first, to the millisecond. What
  * was missed while the broker blocked is not made up for in a burst.
  */
-import { setTimeout as sleep } from 'node:timers/promises';
+import { sleep, type Time } from '../time.ts';
 
 /** How far behind its due time an event may be and still be caught up with, in milliseconds. */
 const catchUpMs = 20;
@@ -24,12 +24,11 @@ export class Pacer {
 }
 
 /** The elements of a stream, so many per second; once `stop` aborts, what is left comes at once. */
-export async function* paced<T>(source: AsyncIterable<T>, ratePerSecond: number, stop: AbortSignal): AsyncGenerator<T> {
+export async function* paced<T>(source: AsyncIterable<T>, ratePerSecond: number, stop: AbortSignal, time: Time): AsyncGenerator<T> {
   const pacer = new Pacer(ratePerSecond);
   for await (const element of source) {
-    const delayMs = pacer.delayMs(performance.now());
-    // It rejects when `stop` aborts or has aborted.
-    if (delayMs > 0) await sleep(delayMs, undefined, { signal: stop }).catch(() => undefined);
+    const delayMs = pacer.delayMs(time.nowMs());
+    if (delayMs > 0) await sleep(time, delayMs, stop);
     yield element;
   }
 }

@@ -5,6 +5,7 @@
  */
 import type { EncodedEvent } from '../events/encode.ts';
 import type { AmqpPublisher } from '../rabbitmq/publisher.ts';
+import type { Time } from '../time.ts';
 import { lineEvents, type LineEventOptions } from './line-events.ts';
 import { paced } from './pacer.ts';
 import { perturb, type PerturbOptions } from './perturb.ts';
@@ -19,6 +20,7 @@ export interface PublishInputOptions {
   readonly stop: AbortSignal;
   readonly publisher: Pick<AmqpPublisher, 'publish' | 'room'>;
   readonly onOutcome: OutcomeListener;
+  readonly time: Time;
 }
 
 export interface PublishReport extends PublishCounts {
@@ -34,7 +36,7 @@ export async function publishInput(
   lines: AsyncIterable<TextLine>,
   options: PublishInputOptions,
 ): Promise<PublishReport> {
-  const { reading, disarray, ratePerSecond, stop } = options;
+  const { reading, disarray, ratePerSecond, stop, time } = options;
   const progress = { events: 0, badLines: 0, line: 0, ended: false };
   async function* noticed(): AsyncGenerator<TextLine> {
     for await (const textLine of lines) {
@@ -56,7 +58,7 @@ export async function publishInput(
     }
   }
   const arriving = perturb(counted(), disarray);
-  const departing = ratePerSecond === null ? arriving : paced(arriving, ratePerSecond, stop);
+  const departing = ratePerSecond === null ? arriving : paced(arriving, ratePerSecond, stop, time);
   const counts = await publishStream(departing, options.publisher, options.onOutcome);
   return {
     ...counts,

@@ -7,16 +7,16 @@
  */
 import type { Channel, ConsumeMessage } from 'amqplib';
 import type { Log } from '../observability/log.ts';
+import { within } from '../time.ts';
 import type { BrokerConnection } from './connection.ts';
 import { openConsumingChannel } from './deep-headers.ts';
 import { KeptChannel, type OpenChannel } from './kept-channel.ts';
 import { toRawMessage } from './raw-message.ts';
 import { brokerWords, replyCodeOf, replyCodes } from './refusal.ts';
 import type { RawDelivery, ShardChannel, ShardChannelEvents } from './shard-channel.ts';
-import { within } from './time-limit.ts';
 
 export interface ShardChannelOptions {
-  readonly connection: Pick<BrokerConnection, 'current' | 'ending' | 'listen'>;
+  readonly connection: Pick<BrokerConnection, 'current' | 'ending' | 'listen' | 'time'>;
   readonly queue: string;
   readonly shard: number;
   /** Deliveries that may be unacknowledged at a time. */
@@ -79,7 +79,7 @@ class AmqpShardChannel implements ShardChannel {
   }
 
   async isAlive(generation: number): Promise<boolean> {
-    return (await within(this.roundTrip(generation), aliveTimeoutMs)) === true;
+    return (await within(this.#options.connection.time, this.roundTrip(generation), aliveTimeoutMs)) === true;
   }
 
   abandon(generation: number, cause: Error): void {
@@ -93,7 +93,7 @@ class AmqpShardChannel implements ShardChannel {
   }
 
   async #consume(open: OpenChannel<Channel>): Promise<void> {
-    const { queue, prefetch } = this.#options;
+    const { queue, prefetch, connection } = this.#options;
     let turn: RawDelivery[] = [];
     const endTurn = () => {
       const deliveries = turn;
@@ -105,7 +105,7 @@ class AmqpShardChannel implements ShardChannel {
         this.#kept.drop(open, new Error(`the broker cancelled the consumer: was queue ${queue} deleted?`));
         return;
       }
-      if (turn.length === 0) setImmediate(endTurn);
+      if (turn.length === 0) connection.time.afterTurn(endTurn);
       turn.push({ tag: message.fields.deliveryTag, redelivered: message.fields.redelivered, message: toRawMessage(message) });
     };
     await open.channel.prefetch(prefetch);

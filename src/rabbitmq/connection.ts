@@ -11,9 +11,8 @@ import amqpManager, { type AmqpConnectionManager } from 'amqp-connection-manager
 import type { ChannelModel } from 'amqplib';
 import { UnavailableError } from '../errors.ts';
 import type { Log } from '../observability/log.ts';
-import { backOffMs } from './back-off.ts';
+import { backOffMs, type Time, within } from '../time.ts';
 import { brokerWords, describeConnectFailure, isRefusedLogin } from './refusal.ts';
-import { within } from './time-limit.ts';
 
 export interface ConnectionOptions {
   /** Nodes of one cluster, tried in turn. With credentials; never logged as they are. */
@@ -25,6 +24,7 @@ export interface ConnectionOptions {
   readonly heartbeatSeconds?: number;
   /** A lost connection is back. */
   readonly onReconnected?: () => void;
+  readonly time: Time;
 }
 
 /** What a user of the connection is told. An exception thrown here is logged and goes no further. */
@@ -38,11 +38,13 @@ export interface ConnectionListener {
 const defaultHeartbeatSeconds = 15;
 const connectTimeoutMs = 10_000;
 const closeTimeoutMs = 5_000;
-const reconnect = { firstMs: 200, lastMs: 5_000 };
+const reconnect = { initialMs: 200, maxMs: 5_000, leastShare: 0.5 };
 /** A connection that is lost sooner was no success: the back-off goes on. */
 const stableAfterMs = 5_000;
 
 export class BrokerConnection {
+  /** Of whatever is done on this connection. */
+  readonly time: Time;
   readonly #options: ConnectionOptions;
   readonly #manager: AmqpConnectionManager;
   readonly #listeners = new Set<ConnectionListener>();
@@ -57,9 +59,10 @@ export class BrokerConnection {
 
   constructor(options: ConnectionOptions) {
     this.#options = options;
+    this.time = options.time;
     this.#manager = amqpManager.connect([...options.urls], {
       heartbeatIntervalInSeconds: options.heartbeatSeconds ?? defaultHeartbeatSeconds,
-      reconnectTimeInSeconds: reconnect.firstMs / 1_000,
+      reconnectTimeInSeconds: reconnect.initialMs / 1_000,
       connectionOptions: { noDelay: true, timeout: connectTimeoutMs, clientProperties: { connection_name: options.name } },
     });
     this.#manager.on('connect', ({ connection }) => this.#up(connection as unknown as ChannelModel));
@@ -121,7 +124,7 @@ export class BrokerConnection {
       this.#manager.on('connectFailed', refused);
       stops.push(this.listen({ up: resolve, lost: resolve }), () => this.#manager.off('connectFailed', refused));
     });
-    const answer = await within(outcome, timeoutMs);
+    const answer = await within(this.time, outcome, timeoutMs);
     for (const stop of stops) stop();
     if (answer !== null && !(answer instanceof Error)) return answer;
     throw new UnavailableError(this.#trouble ?? 'the broker does not answer');
@@ -137,14 +140,14 @@ export class BrokerConnection {
       () => true,
     );
     if (model === null) {
-      await within(closed, closeTimeoutMs);
+      await within(this.time, closed, closeTimeoutMs);
       return;
     }
     // A connection that is lost while it closes never answers the close; it only says that it failed.
     const failed = new Promise<true>((resolve) => model.once('error', () => resolve(true)));
     this.#lost(new Error('the connection was closed here'));
     // A broker that does not answer must not keep the process: without its socket the connection ends by itself.
-    if ((await within(Promise.race([closed, failed]), closeTimeoutMs)) === null) {
+    if ((await within(this.time, Promise.race([closed, failed]), closeTimeoutMs)) === null) {
       socketOf(model)?.destroy(new Error('the broker did not confirm the end of the connection'));
     }
   }
@@ -159,7 +162,7 @@ export class BrokerConnection {
     this.#ending = null;
     this.#blocked = null;
     this.#trouble = null;
-    this.#upAtMs = performance.now();
+    this.#upAtMs = this.time.nowMs();
     this.#connections++;
     log.info({ connection: name }, this.#connections === 1 ? 'connected to the broker' : 'connected to the broker again');
     if (this.#connections > 1) this.#guarded(() => onReconnected?.());
@@ -180,7 +183,7 @@ export class BrokerConnection {
     this.#current = null;
     this.#blocked = null;
     this.#trouble = `the connection to the broker is lost: ${brokerWords(cause)}`;
-    if (performance.now() - this.#upAtMs > stableAfterMs) this.#failures = 0;
+    if (this.time.nowMs() - this.#upAtMs > stableAfterMs) this.#failures = 0;
     this.#backOff();
     if (!this.#closed) {
       this.#options.log.warn({ connection: this.#options.name, cause: brokerWords(cause) }, 'the connection to the broker is lost');
@@ -191,7 +194,7 @@ export class BrokerConnection {
   /** The manager waits the same time after each failure; it reads that right after it has told of one. */
   #backOff(): void {
     this.#failures++;
-    this.#manager.reconnectTimeInSeconds = backOffMs(reconnect, this.#failures) / 1_000;
+    this.#manager.reconnectTimeInSeconds = backOffMs(reconnect, this.#failures, this.time) / 1_000;
   }
 
   #setBlocked(reason: string | null): void {

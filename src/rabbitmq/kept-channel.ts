@@ -11,10 +11,10 @@
  */
 import type { Channel, ChannelModel } from 'amqplib';
 import type { Log } from '../observability/log.ts';
-import { backOffMs } from './back-off.ts';
+import { backOffMs, type Time, type Timer, within } from '../time.ts';
 import type { BrokerConnection } from './connection.ts';
 import { brokerWords } from './refusal.ts';
-import { closeChannel, within } from './time-limit.ts';
+import { closeChannel } from './time-limit.ts';
 
 export interface OpenChannel<C extends Channel> {
   /** Counts the channels of this owner, from 1. */
@@ -23,7 +23,7 @@ export interface OpenChannel<C extends Channel> {
 }
 
 export interface KeptChannelOptions<C extends Channel> {
-  readonly connection: Pick<BrokerConnection, 'current' | 'ending' | 'listen'>;
+  readonly connection: Pick<BrokerConnection, 'current' | 'ending' | 'listen' | 'time'>;
   readonly log: Log;
   /** What the channel is for, in the log. */
   readonly purpose: Readonly<Record<string, string | number>>;
@@ -36,7 +36,7 @@ export interface KeptChannelOptions<C extends Channel> {
   readonly explain?: (error: Error) => string | null;
 }
 
-const reopen = { firstMs: 200, lastMs: 10_000 };
+const reopen = { initialMs: 200, maxMs: 10_000, leastShare: 0.5 };
 /** A channel that ends sooner was no success: the back-off goes on. */
 const stableAfterMs = 5_000;
 const stopTimeoutMs = 6_000;
@@ -54,10 +54,11 @@ interface Life<C extends Channel> {
 
 export class KeptChannel<C extends Channel> {
   readonly #options: KeptChannelOptions<C>;
+  readonly #time: Time;
   #life: Life<C> | null = null;
   #generation = 0;
   #failures = 0;
-  #retry: NodeJS.Timeout | null = null;
+  #retry: Timer | null = null;
   #stopListening: (() => void) | null = null;
   /** Settles when the last channel that was given up is closed. */
   #closing: Promise<void> = Promise.resolve();
@@ -65,6 +66,7 @@ export class KeptChannel<C extends Channel> {
 
   constructor(options: KeptChannelOptions<C>) {
     this.#options = options;
+    this.#time = options.connection.time;
   }
 
   /** The channel that was announced last and has not ended, or null. */
@@ -91,20 +93,20 @@ export class KeptChannel<C extends Channel> {
   async stop(): Promise<void> {
     this.#stopped = true;
     this.#stopListening?.();
-    if (this.#retry !== null) clearTimeout(this.#retry);
+    this.#retry?.cancel();
     const life = this.#life;
     this.#life = null;
     if (life !== null) {
       life.ended = new Error('stopped');
-      if (life.open !== null) this.#closing = closeChannel(life.open.channel);
+      if (life.open !== null) this.#closing = closeChannel(life.open.channel, this.#time);
     }
-    await within(Promise.all([this.#closing, life?.opening]), stopTimeoutMs);
+    await within(this.#time, Promise.all([this.#closing, life?.opening]), stopTimeoutMs);
   }
 
   #tryOpen(): void {
     const { connection } = this.#options;
     if (this.#stopped || this.#life !== null || connection.current === null) return;
-    if (this.#retry !== null) clearTimeout(this.#retry);
+    this.#retry?.cancel();
     this.#retry = null;
     const life: Life<C> = {
       generation: ++this.#generation,
@@ -127,11 +129,11 @@ export class KeptChannel<C extends Channel> {
       life.open = { generation: life.generation, channel };
       if (life.ended === null) await prepare?.(life.open);
       if (life.ended !== null) throw life.ended;
-      life.announcedAtMs = performance.now();
+      life.announcedAtMs = this.#time.nowMs();
       opened(life.open);
     } catch (error) {
       this.#end(life, life.refusedBy ?? (error as Error));
-      if (channel !== null) await closeChannel(channel);
+      if (channel !== null) await closeChannel(channel, this.#time);
     }
   }
 
@@ -150,10 +152,10 @@ export class KeptChannel<C extends Channel> {
     life.ended = cause;
     const { log, purpose, explain } = this.#options;
     if (this.#life === life) this.#life = null;
-    if (life.announcedAtMs !== null && performance.now() - life.announcedAtMs > stableAfterMs) this.#failures = 0;
+    if (life.announcedAtMs !== null && this.#time.nowMs() - life.announcedAtMs > stableAfterMs) this.#failures = 0;
     this.#retryLater();
     if (life.announcedAtMs !== null && life.open !== null) {
-      this.#closing = closeChannel(life.open.channel);
+      this.#closing = closeChannel(life.open.channel, this.#time);
       this.#tellLost(life.open, cause);
     } else if (this.#options.connection.current !== null) {
       log.warn({ ...purpose, cause: explain?.(cause) ?? brokerWords(cause) }, 'the channel cannot be opened; trying again');
@@ -165,7 +167,7 @@ export class KeptChannel<C extends Channel> {
       this.#options.lost(open, cause);
     } catch (error) {
       // A bug of the owner, and no business of the client library, which is calling here: it ends the process.
-      setImmediate(() => {
+      this.#time.afterTurn(() => {
         throw error;
       });
     }
@@ -174,9 +176,9 @@ export class KeptChannel<C extends Channel> {
   #retryLater(): void {
     if (this.#stopped || this.#retry !== null) return;
     this.#failures++;
-    this.#retry = setTimeout(() => {
+    this.#retry = this.#time.after(backOffMs(reopen, this.#failures, this.#time), () => {
       this.#retry = null;
       this.#tryOpen();
-    }, backOffMs(reopen, this.#failures));
+    });
   }
 }

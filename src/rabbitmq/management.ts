@@ -2,6 +2,7 @@
  * As much of RabbitMQ's management API as is needed to see what AMQP does not show. Read-only. Every answer is
  * an outcome: an API that is not there, refuses the login or says something else is a reason, not an exception.
  */
+import { type Time, timeLimit } from '../time.ts';
 
 export interface ManagementOptions {
   /** `http://user:password@host:15672`, also with a path prefix. */
@@ -9,6 +10,7 @@ export interface ManagementOptions {
   readonly virtualHost: string;
   /** For each request, in milliseconds. Default 5 s. */
   readonly timeoutMs?: number;
+  readonly time: Time;
 }
 
 export type Answer<T> = { readonly ok: true; readonly value: T } | { readonly ok: false; readonly reason: string };
@@ -81,16 +83,18 @@ export class ManagementClient {
   readonly #authorization: string;
   readonly #virtualHost: string;
   readonly #timeoutMs: number;
+  readonly #time: Time;
   /** How far the broker's clock was ahead of ours at the last answer, in milliseconds; null before one that says. */
   clockOffsetMs: number | null = null;
 
-  constructor({ url, virtualHost, timeoutMs = defaultTimeoutMs }: ManagementOptions) {
+  constructor({ url, virtualHost, timeoutMs = defaultTimeoutMs, time }: ManagementOptions) {
     const { username, password, origin, pathname } = new URL(url);
     this.#base = `${origin}${pathname.replace(/\/+$/, '')}/api`;
     const login = `${decodeURIComponent(username || 'guest')}:${decodeURIComponent(password || 'guest')}`;
     this.#authorization = `Basic ${Buffer.from(login).toString('base64')}`;
     this.#virtualHost = encodeURIComponent(virtualHost);
     this.#timeoutMs = timeoutMs;
+    this.#time = time;
   }
 
   overview(): Promise<Answer<Overview>> {
@@ -131,7 +135,7 @@ export class ManagementClient {
 
   async #get<T>(path: string, isExpected: (value: object) => boolean): Promise<Answer<T>> {
     try {
-      const signal = AbortSignal.timeout(this.#timeoutMs);
+      const signal = timeLimit(this.#time, this.#timeoutMs);
       const response = await fetch(`${this.#base}${path}`, { headers: { authorization: this.#authorization }, signal, redirect: 'error' });
       this.#readClock(response.headers.get('date'));
       if (response.status === 401) return { ok: false, reason: 'it refuses the user name or the password, or the user lacks the tag `monitoring`' };
@@ -147,7 +151,7 @@ export class ManagementClient {
   /** To the second, and half of one late on average. */
   #readClock(date: string | null): void {
     const theirMs = Date.parse(date ?? '');
-    if (!Number.isNaN(theirMs)) this.clockOffsetMs = theirMs + 500 - Date.now();
+    if (!Number.isNaN(theirMs)) this.clockOffsetMs = theirMs + 500 - this.#time.wallMs();
   }
 }
 

@@ -16,7 +16,7 @@ import type { ConfirmChannel } from 'amqplib';
 import { UnavailableError } from '../errors.ts';
 import type { Log } from '../observability/log.ts';
 import { failSpan, publishSpan, registeredTracer } from '../observability/tracing.ts';
-import { backOffMs } from './back-off.ts';
+import { backOffMs, type Timer } from '../time.ts';
 import type { BrokerConnection } from './connection.ts';
 import { KeptChannel, type OpenChannel } from './kept-channel.ts';
 import { Outbox, type OutboxEntry, type PublishableMessage, type PublishOutcome } from './outbox.ts';
@@ -26,7 +26,7 @@ export type { PublishableMessage, PublishableProperties, PublishOutcome } from '
 
 export interface PublisherOptions {
   /** Used by nobody else: the broker may stop reading from it. The publisher does not close it. */
-  readonly connection: Pick<BrokerConnection, 'current' | 'ending' | 'blocked' | 'listen'>;
+  readonly connection: Pick<BrokerConnection, 'current' | 'ending' | 'blocked' | 'listen' | 'time'>;
   readonly exchange: string;
   readonly log: Log;
   /** Events without an outcome at which `room` waits, and the most that are in flight at a time. Default 1000. */
@@ -55,7 +55,7 @@ export interface AmqpPublisher {
 }
 
 /** Between the attempts at what was nacked; eight of them take about half a minute. */
-const retry = { firstMs: 200, lastMs: 10_000 };
+const retry = { initialMs: 200, maxMs: 10_000, leastShare: 0.5 };
 const defaults = { maxOutstanding: 1_000, maxOutboxBytes: 64 * 1_048_576, maxRefusals: 8, closeTimeoutMs: 30_000 };
 
 export function createAmqpPublisher(options: PublisherOptions): AmqpPublisher {
@@ -76,7 +76,7 @@ class ConfirmingPublisher implements AmqpPublisher {
   #suspect: OutboxEntry | null = null;
   /** After a nack nothing is sent until all is answered, and then for a while. */
   #holding = false;
-  #resume: NodeJS.Timeout | null = null;
+  #resume: Timer | null = null;
   /** Refusals since the last confirm. */
   #refusalsInARow = 0;
   #waitingForRoom: (() => void)[] = [];
@@ -143,9 +143,9 @@ class ConfirmingPublisher implements AmqpPublisher {
     this.#wake();
     if (this.#outbox.size > 0) {
       await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, timeoutMs);
+        const timer = this.#options.connection.time.after(timeoutMs, resolve);
         this.#waitingForEmpty.push(() => {
-          clearTimeout(timer);
+          timer.cancel();
           resolve();
         });
       });
@@ -228,18 +228,18 @@ class ConfirmingPublisher implements AmqpPublisher {
 
   #resumeLater(): void {
     if (this.#resume !== null) return;
-    const { log, exchange } = this.#options;
+    const { log, exchange, connection: { time } } = this.#options;
     log.warn({ exchange, cause: 'nack', outstanding: this.#outbox.size }, 'the broker refused what was published; trying again');
-    this.#resume = setTimeout(() => {
+    this.#resume = time.after(backOffMs(retry, this.#refusalsInARow, time), () => {
       this.#outbox.rewind();
       this.#endHolding();
       this.#pump();
-    }, backOffMs(retry, this.#refusalsInARow));
+    });
   }
 
   #endHolding(): void {
     this.#holding = false;
-    if (this.#resume !== null) clearTimeout(this.#resume);
+    this.#resume?.cancel();
     this.#resume = null;
   }
 

@@ -4,6 +4,7 @@
  */
 import type { Channel, ChannelModel } from 'amqplib';
 import { messageOf, UnavailableError } from '../errors.ts';
+import type { Time } from '../time.ts';
 import { replyCodeOf, replyCodes } from './refusal.ts';
 import type { ConnectionSource } from './scratch-channel.ts';
 import { closeChannel } from './time-limit.ts';
@@ -15,11 +16,10 @@ export interface QueueDepth {
   readonly consumers: number | null;
 }
 
+type Connection = Pick<ChannelModel, 'createChannel'>;
+
 /** In the order of `queues`. Rejects when the broker goes away. */
-export async function queueDepths(
-  connection: Pick<ChannelModel, 'createChannel'>,
-  queues: readonly string[],
-): Promise<readonly QueueDepth[]> {
+export async function queueDepths(connection: Connection, queues: readonly string[], time: Time): Promise<readonly QueueDepth[]> {
   const depths: QueueDepth[] = [];
   let channel: Channel | null = null;
   for (const queue of queues) {
@@ -34,7 +34,7 @@ export async function queueDepths(
       channel = null;
     }
   }
-  if (channel !== null) await closeChannel(channel);
+  if (channel !== null) await closeChannel(channel, time);
   return depths;
 }
 
@@ -42,7 +42,7 @@ export async function queueDepths(
 export async function readyIn(source: ConnectionSource, queues: readonly string[]): Promise<ReadonlyMap<string, number>> {
   const connection = await source.ready();
   try {
-    return new Map((await queueDepths(connection, queues)).map(({ queue, ready }) => [queue, ready ?? 0]));
+    return new Map((await queueDepths(connection, queues, source.time)).map(({ queue, ready }) => [queue, ready ?? 0]));
   } catch (cause) {
     throw new UnavailableError(`the queues cannot be counted: ${messageOf(cause)}`, { cause });
   }
@@ -51,7 +51,7 @@ export async function readyIn(source: ConnectionSource, queues: readonly string[
 /** Consumers of each queue, in the order asked; null where there is no such queue, or nobody can be asked. Never rejects. */
 export async function consumersOf(source: ConnectionSource, queues: readonly string[]): Promise<readonly (number | null)[]> {
   try {
-    return (await queueDepths(await source.ready(), queues)).map(({ consumers }) => consumers);
+    return (await queueDepths(await source.ready(), queues, source.time)).map(({ consumers }) => consumers);
   } catch {
     return queues.map(() => null);
   }
@@ -63,7 +63,7 @@ export function whyNobodyConsumes({ queue, ready, consumers }: QueueDepth): read
   return consumers === 0 ? [`nobody consumes ${queue}`] : [];
 }
 
-async function openChannel(connection: Pick<ChannelModel, 'createChannel'>): Promise<Channel> {
+async function openChannel(connection: Connection): Promise<Channel> {
   const channel = await connection.createChannel();
   // The failed call tells it as well; without a listener the process would end.
   channel.on('error', () => undefined);

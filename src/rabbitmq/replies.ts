@@ -19,7 +19,7 @@ export interface ReplierOptions {
    * Not one that consumes: a broker with a memory alarm stops reading from a connection as soon as something is
    * published on it, and acknowledgements would wait with it.
    */
-  readonly connection: Pick<BrokerConnection, 'current' | 'ending' | 'blocked' | 'listen'>;
+  readonly connection: Pick<BrokerConnection, 'current' | 'ending' | 'blocked' | 'listen' | 'time'>;
   readonly log: Log;
 }
 

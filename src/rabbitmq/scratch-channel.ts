@@ -4,12 +4,14 @@
  */
 import type { Channel, ChannelModel } from 'amqplib';
 import { ConfigError, UnavailableError } from '../errors.ts';
+import type { Time } from '../time.ts';
 import { brokerWords, replyCodeOf } from './refusal.ts';
 import { closeChannel } from './time-limit.ts';
 
 /** Where a connection comes from; a `BrokerConnection` is one. */
 export interface ConnectionSource {
   ready(): Promise<ChannelModel>;
+  readonly time: Time;
 }
 
 export class ScratchChannel {
@@ -32,7 +34,7 @@ export class ScratchChannel {
       return await use(scratch);
     } finally {
       scratch.#model.removeListener('error', scratch.#onError);
-      if (scratch.#channel !== null) await closeChannel(scratch.#channel);
+      if (scratch.#channel !== null) await closeChannel(scratch.#channel, source.time);
     }
   }
 

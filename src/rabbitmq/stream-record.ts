@@ -5,12 +5,12 @@
  *
  * Needs the permission to read the queue and, to change the record, to write to the exchange; without them there is no record.
  */
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { ConfirmChannel, GetMessage } from 'amqplib';
 import { ConfigError, UnavailableError } from '../errors.ts';
+import { sleep, type Time, within } from '../time.ts';
 import { brokerWords, replyCodeOf, replyCodes } from './refusal.ts';
 import type { ConnectionSource } from './scratch-channel.ts';
-import { closeChannel, within } from './time-limit.ts';
+import { closeChannel } from './time-limit.ts';
 import { recordName } from './topology-plan.ts';
 
 export interface StreamRecord {
@@ -111,12 +111,13 @@ export class StreamRecordKeeper {
   }
 
   async #take(channel: ConfirmChannel, queue: string): Promise<readonly GetMessage[]> {
-    const giveUpAtMs = performance.now() + (this.#options.patienceMs ?? defaultPatienceMs);
+    const { source: { time }, patienceMs = defaultPatienceMs } = this.#options;
+    const giveUpAtMs = time.nowMs() + patienceMs;
     for (const messages: GetMessage[] = []; ; ) {
-      const message = await inTime(channel.get(queue), 'asked for a record');
+      const message = await inTime(time, channel.get(queue), 'asked for a record');
       if (message !== false && messages.push(message) < maxMessages) continue;
-      if (messages.length > 0 || performance.now() >= giveUpAtMs) return messages;
-      await sleep(pollMs.min + Math.random() * (pollMs.max - pollMs.min));
+      if (messages.length > 0 || time.nowMs() >= giveUpAtMs) return messages;
+      await sleep(time, pollMs.min + time.random() * (pollMs.max - pollMs.min));
     }
   }
 }
@@ -146,7 +147,7 @@ async function publish(publishing: PublishingSource, stream: string, record: Str
     let isReturned = false;
     channel.once('return', () => (isReturned = true));
     channel.publish(recordName(stream), '', Buffer.from(JSON.stringify(record)), { persistent: true, mandatory: true, contentType: 'application/json' });
-    await inTime(channel.waitForConfirms(), 'given a record');
+    await inTime(publishing.time, channel.waitForConfirms(), 'given a record');
     return !isReturned;
   });
 }
@@ -154,10 +155,10 @@ async function publish(publishing: PublishingSource, stream: string, record: Str
 /** Lends a channel of its own. Where the broker closed it, it rejects with why. */
 async function withChannel<T>(source: ConnectionSource, use: (channel: ConfirmChannel) => Promise<T>): Promise<T> {
   const connection = await source.ready();
-  const channel = await inTime(connection.createConfirmChannel(), 'asked for a channel');
+  const channel = await inTime(source.time, connection.createConfirmChannel(), 'asked for a channel');
   let refusedBy: Error | null = null;
   channel.on('error', (error: Error) => (refusedBy = error));
-  const closing = () => closeChannel(channel).catch(() => undefined);
+  const closing = () => closeChannel(channel, source.time).catch(() => undefined);
   try {
     const result = await use(channel);
     await closing();
@@ -169,8 +170,8 @@ async function withChannel<T>(source: ConnectionSource, use: (channel: ConfirmCh
   }
 }
 
-async function inTime<T>(answer: Promise<T>, asked: string): Promise<T> {
-  const given = await within(answer.then((value) => ({ value })), answerMs);
+async function inTime<T>(time: Time, answer: Promise<T>, asked: string): Promise<T> {
+  const given = await within(time, answer.then((value) => ({ value })), answerMs);
   if (given === null) throw new UnavailableError(`the broker does not answer in ${answerMs / 1_000} s, ${asked}`);
   return given.value;
 }

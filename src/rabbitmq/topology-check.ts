@@ -3,8 +3,10 @@
  * changes nothing. Bindings, arguments and policies can only be seen through the management API; without it
  * that is said, and what AMQP shows is checked.
  */
+import type { Config } from '../config/config.ts';
 import { ConfigError } from '../errors.ts';
 import { failure, type Finding, ok, warning } from '../finding.ts';
+import type { Time } from '../time.ts';
 import { versionFinding } from './broker-version.ts';
 import { type Answer, ManagementClient, managementUrlOf, type Overview } from './management.ts';
 import { bindingFindings, exchangeFindings, queueFindings, type SeenTopology, surplusFindings } from './topology-comparison.ts';
@@ -32,7 +34,7 @@ export interface TopologyCheckOptions {
  */
 export async function checkTopology({ plan, connection, amqpUrl, managementUrl, gapTimeoutMs }: TopologyCheckOptions): Promise<readonly Finding[]> {
   const url = managementUrl ?? managementUrlOf(amqpUrl);
-  const management = new ManagementClient({ url, virtualHost: virtualHostOf(amqpUrl) });
+  const management = new ManagementClient({ url, virtualHost: virtualHostOf(amqpUrl), time: connection.time });
   const overview = await management.overview();
   const findings = overview.ok ? brokerFindings(plan, overview.value) : [];
   const seen = overview.ok ? await look(management) : overview;
@@ -48,9 +50,11 @@ export async function checkTopology({ plan, connection, amqpUrl, managementUrl, 
   ];
 }
 
+type BrokerAddress = Pick<Config['broker'], 'urls' | 'managementUrl'>;
+
 /** What concerns the broker as a whole; nothing where the management API cannot be reached, which `checkTopology` tells. */
-export async function checkBrokerHealth(amqpUrl: string, managementUrl: string | null): Promise<readonly Finding[]> {
-  const management = new ManagementClient({ url: managementUrl ?? managementUrlOf(amqpUrl), virtualHost: virtualHostOf(amqpUrl) });
+export async function checkBrokerHealth({ urls, managementUrl }: BrokerAddress, time: Time): Promise<readonly Finding[]> {
+  const management = new ManagementClient({ url: managementUrl ?? managementUrlOf(urls[0]), virtualHost: virtualHostOf(urls[0]), time });
   const [overview, nodes] = await Promise.all([management.overview(), management.nodes()]);
   if (!overview.ok) return [];
   if (!nodes.ok) return [warning('alarms', `they cannot be seen: ${nodes.reason}`, 'give the user of MANAGEMENT_URL the tag `monitoring`')];

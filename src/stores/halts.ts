@@ -2,6 +2,7 @@
  * Whether the shards of a stream may go on: what is on record in the store and at the broker, and what the two say
  * when they are compared. The same for a worker that starts and for whoever looks at the stream.
  */
+import { isoNow, type Time } from '../time.ts';
 import type { Halt, Standing, Store } from './store.ts';
 
 /** What the broker keeps; `rabbitmq/stream-record.ts` says more of each. */
@@ -18,14 +19,16 @@ export interface Outlook {
   readonly halts: readonly Halt[];
 }
 
+type Reading = Pick<Store, 'standing' | 'listEntities'>;
+
 /** `known` is null where the broker keeps nothing. @throws UnavailableError */
-export async function lookForHalts(store: Pick<Store, 'standing' | 'listEntities'>, known: KnownStore | null): Promise<Outlook> {
+export async function lookForHalts(store: Reading, known: KnownStore | null, time: Time): Promise<Outlook> {
   const standing = await store.standing();
   const recorded = [...standing.halts, ...(known?.halts ?? []).filter(({ shard }) => !standing.halts.some((halt) => halt.shard === shard))];
   // What was noticed first says more than what follows from it.
   if (known === null || recorded.some(({ shard }) => shard === null)) return { standing, halts: recorded };
   const detail = await whyNotThisStore(store, standing, known);
-  const mismatch = detail === null ? [] : [{ shard: null, detail, at: new Date().toISOString() }];
+  const mismatch = detail === null ? [] : [{ shard: null, detail, at: isoNow(time) }];
   return { standing, halts: [...recorded, ...mismatch] };
 }
 

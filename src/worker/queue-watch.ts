@@ -37,7 +37,8 @@ export class QueueWatch {
     this.#lastAtMs = options.time.nowMs();
     this.#intervalMs = options.intervalMs ?? defaultIntervalMs;
     const { managementUrl, urls } = options.config.broker;
-    this.#management = managementUrl === null ? null : new ManagementClient({ url: managementUrl, virtualHost: virtualHostOf(urls[0]) });
+    const asked = { virtualHost: virtualHostOf(urls[0]), time: options.time };
+    this.#management = managementUrl === null ? null : new ManagementClient({ url: managementUrl, ...asked });
   }
 
   /** Asks at once, and from then on. */
@@ -60,10 +61,10 @@ export class QueueWatch {
   }
 
   async #ask(): Promise<void> {
-    const { stream, shards } = this.#options.config.broker;
+    const { source, config: { broker: { stream, shards } } } = this.#options;
     const names = [...Array.from({ length: shards }, (_, shard) => shardQueueName(stream, shard)), deadLetterQueueName(stream), unroutedQueueName(stream)];
     try {
-      const [depths, unacked] = await Promise.all([queueDepths(await this.#options.source.ready(), names), this.#unacked()]);
+      const [depths, unacked] = await Promise.all([queueDepths(await source.ready(), names, source.time), this.#unacked()]);
       const counts = depths.map(({ queue, ready, consumers }) => ({ ready, consumers, unacked: unacked.get(queue) ?? null }));
       this.#last = { shards: counts.slice(0, shards), deadLetters: counts[shards] ?? null, unrouted: counts[shards + 1]?.ready ?? null };
       this.#lastAtMs = this.#options.time.nowMs();

@@ -69,9 +69,9 @@ export class StoreWatch {
    * this one. @throws UnavailableError
    */
   async begin(): Promise<void> {
-    const { store, record, log } = this.#options;
+    const { store, record, log, time } = this.#options;
     const known = await record.read();
-    const { standing, halts } = await lookForHalts(store, known);
+    const { standing, halts } = await lookForHalts(store, known, time);
     if (!isAll(halts)) {
       this.#identity = await store.identify();
       this.#highest = Math.max(standing.epoch, known?.epoch ?? 0);
@@ -167,9 +167,9 @@ export class StoreWatch {
 
   /** Whether an operator has ended them: what begins then begins from the store as it is. */
   async #lookAtHalts(): Promise<void> {
-    const { store, record } = this.#options;
+    const { store, record, time } = this.#options;
     const known = await record.read();
-    const { standing, halts } = await lookForHalts(store, known);
+    const { standing, halts } = await lookForHalts(store, known, time);
     if (this.#stopping.signal.aborted || this.#pending > 0) return;
     if (isAll(this.#halts) && !isAll(halts)) {
       this.#identity = standing.identity ?? (await store.identify());

@@ -94,11 +94,12 @@ async function replayMeant(
 
 type Use<T> = (connection: ChannelModel, publisher: AmqpPublisher) => Promise<T>;
 
-async function withConnections<T>(signal: AbortSignal, { urls, serviceName, stream, log }: UnaskedReplayOptions, use: Use<T>): Promise<T> {
+async function withConnections<T>(signal: AbortSignal, options: UnaskedReplayOptions, use: Use<T>): Promise<T> {
+  const { urls, serviceName, stream, log, time } = options;
   // They come and go with each replay, which is told when it is done.
   const quiet: Log = { debug: (...line) => log.debug(...line), info: (...line) => log.debug(...line), warn: (...line) => log.warn(...line), error: (...line) => log.error(...line) };
-  const reading = createConnection({ urls, name: `${serviceName} auto-replay`, log: quiet });
-  const publishing = createConnection({ urls, name: `${serviceName} auto-replay publishes`, log: quiet });
+  const reading = createConnection({ urls, name: `${serviceName} auto-replay`, log: quiet, time });
+  const publishing = createConnection({ urls, name: `${serviceName} auto-replay publishes`, log: quiet, time });
   const publisher = createAmqpPublisher({ connection: publishing, exchange: stream, log: quiet });
   // What the broker does not take is given up, so that its letters stay where they are.
   const giveUp = () => void publisher.close(endTimeoutMs);

@@ -69,16 +69,16 @@ const watchdogMs = 30_000;
 /** Throws `ConfigError` when configuration or processors are not usable. */
 export function createWorker(options: WorkerOptions): Worker {
   const config = options.config ?? loadConfig(process.env);
-  const { processors } = options;
+  const { processors, time = systemTime } = options;
   const tracer = registeredTracer();
   return new ShardedWorker({
     config,
     processors: 'forType' in processors ? processors : createProcessors(processors),
-    log: options.log ?? createLog({ level: config.logLevel, service: config.serviceName }),
+    log: options.log ?? createLog({ level: config.logLevel, service: config.serviceName, time }),
     metrics: options.metrics ?? createMetrics(config.serviceName, { exemplars: tracer !== null }),
     tracer,
     gapSource: options.gapSource ?? null,
-    time: options.time ?? systemTime,
+    time,
   });
 }
 
@@ -124,9 +124,10 @@ class ShardedWorker implements Worker {
       urls: config.broker.urls,
       name: `${config.serviceName} worker`,
       log,
+      time,
       onReconnected: () => metrics.reconnected(),
     });
-    this.#publishing = createConnection({ urls: config.broker.urls, name: `${config.serviceName} publishing`, log });
+    this.#publishing = createConnection({ urls: config.broker.urls, name: `${config.serviceName} publishing`, log, time });
     this.#replier = options.processors.hasHandlers ? createReplier({ connection: this.#publishing, log }) : null;
     const replayed = { config, store: this.#store, decoding: decodingOf(config), metrics, log, time };
     this.#autoReplay = config.processing.autoReplay ? createAutoReplay(replayed) : null;
@@ -217,9 +218,7 @@ class ShardedWorker implements Worker {
       shards: this.#shards,
       afterMs: config.gapRepair.afterMs,
       limits: config.limits,
-      metrics,
-      log,
-      time,
+      metrics, log, time,
     });
   }
 

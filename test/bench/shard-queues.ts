@@ -7,6 +7,7 @@ import { createLog } from '../../src/observability/log.ts';
 import { createConnection } from '../../src/rabbitmq/connection.ts';
 import { planTopology, shardQueueName } from '../../src/rabbitmq/topology-plan.ts';
 import { applyTopology } from '../../src/rabbitmq/topology.ts';
+import { systemTime } from '../../src/time.ts';
 import { messagesOf, type Workload } from './workload.ts';
 
 /** Publishes that may be without a confirm. */
@@ -27,7 +28,7 @@ export class ShardQueues {
 
   static async declare(amqpUrl: string, stream: string, shards: number): Promise<ShardQueues> {
     const log = createLog({ level: 'error', service: 'bench', writeLine: (line) => void process.stderr.write(line) });
-    const declaring = createConnection({ urls: [amqpUrl], name: 'inorder bench', log });
+    const declaring = createConnection({ urls: [amqpUrl], name: 'inorder bench', log, time: systemTime });
     await applyTopology(declaring, planTopology({ stream, shards, queueType: 'quorum', exchangeType: 'x-consistent-hash' }));
     await declaring.close();
     const connection = await amqp.connect(amqpUrl, { noDelay: true });

@@ -12,6 +12,7 @@ import { defaultEventLimits } from '../../src/events/event.ts';
 import { createConnection } from '../../src/rabbitmq/connection.ts';
 import { createAmqpPublisher } from '../../src/rabbitmq/publisher.ts';
 import { createRedisStore } from '../../src/stores/redis/redis-store.ts';
+import { systemTime } from '../../src/time.ts';
 import { type CommandResult, type RunningCommand, startCommand } from '../support/command-process.ts';
 import { KeptLog } from '../support/rabbitmq.ts';
 import { useServices, waitFor } from '../support/services.ts';
@@ -87,7 +88,7 @@ async function accessTo(t: TestContext, { run: { amqpUrl, redisUrl, stream } }: 
   const log = new KeptLog();
   const store = createRedisStore({ url: redisUrl, stream, idempotencyTtlSeconds: 3_600 });
   const connection = await amqp.connect(amqpUrl);
-  const publishing = createConnection({ urls: [amqpUrl], name: 'test', log });
+  const publishing = createConnection({ urls: [amqpUrl], name: 'test', log, time: systemTime });
   const publisher = createAmqpPublisher({ connection: publishing, exchange: stream, log });
   t.after(async () => {
     await publisher.close();

@@ -9,6 +9,7 @@ import { tmpdir } from 'node:os';
 import test from 'node:test';
 import { freePort, LOOPBACK } from '../../deploy/local/free-port.ts';
 import { publishTraffic } from '../../src/demo/order-traffic.ts';
+import { systemTime } from '../../src/time.ts';
 import { checkout, moduleUrl } from '../support/checkout.ts';
 import { missingPrometheus, PrometheusNode } from '../support/prometheus-node.ts';
 import { KeptLog } from '../support/rabbitmq.ts';
@@ -48,7 +49,7 @@ test('every query of the dashboard gives data, and exemplars lead to traces', { 
   t.after(() => prometheus.stop());
 
   const end = new AbortController();
-  const traffic = publishTraffic({ urls: [run.amqpUrl], stream: run.stream, orders: 30, seed: 1, ratePerSecond: 200, log: new KeptLog(), signal: end.signal });
+  const traffic = publishTraffic({ time: systemTime, urls: [run.amqpUrl], stream: run.stream, orders: 30, seed: 1, ratePerSecond: 200, log: new KeptLog(), signal: end.signal });
   t.after(async () => {
     end.abort();
     await traffic;

@@ -6,6 +6,7 @@ import { withBroker } from '../../src/cli/broker-access.ts';
 import { commands } from '../../src/cli/commands.ts';
 import { runCli } from '../../src/cli/run.ts';
 import { loadConfig } from '../../src/config/load.ts';
+import { systemTime } from '../../src/time.ts';
 import { checkout, commandLine } from '../support/checkout.ts';
 import { openStore } from '../../src/stores/open-store.ts';
 import { keptIo } from '../support/command-io.ts';
@@ -298,7 +299,7 @@ test('a worker that waits for its broker says so, is not ready, and stops when a
 test('a broker that goes away when a command is done with it keeps the command no longer', { timeout: 30_000 }, async (t) => {
   const { amqpUrl } = await useServices(t);
   const proxy = await useTcpProxy(t, amqpUrl);
-  const done = await withBroker(loadConfig({ AMQP_URL: proxy.through(amqpUrl) }), async () => {
+  const done = await withBroker(loadConfig({ AMQP_URL: proxy.through(amqpUrl) }), { time: systemTime }, async () => {
     // The close is sent behind this, and has no answer.
     proxy.blackHole(true);
     setImmediate(() => proxy.cut());

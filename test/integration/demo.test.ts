@@ -8,6 +8,7 @@ import { removeTopology } from '../../src/demo/demo-queues.ts';
 import { removeKeys } from '../../src/demo/store-removal.ts';
 import { queueDepths } from '../../src/rabbitmq/queue-depths.ts';
 import { planTopology } from '../../src/rabbitmq/topology-plan.ts';
+import { systemTime } from '../../src/time.ts';
 import { useServices, waitFor } from '../support/services.ts';
 import { commandLine } from '../support/checkout.ts';
 import { startCommand } from '../support/command-process.ts';
@@ -66,7 +67,7 @@ async function leftovers(t: TestContext, stream: string, pids: readonly number[]
   const connection = await amqp.connect(amqpUrl);
   const redis = new Redis(redisUrl);
   try {
-    const depths = await queueDepths(connection, planOf(stream).queues.map(({ name }) => name));
+    const depths = await queueDepths(connection, planOf(stream).queues.map(({ name }) => name), systemTime);
     const left = depths.filter(({ ready }) => ready !== null).map(({ queue }) => queue);
     const keys = await redis.keys(`*${stream}*`);
     return [...left, ...keys, ...pids.filter(isAlive).map((pid) => `process ${pid}`)];

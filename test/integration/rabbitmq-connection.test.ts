@@ -7,6 +7,7 @@ import { UnavailableError } from '../../src/errors.ts';
 import { createConnection } from '../../src/rabbitmq/connection.ts';
 import { createReplier } from '../../src/rabbitmq/replies.ts';
 import { freePort } from '../../deploy/local/free-port.ts';
+import { systemTime } from '../../src/time.ts';
 import { KeptLog, useConnection, useRawChannel } from '../support/rabbitmq.ts';
 import { uniqueStream, useRabbitNode, useServices, waitFor } from '../support/services.ts';
 import { useTcpProxy } from '../support/tcp-proxy.ts';
@@ -70,7 +71,7 @@ test('of several nodes the first that answers is used', async (t) => {
   const { amqpUrl } = await useServices(t);
   const log = new KeptLog();
   const urls = [`amqp://guest:hidden-word@127.0.0.1:${await freePort()}`, amqpUrl];
-  const connection = createConnection({ urls, name: 'test', log });
+  const connection = createConnection({ urls, name: 'test', time: systemTime, log });
   t.after(() => connection.close());
   await connection.ready(20_000);
   assert.match(log.text, /ECONNREFUSED/);
@@ -82,7 +83,7 @@ test('a lost connection is told to each listener, comes back as another one, and
   const proxy = await useTcpProxy(t, amqpUrl);
   const log = new KeptLog();
   let reconnected = 0;
-  const connection = createConnection({ urls: [proxy.through(amqpUrl)], name: 'test', log, onReconnected: () => reconnected++ });
+  const connection = createConnection({ urls: [proxy.through(amqpUrl)], name: 'test', time: systemTime, log, onReconnected: () => reconnected++ });
   t.after(() => connection.close());
   const told: string[] = [];
   const models = new Set<ChannelModel>();
@@ -118,7 +119,7 @@ test('a peer that says nothing any more is given up after two heartbeats', { tim
   const { amqpUrl } = await useServices(t);
   const proxy = await useTcpProxy(t, amqpUrl);
   const log = new KeptLog();
-  const connection = createConnection({ urls: [proxy.through(amqpUrl)], name: 'test', log, heartbeatSeconds: 1 });
+  const connection = createConnection({ urls: [proxy.through(amqpUrl)], name: 'test', time: systemTime, log, heartbeatSeconds: 1 });
   t.after(() => connection.close());
   await connection.ready(20_000);
   proxy.blackHole(true);

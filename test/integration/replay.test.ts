@@ -10,6 +10,7 @@ import { defaultEventLimits } from '../../src/events/event.ts';
 import { createConnection } from '../../src/rabbitmq/connection.ts';
 import { createAmqpPublisher } from '../../src/rabbitmq/publisher.ts';
 import { createRedisStore } from '../../src/stores/redis/redis-store.ts';
+import { systemTime } from '../../src/time.ts';
 import { moduleUrl } from '../support/checkout.ts';
 import { keptIo } from '../support/command-io.ts';
 import { KeptLog } from '../support/rabbitmq.ts';
@@ -192,7 +193,7 @@ test('a live event that lies in the queue before the copies is held until they h
   await run.publish(at('a', 4));
   const store = createRedisStore({ url: run.redisUrl, stream: run.stream, idempotencyTtlSeconds: 3_600 });
   const connection = await amqp.connect(run.amqpUrl);
-  const publishing = createConnection({ urls: [run.amqpUrl], name: 'test', log: new KeptLog() });
+  const publishing = createConnection({ urls: [run.amqpUrl], name: 'test', log: new KeptLog(), time: systemTime });
   const publisher = createAmqpPublisher({ connection: publishing, exchange: run.stream, log: new KeptLog() });
   t.after(() => Promise.all([publisher.close(), publishing.close(), connection.close(), store.close()]));
   const decoding = { limits: defaultEventLimits, defaultEntityType: 'trace', allowMissingEntityId: false };

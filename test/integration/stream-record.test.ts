@@ -6,6 +6,7 @@ import { beginRecord, type StreamRecord, StreamRecordKeeper } from '../../src/ra
 import { recordName } from '../../src/rabbitmq/topology-plan.ts';
 import { lookForHalts } from '../../src/stores/halts.ts';
 import { createMemoryStore } from '../../src/stores/memory/memory-store.ts';
+import { systemTime } from '../../src/time.ts';
 import { commitOne, commitTo, order } from '../conformance/builders.ts';
 import { uniqueStream, useServices, waitFor } from '../support/services.ts';
 
@@ -26,7 +27,7 @@ async function setUp(t: TestContext) {
     await channel.deleteExchange(name);
     await connection.close();
   });
-  const source = { ready: async () => connection };
+  const source = { ready: async () => connection, time: systemTime };
   await beginRecord(source, stream, false, makeQueue);
   const put = async (record: StreamRecord) => {
     channel.publish(name, '', Buffer.from(JSON.stringify(record)), { persistent: true });
@@ -63,10 +64,10 @@ test('a record that was purged counts as that of a stream that was there before:
   await purge();
   const known = await keeper(100).read();
   const store = createMemoryStore({ stream: 's', idempotencyTtlSeconds: 60, now: () => 0 });
-  const { halts } = await lookForHalts(store, known);
+  const { halts } = await lookForHalts(store, known, systemTime);
   assert.deepEqual(halts.map(({ detail }) => detail), ['the store knows nothing of this stream, which was there before']);
   await commitOne(store, commitTo(order, 0, 1));
-  assert.deepEqual((await lookForHalts(store, known)).halts, []);
+  assert.deepEqual((await lookForHalts(store, known, systemTime)).halts, []);
 });
 
 test('what somebody else has put in its place is no record, and leaves with the next change', async (t) => {

@@ -8,6 +8,7 @@ import { checkTopology } from '../../src/rabbitmq/topology-check.ts';
 import { planTopology, type TopologyOptions } from '../../src/rabbitmq/topology-plan.ts';
 import { applyTopology, verifyTopology } from '../../src/rabbitmq/topology.ts';
 import { ScratchChannel } from '../../src/rabbitmq/scratch-channel.ts';
+import { systemTime } from '../../src/time.ts';
 import { KeptLog, useConnection, useRawChannel, useRawConnection } from '../support/rabbitmq.ts';
 import { uniqueStream, useRabbitNode, useServices } from '../support/services.ts';
 import { useTcpProxy } from '../support/tcp-proxy.ts';
@@ -162,7 +163,7 @@ test('a user without permission to configure is told so', { timeout: 180_000 }, 
 test('a broker that is away is unavailable, and not a wrong configuration', async (t) => {
   const connection = useConnection(t, 'amqp://guest:guest@127.0.0.1:1', new KeptLog());
   const plan = planTopology({ stream: 'events', shards: 1, queueType: 'quorum', exchangeType: 'x-consistent-hash' });
-  await assert.rejects(applyTopology({ ready: () => connection.ready(100) }, plan), UnavailableError);
+  await assert.rejects(applyTopology({ ready: () => connection.ready(100), time: systemTime }, plan), UnavailableError);
 });
 
 test('a connection that is lost while the last channel closes keeps nobody waiting', { timeout: 180_000 }, async (t) => {
@@ -170,7 +171,7 @@ test('a connection that is lost while the last channel closes keeps nobody waiti
   const proxy = await useTcpProxy(t, amqpUrl);
   const model = await useRawConnection(t, proxy.through(amqpUrl));
   const lost = new Promise<void>((resolve) => model.once('close', () => resolve()));
-  await ScratchChannel.use({ ready: async () => model }, async (scratch) => {
+  await ScratchChannel.use({ ready: async () => model, time: systemTime }, async (scratch) => {
     assert.equal(await scratch.attempt((channel) => channel.checkExchange('amq.direct')), null);
     // The close is sent behind this, and has no answer.
     proxy.blackHole(true);

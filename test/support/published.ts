@@ -5,6 +5,7 @@ import type { RawMessage } from '../../src/events/event.ts';
 import { toRawMessage } from '../../src/rabbitmq/raw-message.ts';
 import { applyTopology } from '../../src/rabbitmq/topology.ts';
 import { planTopology, shardQueueName } from '../../src/rabbitmq/topology-plan.ts';
+import { systemTime } from '../../src/time.ts';
 import { uniqueStream, useServices, waitFor } from './services.ts';
 
 const shards = 2;
@@ -15,7 +16,7 @@ export async function useTopology(t: TestContext, name: string) {
   const stream = uniqueStream(name);
   const plan = planTopology({ stream, shards, queueType: 'quorum', exchangeType: 'x-consistent-hash' });
   const connection = await amqp.connect(amqpUrl);
-  await applyTopology({ ready: async () => connection }, plan);
+  await applyTopology({ ready: async () => connection, time: systemTime }, plan);
   t.after(async () => {
     const channel = await connection.createChannel();
     for (const queue of [...plan.queues, plan.record.queue]) await channel.deleteQueue(queue.name);

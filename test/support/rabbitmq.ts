@@ -5,6 +5,7 @@ import type { Log, LogFields } from '../../src/observability/log.ts';
 import { createShardChannel } from '../../src/rabbitmq/amqp-shard-channel.ts';
 import { type BrokerConnection, createConnection } from '../../src/rabbitmq/connection.ts';
 import type { RawDelivery, ShardChannel } from '../../src/rabbitmq/shard-channel.ts';
+import { systemTime } from '../../src/time.ts';
 import { waitFor } from './services.ts';
 
 export interface LoggedLine {
@@ -65,7 +66,7 @@ export function deleteAfterwards(t: TestContext, url: string, queues: readonly s
 
 /** A connection of ours, closed after the test. */
 export function useConnection(t: TestContext, url: string, log: Log, name = 'test'): BrokerConnection {
-  const connection = createConnection({ urls: [url], name, log });
+  const connection = createConnection({ urls: [url], name, log, time: systemTime });
   t.after(() => connection.close());
   return connection;
 }

@@ -7,6 +7,7 @@ import test from 'node:test';
 import { commands } from '../../src/cli/commands.ts';
 import { filterOf, selectionOptions } from '../../src/cli/letter-selection.ts';
 import { runCli } from '../../src/cli/run.ts';
+import { systemTime } from '../../src/time.ts';
 import { keptIo } from '../support/command-io.ts';
 
 // Nothing listens there: what gets as far as connecting fails with 1 and not with 2.
@@ -37,7 +38,7 @@ test('a value that an option cannot have is named with what it must be, before a
 
 test('--since is a time, in UTC where it names no zone, or a time ago', () => {
   const none = Object.fromEntries(Object.keys(selectionOptions).map((name) => [name, null])) as { [Name in keyof typeof selectionOptions]: null };
-  const sinceMs = (since: string) => filterOf({ ...none, since }).sinceMs;
+  const sinceMs = (since: string) => filterOf({ ...none, since }, systemTime).sinceMs;
   assert.equal(sinceMs('2026-01-31T08:00:00+02:00'), Date.UTC(2026, 0, 31, 6));
   const zone = process.env.TZ;
   process.env.TZ = 'America/New_York';

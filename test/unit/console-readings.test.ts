@@ -9,6 +9,7 @@ import type { DeadLetter } from '../../src/dead-letters/dead-letter.ts';
 import { UnavailableError } from '../../src/errors.ts';
 import { defaultEventLimits } from '../../src/events/event.ts';
 import { createMemoryStore } from '../../src/stores/memory/memory-store.ts';
+import { systemTime } from '../../src/time.ts';
 
 function letterOf(index: number, bytes = 10): DeadLetter {
   const message = { body: Buffer.alloc(bytes, 120), routingKey: 'e', contentType: undefined, contentEncoding: undefined, messageId: undefined, type: undefined, timestamp: undefined, replyTo: undefined, correlationId: undefined, headers: {} };
@@ -157,7 +158,7 @@ function viewOf(store = createMemoryStore({ stream: 'events', idempotencyTtlSeco
   const view = new StreamView({
     config: loadConfig({ SHARDS: '2' }),
     decoding: { limits: defaultEventLimits, defaultEntityType: 'order', allowMissingEntityId: false },
-    sources: { store, withBroker: away, withDeadLetters: away, deadLettersAreTaken: false },
+    sources: { time: systemTime, store, withBroker: away, withDeadLetters: away, deadLettersAreTaken: false },
     workers: async () => [],
     now: () => 0,
   });

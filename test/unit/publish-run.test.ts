@@ -10,6 +10,7 @@ import { isComplete, publishInput, type PublishInputOptions } from '../../src/pu
 import { publishStream } from '../../src/publishing/publish-stream.ts';
 import type { TextLine } from '../../src/publishing/text-lines.ts';
 import type { PublishableMessage, PublishOutcome } from '../../src/rabbitmq/publisher.ts';
+import { systemTime } from '../../src/time.ts';
 
 const confirmed: PublishOutcome = { status: 'confirmed' };
 const returned: PublishOutcome = { status: 'returned', detail: 'NO_ROUTE' };
@@ -136,6 +137,7 @@ function runWith(input: AsyncIterable<TextLine>, options: Partial<PublishInputOp
       },
       room: roomy,
     },
+    time: systemTime,
     onOutcome: () => {},
     ...options,
   });

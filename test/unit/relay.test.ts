@@ -5,6 +5,7 @@ import { runRelay } from '../../src/event-sourcing/relay.ts';
 import { defaultEventLimits } from '../../src/events/event.ts';
 import type { PublishableMessage, PublishOutcome } from '../../src/rabbitmq/publisher.ts';
 import type { RecordedEvent } from '../../src/stores/event-store.ts';
+import { systemTime } from '../../src/time.ts';
 import { MemoryRelayLeases } from '../support/memory-relay-leases.ts';
 import { KeptLog } from '../support/rabbitmq.ts';
 import { waitFor } from '../support/services.ts';
@@ -47,7 +48,7 @@ function setUp(t: TestContext) {
   };
   const start = (pageSize = 3, limits = defaultEventLimits) => {
     const end = new AbortController();
-    const ended = runRelay({ store, leases, publisher, limits, log, signal: end.signal, pageSize });
+    const ended = runRelay({ store, leases, publisher, limits, log, time: systemTime, signal: end.signal, pageSize });
     ended.catch(() => undefined);
     t.after(() => end.abort());
     const stop = () => {
