@@ -5,7 +5,8 @@
  *   node deploy/local/bootstrap.mjs demo [arguments]    inorder demo
  *   node deploy/local/bootstrap.mjs test [files]        every test, with services   (unit: those that need none)
  *   node deploy/local/bootstrap.mjs bench [arguments]   the benchmark
- *   node deploy/local/bootstrap.mjs lint [arguments]    the linter: nothing is built for it
+ *   node deploy/local/bootstrap.mjs dev [arguments]     a worker that starts anew when a source changes; nothing is built for it
+ *   node deploy/local/bootstrap.mjs lint [arguments]    the linter; nothing is built for it either
  *
  * It needs nothing but Node: it installs the locked dependencies where they are missing or others, and compiles where the
  * build is missing or older than the sources. Only when that is done is code of the project loaded.
@@ -28,9 +29,10 @@ const PROGRAMS = {
   unit: { file: 'test/support/run-tests.js', args: ['unit'] },
   bench: { file: 'test/bench/run.js', args: [] },
 };
-/** What runs on the sources, as a package brings it. */
-const TOOLS = {
-  lint: { file: '@biomejs/biome/bin/biome', args: ['check', '--error-on-warnings'] },
+/** What runs on the sources as they are. */
+const UNBUILT = {
+  dev: { file: 'deploy/local/dev.ts', args: [] },
+  lint: { file: 'node_modules/@biomejs/biome/bin/biome', args: ['check', '--error-on-warnings'] },
 };
 
 class BootstrapError extends Error {}
@@ -130,21 +132,22 @@ function endWithNpm() {
 }
 
 async function main([name = '', ...args]) {
-  if (name !== 'build' && !Object.hasOwn(TOOLS, name) && !Object.hasOwn(PROGRAMS, name)) {
-    throw new BootstrapError(`usage: bootstrap.mjs build | ${Object.keys({ ...PROGRAMS, ...TOOLS }).join(' | ')} [arguments]`);
+  if (name !== 'build' && !Object.hasOwn(UNBUILT, name) && !Object.hasOwn(PROGRAMS, name)) {
+    throw new BootstrapError(`usage: bootstrap.mjs build | ${Object.keys({ ...PROGRAMS, ...UNBUILT }).join(' | ')} [arguments]`);
   }
   requireNode();
   if (!dependenciesAreInstalled()) installDependencies();
-  if (Object.hasOwn(TOOLS, name)) return start(join(ROOT, 'node_modules', TOOLS[name].file), [...TOOLS[name].args, ...args]);
+  if (Object.hasOwn(UNBUILT, name)) return start(ROOT, UNBUILT[name], args);
   if (name === 'build' || !buildIsCurrent()) build();
-  if (name === 'build') return;
-  await start(join(BUILD, PROGRAMS[name].file), [...PROGRAMS[name].args, ...args]);
+  if (name !== 'build') await start(BUILD, PROGRAMS[name], args);
 }
 
-async function start(file, args) {
+async function start(folder, program, args) {
   endWithNpm();
+  const file = join(folder, program.file);
+  if (file.endsWith('.ts')) (await import('tsx/esm/api')).register();
   // As if it had been started by itself: no process between it and the terminal that would have to pass signals on.
-  process.argv = [process.execPath, file, ...args];
+  process.argv = [process.execPath, file, ...program.args, ...args];
   await import(pathToFileURL(file).href);
 }
 
