@@ -24,7 +24,7 @@ export { defaultEventLimits, type EntityRef, type Event, type EventLimits } from
 export type { NewEvent } from './events/new-event.ts';
 export { rejectionReasons, type ReasonText, type RejectionReason } from './events/reasons.ts';
 export { idempotent, InProgressError, type IdempotentOptions } from './idempotency/idempotent.ts';
-export { withOrdering, type MiddlewareStrategy, type OrderedInput, type OrderingMiddlewareOptions } from './ordering/middleware.ts';
+export { withOrdering, type MiddlewareStrategy, type OrderedInput, type OrderingMiddlewareOptions } from './detection/middleware.ts';
 export {
   OrderingDetector,
   type Observation,
@@ -32,7 +32,7 @@ export {
   type OrderingDetectorOptions,
   type OrderingStatistics,
   type Violation,
-} from './ordering/detector.ts';
+} from './detection/detector.ts';
 export { createMetrics, type Metrics } from './observability/metrics.ts';
 export { createLog, type Log, type LogFields, type LogOptions } from './observability/log.ts';
 export {

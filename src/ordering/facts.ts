@@ -7,6 +7,7 @@
  */
 import type { EntityRef, Event, Refusal } from '../events/event.ts';
 import type { RejectionReason } from '../events/reasons.ts';
+import type { IdConflict, Parked, RecallResult, Snapshot } from './entity.ts';
 
 /** One arrival, decoded. `tag` is the broker's delivery tag on the channel that delivered. */
 export interface Delivery {
@@ -20,19 +21,6 @@ export interface Delivery {
 export interface RefusedDelivery {
   readonly tag: number;
   readonly refusal: Refusal;
-}
-
-/** What the sequencer needs of a store's snapshot; the state is the driver's business. */
-export interface EntityView {
-  readonly exists: boolean;
-  readonly version: number;
-  readonly holes: string;
-  /** Its later events follow into the dead-letter queue. False while these are being replayed. */
-  readonly parked: boolean;
-  /** Its dead letters are being replayed: what comes before they have is held. */
-  readonly replaying: boolean;
-  /** The sequence that it was parked for, also while it is replayed; null where it is not parked. */
-  readonly parkedAt: number | null;
 }
 
 /** How a slot of a commit is to be treated. */
@@ -56,14 +44,6 @@ export interface Slot {
   readonly holesAfter: string;
 }
 
-/** The sequence was taken by a repetition of this id, which was applied under that sequence. */
-export interface Absorbed {
-  readonly id: string;
-  readonly sequence: number;
-}
-
-export type RecallVerdict = 'same' | 'different' | { readonly absorbed: Absorbed } | 'unknown' | 'failed' | 'above';
-
 /** Why an event cannot be processed. */
 export interface FailureText {
   readonly reason: RejectionReason;
@@ -75,28 +55,24 @@ export interface FailureText {
 export type Fact =
   | { readonly kind: 'delivered'; readonly deliveries: readonly (Delivery | RefusedDelivery)[] }
   /** Answers `load` and `openGap`. */
-  | { readonly kind: 'loaded'; readonly op: number; readonly view: EntityView }
+  | { readonly kind: 'loaded'; readonly op: number; readonly snapshot: Snapshot }
   /** Answers `commit`. The first `done` slots are committed. With a failure the next one failed for good; without, the rest is to be asked again. */
   | {
       readonly kind: 'committed';
       readonly op: number;
       readonly done: number;
-      readonly parked: boolean;
-      readonly replaying: boolean;
+      /** Whether and why the entity is parked after it. */
+      readonly parked: Parked | null;
       readonly failure: FailureText | null;
     }
   /** Of a `commit`, and no answer: its processors are running, for as long as they take, and the store is not asked for it meanwhile. */
   | { readonly kind: 'processing'; readonly op: number }
   /** Answers `commit` and `park`: nothing was written, the entity is not where it was thought to be. */
-  | { readonly kind: 'stale'; readonly op: number; readonly view: EntityView }
+  | { readonly kind: 'stale'; readonly op: number; readonly snapshot: Snapshot }
   /** Answers `commit`: nothing was written; these slots carry ids that are known under other sequences. */
-  | {
-      readonly kind: 'idConflict';
-      readonly op: number;
-      readonly conflicts: readonly { readonly index: number; readonly recordedSequence: number; readonly samePayload: boolean }[];
-    }
-  /** Answers `recall`, item by item. `failed`: this entity's keys are unusable; it is asked again later, alone. `above`: the version is lower than it was thought to be. */
-  | { readonly kind: 'recalled'; readonly op: number; readonly verdicts: readonly RecallVerdict[] }
+  | { readonly kind: 'idConflict'; readonly op: number; readonly conflicts: readonly IdConflict[] }
+  /** Answers `recall`, item by item. */
+  | { readonly kind: 'recalled'; readonly op: number; readonly results: readonly RecallResult[] }
   /** Answers `park`. */
   | { readonly kind: 'parked'; readonly op: number }
   /** Answers `reject`: the reasons are on record and the rejects are on their way. */
@@ -151,6 +127,8 @@ export type Effect =
     }
   /** To be on record before any commit is carried out that is begun after it: the entity stays parked for what is on record. */
   | { readonly kind: 'reject'; readonly op: number; readonly rejections: readonly Rejection[] }
+  /** A duplicate of what a handler has returned something for: that answers this one as well. Comes before its acknowledgement. */
+  | { readonly kind: 'remembered'; readonly delivery: Delivery; readonly result: string }
   | { readonly kind: 'ack'; readonly outcome: Outcome; readonly deliveries: readonly Delivery[] }
   /** An event came before its predecessor. For counters, logs and the detector; nothing is to be done. */
   | { readonly kind: 'violation'; readonly delivery: Delivery; readonly expected: number; readonly received: number }

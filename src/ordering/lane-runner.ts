@@ -1,25 +1,33 @@
 /**
- * Lets lanes take their steps: asks the plan what comes next and turns it into an operation. A lane goes on
- * until it waits for an answer, for time, or for the next delivery.
+ * Lets lanes take their steps: asks the plan what comes next and turns it into an operation, and takes in what the answer means for
+ * the lane: what is settled, what is to be decided again. A lane goes on until it waits for an answer, for time, or for the next delivery.
  */
+import { InvariantError } from '../errors.ts';
 import type { RejectionReason } from '../events/reasons.ts';
 import type { Deadlines } from './deadlines.ts';
+import { absorbedIn, type RecallResult, type Snapshot } from './entity.ts';
+import type { Delivery, Fact } from './facts.ts';
 import type { GapWatch } from './gap-watch.ts';
-import { type Failure, type Lane, unknownVersion } from './lane.ts';
+import { Holes } from './holes.ts';
+import { type Failure, type Lane, type Lanes, unknownVersion } from './lane.ts';
 import type { SequencerLimits } from './limits.ts';
-import type { NewOperation, Operations } from './operations.ts';
+import type { NewOperation, Operation, Operations } from './operations.ts';
 import { planLane } from './plan.ts';
 import type { Settlements } from './settlements.ts';
 
+export type Answer<K extends Fact['kind']> = Extract<Fact, { readonly kind: K }>;
+
 export class LaneRunner {
   readonly #limits: SequencerLimits;
+  readonly #lanes: Lanes;
   readonly #operations: Operations;
   readonly #gaps: GapWatch;
   readonly #deadlines: Deadlines<Lane>;
   readonly #settlements: Settlements;
 
-  constructor(limits: SequencerLimits, operations: Operations, gaps: GapWatch, deadlines: Deadlines<Lane>, settlements: Settlements) {
+  constructor(limits: SequencerLimits, lanes: Lanes, operations: Operations, gaps: GapWatch, deadlines: Deadlines<Lane>, settlements: Settlements) {
     this.#limits = limits;
+    this.#lanes = lanes;
     this.#operations = operations;
     this.#gaps = gaps;
     this.#deadlines = deadlines;
@@ -44,7 +52,7 @@ export class LaneRunner {
         this.#begin(lane, { kind: 'load', entity: lane.entity });
         return;
       }
-      if (step.kind === 'fail') this.fail(lane, step);
+      if (step.kind === 'fail') this.#fail(lane, step);
       else if (step.kind === 'gap') {
         if (!this.#watchGap(lane, nowMs, brokerHadTurn)) return;
       } else {
@@ -55,8 +63,114 @@ export class LaneRunner {
     }
   }
 
+  /** The first slots are in the store; the next may have failed for good. */
+  committed(lane: Lane, operation: Operation, fact: Answer<'committed'>): void {
+    const { slots } = operation;
+    lane.settle(slots, fact.done);
+    if (fact.done > 0) lane.stand(fact.parked, true, this.#gaps.clock.countedMs);
+    this.#ackSlots(slots, fact.done);
+    if (fact.failure === null) {
+      if (fact.done < slots.length) lane.putBack(slots.slice(fact.done));
+      return;
+    }
+    const failed = slots[fact.done];
+    if (failed === undefined) throw new InvariantError('a commit failed behind its last slot');
+    lane.arrivals = slots.slice(fact.done + 1).map((slot) => slot.delivery).concat(lane.arrivals);
+    this.#fail(lane, { delivery: failed.delivery, ...fact.failure });
+  }
+
+  /** Ids are known under other sequences: what that means is decided slot by slot when the lane goes on. */
+  idConflict(lane: Lane, operation: Operation, fact: Answer<'idConflict'>): void {
+    const settled = new Set<Delivery>();
+    for (const { index, samePayload, recordedSequence } of fact.conflicts) {
+      const delivery = operation.slots[index]?.delivery;
+      if (delivery === undefined) throw new InvariantError('an id conflict names a slot that is not there');
+      if (samePayload && delivery.event.sequence === null) {
+        settled.add(delivery);
+        this.#settlements.ack('duplicate', [delivery]);
+      } else {
+        lane.decideId(delivery, { action: samePayload ? 'consume' : 'conflict', appliedAs: recordedSequence });
+      }
+    }
+    // Where the gap's time was over it still is: the lane goes on with the same event, as what is now known of it.
+    const [first] = operation.slots;
+    lane.skipsAhead = first !== undefined && first.sequence > lane.version + 1;
+    lane.putBack(operation.slots.filter((slot) => !settled.has(slot.delivery)));
+  }
+
+  /** Takes over a reading of the store. Returns why the shard has to stop, or null. */
+  read(lane: Lane, operation: Operation, snapshot: Snapshot, nowMs: number): string | null {
+    if (operation.effect.kind === 'commit') lane.putBack(operation.slots);
+    const wasSet = Holes.parse(snapshot.holes).resyncs !== lane.holes.resyncs;
+    if (lane.version !== unknownVersion && snapshot.version < lane.version && !wasSet) {
+      const { entityType, entityId } = lane.entity;
+      return `${entityType} ${entityId} is at version ${snapshot.version}, but ${lane.version} was committed`;
+    }
+    if (lane.failure !== null) lane.arrivals.unshift(lane.failure.delivery);
+    lane.failure = null;
+    lane.verdict = null;
+    lane.update(snapshot, this.#gaps.clock.countedMs);
+    if (operation.effect.kind === 'openGap') this.#gaps.read(lane, nowMs);
+    return null;
+  }
+
+  /** What the store remembers of events at or below the version. Returns the lanes of those that must be decided anew. */
+  recalled(operation: Operation, results: readonly RecallResult[], nowMs: number): ReadonlySet<Lane> {
+    const undecided = new Set<Lane>();
+    const duplicates: Delivery[] = [];
+    operation.deliveries.forEach((delivery, index) => {
+      const result = results[index];
+      if (result === undefined) throw new InvariantError('a recall was answered in part');
+      const lane = this.#lanes.of(delivery.event);
+      lane.recalling--;
+      if (result.status === 'failed') {
+        // Its keys are unusable: it is asked again later, alone.
+        lane.arrivals.push(delivery);
+        this.#deadlines.set(lane, nowMs + this.#limits.entityRetryMs);
+      } else if (result.status === 'above') {
+        lane.isDoubtful = true;
+        lane.arrivals.push(delivery);
+        undecided.add(lane);
+      } else {
+        const problem = this.#recallProblem(lane, delivery, result);
+        if (problem !== null) this.#settlements.reject(delivery, ...problem);
+        else {
+          const remembered = result.status === 'known' && absorbedIn(result.result) === null ? result.result : null;
+          if (remembered !== null) this.#settlements.remembered(delivery, remembered);
+          duplicates.push(delivery);
+        }
+      }
+      this.#lanes.rest(lane);
+    });
+    this.#settlements.ack('duplicate', duplicates);
+    return undecided;
+  }
+
+  /** Why what is remembered of its sequence makes it no duplicate, or null. */
+  #recallProblem({ holes }: Lane, { event }: Delivery, result: Extract<RecallResult, { readonly status: 'known' | 'unknown' }>): readonly [RejectionReason, string] | null {
+    const sequence = event.sequence ?? 0;
+    if (result.status === 'unknown') return sequence <= holes.floor ? ['late', `sequence ${sequence} lies before what is remembered of this entity`] : null;
+    if (result.payloadHash === event.payloadHash) return null;
+    const absorbed = absorbedIn(result.result);
+    if (absorbed === null) return ['sequence_conflict', `another payload was applied under sequence ${sequence}`];
+    const { id, sequence: appliedAs } = absorbed;
+    return ['sequence_conflict', `sequence ${sequence} was taken by a repetition of id ${JSON.stringify(id)}, which was applied under sequence ${appliedAs}: nothing was applied here`];
+  }
+
+  #ackSlots(slots: Operation['slots'], done: number): void {
+    const applied: Delivery[] = [];
+    const duplicate: Delivery[] = [];
+    const skipped: Delivery[] = [];
+    for (const { action, delivery, sequence, appliedAs } of done === slots.length ? slots : slots.slice(0, done)) {
+      (action === 'apply' ? applied : action === 'consume' ? duplicate : skipped).push(delivery);
+      if (appliedAs !== undefined) this.#settlements.absorbed(delivery, sequence, appliedAs);
+    }
+    this.#settlements.ack('applied', applied);
+    this.#settlements.ack('duplicate', duplicate);
+    this.#settlements.ack('skipped', skipped);
+  }
   /** The event that was next in line cannot be processed: its entity is parked first, then it is rejected. */
-  fail(lane: Lane, failure: Failure): void {
+  #fail(lane: Lane, failure: Failure): void {
     const { delivery, reason, detail, stack } = failure;
     const sequence = delivery.event.sequence;
     lane.forgetId(delivery);

@@ -1,10 +1,15 @@
 /**
  * One entity's lane: what is known of its version, what has arrived and is not yet decided, what is held, and
  * the one operation that may be under way. Lanes do not see each other, so a stuck entity delays no other.
+ *
+ * A lane lives while something of its entity arrives, is held or is under way; at rest only what is known of the entity is
+ * remembered, in tens of bytes, and the oldest of that is forgotten when it takes too many: the entity is then read again.
  */
 import type { EntityRef } from '../events/event.ts';
 import type { RejectionReason } from '../events/reasons.ts';
-import type { Delivery, EntityView, FailureText, Slot } from './facts.ts';
+import { ByteLru } from './byte-lru.ts';
+import type { Parked, Snapshot } from './entity.ts';
+import type { Delivery, FailureText, Slot } from './facts.ts';
 import { Holes } from './holes.ts';
 import type { Operation } from './operations.ts';
 import { SequenceBuffer } from './sequence-buffer.ts';
@@ -104,20 +109,21 @@ export class Lane {
   }
 
   /** Takes over what the store says. */
-  update(view: EntityView, countedMs: number): void {
-    this.stand(view, view.version !== this.version, countedMs);
-    this.parkedAt = view.parkedAt;
-    this.version = view.version;
+  update({ version, holes, parked }: Pick<Snapshot, 'version' | 'holes' | 'parked'>, countedMs: number): void {
+    this.stand(parked, version !== this.version, countedMs);
+    this.parkedAt = parked?.sequence ?? null;
+    this.version = version;
     this.isDoubtful = false;
-    this.holes = Holes.parse(view.holes);
-    if (this.highest < view.version) this.highest = view.version;
+    this.holes = Holes.parse(holes);
+    if (this.highest < version) this.highest = version;
   }
 
-  /** Whether it is parked or replayed, as the store has just said. */
-  stand({ parked, replaying }: Pick<EntityView, 'parked' | 'replaying'>, hasMoved: boolean, countedMs: number): void {
-    if (this.isReplayed !== replaying || (replaying && hasMoved)) this.replayMovedMs = countedMs;
-    this.isReplayed = replaying;
-    this.parked = parked;
+  /** As the store has just said: what arrives has to follow its dead letters, or is held until they have come, for they are being replayed. */
+  stand(parked: Parked | null, hasMoved: boolean, countedMs: number): void {
+    const isReplayed = parked?.replaying ?? false;
+    if (this.isReplayed !== isReplayed || (isReplayed && hasMoved)) this.replayMovedMs = countedMs;
+    this.isReplayed = isReplayed;
+    this.parked = parked !== null && !isReplayed;
     this.parkedIsFresh = true;
   }
 
@@ -148,4 +154,64 @@ export class Lane {
     if (version === unknownVersion || this.isDoubtful || (this.isReplayed && version === 0)) return null;
     return !parked && highest === version && holes.toString() === '' ? version : { version, holes, parked, highest };
   }
+}
+
+/** The lanes of one shard, by entity. */
+export class Lanes {
+  readonly #awake = new Map<string, Lane>();
+  readonly #atRest: ByteLru<Remembered>;
+
+  constructor(maxRememberedBytes: number) {
+    this.#atRest = new ByteLru(maxRememberedBytes, rememberedBytes);
+  }
+
+  get size(): number {
+    return this.#awake.size + this.#atRest.size;
+  }
+
+  /** For looking only: what is done to the lane of an entity at rest is lost. */
+  look(entityType: string, entityId: string): Lane | undefined {
+    const key = keyOf({ entityType, entityId });
+    const remembered = this.#atRest.get(key);
+    return remembered === undefined ? this.#awake.get(key) : new Lane({ entityType, entityId }, remembered);
+  }
+
+  /** Wakes it. Whoever does calls `rest` when the lane has gone as far as it can. */
+  of({ entityType, entityId }: EntityRef): Lane {
+    const key = keyOf({ entityType, entityId });
+    let lane = this.#awake.get(key);
+    if (lane === undefined) {
+      lane = new Lane({ entityType, entityId }, this.#atRest.take(key) ?? null);
+      this.#awake.set(key, lane);
+    }
+    return lane;
+  }
+
+  /** Lets go of the lane, where nothing of it is left but what is remembered. */
+  rest(lane: Lane): void {
+    if (!lane.idle) return;
+    const key = keyOf(lane.entity);
+    // A deadline may come up for a lane that has gone: its entity may have another one by now.
+    if (this.#awake.get(key) !== lane) return;
+    this.#awake.delete(key);
+    const remembered = lane.remembered();
+    if (remembered !== null) this.#atRest.put(key, remembered);
+  }
+
+  awake(): Iterable<Lane> {
+    return this.#awake.values();
+  }
+
+  clear(): void {
+    this.#awake.clear();
+    this.#atRest.clear();
+  }
+}
+
+function keyOf({ entityType, entityId }: EntityRef): string {
+  return `${entityType}\0${entityId}`;
+}
+
+function rememberedBytes(remembered: Remembered): number {
+  return typeof remembered === 'number' ? 0 : 120 + remembered.holes.toString().length * 2;
 }

@@ -12,14 +12,12 @@
  * Mutable inside, deterministic outside: the same facts give the same effects.
  */
 import { InvariantError } from '../errors.ts';
-import { type Answer, Answers } from './answers.ts';
 import { Deadlines } from './deadlines.ts';
 import type { Delivery, Effect, Fact, RefusedDelivery } from './facts.ts';
 import { GapWatch, type OpenGap } from './gap-watch.ts';
 import { checkInvariants } from './invariants.ts';
-import { type Lane, unknownVersion } from './lane.ts';
-import { LaneRunner } from './lane-runner.ts';
-import { Lanes } from './lanes.ts';
+import { type Lane, Lanes, unknownVersion } from './lane.ts';
+import { type Answer, LaneRunner } from './lane-runner.ts';
 import type { SequencerLimits } from './limits.ts';
 import { Operations } from './operations.ts';
 import { Settlements } from './settlements.ts';
@@ -51,7 +49,6 @@ export class ShardSequencer {
   #state: SequencerOverview['state'] = 'running';
   readonly #settlements = new Settlements();
   readonly #runner: LaneRunner;
-  readonly #answers: Answers;
   #nowMs = 0;
   #effects: Effect[] = [];
 
@@ -61,8 +58,7 @@ export class ShardSequencer {
     this.#operations = new Operations(limits.maxProbe);
     this.#gaps = new GapWatch(limits);
     this.#work = new Work(limits.gapTimeoutMs);
-    this.#runner = new LaneRunner(limits, this.#operations, this.#gaps, this.#deadlines, this.#settlements);
-    this.#answers = new Answers(limits, this.#lanes, this.#gaps, this.#deadlines, this.#settlements, this.#runner);
+    this.#runner = new LaneRunner(limits, this.#lanes, this.#operations, this.#gaps, this.#deadlines, this.#settlements);
   }
 
   handle(nowMs: number, fact: Fact): readonly Effect[] {
@@ -243,17 +239,17 @@ export class ShardSequencer {
     if (fact.kind === 'rejected') return this.#settlements.rejected(operation);
     if (fact.kind === 'fenced') return this.#halt('fenced', 'a later owner of this shard has claimed an entity that is held here');
     if (fact.kind === 'recalled') {
-      const undecided = this.#answers.recalled(operation, fact.verdicts, this.#nowMs);
+      const undecided = this.#runner.recalled(operation, fact.results, this.#nowMs);
       for (const lane of undecided) this.#advance(lane);
       return;
     }
     const lane = operation.lane;
     if (lane === null) throw new InvariantError(`${fact.kind} answers an operation without an entity`);
-    if (fact.kind === 'committed') this.#answers.committed(lane, operation, fact);
-    else if (fact.kind === 'idConflict') this.#answers.idConflict(lane, operation, fact);
+    if (fact.kind === 'committed') this.#runner.committed(lane, operation, fact);
+    else if (fact.kind === 'idConflict') this.#runner.idConflict(lane, operation, fact);
     else if (fact.kind === 'parked') lane.parked = lane.parkedIsFresh = true;
     else {
-      const wentBackwards = this.#answers.read(lane, operation, fact.view, this.#nowMs);
+      const wentBackwards = this.#runner.read(lane, operation, fact.snapshot, this.#nowMs);
       if (wentBackwards !== null) return this.#halt('store-went-backwards', wentBackwards);
     }
     this.#advance(lane);

@@ -35,6 +35,10 @@ export class Settlements implements PlanSink {
     this.effects.push({ kind: 'absorbed', delivery, sequence, appliedAs });
   }
 
+  remembered(delivery: Delivery, result: string): void {
+    this.effects.push({ kind: 'remembered', delivery, result });
+  }
+
   ack(outcome: Outcome, deliveries: readonly Delivery[]): void {
     if (deliveries.length === 0) return;
     this.unsettled -= deliveries.length;

@@ -3,6 +3,7 @@
  * each was, and who changed what. Versions are set by `Store.commit`, which fences an operator as it does a worker.
  */
 import type { EntityRef } from '../events/event.ts';
+import type { Replaying } from '../ordering/entity-rules.ts';
 import type { DeadLetterQuery, LoadResult, Standing } from './store.ts';
 
 export const auditActions = ['replay', 'discard', 'skip-sequence', 'resync', 'import', 'rebuild', 'recover', 'resume'] as const;
@@ -30,13 +31,7 @@ export interface AuditRecord extends AuditEntry {
 /** Beyond it the oldest go. */
 export const maxAuditRecords = 100_000;
 
-/** How far the replay of an entity is. */
-export interface EntityReplaying extends EntityRef {
-  /** `at` of the parking that it is to end: one that was parked anew since is left as it is. Default: whichever there is. */
-  readonly parkedAt?: string | undefined;
-  /** The highest sequence of which a copy was published. Default: none yet. */
-  readonly replayedTo?: number | undefined;
-}
+export interface EntityReplaying extends EntityRef, Replaying {}
 
 export interface OperatorStore {
   /**

@@ -10,7 +10,7 @@ import type { HourlyPerEntity } from '../observability/hourly.ts';
 import type { Log, LogFields } from '../observability/log.ts';
 import type { Metrics, ShardMetrics } from '../observability/metrics.ts';
 import { traceIdIn } from '../observability/trace-context.ts';
-import type { OrderingDetector } from '../ordering/detector.ts';
+import type { OrderingDetector } from '../detection/detector.ts';
 import type { Delivery, Effect, Outcome, Rejection } from '../ordering/facts.ts';
 import type { Time } from '../time.ts';
 

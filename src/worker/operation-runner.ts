@@ -13,15 +13,14 @@
  */
 import { UnavailableError } from '../errors.ts';
 import type { EntityRef, RawMessage } from '../events/event.ts';
-import type { Fact, Rejection } from '../ordering/facts.ts';
+import type { Effect, Fact, Rejection } from '../ordering/facts.ts';
 import type { OperationEffect } from '../ordering/operations.ts';
-import type { Parked, Store } from '../stores/store.ts';
+import type { ClaimResult, Parked, ParkResult, Store } from '../stores/store.ts';
 import { backOffMs, isoNow, type Time } from '../time.ts';
-import { claimedFact, type OperationOf, parkedFact, type Reading, recalledFacts, viewOf } from './answers.ts';
 import { nextBatch } from './batch.ts';
 import { recordOf } from './dead-letter-record.ts';
 import type { CommitEffect, PreparationOptions, Prepared } from './preparation.ts';
-import { type IdQuestion, type Preparation, PreparedCommits } from './prepared-commits.ts';
+import { type IdQuestion, type Preparation, PreparedCommits, type Reading } from './prepared-commits.ts';
 import type { StateCache } from './state-cache.ts';
 
 export interface OperationRunnerOptions {
@@ -51,6 +50,8 @@ export interface OperationRunnerOptions {
   readonly onUnparked: () => void;
   readonly fail: (error: unknown) => void;
 }
+
+type OperationOf<Kind extends Effect['kind']> = Extract<Effect, { readonly kind: Kind }>;
 
 const storeBackOff = { initialMs: 100, maxMs: 5_000 };
 
@@ -223,7 +224,7 @@ export class OperationRunner {
       else if (effect.kind === 'commit') this.#take(effect, this.#commits.beginWith(effect, result.snapshot), ready, findings);
       else {
         this.#reading.seen(effect.entity, result.snapshot);
-        findings.facts.push({ kind: 'loaded', op: effect.op, view: viewOf(result.snapshot) });
+        findings.facts.push({ kind: 'loaded', op: effect.op, snapshot: result.snapshot });
       }
     });
     return ready;
@@ -232,7 +233,22 @@ export class OperationRunner {
   async #claim(claims: readonly OperationOf<'openGap'>[], findings: Findings): Promise<void> {
     const { shard, epoch, session, store } = this.#options;
     const results = await this.#ask(claims, findings, () => store.claim(claims.map(({ entity }) => ({ ...entity, shard, epoch, session }))));
-    results.forEach((result, index) => findings.facts.push(claimedFact(claims[index] as OperationOf<'openGap'>, result, this.#reading)));
+    results.forEach((result, index) => findings.facts.push(this.#claimed(claims[index] as OperationOf<'openGap'>, result)));
+  }
+
+  #claimed({ op, entity }: OperationOf<'openGap'>, result: ClaimResult): Fact {
+    if (result.status === 'failed') return this.#entityUnavailable(op, result.error);
+    if (result.status === 'fenced') return { kind: 'fenced', op };
+    this.#reading.seen(entity, result.snapshot);
+    return { kind: 'loaded', op, snapshot: result.snapshot };
+  }
+
+  #parked({ op, entity }: OperationOf<'park'>, result: ParkResult): Fact {
+    if (result.status === 'failed') return this.#entityUnavailable(op, result.error);
+    if (result.status === 'fenced') return { kind: 'fenced', op };
+    if (result.status === 'ok') return { kind: 'parked', op };
+    this.#reading.seen(entity, result.snapshot);
+    return { kind: 'stale', op, snapshot: result.snapshot };
   }
 
   async #park(parks: readonly OperationOf<'park'>[], findings: Findings): Promise<void> {
@@ -243,14 +259,16 @@ export class OperationRunner {
     const results = await this.#ask(parks, findings, () => store.park(asked));
     results.forEach((result, index) => {
       if (result.status === 'ok' && result.isNew) this.#options.onParked();
-      findings.facts.push(parkedFact(parks[index] as OperationOf<'park'>, result, this.#reading));
+      findings.facts.push(this.#parked(parks[index] as OperationOf<'park'>, result));
     });
   }
 
   async #recall(recalls: readonly OperationOf<'recall'>[], findings: Findings): Promise<void> {
     const queries = recalls.flatMap(({ deliveries }) => deliveries.map(({ event }) => event));
     const results = await this.#ask(recalls, findings, () => this.#options.store.recall(queries));
-    if (results.length > 0) findings.facts.push(...recalledFacts(recalls, results, this.#reading));
+    if (results.length === 0) return;
+    let at = 0;
+    for (const { op, deliveries } of recalls) findings.facts.push({ kind: 'recalled', op, results: results.slice(at, (at += deliveries.length)) });
   }
 
   async #reject(rejects: readonly OperationOf<'reject'>[], findings: Findings): Promise<void> {

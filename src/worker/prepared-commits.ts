@@ -6,9 +6,18 @@ import { InvariantError, messageOf } from '../errors.ts';
 import type { EntityRef } from '../events/event.ts';
 import type { Fact } from '../ordering/facts.ts';
 import type { CommitResult, Parked, RecallQuery, RecallResult, Snapshot } from '../stores/store.ts';
-import { type Reading, standingOf, viewOf } from './answers.ts';
 import { type CommitEffect, type PreparationOptions, type Prepared, prepare, recordsId } from './preparation.ts';
 import type { CachedState, StateCache } from './state-cache.ts';
+
+/** What answers of the store bring besides facts. */
+export interface Reading {
+  /** A snapshot of the entity was read: its state is not loaded again. */
+  seen(entity: EntityRef, snapshot: Snapshot): void;
+  /** The entity's keys cannot be used: the fact that sets it aside for a while. */
+  entityUnavailable(op: number, error: Error): Fact;
+  /** What a handler returned for this delivery, now or when it was first processed. */
+  remember(tag: number, result: string): void;
+}
 
 export interface PreparedCommitsOptions {
   /** What the tokens of all commits begin with. */
@@ -78,7 +87,7 @@ export class PreparedCommits {
       return this.#prepare(effect, { version, holes, text, parsed: null });
     }
     this.#options.reading.seen(effect.entity, snapshot);
-    return { settled: { kind: 'stale', op: effect.op, view: viewOf(snapshot) } };
+    return { settled: { kind: 'stale', op: effect.op, snapshot } };
   }
 
   answered(prepared: Prepared, result: CommitResult): Fact {
@@ -94,10 +103,10 @@ export class PreparedCommits {
         this.#rememberResults(prepared);
         if (result.status === 'ok' && result.unparked) this.#options.onUnparked();
         if (result.parked !== null && after.version > effect.expectedVersion) this.#options.onStillParked(entity, after.version, result.parked);
-        return { kind: 'committed', op, done, ...standingOf(result.parked), failure };
+        return { kind: 'committed', op, done, parked: result.parked, failure };
       case 'stale':
         reading.seen(entity, result.snapshot);
-        return { kind: 'stale', op, view: viewOf(result.snapshot) };
+        return { kind: 'stale', op, snapshot: result.snapshot };
       case 'conflict':
         return { kind: 'idConflict', op, conflicts: result.conflicts };
     }
@@ -128,7 +137,7 @@ export class PreparedCommits {
 
   #keep(prepared: Prepared): { readonly ready: Prepared } | { readonly settled: Fact } {
     const { effect, failure } = prepared;
-    if (prepared.commit === null) return { settled: { kind: 'committed', op: effect.op, done: 0, ...standingOf(null), failure } };
+    if (prepared.commit === null) return { settled: { kind: 'committed', op: effect.op, done: 0, parked: null, failure } };
     this.#unanswered.set(effect.op, prepared);
     return { ready: prepared };
   }
@@ -144,5 +153,5 @@ export class PreparedCommits {
 /** A processor that broke where none should: its stored state cannot be read, or what it returned not be written. */
 function failed(effect: CommitEffect, error: unknown): Fact {
   const detail = `the processor failed: ${messageOf(error)}`;
-  return { kind: 'committed', op: effect.op, done: 0, ...standingOf(null), failure: { reason: 'handler_failed', detail } };
+  return { kind: 'committed', op: effect.op, done: 0, parked: null, failure: { reason: 'handler_failed', detail } };
 }

@@ -144,6 +144,9 @@ export class ShardSession {
       case 'violation':
         this.#report.early(effect);
         break;
+      case 'remembered':
+        this.#remember(effect.delivery.tag, effect.result);
+        break;
       case 'absorbed':
         this.#report.absorbed(effect);
         break;
@@ -238,9 +241,7 @@ export class ShardSession {
       messageOf: (tag) => this.#messages.get(tag),
       report: (facts) => this.#options.handle(facts),
       reject: (rejections) => this.#reject(rejections),
-      remember: (tag, result) => {
-        if (this.#messages.get(tag)?.replyTo !== undefined) this.#results.set(tag, result);
-      },
+      remember: (tag, result) => this.#remember(tag, result),
       onParked: () => shardMetrics.parked(),
       onUnparked: () => shardMetrics.unparked(),
       onStillParked: (entity, version, parked) => autoReplay?.advanced(shard, entity, version, parked),
@@ -251,6 +252,10 @@ export class ShardSession {
       },
       fail: (error) => this.#options.fail(error),
     });
+  }
+
+  #remember(tag: number, result: string): void {
+    if (this.#messages.get(tag)?.replyTo !== undefined) this.#results.set(tag, result);
   }
 
   #ack(outcome: Outcome, deliveries: readonly Delivery[]): void {

@@ -1,5 +1,5 @@
 /** What `/status` and `Worker.status()` answer: a worker at one moment, in the words and the spelling of JSON. */
-import type { OrderingStatistics } from '../ordering/detector.ts';
+import type { OrderingStatistics } from '../detection/detector.ts';
 import type { SequencerOverview, ShardSequencer } from '../ordering/sequencer.ts';
 import type { ShardState, ShardTotals } from '../observability/metrics.ts';
 import { haltText } from '../stores/halts.ts';

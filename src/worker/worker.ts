@@ -13,7 +13,7 @@ import { decodeMessage, type DecodeOptions } from '../events/decode.ts';
 import { createLog, type Log } from '../observability/log.ts';
 import { createMetrics, type Metrics } from '../observability/metrics.ts';
 import { registeredTracer } from '../observability/tracing.ts';
-import { OrderingDetector } from '../ordering/detector.ts';
+import { OrderingDetector } from '../detection/detector.ts';
 import { defaultSequencerLimits } from '../ordering/limits.ts';
 import { createShardChannel } from '../rabbitmq/amqp-shard-channel.ts';
 import { createConnection } from '../rabbitmq/connection.ts';

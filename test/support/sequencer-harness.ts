@@ -8,7 +8,8 @@
 import assert from 'node:assert/strict';
 import type { Event } from '../../src/events/event.ts';
 import type { RejectionReason } from '../../src/events/reasons.ts';
-import type { Delivery, Effect, EntityView, Fact, Outcome, RecallVerdict, RefusedDelivery } from '../../src/ordering/facts.ts';
+import type { Snapshot } from '../../src/ordering/entity.ts';
+import type { Delivery, Effect, Fact, Outcome, RefusedDelivery } from '../../src/ordering/facts.ts';
 import { defaultSequencerLimits, initialVersionOf, type SequencerLimits } from '../../src/ordering/limits.ts';
 import { ShardSequencer } from '../../src/ordering/sequencer.ts';
 import { GapAudit } from './sequencer-gap-audit.ts';
@@ -216,18 +217,18 @@ export class SequencerHarness {
     const { op } = asked;
     switch (asked.kind) {
       case 'load':
-        return { kind: 'loaded', op, view: this.store.view(asked.entity) };
+        return { kind: 'loaded', op, snapshot: this.store.snapshot(asked.entity) };
       case 'openGap': {
-        const view = this.store.claim(asked.entity, this.owner);
-        return view === null ? { kind: 'fenced', op } : { kind: 'loaded', op, view };
+        const snapshot = this.store.claim(asked.entity, this.owner);
+        return snapshot === null ? { kind: 'fenced', op } : { kind: 'loaded', op, snapshot };
       }
       case 'commit':
         return this.#commitFact(op, this.store.commit(asked, `${this.owner.epoch}:${op}`));
       case 'recall':
-        return { kind: 'recalled', op, verdicts: asked.deliveries.map(({ event: one }): RecallVerdict => this.store.recall(one)) };
+        return { kind: 'recalled', op, results: asked.deliveries.map(({ event: one }) => this.store.recall(one)) };
       case 'park': {
         const parked = this.store.park(asked.entity, this.owner, asked);
-        return parked === 'ok' ? { kind: 'parked', op } : parked === 'fenced' ? { kind: 'fenced', op } : { kind: 'stale', op, view: parked };
+        return parked === 'ok' ? { kind: 'parked', op } : parked === 'fenced' ? { kind: 'fenced', op } : { kind: 'stale', op, snapshot: parked };
       }
       case 'reject':
         for (const { tag, reason, event: rejected } of asked.rejections) {
@@ -238,7 +239,7 @@ export class SequencerHarness {
   }
 
   #commitFact(op: number, result: ReturnType<ModelStore['commit']>): Fact {
-    if (result.kind === 'stale') return { kind: 'stale', op, view: result.view };
+    if (result.kind === 'stale') return { kind: 'stale', op, snapshot: result.snapshot };
     if (result.kind === 'conflict') return { kind: 'idConflict', op, conflicts: result.conflicts };
     return { kind: 'committed', op, ...result.answer };
   }
@@ -266,7 +267,7 @@ export class SequencerHarness {
   }
 }
 
-/** A view of an entity, as the store would give it. */
-export function view(fields: Partial<EntityView> = {}): EntityView {
-  return { exists: true, version: 0, holes: '', parked: false, replaying: false, parkedAt: null, ...fields };
+/** What the store would answer of an entity. */
+export function snapshot(fields: Partial<Snapshot> = {}): Snapshot {
+  return { exists: true, version: 0, state: null, holes: '', parked: null, ...fields };
 }

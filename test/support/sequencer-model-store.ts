@@ -7,11 +7,12 @@ import assert from 'node:assert/strict';
 import type { EntityRef, Event } from '../../src/events/event.ts';
 import { rejectionReasons, type RejectionReason } from '../../src/events/reasons.ts';
 import { Holes } from '../../src/ordering/holes.ts';
-import type { Effect, EntityView, Fact, RecallVerdict, Rejection, Slot } from '../../src/ordering/facts.ts';
+import type { Parked, RecallResult, Snapshot } from '../../src/ordering/entity.ts';
+import type { Effect, Fact, Rejection, Slot } from '../../src/ordering/facts.ts';
 
 type CommitEffect = Extract<Effect, { readonly kind: 'commit' }>;
 type ParkEffect = Pick<Extract<Effect, { readonly kind: 'park' }>, 'expectedVersion' | 'reason' | 'sequence'>;
-type Answer = Pick<Extract<Fact, { readonly kind: 'committed' }>, 'done' | 'parked' | 'replaying' | 'failure'>;
+type Answer = Pick<Extract<Fact, { readonly kind: 'committed' }>, 'done' | 'parked' | 'failure'>;
 type Conflicts = Extract<Fact, { readonly kind: 'idConflict' }>['conflicts'];
 
 interface Entity {
@@ -63,22 +64,23 @@ export class ModelStore {
     this.#initialVersion = options.initialVersion ?? 0;
   }
 
-  view(ref: EntityRef): EntityView {
-    const { version, holes, parked, replaying, parkedAt } = this.entity(ref);
-    return { exists: version > this.#initialVersion || parked !== null, version, holes, parked: parked !== null && !replaying, replaying: parked !== null && replaying, parkedAt: parked === null ? null : parkedAt };
+  snapshot(ref: EntityRef): Snapshot {
+    const { version, holes, parked: reason, replaying, parkedAt } = this.entity(ref);
+    const parked: Parked | null = reason === null ? null : { reason, detail: '', sequence: parkedAt, at: '', replaying };
+    return { exists: version > this.#initialVersion || parked !== null, version, state: null, holes, parked };
   }
 
-  claim(ref: EntityRef, { shard, epoch }: Owner): EntityView | null {
+  claim(ref: EntityRef, { shard, epoch }: Owner): Snapshot | null {
     const { epochs } = this.entity(ref);
     if (epoch < (epochs.get(shard) ?? 0)) return null;
     epochs.set(shard, epoch);
-    return this.view(ref);
+    return this.snapshot(ref);
   }
 
-  park(ref: EntityRef, owner: Owner, { expectedVersion, reason, sequence }: ParkEffect): 'ok' | 'fenced' | EntityView {
+  park(ref: EntityRef, owner: Owner, { expectedVersion, reason, sequence }: ParkEffect): 'ok' | 'fenced' | Snapshot {
     const entity = this.entity(ref);
     if (owner.epoch < (entity.epochs.get(owner.shard) ?? 0)) return 'fenced';
-    if (entity.version !== expectedVersion) return this.view(ref);
+    if (entity.version !== expectedVersion) return this.snapshot(ref);
     entity.epochs.set(owner.shard, owner.epoch);
     if (entity.parked === null || entity.replaying) entity.parkedAt = sequence;
     entity.parked ??= reason;
@@ -93,9 +95,9 @@ export class ModelStore {
     if (before !== undefined) return { kind: 'ok', answer: before } as const;
     const { slots, failure } = this.#process(effect.slots);
     // The processor failed before anything could be sent to the store.
-    if (slots.length === 0) return { kind: 'ok', answer: { done: 0, parked: false, replaying: false, failure } } as const;
+    if (slots.length === 0) return { kind: 'ok', answer: { done: 0, parked: null, failure } } as const;
     if (entity.version !== effect.expectedVersion || entity.holes !== effect.expectedHoles) {
-      return { kind: 'stale', view: this.view(effect.entity) } as const;
+      return { kind: 'stale', snapshot: this.snapshot(effect.entity) } as const;
     }
     const ids = slots.filter(({ action }) => action === 'apply').map(({ delivery }) => delivery.event.id);
     assert.equal(new Set(ids).size, ids.length, `a commit carries an id twice: ${ids.join(', ')}`);
@@ -103,8 +105,7 @@ export class ModelStore {
     if (conflicts.length > 0) return { kind: 'conflict', conflicts } as const;
     for (const slot of slots) this.#write(entity, slot, effect.adopts);
     if (entity.version >= entity.awaited) this.unpark(effect.entity.entityId, effect.entity.entityType);
-    const { parked, replaying } = this.view(effect.entity);
-    const answer: Answer = { done: slots.length, parked, replaying, failure };
+    const answer: Answer = { done: slots.length, parked: this.snapshot(effect.entity).parked, failure };
     entity.answers.set(token, answer);
     return { kind: 'ok', answer } as const;
   }
@@ -133,11 +134,11 @@ export class ModelStore {
     this.entity({ entityType: 'order', entityId }).replaying = false;
   }
 
-  recall(event: Event): RecallVerdict {
-    if ((event.sequence ?? 0) > this.entity(event).version) return 'above';
-    const payload = this.entity(event).decided.get(event.sequence ?? 0);
-    if (payload === undefined) return 'unknown';
-    return payload === event.payloadHash ? 'same' : 'different';
+  recall(event: Event): RecallResult {
+    const sequence = event.sequence ?? 0;
+    if (sequence > this.entity(event).version) return { status: 'above' };
+    const payloadHash = this.entity(event).decided.get(sequence);
+    return payloadHash === undefined ? { status: 'unknown' } : { status: 'known', sequence, payloadHash, result: null };
   }
 
   hasApplied(event: Event): boolean {

@@ -179,7 +179,7 @@ describe('a handler', () => {
     ask(commitOf(1, { entityId: 'a', sequence: 1 }));
     assert.deepEqual(await reported(1), [{ kind: 'processing', op: 1 }]);
     resolve(null);
-    assert.deepEqual((await reported(2))[1], { kind: 'committed', op: 1, done: 1, parked: false, replaying: false, failure: null });
+    assert.deepEqual((await reported(2))[1], { kind: 'committed', op: 1, done: 1, parked: null, failure: null });
   });
 });
 

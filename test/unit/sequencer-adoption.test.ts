@@ -52,7 +52,7 @@ describe('FIRST_SEQUENCE=any', () => {
     const harness = adopting();
     harness.process(event(1), event(3), event(2));
     assert.deepEqual(harness.store.applied(), [1, 2, 3]);
-    assert.equal(harness.store.view(event(1)).holes, '');
+    assert.equal(harness.store.snapshot(event(1)).holes, '');
   });
 
   it('lets nothing pass a base line that cannot be processed', () => {
@@ -128,15 +128,15 @@ describe('FIRST_SEQUENCE=0', () => {
   it('leaves hole 0 where it is passed over, and closes it when 0 comes', () => {
     const harness = fromZero({ strategy: 'log_and_process' }, { allowsLeaps: true });
     harness.process(event(1));
-    assert.equal(harness.store.view(event(1)).holes, '0');
+    assert.equal(harness.store.snapshot(event(1)).holes, '0');
     harness.process(event(0));
-    assert.deepEqual([harness.store.applied(), harness.store.view(event(1)).holes], [[1, 0], '']);
+    assert.deepEqual([harness.store.applied(), harness.store.snapshot(event(1)).holes], [[1, 0], '']);
   });
 
   it('keeps 0 as the place below which nobody knows, where so many holes have been left that the first is forgotten', () => {
     const harness = fromZero({ strategy: 'log_and_process' }, { allowsLeaps: true });
     for (let at = 0; at <= maxIntervals; at++) harness.process(event(2 * at + 1));
-    assert.match(harness.store.view(event(0)).holes, /^f0;2,/);
+    assert.match(harness.store.snapshot(event(0)).holes, /^f0;2,/);
     const [late] = harness.process(event(0)) as [number];
     assert.equal(harness.outcomeOf(late), 'late');
   });
@@ -145,6 +145,6 @@ describe('FIRST_SEQUENCE=0', () => {
     const harness = fromZero({}, { fails: ({ sequence }: { sequence: number }) => sequence === 0 });
     const [bad, next] = harness.process(event(0), event(1)) as [number, number];
     assert.deepEqual([harness.outcomeOf(bad), harness.outcomeOf(next)], ['handler_failed', 'entity_parked']);
-    assert.equal(harness.store.view(event(0)).version, -1);
+    assert.equal(harness.store.snapshot(event(0)).version, -1);
   });
 });

@@ -5,7 +5,7 @@ import { InvariantError } from '../../src/errors.ts';
 import { defaultSequencerLimits } from '../../src/ordering/limits.ts';
 import { ShardSequencer } from '../../src/ordering/sequencer.ts';
 import { heapBytes } from '../support/heap.ts';
-import { event, ModelStore, SequencerHarness, view } from '../support/sequencer-harness.ts';
+import { event, ModelStore, SequencerHarness, snapshot } from '../support/sequencer-harness.ts';
 
 const series = (from: number, to: number) => Array.from({ length: to - from + 1 }, (_, index) => event(from + index));
 
@@ -170,11 +170,11 @@ describe('an impossible answer', () => {
     commit.arrive(event(1));
     commit.answer();
     const op = commit.asked[0]?.op ?? 0;
-    assert.throws(() => commit.sequencer.handle(0, { kind: 'committed', op, done: 1, parked: false, replaying: false, failure: failing }), InvariantError);
+    assert.throws(() => commit.sequencer.handle(0, { kind: 'committed', op, done: 1, parked: null, failure: failing }), InvariantError);
     const recall = new SequencerHarness();
     recall.process(event(1));
     recall.arrive(event(1));
-    assert.throws(() => recall.sequencer.handle(0, { kind: 'recalled', op: recall.asked[0]?.op ?? 0, verdicts: [] }), InvariantError);
+    assert.throws(() => recall.sequencer.handle(0, { kind: 'recalled', op: recall.asked[0]?.op ?? 0, results: [] }), InvariantError);
   });
 });
 
@@ -182,7 +182,7 @@ describe('an impossible answer', () => {
 function applyOne(sequencer: ShardSequencer, entityId: string): void {
   const [load] = sequencer.handle(0, { kind: 'delivered', deliveries: [{ tag: 1, event: event(1, { entityId }) }] });
   assert.ok(load?.kind === 'load');
-  const [commit] = sequencer.handle(0, { kind: 'loaded', op: load.op, view: view() });
+  const [commit] = sequencer.handle(0, { kind: 'loaded', op: load.op, snapshot: snapshot() });
   assert.ok(commit?.kind === 'commit');
-  sequencer.handle(0, { kind: 'committed', op: commit.op, done: 1, parked: false, replaying: false, failure: null });
+  sequencer.handle(0, { kind: 'committed', op: commit.op, done: 1, parked: null, failure: null });
 }

@@ -240,7 +240,7 @@ describe('a lost channel', () => {
     const { held, gaps, entities, unsettled, operations } = harness.sequencer.overview();
     assert.deepEqual({ held, gaps, entities, unsettled, operations }, { held: 0, gaps: 0, entities: 0, unsettled: 0, operations: 0 });
     assert.equal(harness.sequencer.nextDeadlineMs(), null);
-    assert.deepEqual(harness.fact({ kind: 'committed', op, done: 1, parked: false, replaying: false, failure: null }), []);
+    assert.deepEqual(harness.fact({ kind: 'committed', op, done: 1, parked: null, failure: null }), []);
     assert.deepEqual(harness.fact({ kind: 'storeUnavailable', ops: [op], retryInMs: 100 }), []);
   });
 

@@ -88,7 +88,7 @@ describe('a parked entity', () => {
     harness.process(event(4), event(2));
     assert.deepEqual(harness.sequences('handler_failed'), [2, 2]);
     assert.deepEqual(harness.sequences('entity_parked'), [3, 4]);
-    assert.equal(store.view(event(1)).parked, true);
+    assert.equal(store.snapshot(event(1)).parked?.replaying, false);
   });
 
   it('settles duplicates as ever', () => {

@@ -15,7 +15,7 @@ describe('skip-ahead at the end of a gap', () => {
     harness.pass(10_000);
     harness.answerAll();
     assert.deepEqual(harness.store.applied(), [1, 4, 5]);
-    assert.equal(harness.store.view(event(1)).holes, '2-3');
+    assert.equal(harness.store.snapshot(event(1)).holes, '2-3');
     assert.equal(harness.store.parkedFor(), null);
     assert.equal(harness.unsettledCount, 0);
   });
@@ -99,7 +99,7 @@ describe('skip-ahead at the end of a gap', () => {
     harness.store.applyElsewhere(event(1), event(2));
     harness.answerAll();
     assert.deepEqual(harness.store.applied(), [1, 2, 3]);
-    assert.equal(harness.store.view(event(1)).holes, '');
+    assert.equal(harness.store.snapshot(event(1)).holes, '');
   });
 });
 

@@ -1,7 +1,7 @@
 /** Draining, and halting when the store went backwards. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { event, ModelStore, SequencerHarness, view } from '../support/sequencer-harness.ts';
+import { event, ModelStore, SequencerHarness, snapshot } from '../support/sequencer-harness.ts';
 
 const others = (count: number) => Array.from({ length: count }, (_, index) => event(1, { entityId: `o${index}` }));
 
@@ -101,7 +101,7 @@ describe('a store that went backwards', () => {
     harness.process(event(1), event(2));
     harness.arrive(event(4));
     const op = harness.loseReply(0, false);
-    harness.fact({ kind: 'loaded', op, view: view({ version: 1 }) });
+    harness.fact({ kind: 'loaded', op, snapshot: snapshot({ version: 1 }) });
     assert.deepEqual(harness.effects('halt').map(({ cause, detail }) => [cause, detail]), [
       ['store-went-backwards', 'order e1 is at version 1, but 2 was committed'],
     ]);
@@ -112,7 +112,7 @@ describe('a store that went backwards', () => {
     harness.process(event(1), event(2));
     harness.arrive(event(3));
     const op = harness.loseReply(0, false);
-    harness.fact({ kind: 'stale', op, view: view({ exists: false }) });
+    harness.fact({ kind: 'stale', op, snapshot: snapshot({ exists: false }) });
     assert.equal(harness.sequencer.overview().state, 'halted');
   });
 
@@ -139,7 +139,7 @@ describe('a store that went backwards', () => {
     const harness = new SequencerHarness({ gapRereadMs: 100 });
     harness.process(event(1), event(2), event(9, { entityId: 'e2' }));
     harness.arrive(event(4));
-    harness.fact({ kind: 'loaded', op: harness.loseReply(0, false), view: view({ version: 1 }) });
+    harness.fact({ kind: 'loaded', op: harness.loseReply(0, false), snapshot: snapshot({ version: 1 }) });
     assert.equal(harness.sequencer.nextDeadlineMs(), null);
     assert.deepEqual(harness.fact({ kind: 'timePassed' }), []);
     assert.deepEqual(harness.fact({ kind: 'delivered', deliveries: [{ tag: 99, event: event(7) }] }), []);

@@ -51,7 +51,7 @@ describe('strategy skip', () => {
     assert.equal(harness.outcomeOf(early), 'skipped');
     assert.equal(harness.outcomeOf(next), 'applied');
     assert.deepEqual(harness.store.applied(), [1, 5]);
-    assert.equal(harness.store.view(event(1)).holes, '2-4');
+    assert.equal(harness.store.snapshot(event(1)).holes, '2-4');
   });
 
   it('skips what was passed over when it comes late, and the same event when it comes again', () => {
@@ -69,7 +69,7 @@ describe('strategy log_and_process', () => {
     const harness = new SequencerHarness({ strategy: 'log_and_process' }, leaping());
     harness.process(event(1), event(4), event(5));
     assert.deepEqual(harness.store.applied(), [1, 4, 5]);
-    assert.equal(harness.store.view(event(1)).holes, '2-3');
+    assert.equal(harness.store.snapshot(event(1)).holes, '2-3');
   });
 
   it('applies what was passed over once when it comes late', () => {
@@ -79,14 +79,14 @@ describe('strategy log_and_process', () => {
     assert.equal(harness.outcomeOf(two), 'applied');
     assert.equal(harness.outcomeOf(twin), 'duplicate');
     assert.deepEqual(harness.store.applied(), [4, 2]);
-    assert.equal(harness.store.view(event(1)).holes, '1,3');
+    assert.equal(harness.store.snapshot(event(1)).holes, '1,3');
   });
 
   it('closes every hole, in any order, and ends without one', () => {
     const harness = new SequencerHarness({ strategy: 'log_and_process' }, leaping());
     harness.process(event(5), event(3), event(1), event(4), event(2), event(6));
     assert.deepEqual(harness.sequences('applied'), [5, 3, 1, 4, 2, 6]);
-    assert.equal(harness.store.view(event(1)).holes, '');
+    assert.equal(harness.store.snapshot(event(1)).holes, '');
   });
 
   it('consumes or rejects an early or late event whose id is known, like any other', () => {

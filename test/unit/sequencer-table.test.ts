@@ -141,7 +141,7 @@ describe('an event at or below the version', () => {
     harness.process(event(1), event(1, { entityId: 'e2' }));
     const [bad, good] = harness.arrive(event(1), event(1, { entityId: 'e2' })) as [number, number];
     const op = harness.loseReply(0, false);
-    harness.fact({ kind: 'recalled', op, verdicts: ['failed', 'same'] });
+    harness.fact({ kind: 'recalled', op, results: [{ status: 'failed', error: new Error('wrong type') }, { status: 'known', sequence: 1, payloadHash: 'hash of e2 1', result: null }] });
     assert.equal(harness.outcomeOf(good), 'duplicate');
     assert.equal(harness.outcomeOf(bad), null);
     assert.deepEqual(harness.askedKinds, []);

@@ -9,7 +9,7 @@ import { historyAggregate } from '../../src/aggregates/history.ts';
 import { createProcessors } from '../../src/aggregates/processors.ts';
 import type { Event, RawMessage } from '../../src/events/event.ts';
 import { createMetrics } from '../../src/observability/metrics.ts';
-import { OrderingDetector } from '../../src/ordering/detector.ts';
+import { OrderingDetector } from '../../src/detection/detector.ts';
 import { defaultSequencerLimits } from '../../src/ordering/limits.ts';
 import type { ShardChannelEvents } from '../../src/rabbitmq/shard-channel.ts';
 import { createMemoryStore } from '../../src/stores/memory/memory-store.ts';

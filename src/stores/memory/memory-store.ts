@@ -7,7 +7,7 @@ import type { EntityRef } from '../../events/event.ts';
 import type { Finding } from '../../finding.ts';
 import {
   awaitDeadLetter, beginReplay, decideClaim, decideCommit, decidePark, type IdRecord, parkedOf, snapshotOf, type StoredEntity, unknownEntity, versionOf,
-} from '../entity-rules.ts';
+} from '../../ordering/entity-rules.ts';
 import { type AuditRecord, type EntityReplaying, maxAuditRecords, type OperatorStore } from '../operator-store.ts';
 import type {
   Claim, ClaimResult, Commit, CommitResult, DeadLetterHistory, DeadLetterQuery, DeadLetterRecord, EntitySummary, EpochResult, Halt, InitialVersion, LoadResult, Park,

@@ -2,7 +2,7 @@
  * One transaction for a batch of commits: the rows of all entities are locked, every commit is decided by the rules that all
  * stores share, and what was decided is written with one statement for each table, however many entities and events there are.
  */
-import { decideCommit, type IdRecord } from '../entity-rules.ts';
+import { decideCommit, type IdRecord } from '../../ordering/entity-rules.ts';
 import type { Commit, CommitEvent, CommitResult } from '../store.ts';
 import { type LockedEntities, type LockedEntity, lockEntities, readStates, type StreamOfEntities, writeEntities } from './entity-rows.ts';
 import type { Query } from './migrations.ts';

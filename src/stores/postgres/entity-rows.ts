@@ -1,6 +1,6 @@
 /** Rows of `inorder.entities`: read and locked together, decided upon in memory, written back together. */
 import type { EntityRef } from '../../events/event.ts';
-import { type StoredEntity, unknownEntity } from '../entity-rules.ts';
+import { type StoredEntity, unknownEntity } from '../../ordering/entity-rules.ts';
 import type { InitialVersion, Parked } from '../store.ts';
 import type { Query } from './migrations.ts';
 import { entityKey, fromBytes, toBytes, toText } from './names.ts';

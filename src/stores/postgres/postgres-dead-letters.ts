@@ -1,5 +1,5 @@
 /** Reasons and replays of dead letters as rows, by entity: bounded and kept as long as those in Redis. */
-import { deadLetterTtlMs, keptRecord, maxDeadLettersPerEntity, maxRememberedReplays } from '../dead-letter-limits.ts';
+import { deadLetterTtlMs, keptRecord, maxDeadLettersPerEntity, maxRememberedReplays } from '../../ordering/entity-rules.ts';
 import type { DeadLetterHistory, DeadLetterQuery, DeadLetterRecord } from '../store.ts';
 import type { Database } from './database.ts';
 import type { Query } from './migrations.ts';

@@ -5,8 +5,8 @@
 import type { EntityRef } from '../../events/event.ts';
 import type { Finding } from '../../finding.ts';
 import type { Log } from '../../observability/log.ts';
-import { awaitedSequence } from '../dead-letter-limits.ts';
-import { beginReplay, decideClaim, decidePark, snapshotOf, type StoredEntity, unknownEntity } from '../entity-rules.ts';
+import { awaitedSequence } from '../../ordering/entity-rules.ts';
+import { beginReplay, decideClaim, decidePark, snapshotOf, type StoredEntity, unknownEntity } from '../../ordering/entity-rules.ts';
 import type { EntityReplaying, OperatorStore } from '../operator-store.ts';
 import type {
   Claim, ClaimResult, Commit, CommitResult, DeadLetterHistory, DeadLetterQuery, DeadLetterRecord, EntitySummary, EpochResult, Halt, InitialVersion, LoadResult,

@@ -1,5 +1,5 @@
 /** What the Redis store does for operators; see `operator-store.ts`. The audit trail is a Redis stream. */
-import { deadLetterTtlMs, maxRememberedReplays } from '../dead-letter-limits.ts';
+import { deadLetterTtlMs, maxRememberedReplays } from '../../ordering/entity-rules.ts';
 import { type AuditEntry, type AuditRecord, type EntityReplaying, maxAuditRecords, type OperatorStore } from '../operator-store.ts';
 import type { DeadLetterQuery, InitialVersion, LoadResult, Standing } from '../store.ts';
 import type { Connection } from './connection.ts';

@@ -12,7 +12,7 @@ import type { EntityRef } from '../../events/event.ts';
 import type { Durability } from '../../config/config.ts';
 import type { Finding } from '../../finding.ts';
 import type { Log } from '../../observability/log.ts';
-import { awaitedSequence, deadLetterTtlMs, keptRecord, maxDeadLettersPerEntity } from '../dead-letter-limits.ts';
+import { awaitedSequence, deadLetterTtlMs, keptRecord, maxDeadLettersPerEntity } from '../../ordering/entity-rules.ts';
 import type { OperatorStore } from '../operator-store.ts';
 import type {
   Claim, ClaimResult, Commit, CommitResult, DeadLetterHistory, DeadLetterQuery, DeadLetterRecord, EntitySummary, EpochResult, Halt, InitialVersion, LoadResult,

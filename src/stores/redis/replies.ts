@@ -7,7 +7,7 @@ import type {
   ClaimResult, CommitResult, DeadLetterHistory, DeadLetterRecord, EntitySummary, IdConflict, InitialVersion, Park, Parked, ParkResult, RecallResult, Snapshot,
 } from '../store.ts';
 import type { EntityRef } from '../../events/event.ts';
-import { isReplaying } from '../entity-rules.ts';
+import { isReplaying } from '../../ordering/entity-rules.ts';
 import { UnusableEntityError } from './failures.ts';
 
 type Text = string | null;

@@ -5,9 +5,8 @@
  *
  * Pure but for the entity that is given: it is changed where the answer says that something was written, else never.
  */
-import { awaitedSequence } from './dead-letter-limits.ts';
-import type { EntityReplaying } from './operator-store.ts';
-import type { Claim, ClaimResult, Commit, CommitResult, DeadLetterRecord, IdConflict, InitialVersion, Park, Parked, ParkResult, Snapshot } from './store.ts';
+import { rejectionReasons } from '../events/reasons.ts';
+import type { Claim, ClaimResult, Commit, CommitResult, DeadLetterRecord, IdConflict, InitialVersion, Park, Parked, ParkResult, Snapshot } from './entity.ts';
 
 export interface StoredEntity {
   /** Null until the first commit: it is then at `initialVersion`. */
@@ -103,8 +102,16 @@ export function decidePark(entity: StoredEntity, park: Park, nowMs: number): Par
   return { status: 'ok', parked: { ...entity.parked, replaying: false }, isNew };
 }
 
+/** How far the replay of an entity is. */
+export interface Replaying {
+  /** `at` of the parking that it is to end: one that was parked anew since is left as it is. Default: whichever there is. */
+  readonly parkedAt?: string | undefined;
+  /** The highest sequence of which a copy was published. Default: none yet. */
+  readonly replayedTo?: number | undefined;
+}
+
 /** An entity that is not parked, or was parked anew, is left as it is. */
-export function beginReplay(entity: StoredEntity, { parkedAt, replayedTo = entity.initialVersion }: EntityReplaying, leaseMs: number, nowMs: number): void {
+export function beginReplay(entity: StoredEntity, { parkedAt, replayedTo = entity.initialVersion }: Replaying, leaseMs: number, nowMs: number): void {
   if (entity.parked === null || (parkedAt !== undefined && parkedAt !== entity.parked.at)) return;
   entity.replayedTo = entity.replayUntilMs > 0 ? Math.max(entity.replayedTo, replayedTo) : replayedTo;
   entity.replayUntilMs = nowMs + leaseMs;
@@ -127,4 +134,34 @@ function conflictsOf({ events }: Commit, idRecord: (id: string) => IdRecord | un
     else conflicts.push({ index, recordedSequence: other.sequence, samePayload: other.payloadHash === payloadHash });
   }
   return conflicts;
+}
+
+/** Counted from the entity's latest record: while an entity keeps failing, its earlier reasons stay as well. */
+export const deadLetterTtlMs = 30 * 24 * 60 * 60 * 1000;
+
+/** Beyond it about the oldest record of the entity goes; the message itself stays in its queue. */
+export const maxDeadLettersPerEntity = 10_000;
+
+/** In UTF-16 code units. */
+export const maxDetailLength = 1024;
+export const maxStackLength = 4096;
+
+/** Of one message; beyond it the earlier ones are forgotten. */
+export const maxRememberedReplays = 20;
+
+/** The sequence that its parked entity has to pass before it is whole again, or null. */
+export function awaitedSequence({ sequence, reason }: DeadLetterRecord): number | null {
+  return rejectionReasons[reason].inSequence ? sequence : null;
+}
+
+/** The record as it is kept: its texts cut to length, never through the middle of a character. */
+export function keptRecord(record: DeadLetterRecord): DeadLetterRecord {
+  const { detail, stack = '' } = record;
+  if (detail.length <= maxDetailLength && stack.length <= maxStackLength) return record;
+  const kept = { ...record, detail: cut(detail, maxDetailLength) };
+  return stack === '' ? kept : { ...kept, stack: cut(stack, maxStackLength) };
+}
+
+function cut(text: string, length: number): string {
+  return text.length <= length ? text : text.slice(0, length).replace(/[\uD800-\uDBFF]$/, '');
 }
