@@ -5,14 +5,15 @@ import { once } from 'node:events';
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { after, before, describe, it } from 'node:test';
+import { after, before, describe, it, type TestContext } from 'node:test';
 import amqp from 'amqplib';
 import { freePort } from '../../deploy/local/free-port.ts';
 import { removeTopology } from '../../src/demo/demo-queues.ts';
 import { removeKeys } from '../../src/demo/store-removal.ts';
 import { planTopology } from '../../src/rabbitmq/topology-plan.ts';
 import { checkout } from '../support/checkout.ts';
-import { linksOf, readmes } from '../support/readme.ts';
+import { Reader, useReadersStream } from '../support/readme-reader.ts';
+import { examplesOf, linksOf, readmes, readReadme } from '../support/readme.ts';
 import { uniqueStream, useServices, waitFor } from '../support/services.ts';
 
 /** What the build of a package is made from. */
@@ -85,9 +86,9 @@ describe('the package', { timeout: 600_000 }, () => {
   });
   after(() => rmSync(work, { recursive: true, force: true }));
 
-  const check = (name: string, body: () => Promise<void> | void) =>
+  const check = (name: string, body: (t: TestContext) => Promise<void> | void) =>
     it(name, async (t) => {
-      if (impossible === null) await body();
+      if (impossible === null) await body(t);
       else t.skip(impossible);
     });
 
@@ -106,6 +107,22 @@ describe('the package', { timeout: 600_000 }, () => {
     assert.ok(readmes.every((path) => pages.includes(path)));
     const links = pages.flatMap((page) => linksOf(page, readFileSync(join(installed, page), 'utf8')).map(([file]) => `${page}: ${file}`));
     assert.deepEqual(links.filter((link) => !existsSync(join(installed, link.split(': ')[1] ?? ''))), []);
+  });
+
+  check('works in an empty folder as Getting started says, with a processor of one\'s own', async (t) => {
+    const [, gettingStarted = ''] = /^## Getting started\n([\s\S]*?)^## /m.exec(readReadme()) ?? [];
+    const commands = examplesOf(gettingStarted).map(({ command }) => command);
+    const folder = join(work, 'accounts');
+    assert.ok(commands.includes('mkdir ../accounts && cd ../accounts') && commands.includes('npm pack --pack-destination ..'));
+    mkdirSync(folder);
+    for (const command of commands.filter((one) => /^npm (init|install) /.test(one))) {
+      const { code, stderr } = await npm([...command.split(' ').slice(1), '--prefer-offline', '--no-audit', '--no-fund'], folder);
+      assert.equal(code, 0, `${command}\n${stderr}`);
+    }
+    const launcher = { program: [join(folder, 'node_modules', '.bin', 'inorder')] as const, folder };
+    const reader = new Reader(t, { launcher, ...(await useReadersStream(t)) });
+    await reader.follow(gettingStarted);
+    await reader.worker.kill();
   });
 
   check('has declarations that refer to nothing outside of it but its dependencies', () => {

@@ -15,5 +15,5 @@ export function moduleUrl(path: string): URL {
   return compiled ? new URL(`../../${path.replace(/\.ts$/, '.js')}`, import.meta.url) : new URL(`../../${path}`, import.meta.url);
 }
 
-/** Arguments for `node` that run the command line of this checkout. */
-export const commandLine: readonly string[] = [...(compiled ? [] : ['--import', 'tsx']), fileURLToPath(moduleUrl('src/main.ts'))];
+/** Arguments for `node` that run the command line of this checkout, from any folder. */
+export const commandLine: readonly string[] = [...(compiled ? [] : ['--import', import.meta.resolve('tsx')]), fileURLToPath(moduleUrl('src/main.ts'))];

@@ -1,8 +1,7 @@
 /** Runs `inorder …` as users do, in a process of its own, and gives what it wrote and how it ended. */
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { commandLine } from './checkout.ts';
-import { environment } from './worker-process.ts';
+import { environment, fromCheckout, type Launcher } from './worker-process.ts';
 
 export interface CommandResult {
   readonly code: number | null;
@@ -16,8 +15,9 @@ export interface RunningCommand {
 }
 
 /** Starts it; its standard input stays open. */
-export function startCommand(words: readonly string[], variables: Readonly<Record<string, string>>): RunningCommand {
-  const child = spawn(process.execPath, [...commandLine, ...words], { env: environment(variables) });
+export function startCommand(words: readonly string[], variables: Readonly<Record<string, string>>, launcher: Launcher = fromCheckout): RunningCommand {
+  const [file, ...args] = launcher.program;
+  const child = spawn(file, [...args, ...words], { env: environment(variables), cwd: launcher.folder });
   const output = { stdout: '', stderr: '' };
   for (const name of ['stdout', 'stderr'] as const) {
     child[name].setEncoding('utf8').on('data', (text: string) => {
@@ -33,8 +33,9 @@ export function runCommand(
   words: readonly string[],
   variables: Readonly<Record<string, string>>,
   stdin = '',
+  launcher: Launcher = fromCheckout,
 ): Promise<CommandResult> {
-  const { process: child, ended } = startCommand(words, variables);
+  const { process: child, ended } = startCommand(words, variables, launcher);
   // A command that ends without reading its input closes the pipe.
   child.stdin.on('error', () => undefined);
   child.stdin.end(stdin);

@@ -56,8 +56,7 @@ export async function compileSnippets(folder: string, snippets: readonly string[
 
 /** Runs one that was compiled; its lines on standard output. */
 export async function runSnippet(folder: string, number: number): Promise<readonly string[]> {
-  const loaders = commandLine.slice(0, -1).map((argument) => (argument === 'tsx' ? import.meta.resolve('tsx') : argument));
-  const { stdout } = await run(process.execPath, [...loaders, join(folder, `snippet-${number}.js`)]);
+  const { stdout } = await run(process.execPath, [...commandLine.slice(0, -1), join(folder, `snippet-${number}.js`)]);
   return stdout.trimEnd().split('\n');
 }
 

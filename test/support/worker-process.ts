@@ -15,6 +15,16 @@ export function environment(variables: Readonly<Record<string, string>>): NodeJS
   return { PATH, HOME, TMPDIR, ...variables };
 }
 
+/** How the command is started. */
+export interface Launcher {
+  /** What comes before the words of the command. */
+  readonly program: readonly [file: string, ...args: string[]];
+  /** From where. Default: the folder of this process. */
+  readonly folder?: string;
+}
+
+export const fromCheckout: Launcher = { program: [process.execPath, ...commandLine] };
+
 export class WorkerProcess {
   readonly #child: ChildProcess;
   /** Where it serves HTTP. */
@@ -34,18 +44,19 @@ export class WorkerProcess {
   }
 
   /** Starts a worker; it need not be ready yet. */
-  static async start(t: TestContext, variables: Readonly<Record<string, string>>): Promise<WorkerProcess> {
+  static async start(t: TestContext, variables: Readonly<Record<string, string>>, { program, folder }: Launcher = fromCheckout): Promise<WorkerProcess> {
     const port = await freePort();
     const env = environment({ HTTP_PORT: String(port), LOG_LEVEL: 'info', ...variables });
-    const child = spawn(process.execPath, [...commandLine, 'worker'], { env, stdio: ['ignore', 'pipe', 'pipe'] });
+    const [file, ...args] = program;
+    const child = spawn(file, [...args, 'worker'], { env, cwd: folder, stdio: ['ignore', 'pipe', 'pipe'] });
     const worker = new WorkerProcess(child, `http://127.0.0.1:${port}`);
     t.after(() => worker.kill());
     return worker;
   }
 
   /** Starts a worker and waits until `/readyz` says so. */
-  static async ready(t: TestContext, variables: Readonly<Record<string, string>>): Promise<WorkerProcess> {
-    const worker = await WorkerProcess.start(t, variables);
+  static async ready(t: TestContext, variables: Readonly<Record<string, string>>, launcher = fromCheckout): Promise<WorkerProcess> {
+    const worker = await WorkerProcess.start(t, variables, launcher);
     await worker.untilReady();
     return worker;
   }
