@@ -60,7 +60,9 @@ async function install(): Promise<string | null> {
   const copy = join(work, 'checkout');
   mkdirSync(copy);
   for (const name of packed) cpSync(join(checkout, name), join(copy, name), { recursive: true });
-  symlinkSync(join(checkout, 'node_modules'), join(copy, 'node_modules'));
+  // One by one: where they are not what package-lock.json says the build installs them anew, and would empty the folder behind a link to all.
+  mkdirSync(join(copy, 'node_modules'));
+  for (const name of readdirSync(join(checkout, 'node_modules'))) symlinkSync(join(checkout, 'node_modules', name), join(copy, 'node_modules', name));
   const pack = await npm(['pack', '--pack-destination', work], copy);
   assert.equal(pack.code, 0, pack.stderr);
   const tarball = readdirSync(work).find((name) => name.endsWith('.tgz'));
