@@ -23,6 +23,7 @@ export const readmes = [
   'src/publishing/README.md',
   'src/worker/README.md',
   'src/ordering/README.md',
+  'src/detection/README.md',
   'src/dead-letters/README.md',
   'src/stores/README.md',
   'src/event-sourcing/README.md',
