@@ -79,7 +79,7 @@ export const command = defineCommand({
 /** With what --repair fetches missing events; without it nothing is. */
 async function openSource(repair: boolean, config: Config, io: CommandIo): Promise<OpenGapSource | null> {
   if (!repair) return null;
-  const open = await openGapSource(config, commandLog(config, io));
+  const open = await openGapSource(config, commandLog(config, io), io.time);
   if (open === null) throw new ConfigError(['--repair needs GAP_REPAIR: say where missing events are fetched from']);
   return open;
 }

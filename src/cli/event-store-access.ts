@@ -9,7 +9,7 @@ import { commandLog } from './store-access.ts';
 export const eventStoreVariables = ['EVENT_STORE', 'DATABASE_URL', 'REDIS_URL', 'STREAM', 'FIRST_SEQUENCE'] as const satisfies readonly VariableName[];
 
 export async function withEventStore<T>(config: Config, io: CommandIo, use: (events: EventStore) => Promise<T>): Promise<T> {
-  const events = openEventStore(config, commandLog(config, io));
+  const events = openEventStore(config, commandLog(config, io), io.time);
   try {
     return await use(events);
   } finally {

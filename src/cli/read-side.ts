@@ -132,7 +132,7 @@ async function withReadSide(io: CommandIo, use: Use): Promise<ExitCode> {
     withStore(config, io, (store) => {
       const audit = (what: string) =>
         store.operator.appendAudit([{ action: 'rebuild', who: operatorName(), entityType: null, entityId: null, what: `makes the states of ${what} anew`, reason: '' }]);
-      return use({ events, store, processors }, config.processing.entityType, signal, audit);
+      return use({ events, store, processors, time: io.time }, config.processing.entityType, signal, audit);
     }),
   );
 }

@@ -25,8 +25,8 @@ export const command = defineCommand({
     const { broker, limits, serviceName } = config;
     const log = processLog(config, io);
     const signal = io.takeSignals();
-    const store = openEventStore(config, log);
-    const leases = openRelayLeases(config, log);
+    const store = openEventStore(config, log, io.time);
+    const leases = openRelayLeases(config, log, io.time);
     const connection = createConnection({ urls: broker.urls, name: `${serviceName} relay`, log, time: io.time });
     const publisher = createAmqpPublisher({ connection, exchange: broker.stream, log });
     // What the broker does not take is given up, so that this ends: it is published by whoever is next.

@@ -7,7 +7,7 @@ import type { CommandIo } from './command.ts';
 
 /** @throws UnavailableError when the store does not answer. */
 export async function withStore<T>(config: Config, io: CommandIo, use: (store: Store) => Promise<T>): Promise<T> {
-  const store = openStore(config, { log: commandLog(config, io) });
+  const store = openStore(config, { log: commandLog(config, io), time: io.time });
   try {
     await store.ping();
     return await use(store);

@@ -33,7 +33,7 @@ export const command = defineCommand({
     const config = loadConfig(io.env);
     const processors = await loadProcessors(config.processing);
     const log = processLog(config, io);
-    const gaps = await openGapSource(config, log);
+    const gaps = await openGapSource(config, log, io.time);
     for (const warning of config.warnings) log.warn({}, warning);
     io.onCrash((error) => log.error({ error }, 'a bug: the process ends, a standby takes over'));
     const stopSignal = io.takeSignals();

@@ -29,7 +29,7 @@ export class Sources {
   }
 
   get store(): Store {
-    this.#store ??= openStore(this.#config, { log: this.#log });
+    this.#store ??= openStore(this.#config, { log: this.#log, time: this.time });
     return this.#store;
   }
 

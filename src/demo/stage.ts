@@ -42,7 +42,7 @@ export class Stage {
     this.services = services;
     this.connection = connection;
     this.plan = planTopology({ stream: this.stream, shards: options.shards, queueType: 'quorum', exchangeType: 'x-consistent-hash' });
-    this.store = createRedisStore({ url: services.redisUrl, stream: this.stream, idempotencyTtlSeconds: 3_600 });
+    this.store = createRedisStore({ url: services.redisUrl, stream: this.stream, idempotencyTtlSeconds: 3_600, time: options.time });
   }
 
   /** @throws UnavailableError when there is no way to a broker and a store here. */
@@ -83,7 +83,7 @@ export class Stage {
   async remove(): Promise<void> {
     await Promise.allSettled(this.#workers.map((worker) => worker.remove()));
     await removeTopology(this.connection, this.plan).catch(() => undefined);
-    await removeKeys(this.services.redisUrl, this.stream).catch(() => undefined);
+    await removeKeys(this.services.redisUrl, this.stream, this.#options.time).catch(() => undefined);
     await this.store.close().catch(() => undefined);
     await this.connection.close().catch(() => undefined);
     await this.services.stop().catch(() => undefined);

@@ -3,12 +3,12 @@
  * state of them, and the repository appends what is not committed yet. The same log and the same promises as with
  * `defineAggregate`, whose pure functions are easier to test and which has snapshots.
  */
-import { randomUUID } from 'node:crypto';
 import type { DecidedEvent } from '../aggregates/definition.ts';
 import { ConfigError, PermanentError, RefusedError } from '../errors.ts';
 import { encodeEvent } from '../events/encode.ts';
 import type { Event } from '../events/event.ts';
 import type { EventStore } from '../stores/event-store.ts';
+import { isoNow, systemTime, type Time } from '../time.ts';
 import { eventOf, noLimits } from './fold.ts';
 import { eventId } from './repository.ts';
 import { retryConflicts } from './retry-conflicts.ts';
@@ -18,6 +18,7 @@ export abstract class AggregateRoot {
   readonly id: string;
   #version = 0;
   #uncommitted: Event[] = [];
+  #time = systemTime;
 
   constructor(id: string) {
     this.id = id;
@@ -37,11 +38,12 @@ export abstract class AggregateRoot {
   protected abstract apply(event: Event): void;
 
   /** Something has happened: it is applied, and appended when the aggregate is saved. */
-  protected raise({ type, data, dataJson, metadata, timestamp = new Date() }: DecidedEvent): void {
+  protected raise({ type, data, dataJson, metadata, timestamp = isoNow(this.#time) }: DecidedEvent): void {
     const sequence = this.#version + this.#uncommitted.length + 1;
     const entity = { entityType: typeOf(this.constructor as AggregateClass<AggregateRoot>), entityId: this.id };
     // Encoded, so that `apply` sees what it will see when it is read again.
-    const { event } = encodeEvent({ ...entity, id: randomUUID(), sequence, type, data, dataJson, metadata, timestamp }, { limits: noLimits });
+    const given = { ...entity, id: this.#time.uuid(), sequence, type, data, dataJson, metadata, timestamp };
+    const { event } = encodeEvent(given, { limits: noLimits });
     this.apply(event);
     this.#uncommitted.push(event);
   }
@@ -49,6 +51,11 @@ export abstract class AggregateRoot {
   /** A rule does not allow what was asked. Never returns. */
   protected refuse(detail: string, code?: string): never {
     throw new RefusedError(detail, code);
+  }
+
+  /** Where the ids and the times of its events come from; the repository's, once it has been loaded. Default: the computer. */
+  useTime(time: Time): void {
+    this.#time = time;
   }
 
   /** Applies what has happened before, in order. */
@@ -75,6 +82,8 @@ export interface AggregateClass<A extends AggregateRoot> {
 export interface ClassRepositoryOptions {
   /** How often work is done anew because somebody else was faster. Default 10. */
   readonly maxAttempts?: number;
+  /** Default: that of the computer. */
+  readonly time?: Time;
 }
 
 export interface WorkOptions {
@@ -107,12 +116,14 @@ export class AggregateRootRepository<A extends AggregateRoot> implements ClassRe
   readonly #Class: AggregateClass<A>;
   readonly #store: EventStore;
   readonly #maxAttempts: number;
+  readonly #time: Time;
 
-  constructor(Class: AggregateClass<A>, store: EventStore, { maxAttempts = defaultMaxAttempts }: ClassRepositoryOptions) {
+  constructor(Class: AggregateClass<A>, store: EventStore, options: ClassRepositoryOptions) {
     typeOf(Class);
     this.#Class = Class;
     this.#store = store;
-    this.#maxAttempts = maxAttempts;
+    this.#maxAttempts = options.maxAttempts ?? defaultMaxAttempts;
+    this.#time = options.time ?? systemTime;
   }
 
   async load(id: string): Promise<A> {
@@ -124,7 +135,7 @@ export class AggregateRootRepository<A extends AggregateRoot> implements ClassRe
   }
 
   async handle(id: string, work: (aggregate: A) => void, options: WorkOptions = {}): Promise<Worked<A>> {
-    return await retryConflicts(this.#maxAttempts, async (): Promise<Worked<A>> => {
+    return await retryConflicts(this.#time, this.#maxAttempts, async (): Promise<Worked<A>> => {
       const { aggregate, isDone } = await this.#read(id, options.commandId ?? null);
       // Not tried again: its rules may refuse a second time what they allowed the first.
       if (isDone) return { status: 'repeated', aggregate };
@@ -144,6 +155,7 @@ export class AggregateRootRepository<A extends AggregateRoot> implements ClassRe
   /** `isDone`: the events of the command are there already. */
   async #read(id: string, commandId: string | null): Promise<{ readonly aggregate: A; readonly isDone: boolean }> {
     const aggregate = new this.#Class(id);
+    aggregate.useTime(this.#time);
     const first = commandId === null ? null : eventId({ id: commandId }, 0);
     let isDone = false;
     for await (const recorded of this.#store.read({ entityType: this.#Class.type, entityId: id })) {

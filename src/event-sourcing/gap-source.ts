@@ -11,6 +11,7 @@ import type { EntityRef, EventLimits } from '../events/event.ts';
 import type { NewEvent } from '../events/new-event.ts';
 import type { Log } from '../observability/log.ts';
 import type { EventStore } from '../stores/event-store.ts';
+import type { Time } from '../time.ts';
 import { openEventStore } from './open-event-store.ts';
 
 /** What is asked for. */
@@ -36,11 +37,11 @@ export interface OpenGapSource {
 }
 
 /** What GAP_REPAIR names; null where missing events are waited for. @throws ConfigError when there is no such thing. */
-export async function openGapSource(config: Config, log: Log): Promise<OpenGapSource | null> {
+export async function openGapSource(config: Config, log: Log, time: Time): Promise<OpenGapSource | null> {
   const { source } = config.gapRepair;
   if (source === null) return null;
   if (source !== 'event-store') return { source: await loadGapSource(source), close: async () => undefined };
-  const store = openEventStore(config, log);
+  const store = openEventStore(config, log, time);
   return { source: eventStoreSource(store), close: () => store.close() };
 }
 

@@ -2,18 +2,19 @@
  * The states that workers keep, held against the log of events or made from it anew. One entity at a time, in bounded memory,
  * while workers go on: a state is compared and written at the version that it has, and one that moves meanwhile is looked at again.
  */
-import { randomUUID } from 'node:crypto';
 import type { Processors } from '../aggregates/processors.ts';
 import { UnavailableError } from '../errors.ts';
 import type { EntityRef } from '../events/event.ts';
 import type { EventStore } from '../stores/event-store.ts';
 import type { Snapshot, Store } from '../stores/store.ts';
+import type { Time } from '../time.ts';
 import { foldEvents } from './fold.ts';
 
 export interface ReadSide {
   readonly events: Pick<EventStore, 'read' | 'readAll' | 'version'>;
   readonly store: Pick<Store, 'load' | 'commit'>;
   readonly processors: Processors;
+  readonly time: Time;
 }
 
 export type EntityCheck =
@@ -69,7 +70,8 @@ export async function rebuildEntity(entity: EntityRef, side: ReadSide): Promise<
     if (folded === 'no-aggregate') return { status: 'no-aggregate' };
     if (folded.problem !== null) return { status: 'failed', problem: folded.problem };
     if (exists && folded.text === state) return { status: 'same', version };
-    const change = { token: `rebuild:${randomUUID()}`, expectedVersion: present, expectedHoles: holes, newVersion: version, newHoles: holes };
+    const token = `rebuild:${side.time.uuid()}`;
+    const change = { token, expectedVersion: present, expectedHoles: holes, newVersion: version, newHoles: holes };
     const [result] = await side.store.commit([{ ...entity, ...change, state: folded.text, events: [] }]);
     if (result?.status === 'failed') throw new UnavailableError(result.error.message, { cause: result.error });
     if (result?.status === 'ok') return { status: 'rebuilt', version };

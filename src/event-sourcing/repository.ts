@@ -3,7 +3,6 @@
  * command decides on the newest state and its events are appended behind exactly that; that a command with the same id has
  * one effect, however often it is given; and that a snapshot changes nothing but how much is read.
  */
-import { randomUUID } from 'node:crypto';
 import { decideCommand } from '../aggregates/decide.ts';
 import type { Aggregate, Command, DecidedEvent } from '../aggregates/definition.ts';
 import { evolveEvent } from '../aggregates/evolve.ts';
@@ -13,6 +12,7 @@ import { encodeEvent } from '../events/encode.ts';
 import type { EntityRef, Event } from '../events/event.ts';
 import { timestampText } from '../events/new-event.ts';
 import type { EventStore, EventToAppend } from '../stores/event-store.ts';
+import { isoNow, systemTime, type Time } from '../time.ts';
 import { eventOf, foldEvents, noLimits } from './fold.ts';
 import { retryConflicts } from './retry-conflicts.ts';
 
@@ -21,6 +21,8 @@ export interface RepositoryOptions {
   readonly snapshotEvery?: number;
   /** How often a command is decided anew because somebody else was faster. Default 10. */
   readonly maxAttempts?: number;
+  /** Default: that of the computer. */
+  readonly time?: Time;
 }
 
 /** A command as it is given. */
@@ -99,11 +101,13 @@ export class AggregateRepository<State, Commands> implements Repository<State, C
   readonly #aggregate: Aggregate<State, Commands>;
   readonly #store: EventStore;
   readonly #options: RepositoryOptions;
+  readonly #time: Time;
 
   constructor(aggregate: Aggregate<State, Commands>, store: EventStore, options: RepositoryOptions) {
     this.#aggregate = aggregate;
     this.#store = store;
     this.#options = options;
+    this.#time = options.time ?? systemTime;
   }
 
   async load(id: string): Promise<Loaded<State>> {
@@ -112,13 +116,13 @@ export class AggregateRepository<State, Commands> implements Repository<State, C
 
   async handle(id: string, given: CommandOf<Commands>, { expectedVersion }: HandleOptions = {}): Promise<Handled<State>> {
     const entity = this.#entity(id);
-    const command = completed(given);
+    const command = completed(given, this.#time);
     // What was drawn just now cannot have been given before.
     const before = async (known: Known<State>) => (given.id === undefined ? null : await this.#repeated(entity, command, known));
     let known = await this.#fromSnapshot(entity);
     // Whoever expects a version does not want it decided on another.
     const maxAttempts = expectedVersion === undefined ? (this.#options.maxAttempts ?? defaultMaxAttempts) : 1;
-    return await retryConflicts(maxAttempts, async (): Promise<Handled<State>> => {
+    return await retryConflicts(this.#time, maxAttempts, async (): Promise<Handled<State>> => {
       known = await this.#read(entity, known);
       const isExpected = expectedVersion === undefined || known.version === expectedVersion;
       const applied = isExpected ? this.#decide(entity, command, known) : null;
@@ -221,7 +225,8 @@ export class AggregateRepository<State, Commands> implements Repository<State, C
   }
 }
 
-function completed({ id = randomUUID(), type, data, timestamp = new Date(), metadata = {} }: NewCommand<string, unknown>): Command {
+function completed(given: NewCommand<string, unknown>, time: Time): Command {
+  const { id = time.uuid(), type, data, timestamp = isoNow(time), metadata = {} } = given;
   return { id, type, data, timestamp: timestampText(timestamp) ?? '', metadata };
 }
 

@@ -11,9 +11,9 @@
  * `complete` is not covered: after the lease the message is processed again. Who needs effect and mark in one
  * step uses the worker with an aggregate.
  */
-import { setTimeout as pause } from 'node:timers/promises';
 import { InorderError } from '../errors.ts';
 import type { IdempotencyStore } from '../stores/idempotency-store.ts';
+import { sleep, systemTime, type Time } from '../time.ts';
 import { messageIdOf } from './message-id.ts';
 
 /** Another call is processing this message. Nothing was done; the same message can be given again later. */
@@ -28,6 +28,8 @@ export interface IdempotentOptions<Message> {
   readonly idOf?: (message: Message) => string;
   /** How long a duplicate waits for the one that is being processed, in milliseconds. Default 0: it is told at once. */
   readonly waitMs?: number;
+  /** Default: that of the computer. */
+  readonly time?: Time;
 }
 
 /** How often a waiting duplicate asks again, in milliseconds. */
@@ -45,10 +47,10 @@ export function idempotent<Message, Rest extends readonly unknown[], Result>(
   handler: (message: Message, ...rest: Rest) => Result | Promise<Result>,
   options: IdempotentOptions<Message>,
 ): (message: Message, ...rest: Rest) => Promise<Result> {
-  const { store, idOf = messageIdOf, waitMs = 0 } = options;
+  const { store, idOf = messageIdOf, waitMs = 0, time = systemTime } = options;
   return async (message, ...rest) => {
     const id = idOf(message);
-    const begun = await beginOrWait(store, id, waitMs);
+    const begun = await beginOrWait(store, id, waitMs, time);
     if (begun.status === 'done') return (begun.result === null ? undefined : JSON.parse(begun.result)) as Result;
     const result = await runClaimed(() => handler(message, ...rest), () => store.release(id, begun.claim));
     await store.complete(id, begun.claim, asJson(result));
@@ -56,14 +58,14 @@ export function idempotent<Message, Rest extends readonly unknown[], Result>(
   };
 }
 
-async function beginOrWait(store: IdempotencyStore, id: string, waitMs: number) {
-  const untilMs = performance.now() + waitMs;
+async function beginOrWait(store: IdempotencyStore, id: string, waitMs: number, time: Time) {
+  const untilMs = time.nowMs() + waitMs;
   for (let pauseMs = firstPauseMs; ; pauseMs = Math.min(2 * pauseMs, longestPauseMs)) {
     const begun = await store.begin(id);
     if (begun.status !== 'in-progress') return begun;
-    const leftMs = untilMs - performance.now();
+    const leftMs = untilMs - time.nowMs();
     if (leftMs <= 0) throw new InProgressError(`message ${JSON.stringify(id)} is being processed by another call`);
-    await pause(Math.min(pauseMs, leftMs));
+    await sleep(time, Math.min(pauseMs, leftMs));
   }
 }
 

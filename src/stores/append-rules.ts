@@ -1,8 +1,8 @@
 /** What every event store makes of an append before it writes anything. */
-import { randomUUID } from 'node:crypto';
 import { ConfigError, EventError, VersionConflictError } from '../errors.ts';
 import { encodeEvent } from '../events/encode.ts';
 import type { EntityRef, EventLimits } from '../events/event.ts';
+import { systemTime, type Time } from '../time.ts';
 import type { EventToAppend, ExpectedVersion, RecordedEvent } from './event-store.ts';
 
 /** An event as it is written; its place is given by the store. */
@@ -14,6 +14,13 @@ export interface PreparedEvent {
   readonly metadataJson: string;
 }
 
+export interface AppendRules {
+  /** What the workers accept: more is not appended. Default: their defaults. */
+  readonly limits?: EventLimits | undefined;
+  /** Default: that of the computer. */
+  readonly time?: Time | undefined;
+}
+
 /** The longest that an event can get: as it is published it says its sequence. */
 const highestSequence = Number.MAX_SAFE_INTEGER;
 
@@ -23,11 +30,12 @@ const highestSequence = Number.MAX_SAFE_INTEGER;
  *
  * @throws EventError with the reason for which a worker would refuse it.
  */
-export function prepareAppend(entity: EntityRef, events: readonly EventToAppend[], limits: EventLimits | undefined): readonly PreparedEvent[] {
+export function prepareAppend(entity: EntityRef, events: readonly EventToAppend[], rules: AppendRules): readonly PreparedEvent[] {
+  const { limits, time = systemTime } = rules;
   if (events.length === 0) throw new ConfigError(['append: there must be at least one event']);
-  const now = new Date();
+  const now = new Date(time.wallMs());
   const prepared = events.map((given): PreparedEvent => {
-    const { id = randomUUID(), type, timestamp = now, data, dataJson, metadata = {} } = given;
+    const { id = time.uuid(), type, timestamp = now, data, dataJson, metadata = {} } = given;
     const { event } = encodeEvent({ ...entity, id, sequence: highestSequence, type, timestamp, data, dataJson, metadata }, { limits });
     return { id, type, timestamp: event.timestamp ?? now.toISOString(), dataJson: event.dataJson, metadataJson: JSON.stringify(metadata) };
   });

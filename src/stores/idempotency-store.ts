@@ -6,6 +6,8 @@
  * gets `started`; a claim ends with `complete`, `release` or its lease, whichever is first; what was completed
  * is never overwritten. The same call again, after its reply was lost, answers the same.
  */
+import type { Time } from '../time.ts';
+
 export type Begun =
   /** The caller processes the message, and nobody else until the claim ends. */
   | { readonly status: 'started'; readonly claim: string }
@@ -33,6 +35,8 @@ export interface IdempotencyStoreOptions {
    * handler may take, or a second one starts; and it is how long a message waits whose handler crashed.
    */
   readonly leaseMs?: number;
+  /** Default: that of the computer. */
+  readonly time?: Time;
 }
 
 export const defaultIdempotencyTtlSeconds = 86_400;

@@ -6,8 +6,7 @@
  * progress is fenced: only the holder of the newest lease can move the position on, so that a relay begins where everything before
  * is confirmed; what its predecessor published beyond is published again, and is a duplicate.
  */
-import { randomUUID } from 'node:crypto';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { every, sleep, type Time } from '../time.ts';
 
 export interface RelayLease {
   /** Up to here every event was published and confirmed when the lease was taken. */
@@ -54,20 +53,22 @@ const keepsPerLease = 4;
 export class StoredRelayLeases implements RelayLeases {
   readonly #row: LeaseRow;
   readonly #leaseMs: number;
+  readonly #time: Time;
 
   /** `leaseMs`: how long after its holder's last sign of life the lease is free. */
-  constructor(row: LeaseRow, leaseMs: number) {
+  constructor(row: LeaseRow, leaseMs: number, time: Time) {
     this.#row = row;
     this.#leaseMs = leaseMs;
+    this.#time = time;
   }
 
   async acquire(signal: AbortSignal): Promise<RelayLease | null> {
     while (!signal.aborted) {
-      const askedAtMs = performance.now();
-      const session = randomUUID();
+      const askedAtMs = this.#time.nowMs();
+      const session = this.#time.uuid();
       const taken = await this.#row.step('take', session, 0, 0);
       if (taken !== null) return this.#lease(session, taken, askedAtMs);
-      await sleep(pollMs, undefined, { signal }).catch(() => undefined);
+      await sleep(this.#time, pollMs, signal);
     }
     return null;
   }
@@ -82,25 +83,25 @@ export class StoredRelayLeases implements RelayLeases {
     // From before asking: here it has run out no later than at the store.
     let lastsUntilMs = takenAtMs + this.#leaseMs;
     const step = async (what: 'keep' | 'advance', to = 0): Promise<boolean> => {
-      const askedAtMs = performance.now();
+      const askedAtMs = this.#time.nowMs();
       const kept = await this.#row.step(what, session, epoch, to);
       if (kept === null) lost.abort();
       else lastsUntilMs = askedAtMs + this.#leaseMs;
       return kept !== null;
     };
-    const keeping = setInterval(() => {
+    const keep = () => {
       // What cannot be asked is ours until it has run out by itself; the next look might be too late.
-      if (performance.now() + everyMs >= lastsUntilMs) lost.abort();
+      if (this.#time.nowMs() + everyMs >= lastsUntilMs) lost.abort();
       else step('keep').catch(() => undefined);
-    }, everyMs);
-    keeping.unref();
-    lost.signal.addEventListener('abort', () => clearInterval(keeping), { once: true });
+    };
+    const keeping = every(this.#time, everyMs, keep, { unref: true });
+    lost.signal.addEventListener('abort', () => keeping.cancel(), { once: true });
     return {
       position,
       lost: lost.signal,
       advance: (to) => step('advance', to),
       release: async () => {
-        clearInterval(keeping);
+        keeping.cancel();
         if (!lost.signal.aborted) await this.#row.step('release', session, epoch, 0).catch(() => undefined);
       },
     };

@@ -1,5 +1,6 @@
 /** How far a store is from here, and how far its clock is from ours: measured by asking it for the time, again and again. */
 import { type Finding, ok, warning } from '../finding.ts';
+import type { Time } from '../time.ts';
 
 /** Each commit costs a round trip: at this median one shard commits some hundred batches a second. */
 const slowMs = 10;
@@ -8,13 +9,13 @@ const clockToleranceMs = 2_000;
 const questions = 15;
 
 /** `readClock` gives the store's time, in milliseconds since 1970. Rejects with what it rejects with. */
-export async function measureRoundTrips(store: string, readClock: () => Promise<number>): Promise<readonly Finding[]> {
+export async function measureRoundTrips(store: string, readClock: () => Promise<number>, time: Time): Promise<readonly Finding[]> {
   const tripsMs: number[] = [];
   let offsetMs = 0;
   for (let asked = 0; asked < questions; asked++) {
-    const [startedMs, startedAtMs] = [performance.now(), Date.now()];
+    const [startedMs, startedAtMs] = [time.nowMs(), time.wallMs()];
     const theirMs = await readClock();
-    const tripMs = performance.now() - startedMs;
+    const tripMs = time.nowMs() - startedMs;
     // The quickest answer says most about the clock.
     if (tripsMs.every((other) => tripMs < other)) offsetMs = theirMs - (startedAtMs + tripMs / 2);
     tripsMs.push(tripMs);

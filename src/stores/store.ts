@@ -16,6 +16,7 @@
 import type { EntityRef } from '../events/event.ts';
 import type { Finding } from '../finding.ts';
 import type { Claim, ClaimResult, Commit, CommitResult, DeadLetterRecord, InitialVersion, Park, Parked, ParkResult, RecallQuery, RecallResult, Snapshot } from '../ordering/entity.ts';
+import type { Time } from '../time.ts';
 import type { OperatorStore } from './operator-store.ts';
 
 export type {
@@ -110,4 +111,6 @@ export interface StoreOptions {
    * The same for as long as there is the stream.
    */
   readonly initialVersion?: InitialVersion;
+  /** Default: that of the computer. */
+  readonly time?: Time;
 }

@@ -119,7 +119,7 @@ class ShardedWorker implements Worker {
     });
     const { config, log, metrics, time } = options;
     this.#memory = shareOut(config.limits.memoryBudgetBytes, config.broker.workerShards.length);
-    this.#store = openStore(config, { log, onReconnect: () => this.#watch.lookNow() });
+    this.#store = openStore(config, { log, time, onReconnect: () => this.#watch.lookNow() });
     this.#connection = createConnection({
       urls: config.broker.urls,
       name: `${config.serviceName} worker`,

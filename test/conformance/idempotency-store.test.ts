@@ -8,6 +8,7 @@ import type { IdempotencyStore, IdempotencyStoreOptions } from '../../src/stores
 import { createMemoryIdempotencyStore } from '../../src/stores/memory/idempotency-store.ts';
 import { createRedisIdempotencyStore } from '../../src/stores/redis/idempotency-store.ts';
 import { loadScript } from '../../src/stores/redis/script.ts';
+import { ManualTime } from '../support/manual-time.ts';
 import { uniqueStream, useServices } from '../support/services.ts';
 
 interface Harness {
@@ -109,11 +110,11 @@ function describeIdempotencyStore(name: string, { open, until }: Harness): void 
   });
 }
 
-let nowMs = 1_000;
+const time = new ManualTime(1_000);
 describeIdempotencyStore('the idempotency store in memory', {
-  open: async (_t, options) => createMemoryIdempotencyStore({ ...options, now: () => nowMs }),
+  open: async (_t, options) => createMemoryIdempotencyStore({ ...options, time }),
   until: async (condition) => {
-    for (let moment = 0; moment < 1_000 && !(await condition()); moment++) nowMs += 10;
+    for (let moment = 0; moment < 1_000 && !(await condition()); moment++) time.atMs += 10;
   },
 });
 

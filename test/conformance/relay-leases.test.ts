@@ -7,6 +7,7 @@ import { createPostgresRelayLeases } from '../../src/stores/postgres/relay-lease
 import { EventKeys } from '../../src/stores/redis/event-keys.ts';
 import { createRedisRelayLeases } from '../../src/stores/redis/relay-leases.ts';
 import type { RelayLease, RelayLeases } from '../../src/stores/relay-lease.ts';
+import { systemTime } from '../../src/time.ts';
 import { usePooler } from '../support/pgbouncer-node.ts';
 import { needsPgBouncer, needsPostgres, usePostgres } from '../support/postgres.ts';
 import { uniqueStream, useServices, waitFor } from '../support/services.ts';
@@ -116,7 +117,7 @@ function postgresHarness(t: TestContext, url: string): Harness {
     await client.end();
   };
   return {
-    open: (leaseMs) => kept(t, createPostgresRelayLeases({ url, stream, leaseMs })),
+    open: (leaseMs) => kept(t, createPostgresRelayLeases({ url, stream, leaseMs, time: systemTime })),
     expire: () => ask('UPDATE inorder.relays SET lease_until_ms = 0 WHERE stream = $1'),
     forget: () => ask('DELETE FROM inorder.relays WHERE stream = $1'),
   };
@@ -131,7 +132,7 @@ describeLeases('relay leases in Redis', async (t) => {
   const client = new Redis(url);
   t.after(() => client.disconnect());
   return {
-    open: (leaseMs) => kept(t, createRedisRelayLeases({ url, stream, leaseMs })),
+    open: (leaseMs) => kept(t, createRedisRelayLeases({ url, stream, leaseMs, time: systemTime })),
     expire: async () => void (await client.hset(key, 'u', '0')),
     forget: async () => void (await client.del(key)),
   };

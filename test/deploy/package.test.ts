@@ -11,6 +11,7 @@ import { freePort } from '../../deploy/local/free-port.ts';
 import { removeTopology } from '../../src/demo/demo-queues.ts';
 import { removeKeys } from '../../src/demo/store-removal.ts';
 import { planTopology } from '../../src/rabbitmq/topology-plan.ts';
+import { systemTime } from '../../src/time.ts';
 import { checkout } from '../support/checkout.ts';
 import { Reader, useReadersStream } from '../support/readme-reader.ts';
 import { examplesOf, linksOf, readmes, readReadme } from '../support/readme.ts';
@@ -252,6 +253,6 @@ await publisher.close();
 async function removeStream(amqpUrl: string, redisUrl: string, stream: string): Promise<void> {
   const connection = await amqp.connect(amqpUrl);
   await removeTopology(connection, planTopology({ stream, shards: 1, queueType: 'quorum', exchangeType: 'x-consistent-hash' }));
-  await removeKeys(redisUrl, stream);
+  await removeKeys(redisUrl, stream, systemTime);
   await connection.close();
 }

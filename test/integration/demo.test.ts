@@ -83,7 +83,7 @@ async function removeStream(t: TestContext, stream: string): Promise<void> {
   const connection = await amqp.connect(amqpUrl);
   await removeTopology(connection, planOf(stream));
   await connection.close();
-  await removeKeys(redisUrl, stream);
+  await removeKeys(redisUrl, stream, systemTime);
 }
 
 function planOf(stream: string) {

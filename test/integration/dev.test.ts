@@ -10,6 +10,7 @@ import { freePort } from '../../deploy/local/free-port.ts';
 import { removeTopology } from '../../src/demo/demo-queues.ts';
 import { removeKeys } from '../../src/demo/store-removal.ts';
 import { planTopology } from '../../src/rabbitmq/topology-plan.ts';
+import { systemTime } from '../../src/time.ts';
 import { checkout } from '../support/checkout.ts';
 import { type TestServices, uniqueStream, useServices, waitFor } from '../support/services.ts';
 import { environment } from '../support/worker-process.ts';
@@ -29,7 +30,7 @@ async function removeStream({ amqpUrl, redisUrl }: TestServices, stream: string)
   const connection = await connect(amqpUrl);
   await removeTopology(connection, planTopology({ stream, shards: 1, queueType: 'quorum', exchangeType: 'x-consistent-hash' }));
   await connection.close();
-  await removeKeys(redisUrl, stream);
+  await removeKeys(redisUrl, stream, systemTime);
 }
 
 async function end(child: ChildProcess): Promise<number | null> {

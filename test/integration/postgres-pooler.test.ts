@@ -9,6 +9,7 @@ import { UnavailableError } from '../../src/errors.ts';
 import { Database } from '../../src/stores/postgres/database.ts';
 import { createPostgresEventStore } from '../../src/stores/postgres/postgres-event-store.ts';
 import { createPostgresStore } from '../../src/stores/postgres/postgres-store.ts';
+import { systemTime } from '../../src/time.ts';
 import { keptIo } from '../support/command-io.ts';
 import { runCommand, startCommand } from '../support/command-process.ts';
 import { PgBouncerNode, usePooler } from '../support/pgbouncer-node.ts';
@@ -142,7 +143,7 @@ test('a refusal that only an operator can end is told in one line and ends the c
 test('whoever stops in the middle of a transaction keeps its rows from nobody for long', { ...needsPgBouncer, timeout: 120_000 }, async (t) => {
   const url = await usePooler(t);
   const stream = uniqueStream();
-  const [stopped, other] = [new Database({ url, answerTimeoutMs: 1_000 }), createPostgresStore({ url, stream, idempotencyTtlSeconds: 60 })];
+  const [stopped, other] = [new Database({ url, answerTimeoutMs: 1_000, time: systemTime }), createPostgresStore({ url, stream, idempotencyTtlSeconds: 60 })];
   t.after(() => Promise.all([stopped.close(), other.close()]));
   await other.nextEpoch(0);
   let goOn = () => {};

@@ -63,7 +63,7 @@ test('a record that was purged counts as that of a stream that was there before:
   const { keeper, purge } = await setUp(t);
   await purge();
   const known = await keeper(100).read();
-  const store = createMemoryStore({ stream: 's', idempotencyTtlSeconds: 60, now: () => 0 });
+  const store = createMemoryStore({ stream: 's', idempotencyTtlSeconds: 60 });
   const { halts } = await lookForHalts(store, known, systemTime);
   assert.deepEqual(halts.map(({ detail }) => detail), ['the store knows nothing of this stream, which was there before']);
   await commitOne(store, commitTo(order, 0, 1));

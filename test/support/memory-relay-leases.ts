@@ -1,5 +1,6 @@
 /** Relay leases for tests, within one process: the row that a store keeps, in memory. */
 import { type LeaseRow, StoredRelayLeases } from '../../src/stores/relay-lease.ts';
+import { systemTime } from '../../src/time.ts';
 
 export class MemoryRelayLeases extends StoredRelayLeases {
   /** As if the lease had run out while its holder was stopped. */
@@ -20,7 +21,7 @@ export class MemoryRelayLeases extends StoredRelayLeases {
       },
       close: async () => undefined,
     };
-    super(row, leaseMs);
+    super(row, leaseMs, systemTime);
     this.expire = () => void (untilMs = 0);
   }
 }

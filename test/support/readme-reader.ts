@@ -10,6 +10,7 @@ import amqp from 'amqplib';
 import { removeTopology } from '../../src/demo/demo-queues.ts';
 import { removeKeys } from '../../src/demo/store-removal.ts';
 import { planTopology } from '../../src/rabbitmq/topology-plan.ts';
+import { systemTime } from '../../src/time.ts';
 import { type CommandResult, runCommand } from './command-process.ts';
 import { type Example, examplesOf, fencesOf, isShown } from './readme.ts';
 import { uniqueStream, useServices, waitFor } from './services.ts';
@@ -115,7 +116,7 @@ export async function useReadersStream(t: TestContext): Promise<Pick<ReaderOptio
   t.after(async () => {
     const connection = await amqp.connect(amqpUrl);
     await removeTopology(connection, planTopology({ stream, shards: 8, queueType: 'quorum', exchangeType: 'x-consistent-hash' }));
-    await removeKeys(redisUrl, stream);
+    await removeKeys(redisUrl, stream, systemTime);
     await connection.close();
   });
   const managed: Record<string, string> = managementUrl === null ? {} : { MANAGEMENT_URL: managementUrl };

@@ -10,6 +10,7 @@ import { UnavailableError } from '../../src/errors.ts';
 import { defaultEventLimits } from '../../src/events/event.ts';
 import { createMemoryStore } from '../../src/stores/memory/memory-store.ts';
 import { systemTime } from '../../src/time.ts';
+import { ManualTime } from '../support/manual-time.ts';
 
 function letterOf(index: number, bytes = 10): DeadLetter {
   const message = { body: Buffer.alloc(bytes, 120), routingKey: 'e', contentType: undefined, contentEncoding: undefined, messageId: undefined, type: undefined, timestamp: undefined, replyTo: undefined, correlationId: undefined, headers: {} };
@@ -153,7 +154,7 @@ test('one piece of work begins when the one before it has ended, also when that 
   assert.ok(!queue.busy);
 });
 
-function viewOf(store = createMemoryStore({ stream: 'events', idempotencyTtlSeconds: 60, now: () => 0 })) {
+function viewOf(store = createMemoryStore({ stream: 'events', idempotencyTtlSeconds: 60, time: new ManualTime() })) {
   const away = () => Promise.reject(new UnavailableError('the broker is away'));
   const view = new StreamView({
     config: loadConfig({ SHARDS: '2' }),

@@ -5,6 +5,7 @@ import { alarmFindings, brokerClockFinding } from '../../src/rabbitmq/broker-hea
 import { consumerTimeoutFinding, policyFindings } from '../../src/rabbitmq/policy-check.ts';
 import { planTopology } from '../../src/rabbitmq/topology-plan.ts';
 import { measureRoundTrips } from '../../src/stores/round-trips.ts';
+import { systemTime } from '../../src/time.ts';
 
 const plan = planTopology({ stream: 'events', shards: 2, queueType: 'quorum', exchangeType: 'x-consistent-hash' });
 
@@ -55,12 +56,12 @@ test('a policy whose consumer timeout leaves a gap too little time is a failure'
 });
 
 test('a store that is far away or whose clock is off is a warning, and one that is neither is not', async () => {
-  const levels = async (readClock: () => Promise<number>) => (await measureRoundTrips('Redis', readClock)).map(({ level, subject }) => `${subject} ${level}`);
+  const levels = async (readClock: () => Promise<number>) => (await measureRoundTrips('Redis', readClock, systemTime)).map(({ level, subject }) => `${subject} ${level}`);
   assert.deepEqual(await levels(async () => Date.now()), ['Redis latency ok', 'Redis clock ok']);
   assert.deepEqual(await levels(async () => Date.now() - 90_000), ['Redis latency ok', 'Redis clock warning']);
   const far = () => new Promise<number>((resolve) => setTimeout(() => resolve(Date.now()), 15));
   assert.deepEqual(await levels(far), ['Redis latency warning', 'Redis clock ok']);
-  const [, behind] = await measureRoundTrips('Redis', async () => Date.now() - 90_000);
+  const [, behind] = await measureRoundTrips('Redis', async () => Date.now() - 90_000, systemTime);
   assert.match(behind?.detail ?? '', /^It is 90\.0 s behind this machine's/);
-  await assert.rejects(measureRoundTrips('Redis', async () => Promise.reject(new Error('away'))), /away/);
+  await assert.rejects(measureRoundTrips('Redis', async () => Promise.reject(new Error('away')), systemTime), /away/);
 });

@@ -5,6 +5,7 @@ import { idempotent, InProgressError } from '../../src/idempotency/idempotent.ts
 import { messageIdOf } from '../../src/idempotency/message-id.ts';
 import type { IdempotencyStore } from '../../src/stores/idempotency-store.ts';
 import { createMemoryIdempotencyStore } from '../../src/stores/memory/idempotency-store.ts';
+import { ManualTime } from '../support/manual-time.ts';
 
 interface Message {
   readonly id: string;
@@ -13,8 +14,8 @@ interface Message {
 
 /** A handler that counts its runs, in a store whose clock the test moves. */
 function counting(handle: (message: Message) => unknown = ({ value }) => value, waitMs = 0) {
-  const clock = { nowMs: 0 };
-  const store = createMemoryIdempotencyStore({ ttlSeconds: 60, leaseMs: 1_000, now: () => clock.nowMs });
+  const clock = new ManualTime();
+  const store = createMemoryIdempotencyStore({ ttlSeconds: 60, leaseMs: 1_000, time: clock });
   const runs: string[] = [];
   const run = idempotent(
     (message: Message) => {
@@ -118,17 +119,17 @@ describe('an idempotent handler', () => {
     const { run, store, clock } = counting(() => 'here');
     await store.begin('m');
     await assert.rejects(run({ id: 'm' }), InProgressError);
-    clock.nowMs = 1_000;
+    clock.atMs = 1_000;
     assert.equal(await run({ id: 'm' }), 'here');
   });
 
   it('runs again after the time to live', async () => {
     const { run, runs, clock } = counting();
     await run({ id: 'm' });
-    clock.nowMs = 59_999;
+    clock.atMs = 59_999;
     await run({ id: 'm' });
     assert.equal(runs.length, 1);
-    clock.nowMs = 60_000;
+    clock.atMs = 60_000;
     await run({ id: 'm' });
     assert.equal(runs.length, 2);
   });

@@ -17,6 +17,7 @@ import { systemTime } from '../../src/time.ts';
 import { OperationRunner } from '../../src/worker/operation-runner.ts';
 import { StateMemory } from '../../src/worker/state-cache.ts';
 import { eventOf } from '../support/event-of.ts';
+import { ManualTime } from '../support/manual-time.ts';
 import { waitFor } from '../support/services.ts';
 
 const message: RawMessage = {
@@ -36,7 +37,7 @@ function setUp(t: TestContext, { store = {}, handlers = [] }: { readonly store?:
   const remembered: [number, string][] = [];
   const failures: unknown[] = [];
   const stillParked: [string, number][] = [];
-  const memory = createMemoryStore({ stream: 's', idempotencyTtlSeconds: 60, now: () => 1_000 });
+  const memory = createMemoryStore({ stream: 's', idempotencyTtlSeconds: 60, time: new ManualTime(1_000) });
   const runner = new OperationRunner({
     store: new Proxy(memory, { get: (target, name) => Reflect.get(store, name) ?? Reflect.get(target, name).bind(target) }),
     shard: 0,

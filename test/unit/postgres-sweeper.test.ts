@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { setImmediate as turn } from 'node:timers/promises';
 import { test, type TestContext } from 'node:test';
 import { Sweeper } from '../../src/stores/postgres/sweeper.ts';
+import { systemTime } from '../../src/time.ts';
 import { waitFor } from '../support/services.ts';
 
 const batchRows = 100;
@@ -21,16 +22,11 @@ function setUp(t: TestContext, expired: number) {
     state.batches++;
     return removed;
   };
-  const pause = (_ms: number, signal: AbortSignal) =>
-    new Promise<void>((resolve) => {
-      const end = () => {
-        signal.removeEventListener('abort', end);
-        resolve();
-      };
-      state.pausing.push(end);
-      signal.addEventListener('abort', end);
-    });
-  const sweeper = new Sweeper({ remove, pause, batchRows });
+  const after = (ms: number, go: () => void) => {
+    if (ms < 60_000) state.pausing.push(go);
+    return { cancel: () => undefined };
+  };
+  const sweeper = new Sweeper({ remove, time: { ...systemTime, after }, batchRows });
   t.after(() => sweeper.close());
   const endPause = async () => {
     await waitFor(() => state.pausing.length > 0, { what: 'a pause' });

@@ -9,12 +9,13 @@ import { createMemoryStore } from '../../src/stores/memory/memory-store.ts';
 import { systemTime } from '../../src/time.ts';
 import { type Behind, recoverEntity, type Remedy } from '../../src/worker/recovery.ts';
 import { eventOf } from '../support/event-of.ts';
+import { ManualTime } from '../support/manual-time.ts';
 
 const entity = { entityType: 'thing', entityId: 'a' };
 const behind: Behind = { ...entity, version: 0, target: 3, problem: null };
 
 function setUp(withHandlers: boolean, sequences = [1, 2, 3]) {
-  const store = createMemoryStore({ stream: 's', idempotencyTtlSeconds: 60, now: () => 1_000 });
+  const store = createMemoryStore({ stream: 's', idempotencyTtlSeconds: 60, time: new ManualTime(1_000) });
   let handled = 0;
   const published: (number | null)[] = [];
   const processors = createProcessors([historyAggregate(), ...(withHandlers ? [defineHandler({ type: '*', handle: () => void handled++ })] : [])]);

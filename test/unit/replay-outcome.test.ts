@@ -24,7 +24,7 @@ const nobody = {
 };
 
 async function storeAt(version: number): Promise<Store> {
-  const store = createMemoryStore({ stream: 's', idempotencyTtlSeconds: 3_600, now: Date.now });
+  const store = createMemoryStore({ stream: 's', idempotencyTtlSeconds: 3_600 });
   const events = Array.from({ length: version }, (_, index) => ({ id: `i${index + 1}`, recordId: true, sequence: index + 1, payloadHash: `p${index + 1}`, result: null, consumed: false }));
   await store.commit([{ ...entity, token: 't', expectedVersion: 0, expectedHoles: '', newVersion: version, newHoles: '', state: null, events }]);
   return store;

@@ -18,6 +18,7 @@ import { systemTime } from '../../src/time.ts';
 import { shareOut } from '../../src/worker/memory.ts';
 import { ShardWorker } from '../../src/worker/shard-worker.ts';
 import { eventOf } from '../support/event-of.ts';
+import { ManualTime } from '../support/manual-time.ts';
 import { KeptLog } from '../support/rabbitmq.ts';
 import { waitFor } from '../support/services.ts';
 
@@ -30,7 +31,7 @@ interface SetUp {
 }
 
 function setUp(t: TestContext, { processors = [historyAggregate()], store = {}, tracer, random = () => 0, budgetBytes = 64 * 1_048_576 }: SetUp = {}) {
-  const memory = createMemoryStore({ stream: 's', idempotencyTtlSeconds: 60, now: () => 1_000 });
+  const memory = createMemoryStore({ stream: 's', idempotencyTtlSeconds: 60, time: new ManualTime(1_000) });
   const metrics = createMetrics('test');
   const log = new KeptLog();
   const said: string[] = [];
@@ -124,7 +125,7 @@ describe('two sessions that were given the same epoch', () => {
   it('commit, claim and park under names of their own', async (t) => {
     const seen: { readonly tokens: string[]; readonly sessions: string[] } = { tokens: [], sessions: [] };
     for (const chance of [0.25, 0.75]) {
-      const memory = createMemoryStore({ stream: 's', idempotencyTtlSeconds: 60, now: () => 1_000 });
+      const memory = createMemoryStore({ stream: 's', idempotencyTtlSeconds: 60, time: new ManualTime(1_000) });
       const { deliver, untilSaid, said } = setUp(t, {
         random: () => chance,
         store: {

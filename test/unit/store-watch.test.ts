@@ -16,7 +16,7 @@ import { waitFor } from '../support/services.ts';
 const first: StreamRecord = { generation: 0, isOlder: false, identity: null, epoch: 0, halts: [] };
 
 function emptyStore(): Store {
-  return createMemoryStore({ stream: 's', idempotencyTtlSeconds: 60, now: () => 0 });
+  return createMemoryStore({ stream: 's', idempotencyTtlSeconds: 60 });
 }
 
 /** The broker's side, and a store that can be exchanged, of which several workers may begin. */

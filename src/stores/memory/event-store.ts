@@ -1,11 +1,10 @@
 /** The event store in memory, exact and deterministic: for tests, and to try things with. Nothing survives the process. */
-import type { EntityRef, EventLimits } from '../../events/event.ts';
-import { expectedNumber, idConflict, isExpected, type PreparedEvent, prepareAppend, rangeOf, recorded, versionConflict } from '../append-rules.ts';
+import type { EntityRef } from '../../events/event.ts';
+import { type AppendRules, expectedNumber, idConflict, isExpected, type PreparedEvent, prepareAppend, rangeOf, recorded, versionConflict } from '../append-rules.ts';
 import type { AppendOptions, AppendResult, EventStore, EventToAppend, ReadAllOptions, ReadOptions, RecordedEvent, StateSnapshot } from '../event-store.ts';
 
-/** `limits`: what the workers accept; more is not appended. Default: their defaults. */
-export function createMemoryEventStore({ limits }: { readonly limits?: EventLimits } = {}): EventStore {
-  return new MemoryEventStore(limits);
+export function createMemoryEventStore(options: AppendRules = {}): EventStore {
+  return new MemoryEventStore(options);
 }
 
 class MemoryEventStore implements EventStore {
@@ -13,14 +12,14 @@ class MemoryEventStore implements EventStore {
   readonly #entities = new Map<string, RecordedEvent[]>();
   readonly #snapshots = new Map<string, StateSnapshot>();
   readonly #waiting = new Set<() => void>();
-  readonly #limits: EventLimits | undefined;
+  readonly #rules: AppendRules;
 
-  constructor(limits: EventLimits | undefined) {
-    this.#limits = limits;
+  constructor(rules: AppendRules) {
+    this.#rules = rules;
   }
 
   async append(entity: EntityRef, events: readonly EventToAppend[], { expectedVersion }: AppendOptions): Promise<AppendResult> {
-    const prepared = prepareAppend(entity, events, this.#limits);
+    const prepared = prepareAppend(entity, events, this.#rules);
     const expected = expectedNumber(expectedVersion);
     const log = this.#entities.get(nameOf(entity)) ?? [];
     const known = log.filter(({ id }) => prepared.some((one) => one.id === id));

@@ -1,15 +1,13 @@
 /**
  * Idempotency records in memory: for tests, and for a single process that may forget when it ends. Every call
- * takes effect at once; time comes from `now` alone.
+ * takes effect at once.
  */
 import {
   type Begun, defaultIdempotencyLeaseMs, defaultIdempotencyTtlSeconds, type IdempotencyStore, type IdempotencyStoreOptions,
 } from '../idempotency-store.ts';
+import { systemTime, type Time } from '../../time.ts';
 
-export interface MemoryIdempotencyStoreOptions extends IdempotencyStoreOptions {
-  /** Milliseconds; never goes back. Default `performance.now`. */
-  readonly now?: () => number;
-}
+export type MemoryIdempotencyStoreOptions = IdempotencyStoreOptions;
 
 interface MemoryRecord {
   /** Null once it is completed. */
@@ -23,15 +21,16 @@ export function createMemoryIdempotencyStore(options: MemoryIdempotencyStoreOpti
 }
 
 class MemoryIdempotencyStore implements IdempotencyStore {
-  readonly #now: () => number;
+  readonly #time: Time;
   readonly #ttlMs: number;
   readonly #leaseMs: number;
   /** In the order in which they were written. */
   readonly #records = new Map<string, MemoryRecord>();
   #lastClaim = 0;
 
-  constructor({ ttlSeconds = defaultIdempotencyTtlSeconds, leaseMs = defaultIdempotencyLeaseMs, now = () => performance.now() }: MemoryIdempotencyStoreOptions) {
-    this.#now = now;
+  constructor(options: MemoryIdempotencyStoreOptions) {
+    const { ttlSeconds = defaultIdempotencyTtlSeconds, leaseMs = defaultIdempotencyLeaseMs, time = systemTime } = options;
+    this.#time = time;
     this.#ttlMs = ttlSeconds * 1000;
     this.#leaseMs = leaseMs;
   }
@@ -40,17 +39,17 @@ class MemoryIdempotencyStore implements IdempotencyStore {
     const record = this.#find(id);
     if (record === undefined) {
       const claim = String(++this.#lastClaim);
-      this.#write(id, { claim, result: null, endsAtMs: this.#now() + this.#leaseMs });
+      this.#write(id, { claim, result: null, endsAtMs: this.#time.nowMs() + this.#leaseMs });
       return { status: 'started', claim };
     }
     if (record.claim === null) return { status: 'done', result: record.result };
-    return { status: 'in-progress', leaseLeftMs: record.endsAtMs - this.#now() };
+    return { status: 'in-progress', leaseLeftMs: record.endsAtMs - this.#time.nowMs() };
   }
 
   async complete(id: string, claim: string, result: string | null): Promise<boolean> {
     const record = this.#find(id);
     if (record !== undefined && record.claim !== claim) return record.claim === null && record.result === result;
-    this.#write(id, { claim: null, result, endsAtMs: this.#now() + this.#ttlMs });
+    this.#write(id, { claim: null, result, endsAtMs: this.#time.nowMs() + this.#ttlMs });
     return true;
   }
 
@@ -64,7 +63,7 @@ class MemoryIdempotencyStore implements IdempotencyStore {
 
   #find(id: string): MemoryRecord | undefined {
     const record = this.#records.get(id);
-    return record === undefined || record.endsAtMs <= this.#now() ? undefined : record;
+    return record === undefined || record.endsAtMs <= this.#time.nowMs() ? undefined : record;
   }
 
   #write(id: string, record: MemoryRecord): void {
@@ -75,7 +74,7 @@ class MemoryIdempotencyStore implements IdempotencyStore {
 
   /** From the oldest up to the first that is still good: each record is passed once. */
   #forgetExpired(): void {
-    const nowMs = this.#now();
+    const nowMs = this.#time.nowMs();
     for (const [id, { endsAtMs }] of this.#records) {
       if (endsAtMs > nowMs) return;
       this.#records.delete(id);

@@ -1,5 +1,6 @@
 /** Reasons and replays of dead letters in memory, by entity: bounded and kept as long as those in Redis. */
 import { deadLetterTtlMs, keptRecord, maxDeadLettersPerEntity, maxRememberedReplays } from '../../ordering/entity-rules.ts';
+import { isoNow, type Time } from '../../time.ts';
 import type { DeadLetterHistory, DeadLetterQuery, DeadLetterRecord } from '../store.ts';
 
 interface Letters {
@@ -9,11 +10,11 @@ interface Letters {
 }
 
 export class MemoryDeadLetters {
-  readonly #now: () => number;
+  readonly #time: Time;
   readonly #letters = new Map<string, Letters>();
 
-  constructor(now: () => number) {
-    this.#now = now;
+  constructor(time: Time) {
+    this.#time = time;
   }
 
   record(record: DeadLetterRecord): void {
@@ -28,7 +29,7 @@ export class MemoryDeadLetters {
   noteReplay(message: DeadLetterQuery): void {
     const { histories } = this.#kept(message);
     const { record = null, replayedAt = [] } = histories.get(message.fingerprint) ?? {};
-    const times = [new Date(this.#now()).toISOString(), ...replayedAt];
+    const times = [isoNow(this.#time), ...replayedAt];
     histories.set(message.fingerprint, { record, replayedAt: times.slice(0, maxRememberedReplays) });
   }
 
@@ -40,13 +41,13 @@ export class MemoryDeadLetters {
   #kept(query: DeadLetterQuery): Letters {
     const letters = this.#unexpired(query) ?? { histories: new Map<string, DeadLetterHistory>(), expiresAtMs: 0 };
     this.#letters.set(nameOf(query), letters);
-    letters.expiresAtMs = this.#now() + deadLetterTtlMs;
+    letters.expiresAtMs = this.#time.wallMs() + deadLetterTtlMs;
     return letters;
   }
 
   #unexpired(query: DeadLetterQuery): Letters | undefined {
     const letters = this.#letters.get(nameOf(query));
-    return letters !== undefined && letters.expiresAtMs > this.#now() ? letters : undefined;
+    return letters !== undefined && letters.expiresAtMs > this.#time.wallMs() ? letters : undefined;
   }
 }
 

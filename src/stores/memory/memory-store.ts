@@ -1,6 +1,6 @@
 /**
  * The store's semantics in memory, exact and deterministic: for tests, and as the model in simulations. Every call
- * takes effect at once, in the order of the calls; time comes from `now` alone, there is neither timer nor chance.
+ * takes effect at once, in the order of the calls; nothing waits for a timer.
  * Nothing survives the process, and no call ever fails: who wants faults wraps it.
  */
 import type { EntityRef } from '../../events/event.ts';
@@ -8,6 +8,7 @@ import type { Finding } from '../../finding.ts';
 import {
   awaitDeadLetter, beginReplay, decideClaim, decideCommit, decidePark, type IdRecord, parkedOf, snapshotOf, type StoredEntity, unknownEntity, versionOf,
 } from '../../ordering/entity-rules.ts';
+import { isoNow, systemTime, type Time } from '../../time.ts';
 import { type AuditRecord, type EntityReplaying, maxAuditRecords, type OperatorStore } from '../operator-store.ts';
 import type {
   Claim, ClaimResult, Commit, CommitResult, DeadLetterHistory, DeadLetterQuery, DeadLetterRecord, EntitySummary, EpochResult, Halt, InitialVersion, LoadResult, Park,
@@ -15,10 +16,7 @@ import type {
 } from '../store.ts';
 import { MemoryDeadLetters } from './memory-dead-letters.ts';
 
-export interface MemoryStoreOptions extends StoreOptions {
-  /** Milliseconds since 1970; never goes back. */
-  readonly now: () => number;
-}
+export type MemoryStoreOptions = StoreOptions;
 
 interface Expiring {
   readonly expiresAtMs: number;
@@ -36,15 +34,12 @@ interface Entity extends EntityRef, StoredEntity {
   readonly log: string[];
 }
 
-/** Of this process. */
-let identities = 0;
-
 export function createMemoryStore(options: MemoryStoreOptions): Store {
   return new MemoryStore(options);
 }
 
 class MemoryStore implements Store {
-  readonly #now: () => number;
+  readonly #time: Time;
   readonly #idTtlMs: number;
   readonly #initialVersion: InitialVersion;
   readonly #entities = new Map<string, Entity>();
@@ -63,7 +58,7 @@ class MemoryStore implements Store {
       return this.standing();
     },
     appendAudit: async (entries) => {
-      for (const entry of entries) this.#audit.push({ at: new Date(this.#now()).toISOString(), ...entry });
+      for (const entry of entries) this.#audit.push({ at: isoNow(this.#time), ...entry });
       this.#audit.splice(0, this.#audit.length - maxAuditRecords);
     },
     readAudit: async function* (this: MemoryStore) {
@@ -72,14 +67,14 @@ class MemoryStore implements Store {
   };
 
   constructor(options: MemoryStoreOptions) {
-    this.#now = options.now;
-    this.#deadLetters = new MemoryDeadLetters(options.now);
+    this.#time = options.time ?? systemTime;
+    this.#deadLetters = new MemoryDeadLetters(this.#time);
     this.#idTtlMs = Math.ceil(options.idempotencyTtlSeconds * 1000);
     this.#initialVersion = options.initialVersion ?? 0;
   }
 
   async load(entities: readonly EntityRef[]): Promise<readonly LoadResult[]> {
-    return entities.map((ref) => ({ status: 'ok', snapshot: snapshotOf(this.#entities.get(nameOf(ref)) ?? unknownEntity(this.#initialVersion), this.#now()) }));
+    return entities.map((ref) => ({ status: 'ok', snapshot: snapshotOf(this.#entities.get(nameOf(ref)) ?? unknownEntity(this.#initialVersion), this.#time.wallMs()) }));
   }
 
   async commit(commits: readonly Commit[]): Promise<readonly CommitResult[]> {
@@ -87,11 +82,11 @@ class MemoryStore implements Store {
   }
 
   async claim(claims: readonly Claim[]): Promise<readonly ClaimResult[]> {
-    return claims.map((claim) => decideClaim(this.#entity(claim), claim, this.#now()));
+    return claims.map((claim) => decideClaim(this.#entity(claim), claim, this.#time.wallMs()));
   }
 
   async park(parks: readonly Park[]): Promise<readonly ParkResult[]> {
-    return parks.map((park) => decidePark(this.#entity(park), park, this.#now()));
+    return parks.map((park) => decidePark(this.#entity(park), park, this.#time.wallMs()));
   }
 
   async recall(queries: readonly RecallQuery[]): Promise<readonly RecallResult[]> {
@@ -124,7 +119,7 @@ class MemoryStore implements Store {
   }
 
   async identify(): Promise<string> {
-    this.#identity ??= `memory ${++identities}`;
+    this.#identity ??= this.#time.uuid();
     return this.#identity;
   }
 
@@ -136,7 +131,7 @@ class MemoryStore implements Store {
     for (const entity of [...this.#entities.values()]) {
       const { entityType, entityId } = entity;
       if (filter.entityType !== undefined && filter.entityType !== entityType) continue;
-      const parked = parkedOf(entity, this.#now());
+      const parked = parkedOf(entity, this.#time.wallMs());
       if (entity.version !== null || parked !== null) yield { entityType, entityId, version: versionOf(entity), parked };
     }
   }
@@ -152,26 +147,26 @@ class MemoryStore implements Store {
 
   #commit(commit: Commit): CommitResult {
     const entity = this.#entity(commit);
-    const result = decideCommit(entity, commit, (id) => this.#unexpired(entity.byId.get(id)), this.#now());
+    const result = decideCommit(entity, commit, (id) => this.#unexpired(entity.byId.get(id)), this.#time.wallMs());
     if (result.status === 'ok') this.#remember(entity, commit);
     return result;
   }
 
   #remember(entity: Entity, commit: Commit): void {
-    const expiresAtMs = this.#now() + this.#idTtlMs;
+    const expiresAtMs = this.#time.wallMs() + this.#idTtlMs;
     for (const { id, recordId, consumed, sequence, payloadHash, result, log } of commit.events) {
       if (log !== undefined) entity.log.push(log);
       putLast(entity.bySequence, sequence, { payloadHash, result, expiresAtMs });
       if (recordId && !consumed) putLast(entity.byId, id, { sequence, payloadHash, expiresAtMs });
     }
-    dropExpired(entity.bySequence, this.#now());
-    dropExpired(entity.byId, this.#now());
+    dropExpired(entity.bySequence, this.#time.wallMs());
+    dropExpired(entity.byId, this.#time.wallMs());
   }
 
   #beginReplay(replay: EntityReplaying, leaseMs: number): LoadResult {
     const entity = this.#entity(replay);
-    beginReplay(entity, replay, leaseMs, this.#now());
-    return { status: 'ok', snapshot: snapshotOf(entity, this.#now()) };
+    beginReplay(entity, replay, leaseMs, this.#time.wallMs());
+    return { status: 'ok', snapshot: snapshotOf(entity, this.#time.wallMs()) };
   }
 
   #recall(query: RecallQuery): RecallResult {
@@ -204,7 +199,7 @@ class MemoryStore implements Store {
   }
 
   #unexpired<T extends { readonly expiresAtMs: number }>(record: T | undefined): T | undefined {
-    return record !== undefined && record.expiresAtMs > this.#now() ? record : undefined;
+    return record !== undefined && record.expiresAtMs > this.#time.wallMs() ? record : undefined;
   }
 }
 

@@ -9,6 +9,7 @@
  */
 import pg from 'pg';
 import type { Log } from '../../observability/log.ts';
+import type { Time } from '../../time.ts';
 import { failureOf } from './failures.ts';
 import { migrate, type Query } from './migrations.ts';
 
@@ -20,6 +21,8 @@ export interface DatabaseOptions {
   readonly maxConnections?: number;
   /** How long an answer may take before it counts as unknown, in milliseconds. Default 10,000. */
   readonly answerTimeoutMs?: number | undefined;
+  /** Of whoever uses it. */
+  readonly time: Time;
 }
 
 const int8 = 20;
@@ -27,12 +30,14 @@ const int8 = 20;
 export class Database {
   /** Server and database, without credentials. */
   readonly where: string;
+  readonly time: Time;
   readonly #pool: pg.Pool;
   readonly #begin: string;
   #migrated: Promise<void> | null = null;
   #served = false;
 
-  constructor({ url, log, maxConnections = 10, answerTimeoutMs = 10_000 }: DatabaseOptions) {
+  constructor({ url, log, maxConnections = 10, answerTimeoutMs = 10_000, time }: DatabaseOptions) {
+    this.time = time;
     const { hostname, port, pathname } = new URL(url);
     this.where = `PostgreSQL at ${hostname}:${port || '5432'}${pathname}`;
     // Whoever stops within a transaction, as a process that is suspended, keeps its rows from nobody for longer than that.

@@ -21,7 +21,7 @@ export async function inspectServer(database: Database): Promise<readonly Findin
        current_setting('fsync') AS fsync, current_setting('synchronous_commit') AS synchronous_commit`,
   );
   const readClock = async () => (await database.query<{ readonly ms: number }>('SELECT extract(epoch FROM clock_timestamp())::float8 * 1000 AS ms'))[0]?.ms ?? 0;
-  const roundTrips = await measureRoundTrips('PostgreSQL', readClock);
+  const roundTrips = await measureRoundTrips('PostgreSQL', readClock, database.time);
   return settings === undefined ? [] : [versionFinding(settings), roleFinding(settings), encodingFinding(settings), durabilityFinding(settings), ...roundTrips];
 }
 

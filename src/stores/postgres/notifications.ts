@@ -6,6 +6,7 @@
  * not even asked for there, and whoever waits looks more often.
  */
 import pg from 'pg';
+import type { Time } from '../../time.ts';
 
 const lookAgainMs = { listening: 2_000, notListening: 250 };
 
@@ -20,14 +21,16 @@ export interface Wait {
 export class Notifications {
   readonly #url: string;
   readonly #channel: string;
+  readonly #time: Time;
   readonly #waiting = new Set<(payload: string) => void>();
   #client: Promise<pg.Client | null> | null = null;
   #isPooled = false;
   #closed = false;
 
-  constructor(url: string, channel: string) {
+  constructor(url: string, channel: string, time: Time) {
     this.#url = url;
     this.#channel = channel;
+    this.#time = time;
   }
 
   /** Waits for the next notification with this payload. What is notified once this has resolved is told. Never rejects. */
@@ -36,14 +39,14 @@ export class Notifications {
     let end = () => {};
     const over = new Promise<void>((resolve) => {
       end = () => {
-        clearTimeout(timer);
+        timer.cancel();
         this.#waiting.delete(told);
         resolve();
       };
       const told = (one: string) => {
         if (one === payload) end();
       };
-      const timer = setTimeout(end, isListening ? lookAgainMs.listening : lookAgainMs.notListening);
+      const timer = this.#time.after(isListening ? lookAgainMs.listening : lookAgainMs.notListening, end);
       this.#waiting.add(told);
     });
     return { over, end };

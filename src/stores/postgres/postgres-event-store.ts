@@ -5,22 +5,21 @@
  * gaps, however many write: no reader ever passes an event that is still being committed. The price is that the commits of one stream
  * follow each other; appending many events at once makes up for it.
  */
-import type { EntityRef, EventLimits } from '../../events/event.ts';
+import type { EntityRef } from '../../events/event.ts';
 import type { Log } from '../../observability/log.ts';
-import { expectedNumber, idConflict, prepareAppend, rangeOf, recorded, versionConflict } from '../append-rules.ts';
+import { systemTime } from '../../time.ts';
+import { type AppendRules, expectedNumber, idConflict, prepareAppend, rangeOf, recorded, versionConflict } from '../append-rules.ts';
 import type { AppendOptions, AppendResult, EventStore, EventToAppend, ReadAllOptions, ReadOptions, RecordedEvent, StateSnapshot } from '../event-store.ts';
 import { Database } from './database.ts';
 import { digest, entityKey, fromText, toText } from './names.ts';
 import { Notifications, type Wait } from './notifications.ts';
 
-export interface PostgresEventStoreOptions {
+export interface PostgresEventStoreOptions extends AppendRules {
   /** `postgres://user:password@host:5432/database`; the tables are made on first use, in the schema `inorder`. */
   readonly url: string;
   /** Name of the stream: each has its own log. Default `events`. */
   readonly stream?: string;
   readonly log?: Pick<Log, 'warn'>;
-  /** What the workers accept: more is not appended. Default: their defaults. */
-  readonly limits?: EventLimits;
   /** How long an answer may take before it counts as unknown, in milliseconds. Default 10,000. */
   readonly answerTimeoutMs?: number;
 }
@@ -54,17 +53,17 @@ class PostgresEventStore implements EventStore {
   readonly #database: Database;
   readonly #stream: string;
   readonly #notifications: Notifications;
-  readonly #limits: EventLimits | undefined;
+  readonly #rules: AppendRules;
 
-  constructor({ stream = 'events', limits, ...options }: PostgresEventStoreOptions) {
-    this.#database = new Database(options);
+  constructor({ stream = 'events', limits, time = systemTime, ...options }: PostgresEventStoreOptions) {
+    this.#database = new Database({ ...options, time });
     this.#stream = stream;
-    this.#limits = limits;
-    this.#notifications = new Notifications(options.url, 'inorder_events');
+    this.#rules = { limits, time };
+    this.#notifications = new Notifications(options.url, 'inorder_events', time);
   }
 
   async append(entity: EntityRef, events: readonly EventToAppend[], { expectedVersion }: AppendOptions): Promise<AppendResult> {
-    const prepared = prepareAppend(entity, events, this.#limits);
+    const prepared = prepareAppend(entity, events, this.#rules);
     const [result] = await this.#database.query<Appended>('SELECT status, version, "position" FROM inorder.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)', [
       this.#stream,
       entityKey(entity),

@@ -1,5 +1,4 @@
 /** What the database keeps of a stream as a whole, in one row: the epochs, which store it is, and what must not go on. */
-import { randomUUID } from 'node:crypto';
 import type { EpochResult, Halt, Standing } from '../store.ts';
 import type { Database } from './database.ts';
 import { fromText, toText } from './names.ts';
@@ -35,7 +34,7 @@ export class PostgresStanding {
   }
 
   async identify(): Promise<string> {
-    const { identity } = await this.#write('epoch, identity', '0, $2', 's.epoch, coalesce(s.identity, $2)', randomUUID());
+    const { identity } = await this.#write('epoch, identity', '0, $2', 's.epoch, coalesce(s.identity, $2)', this.#database.time.uuid());
     return identity ?? '';
   }
 
@@ -46,7 +45,8 @@ export class PostgresStanding {
 
   async resume(epoch: number): Promise<Standing> {
     const values = 'greatest(s.epoch, $2::bigint), coalesce(s.identity, $3::text), \'{}\'::jsonb';
-    return standingFrom(await this.#write('epoch, identity, halts', `$2::bigint, $3::text, '{}'::jsonb`, values, epoch, randomUUID()));
+    const first = "$2::bigint, $3::text, '{}'::jsonb";
+    return standingFrom(await this.#write('epoch, identity, halts', first, values, epoch, this.#database.time.uuid()));
   }
 
   /** The row of the stream, made with `first` or changed to `then`. */

@@ -7,6 +7,7 @@ import type { Finding } from '../../finding.ts';
 import type { Log } from '../../observability/log.ts';
 import { awaitedSequence } from '../../ordering/entity-rules.ts';
 import { beginReplay, decideClaim, decidePark, snapshotOf, type StoredEntity, unknownEntity } from '../../ordering/entity-rules.ts';
+import { systemTime } from '../../time.ts';
 import type { EntityReplaying, OperatorStore } from '../operator-store.ts';
 import type {
   Claim, ClaimResult, Commit, CommitResult, DeadLetterHistory, DeadLetterQuery, DeadLetterRecord, EntitySummary, EpochResult, Halt, InitialVersion, LoadResult,
@@ -46,13 +47,13 @@ class PostgresStore implements Store {
   readonly #sweeper: Sweeper;
   readonly #standing: PostgresStanding;
 
-  constructor({ stream, idempotencyTtlSeconds, initialVersion = 0, ...options }: PostgresStoreOptions) {
-    this.#database = new Database(options);
+  constructor({ stream, idempotencyTtlSeconds, initialVersion = 0, time = systemTime, ...options }: PostgresStoreOptions) {
+    this.#database = new Database({ ...options, time });
     this.#stream = stream;
     this.#initialVersion = initialVersion;
     this.#idTtlMs = Math.ceil(idempotencyTtlSeconds * 1_000);
     this.#deadLetters = new PostgresDeadLetters(this.#database, stream);
-    this.#sweeper = new Sweeper({ remove: (rows) => this.#removeExpired(rows) });
+    this.#sweeper = new Sweeper({ remove: (rows) => this.#removeExpired(rows), time });
     this.#standing = new PostgresStanding(this.#database, stream);
     const audit = new PostgresAudit(this.#database, stream);
     this.operator = {

@@ -3,6 +3,7 @@
  * behind a pooler, which hands one connection to many, and outlives none of them.
  */
 import type { Log } from '../../observability/log.ts';
+import type { Time } from '../../time.ts';
 import { type LeaseRow, type RelayLeases, StoredRelayLeases } from '../relay-lease.ts';
 import { Database } from './database.ts';
 import { clockMs } from './names.ts';
@@ -13,6 +14,7 @@ export interface PostgresRelayLeasesOptions {
   readonly log?: Pick<Log, 'warn'>;
   /** How long after its holder's last sign of life the lease is free, in milliseconds. Default 10,000. */
   readonly leaseMs?: number;
+  readonly time: Time;
 }
 
 interface Held {
@@ -33,8 +35,9 @@ const keep = `
   UPDATE inorder.relays SET lease_until_ms = CASE WHEN $2::bigint = 0 THEN 0 ELSE ${clockMs} + $2 END, position = greatest(position, $4)
   WHERE stream = $1 AND epoch = $3 AND session = $5 RETURNING epoch, position`;
 
-export function createPostgresRelayLeases({ url, stream, log, leaseMs = defaultLeaseMs }: PostgresRelayLeasesOptions): RelayLeases {
-  const database = new Database({ url, log, maxConnections: 1, answerTimeoutMs: leaseMs / 2 });
+export function createPostgresRelayLeases(options: PostgresRelayLeasesOptions): RelayLeases {
+  const { url, stream, log, leaseMs = defaultLeaseMs, time } = options;
+  const database = new Database({ url, log, maxConnections: 1, answerTimeoutMs: leaseMs / 2, time });
   const row: LeaseRow = {
     async step(what, session, epoch, position) {
       const held = what === 'take' ? database.query<Held>(take, [stream, leaseMs, session]) : database.query<Held>(keep, [stream, what === 'release' ? 0 : leaseMs, epoch, position, session]);
@@ -42,5 +45,5 @@ export function createPostgresRelayLeases({ url, stream, log, leaseMs = defaultL
     },
     close: () => database.close(),
   };
-  return new StoredRelayLeases(row, leaseMs);
+  return new StoredRelayLeases(row, leaseMs, time);
 }

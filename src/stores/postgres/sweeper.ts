@@ -9,13 +9,12 @@
  *
  * What has expired is not seen any more; this only makes room. Nobody waits for it, and a failure is made up for by the next.
  */
-import { setTimeout as sleep } from 'node:timers/promises';
+import { every, sleep, type Time, type Timer } from '../../time.ts';
 
 export interface SweeperOptions {
   /** Removes at most so many expired rows of each table and says how many were removed of the fullest. */
   readonly remove: (rows: number) => Promise<number>;
-  /** Default: a timer. */
-  readonly pause?: (ms: number, signal: AbortSignal) => Promise<void>;
+  readonly time: Time;
   /** Rows of a table that are removed together. Default 1000: some milliseconds for whoever waits for one of them. */
   readonly batchRows?: number;
 }
@@ -35,7 +34,7 @@ export class Sweeper {
   /** Rows that may be removed without a pause. */
   #owed = 0;
   #running: Promise<void> | null = null;
-  #timer: NodeJS.Timeout | null = null;
+  #timer: Timer | null = null;
 
   constructor(options: SweeperOptions) {
     this.#options = options;
@@ -46,14 +45,14 @@ export class Sweeper {
   wrote(rows: number): void {
     this.#owed += removedPerRow * rows;
     // Whoever only reads, as most commands do, sweeps nothing; whoever writes goes on with it also when events cease.
-    this.#timer ??= setInterval(() => this.#begin(), everyMs).unref();
+    this.#timer ??= every(this.#options.time, everyMs, () => this.#begin(), { unref: true });
     if (this.#owed >= this.#batchRows) this.#begin();
   }
 
   /** Resolves when the batch under way is done. */
   async close(): Promise<void> {
     this.#end.abort();
-    if (this.#timer !== null) clearInterval(this.#timer);
+    this.#timer?.cancel();
     await this.#running;
   }
 
@@ -65,10 +64,11 @@ export class Sweeper {
   }
 
   async #run(): Promise<void> {
+    const { time } = this.#options;
     while (!this.#end.signal.aborted) {
-      const startedMs = performance.now();
+      const startedMs = time.nowMs();
       const removed = await this.#options.remove(this.#batchRows);
-      const tookMs = performance.now() - startedMs;
+      const tookMs = time.nowMs() - startedMs;
       if (removed < this.#batchRows) {
         this.#owed = 0;
         return this.#pause(emptyPauseMs);
@@ -78,11 +78,7 @@ export class Sweeper {
     }
   }
 
-  async #pause(ms: number): Promise<void> {
-    await (this.#options.pause ?? pause)(ms, this.#end.signal);
+  #pause(ms: number): Promise<void> {
+    return sleep(this.#options.time, ms, this.#end.signal, { unref: true });
   }
-}
-
-async function pause(ms: number, signal: AbortSignal): Promise<void> {
-  await sleep(ms, undefined, { signal, ref: false }).catch(() => undefined);
 }

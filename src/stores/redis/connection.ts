@@ -9,6 +9,7 @@
 import { Cluster, Redis, type ClusterOptions, type CommonRedisOptions } from 'ioredis';
 import { UnavailableError } from '../../errors.ts';
 import type { Log } from '../../observability/log.ts';
+import { backOffMs, type Time, type Timer, within } from '../../time.ts';
 import { mayServeNextTime, unavailable } from './failures.ts';
 import { describeTarget, type RedisTarget } from './redis-url.ts';
 
@@ -18,6 +19,7 @@ export interface ConnectionOptions {
   readonly log: Pick<Log, 'info' | 'warn'> | undefined;
   /** The connection was lost and is back: what was known of the store may be out of date. */
   readonly onReconnect: (() => void) | undefined;
+  readonly time: Time;
 }
 
 /** A command with its arguments. */
@@ -26,14 +28,15 @@ export type Command = readonly [name: string, ...args: string[]];
 /** An answer to one command, or the error that Redis answered. */
 export type Reply = readonly [error: Error | null, value?: unknown];
 
-const FIRST_RETRY_MS = 50;
-const LAST_RETRY_MS = 2_000;
+const reconnect = { initialMs: 50, maxMs: 2_000, leastShare: 0.5 };
 /** What is in flight when the connection is lost is resent after one reconnect, or else fails. */
 const RETRIES_PER_COMMAND = 1;
 
 export class Connection {
   /** Where it goes, for messages; without credentials. */
   readonly where: string;
+  /** Of whoever uses the connection. */
+  readonly time: Time;
   readonly #client: Redis | Cluster;
   readonly #options: ConnectionOptions;
   readonly #firstOutcome: Promise<void>;
@@ -43,12 +46,13 @@ export class Connection {
   #life = 0;
   /** How often in a row the client has given up. */
   #ends = 0;
-  #connectingAgain: NodeJS.Timeout | undefined;
+  #connectingAgain: Timer | undefined;
 
   constructor(options: ConnectionOptions) {
     this.#options = options;
     this.where = describeTarget(options.target);
-    const client = createClient(options.target, options.commandTimeoutMs);
+    this.time = options.time;
+    const client = createClient(options);
     this.#client = client;
     this.#firstOutcome = new Promise((resolve) => {
       for (const event of ['ready', 'error', 'close', 'end']) client.once(event, () => resolve());
@@ -64,7 +68,7 @@ export class Connection {
   /** Resolves when commands can be sent; the first connection is waited for, no longer than a command may take. */
   async ready(): Promise<void> {
     if (this.#isReady()) return;
-    if (!this.#wasReady && !this.#closed) await this.#firstConnection();
+    if (!this.#wasReady && !this.#closed) await within(this.time, this.#firstOutcome, this.#options.commandTimeoutMs);
     if (this.#isReady()) return;
     if (this.#closed) throw new UnavailableError(`The connection to ${this.where} was closed by this process.`);
     throw unavailable(this.where, this.#lastError ?? new Error('there is no connection'));
@@ -109,12 +113,12 @@ export class Connection {
     await this.ready();
     const client = this.#client;
     if (!(client instanceof Cluster)) return [client];
-    const deadlineMs = performance.now() + this.#options.commandTimeoutMs;
+    const deadlineMs = this.time.nowMs() + this.#options.commandTimeoutMs;
     for (;;) {
       const masters = client.nodes('master');
       const [, size] = /cluster_size:(\d+)/.exec(String(await this.ask(['CLUSTER', 'INFO']))) ?? [];
       if (masters.length >= Number(size ?? 0)) return masters;
-      if (performance.now() > deadlineMs) {
+      if (this.time.nowMs() > deadlineMs) {
         throw unavailable(this.where, new Error(`only ${masters.length} of its ${size} masters are known`));
       }
       await new Promise<void>((resolve) => client.refreshSlotsCache(() => resolve()));
@@ -139,7 +143,7 @@ export class Connection {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    clearTimeout(this.#connectingAgain);
+    this.#connectingAgain?.cancel();
     if (this.#isReady()) await this.#client.quit().catch(() => undefined);
     this.#client.disconnect();
   }
@@ -154,16 +158,8 @@ export class Connection {
    */
   #connectAgain(): void {
     if (this.#closed) return;
-    this.#connectingAgain = setTimeout(() => this.#client.connect().catch(() => undefined), retryPauseMs(++this.#ends));
-  }
-
-  async #firstConnection(): Promise<void> {
-    let timer: NodeJS.Timeout | undefined;
-    const timeout = new Promise<void>((resolve) => {
-      timer = setTimeout(resolve, this.#options.commandTimeoutMs);
-    });
-    await Promise.race([this.#firstOutcome, timeout]);
-    clearTimeout(timer);
+    const again = () => void this.#client.connect().catch(() => undefined);
+    this.#connectingAgain = this.time.after(backOffMs(reconnect, ++this.#ends, this.time), again);
   }
 
   #noteError(error: Error): void {
@@ -209,11 +205,12 @@ async function sendToCluster(client: Cluster, commands: readonly Command[]): Pro
   return Promise.all(commands.map(send));
 }
 
-function createClient(target: RedisTarget, commandTimeoutMs: number): Redis | Cluster {
-  const common = commonOptions(target, commandTimeoutMs);
+function createClient({ target, commandTimeoutMs, time }: ConnectionOptions): Redis | Cluster {
+  const retryPauseMs = (attempt: number) => backOffMs(reconnect, attempt, time);
+  const common = commonOptions(target, commandTimeoutMs, retryPauseMs);
   const [first] = target.nodes;
   const nodes = target.nodes.map(({ host, port }) => ({ host, port }));
-  if (target.kind === 'cluster') return new Cluster(nodes, clusterOptions(common));
+  if (target.kind === 'cluster') return new Cluster(nodes, clusterOptions(common, retryPauseMs));
   if (target.kind === 'server') return new Redis({ ...common, host: first.host, port: first.port });
   return new Redis({
     ...common,
@@ -228,7 +225,9 @@ function createClient(target: RedisTarget, commandTimeoutMs: number): Redis | Cl
   });
 }
 
-function commonOptions(target: RedisTarget, commandTimeoutMs: number): CommonRedisOptions & { tls?: object } {
+type Retrying = (attempt: number) => number;
+
+function commonOptions(target: RedisTarget, commandTimeoutMs: number, retryStrategy: Retrying): CommonRedisOptions & { tls?: object } {
   return {
     username: target.username,
     password: target.password,
@@ -243,22 +242,16 @@ function commonOptions(target: RedisTarget, commandTimeoutMs: number): CommonRed
     // Without it the client of version 6.0.0 never settles what was in flight when the connection was lost.
     autoResendUnfulfilledCommands: true,
     maxRetriesPerRequest: RETRIES_PER_COMMAND,
-    retryStrategy: retryPauseMs,
+    retryStrategy,
     reconnectOnError: mayServeNextTime,
   };
 }
 
-function clusterOptions(redisOptions: CommonRedisOptions): ClusterOptions {
+function clusterOptions(redisOptions: CommonRedisOptions, clusterRetryStrategy: Retrying): ClusterOptions {
   return {
     redisOptions,
     enableOfflineQueue: false,
-    clusterRetryStrategy: retryPauseMs,
+    clusterRetryStrategy,
     slotsRefreshTimeout: redisOptions.commandTimeout,
   };
-}
-
-/** Doubles up to the cap; between half of it and all of it, so that clients that failed together come back apart. */
-function retryPauseMs(attempt: number): number {
-  const pauseMs = Math.min(FIRST_RETRY_MS * 2 ** Math.min(attempt - 1, 16), LAST_RETRY_MS);
-  return pauseMs * (0.5 + Math.random() / 2);
 }

@@ -3,11 +3,11 @@
  * is one script, which Redis runs alone. The record of a message says `processing` with a claim and a lease, or
  * `done` with the result, and expires by itself.
  */
-import { randomUUID } from 'node:crypto';
 import type { Log } from '../../observability/log.ts';
 import {
   type Begun, defaultIdempotencyLeaseMs, defaultIdempotencyTtlSeconds, type IdempotencyStore, type IdempotencyStoreOptions,
 } from '../idempotency-store.ts';
+import { systemTime } from '../../time.ts';
 import { Connection } from './connection.ts';
 import { entityFailure, isEntityFailure, unavailable } from './failures.ts';
 import { parseRedisUrl } from './redis-url.ts';
@@ -48,6 +48,7 @@ class RedisIdempotencyStore implements IdempotencyStore {
       commandTimeoutMs: options.commandTimeoutMs ?? DEFAULT_COMMAND_TIMEOUT_MS,
       log: options.log,
       onReconnect: undefined,
+      time: options.time ?? systemTime,
     });
     this.#prefix = options.prefix ?? 'inorder:idempotency:';
     this.#ttlMs = String(Math.ceil(ttlSeconds * 1000));
@@ -55,7 +56,7 @@ class RedisIdempotencyStore implements IdempotencyStore {
   }
 
   async begin(id: string): Promise<Begun> {
-    const claim = randomUUID();
+    const claim = this.#connection.time.uuid();
     const [status, value] = (await this.#run(beginScript, id, claim, this.#leaseMs)) as [Begun['status'], unknown?];
     if (status === 'started') return { status, claim };
     if (status === 'in-progress') return { status, leaseLeftMs: Math.max(0, Number(value)) };

@@ -25,7 +25,8 @@ export async function inspectServers(connection: Connection, durability: Durabil
     findings.push(...[durabilityFinding(durability, info)].filter((finding) => finding !== null));
     findings.push(...checkClusterMode(info, connection.isCluster));
   }
-  findings.push(...(await measureRoundTrips('Redis', async () => clockOf(await connection.ask(['TIME'])))));
+  const readClock = async () => clockOf(await connection.ask(['TIME']));
+  findings.push(...(await measureRoundTrips('Redis', readClock, connection.time)));
   if (connection.isCluster) findings.push(checkClusterState(parseInfo(String(await connection.ask(['CLUSTER', 'INFO'])))));
   return findings;
 }

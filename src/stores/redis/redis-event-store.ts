@@ -4,9 +4,10 @@
  */
 import { createHash } from 'node:crypto';
 import { UnavailableError } from '../../errors.ts';
-import type { EntityRef, EventLimits } from '../../events/event.ts';
+import type { EntityRef } from '../../events/event.ts';
 import type { Log } from '../../observability/log.ts';
-import { expectedNumber, idConflict, type PreparedEvent, prepareAppend, rangeOf, recorded, versionConflict } from '../append-rules.ts';
+import { systemTime } from '../../time.ts';
+import { type AppendRules, expectedNumber, idConflict, type PreparedEvent, prepareAppend, rangeOf, recorded, versionConflict } from '../append-rules.ts';
 import type { AppendOptions, AppendResult, EventStore, EventToAppend, ReadAllOptions, ReadOptions, RecordedEvent, StateSnapshot } from '../event-store.ts';
 import type { Durability } from '../../config/config.ts';
 import { Connection } from './connection.ts';
@@ -17,14 +18,12 @@ import { idField } from './keys.ts';
 import { parseRedisUrl } from './redis-url.ts';
 import { loadScript, runScript, type Script } from './script.ts';
 
-export interface RedisEventStoreOptions {
+export interface RedisEventStoreOptions extends AppendRules {
   /** One of the forms of REDIS_URL. */
   readonly url: string;
   /** Name of the stream: each has its own log. Default `events`. */
   readonly stream?: string;
   readonly log?: Pick<Log, 'info' | 'warn'>;
-  /** What the workers accept: more is not appended. Default: their defaults. */
-  readonly limits?: EventLimits;
   /** How long one command, and the first connection, may take, in milliseconds. Default 5000. */
   readonly commandTimeoutMs?: number;
   /** What else has to have an append before it counts; not for a cluster. Default: nothing. */
@@ -63,7 +62,7 @@ class RedisEventStore implements EventStore {
   }
 
   async append(entity: EntityRef, events: readonly EventToAppend[], { expectedVersion }: AppendOptions): Promise<AppendResult> {
-    const prepared = prepareAppend(entity, events, this.#options.limits);
+    const prepared = prepareAppend(entity, events, this.#options);
     const expected = expectedNumber(expectedVersion);
     const args = prepared.flatMap((event) => [idField(event.id), fingerprintOf(event), JSON.stringify({ ...entity, ...event } satisfies Kept)]);
     const keys = [this.#keys.log, this.#keys.entity(entity), this.#keys.ids(entity)];
@@ -134,8 +133,8 @@ class RedisEventStore implements EventStore {
   }
 
   #connect(): Connection {
-    const { url, log } = this.#options;
-    return new Connection({ target: parseRedisUrl(url), commandTimeoutMs: this.#commandTimeoutMs, log, onReconnect: undefined });
+    const { url, log, time = systemTime } = this.#options;
+    return new Connection({ target: parseRedisUrl(url), commandTimeoutMs: this.#commandTimeoutMs, log, onReconnect: undefined, time });
   }
 
   async #readRange(entity: EntityRef, first: number, last: number): Promise<RecordedEvent[]> {

@@ -13,6 +13,7 @@ import type { Durability } from '../../config/config.ts';
 import type { Finding } from '../../finding.ts';
 import type { Log } from '../../observability/log.ts';
 import { awaitedSequence, deadLetterTtlMs, keptRecord, maxDeadLettersPerEntity } from '../../ordering/entity-rules.ts';
+import { systemTime } from '../../time.ts';
 import type { OperatorStore } from '../operator-store.ts';
 import type {
   Claim, ClaimResult, Commit, CommitResult, DeadLetterHistory, DeadLetterQuery, DeadLetterRecord, EntitySummary, EpochResult, Halt, InitialVersion, LoadResult,
@@ -59,10 +60,10 @@ const recordDeadLetterScript = loadScript('record-dead-letter-2');
 
 /** Connects at once and in the background. Throws `ConfigError` when the URL is not one. */
 export function createRedisStore(options: RedisStoreOptions): Store {
-  const { log, onReconnect, durability = { kind: 'none' }, commandTimeoutMs = DEFAULT_COMMAND_TIMEOUT_MS } = options;
+  const { log, onReconnect, durability = { kind: 'none' }, commandTimeoutMs = DEFAULT_COMMAND_TIMEOUT_MS, time = systemTime } = options;
   const target = parseRedisUrl(options.url);
-  const connection = new Connection({ target, commandTimeoutMs, log, onReconnect });
-  const connect = () => new Connection({ target, commandTimeoutMs, log, onReconnect: undefined });
+  const connection = new Connection({ target, commandTimeoutMs, log, onReconnect, time });
+  const connect = () => new Connection({ target, commandTimeoutMs, log, onReconnect: undefined, time });
   const durable = new Durable({ durability, main: connection, connect, key: new Keys(options.stream).kept, waitMs: Math.floor(commandTimeoutMs / 2) });
   return new RedisStore(connection, durable, { ...options, durability });
 }

@@ -1,4 +1,5 @@
 /** The lease of a stream's relay as a key of Redis, each step one script. */
+import type { Time } from '../../time.ts';
 import { type LeaseRow, type RelayLeases, StoredRelayLeases } from '../relay-lease.ts';
 import { Connection } from './connection.ts';
 import { EventKeys } from './event-keys.ts';
@@ -11,14 +12,15 @@ export interface RedisRelayLeasesOptions {
   readonly stream: string;
   /** How long after its holder's last sign of life the lease is free, in milliseconds. Default 10,000. */
   readonly leaseMs?: number;
+  readonly time: Time;
 }
 
 const relayScript = loadScript('relay-1');
 const defaultLeaseMs = 10_000;
 const commandTimeoutMs = 5_000;
 
-export function createRedisRelayLeases({ url, stream, leaseMs = defaultLeaseMs }: RedisRelayLeasesOptions): RelayLeases {
-  const connection = new Connection({ target: parseRedisUrl(url), commandTimeoutMs, log: undefined, onReconnect: undefined });
+export function createRedisRelayLeases({ url, stream, leaseMs = defaultLeaseMs, time }: RedisRelayLeasesOptions): RelayLeases {
+  const connection = new Connection({ target: parseRedisUrl(url), commandTimeoutMs, log: undefined, onReconnect: undefined, time });
   const key = new EventKeys(stream).relay;
   const row: LeaseRow = {
     async step(what, session, epoch, position) {
@@ -29,5 +31,5 @@ export function createRedisRelayLeases({ url, stream, leaseMs = defaultLeaseMs }
     },
     close: () => connection.close(),
   };
-  return new StoredRelayLeases(row, leaseMs);
+  return new StoredRelayLeases(row, leaseMs, time);
 }

@@ -2,7 +2,6 @@
  * What Redis keeps of a stream as a whole: the epochs, which store it is, and what must not go on. Two keys in one slot,
  * so that a session begins in one step.
  */
-import { randomUUID } from 'node:crypto';
 import type { EpochResult, Halt, Standing } from '../store.ts';
 import type { Connection } from './connection.ts';
 import { unavailable } from './failures.ts';
@@ -40,7 +39,7 @@ export class RedisStanding {
 
   async identify(): Promise<string> {
     const [made, found] = await this.#connection.send([
-      ['HSETNX', this.#keys.standing, 'identity', randomUUID()],
+      ['HSETNX', this.#keys.standing, 'identity', this.#connection.time.uuid()],
       ['HGET', this.#keys.standing, 'identity'],
     ]);
     for (const reply of [made, found]) if (reply?.[0]) throw unavailable(this.#connection.where, reply[0]);
@@ -52,7 +51,7 @@ export class RedisStanding {
   }
 
   async resume(epoch: number): Promise<Standing> {
-    await this.#run(resumeScript, [String(epoch), randomUUID()]);
+    await this.#run(resumeScript, [String(epoch), this.#connection.time.uuid()]);
     return this.read();
   }
 
