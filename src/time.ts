@@ -49,8 +49,11 @@ export function isoNow(time: Pick<Time, 'wallMs'>): string {
 
 /** Calls `go` every so many milliseconds, the first time after as many. */
 export function every(time: Pick<Time, 'after'>, ms: number, go: () => void, options?: TimerOptions): Timer {
-  const next = () => time.after(ms, () => ((timer = next()), go()), options);
-  let timer = next();
+  const again = () => {
+    timer = time.after(ms, again, options);
+    go();
+  };
+  let timer = time.after(ms, again, options);
   return { cancel: () => timer.cancel() };
 }
 
