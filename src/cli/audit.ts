@@ -1,7 +1,7 @@
 /** `inorder audit`: who changed what, when and why. */
 import { loadConfig } from '../config/load.ts';
 import { wholeNumber } from '../config/parsers.ts';
-import { printable, printableJson } from '../dead-letters/printable.ts';
+import { printable, printableJson } from '../printable.ts';
 import type { AuditRecord } from '../stores/operator-store.ts';
 import { optionValue } from './arguments.ts';
 import { defineCommand, jsonOption, storeVariables } from './command.ts';

@@ -2,9 +2,9 @@
 import { loadConfig } from '../config/load.ts';
 import { assertSkippable, discard } from '../dead-letters/discard.ts';
 import { operatorPatienceMs, withOperatorLock } from '../dead-letters/operator-lock.ts';
-import { sequencesText } from '../dead-letters/sequences-text.ts';
-import { printable } from '../dead-letters/printable.ts';
+import { sequencesText } from '../dead-letters/replay-plan.ts';
 import { type Survey, surveyLetters } from '../dead-letters/survey.ts';
+import { printable } from '../printable.ts';
 import { ConfigError } from '../errors.ts';
 import { grouped } from '../publishing/progress-line.ts';
 import { defineCommand } from './command.ts';
@@ -64,12 +64,12 @@ export const command = defineCommand({
 });
 
 function countOf({ entities, unordered }: Survey): number {
-  return entities.reduce((sum, { meant }) => sum + meant.length, unordered.length);
+  return entities.reduce((sum, { matched }) => sum + matched.length, unordered.length);
 }
 
 function asText({ entities, unordered }: Survey, count: number): string {
-  const lines = entities.slice(0, maxShown).map(({ entity, meant }) => {
-    const ordered = [...meant].sort((a, b) => (a.sequence ?? 0) - (b.sequence ?? 0));
+  const lines = entities.slice(0, maxShown).map(({ entity, matched }) => {
+    const ordered = [...matched].sort((a, b) => (a.sequence ?? 0) - (b.sequence ?? 0));
     return `  ${printable(`${entity.entityType} ${entity.entityId}`)}: ${sequencesText(ordered)}\n`;
   });
   if (entities.length > maxShown) lines.push(`  and ${grouped(entities.length - maxShown)} more entities\n`);

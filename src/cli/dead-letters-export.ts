@@ -1,9 +1,8 @@
 /** `inorder dead-letters export`: dead letters as NDJSON, whole, or as events that can be corrected and published again. */
 import { loadConfig } from '../config/load.ts';
-import { asEventLine } from '../dead-letters/event-line.ts';
+import { matches } from '../dead-letters/dead-letter.ts';
 import { listDeadLetters } from '../dead-letters/inspect.ts';
-import { isMeant } from '../dead-letters/letter-filter.ts';
-import { asExportJson } from '../dead-letters/render.ts';
+import { asEventLine, asLetterLine } from '../dead-letters/letter-copy.ts';
 import { decodeMessage } from '../events/decode.ts';
 import { defineCommand } from './command.ts';
 import { letterVariables, withLetters } from './letter-access.ts';
@@ -29,9 +28,9 @@ export const command = defineCommand({
     await withLetters(config, io, async (access) => {
       for await (const page of listDeadLetters({ ...access, signal })) {
         for (const letter of page) {
-          if (!isMeant(letter, filter)) continue;
+          if (!matches(letter, filter)) continue;
           meant++;
-          const line = options.events ? asEventLine(letter, decodeMessage(letter.message, access.decoding)) : asExportJson(letter);
+          const line = options.events ? asEventLine(letter, decodeMessage(letter.message, access.decoding)) : asLetterLine(letter);
           if (line === null) {
             leftOut++;
             await io.stderr.write(`inorder: ${letter.messageId} is no JSON object and was left out\n`);

@@ -1,13 +1,12 @@
 /** `inorder dead-letters replay`: dead letters go back into their stream, of each entity in the order of its sequences. */
 import { loadConfig } from '../config/load.ts';
 import type { Config } from '../config/config.ts';
-import type { MissingEventsReader } from '../dead-letters/fetch-missing.ts';
-import { asPlanJson, asPlanText, outcomeJson, outcomeText } from '../dead-letters/replay-text.ts';
 import { operatorPatienceMs, withOperatorLock } from '../dead-letters/operator-lock.ts';
-import { replay, type ReplayReport } from '../dead-letters/replay.ts';
 import { awaitOutcomes, isDone } from '../dead-letters/replay-outcome.ts';
 import { countLetters, type ReplayPlan } from '../dead-letters/replay-plan.ts';
-import { planReplay } from '../dead-letters/survey.ts';
+import { replay, type ReplayReport } from '../dead-letters/replay.ts';
+import { type MissingEventsReader, planReplay } from '../dead-letters/survey.ts';
+import { asPlanJson, asPlanText, outcomeJson, outcomeText } from './replay-text.ts';
 import { ConfigError } from '../errors.ts';
 import { openGapSource, type OpenGapSource, readMissing } from '../event-sourcing/gap-source.ts';
 import { ratePerSecond } from '../publishing/publish-request.ts';
@@ -63,10 +62,10 @@ export const command = defineCommand({
         reading.end();
         if (signal.aborted) return 1;
         await io.stdout.write(json ? asPlanJson(plan) : asPlanText(plan));
-        const { going, blocked } = countLetters(plan);
+        const { replayable, blocked } = countLetters(plan);
         const isAsked = isSelective(filter) || blocked + (plan.unmendable?.length ?? 0) > 0;
-        if (going === 0) return isAsked && !ready ? 1 : 0;
-        if (!(await confirm(`Replay ${going} dead letters?`, yes, io, signal))) return 1;
+        if (replayable === 0) return isAsked && !ready ? 1 : 0;
+        if (!(await confirm(`Replay ${replayable} dead letters?`, yes, io, signal))) return 1;
         const report = await carryOut(plan, access, config, { ratePerSecond: rate, signal, io });
         const outcome = await awaitOutcomes(plan, report, { ...access, signal });
         await io.stdout.write(json ? outcomeJson(report, outcome) : outcomeText(report, outcome));

@@ -1,10 +1,9 @@
 /** `inorder dead-letters list` and `show`: what was set aside, and why; reading leaves it where it is. */
 import { loadConfig } from '../config/load.ts';
 import { oneOf, wholeNumber } from '../config/parsers.ts';
-import { type Grouping, groupings, LetterGroups } from '../dead-letters/grouping.ts';
+import { type Grouping, groupings, type LetterFilter, LetterGroups, matches } from '../dead-letters/dead-letter.ts';
 import { findDeadLetters, type InspectOptions, listDeadLetters } from '../dead-letters/inspect.ts';
-import { isMeant, type LetterFilter } from '../dead-letters/letter-filter.ts';
-import { asGroupJson, asGroupLine, asJson, asListJson, asPage, asTableLine, groupHeader, tableHeader } from '../dead-letters/render.ts';
+import { asGroupJson, asGroupLine, asJson, asListJson, asPage, asTableLine, groupHeader, tableHeader } from './letter-text.ts';
 import { deadLetterQueueName } from '../rabbitmq/topology-plan.ts';
 import { optionValue } from './arguments.ts';
 import { type CommandIo, defineCommand, jsonOption } from './command.ts';
@@ -86,7 +85,7 @@ async function printLetters(inspection: InspectOptions, { filter, limit, json }:
   // Where all are meant, no more is read than what is printed.
   const reading = isSelective(filter) || limit === Number.POSITIVE_INFINITY ? inspection : { ...inspection, limit };
   for await (const page of listDeadLetters(reading)) {
-    const letters = page.filter((letter) => isMeant(letter, filter)).slice(0, limit - printed);
+    const letters = page.filter((letter) => matches(letter, filter)).slice(0, limit - printed);
     if (letters.length === 0) continue;
     if (printed === 0 && !json) await io.stdout.write(tableHeader);
     if (!(await io.stdout.write(letters.map(render).join('')))) break;
@@ -101,7 +100,7 @@ async function printGroups(inspection: InspectOptions, by: Grouping, { filter, l
   const progress = new CountDisplay(io, 'read');
   let read = 0;
   for await (const page of listDeadLetters(inspection)) {
-    for (const letter of page) if (isMeant(letter, filter)) groups.add(letter);
+    for (const letter of page) if (matches(letter, filter)) groups.add(letter);
     progress.show((read += page.length));
   }
   progress.end();

@@ -1,6 +1,6 @@
 /** `inorder entity list`: every entity of the stream, as the store hands them out. */
 import { loadConfig } from '../config/load.ts';
-import { printable, printableJson } from '../dead-letters/printable.ts';
+import { printable, printableJson } from '../printable.ts';
 import type { EntitySummary } from '../stores/store.ts';
 import { defineCommand, jsonOption, storeVariables } from './command.ts';
 import { withStore } from './store-access.ts';

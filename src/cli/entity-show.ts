@@ -1,6 +1,6 @@
 /** `inorder entity show`: what the store knows of one entity, its state exactly as it is stored. */
 import { loadConfig } from '../config/load.ts';
-import { printable } from '../dead-letters/printable.ts';
+import { printable } from '../printable.ts';
 import { UnavailableError } from '../errors.ts';
 import type { EntityRef } from '../events/event.ts';
 import { askWorker, heldBy } from '../observability/worker-report.ts';

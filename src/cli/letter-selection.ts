@@ -1,9 +1,6 @@
 /** Options that say which dead letters are meant, shared by every command that chooses some. */
-import type { DeadLetterReason } from '../dead-letters/dead-letter.ts';
-import { brokerReasons } from '../dead-letters/broker-death.ts';
-import type { LetterFilter } from '../dead-letters/letter-filter.ts';
+import { type DeadLetterReason, deadLetterReasons, type LetterFilter } from '../dead-letters/dead-letter.ts';
 import { ConfigError } from '../errors.ts';
-import { rejectionReasons } from '../events/reasons.ts';
 import { readTime, timeForms } from '../events/timestamp.ts';
 import type { Time } from '../time.ts';
 import type { OptionTable, OptionValues } from './command.ts';
@@ -43,9 +40,8 @@ export function isSelective(filter: LetterFilter): boolean {
 }
 
 function reasonOf(text: string, problems: string[]): DeadLetterReason | undefined {
-  const known = Object.keys({ ...rejectionReasons, ...brokerReasons }) as DeadLetterReason[];
-  const reason = known.find((candidate) => candidate === text);
-  if (reason === undefined) problems.push(`--reason is ${JSON.stringify(text)}: it must be one of ${known.join(', ')}`);
+  const reason = deadLetterReasons.find((candidate) => candidate === text);
+  if (reason === undefined) problems.push(`--reason is ${JSON.stringify(text)}: it must be one of ${deadLetterReasons.join(', ')}`);
   return reason;
 }
 

@@ -1,5 +1,5 @@
 /** What is wrong with single lines of an input, for standard error: fit for a terminal, and no more than fit on one. */
-import { printable } from '../dead-letters/printable.ts';
+import { printable } from '../printable.ts';
 import { clearLine, grouped } from '../publishing/progress-line.ts';
 import type { CommandIo } from './command.ts';
 

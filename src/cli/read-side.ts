@@ -1,6 +1,6 @@
 /** `inorder events verify` and `inorder rebuild`: the workers' states, held against the log or made from it anew. */
 import { loadConfig } from '../config/load.ts';
-import { printable } from '../dead-letters/printable.ts';
+import { printable } from '../printable.ts';
 import { checkEntity, entitiesOf, type ReadSide, rebuildEntity } from '../event-sourcing/read-side.ts';
 import { choiceText, type EntityChoice, entityChoice, isChosen, oneOf } from '../events/entity-choice.ts';
 import type { EntityRef } from '../events/event.ts';

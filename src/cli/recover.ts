@@ -1,7 +1,7 @@
 /** `inorder recover`: after the store lost its tail, who is behind and by how much; and brings them to where they should be. */
 import type { Config } from '../config/config.ts';
 import { loadConfig } from '../config/load.ts';
-import { printable, printableJson } from '../dead-letters/printable.ts';
+import { printable, printableJson } from '../printable.ts';
 import { ConfigError, UnavailableError } from '../errors.ts';
 import { entityChoice } from '../events/entity-choice.ts';
 import type { Event } from '../events/event.ts';

@@ -3,7 +3,7 @@
  * credentials and without a stack (unless LOG_LEVEL is `debug`), and the exit code that belongs to it.
  */
 import { trimmed } from '../config/given-text.ts';
-import { printable } from '../dead-letters/printable.ts';
+import { printable } from '../printable.ts';
 import { ConfigError, InorderError, messageOf } from '../errors.ts';
 import { redactUrls } from '../redaction.ts';
 import { closest, parseArguments } from './arguments.ts';

@@ -1,8 +1,6 @@
 /** What a change of dead letters will do and what became of it, as the browser gets it. Pure. */
 import type { ReplayOutcome } from '../dead-letters/replay-outcome.ts';
-import { countLetters, type EntityReplay, type LettersOfEntity, type ReplayPlan } from '../dead-letters/replay-plan.ts';
-import { sequencesText } from '../dead-letters/sequences-text.ts';
-import type { Unmendable } from '../dead-letters/unmendable.ts';
+import { countLetters, type EntityReplay, type LettersOfEntity, type ReplayPlan, sequencesText, type Unmendable } from '../dead-letters/replay-plan.ts';
 import type { Survey } from '../dead-letters/survey.ts';
 
 export type ChangePlan =
@@ -18,9 +16,9 @@ const maxShown = 50;
 
 /** How many letters it takes out of the queue. */
 export function lettersOf(change: ChangePlan): number {
-  if (change.action === 'replay') return countLetters(change.plan).going;
+  if (change.action === 'replay') return countLetters(change.plan).replayable;
   const { entities, unordered } = change.survey;
-  return entities.reduce((sum, { meant }) => sum + meant.length, unordered.length);
+  return entities.reduce((sum, { matched }) => sum + matched.length, unordered.length);
 }
 
 /** How many entities it concerns. */
@@ -52,7 +50,7 @@ function unmendableFields(unmendable: readonly Unmendable[]): object {
 export function outcomeFields(outcome: ChangeOutcome): object {
   if (outcome.action === 'discard') return { discarded: outcome.discarded };
   const { replayed, left, entities } = outcome;
-  const told = entities.filter(({ status }) => status !== 'whole');
+  const told = entities.filter(({ status }) => status !== 'recovered');
   return {
     replayed,
     left,
@@ -69,9 +67,9 @@ function replayFields({ entity, version, letters, blocked }: EntityReplay): obje
   return { ...nameOf(entity), version, going: letters.length, sequences: sequencesText(letters), blocked: waits };
 }
 
-function discardFields({ entity, meant }: LettersOfEntity): object {
-  const inOrder = [...meant].sort((a, b) => (a.sequence ?? 0) - (b.sequence ?? 0));
-  return { ...nameOf(entity), version: null, going: meant.length, sequences: sequencesText(inOrder), blocked: null };
+function discardFields({ entity, matched }: LettersOfEntity): object {
+  const inOrder = [...matched].sort((a, b) => (a.sequence ?? 0) - (b.sequence ?? 0));
+  return { ...nameOf(entity), version: null, going: matched.length, sequences: sequencesText(inOrder), blocked: null };
 }
 
 function nameOf({ entityType, entityId }: { readonly entityType: string | null; readonly entityId: string | null }): object {

@@ -1,10 +1,10 @@
 /** Plans and carries changes out on the real queue and store, with the same parts as the commands, and writes who did it. */
 import type { DecodeOptions } from '../events/decode.ts';
+import type { LetterFilter } from '../dead-letters/dead-letter.ts';
 import { assertSkippable, discard } from '../dead-letters/discard.ts';
-import type { LetterFilter } from '../dead-letters/letter-filter.ts';
-import { replay } from '../dead-letters/replay.ts';
 import { awaitOutcomes } from '../dead-letters/replay-outcome.ts';
 import type { ReplayPlan } from '../dead-letters/replay-plan.ts';
+import { replay } from '../dead-letters/replay.ts';
 import { planReplay, type Survey, surveyLetters } from '../dead-letters/survey.ts';
 import { ConfigError } from '../errors.ts';
 import type { FirstSequence, ViolationStrategy } from '../ordering/limits.ts';

@@ -5,9 +5,8 @@
  *
  * Bounded: all letters are counted, and the oldest are kept, with as many of their bodies as fit the budget.
  */
-import type { DeadLetter } from '../dead-letters/dead-letter.ts';
-import { EntityLetters } from '../dead-letters/entity-letters.ts';
-import { type Grouping, groupings, type LetterGroup, LetterGroups } from '../dead-letters/grouping.ts';
+import { type DeadLetter, type Grouping, groupings, type LetterGroup, LetterGroups } from '../dead-letters/dead-letter.ts';
+import { EntityLetters } from '../dead-letters/inspect.ts';
 import { summaryOf } from '../dead-letters/replay-plan.ts';
 
 /** A letter without its body where there was no room for it. */

@@ -1,10 +1,10 @@
 /** Dead letters as the browser gets them: in lists without headers and body, and those only of one letter, on request. */
-import { textOf } from '../dead-letters/dead-letter.ts';
-import { type Grouping, groupings } from '../dead-letters/grouping.ts';
-import { layOutJson } from '../dead-letters/json-layout.ts';
-import type { LetterSummary } from '../dead-letters/replay-plan.ts';
-import type { Standing } from '../dead-letters/standing.ts';
+import { type Grouping, groupings, textOf } from '../dead-letters/dead-letter.ts';
+import { letterFields } from '../dead-letters/letter-copy.ts';
+import type { LetterStatus, LetterSummary } from '../dead-letters/replay-plan.ts';
+import { layOutJson } from '../events/json-layout.ts';
 import type { EntityRef, RawMessage } from '../events/event.ts';
+import { utf8, valueText } from '../printable.ts';
 import type { Catalogue, KeptLetter } from './letter-catalogue.ts';
 
 /** Bytes of a body that a browser is given; `inorder dead-letters show --json` has all of them. */
@@ -34,22 +34,10 @@ function searchFor(by: Grouping, name: string | null, entities: ReadonlyMap<stri
 }
 
 export function listFields(letter: KeptLetter): object {
-  return {
-    message_id: letter.messageId,
-    fingerprint: letter.fingerprint,
-    entity_type: letter.entityType,
-    entity_id: letter.entityId,
-    sequence: letter.sequence,
-    type: letter.type,
-    reason: letter.reason,
-    detail: letter.detail,
-    shard: letter.shard,
-    dead_lettered_at: letter.deadLetteredAt,
-    replays: letter.replayedAt.length,
-  };
+  return { ...letterFields(letter), fingerprint: letter.fingerprint };
 }
 
-export function detailFields(letter: KeptLetter, copies: number, standing: Standing | null): object {
+export function detailFields(letter: KeptLetter, copies: number, standing: LetterStatus | null): object {
   const { meaning, cause, remedy } = textOf(letter.reason);
   return {
     ...listFields(letter),
@@ -72,7 +60,7 @@ export function detailFields(letter: KeptLetter, copies: number, standing: Stand
 export function payloadFields({ headers, routingKey, body }: RawMessage): object {
   const shown = body.subarray(0, shownBytes);
   return {
-    headers: Object.entries(headers).map(([name, value]) => [name, headerText(value)]),
+    headers: Object.entries(headers).map(([name, value]) => [name, valueText(value)]),
     routing_key: routingKey,
     ...bodyFields(shown),
     cut_bytes: body.byteLength - shown.byteLength,
@@ -84,22 +72,8 @@ export function summaryFields({ messageId, sequence, reason }: LetterSummary): o
 }
 
 function bodyFields(body: Uint8Array): object {
-  const text = utf8(body);
+  const text = utf8(body, body.byteLength === shownBytes);
   if (text === null) return { body_kind: 'base64', body: Buffer.from(body).toString('base64') };
   const layout = layOutJson(text);
   return layout === null ? { body_kind: 'text', body: text } : { body_kind: 'json', body: layout };
-}
-
-/** Null when it is not text; where it was cut, a last character may lack its end. */
-function utf8(bytes: Uint8Array): string | null {
-  try {
-    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes, { stream: bytes.byteLength === shownBytes });
-  } catch {
-    return null;
-  }
-}
-
-function headerText(value: unknown): string {
-  if (typeof value === 'string') return value;
-  return JSON.stringify(value, (_, inner: unknown) => (typeof inner === 'bigint' ? String(inner) : inner)) ?? 'undefined';
 }

@@ -1,9 +1,6 @@
 /** Which dead letters a browser means: everything that it names has to be true, and its words may be anywhere. Pure. */
-import { brokerReasons } from '../dead-letters/broker-death.ts';
-import type { DeadLetter, DeadLetterReason } from '../dead-letters/dead-letter.ts';
-import { isMeant, type LetterFilter } from '../dead-letters/letter-filter.ts';
+import { type DeadLetter, type DeadLetterReason, deadLetterReasons, type LetterFilter, matches } from '../dead-letters/dead-letter.ts';
 import { ConfigError } from '../errors.ts';
-import { rejectionReasons } from '../events/reasons.ts';
 
 export interface LetterSearch {
   readonly filter: LetterFilter;
@@ -28,7 +25,7 @@ export function searchOf(given: Readonly<Record<string, unknown>>): LetterSearch
     else texts[field] = value;
   }
   const reason = texts.reason === undefined ? undefined : reasonOf(texts.reason);
-  if (reason === null) problems.push(`reason must be one of ${reasons.join(', ')}`);
+  if (reason === null) problems.push(`reason must be one of ${deadLetterReasons.join(', ')}`);
   const shard = texts.shard === undefined ? undefined : shardOf(texts.shard);
   if (shard === null) problems.push('shard must be a whole number');
   if (problems.length > 0) throw new ConfigError(problems);
@@ -46,16 +43,14 @@ export function searchOf(given: Readonly<Record<string, unknown>>): LetterSearch
 }
 
 export function isFound(letter: DeadLetter, { filter, words }: LetterSearch): boolean {
-  if (!isMeant(letter, filter)) return false;
+  if (!matches(letter, filter)) return false;
   if (words === '') return true;
   const { messageId, fingerprint, entityType, entityId, type, reason, detail } = letter;
   return [messageId, fingerprint, entityType, entityId, type, reason, detail].some((text) => text?.toLowerCase().includes(words));
 }
 
-const reasons = Object.keys({ ...rejectionReasons, ...brokerReasons }) as readonly DeadLetterReason[];
-
 function reasonOf(text: string): DeadLetterReason | null {
-  return reasons.find((reason) => reason === text) ?? null;
+  return deadLetterReasons.find((reason) => reason === text) ?? null;
 }
 
 function shardOf(text: string): number | null {

@@ -3,10 +3,9 @@
  * browsers. Nothing here changes anything.
  */
 import type { Config } from '../config/config.ts';
-import { snapshotsOf } from '../dead-letters/entity-snapshots.ts';
 import { listDeadLetters } from '../dead-letters/inspect.ts';
-import { summaryOf } from '../dead-letters/replay-plan.ts';
-import { standingOf } from '../dead-letters/standing.ts';
+import { statusOf, summaryOf } from '../dead-letters/replay-plan.ts';
+import { snapshotsOf } from '../stores/snapshots.ts';
 import type { DecodeOptions } from '../events/decode.ts';
 import type { EntityRef, RawMessage } from '../events/event.ts';
 import { ManagementClient } from '../rabbitmq/management.ts';
@@ -121,7 +120,7 @@ export class StreamView {
     if (catalogue === null || letter === undefined) return null;
     const ofEntity = catalogue.entities.of(letter);
     const [snapshot] = ofEntity === null ? [] : await snapshotsOf(this.#options.sources.store, [ofEntity.entity]);
-    const standing = ofEntity === null || snapshot === undefined ? null : standingOf(summaryOf(letter), ofEntity, snapshot, this.#options.config.ordering.firstSequence);
+    const standing = ofEntity === null || snapshot === undefined ? null : statusOf(summaryOf(letter), ofEntity, snapshot, this.#options.config.ordering.firstSequence);
     const detail = detailFields(letter, copies.length, standing);
     if (!withPayload) return { ...detail, payload: null };
     const message = letter.bodyIsKept ? letter.message : await this.#readMessage(fingerprint);
@@ -137,7 +136,7 @@ export class StreamView {
       .find(({ entity_type, entity_id }) => entity_type === entity.entityType && entity_id === entity.entityId);
     const entities = this.catalogue.catalogue?.entities;
     const unread = entities?.unreadOf(entity.entityId) ?? [];
-    const letters = [...(entities?.of(entity)?.meant ?? []), ...unread];
+    const letters = [...(entities?.of(entity)?.matched ?? []), ...unread];
     const { runs, passed, more } = timelineOf({ version, firstSequence: this.#options.decoding.limits.firstSequence, holes, held: gap?.held_sequences ?? [], letters });
     return {
       ...nameFields(entity),

@@ -1,13 +1,14 @@
 /**
  * One dead letter as an operator sees it: the message that lies in the queue, joined with the record that was written
- * before it was rejected. Where there is no record, the broker's word and what can be read of the message have
- * to do; nothing is guessed.
+ * before it was rejected. Where there is no record, the broker's word (the newest entry of `x-death`: the queue, the time and one
+ * of a few words) and what can be read of the message have to do; nothing is guessed, and as publishers write headers
+ * too, nothing in them is taken on trust. With it, which letters a filter matches, and what letters have in common. Pure.
  */
-import type { Decoded, RawMessage } from '../events/event.ts';
+import type { Decoded, EntityRef, RawMessage } from '../events/event.ts';
 import { messageFingerprint } from '../events/identity.ts';
 import { rejectionReasons, type ReasonText, type RejectionReason } from '../events/reasons.ts';
+import { fromAmqpTimestamp, timeText } from '../events/timestamp.ts';
 import type { DeadLetterHistory, DeadLetterQuery } from '../stores/store.ts';
-import { type BrokerReason, brokerReasons, readBrokerDeath, withoutDeath } from './broker-death.ts';
 
 export type DeadLetterReason = RejectionReason | BrokerReason;
 
@@ -51,7 +52,11 @@ export function readLetter(message: RawMessage, decode: (message: RawMessage) =>
 }
 
 /** `shardOf` tells the shard from the name of its queue. */
-export function explain(letter: UnexplainedLetter, history: DeadLetterHistory | null, shardOf: (queue: string) => number | null): DeadLetter {
+export function explain(
+  letter: UnexplainedLetter,
+  history: DeadLetterHistory | null,
+  shardOf: (queue: string) => number | null,
+): DeadLetter {
   const { message, query } = letter;
   const death = readBrokerDeath(message.headers);
   // A record belongs to a reject. If the broker took the message by itself, one may be left of an attempt before that.
@@ -74,11 +79,196 @@ export function explain(letter: UnexplainedLetter, history: DeadLetterHistory | 
   };
 }
 
-export function textOf(reason: DeadLetterReason): ReasonText {
-  return { ...brokerReasons, ...rejectionReasons }[reason];
-}
-
 /** Whether `id` means this letter: its id, the message's own, or its fingerprint. */
 export function isNamed(letter: DeadLetter, id: string): boolean {
   return letter.messageId === id || letter.message.messageId === id || letter.fingerprint === id;
+}
+
+/**
+ * What died of its predecessor, and may live when that is there; what failed by itself would fail again, and is for an
+ * operator. `unknown` is among them: where so much was dead-lettered that the records ran out, it is mostly this.
+ */
+export const waitingReasons: ReadonlySet<DeadLetterReason> = new Set([
+  'gap_timeout', 'buffer_overflow', 'entity_parked', 'out_of_order', 'unknown',
+]);
+
+type OrderedLetter = DeadLetter & EntityRef & { readonly sequence: number };
+
+/** Whether it has a place in the sequence of an entity, and died of what came before it there. */
+export function isWaiting(letter: DeadLetter): letter is OrderedLetter {
+  return letter.entityType !== null && letter.entityId !== null && letter.sequence !== null && waitingReasons.has(letter.reason);
+}
+
+/** All dead letters, or those for which everything that is named is true. */
+export interface LetterFilter {
+  /** Any of these ids: of the event, of the message, or the fingerprint. */
+  readonly ids?: readonly string[];
+  readonly entityType?: string;
+  readonly entityId?: string;
+  /** Type of the event. */
+  readonly type?: string;
+  readonly reason?: DeadLetterReason;
+  readonly shard?: number;
+  /** Dead-lettered then or later, in milliseconds since 1970. What has no time is not matched. */
+  readonly sinceMs?: number;
+}
+
+export function matches(letter: DeadLetter, filter: LetterFilter): boolean {
+  const { ids, entityType, entityId, type, reason, shard, sinceMs } = filter;
+  return (
+    (ids === undefined || ids.some((id) => isNamed(letter, id))) &&
+    (entityType === undefined || letter.entityType === entityType) &&
+    (entityId === undefined || letter.entityId === entityId) &&
+    (type === undefined || letter.type === type) &&
+    (reason === undefined || letter.reason === reason) &&
+    (shard === undefined || letter.shard === shard) &&
+    (sinceMs === undefined || (letter.deadLetteredAt !== null && Date.parse(letter.deadLetteredAt) >= sinceMs))
+  );
+}
+
+const brokerTable = {
+  delivery_limit: {
+    meaning: 'The broker gave up delivering it: it was returned to its queue more often than the delivery limit allows.',
+    cause: 'A worker that crashes on it, again and again.',
+    remedy: 'Look for a worker that crashes again and again; then replay.',
+  },
+  expired: {
+    meaning: 'Its time to live ran out while it waited in a queue.',
+    cause: 'A producer or a policy that sets a time to live.',
+    remedy: 'Publish without an expiration: an expired event is a gap for those behind it; then replay.',
+  },
+  maxlen: {
+    meaning: 'Its queue was full and dropped it.',
+    cause: 'A policy that limits the length of the queue.',
+    remedy: 'Correct the policy: shard queues must not drop (`inorder topology check`); then replay.',
+  },
+  unknown: {
+    meaning: 'It was rejected, and there is no record of why.',
+    cause: 'It lay here for more than 30 days, somebody moved it here by hand, or the store was emptied.',
+    remedy: 'Records are kept for 30 days; look into the body and the log of that time.',
+  },
+} as const satisfies Record<string, ReasonText>;
+
+/** Reasons beside those of `events/reasons.ts`: the broker's own. */
+export type BrokerReason = keyof typeof brokerTable;
+
+export const brokerReasons: Readonly<Record<BrokerReason, ReasonText>> = brokerTable;
+
+const reasonTexts: Readonly<Record<DeadLetterReason, ReasonText>> = { ...rejectionReasons, ...brokerReasons };
+
+/** All that a dead letter may have. */
+export const deadLetterReasons = Object.keys(reasonTexts) as readonly DeadLetterReason[];
+
+export function textOf(reason: DeadLetterReason): ReasonText {
+  return reasonTexts[reason];
+}
+
+export interface BrokerDeath {
+  readonly reason: BrokerReason;
+  /** The queue in which it died, or null. */
+  readonly queue: string | null;
+  /** ISO 8601, to the second; or null. */
+  readonly at: string | null;
+}
+
+const nothingKnown: BrokerDeath = { reason: 'unknown', queue: null, at: null };
+
+export function readBrokerDeath(headers: Readonly<Record<string, unknown>>): BrokerDeath {
+  const deaths = Object.hasOwn(headers, 'x-death') ? headers['x-death'] : null;
+  // The broker puts the death that happened last first.
+  const last: unknown = Array.isArray(deaths) ? deaths[0] : null;
+  if (!isRecord(last)) return nothingKnown;
+  const { reason, queue, time } = last;
+  return {
+    reason: reason === 'delivery_limit' || reason === 'expired' || reason === 'maxlen' ? reason : 'unknown',
+    queue: typeof queue === 'string' ? queue : null,
+    at: isRecord(time) ? timeTextOf(time['value']) : null,
+  };
+}
+
+/** What the broker adds to a message that dies: the message as it was before has none of it. */
+const deathHeader = /^x-(death|(first|last)-death-(reason|queue|exchange))$/;
+
+export function withoutDeath(headers: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
+  return Object.fromEntries(Object.entries(headers).filter(([name]) => !deathHeader.test(name)));
+}
+
+function timeTextOf(amqpTimestamp: unknown): string | null {
+  const ms = fromAmqpTimestamp(amqpTimestamp);
+  return ms === null ? null : timeText(ms);
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null;
+}
+
+export const groupings = ['reason', 'type', 'entity', 'shard', 'detail'] as const;
+export type Grouping = (typeof groupings)[number];
+
+export interface LetterGroup {
+  /** What its letters have in common; null where it is not known of them. */
+  readonly name: string | null;
+  readonly count: number;
+  /** When the first and the last of them were dead-lettered, ISO 8601; null where no time is known. */
+  readonly first: string | null;
+  readonly last: string | null;
+}
+
+type Counted = { -readonly [Field in keyof LetterGroup]: LetterGroup[Field] };
+
+export class LetterGroups {
+  readonly #by: Grouping;
+  readonly #groups = new Map<string | null, Counted>();
+
+  constructor(by: Grouping) {
+    this.#by = by;
+  }
+
+  add(letter: DeadLetter): void {
+    const name = this.#nameOf(letter);
+    const at = letter.deadLetteredAt;
+    const group = this.#groups.get(name);
+    if (group === undefined) {
+      this.#groups.set(name, { name, count: 1, first: at, last: at });
+      return;
+    }
+    group.count++;
+    if (at !== null && (group.first === null || at < group.first)) group.first = at;
+    if (at !== null && (group.last === null || at > group.last)) group.last = at;
+  }
+
+  /** The largest first. */
+  list(): readonly LetterGroup[] {
+    return [...this.#groups.values()].sort((a, b) => b.count - a.count);
+  }
+
+  #nameOf({ reason, type, entityType, entityId, shard, detail }: DeadLetter): string | null {
+    switch (this.#by) {
+      case 'reason':
+        return reason;
+      case 'type':
+        return type;
+      case 'entity':
+        return entityId === null ? null : entityType === null ? entityId : `${entityType} ${entityId}`;
+      case 'shard':
+        return shard === null ? null : String(shard);
+      case 'detail':
+        return causeOf(detail);
+    }
+  }
+}
+
+const longestCause = 200;
+
+/** A detail without what differs from letter to letter of one cause: quoted values, addresses, numbers, times, ids. */
+export function causeOf(detail: string): string {
+  const cause = detail
+    .slice(0, 1_024)
+    .replaceAll(/"(?:[^"\\]|\\.)*"|`[^`]*`|(?<!\w)'[^']*'(?!\w)/g, '"…"')
+    .replaceAll(/\d{4}-\d\d-\d\d[T ]\d\d:\d\d[\d:.,]*(?:Z| ?[+-]\d\d:?\d\d)?/g, '#')
+    .replaceAll(/[^\s"'<>()]+@[^\s"'<>()]+/g, '…@…')
+    // Also 17, order-17, 0x1f, 3fa85f64-…, ab12: whatever has a digit names one of many.
+    .replaceAll(/(?<![\p{L}\p{N}_.-])[\p{L}\p{N}_.-]*\p{N}[\p{L}\p{N}_-]*(?:\.[\p{L}\p{N}_-]+)*/gu, '#')
+    .replaceAll(/\b[0-9a-f]{12,}\b/gi, '#');
+  return cause.length <= longestCause ? cause : `${cause.slice(0, longestCause)}…`;
 }

@@ -3,22 +3,19 @@
  * `skipSequence` each leaves a hole in its entity, so that those behind it can go on.
  */
 import { randomUUID } from 'node:crypto';
-import type { ChannelModel } from 'amqplib';
 import { ConfigError, UnavailableError } from '../errors.ts';
-import { messageFingerprint } from '../events/identity.ts';
 import { Holes } from '../ordering/holes.ts';
-import { toRawMessage } from '../rabbitmq/raw-message.ts';
 import { deadLetterQueueName } from '../rabbitmq/topology-plan.ts';
 import type { AuditEntry } from '../stores/operator-store.ts';
+import { snapshotsOf } from '../stores/snapshots.ts';
 import type { Snapshot, Store } from '../stores/store.ts';
-import { snapshotsOf } from './entity-snapshots.ts';
-import { type ReadingEnd, readQueue } from './queue-reading.ts';
+import { copiesOf, Drain } from './drain.ts';
+import type { Connection } from './queue-reading.ts';
 import type { LettersOfEntity, LetterSummary } from './replay-plan.ts';
-import type { Survey } from './survey.ts';
-import { copiesOf, Takeout } from './takeout.ts';
+import { countMatched, type Survey } from './survey.ts';
 
 export interface DiscardOptions {
-  readonly connection: Pick<ChannelModel, 'createChannel'>;
+  readonly connection: Connection;
   readonly stream: string;
   readonly store: Pick<Store, 'load' | 'commit' | 'operator'>;
   /** Whoever discards, and why: for the audit trail. */
@@ -26,6 +23,7 @@ export interface DiscardOptions {
   readonly reason: string;
   /** The version passes each of them, and each leaves a hole. Default false. */
   readonly skipSequence?: boolean;
+  /** Ends the discarding after what is under way. */
   readonly signal?: AbortSignal;
   readonly onProgress?: (discarded: number) => void;
 }
@@ -38,32 +36,20 @@ const maxNamed = 20;
  * @throws ConfigError when a sequence that is to be skipped is not the next one of its entity any more; nothing has happened then.
  * @throws UnavailableError when broker or store go away.
  */
-export async function discard({ entities, unordered }: Survey, options: DiscardOptions): Promise<number> {
+export async function discard(survey: Survey, options: DiscardOptions): Promise<number> {
   const { connection, stream, store, signal, onProgress } = options;
+  const { entities, unordered } = survey;
   if (options.skipSequence) await skipAll(entities, options);
-  const letters = [...entities.flatMap(({ meant }) => meant), ...unordered];
-  const groups = [...entities.map(({ meant }) => meant), unordered].filter((group) => group.length > 0);
+  const groups = [...entities.map(({ matched }) => matched), unordered].filter((group) => group.length > 0);
   await store.operator.appendAudit(groups.map((group) => entryOf(group, options)));
-  const takeout = new Takeout(copiesOf(letters));
-  const discarded = () => letters.length - takeout.remaining;
-  const readOnce = async (): Promise<ReadingEnd> => {
-    const reading = readQueue(connection, { queue: deadLetterQueueName(stream) });
-    try {
-      for (let step = await reading.next(); ; step = await reading.next()) {
-        if (step.done) return step.value;
-        const page = step.value;
-        for (const message of page.messages) {
-          for (const taken of takeout.meet(messageFingerprint(toRawMessage(message)), message, page)) taken.remove();
-        }
-        onProgress?.(discarded());
-        if (takeout.remaining === 0 || signal?.aborted) return 'complete';
-      }
-    } finally {
-      await reading.return('complete');
-      takeout.endReading();
-    }
-  };
-  while ((await readOnce()) === 'expired' && takeout.remaining > 0 && !signal?.aborted);
+  const drain = new Drain(copiesOf(groups.flat()));
+  const discarded = () => countMatched(survey) - drain.remaining;
+  const readOnce = () =>
+    drain.readOnce(connection, deadLetterQueueName(stream), (taken) => {
+      for (const letter of taken) letter.remove();
+      onProgress?.(discarded());
+    }, signal);
+  while ((await readOnce()) === 'expired' && drain.remaining > 0 && !signal?.aborted);
   return discarded();
 }
 
@@ -77,7 +63,10 @@ function entryOf(letters: readonly LetterSummary[], { who, reason }: DiscardOpti
   return { action: 'discard', who, entityType: isOne ? entityType : null, entityId: isOne ? entityId : null, what, reason };
 }
 
-/** For a plan: what cannot be done is not promised. @throws ConfigError when a sequence of what is meant is not the next one of its entity. */
+/**
+ * For a plan: what cannot be done is not promised.
+ * @throws ConfigError when a sequence of what is matched is not the next one of its entity.
+ */
 export async function assertSkippable({ entities }: Survey, store: Pick<Store, 'load'>): Promise<void> {
   const snapshots = await snapshotsOf(store, entities.map(({ entity }) => entity));
   for (const [index, letters] of entities.entries()) sequencesToSkip(letters, snapshots[index]!);
@@ -94,19 +83,19 @@ async function skipAll(entities: readonly LettersOfEntity[], options: DiscardOpt
     const what = `skipped ${sequences.length === 1 ? `sequence ${last}` : `sequences ${version + 1} to ${last}`}`;
     await options.store.operator.appendAudit([{ action: 'skip-sequence', who: options.who, ...entity, what, reason: options.reason }]);
     const newHoles = Holes.parse(holes).add(version + 1, last).toString();
-    const [result] = await options.store.commit([
-      { ...entity, token: `operator:${randomUUID()}`, expectedVersion: version, expectedHoles: holes, newVersion: last, newHoles, state: null, events: [] },
-    ]);
+    const token = `operator:${randomUUID()}`;
+    const skip = { expectedVersion: version, expectedHoles: holes, newVersion: last, newHoles };
+    const [result] = await options.store.commit([{ ...entity, token, ...skip, state: null, events: [] }]);
     if (result?.status !== 'ok') throw new UnavailableError(`${entity.entityType} ${entity.entityId} has changed meanwhile: try again`);
   }
 }
 
 /** In order; what the version has passed needs no skipping. */
-function sequencesToSkip({ entity, meant }: LettersOfEntity, { version }: Snapshot): readonly number[] {
-  const sequences = [...new Set(meant.flatMap(({ sequence }) => (sequence !== null && sequence > version ? [sequence] : [])))].sort((a, b) => a - b);
+function sequencesToSkip({ entity, matched }: LettersOfEntity, { version }: Snapshot): readonly number[] {
+  const above = matched.flatMap(({ sequence }) => (sequence !== null && sequence > version ? [sequence] : []));
+  const sequences = [...new Set(above)].sort((a, b) => a - b);
   const gap = sequences.find((sequence, index) => sequence !== version + 1 + index);
   if (gap === undefined) return sequences;
-  throw new ConfigError([
-    `${entity.entityType} ${JSON.stringify(entity.entityId)} is at version ${version}: sequence ${gap} is not the next one, and cannot be skipped`,
-  ]);
+  const name = `${entity.entityType} ${JSON.stringify(entity.entityId)}`;
+  throw new ConfigError([`${name} is at version ${version}: sequence ${gap} is not the next one, and cannot be skipped`]);
 }

@@ -1,18 +1,20 @@
 /**
- * Lists and finds dead letters. The queue stays as it is (see `queue-reading.ts`); the store is asked for a page's records in
- * one call; memory is bounded by a page.
+ * Reads the dead letters and changes nothing: lists them, finds one with its status, gathers them by entity, and finds the entities
+ * whose missing event has arrived. The queue stays as it is (see `queue-reading.ts`); the store is asked for a page's records in
+ * one call; memory is bounded by a page and by what is gathered.
  */
 import type { ChannelModel } from 'amqplib';
 import { decodeMessage, type DecodeOptions } from '../events/decode.ts';
+import type { EntityRef } from '../events/event.ts';
+import { entityName } from '../events/identity.ts';
+import type { FirstSequence } from '../ordering/limits.ts';
 import { toRawMessage } from '../rabbitmq/raw-message.ts';
 import { deadLetterQueueName, shardQueueName } from '../rabbitmq/topology-plan.ts';
+import { snapshotsOf } from '../stores/snapshots.ts';
 import type { Store } from '../stores/store.ts';
-import { type DeadLetter, explain, isNamed, readLetter } from './dead-letter.ts';
-import { EntityLetters } from './entity-letters.ts';
-import { snapshotsOf } from './entity-snapshots.ts';
+import { type DeadLetter, explain, isNamed, isWaiting, readLetter } from './dead-letter.ts';
 import { peek } from './queue-reading.ts';
-import { summaryOf } from './replay-plan.ts';
-import { type Standing, standingOf } from './standing.ts';
+import { type LettersOfEntity, type LetterStatus, type LetterSummary, statusOf, summaryOf } from './replay-plan.ts';
 
 export interface InspectOptions {
   readonly connection: Pick<ChannelModel, 'createChannel'>;
@@ -30,7 +32,7 @@ export interface InspectOptions {
 export interface FindOptions extends Omit<InspectOptions, 'store' | 'limit'> {
   readonly store: Pick<Store, 'findDeadLetters' | 'load'>;
   /** As the stream's workers have it. */
-  readonly firstSequence: Parameters<typeof standingOf>[3];
+  readonly firstSequence: FirstSequence;
 }
 
 /**
@@ -51,7 +53,7 @@ export async function* listDeadLetters(options: InspectOptions): AsyncGenerator<
 /** A dead letter with how it stands with its entity; null where it names none. */
 export interface FoundLetter {
   readonly letter: DeadLetter;
-  readonly standing: Standing | null;
+  readonly status: LetterStatus | null;
 }
 
 /** Every dead letter that `id` means, oldest first: an event may have been dead-lettered in several copies. */
@@ -62,13 +64,93 @@ export async function findDeadLetters(id: string, options: FindOptions): Promise
     for (const letter of letters) entities.add(summaryOf(letter), true);
     found.push(...letters.filter((letter) => isNamed(letter, id)));
   }
-  const standings = found.map(async (letter): Promise<FoundLetter> => {
+  const statuses = found.map(async (letter): Promise<FoundLetter> => {
     const letters = entities.of(letter);
-    if (letters === null) return { letter, standing: null };
+    if (letters === null) return { letter, status: null };
     const [snapshot] = await snapshotsOf(options.store, [letters.entity]);
-    return { letter, standing: standingOf(summaryOf(letter), letters, snapshot!, options.firstSequence) };
+    return { letter, status: statusOf(summaryOf(letter), letters, snapshot!, options.firstSequence) };
   });
-  return Promise.all(standings);
+  return Promise.all(statuses);
+}
+
+export interface ReadyOptions extends Omit<InspectOptions, 'store' | 'limit'> {
+  readonly store: Pick<Store, 'findDeadLetters' | 'load'>;
+  /** Only letters from these shards. */
+  readonly shards: ReadonlySet<number>;
+  /** The reading ends when so many entities are found. */
+  readonly maxEntities: number;
+}
+
+export interface ReadyEntities {
+  readonly entities: readonly EntityRef[];
+  /** False when there may be more of them. */
+  readonly complete: boolean;
+}
+
+/**
+ * Entities that are parked and not being replayed, and of which the next of their sequence lies among the dead letters for no fault
+ * of its own.
+ * @throws UnavailableError when broker or store go away.
+ */
+export async function findReadyEntities(options: ReadyOptions): Promise<ReadyEntities> {
+  const { shards, store, maxEntities, signal } = options;
+  const found = new Map<string, EntityRef>();
+  for await (const letters of listDeadLetters(options)) {
+    const waiting = letters.filter(isWaiting).filter(({ shard }) => shard !== null && shards.has(shard));
+    const snapshots = await snapshotsOf(store, waiting);
+    for (const [index, { entityType, entityId, sequence }] of waiting.entries()) {
+      const { version, parked } = snapshots[index]!;
+      if (parked === null || parked.replaying || sequence !== version + 1) continue;
+      found.set(entityName({ entityType, entityId }), { entityType, entityId });
+    }
+    if (found.size >= maxEntities) return { entities: [...found.values()], complete: false };
+  }
+  return { entities: [...found.values()], complete: signal?.aborted !== true };
+}
+
+/**
+ * Summaries of dead letters by entity, as a reading of the queue gathers them. A letter whose sequence cannot be read stands
+ * beside every entity of its id: nobody can say whether it is what one of them waits for.
+ */
+export class EntityLetters {
+  readonly #byName = new Map<string, LettersOfEntity>();
+  /** By entity id. */
+  readonly #unread = new Map<string, LetterSummary[]>();
+
+  /** `isMatched` says to which of the entity's lists it belongs. False when it has no entity, or no sequence in it. */
+  add(letter: LetterSummary, isMatched: boolean): boolean {
+    const { entityType, entityId, sequence } = letter;
+    if (entityType === null || entityId === null || sequence === null) {
+      if (entityId !== null) this.#unreadOf(entityId).push(letter);
+      return false;
+    }
+    const name = entityName({ entityType, entityId });
+    let letters = this.#byName.get(name);
+    if (letters === undefined) {
+      letters = { entity: { entityType, entityId }, matched: [], others: [], unread: this.#unreadOf(entityId) };
+      this.#byName.set(name, letters);
+    }
+    (isMatched ? letters.matched : letters.others).push(letter);
+    return true;
+  }
+
+  of({ entityType, entityId }: Pick<LetterSummary, 'entityType' | 'entityId'>): LettersOfEntity | null {
+    return entityType === null || entityId === null ? null : (this.#byName.get(entityName({ entityType, entityId })) ?? null);
+  }
+
+  unreadOf(entityId: string): readonly LetterSummary[] {
+    return this.#unread.get(entityId) ?? [];
+  }
+
+  all(): readonly LettersOfEntity[] {
+    return [...this.#byName.values()];
+  }
+
+  #unreadOf(entityId: string): LetterSummary[] {
+    const unread = this.#unread.get(entityId) ?? [];
+    if (unread.length === 0) this.#unread.set(entityId, unread);
+    return unread;
+  }
 }
 
 function shardOf(stream: string, queue: string): number | null {

@@ -1,18 +1,17 @@
 /**
- * What became of a replay: the workers decide, and this waits for them. An entity is done when its version has
- * passed the last letter that was replayed, or when it was parked again meanwhile. Of each letter the store then says whether
- * it was applied or is on record as dead-lettered again, and the queue whether anything of its entity is left there.
+ * What became of a replay: the workers decide, and this waits for them. An entity is done when its version has passed the last
+ * letter that was replayed, or when it was parked again meanwhile. Of each letter the store then says whether it was applied or
+ * is on record as dead-lettered again, and the queue whether anything of its entity is left there.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { entityName } from '../events/identity.ts';
+import { snapshotsOf } from '../stores/snapshots.ts';
 import type { DeadLetterRecord, Snapshot, Store } from '../stores/store.ts';
 import type { DeadLetterReason } from './dead-letter.ts';
-import { entityName } from './entity-letters.ts';
-import { snapshotsOf } from './entity-snapshots.ts';
 import { type InspectOptions, listDeadLetters } from './inspect.ts';
-import { patiently } from './patience.ts';
-import type { ReplayReport } from './replay.ts';
-import { countLetters, type EntityReplay, type LetterSummary, type ReplayPlan } from './replay-plan.ts';
-import { recallLetters } from './unmendable.ts';
+import { asCopied, countLetters, type EntityReplay, type LetterSummary, type ReplayPlan } from './replay-plan.ts';
+import { patiently, type ReplayReport } from './replay.ts';
+import { recallLetters } from './survey.ts';
 
 /** A letter that was replayed and dead-lettered again. */
 export interface LetterAgain {
@@ -25,13 +24,13 @@ export interface EntityOutcome {
   readonly replay: EntityReplay;
   readonly now: Snapshot;
   /**
-   * `whole`: all that was replayed is applied, it is parked no more, and nothing of it is left in the queue. `passed`: all
-   * that was replayed is applied; others of its letters are left. `parked-again`: one of them was dead-lettered again, and the entity is
-   * parked for it. `dead-lettered-again`: some were, and it is not. `undecided`: nobody has processed all of them yet.
+   * `recovered`: all that was replayed is applied, it is parked no more, and nothing of it is left in the queue. `passed`: all that
+   * was replayed is applied; others of its letters are left. `parked-again`: one of them was dead-lettered again, and the entity
+   * is parked for it. `dead-lettered-again`: some were, and it is not. `undecided`: nobody has processed all of them yet.
    */
-  readonly status: 'whole' | 'passed' | 'parked-again' | 'dead-lettered-again' | 'undecided';
+  readonly status: 'recovered' | 'passed' | 'parked-again' | 'dead-lettered-again' | 'undecided';
   readonly again: readonly LetterAgain[];
-  /** Dead letters of it that are in the queue now; looked for only where it seems whole. */
+  /** Dead letters of it that are in the queue now; looked for only where it seems recovered. */
   readonly left: number;
 }
 
@@ -49,31 +48,37 @@ export interface OutcomeOptions extends Omit<InspectOptions, 'limit'> {
 
 /** Whether everything that was planned was done, and all of it is applied. */
 export function isDone(plan: ReplayPlan, { replayed }: Pick<ReplayReport, 'replayed'>, { entities, unordered }: ReplayOutcome): boolean {
-  const isApplied = ({ status }: EntityOutcome) => status === 'whole' || status === 'passed';
-  return replayed === countLetters(plan).going && unordered.again.length + unordered.undecided === 0 && entities.every(isApplied);
+  const isApplied = ({ status }: EntityOutcome) => status === 'recovered' || status === 'passed';
+  return replayed === countLetters(plan).replayable && unordered.again.length + unordered.undecided === 0 && entities.every(isApplied);
 }
 
 const defaultTimeoutMs = 30_000;
 const pollMs = 100;
 const batchSize = 500;
 
-export async function awaitOutcomes(plan: ReplayPlan, { went }: Pick<ReplayReport, 'went'>, options: OutcomeOptions): Promise<ReplayOutcome> {
+/** @throws UnavailableError when the store is unavailable for longer than that, or the broker goes away. */
+export async function awaitOutcomes(
+  plan: ReplayPlan,
+  { sent }: Pick<ReplayReport, 'sent'>,
+  options: OutcomeOptions,
+): Promise<ReplayOutcome> {
   const { store, timeoutMs = defaultTimeoutMs, signal } = options;
   const entities = plan.entities.filter(({ letters }) => letters.length > 0);
   const outcomes = new Map<EntityReplay, EntityOutcome>();
-  const verdicts: Verdicts = new Map(plan.unordered.filter((letter) => went.has(letter)).map((letter) => [letter, 'pending']));
+  const verdicts: Verdicts = new Map(plan.unordered.filter((letter) => sent.has(letter)).map((letter) => [letter, 'pending']));
   const loose = [...verdicts.keys()];
   const looseOnes = (verdict: 'pending' | 'again') => loose.filter((letter) => kindOf(verdicts.get(letter)) === verdict);
   const openOnes = () => entities.filter((replay) => isOpen(outcomes.get(replay)));
-  const stateOf = (open: readonly EntityReplay[]) => JSON.stringify([looseOnes('pending').length, open.map((replay) => outcomes.get(replay)?.now.version)]);
+  const versionOf = (replay: EntityReplay) => outcomes.get(replay)?.now.version;
+  const stateOf = (open: readonly EntityReplay[]) => JSON.stringify([looseOnes('pending').length, open.map(versionOf)]);
   for (let deadlineMs = performance.now() + timeoutMs; ; ) {
     const open = openOnes();
     const before = stateOf(open);
     const ask = async () => {
       const snapshots = await snapshotsOf(store, open.map(({ entity }) => entity));
-      const reached = open.filter((replay, index) => isReached(replay, snapshots[index]!, went));
-      await judge([...looseOnes('pending'), ...reached.flatMap((replay) => sentOf(replay, went))], went, store, verdicts);
-      for (const [index, replay] of open.entries()) outcomes.set(replay, outcomeOf(replay, snapshots[index]!, went, verdicts));
+      const reached = open.filter((replay, index) => isReached(replay, snapshots[index]!, sent));
+      await judge([...looseOnes('pending'), ...reached.flatMap((replay) => sentOf(replay, sent))], sent, store, verdicts);
+      for (const [index, replay] of open.entries()) outcomes.set(replay, outcomeOf(replay, snapshots[index]!, sent, verdicts));
     };
     await patiently(ask, Math.max(0, deadlineMs - performance.now()), signal);
     const left = openOnes();
@@ -87,14 +92,14 @@ export async function awaitOutcomes(plan: ReplayPlan, { went }: Pick<ReplayRepor
   return { entities: await asTheQueueSays([...outcomes.values()], options), unordered };
 }
 
-type Went = ReplayReport['went'];
+type Sent = ReplayReport['sent'];
 
 /** It is parked a moment before it is on record for which letter. */
 function isOpen(outcome: EntityOutcome | undefined): boolean {
   return outcome === undefined || outcome.status === 'undecided' || (outcome.status === 'parked-again' && outcome.again.length === 0);
 }
 
-const sentOf = (replay: EntityReplay, went: Went) => replay.letters.filter((letter) => went.has(letter));
+const sentOf = (replay: EntityReplay, sent: Sent) => replay.letters.filter((letter) => sent.has(letter));
 
 function lastSequenceOf(letters: readonly LetterSummary[]): number {
   return letters.reduce((highest, { sequence }) => Math.max(highest, sequence ?? highest), Number.NEGATIVE_INFINITY);
@@ -103,19 +108,20 @@ function lastSequenceOf(letters: readonly LetterSummary[]): number {
 const isParkedAnew = (replay: EntityReplay, now: Snapshot) => now.parked !== null && now.parked.at !== replay.parked?.at;
 
 /** Whether the workers have come to the last of its letters, or no further. */
-function isReached(replay: EntityReplay, now: Snapshot, went: Went): boolean {
-  return now.version >= lastSequenceOf(sentOf(replay, went)) || isParkedAnew(replay, now);
+function isReached(replay: EntityReplay, now: Snapshot, sent: Sent): boolean {
+  return now.version >= lastSequenceOf(sentOf(replay, sent)) || isParkedAnew(replay, now);
 }
 
-function outcomeOf(replay: EntityReplay, now: Snapshot, went: Went, verdicts: Verdicts): EntityOutcome {
-  const letters = sentOf(replay, went);
-  const again = isReached(replay, now, went) ? againOf(letters, verdicts) : [];
+function outcomeOf(replay: EntityReplay, now: Snapshot, sent: Sent, verdicts: Verdicts): EntityOutcome {
+  const letters = sentOf(replay, sent);
+  const again = isReached(replay, now, sent) ? againOf(letters, verdicts) : [];
   const outcome = { replay, now, again, left: 0 };
-  if (!isReached(replay, now, went)) return { ...outcome, status: 'undecided' };
-  if (now.version < lastSequenceOf(letters) || (isParkedAnew(replay, now) && again.length > 0)) return { ...outcome, status: 'parked-again' };
+  if (!isReached(replay, now, sent)) return { ...outcome, status: 'undecided' };
+  const isParkedForIt = isParkedAnew(replay, now) && again.length > 0;
+  if (now.version < lastSequenceOf(letters) || isParkedForIt) return { ...outcome, status: 'parked-again' };
   if (letters.some((letter) => verdicts.get(letter) === 'pending')) return { ...outcome, status: 'undecided' };
   if (again.length > 0) return { ...outcome, status: 'dead-lettered-again' };
-  return { ...outcome, status: now.parked === null ? 'whole' : 'passed' };
+  return { ...outcome, status: now.parked === null ? 'recovered' : 'passed' };
 }
 
 type Verdicts = Map<LetterSummary, 'applied' | 'pending' | LetterAgain>;
@@ -130,17 +136,18 @@ function againOf(letters: readonly LetterSummary[], verdicts: Verdicts): readonl
 }
 
 /**
- * Of letters whose sequences the version has reached: which are on record as dead-lettered since they went, which were applied, and
+ * Of letters whose sequences the version has reached: which are on record as dead-lettered since they were sent, which were applied, and
  * which are neither. A record is written before the rejection, so what is not on record may still come to be.
  */
-async function judge(letters: readonly LetterSummary[], went: Went, store: OutcomeOptions['store'], verdicts: Verdicts): Promise<void> {
+async function judge(letters: readonly LetterSummary[], sent: Sent, store: OutcomeOptions['store'], verdicts: Verdicts): Promise<void> {
   const rest: LetterSummary[] = [];
   for (let at = 0; at < letters.length; at += batchSize) {
     const batch = letters.slice(at, at + batchSize);
-    const found = await store.findDeadLetters(batch.map((letter) => ({ ...letter, fingerprint: letter.copy?.fingerprint ?? letter.fingerprint })));
+    const found = await store.findDeadLetters(batch.map(asCopied));
     for (const [index, letter] of batch.entries()) {
       const record: DeadLetterRecord | null = found[index]?.record ?? null;
-      if (record !== null && record.deadLetteredAt !== went.get(letter)) verdicts.set(letter, { letter, reason: record.reason, detail: record.detail });
+      const isAgain = record !== null && record.deadLetteredAt !== sent.get(letter);
+      if (isAgain) verdicts.set(letter, { letter, reason: record.reason, detail: record.detail });
       else rest.push(letter);
     }
   }
@@ -154,14 +161,16 @@ async function judge(letters: readonly LetterSummary[], went: Went, store: Outco
   for (const letter of rest) verdicts.set(letter, isPending(letter) ? 'pending' : 'applied');
 }
 
-/** What seems whole is so only if nothing of it is in the queue. */
+/** What seems recovered is so only if nothing of it is in the queue. */
 async function asTheQueueSays(outcomes: readonly EntityOutcome[], options: OutcomeOptions): Promise<readonly EntityOutcome[]> {
-  const whole = outcomes.filter(({ status }) => status === 'whole');
-  const left = new Map(whole.map(({ replay }) => [entityName(replay.entity), 0]));
-  // Nobody can say of which entity they are; so none of that id is whole.
-  const ofUnreadType = new Map(whole.map(({ replay }) => [replay.entity.entityId, 0]));
+  const recovered = outcomes.filter(({ status }) => status === 'recovered');
+  const left = new Map(recovered.map(({ replay }) => [entityName(replay.entity), 0]));
+  // Nobody can say of which entity they are; so none of that id is recovered.
+  const ofUnreadType = new Map(recovered.map(({ replay }) => [replay.entity.entityId, 0]));
   if (left.size === 0) return outcomes;
-  if (options.signal?.aborted) return outcomes.map((outcome) => (outcome.status === 'whole' ? { ...outcome, status: 'undecided' } : outcome));
+  if (options.signal?.aborted) {
+    return outcomes.map((outcome) => (outcome.status === 'recovered' ? { ...outcome, status: 'undecided' } : outcome));
+  }
   for await (const page of listDeadLetters(options)) {
     for (const { entityType, entityId } of page) {
       if (entityId === null) continue;
@@ -172,7 +181,7 @@ async function asTheQueueSays(outcomes: readonly EntityOutcome[], options: Outco
   return outcomes.map((outcome) => {
     const { entity } = outcome.replay;
     const count = (left.get(entityName(entity)) ?? 0) + (ofUnreadType.get(entity.entityId) ?? 0);
-    return outcome.status !== 'whole' || count === 0 ? outcome : { ...outcome, status: 'passed', left: count };
+    return outcome.status !== 'recovered' || count === 0 ? outcome : { ...outcome, status: 'passed', left: count };
   });
 }
 

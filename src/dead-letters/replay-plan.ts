@@ -1,17 +1,19 @@
 /**
- * What a replay will do, before anything is done: of each entity the letters that can go, in the order of their
+ * What a replay will do, before anything is done: of each entity the letters that can be replayed, in the order of their
  * sequences, and those that cannot, with what they wait for. Pure: it knows the letters and the versions, and decides.
  *
- * A letter can go when its predecessor is applied or goes before it; behind a missing event it would only be held
- * and dead-lettered again. What the version has passed goes as well: it turns out a duplicate, and is gone.
+ * A letter is replayable when its predecessor is applied or goes before it; behind a missing event it would only be held
+ * and dead-lettered again. What the version has passed goes as well: it turns out a duplicate, and is gone. What a replay does
+ * not mend stays: it would be dead-lettered again, or pass for a duplicate of what it is not. Of a single letter the same is
+ * said in a sentence: its status.
  */
 import type { EncodedEvent } from '../events/encode.ts';
 import type { EntityRef } from '../events/event.ts';
-import type { FirstSequence } from '../ordering/limits.ts';
-import type { Parked, Snapshot } from '../stores/store.ts';
+import { type RejectionReason, rejectionReasons } from '../events/reasons.ts';
+import type { FirstSequence, ViolationStrategy } from '../ordering/limits.ts';
+import type { Parked, RecallResult, Snapshot } from '../stores/store.ts';
 import type { DeadLetter, DeadLetterReason } from './dead-letter.ts';
-import type { LetterCopy } from './replayable-message.ts';
-import type { Unmendable } from './unmendable.ts';
+import type { LetterCopy } from './letter-copy.ts';
 
 /** As much of a dead letter as a plan keeps of it: a hundred thousand have to fit. */
 export interface LetterSummary {
@@ -28,8 +30,8 @@ export interface LetterSummary {
 export interface LettersOfEntity {
   readonly entity: EntityRef;
   /** In the order of the queue. */
-  readonly meant: LetterSummary[];
-  /** Not meant by the replay. */
+  readonly matched: LetterSummary[];
+  /** Of the entity, and not matched. */
   readonly others: LetterSummary[];
   /** Of its id, and without a sequence (or a type) that can be read: one of them may be what the others wait for. */
   readonly unread: readonly LetterSummary[];
@@ -59,27 +61,39 @@ export interface EntityReplay {
   readonly blocked: Blocked | null;
 }
 
+export interface Unmendable {
+  readonly letter: LetterSummary;
+  /** And what to do instead. */
+  readonly why: string;
+}
+
 export interface ReplayPlan {
   readonly entities: readonly EntityReplay[];
   /** Of no entity that could be read, or without a sequence: each is decided anew, in the order of the queue. */
   readonly unordered: readonly LetterSummary[];
-  /** Meant, and left where they are, for a replay would not mend them. Default: none. */
+  /** Matched, and left where they are, for a replay would not mend them. Default: none. */
   readonly unmendable?: readonly Unmendable[];
 }
 
-export function summaryOf({ messageId, fingerprint, entityType, entityId, sequence, reason }: DeadLetter, copy?: LetterCopy): LetterSummary {
+export function summaryOf(letter: DeadLetter, copy?: LetterCopy): LetterSummary {
+  const { messageId, fingerprint, entityType, entityId, sequence, reason } = letter;
   return { messageId, fingerprint, entityType, entityId, sequence, reason, copy };
+}
+
+/** Under the fingerprint that it has when it is published again. */
+export function asCopied(letter: LetterSummary): LetterSummary {
+  return { ...letter, fingerprint: letter.copy?.fingerprint ?? letter.fingerprint };
 }
 
 /** `fetched` are in the order of their sequences. `next` is the sequence that a worker would take next. */
 export function planEntity(
-  { entity, meant, others, unread }: LettersOfEntity,
+  { entity, matched, others, unread }: LettersOfEntity,
   snapshot: Snapshot,
   firstSequence: FirstSequence,
   fetched: readonly EncodedEvent[] = [],
 ): EntityReplay & { readonly next: number } {
   const { version, parked } = snapshot;
-  const ordered = meant.filter(hasSequence).sort((a, b) => a.sequence - b.sequence);
+  const ordered = matched.filter(hasSequence).sort((a, b) => a.sequence - b.sequence);
   const letters: LetterSummary[] = [];
   // Where a running stream is adopted the first event may have any sequence; where that was dead-lettered, its own.
   const isAdopted = version === 0 && firstSequence === 'any';
@@ -94,29 +108,33 @@ export function planEntity(
   }
   const rest = ordered.slice(letters.length);
   const last = letters.at(-1)?.sequence ?? 0;
-  letters.push(...meant.filter(({ sequence }) => sequence === null));
+  letters.push(...matched.filter(({ sequence }) => sequence === null));
   const used = fetched.filter(({ event }) => event.sequence !== null && event.sequence < last);
-  return { entity, version, next, parked, letters, fetched: used, blocked: blockedOf(rest, reached + 1, others, unread) };
+  return { entity, version, next, parked, letters, fetched: used, blocked: blockedOf(rest, reached + 1, { others, unread }) };
 }
 
-/** How many letters a plan takes out of the queue, and how many it leaves. */
-export function countLetters({ entities, unordered }: ReplayPlan): { readonly going: number; readonly blocked: number } {
-  let going = unordered.length;
+/** How many letters a plan replays and so takes out of the queue, and how many it leaves. */
+export function countLetters({ entities, unordered }: ReplayPlan): { readonly replayable: number; readonly blocked: number } {
+  let replayable = unordered.length;
   let blocked = 0;
   for (const entity of entities) {
-    going += entity.letters.length;
+    replayable += entity.letters.length;
     blocked += entity.blocked?.letters.length ?? 0;
   }
-  return { going, blocked };
+  return { replayable, blocked };
 }
 
-function blockedOf(letters: readonly (LetterSummary & { readonly sequence: number })[], missing: number, others: readonly LetterSummary[], unread: readonly LetterSummary[]): Blocked | null {
+type Beside = Pick<LettersOfEntity, 'others' | 'unread'>;
+
+function blockedOf(letters: readonly OrderedSummary[], missing: number, { others, unread }: Beside): Blocked | null {
   const [first] = letters;
   if (first === undefined) return null;
   const deadLetter = others.find(({ sequence }) => sequence === missing);
-  const why = deadLetter === undefined ? `${missing} ${unread.length === 0 ? 'has not arrived' : whichMayBe(unread)}` : `${missing} is itself a dead letter (${deadLetter.reason}), and not part of this`;
-  const next = others.reduce((least, { sequence }) => (sequence !== null && sequence > missing && sequence < least ? sequence : least), first.sequence);
-  return { letters, missing, next, isDeadLetter: deadLetter !== undefined, why };
+  const unknown = unread.length === 0 ? 'has not arrived' : whichMayBe(unread);
+  const why = deadLetter === undefined ? unknown : `is itself a dead letter (${deadLetter.reason}), and not part of this`;
+  const above = others.filter(hasSequence).filter(({ sequence }) => sequence > missing);
+  const next = above.reduce((least, { sequence }) => Math.min(least, sequence), first.sequence);
+  return { letters, missing, next, isDeadLetter: deadLetter !== undefined, why: `${missing} ${why}` };
 }
 
 /** In words that follow a sequence. */
@@ -125,6 +143,106 @@ export function whichMayBe([first, ...others]: readonly LetterSummary[]): string
   return `may be the letter ${first?.messageId} (${first?.reason}), whose sequence cannot be read${more}`;
 }
 
-function hasSequence(letter: LetterSummary): letter is LetterSummary & { readonly sequence: number } {
+type OrderedSummary = LetterSummary & { readonly sequence: number };
+
+function hasSequence(letter: LetterSummary): letter is OrderedSummary {
   return letter.sequence !== null;
+}
+
+/** Of the message itself, whatever its entity. */
+const ofTheMessage: ReadonlySet<DeadLetterReason> = new Set<RejectionReason>([
+  'malformed', 'too_large', 'unsupported', 'invalid_entity', 'invalid_sequence',
+]);
+
+const discardIt = 'then discard this one';
+const taken = `another event was applied under its sequence: publish it under the next one if it is still wanted, ${discardIt}`;
+const asNext = 'publish it under the next one if its effect is still wanted';
+const passed = `its sequence was passed over, and it would be late: ${asNext}, ${discardIt}`;
+
+/** As far as that can be said without asking what was applied in its place; null where a replay may mend it. */
+export function whyUnmendable({ copy, reason, sequence }: LetterSummary, version: number): string | null {
+  const refused = copy === undefined ? (ofTheMessage.has(reason) ? reason : null) : copy.refused;
+  const correctIt = 'correct it (`inorder dead-letters export --events`)';
+  if (refused !== null) return `it would be refused again (${refused}): ${correctIt}, publish that, ${discardIt}`;
+  if (reason === 'message_id_conflict') return `its id was applied with other content: publish it with an id of its own, ${discardIt}`;
+  if (sequence === null || sequence > version) return null;
+  if (reason === 'sequence_conflict') return taken;
+  return reason === 'late' ? passed : null;
+}
+
+/** Of a letter that the version has passed, by what the store remembers of its sequence, and up to where it forgets (`floor`). */
+export function whyPassed({ sequence, copy }: LetterSummary, recalled: RecallResult | undefined, floor: number): string | null {
+  if (recalled?.status === 'known' && recalled.payloadHash !== copy?.payloadHash) return taken;
+  return recalled?.status === 'unknown' && (sequence ?? 0) <= floor ? passed : null;
+}
+
+/** Some strategies fill holes, with what is not refused. */
+export function whyNotInHole({ copy }: LetterSummary, strategy: ViolationStrategy): string | null {
+  return (strategy === 'skip' || strategy === 'log_and_process') && copy?.refused === null ? null : passed;
+}
+
+/** `4, 6-9`: the sequences of letters that are in order, copies once. */
+export function sequencesText(letters: readonly { readonly sequence: number | null }[]): string {
+  const ranges: { first: number; last: number }[] = [];
+  for (const { sequence } of letters) {
+    const range = ranges.at(-1);
+    if (sequence === null || sequence === range?.last) continue;
+    if (range !== undefined && sequence === range.last + 1) range.last = sequence;
+    else ranges.push({ first: sequence, last: sequence });
+  }
+  return ranges.map(({ first, last }) => (first === last ? String(first) : `${first}-${last}`)).join(', ');
+}
+
+/** How a dead letter stands with its entity: what it waits for, and where that is. */
+export interface LetterStatus {
+  readonly version: number;
+  readonly parked: boolean;
+  /** The first sequence above the version that is neither applied nor a dead letter; null where none is missing below it. */
+  readonly missing: number | null;
+  /** In a sentence. */
+  readonly text: string;
+}
+
+/** `letters.matched` are all dead letters of the entity. */
+export function statusOf(
+  letter: LetterSummary,
+  letters: LettersOfEntity,
+  snapshot: Snapshot,
+  firstSequence: FirstSequence,
+): LetterStatus {
+  const { version } = snapshot;
+  const { blocked, next } = planEntity(letters, snapshot, firstSequence);
+  const { sequence } = letter;
+  const unmendable = isEventAsItIs(letter) || (sequence !== null && sequence <= version) ? whyUnmendable(letter, version) : null;
+  const isBlocked = sequence !== null && blocked !== null && sequence > blocked.missing;
+  return {
+    version,
+    parked: snapshot.parked !== null,
+    missing: isBlocked ? blocked.missing : null,
+    text: unmendable ?? (isBlocked ? waits(blocked.missing, letters) : stands(sequence, version, next, letters.matched)),
+  };
+}
+
+function waits(missing: number, { matched, unread }: LettersOfEntity): string {
+  const here = matched.filter(({ sequence }) => sequence !== null && sequence > missing);
+  const where = unread.length === 0 ? 'was never seen' : whichMayBe(unread);
+  return `waits for ${missing}, which ${where}; here ${here.length === 1 ? 'is' : 'are'} ${sequencesText(here)}`;
+}
+
+function stands(sequence: number | null, version: number, next: number, letters: readonly LetterSummary[]): string {
+  if (sequence === null) return 'has no sequence: it waits for nothing';
+  if (sequence <= version) return `version ${version} has passed it: replayed, it turns out a duplicate, unless the plan says why it stays`;
+  const before = letters.find((other) => other.sequence === next);
+  if (before !== undefined && !isEventAsItIs(before)) {
+    const what = `cannot be applied as it is (${before.reason}): export it, correct it, publish it`;
+    return sequence === next ? `is next in line, and ${what}` : `follows ${next}, which is itself a dead letter and ${what}; then replay`;
+  }
+  if (sequence === next || before === undefined) return 'is next in line: it can be replayed';
+  const both = whyUnmendable(before, version) === null ? ': both can be replayed' : ' that a replay does not mend';
+  return `follows ${next}, which is itself a dead letter (${before.reason})${both}`;
+}
+
+/** Whether a worker may take it when it comes again unchanged. */
+function isEventAsItIs({ reason }: LetterSummary): boolean {
+  return !(reason in rejectionReasons) || reason === 'misrouted' || rejectionReasons[reason as keyof typeof rejectionReasons].inSequence;
 }

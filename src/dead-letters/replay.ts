@@ -1,31 +1,27 @@
 /**
- * Carries a plan out: publishes its letters again and takes them out of the queue, of each entity in the order of its
- * sequences. A letter leaves the queue once the broker has confirmed its copy, so that it is killed at no point
- * without one of the two; what is there twice then is a duplicate to the worker.
+ * Carries a plan out: publishes its letters again and takes them out of the queue, of each entity in the order of its sequences. A
+ * letter leaves the queue once the broker has confirmed its copy, so that it is killed at no point without one of the two; what
+ * is there twice then is a duplicate to the worker.
  *
  * From before the first letter of an entity is published until the last copy has come, what arrives for it is held by its
- * worker. Should the replay die, that ends by itself: `leaseMs` later, once the copies that it had published have come. Where a letter
- * fails again its entity is parked anew, and no more of its letters go.
+ * worker. Should the replay die, that ends by itself: `leaseMs` later, once the copies that it had published have come. Where a
+ * letter fails again its entity is parked anew, and no more of its letters go.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { ChannelModel } from 'amqplib';
 import { UnavailableError } from '../errors.ts';
 import type { EncodedEvent } from '../events/encode.ts';
-import { messageFingerprint } from '../events/identity.ts';
 import { Pacer } from '../publishing/pacer.ts';
 import type { AmqpPublisher, PublishOutcome } from '../rabbitmq/publisher.ts';
-import { toRawMessage } from '../rabbitmq/raw-message.ts';
 import { deadLetterQueueName } from '../rabbitmq/topology-plan.ts';
+import type { AuditEntry } from '../stores/operator-store.ts';
 import type { Store } from '../stores/store.ts';
-import { patiently } from './patience.ts';
-import { readQueue } from './queue-reading.ts';
-import { replayEntry } from './replay-entry.ts';
-import { replayable } from './replayable-message.ts';
-import { countLetters, type EntityReplay, type LetterSummary, type ReplayPlan } from './replay-plan.ts';
-import { copiesOf, Takeout, type TakenLetter } from './takeout.ts';
+import { copiesOf, Drain, type TakenLetter } from './drain.ts';
+import { messageToReplay } from './letter-copy.ts';
+import type { Connection } from './queue-reading.ts';
+import { asCopied, countLetters, type EntityReplay, type LetterSummary, type ReplayPlan } from './replay-plan.ts';
 
 export interface ReplayOptions {
-  readonly connection: Pick<ChannelModel, 'createChannel'>;
+  readonly connection: Connection;
   /** Publishes to the stream's exchange. */
   readonly publisher: Pick<AmqpPublisher, 'publish'>;
   readonly stream: string;
@@ -47,8 +43,8 @@ export interface ReplayReport {
   readonly replayed: number;
   /** Of the plan, and not in the queue any more, or not come to; also what would have followed a letter that failed again. */
   readonly left: number;
-  /** Those that went, each with when it was dead-lettered last before that (by the worker's clock), or null. */
-  readonly went: ReadonlyMap<LetterSummary, string | null>;
+  /** Those that were published again, each with when it was dead-lettered last before that (by the worker's clock), or null. */
+  readonly sent: ReadonlyMap<LetterSummary, string | null>;
 }
 
 const defaultLeaseMs = 30_000;
@@ -61,8 +57,8 @@ const storePatienceMs = 10_000;
  * @throws UnavailableError when broker or store go away, or the exchange has no queue for a letter: the rest stays where it is.
  */
 export async function replay(plan: ReplayPlan, options: ReplayOptions): Promise<ReplayReport> {
-  const { going } = countLetters(plan);
-  if (going === 0 || options.signal?.aborted) return { replayed: 0, left: going, went: new Map() };
+  const { replayable } = countLetters(plan);
+  if (replayable === 0 || options.signal?.aborted) return { replayed: 0, left: replayable, sent: new Map() };
   await options.store.operator.appendAudit([replayEntry(plan, options.who, options.why ?? '')]);
   const run = new ReplayRun(plan, options);
   try {
@@ -71,12 +67,26 @@ export async function replay(plan: ReplayPlan, options: ReplayOptions): Promise<
   } finally {
     run.end();
   }
-  return { replayed: run.replayed, left: run.left, went: run.went };
+  return { replayed: run.replayed, left: run.left, sent: run.sent };
+}
+
+/** What the audit trail says of it. */
+function replayEntry(plan: ReplayPlan, who: string, why: string): AuditEntry {
+  const { replayable } = countLetters(plan);
+  const fetched = plan.entities.reduce((sum, entity) => sum + entity.fetched.length, 0);
+  const source = fetched === 0 ? '' : `, with ${fetched} missing ${fetched === 1 ? 'event' : 'events'} from the source`;
+  const letters = `replays ${replayable} dead ${replayable === 1 ? 'letter' : 'letters'}${source}`;
+  const entities = plan.entities.filter((entity) => entity.letters.length > 0);
+  const [only] = entities;
+  if (only !== undefined && entities.length === 1 && plan.unordered.length === 0) {
+    return { action: 'replay', who, ...only.entity, what: letters, reason: why };
+  }
+  return { action: 'replay', who, entityType: null, entityId: null, what: `${letters} of ${entities.length} entities`, reason: why };
 }
 
 class ReplayRun {
   readonly #options: ReplayOptions;
-  readonly #takeout: Takeout;
+  readonly #drain: Drain;
   readonly #total: number;
   readonly #entityOf = new Map<string, EntityReplay>();
   readonly #pacer: Pacer | null;
@@ -92,12 +102,12 @@ class ReplayRun {
   readonly #failed = new Set<EntityReplay>();
   /** How many of the events that were fetched for an entity have been published. */
   readonly #fetchedSent = new Map<EntityReplay, number>();
-  readonly went = new Map<LetterSummary, string | null>();
+  readonly sent = new Map<LetterSummary, string | null>();
 
   constructor(plan: ReplayPlan, options: ReplayOptions) {
     this.#options = options;
-    this.#total = countLetters(plan).going;
-    this.#takeout = new Takeout([...plan.entities.map(({ letters }) => letters), ...copiesOf(plan.unordered)]);
+    this.#total = countLetters(plan).replayable;
+    this.#drain = new Drain([...plan.entities.map(({ letters }) => letters), ...copiesOf(plan.unordered)]);
     for (const entity of plan.entities) for (const { fingerprint } of entity.letters) this.#entityOf.set(fingerprint, entity);
     this.#pacer = options.ratePerSecond === undefined ? null : new Pacer(options.ratePerSecond);
     this.#leaseMs = options.leaseMs ?? defaultLeaseMs;
@@ -106,11 +116,11 @@ class ReplayRun {
 
   /** Letters that were not come to, or are in the queue although their copies went. */
   get remaining(): number {
-    return this.#takeout.remaining;
+    return this.#drain.remaining;
   }
 
   get replayed(): number {
-    return this.went.size;
+    return this.sent.size;
   }
 
   /** Letters that were not replayed, also of those that were met. */
@@ -126,21 +136,11 @@ class ReplayRun {
   async read(): Promise<boolean> {
     const { connection, stream, signal } = this.#options;
     const before = this.remaining;
-    const reading = readQueue(connection, { queue: deadLetterQueueName(stream) });
-    try {
-      let step = await reading.next();
-      for (; !step.done; step = await reading.next()) {
-        const page = step.value;
-        const taken = page.messages.flatMap((message) => this.#takeout.meet(messageFingerprint(toRawMessage(message)), message, page));
-        if (this.#pacer === null) await this.#replay(taken);
-        else for (const letter of taken) await this.#replayPaced(this.#pacer, letter);
-        if (this.remaining === 0 || signal?.aborted) break;
-      }
-      return this.remaining < before || (step.done === true && step.value === 'expired');
-    } finally {
-      await reading.return('complete');
-      this.#takeout.endReading();
-    }
+    const end = await this.#drain.readOnce(connection, deadLetterQueueName(stream), async (taken) => {
+      if (this.#pacer === null) await this.#replay(taken);
+      else for (const letter of taken) await this.#replayPaced(this.#pacer, letter);
+    }, signal);
+    return this.remaining < before || end === 'expired';
   }
 
   async #replayPaced(pacer: Pacer, letter: TakenLetter): Promise<void> {
@@ -159,33 +159,35 @@ class ReplayRun {
     const entities = new Set(met.flatMap(({ letter }) => this.#entityOf.get(letter.fingerprint) ?? []));
     for (const entity of entities) if (!this.#under.has(entity)) this.#under.set(entity, entity.letters.length);
     await patiently(() => this.#hold([...entities]), storePatienceMs, signal);
-    const taken = met.filter((letter) => this.#goes(letter));
+    const taken = met.filter((letter) => this.#isReplayable(letter));
     if (taken.length === 0) return;
     // Before it goes: a replay that is counted and did not happen does no harm.
-    const copies = taken.map(({ letter }) => ({ ...letter, fingerprint: letter.copy?.fingerprint ?? letter.fingerprint }));
+    const copies = taken.map(({ letter }) => asCopied(letter));
     const before = await patiently(() => store.findDeadLetters(copies), storePatienceMs, signal);
     await patiently(() => store.operator.noteReplays(copies), storePatienceMs, signal);
     const fetched: Promise<PublishOutcome>[] = [];
     const published = taken.map(({ letter, message }) => {
       for (const event of this.#fetchedBefore(letter)) fetched.push(publisher.publish(event));
-      return publisher.publish(replayable(message, letter.entityId));
+      return publisher.publish(messageToReplay(message, letter.entityId));
     });
     const outcomes = await Promise.all(published);
     for (const [index, outcome] of outcomes.entries()) {
       if (outcome.status !== 'confirmed') continue;
       taken[index]!.remove();
-      this.#went(taken[index]!, before[index]?.record?.deadLetteredAt ?? null);
+      this.#sent(taken[index]!, before[index]?.record?.deadLetteredAt ?? null);
     }
     onProgress?.(this.replayed, this.#total);
     const [refused] = [...(await Promise.all(fetched)), ...outcomes].filter(({ status }) => status !== 'confirmed');
     if (refused?.status === 'failed') throw refused.error;
-    if (refused?.status === 'returned') throw new UnavailableError(`the exchange has no queue for a letter (${refused.detail}): run \`inorder topology check\``);
+    if (refused?.status === 'returned') {
+      throw new UnavailableError(`the exchange has no queue for a letter (${refused.detail}): run \`inorder topology check\``);
+    }
     // The copies are on their way: they are waited for, also without this process.
     await patiently(() => this.#hold([...entities]), storePatienceMs, signal);
   }
 
   /** What lay too long is met again. Of an entity that has failed nothing more goes. */
-  #goes(taken: TakenLetter): boolean {
+  #isReplayable(taken: TakenLetter): boolean {
     const entity = this.#entityOf.get(taken.letter.fingerprint);
     if (entity === undefined || !this.#failed.has(entity)) return taken.isOpen;
     this.#under.delete(entity);
@@ -202,9 +204,9 @@ class ReplayRun {
     this.#fetchedSent.set(entity, next);
   }
 
-  #went({ letter }: TakenLetter, diedAt: string | null): void {
+  #sent({ letter }: TakenLetter, diedAt: string | null): void {
     const { fingerprint, sequence } = letter;
-    this.went.set(letter, diedAt);
+    this.sent.set(letter, diedAt);
     const entity = this.#entityOf.get(fingerprint);
     if (entity === undefined) return;
     if (sequence !== null) this.#replayedTo.set(entity, Math.max(this.#replayedTo.get(entity) ?? sequence, sequence));
@@ -230,5 +232,23 @@ class ReplayRun {
   /** A store that is away for a moment is asked again next time. */
   async #renew(): Promise<void> {
     await this.#hold([...this.#under.keys()]).catch(() => undefined);
+  }
+}
+
+const pauseMs = 200;
+
+/**
+ * Asks a store again that is unavailable for a moment; only for questions that may be asked twice.
+ * @throws UnavailableError when it is still unavailable after `timeoutMs`, or `signal` is aborted.
+ */
+export async function patiently<T>(ask: () => Promise<T>, timeoutMs: number, signal?: AbortSignal): Promise<T> {
+  const deadlineMs = performance.now() + timeoutMs;
+  for (;;) {
+    try {
+      return await ask();
+    } catch (error) {
+      if (!(error instanceof UnavailableError) || signal?.aborted || performance.now() > deadlineMs) throw error;
+      await sleep(pauseMs, undefined, { signal }).catch(() => undefined);
+    }
   }
 }

@@ -1,27 +1,27 @@
 /**
- * Reads all dead letters once and plans what can be done with those that are meant. Of each letter only a summary is
- * kept; what is dead-lettered after this reading is no part of what is planned by it.
+ * Reads all dead letters once and plans what can be done with those that are matched. Of each letter only a summary is kept; what is
+ * dead-lettered after this reading is no part of what is planned by it. The store is asked what was applied in place of letters that
+ * the version has passed, and a source for the events that the others wait for.
  */
+import type { EncodedEvent } from '../events/encode.ts';
+import type { MissingEvents } from '../event-sourcing/gap-source.ts';
+import { Holes } from '../ordering/holes.ts';
 import type { FirstSequence, ViolationStrategy } from '../ordering/limits.ts';
-import type { Store } from '../stores/store.ts';
-import type { DeadLetter } from './dead-letter.ts';
-import { EntityLetters } from './entity-letters.ts';
-import { snapshotsOf } from './entity-snapshots.ts';
-import { type InspectOptions, listDeadLetters } from './inspect.ts';
-import { isMeant, type LetterFilter } from './letter-filter.ts';
-import { type MissingEventsReader, withFetched } from './fetch-missing.ts';
-import { type EntityReplay, type LettersOfEntity, type LetterSummary, planEntity, type ReplayPlan, summaryOf } from './replay-plan.ts';
-import { copyOf } from './replayable-message.ts';
-import { whyUnmendable, withoutUnmendable } from './unmendable.ts';
+import { snapshotsOf } from '../stores/snapshots.ts';
+import type { RecallResult, Snapshot, Store } from '../stores/store.ts';
+import { type DeadLetter, type LetterFilter, matches } from './dead-letter.ts';
+import { EntityLetters, type InspectOptions, listDeadLetters } from './inspect.ts';
+import { copyOf } from './letter-copy.ts';
+import { type EntityReplay, type LettersOfEntity, type LetterSummary, planEntity, type ReplayPlan, summaryOf, type Unmendable, whyNotInHole, whyPassed, whyUnmendable } from './replay-plan.ts';
 
 export interface SurveyOptions extends Omit<InspectOptions, 'store' | 'limit'> {
   readonly store: Pick<Store, 'findDeadLetters' | 'load' | 'recall'>;
   readonly filter: LetterFilter;
   /** What is looked at at all; of the rest nothing is kept. Default: everything. */
   readonly concerns?: (letter: DeadLetter) => boolean;
-  /** Of a replay: only the letters that are meant, and not the others of their entities. Default false. */
+  /** Of a replay: only the letters that are matched, and not the others of their entities. Default false. */
   readonly only?: boolean;
-  /** Only entities of which a letter can be applied now: what was missing has arrived since. */
+  /** Of a replay: only entities of which a letter can be applied now, as what was missing has arrived since. Default false. */
   readonly readyOnly?: boolean;
   readonly firstSequence: FirstSequence;
   /** What the stream's workers do with what comes into a hole. Default `buffer`. */
@@ -32,10 +32,18 @@ export interface SurveyOptions extends Omit<InspectOptions, 'store' | 'limit'> {
   readonly onProgress?: (read: number) => void;
 }
 
+/** What a source has of the missing events, in the order of their sequences. */
+export type MissingEventsReader = (missing: MissingEvents) => Promise<readonly EncodedEvent[]>;
+
 export interface Survey {
   readonly entities: readonly LettersOfEntity[];
-  /** Meant, and without an entity or a sequence that could be read; in the order of the queue. */
+  /** Matched, and without an entity or a sequence that could be read; in the order of the queue. */
   readonly unordered: readonly LetterSummary[];
+}
+
+/** How many letters are matched. */
+export function countMatched({ entities, unordered }: Survey): number {
+  return entities.reduce((sum, { matched }) => sum + matched.length, unordered.length);
 }
 
 /** `toCopy`: the letters may be published again, so it is found out what their copies will be. */
@@ -46,14 +54,14 @@ export async function surveyLetters(options: SurveyOptions, toCopy = false): Pro
   let read = 0;
   for await (const letters of listDeadLetters(options)) {
     for (const letter of letters.filter(concerns)) {
-      const meant = isMeant(letter, filter);
+      const isMatched = matches(letter, filter);
       const summary = summaryOf(letter, toCopy ? copyOf(letter, options.decoding) : undefined);
-      if (!entities.add(summary, meant) && meant) unordered.push(summary);
+      if (!entities.add(summary, isMatched) && isMatched) unordered.push(summary);
     }
     read += letters.length;
     onProgress?.(read);
   }
-  return { entities: entities.all().filter(({ meant }) => meant.length > 0), unordered };
+  return { entities: entities.all().filter(({ matched }) => matched.length > 0), unordered };
 }
 
 /**
@@ -61,20 +69,116 @@ export async function surveyLetters(options: SurveyOptions, toCopy = false): Pro
  * What a replay does not mend stays.
  */
 export async function planReplay(options: SurveyOptions): Promise<ReplayPlan> {
+  const { store, firstSequence, source, only = false, readyOnly = false, strategy = 'buffer' } = options;
   const survey = await surveyLetters(options, true);
-  const chosen = options.only ? survey.entities : survey.entities.map((letters) => ({ ...letters, meant: [...letters.meant, ...letters.others], others: [] }));
-  const snapshots = await snapshotsOf(options.store, chosen.map(({ entity }) => entity));
-  const { entities, unmendable: ofEntities } = await withoutUnmendable(chosen, snapshots, options.store, options.strategy ?? 'buffer');
-  const along = options.only ? [] : chosen.flatMap(({ entity, unread }) => unread.filter(({ entityType }) => entityType === null || entityType === entity.entityType));
-  const ofNone = [...new Set([...survey.unordered, ...along])].map((letter) => ({ letter, why: whyUnmendable(letter, 0) }));
-  const unmendable = [...ofEntities, ...ofNone.flatMap(({ letter, why }) => (why === null ? [] : [{ letter, why }]))];
-  const unordered = ofNone.filter(({ why }) => why === null).map(({ letter }) => letter);
+  const whole = (letters: LettersOfEntity) => ({ ...letters, matched: [...letters.matched, ...letters.others], others: [] });
+  const chosen = only ? survey.entities : survey.entities.map(whole);
+  const snapshots = await snapshotsOf(store, chosen.map(({ entity }) => entity));
+  const { entities, unmendable: ofEntities } = await withoutUnmendable(chosen, snapshots, store, strategy);
+  const { unordered, unmendable: ofNone } = unorderedOf(survey, only ? [] : chosen);
   const plans: EntityReplay[] = [];
   for (const [index, letters] of entities.entries()) {
-    if (letters.meant.length === 0) continue;
-    const plan = planEntity(letters, snapshots[index]!, options.firstSequence);
-    plans.push(options.source === undefined ? plan : await withFetched(plan, letters, snapshots[index]!, options.source, options));
+    if (letters.matched.length === 0) continue;
+    const plan = planEntity(letters, snapshots[index]!, firstSequence);
+    plans.push(source === undefined ? plan : await withFetched(plan, letters, snapshots[index]!, source, options));
   }
-  if (options.readyOnly !== true) return { entities: plans, unordered, unmendable };
-  return { entities: plans.filter(({ letters, version }) => letters.some(({ sequence }) => (sequence ?? 0) > version)), unordered: [] };
+  if (!readyOnly) return { entities: plans, unordered, unmendable: [...ofEntities, ...ofNone] };
+  const isReady = ({ letters, version }: EntityReplay) => letters.some(({ sequence }) => (sequence ?? 0) > version);
+  return { entities: plans.filter(isReady), unordered: [], unmendable: [] };
+}
+
+/** What has no place in an entity's order, with what stands beside the entities that are chosen. */
+function unorderedOf({ unordered }: Survey, chosen: readonly LettersOfEntity[]): Required<Pick<ReplayPlan, 'unordered' | 'unmendable'>> {
+  const mayBeOf = ({ entityType }: LetterSummary, { entity }: LettersOfEntity) => entityType === null || entityType === entity.entityType;
+  const beside = chosen.flatMap((letters) => letters.unread.filter((letter) => mayBeOf(letter, letters)));
+  const all = [...new Set([...unordered, ...beside])].map((letter) => ({ letter, why: whyUnmendable(letter, 0) }));
+  return {
+    unordered: all.filter(({ why }) => why === null).map(({ letter }) => letter),
+    unmendable: all.flatMap(({ letter, why }) => (why === null ? [] : [{ letter, why }])),
+  };
+}
+
+/** The letters of entities, apart by whether a replay mends them. What it does not is among the `others`. */
+export async function withoutUnmendable(
+  entities: readonly LettersOfEntity[],
+  snapshots: readonly Snapshot[],
+  store: Pick<Store, 'recall'>,
+  strategy: ViolationStrategy,
+): Promise<{ readonly entities: readonly LettersOfEntity[]; readonly unmendable: readonly Unmendable[] }> {
+  const why = new Map<LetterSummary, string>();
+  const asked: { readonly letter: LetterSummary; readonly floor: number }[] = [];
+  for (const [index, { matched }] of entities.entries()) {
+    const { version, holes: text } = snapshots[index]!;
+    const holes = Holes.parse(text);
+    for (const letter of matched) {
+      const isPassed = letter.sequence !== null && letter.sequence <= version;
+      const isHole = isPassed && holes.has(letter.sequence);
+      const known = isHole ? whyNotInHole(letter, strategy) : whyUnmendable(letter, version);
+      if (known !== null) why.set(letter, known);
+      else if (isPassed && !isHole) asked.push({ letter, floor: holes.floor });
+    }
+  }
+  const recalled = await recallLetters(asked.map(({ letter }) => letter), store);
+  for (const { letter, floor } of asked) {
+    const known = whyPassed(letter, recalled.get(letter), floor);
+    if (known !== null) why.set(letter, known);
+  }
+  if (why.size === 0) return { entities, unmendable: [] };
+  return {
+    entities: entities.map(({ matched, others, ...entity }) => ({
+      ...entity,
+      matched: matched.filter((letter) => !why.has(letter)),
+      others: [...others, ...matched.filter((letter) => why.has(letter))],
+    })),
+    unmendable: [...why].map(([letter, reason]) => ({ letter, why: reason })),
+  };
+}
+
+const recallBatch = 500;
+
+/** What the store remembers of what was applied in place of these letters, or of their ids where they have no sequence. */
+export async function recallLetters(
+  letters: readonly LetterSummary[],
+  store: Pick<Store, 'recall'>,
+): Promise<ReadonlyMap<LetterSummary, RecallResult>> {
+  const found = new Map<LetterSummary, RecallResult>();
+  for (let at = 0; at < letters.length; at += recallBatch) {
+    const batch = letters.slice(at, at + recallBatch);
+    const queryOf = ({ entityType, entityId, sequence, messageId }: LetterSummary) => {
+      return { entityType: entityType ?? '', entityId: entityId ?? '', sequence, id: messageId };
+    };
+    const results = await store.recall(batch.map(queryOf));
+    for (const [index, letter] of batch.entries()) found.set(letter, results[index]!);
+  }
+  return found;
+}
+
+/** What lacks more than so many events stays blocked: it has to be mended in another way. */
+const maxFetched = 10_000;
+const maxPerRead = 500;
+const neverAborted = new AbortController().signal;
+
+/** The plan, with the events that the source has, as far as they let more letters go. */
+export async function withFetched(
+  plan: EntityReplay,
+  letters: LettersOfEntity,
+  snapshot: Snapshot,
+  source: MissingEventsReader,
+  { firstSequence, signal = neverAborted }: { readonly firstSequence: FirstSequence; readonly signal?: AbortSignal },
+): Promise<EntityReplay> {
+  let best = plan;
+  let fetched: readonly EncodedEvent[] = [];
+  for (let blocked = plan.blocked; blocked !== null && !blocked.isDeadLetter && !signal.aborted; blocked = best.blocked) {
+    const { missing: from, next } = blocked;
+    if (fetched.length + next - from > maxFetched) return best;
+    const found: EncodedEvent[] = [];
+    for (let first = from; first < next; first += maxPerRead) {
+      found.push(...(await source({ entity: letters.entity, from: first, to: Math.min(next, first + maxPerRead) - 1, signal })));
+    }
+    // With a hole left nothing more could go.
+    if (found.length < next - from) return best;
+    fetched = [...fetched, ...found];
+    best = planEntity(letters, snapshot, firstSequence, fetched);
+  }
+  return best;
 }

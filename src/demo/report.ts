@@ -1,6 +1,6 @@
 /** The demo's words: one step per line while it runs, then the accounts, the dead letters and what to do with them. */
 import type { DeadLetter } from '../dead-letters/dead-letter.ts';
-import { printable } from '../dead-letters/printable.ts';
+import { printable } from '../printable.ts';
 import type { Ledger } from './ledger.ts';
 import type { Mishaps } from './mishaps.ts';
 import type { Observation } from './watch.ts';

@@ -5,7 +5,7 @@
  */
 import { hash } from 'node:crypto';
 import { isCloudEventsHeader } from './cloudevents-headers.ts';
-import type { RawMessage } from './event.ts';
+import type { EntityRef, RawMessage } from './event.ts';
 import { canonicalObject, type JsonMember } from './json-scan.ts';
 
 const hexDigits = 32;
@@ -47,4 +47,9 @@ export function derivedId(envelope: readonly Pick<JsonMember, 'key' | 'canonical
 /** 16 base64url characters (96 bits) over the type and the canonical data. */
 export function payloadHash(type: string, canonicalData: string): string {
   return hash('sha256', `${JSON.stringify(type)}${canonicalData}`, 'base64url').slice(0, base64Characters);
+}
+
+/** The same for the same entity, and for no other. */
+export function entityName({ entityType, entityId }: EntityRef): string {
+  return JSON.stringify([entityType, entityId]);
 }

@@ -11,9 +11,9 @@
  * What is gathered is in memory: after a crash, whoever takes the shard over looks for what was lost with it.
  */
 import type { Config } from '../config/config.ts';
-import { entityName } from '../dead-letters/entity-letters.ts';
-import { snapshotsOf } from '../dead-letters/entity-snapshots.ts';
-import { waitingReasons } from '../dead-letters/ready-entities.ts';
+import { waitingReasons } from '../dead-letters/dead-letter.ts';
+import { entityName } from '../events/identity.ts';
+import { snapshotsOf } from '../stores/snapshots.ts';
 import { UnavailableError } from '../errors.ts';
 import type { DecodeOptions } from '../events/decode.ts';
 import type { EntityRef } from '../events/event.ts';

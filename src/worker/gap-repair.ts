@@ -10,7 +10,7 @@
  * asked for a bounded number of events, of a bounded number of entities at a time and in a second. Leaves to the sequencer
  * what becomes of an event, and to the deadline of the gap when to give up: a source that is away changes nothing.
  */
-import { entityName } from '../dead-letters/entity-letters.ts';
+import { entityName } from '../events/identity.ts';
 import { messageOf, UnavailableError } from '../errors.ts';
 import type { EncodedEvent } from '../events/encode.ts';
 import type { EntityRef, EventLimits } from '../events/event.ts';

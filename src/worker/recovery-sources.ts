@@ -3,7 +3,7 @@
  * versions and states (as `entity import` takes it), or the letters that wait behind what is missing. Each says who is behind,
  * and how the one it named last is brought to where it should be. In memory is what was lost, not what there is.
  */
-import { entityName } from '../dead-letters/entity-letters.ts';
+import { entityName } from '../events/identity.ts';
 import { ConfigError } from '../errors.ts';
 import { eventOf } from '../event-sourcing/fold.ts';
 import { entitiesOf } from '../event-sourcing/read-side.ts';

@@ -4,12 +4,13 @@
  * and no operator changes dead letters meanwhile. When to do it is for `auto-replay.ts`.
  */
 import type { ChannelModel } from 'amqplib';
-import { entityName } from '../dead-letters/entity-letters.ts';
+import { isWaiting } from '../dead-letters/dead-letter.ts';
+import { findReadyEntities } from '../dead-letters/inspect.ts';
 import { withOperatorLock } from '../dead-letters/operator-lock.ts';
-import { findReadyEntities, isWaiting } from '../dead-letters/ready-entities.ts';
-import { replay } from '../dead-letters/replay.ts';
 import { countLetters, type EntityReplay } from '../dead-letters/replay-plan.ts';
+import { replay } from '../dead-letters/replay.ts';
 import { planReplay } from '../dead-letters/survey.ts';
+import { entityName } from '../events/identity.ts';
 import { UnavailableError } from '../errors.ts';
 import type { DecodeOptions } from '../events/decode.ts';
 import type { EntityRef } from '../events/event.ts';
@@ -76,8 +77,8 @@ async function replayMeant(
   const { complete } = found;
   if (meant.size === 0) return { entities: [], replayed: 0, blocked: 0, complete };
   const plan = await planReplay({ ...access, filter: {}, concerns: (letter) => isWaiting(letter) && meant.has(entityName(letter)) });
-  const { going, blocked } = countLetters(plan);
-  if (going === 0) return { entities: plan.entities, replayed: 0, blocked, complete };
+  const { replayable, blocked } = countLetters(plan);
+  if (replayable === 0) return { entities: plan.entities, replayed: 0, blocked, complete };
   let reported = 0;
   const { replayed } = await replay(plan, {
     ...access,

@@ -8,7 +8,7 @@ import { posix } from 'node:path';
 import type { Command } from '../../src/cli/command.ts';
 import { commands } from '../../src/cli/commands.ts';
 import { renderVariablesTable } from '../../src/config/render.ts';
-import { brokerReasons } from '../../src/dead-letters/broker-death.ts';
+import { brokerReasons } from '../../src/dead-letters/dead-letter.ts';
 import { rejectionReasons } from '../../src/events/reasons.ts';
 import { renderMetricsTable } from '../../src/observability/metric-table.ts';
 import { kebabCase, readRules } from './alert-rules.ts';

@@ -109,7 +109,7 @@ test('all letters are counted, and only so many are kept, with so many bytes of 
   assert.deepEqual([kept?.total, kept?.letters.length], [9, 4]);
   assert.deepEqual(kept?.groups.reason.map(({ name, count }) => [name, count]), [['gap_timeout', 5], ['late', 4]]);
   assert.deepEqual(kept?.letters.map(({ bodyIsKept, bodyBytes }) => [bodyIsKept, bodyBytes]), [[true, 10], [true, 10], [false, 10], [false, 10]]);
-  assert.equal(kept?.entities.of({ entityType: 't', entityId: 'e0' })?.meant.length, 3);
+  assert.equal(kept?.entities.of({ entityType: 't', entityId: 'e0' })?.matched.length, 3);
 });
 
 test('a shared reading is made once for all that ask, and again when it is old', async () => {

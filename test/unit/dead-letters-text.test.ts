@@ -1,11 +1,10 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { readBrokerDeath } from '../../src/dead-letters/broker-death.ts';
-import type { DeadLetter } from '../../src/dead-letters/dead-letter.ts';
+import { type DeadLetter, readBrokerDeath } from '../../src/dead-letters/dead-letter.ts';
 import type { FoundLetter } from '../../src/dead-letters/inspect.ts';
-import { layOutJson } from '../../src/dead-letters/json-layout.ts';
-import { printable, printableJson, printableLines } from '../../src/dead-letters/printable.ts';
-import { asJson, asListJson, asPage, asTableLine, tableHeader } from '../../src/dead-letters/render.ts';
+import { layOutJson } from '../../src/events/json-layout.ts';
+import { printable, printableJson, printableLines } from '../../src/printable.ts';
+import { asJson, asListJson, asPage, asTableLine, tableHeader } from '../../src/cli/letter-text.ts';
 import type { RawMessage } from '../../src/events/event.ts';
 
 const escapeCharacter = '\u001b';
@@ -80,7 +79,7 @@ test('what could steer a terminal is printed as an escape, and what is visible a
   assert.deepEqual(JSON.parse(json), { a: `\u009b${bidiOverride}\u{e0001}` });
 });
 
-const found = (letter: DeadLetter): FoundLetter => ({ letter, standing: null });
+const found = (letter: DeadLetter): FoundLetter => ({ letter, status: null });
 
 test('a hostile dead letter steers no terminal in a table, on a page or as JSON', () => {
   const hostile = `x${escapeCharacter}]0;owned\u0007${bidiOverride}\u009b`;

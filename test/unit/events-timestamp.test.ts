@@ -5,7 +5,7 @@ import { EventError } from '../../src/errors.ts';
 import { encodeCloudEvent } from '../../src/events/encode-cloudevent.ts';
 import { encodeEvent } from '../../src/events/encode.ts';
 import { fromAmqpTimestamp, readTime, timeForms, timeText } from '../../src/events/timestamp.ts';
-import { readBrokerDeath } from '../../src/dead-letters/broker-death.ts';
+import { readBrokerDeath } from '../../src/dead-letters/dead-letter.ts';
 import { commands } from '../../src/cli/commands.ts';
 import { readReadmes } from '../support/readme.ts';
 

@@ -1,9 +1,8 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { awaitOutcomes, isDone } from '../../src/dead-letters/replay-outcome.ts';
-import type { LetterSummary, ReplayPlan } from '../../src/dead-letters/replay-plan.ts';
-import { standingOf } from '../../src/dead-letters/standing.ts';
-import { withoutUnmendable } from '../../src/dead-letters/unmendable.ts';
+import { type LetterSummary, type ReplayPlan, statusOf } from '../../src/dead-letters/replay-plan.ts';
+import { withoutUnmendable } from '../../src/dead-letters/survey.ts';
 import { UnavailableError } from '../../src/errors.ts';
 import { defaultEventLimits } from '../../src/events/event.ts';
 import { createMemoryStore } from '../../src/stores/memory/memory-store.ts';
@@ -38,8 +37,8 @@ test('a letter that was dead-lettered again is told with its reason, although th
   const store = await storeAt(5);
   const letters = [letter(4, 'other'), letter(5)];
   await store.recordDeadLetters([recordOf(letters[0]!)]);
-  const went = new Map(letters.map((one) => [one, 'before']));
-  const outcome = await awaitOutcomes(planOf(...letters), { went }, { ...nobody, store });
+  const sent = new Map(letters.map((one) => [one, 'before']));
+  const outcome = await awaitOutcomes(planOf(...letters), { sent }, { ...nobody, store });
   const [found] = outcome.entities;
   assert.deepEqual([found?.status, found?.again.map(({ letter: { sequence }, reason }) => [sequence, reason])], ['dead-lettered-again', [[4, 'sequence_conflict']]]);
   assert.equal(isDone(planOf(...letters), { replayed: 2 }, outcome), false);
@@ -48,7 +47,7 @@ test('a letter that was dead-lettered again is told with its reason, although th
 test('a letter in whose place another event was applied is waited for until it is on record', async () => {
   const store = await storeAt(5);
   const late = letter(4, 'other');
-  const waiting = awaitOutcomes(planOf(late), { went: new Map([[late, null]]) }, { ...nobody, store });
+  const waiting = awaitOutcomes(planOf(late), { sent: new Map([[late, null]]) }, { ...nobody, store });
   await new Promise((resolve) => setTimeout(resolve, 20));
   await store.recordDeadLetters([recordOf(late)]);
   assert.equal((await waiting).entities[0]?.status, 'dead-lettered-again');
@@ -68,17 +67,17 @@ test('what is asked for slowly is still progress: the waiting ends when nothing 
       return store.load(entities);
     },
   };
-  const waiting = awaitOutcomes(planOf(...letters), { went: new Map(letters.map((one) => [one, null])) }, { ...nobody, store: slow, timeoutMs: 30, signal: undefined });
+  const waiting = awaitOutcomes(planOf(...letters), { sent: new Map(letters.map((one) => [one, null])) }, { ...nobody, store: slow, timeoutMs: 30, signal: undefined });
   // It comes as far as the queue, which is asked last.
   await assert.rejects(waiting, /there is no broker/);
   assert.equal(asked, 3);
 });
 
-test('a letter that is on record from before it went was not dead-lettered again; nothing is called whole unless the queue was asked', async () => {
+test('a letter that is on record from before it went was not dead-lettered again; nothing is called recovered unless the queue was asked', async () => {
   const store = await storeAt(5);
   const again = letter(5);
   await store.recordDeadLetters([recordOf(again, { deadLetteredAt: 'before' })]);
-  const ask = (signal?: AbortSignal) => awaitOutcomes(planOf(again), { went: new Map([[again, 'before']]) }, { ...nobody, store, signal });
+  const ask = (signal?: AbortSignal) => awaitOutcomes(planOf(again), { sent: new Map([[again, 'before']]) }, { ...nobody, store, signal });
   await assert.rejects(ask(), UnavailableError);
   assert.equal((await ask(AbortSignal.abort())).entities[0]?.status, 'undecided');
 });
@@ -87,8 +86,8 @@ test('what the version has passed goes as a duplicate only where it is one', asy
   const store = await storeAt(5);
   const letters = [letter(2), letter(3, 'other'), letter(6)];
   const [snapshot] = (await store.load([entity])).flatMap((result) => (result.status === 'ok' ? [result.snapshot] : []));
-  const { entities, unmendable } = await withoutUnmendable([{ entity, meant: letters, others: [], unread: [] }], [snapshot!], store, 'buffer');
-  assert.deepEqual(entities[0]?.meant.map(({ sequence }) => sequence), [2, 6]);
+  const { entities, unmendable } = await withoutUnmendable([{ entity, matched: letters, others: [], unread: [] }], [snapshot!], store, 'buffer');
+  assert.deepEqual(entities[0]?.matched.map(({ sequence }) => sequence), [2, 6]);
   assert.deepEqual(unmendable.map(({ letter: { sequence } }) => sequence), [3]);
   assert.match(unmendable[0]?.why ?? '', /^another event was applied under its sequence: publish it under the next one/);
 });
@@ -97,17 +96,17 @@ test('what would fall into a hole stays as late, unless the workers take it', as
   const store = await storeAt(5);
   const snapshot = { exists: true, version: 5, state: null, holes: '3', parked: null };
   const stays = async (strategy: 'buffer' | 'log_and_process') =>
-    (await withoutUnmendable([{ entity, meant: [letter(3)], others: [], unread: [] }], [snapshot], store, strategy)).unmendable.length;
+    (await withoutUnmendable([{ entity, matched: [letter(3)], others: [], unread: [] }], [snapshot], store, strategy)).unmendable.length;
   assert.deepEqual([await stays('buffer'), await stays('log_and_process')], [1, 0]);
 });
 
 test('where a stream is adopted, a base line that failed stands as what it is: replayable, and those behind it with it', () => {
   const snapshot = { exists: false, version: 0, state: null, holes: '', parked: { at: 'now', sequence: 5, reason: 'handler_failed', detail: '', replaying: false } } as const;
   const base: LetterSummary = { ...letter(5), reason: 'handler_failed' };
-  const letters = { entity, meant: [base, letter(6), letter(8)], others: [], unread: [] };
-  const texts = letters.meant.map((one) => standingOf(one, letters, snapshot, 'any').text);
+  const letters = { entity, matched: [base, letter(6), letter(8)], others: [], unread: [] };
+  const texts = letters.matched.map((one) => statusOf(one, letters, snapshot, 'any').text);
   assert.match(texts[0]!, /^is next in line: it can be replayed/);
   assert.match(texts[1]!, /^follows 5, which is itself a dead letter \(handler_failed\): both can be replayed/);
   assert.match(texts[2]!, /^waits for 7, which was never seen; here is 8/);
-  assert.match(standingOf(base, letters, snapshot, 1).text, /^waits for 1, which was never seen/);
+  assert.match(statusOf(base, letters, snapshot, 1).text, /^waits for 1, which was never seen/);
 });

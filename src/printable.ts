@@ -22,6 +22,29 @@ export function printableJson(json: string): string {
   return json.replace(unprintable, jsonEscaped);
 }
 
+/** One object as a line of NDJSON; what JSON has no number for is written as text. */
+export function printableJsonLine(fields: object): string {
+  return `${printableJson(jsonText(fields) ?? 'null')}\n`;
+}
+
+/** A value of any kind in one line, not yet fit for a terminal. */
+export function valueText(value: unknown): string {
+  return typeof value === 'string' ? value : (jsonText(value) ?? 'undefined');
+}
+
+/** Null when the bytes are no text. `isCut`: a last character may lack its end. */
+export function utf8(bytes: Uint8Array, isCut = false): string | null {
+  try {
+    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes, { stream: isCut });
+  } catch {
+    return null;
+  }
+}
+
+function jsonText(value: unknown): string | undefined {
+  return JSON.stringify(value, (_, inner: unknown) => (typeof inner === 'bigint' ? String(inner) : inner));
+}
+
 function escaped(character: string): string {
   const code = character.codePointAt(0) ?? 0;
   if (character === '\n') return '\\n';

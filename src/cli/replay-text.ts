@@ -1,25 +1,23 @@
 /** A replay's plan and its outcome, for people and as JSON, one object per entity. */
 import { grouped } from '../publishing/progress-line.ts';
-import { printable, printableJson } from './printable.ts';
-import { sequencesText } from './sequences-text.ts';
-import type { ReplayReport } from './replay.ts';
-import type { EntityOutcome, LetterAgain, ReplayOutcome } from './replay-outcome.ts';
-import { countLetters, type EntityReplay, type ReplayPlan } from './replay-plan.ts';
-import type { Unmendable } from './unmendable.ts';
+import { printable, printableJsonLine } from '../printable.ts';
+import type { EntityOutcome, LetterAgain, ReplayOutcome } from '../dead-letters/replay-outcome.ts';
+import { countLetters, type EntityReplay, type ReplayPlan, sequencesText, type Unmendable } from '../dead-letters/replay-plan.ts';
+import type { ReplayReport } from '../dead-letters/replay.ts';
 
 /** Entities that are told one by one; of the others only how many. */
 const maxShown = 50;
 
 export function asPlanText(plan: ReplayPlan): string {
-  const { going, blocked } = countLetters(plan);
+  const { replayable, blocked } = countLetters(plan);
   const { unmendable = [] } = plan;
-  if (going + blocked + unmendable.length === 0) return 'no dead letter is meant by this\n';
+  if (replayable + blocked + unmendable.length === 0) return 'no dead letter is meant by this\n';
   const shown = plan.entities.slice(0, maxShown).map(planLine);
   if (plan.entities.length > maxShown) shown.push(`  and ${grouped(plan.entities.length - maxShown)} more entities\n`);
   const unordered = plan.unordered.length === 0 ? '' : `  ${grouped(plan.unordered.length)} without an entity or a sequence that can be read: decided anew\n`;
   const stays = blocked === 0 ? '' : `, ${grouped(blocked)} stay: replay them when what they wait for has arrived`;
   const kept = unmendable.length === 0 ? '' : `, ${grouped(unmendable.length)} that a replay does not mend ${unmendable.length === 1 ? 'stays' : 'stay'}`;
-  return `${shown.join('')}${unordered}${unmendableLines(unmendable)}${grouped(going)} go${stays}${kept}\n`;
+  return `${shown.join('')}${unordered}${unmendableLines(unmendable)}${grouped(replayable)} go${stays}${kept}\n`;
 }
 
 export function asPlanJson(plan: ReplayPlan): string {
@@ -37,20 +35,30 @@ export function asPlanJson(plan: ReplayPlan): string {
 }
 
 export function outcomeText({ replayed, left }: Pick<ReplayReport, 'replayed' | 'left'>, { entities: outcomes, unordered }: ReplayOutcome): string {
-  const told = outcomes.filter(({ status }) => status !== 'whole');
+  const told = outcomes.filter(({ status }) => status !== 'recovered');
   const shown = told.slice(0, maxShown).map(outcomeLine);
   if (told.length > maxShown) shown.push(`  and ${grouped(told.length - maxShown)} more entities\n`);
-  const whole = outcomes.filter(({ status }) => status === 'whole').length;
+  const recovered = outcomes.filter(({ status }) => status === 'recovered').length;
   const gone = left === 0 ? '' : `, ${grouped(left)} were not come to or are in the queue no more`;
-  return `${grouped(replayed)} replayed${gone}; ${grouped(whole)} of ${grouped(outcomes.length)} entities whole again\n${shown.join('')}${looseLines(unordered)}`;
+  return `${grouped(replayed)} replayed${gone}; ${grouped(recovered)} of ${grouped(outcomes.length)} entities whole again\n${shown.join('')}${looseLines(unordered)}`;
 }
 
 export function outcomeJson({ replayed, left }: Pick<ReplayReport, 'replayed' | 'left'>, { entities: outcomes, unordered }: ReplayOutcome): string {
   const entities = outcomes.map(({ replay, now, status, again, left: inQueue }) => ({
-    ...fieldsOf(replay.entity), status, version: now.version, parked: now.parked, dead_lettered_again: again.map(againFields), left_in_queue: inQueue,
+    ...fieldsOf(replay.entity),
+    status: statusName(status),
+    version: now.version,
+    parked: now.parked,
+    dead_lettered_again: again.map(againFields),
+    left_in_queue: inQueue,
   }));
   const loose = unordered.again.map((again) => ({ ...fieldsOf(again.letter), status: 'dead-lettered-again', ...againFields(again) }));
   return jsonLines([...entities, ...loose, { replayed, left, undecided: unordered.undecided }]);
+}
+
+/** Its name in JSON. */
+function statusName(status: EntityOutcome['status']): string {
+  return status === 'recovered' ? 'whole' : status;
 }
 
 function againFields({ letter, reason, detail }: LetterAgain): object {
@@ -118,5 +126,5 @@ function fieldsOf({ entityType, entityId }: { readonly entityType: string | null
 }
 
 function jsonLines(objects: readonly object[]): string {
-  return objects.map((object) => `${printableJson(JSON.stringify(object))}\n`).join('');
+  return objects.map(printableJsonLine).join('');
 }

@@ -1,7 +1,7 @@
 /** What the store knows of many entities, read in batches. */
 import { UnavailableError } from '../errors.ts';
 import type { EntityRef } from '../events/event.ts';
-import type { Snapshot, Store } from '../stores/store.ts';
+import type { Snapshot, Store } from './store.ts';
 
 const batchSize = 500;
 

@@ -1,11 +1,14 @@
 /**
- * Takes letters out of the queue in an order that is not the queue's: each list of letters from its first to its last,
- * and of different lists whatever comes first. Copies of a message have to be in one list. What is met too early is kept until its turn, up to a bound; what is
- * beyond it stays in the queue for another reading, as does all whose turn was not over when a reading ended.
+ * Takes letters out of the queue in an order that is not the queue's: each list of letters from its first to its last, and of
+ * different lists whatever comes first. Copies of a message have to be in one list. What is met too early is kept until its
+ * turn, up to a bound; what is beyond it stays in the queue for another reading, as does all whose turn was not over when a
+ * reading ended.
  */
 import type { ConsumeMessage } from 'amqplib';
 import { UnavailableError } from '../errors.ts';
-import type { QueuePage } from './queue-reading.ts';
+import { messageFingerprint } from '../events/identity.ts';
+import { toRawMessage } from '../rabbitmq/raw-message.ts';
+import { type Connection, type QueuePage, type ReadingEnd, readQueue } from './queue-reading.ts';
 import type { LetterSummary } from './replay-plan.ts';
 
 /** A letter whose turn it is. */
@@ -14,7 +17,7 @@ export interface TakenLetter {
   readonly message: ConsumeMessage;
   /** Whether it can still leave the queue in this reading. */
   readonly isOpen: boolean;
-  /** Its turn is over: out of the queue. If the reading is lost it is in the queue again, and leaves it when it is met the next time. */
+  /** Its turn is over: out of the queue. If the reading is lost it is there again, and leaves it when it is met the next time. */
   remove(): void;
   /** Its turn is over, and it stays. */
   leave(): void;
@@ -39,7 +42,7 @@ interface Waiting {
   readonly page: QueuePage;
 }
 
-export class Takeout {
+export class Drain {
   #lists: readonly (readonly LetterSummary[])[];
   /** By fingerprint, which copies of a message share, and with it their list. */
   readonly #wanted = new Map<string, Wanted>();
@@ -62,6 +65,27 @@ export class Takeout {
   /** Letters whose turn is not over, or that are to leave the queue when they are met. */
   get remaining(): number {
     return this.#remaining;
+  }
+
+  /** Reads the queue once and hands over what has its turn, page by page: until nothing remains, or `signal` is aborted. */
+  async readOnce(
+    connection: Connection,
+    queue: string,
+    use: (taken: readonly TakenLetter[]) => Promise<void> | void,
+    signal?: AbortSignal,
+  ): Promise<ReadingEnd> {
+    const reading = readQueue(connection, { queue });
+    try {
+      for (let step = await reading.next(); ; step = await reading.next()) {
+        if (step.done) return step.value;
+        const page = step.value;
+        await use(page.messages.flatMap((message) => this.meet(messageFingerprint(toRawMessage(message)), message, page)));
+        if (this.remaining === 0 || signal?.aborted) return 'complete';
+      }
+    } finally {
+      await reading.return('complete');
+      this.endReading();
+    }
   }
 
   /** Meets a message; returns what has its turn now, in order. */

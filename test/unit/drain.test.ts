@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import type { ConsumeMessage } from 'amqplib';
+import { Drain } from '../../src/dead-letters/drain.ts';
 import type { QueuePage } from '../../src/dead-letters/queue-reading.ts';
 import type { LetterSummary } from '../../src/dead-letters/replay-plan.ts';
-import { Takeout } from '../../src/dead-letters/takeout.ts';
 import { UnavailableError } from '../../src/errors.ts';
 
 const letter = (sequence: number): LetterSummary => ({ messageId: '', fingerprint: `f${sequence}`, entityType: 'a', entityId: 'b', sequence, reason: 'gap_timeout' });
@@ -27,30 +27,30 @@ function usePage() {
 }
 
 test('what had its turn and did not use it before the reading ended is taken by the next reading, in order', () => {
-  const takeout = new Takeout([[letter(1), letter(2), letter(3)]]);
+  const drain = new Drain([[letter(1), letter(2), letter(3)]]);
   const first = usePage();
-  takeout.meet('f2', message, first.page);
-  const taken = takeout.meet('f1', message, first.page);
+  drain.meet('f2', message, first.page);
+  const taken = drain.meet('f1', message, first.page);
   assert.deepEqual(taken.map((one) => one.letter.sequence), [1, 2]);
   taken[0]!.remove();
-  takeout.endReading();
-  assert.equal(takeout.remaining, 2);
+  drain.endReading();
+  assert.equal(drain.remaining, 2);
   const next = usePage();
-  assert.deepEqual(takeout.meet('f3', message, next.page), []);
-  assert.deepEqual(takeout.meet('f1', message, next.page), [], 'it went before');
-  assert.deepEqual(takeout.meet('f2', message, next.page).map((one) => one.letter.sequence), [2, 3]);
+  assert.deepEqual(drain.meet('f3', message, next.page), []);
+  assert.deepEqual(drain.meet('f1', message, next.page), [], 'it went before');
+  assert.deepEqual(drain.meet('f2', message, next.page).map((one) => one.letter.sequence), [2, 3]);
 });
 
 test('a letter whose copy went when its reading was lost leaves the queue when it is met again, and goes no second time', () => {
-  const takeout = new Takeout([[letter(1)]]);
+  const drain = new Drain([[letter(1)]]);
   const lost = usePage();
-  const [taken] = takeout.meet('f1', message, lost.page);
+  const [taken] = drain.meet('f1', message, lost.page);
   lost.state.isOpen = false;
   assert.equal(taken!.isOpen, false);
   taken!.remove();
-  takeout.endReading();
-  assert.equal(takeout.remaining, 1);
+  drain.endReading();
+  assert.equal(drain.remaining, 1);
   const next = usePage();
-  assert.deepEqual(takeout.meet('f1', message, next.page), []);
-  assert.deepEqual([next.state.removed, takeout.remaining], [1, 0]);
+  assert.deepEqual(drain.meet('f1', message, next.page), []);
+  assert.deepEqual([next.state.removed, drain.remaining], [1, 0]);
 });

@@ -1,9 +1,9 @@
 /** Dead letters as text: a line of a table, a page about one, and JSON. Nothing that is printed can steer a terminal. */
-import { type DeadLetter, textOf } from './dead-letter.ts';
-import type { LetterGroup } from './grouping.ts';
-import type { FoundLetter } from './inspect.ts';
-import { layOutJson } from './json-layout.ts';
-import { printable, printableJson, printableLines } from './printable.ts';
+import { type DeadLetter, type LetterGroup, textOf } from '../dead-letters/dead-letter.ts';
+import type { FoundLetter } from '../dead-letters/inspect.ts';
+import { letterFields, messageFields } from '../dead-letters/letter-copy.ts';
+import { layOutJson } from '../events/json-layout.ts';
+import { printable, printableJsonLine, printableLines, utf8, valueText } from '../printable.ts';
 
 interface Column {
   readonly title: string;
@@ -49,7 +49,7 @@ export function asGroupLine({ name, count, first, last }: LetterGroup): string {
 }
 
 export function asGroupJson({ name, count, first, last }: LetterGroup): string {
-  return jsonLine({ group: name, count, first, last });
+  return printableJsonLine({ group: name, count, first, last });
 }
 
 function groupLine(name: string, count: string, first: string, last: string): string {
@@ -57,65 +57,26 @@ function groupLine(name: string, count: string, first: string, last: string): st
 }
 
 export function asListJson(letter: DeadLetter): string {
-  return jsonLine(listFields(letter));
+  return printableJsonLine(letterFields(letter));
 }
 
-export function asJson({ letter, standing }: FoundLetter): string {
-  const entity = { entity_version: standing?.version ?? null, entity_parked: standing?.parked ?? null, missing: standing?.missing ?? null };
-  return jsonLine({ ...listFields(letter), ...entity, ...messageFields(letter) });
+export function asJson({ letter, status }: FoundLetter): string {
+  const entity = { entity_version: status?.version ?? null, entity_parked: status?.parked ?? null, missing: status?.missing ?? null };
+  return printableJsonLine({ ...letterFields(letter), ...entity, ...messageFields(letter) });
 }
 
 function toSeconds(time: string | null): string {
   return time?.replace(/\.\d+Z$/, 'Z') ?? '-';
 }
 
-/** Everything that is known of it, without how it stands with its entity. */
-export function asExportJson(letter: DeadLetter): string {
-  return jsonLine({ ...listFields(letter), ...messageFields(letter) });
-}
-
-function messageFields({ message, fingerprint, reason, stack, replayedAt }: DeadLetter): object {
-  const text = utf8(message.body);
-  return {
-    fingerprint,
-    stack,
-    remedy: textOf(reason).remedy,
-    replayed_at: replayedAt,
-    routing_key: message.routingKey,
-    content_type: message.contentType ?? null,
-    headers: message.headers,
-    // A body that is not UTF-8 would not survive as text.
-    ...(text === null ? { body_base64: Buffer.from(message.body).toString('base64') } : { body: text }),
-  };
-}
-
-function listFields(letter: DeadLetter): object {
-  return {
-    message_id: letter.messageId,
-    entity_type: letter.entityType,
-    entity_id: letter.entityId,
-    sequence: letter.sequence,
-    type: letter.type,
-    reason: letter.reason,
-    detail: letter.detail,
-    shard: letter.shard,
-    dead_lettered_at: letter.deadLetteredAt,
-    replays: letter.replayedAt.length,
-  };
-}
-
-function jsonLine(fields: object): string {
-  return `${printableJson(JSON.stringify(fields, (_, value: unknown) => (typeof value === 'bigint' ? String(value) : value)))}\n`;
-}
-
-export function asPage({ letter, standing }: FoundLetter): string {
+export function asPage({ letter, status }: FoundLetter): string {
   const { message } = letter;
   const { meaning, cause, remedy } = textOf(letter.reason);
   const rows: (readonly [string, string])[] = [
     ['message', letter.messageId],
     ['entity', entityOf(letter)],
     ['sequence', String(letter.sequence ?? 'not known')],
-    ...(standing === null ? [] : [['version', `${standing.version}${standing.parked ? ', parked' : ''}`] as const, ['stands', standing.text] as const]),
+    ...(status === null ? [] : [['version', `${status.version}${status.parked ? ', parked' : ''}`] as const, ['stands', status.text] as const]),
     ['type', letter.type ?? 'not known'],
     ['reason', letter.reason],
     ['meaning', meaning],
@@ -129,7 +90,7 @@ export function asPage({ letter, standing }: FoundLetter): string {
     ['routing key', message.routingKey],
     ['content', message.contentType ?? 'type not given'],
     ['fingerprint', letter.fingerprint],
-    ...Object.entries(message.headers).map(([name, value]) => ['header', `${name}: ${headerText(value)}`] as const),
+    ...Object.entries(message.headers).map(([name, value]) => ['header', `${name}: ${valueText(value)}`] as const),
   ];
   const facts = rows.map(([name, text]) => `${name.padEnd(13)}${printable(text)}\n`).join('');
   return `${facts}body         ${message.body.byteLength} bytes\n${bodyText(message.body)}\n`;
@@ -140,11 +101,6 @@ function entityOf({ entityType, entityId }: DeadLetter): string {
   return entityType === null ? entityId : `${entityType} ${entityId}`;
 }
 
-function headerText(value: unknown): string {
-  if (typeof value === 'string') return value;
-  return JSON.stringify(value, (_, inner: unknown) => (typeof inner === 'bigint' ? String(inner) : inner)) ?? 'undefined';
-}
-
 function bodyText(body: Uint8Array): string {
   const shown = body.subarray(0, shownBytes);
   const rest = body.byteLength > shown.byteLength ? `\n… ${body.byteLength - shown.byteLength} more bytes; --json prints all of them` : '';
@@ -152,14 +108,6 @@ function bodyText(body: Uint8Array): string {
   const layout = whole === null ? null : layOutJson(whole);
   const text = layout ?? whole ?? (utf8(body) === null ? hexDump(shown) : new TextDecoder().decode(shown));
   return `${printableLines(text)}${rest}`;
-}
-
-function utf8(bytes: Uint8Array): string | null {
-  try {
-    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
-  } catch {
-    return null;
-  }
 }
 
 function hexDump(bytes: Uint8Array): string {
