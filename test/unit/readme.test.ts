@@ -4,7 +4,7 @@ import test from 'node:test';
 import { parseArguments } from '../../src/cli/arguments.ts';
 import { commands } from '../../src/cli/commands.ts';
 import { variableNames, variables } from '../../src/config/variables.ts';
-import { brokerReasons } from '../../src/dead-letters/broker-death.ts';
+import { brokerReasons } from '../../src/dead-letters/dead-letter.ts';
 import { renderLedger } from '../../src/demo/report.ts';
 import * as library from '../../src/index.ts';
 import { checkout } from '../support/checkout.ts';
