@@ -1,6 +1,6 @@
 /**
  * The kinds of value that a variable can have. Each says in words what it accepts, so that the refusal, the
- * help and the README say the same, and parses text into its value or into null. None of them trims, guesses
+ * help and this folder's README say the same, and parses text into its value or into null. None of them trims, guesses
  * or falls back: `08`, `1e3` and `0x10` are refused where a whole number is asked for. Space around a value is gone by then.
  */
 import type { FirstSequence } from '../ordering/limits.ts';

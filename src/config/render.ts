@@ -1,5 +1,5 @@
 /**
- * The table of variables as people read it: in `--help`, in the README and in `.env.example`. A test compares
+ * The table of variables as people read it: in `--help`, in this folder's README and in `.env.example`. A test compares
  * the last two with the files, so none of them can fall behind the code.
  */
 import { variableNames, variables } from './variables.ts';

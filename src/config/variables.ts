@@ -1,6 +1,6 @@
 /**
  * Every environment variable of Inorder: one row makes its type, its loader, its line in `--help`, its row in
- * the README and its entry in `.env.example`. What concerns several variables at once is checked in `load.ts`.
+ * this folder's README and its entry in `.env.example`. What concerns several variables at once is checked in `load.ts`.
  */
 import { defaultEventLimits } from '../events/event.ts';
 import { logLevels } from './config.ts';

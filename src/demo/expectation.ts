@@ -1,5 +1,5 @@
 /**
- * What must come of the published messages, computed from nothing but them and the rules that the README states: the
+ * What must come of the published messages, computed from nothing but them and the rules that the READMEs state: the
  * code of the worker, of the store and of the `order` aggregate has no part in it, or a defect there would be
  * expected here. Money is counted in cents for the same reason.
  */

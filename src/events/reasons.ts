@@ -1,6 +1,6 @@
 /**
  * The closed list of reasons for which a message is dead-lettered. One table makes the type, the metric
- * labels and the README's table; a reason that is not here cannot be written.
+ * labels and the table in src/dead-letters/README.md; a reason that is not here cannot be written.
  */
 
 export interface ReasonText {

@@ -1,5 +1,5 @@
 /**
- * Every metric of Inorder: one row makes the metric and its row in the README. The first four keep the names
+ * Every metric of Inorder: one row makes the metric and its row in deploy/prometheus/README.md. The first four keep the names
  * and buckets of the recipe; dashboards and alerts are built on them.
  */
 

@@ -66,7 +66,7 @@ export class ComposeProject {
     return project;
   }
 
-  /** As the README says it, with orders that keep coming. */
+  /** As deploy/README.md says it, with orders that keep coming. */
   async up(): Promise<void> {
     await this.#compose('--profile', 'demo', 'up', '--wait', '--build');
   }

@@ -70,7 +70,7 @@ const a = { sku: 'a', quantity: 3, price: 0.1 };
 const b = { sku: 'b', quantity: 1, price: 19.95 };
 const nowhere = { orderId: 'none', sequence: 0 };
 
-test('the expected state follows the rules of the README, worked out by hand', () => {
+test('the expected state follows the rules of the READMEs, worked out by hand', () => {
   const history = [
     message('o', 3, 'OrderCompleted'),
     message('o', 1, 'OrderCreated', { items: [a] }),

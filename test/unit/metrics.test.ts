@@ -145,7 +145,7 @@ test('two sets of metrics in one process do not see each other', async () => {
   assert.equal((await scrape(other)).get('inorder_store_unavailable_total{service="s"}'), 0);
 });
 
-test("the README's table has one row for each metric, with all its labels", () => {
+test("the table of metrics has one row for each metric, with all its labels", () => {
   const table = renderMetricsTable();
   assert.equal(table.trim().split('\n').length, Object.keys(metricTable).length + 2);
   assert.ok(table.includes('| `message_sequence_gap{service,entity_type}` | histogram |'));

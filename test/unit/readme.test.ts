@@ -74,6 +74,10 @@ test('links and anchors are found as a reader of the page follows them', () => {
   assert.deepEqual(linksOf('src/a/README.md', page), [['src/y/README.md', 'z'], ['src/a/README.md', 'here']]);
 });
 
+test('code within a line ends on it, or nobody sees what it names', () => {
+  assert.deepEqual(withoutFences(whole).split('\n').filter((line) => line.split('`').length % 2 === 0), []);
+});
+
 /** The words behind `inorder`, however it was started. */
 function wordsOf(command: string): readonly string[] | null {
   const words = /^(?:[A-Z_]+=\S+ )*(?:npm run -s inorder --|npx inorder|inorder)(?: (.*))?$/.exec(command);
