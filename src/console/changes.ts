@@ -7,7 +7,7 @@
  * From each of the first four a change may come to `failed` (with the error) or `stopped` (somebody stopped it, or the
  * console was closed). Bounded: the oldest that are not under way are forgotten.
  */
-import { randomUUID } from 'node:crypto';
+import type { Time } from '../time.ts';
 import { type ChangeOutcome, type ChangePlan, lettersOf, outcomeFields, planFields } from './change-plan.ts';
 import type { LetterSearch } from './letter-search.ts';
 
@@ -39,17 +39,17 @@ const planLifeMs = 10 * 60_000;
 
 export class Changes {
   readonly #work: ChangeWork;
-  readonly #now: () => number;
+  readonly #time: Time;
   /** The oldest first. */
   readonly #changes = new Map<string, Change>();
 
-  constructor(work: ChangeWork, now: () => number) {
+  constructor(work: ChangeWork, time: Time) {
     this.#work = work;
-    this.#now = now;
+    this.#time = time;
   }
 
   begin(request: ChangeRequest): Change {
-    const change = new Change(request, this.#work, this.#now);
+    const change = new Change(request, this.#work, this.#time);
     this.#changes.set(change.id, change);
     const idle = [...this.#changes.values()].filter(({ isUnderWay }) => !isUnderWay);
     for (const { id } of idle.slice(0, Math.max(0, this.#changes.size - maxChanges))) this.#changes.delete(id);
@@ -67,10 +67,10 @@ export class Changes {
 }
 
 export class Change {
-  readonly id = randomUUID();
+  readonly id: string;
   readonly #request: ChangeRequest;
   readonly #work: ChangeWork;
-  readonly #now: () => number;
+  readonly #time: Time;
   readonly #stopping = new AbortController();
   #state: State = 'planning';
   #read = 0;
@@ -81,10 +81,11 @@ export class Change {
   #error: string | null = null;
   #settled: Promise<void>;
 
-  constructor(request: ChangeRequest, work: ChangeWork, now: () => number) {
+  constructor(request: ChangeRequest, work: ChangeWork, time: Time) {
     this.#request = request;
     this.#work = work;
-    this.#now = now;
+    this.#time = time;
+    this.id = time.uuid();
     this.#settled = this.#guarded(() => this.#makePlan());
   }
 
@@ -100,7 +101,7 @@ export class Change {
   /** False when it is not planned, not any more, or its plan is too old. */
   confirm(): boolean {
     const plan = this.#plan;
-    if (this.#state !== 'planned' || plan === null || this.#now() - this.#plannedMs > planLifeMs) return false;
+    if (this.#state !== 'planned' || plan === null || this.#time.nowMs() - this.#plannedMs > planLifeMs) return false;
     this.#state = 'running';
     this.#settled = this.#guarded(() => this.#carryOut(plan));
     return true;
@@ -133,7 +134,7 @@ export class Change {
 
   async #makePlan(): Promise<void> {
     this.#plan = await this.#work.plan(this.#request, (read) => void (this.#read = read), this.#stopping.signal);
-    this.#plannedMs = this.#now();
+    this.#plannedMs = this.#time.nowMs();
     this.#state = this.#stopping.signal.aborted ? 'stopped' : 'planned';
   }
 

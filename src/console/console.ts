@@ -46,14 +46,13 @@ export function createConsole({ config, workers, log, time = systemTime }: Conso
   if (refusal !== null) throw new ConfigError([refusal]);
   const { broker, limits, processing, ordering, http } = config;
   const decoding = { limits, defaultEntityType: processing.entityType, allowMissingEntityId: ordering.unsequenced === 'process' };
-  const now = () => time.nowMs();
   const sources = new Sources(config, log, time);
-  const view = new StreamView({ config, decoding, sources, workers, now });
+  const view = new StreamView({ config, decoding, sources, workers });
   const { stream } = broker;
   const catalogue = () => view.catalogue.catalogue;
   const work = new DeadLetterWork({ sources, stream, decoding, firstSequence: ordering.firstSequence, strategy: ordering.strategy, catalogue, onChanged: () => view.outdate() });
-  const changes = new Changes(work, now);
-  const gate = new Gate({ host: http.host, token: http.adminToken, now });
+  const changes = new Changes(work, time);
+  const gate = new Gate({ host: http.host, token: http.adminToken, time });
   const site = new Site(gate, apiRoutes({ view, changes, hasToken: gate.hasToken }));
   return {
     handle: (request, response) => site.handle(request, response),

@@ -11,6 +11,7 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import type { IncomingHttpHeaders } from 'node:http';
 import { isIPv4 } from 'node:net';
+import type { Time } from '../time.ts';
 import { FailedAttempts } from './failed-attempts.ts';
 
 export interface Visitor {
@@ -26,8 +27,7 @@ export interface GateOptions {
   /** What the server listens on. */
   readonly host: string;
   readonly token: string | null;
-  /** Monotonic, in milliseconds. */
-  readonly now: () => number;
+  readonly time: Time;
 }
 
 const open: Verdict = { ok: true, admin: false };
@@ -35,13 +35,13 @@ const open: Verdict = { ok: true, admin: false };
 export class Gate {
   readonly #isLoopback: boolean;
   readonly #tokenHash: Buffer | null;
-  readonly #now: () => number;
+  readonly #time: Time;
   readonly #attempts = new FailedAttempts();
 
-  constructor({ host, token, now }: GateOptions) {
+  constructor({ host, token, time }: GateOptions) {
     this.#isLoopback = isLoopback(host);
     this.#tokenHash = token === null ? null : sha256(token);
-    this.#now = now;
+    this.#time = time;
   }
 
   /** Whether there is a token, without which nothing can be changed. */
@@ -69,7 +69,7 @@ export class Gate {
 
   #checkToken({ headers, address }: Visitor): Verdict {
     if (this.#tokenHash === null) return noToken;
-    const waitMs = this.#attempts.waitMs(address, this.#now());
+    const waitMs = this.#attempts.waitMs(address, this.#time.nowMs());
     if (waitMs > 0) {
       const retryAfterSeconds = Math.ceil(waitMs / 1_000);
       return { ...refuse(429, `too many wrong tokens: try again in ${retryAfterSeconds} s`), retryAfterSeconds };
@@ -80,7 +80,7 @@ export class Gate {
       this.#attempts.succeeded(address);
       return { ok: true, admin: true };
     }
-    this.#attempts.failed(address, this.#now());
+    this.#attempts.failed(address, this.#time.nowMs());
     return refuse(401, 'that is not the ADMIN_TOKEN');
   }
 }

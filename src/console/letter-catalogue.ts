@@ -8,6 +8,7 @@
 import { type DeadLetter, type Grouping, groupings, type LetterGroup, LetterGroups } from '../dead-letters/dead-letter.ts';
 import { EntityLetters } from '../dead-letters/inspect.ts';
 import { summaryOf } from '../dead-letters/replay-plan.ts';
+import { isoNow, type Time } from '../time.ts';
 
 /** A letter without its body where there was no room for it. */
 export interface KeptLetter extends DeadLetter {
@@ -33,8 +34,7 @@ export interface Catalogue {
 export interface CatalogueOptions {
   /** Reads the queue once, oldest first, while nobody else reads or changes it. */
   readonly read: (each: (letters: readonly DeadLetter[]) => void) => Promise<void>;
-  /** Monotonic, in milliseconds. */
-  readonly now: () => number;
+  readonly time: Time;
   readonly limits?: Partial<CatalogueLimits>;
 }
 
@@ -84,7 +84,7 @@ export class LetterCatalogue {
   /** Somebody is looking: reads if the queue's length says that something has changed, and it is time. */
   look(ready: number | null): void {
     const changed = this.#isOutdated || (ready !== null && ready !== this.#catalogue?.total);
-    if (changed && this.#underWay === null && this.#options.now() >= this.#nextMs) this.#begin();
+    if (changed && this.#underWay === null && this.#options.time.nowMs() >= this.#nextMs) this.#begin();
   }
 
   /** It is known to be out of date: reads when somebody looks next, whatever the length of the queue says. */
@@ -105,7 +105,7 @@ export class LetterCatalogue {
   }
 
   async #read(): Promise<void> {
-    const startedMs = this.#options.now();
+    const startedMs = this.#options.time.nowMs();
     try {
       await this.#fill();
       this.#trouble = null;
@@ -113,7 +113,7 @@ export class LetterCatalogue {
       this.#isOutdated = true;
       this.#trouble = error instanceof Error ? error.message : String(error);
     }
-    this.#endedMs = this.#options.now();
+    this.#endedMs = this.#options.time.nowMs();
     this.#nextMs = this.#endedMs + Math.max(this.#limits.minPauseMs, pauseFactor * (this.#endedMs - startedMs));
     this.#underWay = null;
   }
@@ -126,7 +126,7 @@ export class LetterCatalogue {
       for (const letter of letters) filling.add(letter);
       if (this.#underWay !== null) this.#underWay.read = filling.total;
     });
-    this.#catalogue = filling.catalogue((this.#catalogue?.revision ?? 0) + 1);
+    this.#catalogue = filling.catalogue((this.#catalogue?.revision ?? 0) + 1, isoNow(this.#options.time));
   }
 }
 
@@ -149,9 +149,9 @@ class Filling {
     if (this.#letters.length < this.#limits.maxLetters) this.#letters.push(this.#keep(letter));
   }
 
-  catalogue(revision: number): Catalogue {
+  catalogue(revision: number, asOf: string): Catalogue {
     const groups = Object.fromEntries(this.#groups.map(([by, groups]) => [by, groups.list()])) as Catalogue['groups'];
-    return { revision, asOf: new Date().toISOString(), total: this.total, letters: this.#letters, groups, entities: this.#entities };
+    return { revision, asOf, total: this.total, letters: this.#letters, groups, entities: this.#entities };
   }
 
   #keep(letter: DeadLetter): KeptLetter {

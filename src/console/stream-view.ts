@@ -28,8 +28,6 @@ export interface StreamViewOptions {
   readonly decoding: DecodeOptions;
   readonly sources: Pick<Sources, 'time' | 'store' | 'withBroker' | 'withDeadLetters' | 'deadLettersAreTaken'>;
   readonly workers: () => Promise<readonly AskedWorker[]>;
-  /** Monotonic, in milliseconds. */
-  readonly now: () => number;
 }
 
 const ageMs = { depths: 900, workers: 900, consumers: 5_000, halts: 2_000, parked: 5_000 };
@@ -57,15 +55,15 @@ export class StreamView {
 
   constructor(options: StreamViewOptions) {
     this.#options = options;
-    const { now, workers, config } = options;
+    const { workers, config, sources: { time } } = options;
     const { stream, shards } = config.broker;
     this.#shardQueues = Array.from({ length: shards }, (_, shard) => shardQueueName(stream, shard));
-    this.#depths = new SharedReading({ now, minAgeMs: ageMs.depths, read: () => this.#readDepths() });
-    this.#workers = new SharedReading({ now, minAgeMs: ageMs.workers, read: async () => ({ asked: await workers(), atMs: now() }) });
-    this.#consumers = new SharedReading({ now, minAgeMs: ageMs.consumers, read: () => this.#readConsumers() });
-    this.#halts = new SharedReading({ now, minAgeMs: ageMs.halts, read: async () => (await options.sources.store.standing()).halts });
-    this.#parked = new SharedReading({ now, minAgeMs: ageMs.parked, read: () => this.#readParked() });
-    this.catalogue = new LetterCatalogue({ now, read: (each) => this.#readLetters(each) });
+    this.#depths = new SharedReading({ time, minAgeMs: ageMs.depths, read: () => this.#readDepths() });
+    this.#workers = new SharedReading({ time, minAgeMs: ageMs.workers, read: async () => ({ asked: await workers(), atMs: time.nowMs() }) });
+    this.#consumers = new SharedReading({ time, minAgeMs: ageMs.consumers, read: () => this.#readConsumers() });
+    this.#halts = new SharedReading({ time, minAgeMs: ageMs.halts, read: async () => (await options.sources.store.standing()).halts });
+    this.#parked = new SharedReading({ time, minAgeMs: ageMs.parked, read: () => this.#readParked() });
+    this.catalogue = new LetterCatalogue({ time, read: (each) => this.#readLetters(each) });
   }
 
   /** `watchesLetters`: somebody looks at dead letters, so they may be read again. */

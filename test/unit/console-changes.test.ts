@@ -3,6 +3,7 @@ import test from 'node:test';
 import type { ChangeOutcome, ChangePlan } from '../../src/console/change-plan.ts';
 import { type Change, type ChangeRequest, Changes, type ChangeWork } from '../../src/console/changes.ts';
 import { searchOf } from '../../src/console/letter-search.ts';
+import { ManualTime } from '../support/manual-time.ts';
 
 const request: ChangeRequest = { action: 'discard', search: searchOf({ entity_id: 'e' }), readyOnly: false, skipSequence: false, reason: 'broken', who: 'console a' };
 const letters = [{ messageId: 'm', fingerprint: 'f', entityType: null, entityId: null, sequence: null, reason: 'malformed' as const }];
@@ -11,7 +12,7 @@ const outcome: ChangeOutcome = { action: 'discard', discarded: 1 };
 
 function setUp(over: Partial<ChangeWork> = {}) {
   const carried: unknown[] = [];
-  const clock = { nowMs: 0 };
+  const clock = new ManualTime();
   const work: ChangeWork = {
     plan: async () => plan,
     carryOut: async (planned, asked) => {
@@ -20,7 +21,7 @@ function setUp(over: Partial<ChangeWork> = {}) {
     },
     ...over,
   };
-  return { changes: new Changes(work, () => clock.nowMs), carried, clock };
+  return { changes: new Changes(work, clock), carried, clock };
 }
 
 const stateOf = (change: Change) => (change.view() as { state: string }).state;
@@ -52,7 +53,7 @@ test('a plan that is too old is carried out no more', async () => {
   const { changes, carried, clock } = setUp();
   const change = changes.begin(request);
   await change.settled;
-  clock.nowMs = 11 * 60_000;
+  clock.atMs = 11 * 60_000;
   assert.ok(!change.confirm());
   assert.deepEqual(carried, []);
 });

@@ -4,13 +4,14 @@ import test from 'node:test';
 import { consoleRefusal } from '../../src/console/console.ts';
 import { FailedAttempts } from '../../src/console/failed-attempts.ts';
 import { Gate, isLoopback } from '../../src/console/gate.ts';
+import { ManualTime } from '../support/manual-time.ts';
 
 const token = 'correct-horse-battery';
 const bearer = (text: string) => ({ authorization: `Bearer ${text}` });
 
 function gateOn(host: string, adminToken: string | null = token) {
-  const clock = { nowMs: 0 };
-  const gate = new Gate({ host, token: adminToken, now: () => clock.nowMs });
+  const clock = new ManualTime();
+  const gate = new Gate({ host, token: adminToken, time: clock });
   const status = (headers: IncomingHttpHeaders, change = false, address = '127.0.0.1') => {
     const verdict = gate.judge({ headers: { host: '127.0.0.1:9464', ...headers }, address }, change);
     return verdict.ok ? (verdict.admin ? 'admin' : 'reader') : verdict.status;
@@ -85,11 +86,11 @@ test('whoever guesses waits, ever longer, even with the right token; others do n
   const refused = gate.judge({ headers: { host: 'x', ...bearer(token) }, address: 'a' }, true);
   assert.equal(!refused.ok && refused.retryAfterSeconds, 1);
   assert.equal(status(bearer(token), true, 'b'), 'admin');
-  clock.nowMs = 1_000;
+  clock.atMs = 1_000;
   assert.equal(status(bearer('guess-6'), true, 'a'), 401);
-  clock.nowMs = 2_500;
+  clock.atMs = 2_500;
   assert.equal(status(bearer(token), true, 'a'), 429);
-  clock.nowMs = 3_000;
+  clock.atMs = 3_000;
   assert.equal(status(bearer(token), true, 'a'), 'admin');
   assert.equal(status(bearer('wrong again'), true, 'a'), 401);
   assert.equal(status(bearer(token), true, 'a'), 'admin');

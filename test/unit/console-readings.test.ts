@@ -21,15 +21,15 @@ function letterOf(index: number, bytes = 10): DeadLetter {
 }
 
 function setUp(limits?: Partial<CatalogueLimits>) {
-  const clock = { nowMs: 0 };
+  const clock = new ManualTime();
   const source = { letters: [letterOf(0), letterOf(1), letterOf(2)], readings: 0, tookMs: 0, error: null as Error | null };
   const catalogue = new LetterCatalogue({
-    now: () => clock.nowMs,
+    time: clock,
     limits,
     async read(each) {
       source.readings++;
       await Promise.resolve();
-      clock.nowMs += source.tookMs;
+      clock.atMs += source.tookMs;
       if (source.error !== null) throw source.error;
       each(source.letters);
     },
@@ -47,13 +47,13 @@ test('the queue is read when somebody looks, and again only when its length has 
   assert.equal(source.readings, 0);
   assert.equal(await look(3), 1);
   assert.equal(catalogue.catalogue?.total, 3);
-  clock.nowMs = 60_000;
+  clock.atMs = 60_000;
   assert.equal(await look(3), 1);
   assert.equal(await look(4), 2);
   assert.equal(await look(5), 2);
-  clock.nowMs += 9_999;
+  clock.atMs += 9_999;
   assert.equal(await look(5), 2);
-  clock.nowMs += 1;
+  clock.atMs += 1;
   assert.equal(await look(5), 3);
 });
 
@@ -61,9 +61,9 @@ test('a reading that takes long is followed by a pause ten times as long', async
   const { clock, source, look } = setUp();
   source.tookMs = 5_000;
   await look(3);
-  clock.nowMs += 49_999;
+  clock.atMs += 49_999;
   assert.equal(await look(9), 1);
-  clock.nowMs += 1;
+  clock.atMs += 1;
   assert.equal(await look(9), 2);
 });
 
@@ -82,9 +82,9 @@ test('what was changed through the console is read at once, though not more than
   await look(3);
   catalogue.outdate();
   assert.equal(await look(3), 1);
-  clock.nowMs += 1_000;
+  clock.atMs += 1_000;
   assert.equal(await look(3), 2);
-  clock.nowMs += 60_000;
+  clock.atMs += 60_000;
   assert.equal(await look(3), 2);
 });
 
@@ -92,11 +92,11 @@ test('a reading that fails leaves what was known, says why, and is tried again',
   const { clock, source, catalogue, look } = setUp();
   await look(3);
   source.error = new UnavailableError('somebody else is changing the dead letters');
-  clock.nowMs = 10_000;
+  clock.atMs = 10_000;
   await look(4);
   assert.deepEqual([catalogue.trouble, catalogue.catalogue?.total], ['somebody else is changing the dead letters', 3]);
   source.error = null;
-  clock.nowMs = 20_000;
+  clock.atMs = 20_000;
   await look(3);
   assert.deepEqual([catalogue.trouble, catalogue.catalogue?.revision], [null, 2]);
 });
@@ -113,14 +113,14 @@ test('all letters are counted, and only so many are kept, with so many bytes of 
 });
 
 test('a shared reading is made once for all that ask, and again when it is old', async () => {
-  const clock = { nowMs: 0 };
+  const clock = new ManualTime();
   let readings = 0;
-  const shared = new SharedReading({ now: () => clock.nowMs, minAgeMs: 1_000, read: async () => ++readings });
+  const shared = new SharedReading({ time: clock, minAgeMs: 1_000, read: async () => ++readings });
   const [a, b] = await Promise.all([shared.get(), shared.get()]);
   assert.deepEqual([a, b], [{ ok: true, value: 1 }, { ok: true, value: 1 }]);
-  clock.nowMs = 999;
+  clock.atMs = 999;
   assert.deepEqual(await shared.get(), { ok: true, value: 1 });
-  clock.nowMs = 1_000;
+  clock.atMs = 1_000;
   assert.deepEqual(await shared.get(), { ok: true, value: 2 });
   shared.forget();
   assert.deepEqual(await shared.get(), { ok: true, value: 3 });
@@ -128,7 +128,7 @@ test('a shared reading is made once for all that ask, and again when it is old',
 
 test('a shared reading that fails is an answer for as long', async () => {
   let readings = 0;
-  const shared = new SharedReading({ now: () => 0, minAgeMs: 1_000, read: () => Promise.reject(new Error(`no ${++readings}`)) });
+  const shared = new SharedReading({ time: new ManualTime(), minAgeMs: 1_000, read: () => Promise.reject(new Error(`no ${++readings}`)) });
   for (let asked = 0; asked < 3; asked++) {
     const reading = await shared.get();
     assert.equal(!reading.ok && reading.error.message, 'no 1');
@@ -161,7 +161,6 @@ function viewOf(store = createMemoryStore({ stream: 'events', idempotencyTtlSeco
     decoding: { limits: defaultEventLimits, defaultEntityType: 'order', allowMissingEntityId: false },
     sources: { time: systemTime, store, withBroker: away, withDeadLetters: away, deadLettersAreTaken: false },
     workers: async () => [],
-    now: () => 0,
   });
   return { store, view };
 }

@@ -9,6 +9,7 @@ import { Gate } from '../../src/console/gate.ts';
 import { loadPageFiles } from '../../src/console/page-files.ts';
 import { UnavailableError } from '../../src/errors.ts';
 import { listenHttp } from '../../src/observability/http-server.ts';
+import { systemTime } from '../../src/time.ts';
 import { checkout } from '../support/checkout.ts';
 
 const token = 'correct-horse-battery';
@@ -32,7 +33,7 @@ const routes: readonly Route[] = [
 ];
 
 async function serve(t: TestContext) {
-  const site = new Site(new Gate({ host: '127.0.0.1', token, now: () => performance.now() }), routes);
+  const site = new Site(new Gate({ host: '127.0.0.1', token, time: systemTime }), routes);
   const server = await listenHttp({
     host: '127.0.0.1',
     port: 0,
