@@ -15,7 +15,7 @@ import type { EntityRef, Event } from '../events/event.ts';
 import { Holes } from '../ordering/holes.ts';
 import type { Commit, CommitResult, Snapshot, Store } from '../stores/store.ts';
 import type { Time } from '../time.ts';
-import { prepare } from './preparation.ts';
+import { prepare } from './processing.ts';
 
 /** An entity whose version is too low. */
 export interface Behind extends EntityRef {

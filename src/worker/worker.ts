@@ -29,7 +29,7 @@ import { GapRepair } from './gap-repair.ts';
 import type { GapSource } from '../event-sourcing/gap-source.ts';
 import { shareOut, type WorkerMemory } from './memory.ts';
 import { QueueWatch } from './queue-watch.ts';
-import { ShardWorker } from './shard-worker.ts';
+import { Shard } from './shard.ts';
 import { startInTurn } from './shard-turns.ts';
 import { checkStore, patiently, prepareTopology } from './start-checks.ts';
 import { StoreWatch } from './store-watch.ts';
@@ -106,7 +106,7 @@ class ShardedWorker implements Worker {
   readonly #publishing: ReturnType<typeof createConnection>;
   readonly #replier: ReturnType<typeof createReplier> | null;
   readonly #autoReplay: AutoReplay | null;
-  readonly #shards: readonly ShardWorker[];
+  readonly #shards: readonly Shard[];
   readonly #gapRepair: GapRepair | null;
   #settle: (error: Error | null) => void = () => {};
   #state: WorkerStatus['state'] = 'starting';
@@ -222,11 +222,11 @@ class ShardedWorker implements Worker {
     });
   }
 
-  #makeShard(shard: number): ShardWorker {
+  #makeShard(shard: number): Shard {
     const { config, processors, log, metrics, tracer, time } = this.#options;
     const { broker, ordering, processing, limits } = config;
     const [queue, decoding] = [shardQueueName(broker.stream, shard), decodingOf(config)];
-    return new ShardWorker({
+    return new Shard({
       shard,
       queue,
       limits: { ...defaultSequencerLimits, ...ordering, ...this.#memory.limits, prefetch: broker.prefetch, gapRereadMs: Math.min(5_000, Math.ceil(ordering.gapTimeoutMs / 4)) },

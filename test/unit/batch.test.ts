@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { OperationEffect } from '../../src/ordering/operations.ts';
-import { nextBatch } from '../../src/worker/batch.ts';
+import { nextBatch } from '../../src/worker/store-batch.ts';
 
 const entity = { entityType: 'order', entityId: 'a' };
 const load = (op: number): OperationEffect => ({ kind: 'load', op, entity });

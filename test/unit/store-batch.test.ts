@@ -14,8 +14,8 @@ import type { OperationEffect } from '../../src/ordering/operations.ts';
 import { createMemoryStore } from '../../src/stores/memory/memory-store.ts';
 import type { Store } from '../../src/stores/store.ts';
 import { systemTime } from '../../src/time.ts';
-import { OperationRunner } from '../../src/worker/operation-runner.ts';
 import { StateMemory } from '../../src/worker/state-cache.ts';
+import { StoreBatches } from '../../src/worker/store-batch.ts';
 import { eventOf } from '../support/event-of.ts';
 import { ManualTime } from '../support/manual-time.ts';
 import { waitFor } from '../support/services.ts';
@@ -38,14 +38,14 @@ function setUp(t: TestContext, { store = {}, handlers = [] }: { readonly store?:
   const failures: unknown[] = [];
   const stillParked: [string, number][] = [];
   const memory = createMemoryStore({ stream: 's', idempotencyTtlSeconds: 60, time: new ManualTime(1_000) });
-  const runner = new OperationRunner({
+  const batches = new StoreBatches({
     store: new Proxy(memory, { get: (target, name) => Reflect.get(store, name) ?? Reflect.get(target, name).bind(target) }),
     shard: 0,
     epoch: 1,
     session: 'one',
     states: new StateMemory(1_000_000).newCache(),
     maxStateWorkBytes: 10_000_000,
-    preparation: {
+    processing: {
       processors: createProcessors(handlers.length > 0 ? handlers : [historyAggregate()]),
       maxStateBytes: 10_000,
       handlerRun: { limits: { maxAttempts: 1, initialMs: 1, maxMs: 1, timeoutMs: 60_000 }, life: life.signal, time: systemTime, onAttempt: () => undefined },
@@ -54,23 +54,21 @@ function setUp(t: TestContext, { store = {}, handlers = [] }: { readonly store?:
     },
     time: { ...systemTime, random: () => 1 },
     messageOf: () => message,
-    report: (batch) => void facts.push(...batch),
-    reject: (rejections) => void rejected.push(...rejections.map(({ tag }) => tag)),
-    remember: (tag, result) => void remembered.push([tag, result]),
-    observeBatch: () => {},
-    onUnavailable: () => {},
-    onParked: () => undefined,
-    onUnparked: () => undefined,
-    onStillParked: ({ entityId }, version) => void stillParked.push([entityId, version]),
+    done: (result) => {
+      facts.push(...result.facts);
+      rejected.push(...result.rejections.map(({ tag }) => tag));
+      for (const one of result.results) remembered.push([one.tag, one.result]);
+      for (const { entity, version } of result.stillParked) stillParked.push([entity.entityId, version]);
+    },
     fail: (error) => void failures.push(error),
   });
   t.after(() => {
-    runner.end();
+    batches.end();
     assert.deepEqual(failures, []);
   });
   const ask = (...operations: readonly OperationEffect[]): void => {
-    for (const operation of operations) runner.begin(operation);
-    runner.run();
+    for (const operation of operations) batches.begin(operation);
+    batches.run();
   };
   const reported = (count: number) => waitFor(() => facts.length >= count && facts, { what: `${count} facts` });
   return { ask, facts, reported, rejected, remembered, stillParked, memory };

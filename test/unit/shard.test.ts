@@ -16,7 +16,7 @@ import { createMemoryStore } from '../../src/stores/memory/memory-store.ts';
 import type { Store } from '../../src/stores/store.ts';
 import { systemTime } from '../../src/time.ts';
 import { shareOut } from '../../src/worker/memory.ts';
-import { ShardWorker } from '../../src/worker/shard-worker.ts';
+import { Shard } from '../../src/worker/shard.ts';
 import { eventOf } from '../support/event-of.ts';
 import { ManualTime } from '../support/manual-time.ts';
 import { KeptLog } from '../support/rabbitmq.ts';
@@ -38,7 +38,7 @@ function setUp(t: TestContext, { processors = [historyAggregate()], store = {}, 
   const generation = 1;
   const told: ShardChannelEvents[] = [];
   let tag = 0;
-  const worker = new ShardWorker({
+  const worker = new Shard({
     shard: 0,
     tracer: tracer ?? null,
     eventLog: false,

@@ -8,8 +8,8 @@ import type { Processor } from '../../src/aggregates/definition.ts';
 import { createProcessors } from '../../src/aggregates/processors.ts';
 import { readAppliedText } from '../../src/events/applied-event.ts';
 import { systemTime } from '../../src/time.ts';
-import { runHandler } from '../../src/worker/handler-run.ts';
-import { type CommitEffect, prepare } from '../../src/worker/preparation.ts';
+import { runHandler } from '../../src/worker/processing.ts';
+import { type CommitEffect, prepare } from '../../src/worker/processing.ts';
 import { eventOf } from '../support/event-of.ts';
 
 const life = new AbortController().signal;

@@ -1,0 +1,499 @@
+/**
+ * One shard of this worker: brings the channel, the sequencer and the store together and decides nothing
+ * itself. What arrives is decoded and given to the sequencer; what it wants done is carried out; what became
+ * of that is given back. There is one timer, set to the sequencer's next deadline.
+ *
+ *   delivered ─▶ intake ─▶ decode ─▶ sequencer ─▶ effects ─┬─▶ acknowledger
+ *                                       ▲                  └─▶ store batches ─┐
+ *                                       └──────────── facts ──────────────────┘
+ *
+ * Each life of the channel is a session with an epoch of its own: its delivery tags, its operations at the store. When the channel is
+ * lost the session ends: answers that come later are dropped, and everything that was not settled comes back from the broker.
+ */
+import { setMaxListeners } from 'node:events';
+import { InvariantError, messageOf, UnavailableError } from '../errors.ts';
+import type { EncodedEvent } from '../events/encode.ts';
+import type { Decoded, RawMessage } from '../events/event.ts';
+import { HourlyPerEntity } from '../observability/hourly.ts';
+import type { ShardReading, ShardState } from '../observability/metrics.ts';
+import type { Delivery, Effect, Fact, Outcome, RefusedDelivery, Rejection } from '../ordering/facts.ts';
+import type { SequencerLimits } from '../ordering/limits.ts';
+import { ShardSequencer } from '../ordering/sequencer.ts';
+import type { RawDelivery, ShardChannel, ShardChannelEvents } from '../rabbitmq/shard-channel.ts';
+import type { EpochResult, Store } from '../stores/store.ts';
+import { backOffMs, sleep, type Timer } from '../time.ts';
+import { Acknowledger } from './acknowledger.ts';
+import type { AutoReplay } from './auto-replay.ts';
+import { DeliveryReport, type DeliveryReportOptions } from './delivery-report.ts';
+import type { RepairableGap, RepairableShard } from './gap-repair.ts';
+import { Intake } from './intake.ts';
+import type { WorkerMemory } from './memory.ts';
+import type { ProcessingOptions, RetryLimits } from './processing.ts';
+import { type BatchResult, StoreBatches } from './store-batch.ts';
+import type { HaltableShard } from './store-watch.ts';
+import type { WatchedShard } from './watchdog.ts';
+import { gapStatus, type ShardStatus } from './worker-status.ts';
+
+export interface ShardOptions extends Omit<DeliveryReportOptions, 'repetitions'>, Pick<ProcessingOptions, 'processors' | 'maxStateBytes' | 'eventLog'> {
+  readonly limits: SequencerLimits;
+  readonly store: Store;
+  readonly memory: WorkerMemory;
+  readonly retry: RetryLimits;
+  readonly decode: (message: RawMessage) => Decoded;
+  readonly openChannel: (events: ShardChannelEvents) => ShardChannel;
+  /** Of this shard. Rejects with `UnavailableError`. */
+  readonly nextEpoch: () => Promise<EpochResult>;
+  /** Null: what was dead-lettered waits for an operator. */
+  readonly autoReplay: Pick<AutoReplay, 'advanced' | 'search'> | null;
+  /** Sends what a handler returned to whoever asked for it. */
+  readonly reply: (replyTo: string, correlationId: string | undefined, result: string) => void;
+  /** It has stopped. What it was given it keeps until this resolves, so that no standby is given that before the halt is on record. */
+  readonly onHalt: (cause: 'store-went-backwards' | 'bug', error: Error) => Promise<void>;
+}
+
+/** One life of the channel. */
+interface Session {
+  readonly generation: number;
+  /** Null until the store has given one out. */
+  epoch: number | null;
+  /** What waits for the epoch; null where nothing does. */
+  waiting: (() => void)[] | null;
+  readonly life: AbortController;
+  readonly acknowledger: Acknowledger;
+  readonly report: DeliveryReport;
+  readonly intake: Intake;
+  /** What is not settled yet, by delivery tag. */
+  readonly messages: Map<number, RawMessage>;
+  /** What handlers returned for deliveries whose sender wants to know. */
+  readonly results: Map<number, string>;
+  /** Null until there is an epoch. */
+  batches: StoreBatches | null;
+  /** Events that were fetched have tags below those of the broker, which count from 1. */
+  lastFetchedTag: number;
+}
+
+/** Gaps that `/status` tells one by one. */
+const gapsInStatus = 100;
+const epochBackOff = { initialMs: 100, maxMs: 5_000 };
+
+export class Shard implements WatchedShard, RepairableShard, HaltableShard {
+  readonly shard: number;
+  readonly queue: string;
+  readonly #options: ShardOptions;
+  readonly #sequencer: ShardSequencer;
+  readonly #repetitions = new HourlyPerEntity();
+  #channel: ShardChannel;
+  #session: Session | null = null;
+  #timer: Timer | null = null;
+  #timerAtMs = 0;
+  /** As the sequencer was told. */
+  #memoryIsFull = false;
+  #halted = false;
+  #haltEnding: Promise<void> = Promise.resolve();
+  #resuming = false;
+  #stopped = false;
+  #draining: (() => void) | null = null;
+
+  constructor(options: ShardOptions) {
+    this.#options = options;
+    this.shard = options.shard;
+    this.queue = options.queue;
+    this.#sequencer = new ShardSequencer(options.limits);
+    this.#channel = this.#makeChannel();
+  }
+
+  start(): void {
+    this.#channel.start();
+  }
+
+  /** Finishes what is in flight, then closes the channel without a cancel, so that the rest goes to the successor in order. */
+  async stop(timeoutMs: number): Promise<void> {
+    this.#stopped = true;
+    if (this.#session !== null && !this.#halted) await this.#drain(timeoutMs);
+    this.#endSession();
+    await this.#channel.stop();
+  }
+
+  /** The store has lost what was committed: nothing more may be decided from it. */
+  haltBecauseStoreWentBackwards(detail: string): void {
+    this.#halt('store-went-backwards', new Error(detail));
+  }
+
+  /** An operator has ended the halt: begins as a newcomer, who knows nothing. */
+  async resume(): Promise<void> {
+    this.#resuming = true;
+    await this.#haltEnding;
+    // Halted anew meanwhile, or gone on already.
+    if (!this.#resuming || !this.#halted || this.#stopped) return;
+    this.#resuming = this.#halted = false;
+    this.#channel = this.#makeChannel();
+    this.#channel.start();
+  }
+
+  settledDeliveries(): number | null {
+    const session = this.#session;
+    if (session?.epoch == null || this.state !== 'consuming' || this.#sequencer.overview().unsettled + session.intake.outside > 0) return null;
+    return this.#options.shardMetrics.totals.delivered;
+  }
+
+  async isAlive(): Promise<boolean> {
+    return this.#session !== null && (await this.#channel.isAlive(this.#session.generation));
+  }
+
+  consumeAnew(cause: Error): void {
+    if (this.#session !== null) this.#channel.abandon(this.#session.generation, cause);
+  }
+
+  gapsOlderThan(ms: number): readonly RepairableGap[] {
+    const session = this.#session;
+    if (session === null || this.state !== 'consuming') return [];
+    const gaps = this.#sequencer.openGaps(Number.POSITIVE_INFINITY, this.#options.time.nowMs()).filter(({ waitedMs }) => waitedMs >= ms);
+    return gaps
+      .map(({ lane }) => ({ entity: lane.entity, from: lane.version + 1, to: (lane.held.lowest() ?? 0) - 1, generation: session.generation }))
+      .filter(({ from, to }) => from >= 0 && from <= to);
+  }
+
+  deliverMissing(generation: number, events: readonly EncodedEvent[]): boolean {
+    const session = this.#session;
+    if (session === null || session.generation !== generation || this.state !== 'consuming') return false;
+    const deliveries = events.map((encoded): Delivery => {
+      const tag = --session.lastFetchedTag;
+      session.messages.set(tag, messageOfFetched(encoded));
+      return { tag, event: encoded.event };
+    });
+    this.#handle([{ kind: 'delivered', deliveries }]);
+    return true;
+  }
+
+  get state(): ShardState {
+    if (this.#halted) return 'halted';
+    if (this.#session === null) return 'closed';
+    if (this.#draining !== null) return 'draining';
+    return this.#session.waiting !== null || this.#sequencer.overview().paused ? 'paused' : 'consuming';
+  }
+
+  reading(): ShardReading {
+    const { gaps, unsettled } = this.#sequencer.overview();
+    const [oldest] = this.#sequencer.openGaps(1, this.#options.time.nowMs());
+    const gapOldestSeconds = (oldest?.waitedMs ?? 0) / 1_000;
+    const unacked = unsettled + (this.#session?.intake.outside ?? 0);
+    return { shard: this.shard, state: this.state, gapsOpen: gaps, gapOldestSeconds, unacked, held: this.#sequencer.heldByEntityType() };
+  }
+
+  status(): ShardStatus {
+    const { shard, queue } = this;
+    const open_gaps = this.#sequencer.openGaps(gapsInStatus, this.#options.time.nowMs()).map(gapStatus);
+    const epoch = this.#session?.epoch ?? null;
+    return { shard, queue, channel: this.state, epoch, totals: { ...this.#options.shardMetrics.totals }, ...this.#sequencer.overview(), open_gaps };
+  }
+
+  #makeChannel(): ShardChannel {
+    return this.#options.openChannel({
+      opened: (generation) => this.#opened(generation),
+      delivered: (generation, deliveries) => this.#delivered(generation, deliveries),
+      lost: (generation, cause) => this.#lost(generation, cause),
+    });
+  }
+
+  #opened(generation: number): void {
+    if (this.#halted) return;
+    this.#endSession();
+    this.#options.log.info({ shard: this.shard, generation }, 'consuming');
+    const life = new AbortController();
+    // One for each handler that is running.
+    setMaxListeners(0, life.signal);
+    const messages = new Map<number, RawMessage>();
+    const channel = this.#channel;
+    const acknowledger = new Acknowledger({
+      ack: (tag, multiple) => channel.ack(generation, tag, multiple),
+      reject: (tag) => channel.reject(generation, tag),
+      giveBack: (tag) => channel.giveBack(generation, tag),
+    });
+    const report = new DeliveryReport({ ...this.#options, repetitions: this.#repetitions }, (tag) => messages.get(tag));
+    const intake = new Intake({
+      memory: this.#options.memory.deliveries,
+      waiting: () => this.#sequencer.waiting,
+      giveBack: (tag) => acknowledger.giveBack(tag),
+      onMissed: () => this.#handle([]),
+      time: this.#options.time,
+    });
+    this.#session = { generation, epoch: null, waiting: null, life, acknowledger, report, intake, messages, results: new Map(), batches: null, lastFetchedTag: 0 };
+  }
+
+  #delivered(generation: number, raw: readonly RawDelivery[]): void {
+    const session = this.#session;
+    if (session === null || session.generation !== generation || this.#halted) return;
+    for (const { tag } of raw) session.acknowledger.arrived(tag);
+    let redelivered = 0;
+    const deliveries = session.intake.admit(raw).map(({ delivery: { tag, redelivered: again, message }, bytes }): Delivery | RefusedDelivery => {
+      if (again) redelivered++;
+      const decoded = this.#options.decode(message);
+      session.messages.set(tag, message);
+      session.report.arrived(tag, message, decoded.ok ? decoded.event : decoded.refusal);
+      return decoded.ok ? { tag, event: decoded.event, bytes } : { tag, refusal: decoded.refusal };
+    });
+    this.#options.shardMetrics.delivered(deliveries.length, redelivered);
+    this.#whenEpochIsKnown(session, () => this.#handle([{ kind: 'delivered', deliveries }]));
+  }
+
+  #lost(generation: number, cause: Error): void {
+    if (this.#session?.generation !== generation) return;
+    this.#options.log.warn({ shard: this.shard, generation, cause: cause.message }, 'the channel is lost; what was not settled comes back');
+    this.#endSession();
+  }
+
+  #endSession(): void {
+    const session = this.#session;
+    if (session === null) return;
+    this.#session = null;
+    session.life.abort();
+    session.batches?.end();
+    session.report.ended();
+    session.intake.end();
+    this.#memoryIsFull = false;
+    this.#sequencer.handle(this.#options.time.nowMs(), { kind: 'channelLost' });
+    this.#setTimer();
+    this.#draining?.();
+  }
+
+  /** An epoch begins with the first delivery: a standby that gets none needs none. */
+  #whenEpochIsKnown(session: Session, go: () => void): void {
+    if (session.epoch !== null) go();
+    else if (session.waiting !== null) session.waiting.push(go);
+    else {
+      session.waiting = [go];
+      void this.#askForEpoch(session);
+    }
+  }
+
+  async #askForEpoch(session: Session): Promise<void> {
+    const { nextEpoch, metrics, time, log } = this.#options;
+    const { signal } = session.life;
+    for (let failures = 1; !signal.aborted; failures++) {
+      try {
+        const result = await nextEpoch();
+        if (signal.aborted) return;
+        return result.status === 'ok' ? this.#begin(session, result.epoch) : this.haltBecauseStoreWentBackwards(result.halt.detail);
+      } catch (error) {
+        if (signal.aborted) return;
+        if (!(error instanceof UnavailableError)) return this.#failed(error);
+        metrics.storeUnavailable();
+        if (failures === 1) log.warn({ shard: this.shard, cause: error.message }, 'the store is unavailable: no epoch yet');
+        await sleep(time, backOffMs(epochBackOff, failures, time), signal);
+      }
+    }
+  }
+
+  #begin(session: Session, epoch: number): void {
+    const { store, shard, memory, time, autoReplay } = this.#options;
+    session.epoch = epoch;
+    autoReplay?.search(shard);
+    session.batches = new StoreBatches({
+      store,
+      shard,
+      epoch,
+      // The store may have lost its count of epochs and give one out twice.
+      session: Math.floor(time.random() * 2 ** 52).toString(36),
+      states: memory.states.newCache(),
+      maxStateWorkBytes: memory.maxStateWorkBytes,
+      time,
+      processing: this.#processingOf(session),
+      messageOf: (tag) => session.messages.get(tag),
+      done: (result) => this.#stored(session, result),
+      fail: (error) => this.#failed(error),
+    });
+    const waiting = session.waiting ?? [];
+    session.waiting = null;
+    for (const go of waiting) go();
+  }
+
+  #processingOf({ life, report, messages }: Session): ProcessingOptions {
+    const { processors, maxStateBytes, eventLog, retry, time, metrics } = this.#options;
+    return {
+      processors,
+      maxStateBytes,
+      eventLog,
+      handlerRun: { limits: retry, life: life.signal, time, onAttempt: () => metrics.processorAttempted() },
+      onRetry: (delivery, attempt, error) => report.retried(delivery, attempt, error),
+      within: (tag, work) => report.within(tag, work),
+      headersOf: (tag) => messages.get(tag)?.headers ?? {},
+    };
+  }
+
+  /** What came of a batch at the store. */
+  #stored(session: Session, { facts, rejections, results, parked, unparked, stillParked, unavailable, seconds }: BatchResult): void {
+    const { metrics, shardMetrics, autoReplay, log } = this.#options;
+    if (seconds !== null) metrics.committed(seconds);
+    for (const error of unavailable) {
+      metrics.storeUnavailable();
+      log.warn({ shard: this.shard, cause: error.message }, 'the store did not answer as needed');
+    }
+    for (let count = 0; count < parked; count++) shardMetrics.parked();
+    for (let count = 0; count < unparked; count++) shardMetrics.unparked();
+    for (const { entity, version, parked: why } of stillParked) autoReplay?.advanced(this.shard, entity, version, why);
+    for (const { tag, result } of results) this.#remember(session, tag, result);
+    if (rejections.length > 0) this.#reject(session, rejections);
+    this.#handle(facts);
+  }
+
+  #handle(facts: readonly Fact[]): void {
+    const session = this.#session;
+    if (session === null) return;
+    const isFull = session.intake.outside > 0;
+    const memory: readonly Fact[] = isFull === this.#memoryIsFull ? [] : [{ kind: 'memoryFull', isFull }];
+    this.#memoryIsFull = isFull;
+    let turn: number | null = null;
+    try {
+      for (const fact of memory.concat(facts)) {
+        for (const effect of this.#sequencer.handle(this.#options.time.nowMs(), fact)) {
+          if (effect.kind === 'turn') turn = effect.turn;
+          else this.#carryOut(session, effect);
+        }
+      }
+      // Once for all of them: acknowledgements, and the next batch.
+      session.acknowledger.flush();
+      this.#options.shardMetrics.givenBack(session.intake.refill());
+      session.batches?.run();
+      if (turn !== null) void this.#giveTurn(session, turn);
+    } catch (error) {
+      this.#failed(error);
+    }
+    this.#setTimer();
+  }
+
+  /** Carries one effect out, or queues it for the next batch at the store. */
+  #carryOut(session: Session, effect: Exclude<Effect, { kind: 'turn' }>): void {
+    switch (effect.kind) {
+      case 'ack':
+        return this.#ack(session, effect.outcome, effect.deliveries);
+      case 'violation':
+        return session.report.early(effect);
+      case 'remembered':
+        return this.#remember(session, effect.delivery.tag, effect.result);
+      case 'absorbed':
+        return session.report.absorbed(effect);
+      case 'pause':
+        return this.#options.log.warn({ shard: this.shard }, 'the store is unavailable: pausing');
+      case 'resume':
+        return this.#options.log.info({ shard: this.shard }, 'the store is back: going on');
+      case 'drained':
+        return this.#draining?.();
+      case 'halt':
+        return this.#haltEffect(session, effect.cause, effect.detail);
+      default:
+        session.batches?.begin(effect);
+    }
+  }
+
+  #ack(session: Session, outcome: Outcome, deliveries: readonly Delivery[]): void {
+    const delivered = session.lastFetchedTag === 0 ? deliveries : deliveries.filter(({ tag }) => !isFetched(tag));
+    session.report.settled(outcome, delivered);
+    if (outcome === 'applied') this.#options.shardMetrics.repaired(deliveries.length - delivered.length);
+    for (const { tag } of deliveries) {
+      if (!isFetched(tag)) {
+        this.#reply(session, tag);
+        session.acknowledger.ack(tag);
+      }
+      forget(session, tag);
+    }
+  }
+
+  #remember({ messages, results }: Session, tag: number, result: string): void {
+    if (messages.get(tag)?.replyTo !== undefined) results.set(tag, result);
+  }
+
+  /** Before the acknowledgement: a crash in between sends the reply again rather than never. */
+  #reply({ messages, results }: Session, tag: number): void {
+    const [result, message] = [results.get(tag), messages.get(tag)];
+    if (result !== undefined && message?.replyTo !== undefined) this.#options.reply(message.replyTo, message.correlationId, result);
+  }
+
+  #reject(session: Session, rejections: readonly Rejection[]): void {
+    const { report, acknowledger } = session;
+    const letters = rejections.filter(({ tag }) => !isFetched(tag));
+    report.deadLettered(letters);
+    for (const { tag } of letters) acknowledger.reject(tag);
+    for (const rejection of rejections) {
+      if (isFetched(rejection.tag)) report.fetchedWasRefused(rejection);
+      forget(session, rejection.tag);
+    }
+  }
+
+  /** Behind the acknowledgements that have just gone; what the broker sends before it answers is delivered at the end of that turn of the event loop, before this. */
+  async #giveTurn(session: Session, turn: number): Promise<void> {
+    // Without an answer the channel is lost, and the gap with it.
+    if (!(await this.#channel.roundTrip(session.generation))) return;
+    this.#options.time.afterTurn(() => {
+      if (this.#session === session) this.#handle([{ kind: 'turned', turn }]);
+    });
+  }
+
+  #haltEffect({ epoch, generation, acknowledger }: Session, cause: 'fenced' | 'store-went-backwards', detail: string): void {
+    if (cause === 'store-went-backwards') return this.#halt(cause, new Error(detail));
+    // Overtaken: the broker has most likely given the queue to another already. Start over as a newcomer.
+    this.#options.log.warn({ shard: this.shard, epoch, detail }, 'fenced: another owner has taken over');
+    // What is committed is so whoever owns the shard by now.
+    acknowledger.flush();
+    this.#endSession();
+    this.#channel.abandon(generation, new Error(detail));
+  }
+
+  #failed(error: unknown): void {
+    this.#halt('bug', error instanceof Error ? error : new InvariantError(messageOf(error)));
+  }
+
+  #halt(cause: 'store-went-backwards' | 'bug', error: Error): void {
+    this.#resuming = false;
+    if (this.#halted) return;
+    this.#halted = true;
+    this.#endSession();
+    const channel = this.#channel;
+    this.#haltEnding = this.#options.onHalt(cause, error).then(() => channel.stop());
+  }
+
+  #drain(timeoutMs: number): Promise<void> {
+    return new Promise((resolve) => {
+      const finish = () => {
+        timer.cancel();
+        this.#draining = null;
+        const { operations } = this.#sequencer.overview();
+        if (operations > 0) this.#options.log.warn({ shard: this.shard, operations }, 'stopped before everything in flight was done');
+        resolve();
+      };
+      const timer = this.#options.time.after(timeoutMs, finish);
+      this.#draining = finish;
+      this.#handle([{ kind: 'drainRequested' }]);
+    });
+  }
+
+  #setTimer(): void {
+    const dueMs = this.#session === null || this.#halted ? null : this.#sequencer.nextDeadlineMs();
+    if (dueMs !== null && this.#timer !== null && this.#timerAtMs <= dueMs) return;
+    this.#timer?.cancel();
+    this.#timer = null;
+    if (dueMs === null) return;
+    this.#timerAtMs = dueMs;
+    const waitMs = Math.min(Math.max(0, Math.ceil(dueMs - this.#options.time.nowMs())), 2 ** 31 - 1);
+    this.#timer = this.#options.time.after(waitMs, () => {
+      this.#timer = null;
+      this.#handle([{ kind: 'timePassed' }]);
+      this.#setTimer();
+    });
+  }
+}
+
+/** The broker knows nothing of it: it came from a source of missing events. */
+function isFetched(tag: number): boolean {
+  return tag < 0;
+}
+
+function messageOfFetched({ body, routingKey, properties }: EncodedEvent): RawMessage {
+  const { contentType, messageId, type, timestamp, headers } = properties;
+  return { body, routingKey, contentType, contentEncoding: undefined, messageId, type, timestamp, replyTo: undefined, correlationId: undefined, headers };
+}
+
+function forget({ messages, results, intake }: Session, tag: number): void {
+  messages.delete(tag);
+  results.delete(tag);
+  intake.settled(tag);
+}

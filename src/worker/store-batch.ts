@@ -1,0 +1,421 @@
+/**
+ * Carries out the sequencer's operations of one shard during one life of its channel: one batch at a time, a
+ * batch being whatever has gathered while the last one was under way. Idle, an event costs one round trip; busy,
+ * many entities share it. What came of a batch is one result, and everything that has to be done about it is in that.
+ *
+ *   commit with its state at hand ─┐
+ *   load, openGap, park, recall ───┼─▶ one round trip ─▶ result
+ *   commit whose state is missing ─┴─▶ load ─▶ prepare ─▶ one more round trip ─▶ result
+ *   commit with handlers: its id is looked up first, then it is prepared on the side and joins a later batch
+ *
+ * A commit is prepared once and kept until it is answered: asked for again it goes out as it was, under the same token, and
+ * its handlers do not run again. What the store leaves open is reported as `storeUnavailable`; the sequencer asks again with
+ * the same operation, and every operation is safe to repeat.
+ */
+import { InvariantError, messageOf, UnavailableError } from '../errors.ts';
+import type { EntityRef, RawMessage } from '../events/event.ts';
+import { messageFingerprint } from '../events/identity.ts';
+import type { Effect, Fact, Rejection } from '../ordering/facts.ts';
+import type { OperationEffect } from '../ordering/operations.ts';
+import type { CommitResult, DeadLetterRecord, Parked, RecallQuery, RecallResult, Snapshot, Store } from '../stores/store.ts';
+import { backOffMs, isoNow, type Time } from '../time.ts';
+import { type CommitEffect, type ProcessingOptions, type Prepared, prepare, recordsId } from './processing.ts';
+import type { CachedState, StateCache } from './state-cache.ts';
+
+export interface StoreBatchOptions {
+  readonly store: Store;
+  readonly shard: number;
+  readonly epoch: number;
+  /** Random: makes tokens and claims unique where an epoch was handed out twice. */
+  readonly session: string;
+  readonly states: StateCache;
+  readonly maxStateWorkBytes: number;
+  readonly processing: ProcessingOptions;
+  readonly time: Time;
+  readonly messageOf: (tag: number) => RawMessage | undefined;
+  /** What came of a batch, or of a commit whose handlers ran on the side. */
+  readonly done: (result: BatchResult) => void;
+  readonly fail: (error: unknown) => void;
+}
+
+/** What a batch has led to. */
+export interface BatchResult {
+  /** For the sequencer, in order. */
+  readonly facts: Fact[];
+  /** Their reasons are on record: now they may leave. */
+  readonly rejections: Rejection[];
+  /** What handlers returned, now or when the event was first processed, by delivery tag. */
+  readonly results: { readonly tag: number; readonly result: string }[];
+  /** Entities that were parked and had not been, and such whose parking a commit has ended. */
+  parked: number;
+  unparked: number;
+  /** Entities that have moved to another version, and are still parked. */
+  readonly stillParked: { readonly entity: EntityRef; readonly version: number; readonly parked: Parked }[];
+  /** Why the store, or the keys of an entity, did not serve. */
+  readonly unavailable: UnavailableError[];
+  /** How long the batch took; null where there was none. */
+  seconds: number | null;
+}
+
+type OperationOf<Kind extends Effect['kind']> = Extract<Effect, { readonly kind: Kind }>;
+
+/** What came of preparing a commit: it can be sent, is settled without the store, or its handlers are running. */
+type Preparation = { readonly ready: Prepared } | { readonly settled: Fact } | 'running';
+
+/** The event that a handler would be given next: the index of its slot, and how to ask what is known of its id. */
+interface IdQuestion {
+  readonly index: number;
+  readonly query: RecallQuery;
+}
+
+const storeBackOff = { initialMs: 100, maxMs: 5_000 };
+/** A state as it is read, parsed, evolved, written and sent. */
+const copiesOfState = 8;
+
+export class StoreBatches {
+  readonly #options: StoreBatchOptions;
+  #queue: OperationEffect[] = [];
+  #running = false;
+  #ended = false;
+  /** In a row. */
+  #failures = 0;
+  /** In a row, by operation: of entities whose keys are unusable. */
+  readonly #entityFailures = new Map<number, number>();
+  /** Prepared and not answered, by operation. */
+  readonly #unanswered = new Map<number, Prepared>();
+
+  constructor(options: StoreBatchOptions) {
+    this.#options = options;
+  }
+
+  begin(operation: OperationEffect): void {
+    this.#queue.push(operation);
+  }
+
+  /** Starts the next batch unless one is under way. */
+  run(): void {
+    if (this.#running || this.#ended || this.#queue.length === 0) return;
+    this.#running = true;
+    this.#runBatches().catch((error: unknown) => {
+      this.#running = false;
+      if (!this.#ended) this.#options.fail(error);
+    });
+  }
+
+  /** The channel is gone: whatever is still under way is nobody's business any more. */
+  end(): void {
+    this.#ended = true;
+    this.#queue = [];
+    this.#unanswered.clear();
+  }
+
+  async #runBatches(): Promise<void> {
+    const { time, maxStateWorkBytes, states } = this.#options;
+    while (this.#queue.length > 0 && !this.#ended) {
+      const { now, later } = nextBatch(this.#queue, maxStateWorkBytes, states.typicalBytes);
+      this.#queue = later;
+      const batch = new Batch();
+      const startedMs = time.nowMs();
+      await this.#runBatch(now, batch);
+      if (this.#ended) return;
+      batch.seconds = (time.nowMs() - startedMs) / 1_000;
+      this.#conclude(batch);
+    }
+    // At once with the look at the queue: what is begun a moment later has to start a batch of its own.
+    this.#running = false;
+  }
+
+  #conclude(batch: Batch): void {
+    const { facts, unknown } = batch;
+    for (const fact of facts) if ('op' in fact && fact.kind !== 'entityUnavailable') this.#entityFailures.delete(fact.op);
+    if (unknown.length > 0) {
+      // What has gathered meanwhile waits as well: a rejection that went out now would overtake one that did not.
+      const ops = unknown.concat(this.#queue.map(({ op }) => op));
+      this.#queue = [];
+      facts.push({ kind: 'storeUnavailable', ops, retryInMs: this.#retryInMs(++this.#failures) });
+    } else if (facts.some(({ kind }) => kind !== 'entityUnavailable' && kind !== 'processing')) {
+      this.#failures = 0;
+    }
+    this.#options.done(batch);
+  }
+
+  async #runBatch(operations: readonly OperationEffect[], batch: Batch): Promise<void> {
+    const ready: Prepared[] = [];
+    const loads: (OperationOf<'load'> | CommitEffect)[] = [];
+    const claims: OperationOf<'openGap'>[] = [];
+    const parks: OperationOf<'park'>[] = [];
+    const recalls: OperationOf<'recall'>[] = [];
+    const rejects: OperationOf<'reject'>[] = [];
+    const questions: { readonly commit: CommitEffect; readonly question: IdQuestion }[] = [];
+    for (const operation of operations) {
+      if (operation.kind === 'commit') {
+        const question = this.#questionOf(operation);
+        if (question === null) this.#prepare(operation, loads, ready, batch);
+        else questions.push({ commit: operation, question });
+      } else if (operation.kind === 'load') loads.push(operation);
+      else if (operation.kind === 'openGap') claims.push(operation);
+      else if (operation.kind === 'park') parks.push(operation);
+      else if (operation.kind === 'recall') recalls.push(operation);
+      else rejects.push(operation);
+    }
+    // First, and alone: a commit of this batch may end the parking of an entity, and that depends on the dead letters on record.
+    await this.#reject(rejects, batch);
+    if (this.#ended) return;
+    if (batch.unknown.length > 0) {
+      batch.unknown.push(...operations.flatMap(({ kind, op }) => (kind === 'reject' ? [] : [op])));
+      return;
+    }
+    await Promise.all([
+      this.#commit(ready, batch),
+      this.#claim(claims, batch),
+      this.#park(parks, batch),
+      this.#recall(recalls, batch),
+      this.#load(loads, batch).then((prepared) => this.#commit(prepared, batch)),
+      this.#lookUpIds(questions, batch),
+    ]);
+  }
+
+  /** Handlers have side effects: an id that is known already is to be found before they run, not when they have. Null where there is nothing to ask. */
+  #questionOf({ op, entity, slots }: CommitEffect): IdQuestion | null {
+    if (this.#unanswered.has(op) || !this.#options.processing.processors.forType(entity.entityType)?.handlers.length) return null;
+    const index = slots.findIndex(({ action }) => action === 'apply');
+    const event = slots[index]?.delivery.event;
+    return event === undefined || !recordsId(event) ? null : { index, query: { ...entity, sequence: null, id: event.id } };
+  }
+
+  /** The commits of which the store does not know the id are prepared: their handlers start to run. */
+  async #lookUpIds(asked: readonly { readonly commit: CommitEffect; readonly question: IdQuestion }[], batch: Batch): Promise<void> {
+    const commits = asked.map(({ commit }) => commit);
+    const results = await this.#ask(commits, batch, () => this.#options.store.recall(asked.map(({ question }) => question.query)));
+    if (this.#ended) return;
+    const loads: CommitEffect[] = [];
+    const ready: Prepared[] = [];
+    results.forEach((result, index) => {
+      const { commit, question } = asked[index]!;
+      const known = this.#knownFact(commit, question, result, batch);
+      if (known === null) this.#prepare(commit, loads, ready, batch);
+      else batch.facts.push(known);
+    });
+    await this.#commit(ready.concat(await this.#load(loads, batch)), batch);
+  }
+
+  /** The fact that ends the commit before any handler runs, because the event's id is known under another sequence; null when it is not. */
+  #knownFact({ op, slots }: CommitEffect, { index }: IdQuestion, result: RecallResult, batch: Batch): Fact | null {
+    const { delivery, sequence } = slots[index]!;
+    if (result.status === 'failed') return this.#entityUnavailable(op, result.error, batch);
+    if (result.status !== 'known' || result.sequence === sequence) return null;
+    const samePayload = result.payloadHash === delivery.event.payloadHash;
+    if (samePayload && result.result !== null) batch.results.push({ tag: delivery.tag, result: result.result });
+    return { kind: 'idConflict', op, conflicts: [{ index, recordedSequence: result.sequence, samePayload }] };
+  }
+
+  /** A commit whose state is not at hand has to be loaded first. */
+  #prepare(effect: CommitEffect, loads: (OperationOf<'load'> | CommitEffect)[], ready: Prepared[], batch: Batch): void {
+    const prepared = this.#unanswered.get(effect.op);
+    const before = prepared === undefined ? this.#options.states.take(effect.entity, effect.expectedVersion, effect.expectedHoles) : null;
+    if (prepared !== undefined) ready.push(prepared);
+    else if (before === null) loads.push(effect);
+    else this.#take(effect, this.#process(effect, before), ready, batch);
+  }
+
+  #process(effect: CommitEffect, before: CachedState): Preparation {
+    const { epoch, session, processing } = this.#options;
+    try {
+      const prepared = prepare(effect, `${epoch}:${session}:${effect.op}`, before, processing);
+      if (!(prepared instanceof Promise)) return this.#keep(prepared);
+      prepared.then(
+        (done) => {
+          if (done !== null) this.#processedLater(effect, this.#keep(done));
+        },
+        (error: unknown) => this.#processedLater(effect, { settled: processorFailed(effect, error) }),
+      );
+      return 'running';
+    } catch (error) {
+      return { settled: processorFailed(effect, error) };
+    }
+  }
+
+  #keep(prepared: Prepared): Exclude<Preparation, 'running'> {
+    const { effect, failure } = prepared;
+    if (prepared.commit === null) return { settled: { kind: 'committed', op: effect.op, done: 0, parked: null, failure } };
+    this.#unanswered.set(effect.op, prepared);
+    return { ready: prepared };
+  }
+
+  /** A commit whose handlers have run joins the next batch. */
+  #processedLater(effect: CommitEffect, preparation: Exclude<Preparation, 'running'>): void {
+    if (this.#ended) return;
+    if ('ready' in preparation) this.#queue.push(effect);
+    else {
+      const result = new Batch();
+      result.facts.push(preparation.settled);
+      this.#options.done(result);
+    }
+    this.run();
+  }
+
+  #take({ op }: CommitEffect, preparation: Preparation, ready: Prepared[], { facts }: Batch): void {
+    if (preparation === 'running') facts.push({ kind: 'processing', op });
+    else if ('ready' in preparation) ready.push(preparation.ready);
+    else facts.push(preparation.settled);
+  }
+
+  async #commit(prepared: readonly Prepared[], batch: Batch): Promise<void> {
+    const commits = prepared.flatMap(({ commit }) => (commit === null ? [] : [commit]));
+    const results = await this.#ask(prepared.map(({ effect }) => effect), batch, () => this.#options.store.commit(commits));
+    results.forEach((result, index) => batch.facts.push(this.#committed(prepared[index]!, result, batch)));
+  }
+
+  #committed(prepared: Prepared, result: CommitResult, batch: Batch): Fact {
+    const { effect, commit, done, failure, after } = prepared;
+    const { op, entity, slots, expectedVersion } = effect;
+    if (result.status === 'failed') return this.#entityUnavailable(op, result.error, batch);
+    this.#unanswered.delete(op);
+    if (result.status === 'stale') return { kind: 'stale', op, snapshot: this.#seen(entity, result.snapshot) };
+    if (result.status === 'conflict') return { kind: 'idConflict', op, conflicts: result.conflicts };
+    this.#options.states.put(entity, after);
+    commit?.events.forEach((event, index) => {
+      const slot = slots[index];
+      if (event.result !== null && slot?.action === 'apply') batch.results.push({ tag: slot.delivery.tag, result: event.result });
+    });
+    if (result.status === 'ok' && result.unparked) batch.unparked++;
+    if (result.parked !== null && after.version > expectedVersion) batch.stillParked.push({ entity, version: after.version, parked: result.parked });
+    return { kind: 'committed', op, done, parked: result.parked, failure };
+  }
+
+  /** Reads what lanes ask for and what commits lack; returns the commits that could be prepared with it. */
+  async #load(effects: readonly (OperationOf<'load'> | CommitEffect)[], batch: Batch): Promise<readonly Prepared[]> {
+    const results = await this.#ask(effects, batch, () => this.#options.store.load(effects.map(({ entity }) => entity)));
+    const ready: Prepared[] = [];
+    results.forEach((result, index) => {
+      const effect = effects[index]!;
+      if (result.status === 'failed') return void batch.facts.push(this.#entityUnavailable(effect.op, result.error, batch));
+      const { version, holes, state: text } = result.snapshot;
+      if (effect.kind === 'commit' && version === effect.expectedVersion && holes === effect.expectedHoles) {
+        return this.#take(effect, this.#process(effect, { version, holes, text, parsed: null }), ready, batch);
+      }
+      const snapshot = this.#seen(effect.entity, result.snapshot);
+      batch.facts.push({ kind: effect.kind === 'commit' ? 'stale' : 'loaded', op: effect.op, snapshot });
+    });
+    return ready;
+  }
+
+  async #claim(claims: readonly OperationOf<'openGap'>[], batch: Batch): Promise<void> {
+    const { shard, epoch, session, store } = this.#options;
+    const results = await this.#ask(claims, batch, () => store.claim(claims.map(({ entity }) => ({ ...entity, shard, epoch, session }))));
+    results.forEach((result, index) => {
+      const { op, entity } = claims[index]!;
+      if (result.status === 'failed') batch.facts.push(this.#entityUnavailable(op, result.error, batch));
+      else if (result.status === 'fenced') batch.facts.push({ kind: 'fenced', op });
+      else batch.facts.push({ kind: 'loaded', op, snapshot: this.#seen(entity, result.snapshot) });
+    });
+  }
+
+  async #park(parks: readonly OperationOf<'park'>[], batch: Batch): Promise<void> {
+    const { shard, epoch, session, store } = this.#options;
+    const asked = parks.map(({ entity, expectedVersion, sequence, reason, detail }) => {
+      return { ...entity, shard, epoch, session, expectedVersion, sequence, reason, detail };
+    });
+    const results = await this.#ask(parks, batch, () => store.park(asked));
+    results.forEach((result, index) => {
+      const { op, entity } = parks[index]!;
+      if (result.status === 'ok' && result.isNew) batch.parked++;
+      if (result.status === 'failed') batch.facts.push(this.#entityUnavailable(op, result.error, batch));
+      else if (result.status === 'stale') batch.facts.push({ kind: 'stale', op, snapshot: this.#seen(entity, result.snapshot) });
+      else batch.facts.push({ kind: result.status === 'ok' ? 'parked' : 'fenced', op });
+    });
+  }
+
+  async #recall(recalls: readonly OperationOf<'recall'>[], batch: Batch): Promise<void> {
+    const queries = recalls.flatMap(({ deliveries }) => deliveries.map(({ event }) => event));
+    const results = await this.#ask(recalls, batch, () => this.#options.store.recall(queries));
+    if (results.length === 0) return;
+    let at = 0;
+    for (const { op, deliveries } of recalls) batch.facts.push({ kind: 'recalled', op, results: results.slice(at, (at += deliveries.length)) });
+  }
+
+  async #reject(rejects: readonly OperationOf<'reject'>[], batch: Batch): Promise<void> {
+    const { store, messageOf: message, shard, time } = this.#options;
+    const rejections = rejects.flatMap((reject) => reject.rejections);
+    const written = await this.#ask(rejects, batch, async () => {
+      const deadLetteredAt = isoNow(time);
+      await store.recordDeadLetters(rejections.map((rejection) => recordOf(rejection, message(rejection.tag), shard, deadLetteredAt)));
+      return rejects;
+    });
+    if (written.length === 0) return;
+    batch.rejections.push(...rejections);
+    for (const { op } of written) batch.facts.push({ kind: 'rejected', op });
+  }
+
+  /** Nothing when there is nothing to ask, or when the outcome is unknown; the operations are then among `unknown`. */
+  async #ask<R>(operations: readonly OperationEffect[], batch: Batch, call: () => Promise<readonly R[]>): Promise<readonly R[]> {
+    if (operations.length === 0) return [];
+    try {
+      return await call();
+    } catch (error) {
+      if (!(error instanceof UnavailableError)) throw error;
+      batch.unavailable.push(error);
+      batch.unknown.push(...operations.map(({ op }) => op));
+      return [];
+    }
+  }
+
+  /** What was read is not loaded again. */
+  #seen(entity: EntityRef, snapshot: Snapshot): Snapshot {
+    const { version, holes, state: text } = snapshot;
+    this.#options.states.put(entity, { version, holes, text, parsed: null });
+    return snapshot;
+  }
+
+  #entityUnavailable(op: number, error: Error, batch: Batch): Fact {
+    batch.unavailable.push(new UnavailableError(error.message, { cause: error }));
+    const failures = (this.#entityFailures.get(op) ?? 0) + 1;
+    this.#entityFailures.set(op, failures);
+    return { kind: 'entityUnavailable', op, retryInMs: this.#retryInMs(failures) };
+  }
+
+  #retryInMs(failures: number): number {
+    return backOffMs(storeBackOff, failures, this.#options.time);
+  }
+}
+
+class Batch implements BatchResult {
+  readonly facts: Fact[] = [];
+  readonly rejections: Rejection[] = [];
+  readonly results: { readonly tag: number; readonly result: string }[] = [];
+  parked = 0;
+  unparked = 0;
+  readonly stillParked: { readonly entity: EntityRef; readonly version: number; readonly parked: Parked }[] = [];
+  readonly unavailable: UnavailableError[] = [];
+  seconds: number | null = null;
+  /** Operations of which nobody knows what became. */
+  readonly unknown: number[] = [];
+}
+
+/**
+ * Which of the operations that have gathered go together: all of them, or as many as there is memory for the states that they bring
+ * along. Rejections go at once, for commits must not overtake them; what has a state in the order of asking, so that busy
+ * entities keep nothing from being read.
+ */
+export function nextBatch(gathered: OperationEffect[], maxStateBytes: number, typicalBytes: number): { readonly now: OperationEffect[]; readonly later: OperationEffect[] } {
+  const most = Math.max(1, Math.floor(maxStateBytes / (copiesOfState * typicalBytes)));
+  if (gathered.length <= most) return { now: gathered, later: [] };
+  const hasNoState = ({ kind }: OperationEffect) => kind === 'recall' || kind === 'park' || kind === 'reject';
+  const withState = gathered.filter((operation) => !hasNoState(operation));
+  return { now: gathered.filter(hasNoState).concat(withState.slice(0, most)), later: withState.slice(most) };
+}
+
+/** A processor that broke where none should: its stored state cannot be read, or what it returned not be written. */
+function processorFailed({ op }: CommitEffect, error: unknown): Fact {
+  const failure = { reason: 'handler_failed', detail: `the processor failed: ${messageOf(error)}` } as const;
+  return { kind: 'committed', op, done: 0, parked: null, failure };
+}
+
+/** Why, and as much of the event as could be read. The message itself goes to the dead-letter queue, and its fingerprint finds the record again. */
+function recordOf(rejection: Rejection, message: RawMessage | undefined, shard: number, deadLetteredAt: string): DeadLetterRecord {
+  const { tag, reason, detail, stack, event, refusal } = rejection;
+  if (message === undefined) throw new InvariantError(`delivery ${tag} is rejected and was never taken in`);
+  const { id = null, entityType = null, entityId = null, sequence = null, type = null } = event ?? refusal ?? {};
+  const record = { fingerprint: messageFingerprint(message), id, entityType, entityId, sequence, type, reason, detail, shard, deadLetteredAt };
+  return stack == null ? record : { ...record, stack };
+}
