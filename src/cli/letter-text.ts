@@ -1,4 +1,9 @@
-/** Dead letters as text: a line of a table, a page about one, and JSON. Nothing that is printed can steer a terminal. */
+/**
+ * Dead letters as text: a line of a table, a page about one, and JSON. Nothing that is printed can steer a terminal.
+ *
+ * Why no library for tables: each line is printed as its letter is read, and such a library first wants them all. Why not string-width:
+ * four packages for ids in wide characters, which move what stands behind them in their line, and nothing else.
+ */
 import { type DeadLetter, type LetterGroup, textOf } from '../dead-letters/dead-letter.ts';
 import type { FoundLetter } from '../dead-letters/inspect.ts';
 import { letterFields, messageFields } from '../dead-letters/letter-copy.ts';
@@ -37,7 +42,8 @@ function tableLine(cells: readonly string[]): string {
 }
 
 function cutTo(width: number, text: string): string {
-  return text.length <= width ? text : `${text.slice(0, width - 1)}…`;
+  // Half of a pair is no character.
+  return text.length <= width ? text : `${text.slice(0, width - 1).replace(/[\ud800-\udbff]$/, '')}…`;
 }
 
 export function groupHeader(title: string): string {

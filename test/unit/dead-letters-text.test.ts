@@ -101,6 +101,10 @@ test('the columns of the table stand below their titles, and an id is never cut'
   assert.ok(asTableLine(letterWith({ messageId: longId })).includes(longId));
 });
 
+test('no character is cut in two', () => {
+  for (const before of ['', 'e']) assert.doesNotMatch(asTableLine(letterWith({ entityId: before + '😀'.repeat(50) })), /\p{Cs}/u);
+});
+
 test('the list has exactly the fields that are documented', () => {
   assert.deepEqual(JSON.parse(asListJson(letterWith({}))), {
     message_id: 'm-1',
