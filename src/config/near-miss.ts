@@ -2,6 +2,9 @@
  * Finds the variable of ours that a name was probably meant to be. A worker shares its environment with
  * shells, container platforms and other programs, so a stranger's name must pass: what is close counts, not
  * what is similar. `HTTP_PROXY`, `SMTP_HOST`, `LOGNAME` and `REDIS_SERVICE_PORT` are nobody's misspelling.
+ *
+ * Why not fastest-levenshtein: to it `PREFECTH` is two slips away from `PREFETCH`, as far as another word may be. Neighbours that
+ * changed places are one slip here.
  */
 
 import { trimmed } from './given-text.ts';

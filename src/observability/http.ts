@@ -1,6 +1,6 @@
 /**
  * What a worker shows on HTTP: `/metrics`, `/healthz` (the process only), `/readyz` (with the reasons when it
- * is not) and `/status`. It only reads, so it needs no authority.
+ * is not) and `/status`. It only reads, so it needs no authority. Four fixed paths need no router.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { type HttpServer, listenHttp } from './http-server.ts';

@@ -1,6 +1,9 @@
 /**
  * Entries by key that together take no more than so many bytes: the least recently put go first. What an entry takes is
  * said by whoever keeps it; keys are counted here.
+ *
+ * Why not lru-cache: with entries that are taken out and put back at each commit, as a worker does, it takes 1.2 to 1.8 times the CPU
+ * and 50 bytes more for each, and it looks at a clock, which nothing in a pure folder does.
  */
 
 /** What an entry costs besides its value: its place in the map, and its key. Measured on Node 20 and 22, rounded up. */
