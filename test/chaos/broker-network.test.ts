@@ -35,7 +35,7 @@ async function cutAfter(proxy: TcpProxy, direction: 'toServer' | 'toClient', byt
   });
 }
 
-test('a wire cut after any number of bytes, in deliveries and in acknowledgements, loses nothing', { timeout: 180_000 }, async (t) => {
+test('a wire cut after any number of bytes, in deliveries and in acknowledgements, loses nothing', async (t) => {
   const { proxy, run } = await setUp(t, 'cut-deliveries');
   const worker = await run.worker();
   const cuts = [['toClient', 7], ['toClient', 30_001], ['toServer', 20], ['toServer', 101]] as const;
@@ -46,7 +46,7 @@ test('a wire cut after any number of bytes, in deliveries and in acknowledgement
   await run.assertBalanced(cuts.length * entities, length);
 });
 
-test('a wire cut in the middle of a handshake is tried again until there is a connection', { timeout: 180_000 }, async (t) => {
+test('a wire cut in the middle of a handshake is tried again until there is a connection', async (t) => {
   const { proxy, run } = await setUp(t, 'cut-handshake');
   await run.worker();
   await run.publish(events());
@@ -56,7 +56,7 @@ test('a wire cut in the middle of a handshake is tried again until there is a co
   await run.assertBalanced(entities, length);
 });
 
-test('connections reset again and again in mid-stream cost no event and no order', { timeout: 180_000 }, async (t) => {
+test('connections reset again and again in mid-stream cost no event and no order', async (t) => {
   const { proxy, run } = await setUp(t, 'reset');
   const worker = await run.worker();
   for (const round of ['a', 'b', 'c']) {
@@ -70,7 +70,7 @@ test('connections reset again and again in mid-stream cost no event and no order
   assert.ok(proxy.acceptedConnections >= 4, `${proxy.acceptedConnections} connections`);
 });
 
-test('when the acknowledgements are lost, each event comes again as a duplicate and has been applied once', { timeout: 180_000 }, async (t) => {
+test('when the acknowledgements are lost, each event comes again as a duplicate and has been applied once', async (t) => {
   const { proxy, run } = await setUp(t, 'lost-acks');
   const worker = await run.worker();
   // Each shard asks the broker once before it begins, so that is done before nothing more gets there.
@@ -89,7 +89,7 @@ test('when the acknowledgements are lost, each event comes again as a duplicate 
   await run.assertNothingLeft();
 });
 
-test('bytes that arrive one by one make the same frames', { timeout: 180_000 }, async (t) => {
+test('bytes that arrive one by one make the same frames', async (t) => {
   const { proxy, run } = await setUp(t, 'bytes');
   proxy.slice(1);
   const worker = await run.worker();
@@ -99,7 +99,7 @@ test('bytes that arrive one by one make the same frames', { timeout: 180_000 }, 
   await run.assertBalanced(10, 10);
 });
 
-test('half a second of latency with jitter changes nothing but the time', { timeout: 180_000 }, async (t) => {
+test('half a second of latency with jitter changes nothing but the time', async (t) => {
   const { proxy, run } = await setUp(t, 'latency');
   const worker = await run.worker();
   proxy.delay(500, 300);
@@ -109,7 +109,7 @@ test('half a second of latency with jitter changes nothing but the time', { time
   await run.assertBalanced(entities, length);
 });
 
-test('while connections are refused the worker tries again at growing, jittered and capped intervals, and each connection logs it once', { timeout: 180_000 }, async (t) => {
+test('while connections are refused the worker tries again at growing, jittered and capped intervals, and each connection logs it once', async (t) => {
   const { proxy, run } = await setUp(t, 'refused');
   const worker = await run.worker();
   await proxy.refuse(true);
@@ -142,7 +142,7 @@ test('while connections are refused the worker tries again at growing, jittered 
   await run.assertBalanced(entities, length);
 });
 
-test('a wire that swallows everything is noticed by the heartbeats on both ends: the standby goes on, the old owner comes back', { timeout: 180_000 }, async (t) => {
+test('a wire that swallows everything is noticed by the heartbeats on both ends: the standby goes on, the old owner comes back', async (t) => {
   // Two seconds instead of fifteen, as a user may ask for in the URL.
   const { proxy, run, direct } = await setUp(t, 'black-hole', '?heartbeat=2');
   const owner = await run.worker();

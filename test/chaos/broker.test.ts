@@ -32,7 +32,7 @@ async function untilSomeApplied(redisUrl: string, stream: string): Promise<void>
   await waitFor(async () => (await readTraces(redisUrl, stream)).size > 0, { what: 'the first events applied', timeoutMs: 30_000 });
 }
 
-test('connections closed by an operator come back, and nothing is lost or reordered', { timeout: 180_000 }, async (t) => {
+test('connections closed by an operator come back, and nothing is lost or reordered', async (t) => {
   const { node, redisUrl, stream, variables } = await setUp(t, 'closed');
   const worker = await WorkerProcess.ready(t, variables);
   await WorkerProcess.ready(t, variables);
@@ -45,7 +45,7 @@ test('connections closed by an operator come back, and nothing is lost or reorde
   await worker.untilReady();
 });
 
-test('a broker that restarts, and one that is killed, come back to everything unsettled', { timeout: 240_000 }, async (t) => {
+test('a broker that restarts, and one that is killed, come back to everything unsettled', async (t) => {
   const { node, redisUrl, stream, variables } = await setUp(t, 'restart');
   await WorkerProcess.ready(t, variables);
   await publishTrace(node.amqpUrl, stream, shuffled(interleaved(entities, length, 'a'), 200));
@@ -57,7 +57,7 @@ test('a broker that restarts, and one that is killed, come back to everything un
   await untilApplied(redisUrl, stream, 2 * entities, length);
 });
 
-test('a queue deleted under the consumer is consumed again once it is back', { timeout: 180_000 }, async (t) => {
+test('a queue deleted under the consumer is consumed again once it is back', async (t) => {
   const { node, redisUrl, stream, variables } = await setUp(t, 'deleted');
   const worker = await WorkerProcess.ready(t, variables);
   const connection = await amqp.connect(node.amqpUrl);
@@ -73,7 +73,7 @@ test('a queue deleted under the consumer is consumed again once it is back', { t
   await untilApplied(redisUrl, stream, entities, length);
 });
 
-test('a consumer timeout closes the channel of a held event, which waits on and is applied', { timeout: 180_000 }, async (t) => {
+test('a consumer timeout closes the channel of a held event, which waits on and is applied', async (t) => {
   const { node, redisUrl, stream, variables } = await setUp(t, 'consumer-timeout', ['consumer_timeout = 10000']);
   const worker = await WorkerProcess.ready(t, variables);
   await publishTrace(node.amqpUrl, stream, [{ entityId: 'entity-0', sequence: 2 }]);

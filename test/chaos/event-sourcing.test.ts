@@ -48,7 +48,7 @@ async function killed(child: ChildProcess): Promise<void> {
 }
 
 for (const kind of ['postgres', 'redis'] as const) {
-  test(`${kind}: whatever is killed, the read side of 500 orders is the fold of what 20 clients have commanded`, { ...(kind === 'postgres' ? needsPostgres : {}), timeout: 240_000 }, async (t) => {
+  test(`${kind}: whatever is killed, the read side of 500 orders is the fold of what 20 clients have commanded`, kind === 'postgres' ? needsPostgres : {}, async (t) => {
     const { run, env, events, states } = await setUp(t, kind);
     let last = 0;
     const count = async () => {

@@ -74,7 +74,7 @@ async function untilHalted(worker: WorkerProcess): Promise<void> {
 }
 
 for (const [kind, useStore, FIRST_SEQUENCE] of [['Redis', redisStore, '1'], ['Redis', redisStore, 'any'], ['PostgreSQL', postgresStore, '1']] as const) {
-  const options = kind === 'PostgreSQL' ? { ...needsPostgresBinaries, timeout: 300_000 } : { timeout: 180_000 };
+  const options = kind === 'PostgreSQL' ? needsPostgresBinaries : {};
   test(`a plain restart on an emptied store is refused until an operator says so (${kind}, FIRST_SEQUENCE=${FIRST_SEQUENCE})`, options, async (t) => {
     const store = await useStore(t);
     const { run, inorder, halted } = await setUp(t, 'emptied-restart', store, { FIRST_SEQUENCE });
@@ -98,7 +98,7 @@ for (const [kind, useStore, FIRST_SEQUENCE] of [['Redis', redisStore, '1'], ['Re
   });
 }
 
-test('a shard that halts is halted for its standby as well, and for whoever is started later', { timeout: 300_000 }, async (t) => {
+test('a shard that halts is halted for its standby as well, and for whoever is started later', async (t) => {
   const redis = await useRedisNode(t);
   const { run, inorder, halted } = await setUp(t, 'halted-standby', { variables: { REDIS_URL: redis.redisUrl }, url: redis.redisUrl, redisUrl: redis.redisUrl, empty: async () => {} });
   const active = await run.worker();
@@ -122,7 +122,7 @@ test('a shard that halts is halted for its standby as well, and for whoever is s
   await later.kill();
 });
 
-test('an older copy that is restored while nobody looks is refused at the start', { timeout: 300_000 }, async (t) => {
+test('an older copy that is restored while nobody looks is refused at the start', async (t) => {
   const redis = await useRedisNode(t);
   const { run, inorder, halted } = await setUp(t, 'old-dump', { variables: { REDIS_URL: redis.redisUrl }, url: redis.redisUrl, redisUrl: redis.redisUrl, empty: async () => {} });
   const before = await run.worker();
@@ -141,7 +141,7 @@ test('an older copy that is restored while nobody looks is refused at the start'
   assert.deepEqual([await run.applied(), await run.ready(run.deadLetters)], [total, 0]);
 });
 
-test('a worker with the URL of another store is halted alone; the stream goes on', { timeout: 300_000 }, async (t) => {
+test('a worker with the URL of another store is halted alone; the stream goes on', async (t) => {
   const [right, wrong] = [await redisStore(t), await redisStore(t)];
   const { run, inorder, halted } = await setUp(t, 'wrong-url', right);
   const worker = await run.worker();
@@ -154,7 +154,7 @@ test('a worker with the URL of another store is halted alone; the stream goes on
   await run.end(worker);
 });
 
-test('a stream of a version without records is taken over with its store, and refused with an empty one', { timeout: 300_000 }, async (t) => {
+test('a stream of a version without records is taken over with its store, and refused with an empty one', async (t) => {
   const store = await redisStore(t);
   const { run, inorder, halted, amqpUrl } = await setUp(t, 'upgrade', store);
   const before = await run.worker();
@@ -180,7 +180,7 @@ test('a stream of a version without records is taken over with its store, and re
   assert.match((await inorder('status')).stdout, /knows nothing of this stream, which was there before$/m);
 });
 
-test('a worker that starts under a memory alarm of the broker works and empties the queues, and notes its epochs when the alarm is over', { timeout: 300_000 }, async (t) => {
+test('a worker that starts under a memory alarm of the broker works and empties the queues, and notes its epochs when the alarm is over', async (t) => {
   const [node, redis] = [await useRabbitNode(t), await useRedisNode(t)];
   const run = new StreamRun(t, 'alarm', { amqpUrl: node.amqpUrl, redisUrl: redis.redisUrl });
   const before = await run.worker();

@@ -46,7 +46,7 @@ async function setUp(t: TestContext, name: string) {
   return { amqpUrl, node, stream, variables, statement, deadLetters };
 }
 
-test('shuffled and repeated events come out right, also when a worker is killed', { ...needsPostgresBinaries, timeout: 180_000 }, async (t) => {
+test('shuffled and repeated events come out right, also when a worker is killed', needsPostgresBinaries, async (t) => {
   const { amqpUrl, node, stream, variables, deadLetters, statement } = await setUp(t, 'pg-killed-worker');
   const first = await WorkerProcess.ready(t, variables);
   await WorkerProcess.ready(t, variables);
@@ -60,7 +60,7 @@ test('shuffled and repeated events come out right, also when a worker is killed'
   assert.equal(remembered, entities * length, 'each is remembered once');
 });
 
-test('a server that is killed and restarted is asked again, and every event is applied once', { ...needsPostgresBinaries, timeout: 180_000 }, async (t) => {
+test('a server that is killed and restarted is asked again, and every event is applied once', needsPostgresBinaries, async (t) => {
   const { amqpUrl, node, stream, variables, deadLetters } = await setUp(t, 'pg-killed');
   const worker = await WorkerProcess.ready(t, variables);
   await publishTrace(amqpUrl, stream, shuffled(interleaved(entities, length, 'a'), 200));
@@ -73,7 +73,7 @@ test('a server that is killed and restarted is asked again, and every event is a
   assert.equal(await deadLetters(), 0);
 });
 
-test('connections that are ended by the server and a commit that waits for a lock are no trouble', { ...needsPostgresBinaries, timeout: 180_000 }, async (t) => {
+test('connections that are ended by the server and a commit that waits for a lock are no trouble', needsPostgresBinaries, async (t) => {
   const { amqpUrl, node, stream, variables, statement, deadLetters } = await setUp(t, 'pg-cut');
   await WorkerProcess.ready(t, variables);
   const publishing = publishTrace(amqpUrl, stream, shuffled(interleaved(entities, length), 200));
@@ -86,7 +86,7 @@ test('connections that are ended by the server and a commit that waits for a loc
   assert.equal(await deadLetters(), 0);
 });
 
-test('commits whose answers are lost are asked again: each event is applied and counted once', { ...needsPostgresBinaries, timeout: 180_000 }, async (t) => {
+test('commits whose answers are lost are asked again: each event is applied and counted once', needsPostgresBinaries, async (t) => {
   const { amqpUrl, node, stream, variables, deadLetters } = await setUp(t, 'pg-lost-answers');
   const wire = await loseCommitAnswers(t, node.url);
   const worker = await WorkerProcess.ready(t, { ...variables, DATABASE_URL: wire.url });
@@ -101,7 +101,7 @@ test('commits whose answers are lost are asked again: each event is applied and 
   assert.equal(await deadLetters(), 0);
 });
 
-test('whoever comes first makes the tables, and the others use them', { ...needsPostgresBinaries, timeout: 180_000 }, async (t) => {
+test('whoever comes first makes the tables, and the others use them', needsPostgresBinaries, async (t) => {
   const node = await PostgresNode.start();
   t.after(() => node.stop());
   const stores = Array.from({ length: 12 }, (_, n) => createPostgresStore({ url: node.url, stream: `s${n % 3}`, idempotencyTtlSeconds: 60 }));
@@ -117,7 +117,7 @@ test('whoever comes first makes the tables, and the others use them', { ...needs
   assert.deepEqual(rows.map(({ step }) => step), rows.map((_, index) => index + 1));
 });
 
-test('a store that is emptied stops the shards, which say so and apply nothing more', { ...needsPostgresBinaries, timeout: 180_000 }, async (t) => {
+test('a store that is emptied stops the shards, which say so and apply nothing more', needsPostgresBinaries, async (t) => {
   const { amqpUrl, node, stream, variables, statement } = await setUp(t, 'pg-emptied');
   const worker = await WorkerProcess.ready(t, variables);
   await publishTrace(amqpUrl, stream, interleaved(20, 5));
@@ -129,7 +129,7 @@ test('a store that is emptied stops the shards, which say so and apply nothing m
   assert.equal((await readTraces(node.url, stream)).size, 0);
 });
 
-test('a standby, and a database that cannot be relied on, are refused at the start', { ...needsPostgresBinaries, timeout: 180_000 }, async (t) => {
+test('a standby, and a database that cannot be relied on, are refused at the start', needsPostgresBinaries, async (t) => {
   const { node, variables } = await setUp(t, 'pg-refused');
   const client = new pg.Client({ connectionString: node.url });
   await client.connect();
@@ -140,7 +140,7 @@ test('a standby, and a database that cannot be relied on, are refused at the sta
   assert.match(worker.output, /PostgreSQL encoding: The database is in LATIN1/);
 });
 
-test('dead letters are inspected, replayed and audited as with Redis', { ...needsPostgresBinaries, timeout: 180_000 }, async (t) => {
+test('dead letters are inspected, replayed and audited as with Redis', needsPostgresBinaries, async (t) => {
   const { amqpUrl, node, stream, variables, deadLetters } = await setUp(t, 'pg-replay');
   await WorkerProcess.ready(t, { ...variables, GAP_TIMEOUT_MS: '300' });
   const at = (...sequences: number[]) => sequences.map((sequence) => ({ entityId: 'a', sequence }));

@@ -42,7 +42,7 @@ async function assertQueuesEmpty(amqpUrl: string, stream: string): Promise<void>
   }
 }
 
-test('a worker killed with SIGKILL in mid-stream loses nothing: the standby goes on in order', { timeout: 180_000 }, async (t) => {
+test('a worker killed with SIGKILL in mid-stream loses nothing: the standby goes on in order', async (t) => {
   const { amqpUrl, redisUrl, stream, variables } = await setUp(t, 'sigkill');
   const active = await WorkerProcess.ready(t, variables);
   const standby = await WorkerProcess.ready(t, variables);
@@ -56,7 +56,7 @@ test('a worker killed with SIGKILL in mid-stream loses nothing: the standby goes
   await assertQueuesEmpty(amqpUrl, stream);
 });
 
-test('workers killed one after the other, again and again, lose and reorder nothing', { timeout: 180_000 }, async (t) => {
+test('workers killed one after the other, again and again, lose and reorder nothing', async (t) => {
   const { amqpUrl, redisUrl, stream, variables } = await setUp(t, 'rolling-kill');
   let workers = [await WorkerProcess.ready(t, variables), await WorkerProcess.ready(t, variables)];
   const publishing = publishTrace(amqpUrl, stream, shuffled(interleaved(entities, length), 300));
@@ -70,7 +70,7 @@ test('workers killed one after the other, again and again, lose and reorder noth
   await untilApplied(redisUrl, stream, entities, length);
 });
 
-test('a standby takes nothing while the active worker lives', { timeout: 180_000 }, async (t) => {
+test('a standby takes nothing while the active worker lives', async (t) => {
   const { amqpUrl, redisUrl, stream, variables } = await setUp(t, 'standby');
   const active = await WorkerProcess.ready(t, variables);
   const standby = await WorkerProcess.ready(t, variables);
@@ -81,7 +81,7 @@ test('a standby takes nothing while the active worker lives', { timeout: 180_000
   assert.equal((await standby.get('/readyz')).status, 200, 'a standby is ready');
 });
 
-test('SIGTERM in mid-batch ends with 0 and hands the rest over in order', { timeout: 180_000 }, async (t) => {
+test('SIGTERM in mid-batch ends with 0 and hands the rest over in order', async (t) => {
   const { amqpUrl, redisUrl, stream, variables } = await setUp(t, 'sigterm');
   const active = await WorkerProcess.ready(t, variables);
   await WorkerProcess.ready(t, variables);
@@ -95,7 +95,7 @@ test('SIGTERM in mid-batch ends with 0 and hands the rest over in order', { time
   assert.doesNotMatch(active.output, /stopped before everything in flight was done/);
 });
 
-test('an owner frozen beyond its heartbeats is replaced, and wakes up without doing harm', { timeout: 180_000 }, async (t) => {
+test('an owner frozen beyond its heartbeats is replaced, and wakes up without doing harm', async (t) => {
   const { amqpUrl, redisUrl, stream, variables } = await setUp(t, 'frozen', { GAP_TIMEOUT_MS: '2000' });
   const first = await WorkerProcess.ready(t, variables);
   const second = await WorkerProcess.ready(t, variables);
@@ -121,7 +121,7 @@ test('an owner frozen beyond its heartbeats is replaced, and wakes up without do
   assert.deepEqual(await readTraces(redisUrl, stream), before);
 });
 
-test('a worker stopped for less than its heartbeats goes on as if nothing had been', { timeout: 180_000 }, async (t) => {
+test('a worker stopped for less than its heartbeats goes on as if nothing had been', async (t) => {
   const { amqpUrl, redisUrl, stream, variables } = await setUp(t, 'short-stop');
   const active = await WorkerProcess.ready(t, variables);
   const standby = await WorkerProcess.ready(t, variables);
@@ -135,7 +135,7 @@ test('a worker stopped for less than its heartbeats goes on as if nothing had be
   assert.equal(await active.metric('inorder_events_total', { outcome: 'applied' }), entities * length);
 });
 
-test('the same events again are duplicates and change nothing', { timeout: 180_000 }, async (t) => {
+test('the same events again are duplicates and change nothing', async (t) => {
   const { amqpUrl, redisUrl, stream, variables } = await setUp(t, 'again');
   const worker = await WorkerProcess.ready(t, variables);
   const events = shuffled(interleaved(50, 10), 50);

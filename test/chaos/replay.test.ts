@@ -104,7 +104,7 @@ function assertDone({ code, stdout, stderr }: CommandResult): void {
   assert.equal(code, 0, stdout + stderr);
 }
 
-test('a replay killed with SIGKILL again and again loses nothing, and the last one finishes the work', { timeout: 180_000 }, async (t) => {
+test('a replay killed with SIGKILL again and again loses nothing, and the last one finishes the work', async (t) => {
   const stage = await setUp(t, 'replay-killed');
   for (const share of [0.1, 0.3, 0.4, 0.75]) {
     const command = stage.start(['--rate=400']);
@@ -124,7 +124,7 @@ test('a replay killed with SIGKILL again and again loses nothing, and the last o
   assert.deepEqual(actions, Array(5).fill('replay'));
 });
 
-test('a replay that is told to stop stops after what is under way, and what is left goes another time', { timeout: 180_000 }, async (t) => {
+test('a replay that is told to stop stops after what is under way, and what is left goes another time', async (t) => {
   const stage = await setUp(t, 'replay-stopped');
   const command = stage.start(['--rate=200']);
   await untilReplayed(stage, 50);
@@ -139,7 +139,7 @@ test('a replay that is told to stop stops after what is under way, and what is l
   await assertWhole(stage);
 });
 
-test('a second replay finds nothing, and letters that the version has passed are duplicates', { timeout: 180_000 }, async (t) => {
+test('a second replay finds nothing, and letters that the version has passed are duplicates', async (t) => {
   const stage = await setUp(t, 'replay-twice');
   const { run, worker } = stage;
   // The events come once more from their producer, but for the last of each entity.
@@ -155,7 +155,7 @@ test('a second replay finds nothing, and letters that the version has passed are
   await assertWhole(stage);
 });
 
-test('of two replays at once the second waits a while, is then refused and says why; the first goes on', { timeout: 180_000 }, async (t) => {
+test('of two replays at once the second waits a while, is then refused and says why; the first goes on', async (t) => {
   const stage = await setUp(t, 'replay-refused');
   const first = stage.start([`--rate=${letters / 12}`]);
   await untilReplayed(stage, 5);
@@ -166,7 +166,7 @@ test('of two replays at once the second waits a while, is then refused and says 
   await assertWhole(stage);
 });
 
-test('two replays of the same letters past the lock lose nothing: together with the next one they finish the work', { timeout: 180_000 }, async (t) => {
+test('two replays of the same letters past the lock lose nothing: together with the next one they finish the work', async (t) => {
   const stage = await setUp(t, 'replay-both');
   const [first, second] = [await accessTo(t, stage), await accessTo(t, stage)];
   // Both know of all letters, and then each gets some.
@@ -180,7 +180,7 @@ test('two replays of the same letters past the lock lose nothing: together with 
   await assertWhole(stage);
 });
 
-test('events that are published meanwhile are held behind the replay, and every entity ends whole', { timeout: 180_000 }, async (t) => {
+test('events that are published meanwhile are held behind the replay, and every entity ends whole', async (t) => {
   const stage = await setUp(t, 'replay-live');
   const command = stage.start(['--rate=100']);
   await untilInHand(stage);
@@ -192,7 +192,7 @@ test('events that are published meanwhile are held behind the replay, and every 
   await assertWhole(stage, length + 15);
 });
 
-test('what comes between the plan and the replay follows the dead letters, and the next replay takes it', { timeout: 180_000 }, async (t) => {
+test('what comes between the plan and the replay follows the dead letters, and the next replay takes it', async (t) => {
   const stage = await setUp(t, 'replay-raced');
   const { run } = stage;
   const live = (async () => {
@@ -211,7 +211,7 @@ test('what comes between the plan and the replay follows the dead letters, and t
   await assertWhole(stage, length + 40);
 });
 
-test('the worker killed during a replay is followed by another one, and all of it is applied', { timeout: 180_000 }, async (t) => {
+test('the worker killed during a replay is followed by another one, and all of it is applied', async (t) => {
   const stage = await setUp(t, 'replay-worker');
   const { run, worker } = stage;
   const command = stage.start(['--rate=200']);
@@ -222,7 +222,7 @@ test('the worker killed during a replay is followed by another one, and all of i
   await assertWhole(stage);
 });
 
-test('a store that is away for a moment costs nothing; one that stays away ends the replay, which goes on another time', { timeout: 180_000 }, async (t) => {
+test('a store that is away for a moment costs nothing; one that stays away ends the replay, which goes on another time', async (t) => {
   const stage = await setUp(t, 'replay-store');
   const proxy = await useTcpProxy(t, stage.run.redisUrl);
   const REDIS_URL = proxy.through(stage.run.redisUrl);
@@ -242,7 +242,7 @@ test('a store that is away for a moment costs nothing; one that stays away ends 
   await assertWhole(stage);
 });
 
-test('a connection to the broker that is cut ends the replay at once, wherever that is, and nothing is lost', { timeout: 180_000 }, async (t) => {
+test('a connection to the broker that is cut ends the replay at once, wherever that is, and nothing is lost', async (t) => {
   const stage = await setUp(t, 'replay-broker');
   const proxy = await useTcpProxy(t, stage.run.amqpUrl);
   const AMQP_URL = proxy.through(stage.run.amqpUrl);
@@ -259,7 +259,7 @@ test('a connection to the broker that is cut ends the replay at once, wherever t
   await assertWhole(stage);
 });
 
-test('a replay in a process that lives on ends as well when its connection is cut, and renews nothing any more', { timeout: 180_000 }, async (t) => {
+test('a replay in a process that lives on ends as well when its connection is cut, and renews nothing any more', async (t) => {
   const stage = await setUp(t, 'replay-inside');
   const { amqpUrl } = stage.run;
   const proxy = await useTcpProxy(t, amqpUrl);
@@ -284,7 +284,7 @@ test('a replay in a process that lives on ends as well when its connection is cu
   await assertWhole(stage);
 });
 
-test('an entity stays held between two of its letters, however much longer that is than the lease', { timeout: 180_000 }, async (t) => {
+test('an entity stays held between two of its letters, however much longer that is than the lease', async (t) => {
   const stage = await setUp(t, 'replay-lease');
   const access = await accessTo(t, stage);
   const entity = { entityType: 'trace', entityId: 'entity-0' };
@@ -311,7 +311,7 @@ test('an entity stays held between two of its letters, however much longer that 
   await assertWhole(stage);
 });
 
-test('a replay keeps to its rate', { timeout: 180_000 }, async (t) => {
+test('a replay keeps to its rate', async (t) => {
   const stage = await setUp(t, 'replay-rate');
   const startedMs = performance.now();
   const { stdout, ...result } = await stage.replay(['--rate=150']);

@@ -40,7 +40,7 @@ async function entitiesByQueue(amqpUrl: string, queues: readonly string[]): Prom
   return found;
 }
 
-test('an entity whose events sit in two queues with two owners is applied in order', { timeout: 180_000 }, async (t) => {
+test('an entity whose events sit in two queues with two owners is applied in order', async (t) => {
   const { redisUrl } = await useServices(t);
   const node = await useRabbitNode(t);
   const stream = uniqueStream('ring');

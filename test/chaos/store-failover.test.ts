@@ -9,7 +9,7 @@ const entities = 100;
 const length = 40;
 const failovers = 2;
 
-test('a manual SENTINEL FAILOVER between healthy nodes under traffic loses nothing', { ...needsRedis, timeout: 300_000 }, async (t) => {
+test('a manual SENTINEL FAILOVER between healthy nodes under traffic loses nothing', needsRedis, async (t) => {
   const { amqpUrl } = await useServices(t);
   const { clients, sentinel, url } = await useSentinelPair(t);
   const run = new StreamRun(t, 'failover', { amqpUrl, redisUrl: url, variables: { DURABILITY: 'replicas:1', PREFETCH: '50' } });

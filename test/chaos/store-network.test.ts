@@ -40,7 +40,7 @@ for (const kind of ['redis', 'postgres'] as const) {
   const needs = kind === 'postgres' ? needsPostgres : {};
 
   // A transaction of PostgreSQL has several replies: for the one that counts see postgres.test.ts.
-  if (kind === 'redis') test(`${kind}: commits whose replies are lost are asked again: each event is applied and counted once`, { ...needs, timeout: 60_000 }, async (t) => {
+  if (kind === 'redis') test(`${kind}: commits whose replies are lost are asked again: each event is applied and counted once`, needs, async (t) => {
     const { proxy, run } = await setUp(t, kind, 'lost-replies');
     const worker = await run.worker();
     // The shards have their epochs and know the entities, so what is lost are replies to commits.
@@ -57,7 +57,7 @@ for (const kind of ['redis', 'postgres'] as const) {
     await run.assertBalanced(entities, 2 * length);
   });
 
-  test(`${kind}: connections reset, also in the middle of a command or a reply, cost and repeat nothing`, { ...needs, timeout: 180_000 }, async (t) => {
+  test(`${kind}: connections reset, also in the middle of a command or a reply, cost and repeat nothing`, needs, async (t) => {
     const { proxy, run } = await setUp(t, kind, 'store-reset');
     const worker = await run.worker();
     const cuts = [['toServer', 3], ['toServer', 5_000], ['toServer', 40_001], ['toClient', 2], ['toClient', 700]] as const;
@@ -71,7 +71,7 @@ for (const kind of ['redis', 'postgres'] as const) {
     await run.assertBalanced(cuts.length * entities, length);
   });
 
-  test(`${kind}: replies that arrive byte by byte are the same replies`, { ...needs, timeout: 180_000 }, async (t) => {
+  test(`${kind}: replies that arrive byte by byte are the same replies`, needs, async (t) => {
     const { proxy, run } = await setUp(t, kind, 'store-bytes');
     proxy.slice(1);
     const worker = await run.worker();
@@ -81,7 +81,7 @@ for (const kind of ['redis', 'postgres'] as const) {
     await run.assertBalanced(10, 10);
   });
 
-  test(`${kind}: while connections are refused the shards pause and the worker stays; then everything drains`, { ...needs, timeout: 180_000 }, async (t) => {
+  test(`${kind}: while connections are refused the shards pause and the worker stays; then everything drains`, needs, async (t) => {
     const { proxy, run } = await setUp(t, kind, 'store-refused');
     const worker = await run.worker();
     await run.publish(events('before'));
@@ -98,7 +98,7 @@ for (const kind of ['redis', 'postgres'] as const) {
     await run.assertBalanced(2 * entities, length);
   });
 
-  test(`${kind}: a wire that swallows everything is found out by the command time-out: the shards pause, then everything drains`, { ...needs, timeout: 180_000 }, async (t) => {
+  test(`${kind}: a wire that swallows everything is found out by the command time-out: the shards pause, then everything drains`, needs, async (t) => {
     const { proxy, run } = await setUp(t, kind, 'store-black-hole');
     const worker = await run.worker();
     await run.publish(events('before'));

@@ -29,7 +29,7 @@ const refusals = [
 ];
 
 for (const { what, from, until, says } of refusals) {
-  test(`a store ${what} pauses the shards, which drain when it serves again`, { timeout: 180_000 }, async (t) => {
+  test(`a store ${what} pauses the shards, which drain when it serves again`, async (t) => {
     const { run, command } = await setUp(t, 'refusing');
     const worker = await run.worker();
     await run.publish(events('before'));
@@ -45,7 +45,7 @@ for (const { what, from, until, says } of refusals) {
   });
 }
 
-test('a store that sleeps for longer than a command may take is waited for', { timeout: 180_000 }, async (t) => {
+test('a store that sleeps for longer than a command may take is waited for', async (t) => {
   const { run, command } = await setUp(t, 'sleeping', ['enable-debug-command local']);
   const worker = await run.worker();
   await run.publish(events('before'));
@@ -57,7 +57,7 @@ test('a store that sleeps for longer than a command may take is waited for', { t
   await run.assertBalanced(2 * entities, length);
 });
 
-test('an entity whose key holds something else waits alone, and is applied in order once the key is free', { timeout: 180_000 }, async (t) => {
+test('an entity whose key holds something else waits alone, and is applied in order once the key is free', async (t) => {
   const { run, command } = await setUp(t, 'wrong-type');
   const key = new Keys(run.stream).entity({ entityType: 'trace', entityId: 'entity-3' });
   await command(`SET ${key} something`);
@@ -76,7 +76,7 @@ test('an entity whose key holds something else waits alone, and is applied in or
   await run.assertBalanced(entities, length);
 });
 
-test('a store that comes back with an older copy stops the shards before anything is applied to it', { timeout: 180_000 }, async (t) => {
+test('a store that comes back with an older copy stops the shards before anything is applied to it', async (t) => {
   const { redis, run, command } = await setUp(t, 'old-copy');
   const worker = await run.worker();
   const all = interleaved(entities, 3 * length);

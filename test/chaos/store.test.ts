@@ -28,7 +28,7 @@ async function setUp(t: TestContext, name: string) {
   return { amqpUrl, redis, stream, variables, command: (text: string) => redisCommand(port, text) };
 }
 
-test('a store that freezes in mid-stream pauses the shards; nothing is dead-lettered', { timeout: 180_000 }, async (t) => {
+test('a store that freezes in mid-stream pauses the shards; nothing is dead-lettered', async (t) => {
   const { amqpUrl, redis, stream, variables, command } = await setUp(t, 'frozen-store');
   const worker = await WorkerProcess.ready(t, variables);
   await command('CLIENT PAUSE 10000 ALL');
@@ -38,7 +38,7 @@ test('a store that freezes in mid-stream pauses the shards; nothing is dead-lett
   assert.equal(await readyCount(amqpUrl, `${stream}.dead-letters`), 0);
 });
 
-test('a store that is killed and restarted is asked again, and every event is applied once', { timeout: 180_000 }, async (t) => {
+test('a store that is killed and restarted is asked again, and every event is applied once', async (t) => {
   const { amqpUrl, redis, stream, variables, command } = await setUp(t, 'killed-store');
   await command('CONFIG SET appendfsync always');
   await WorkerProcess.ready(t, variables);
@@ -51,7 +51,7 @@ test('a store that is killed and restarted is asked again, and every event is ap
   assert.equal(await readyCount(amqpUrl, `${stream}.dead-letters`), 0);
 });
 
-test('a store that forgets its scripts and drops its clients is no trouble', { timeout: 180_000 }, async (t) => {
+test('a store that forgets its scripts and drops its clients is no trouble', async (t) => {
   const { amqpUrl, redis, stream, variables, command } = await setUp(t, 'scripts');
   await WorkerProcess.ready(t, variables);
   const publishing = publishTrace(amqpUrl, stream, shuffled(interleaved(entities, length), 200));
@@ -63,7 +63,7 @@ test('a store that forgets its scripts and drops its clients is no trouble', { t
   await untilApplied(redis.redisUrl, stream, entities, length);
 });
 
-test('a store that is emptied stops the shards, which say so and apply nothing more', { timeout: 180_000 }, async (t) => {
+test('a store that is emptied stops the shards, which say so and apply nothing more', async (t) => {
   const { amqpUrl, redis, stream, variables, command } = await setUp(t, 'emptied');
   const worker = await WorkerProcess.ready(t, variables);
   await publishTrace(amqpUrl, stream, interleaved(20, 5));

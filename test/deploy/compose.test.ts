@@ -31,7 +31,7 @@ test('the image is built in two stages, from what the lockfile says, and does no
   assert.match(dockerfile, /^ENTRYPOINT \["node", /m);
 });
 
-test('docker compose up --wait brings everything up, and it works', { timeout: 900_000 }, async (t) => {
+test('docker compose up --wait brings everything up, and it works', async (t) => {
   const missing = missingCompose();
   if (missing !== null) return t.skip(missing);
   const project = await ComposeProject.prepare(t);

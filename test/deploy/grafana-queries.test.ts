@@ -31,7 +31,7 @@ function queries(rateInterval: string): readonly Query[] {
   );
 }
 
-test('every query of the dashboard gives data, and exemplars lead to traces', { timeout: 240_000 }, async (t) => {
+test('every query of the dashboard gives data, and exemplars lead to traces', async (t) => {
   const missing = await missingPrometheus();
   if (missing !== null) return t.skip(missing);
   const metricsPort = await freePort();

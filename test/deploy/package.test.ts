@@ -82,7 +82,7 @@ function filesOf(folder: string): readonly string[] {
     .map((entry) => join(entry.parentPath, entry.name).slice(folder.length + 1));
 }
 
-describe('the package', { timeout: 600_000 }, () => {
+describe('the package', () => {
   let impossible: string | null = null;
   before(async () => {
     impossible = await install();

@@ -56,7 +56,7 @@ async function firing(prometheus: PrometheusNode): Promise<readonly string[]> {
   return [...new Set(now.map(({ metric }) => metric['alertname'] ?? ''))].sort();
 }
 
-test('an event that waits for its predecessor raises GapOpenTooLong, and the predecessor ends it', { timeout: 180_000 }, async (t) => {
+test('an event that waits for its predecessor raises GapOpenTooLong, and the predecessor ends it', async (t) => {
   const watched = await useWatchedWorkers(t, 1, { GAP_TIMEOUT_MS: '30000' });
   if (watched === null) return;
   await watched.run.publish([{ entityId: 'early', sequence: 2 }]);
@@ -66,7 +66,7 @@ test('an event that waits for its predecessor raises GapOpenTooLong, and the pre
   await watched.run.assertBalanced(1, 2);
 });
 
-test('large gaps that go on raise LargeSequenceGaps', { timeout: 180_000 }, async (t) => {
+test('large gaps that go on raise LargeSequenceGaps', async (t) => {
   const watched = await useWatchedWorkers(t);
   if (watched === null) return;
   let round = 0;
@@ -78,7 +78,7 @@ test('large gaps that go on raise LargeSequenceGaps', { timeout: 180_000 }, asyn
   await waitFor(() => publishing('firing'), { what: 'LargeSequenceGaps firing', timeoutMs: 40_000, intervalMs: scrapeMs });
 });
 
-test('a dead letter raises DeadLettersArriving', { timeout: 180_000 }, async (t) => {
+test('a dead letter raises DeadLettersArriving', async (t) => {
   const watched = await useWatchedWorkers(t);
   if (watched === null) return;
   const channel = await watched.run.channel();
@@ -89,7 +89,7 @@ test('a dead letter raises DeadLettersArriving', { timeout: 180_000 }, async (t)
   assert.equal(alert?.metric['reason'], 'malformed');
 });
 
-test('a worker that is killed raises WorkerDown, for itself alone', { timeout: 180_000 }, async (t) => {
+test('a worker that is killed raises WorkerDown, for itself alone', async (t) => {
   const watched = await useWatchedWorkers(t, 2);
   if (watched === null) return;
   const [killed] = watched.workers as [WorkerProcess];
@@ -99,7 +99,7 @@ test('a worker that is killed raises WorkerDown, for itself alone', { timeout: 1
   assert.deepEqual(alerts.map(({ metric }) => metric['instance']), [killed.httpUrl.replace('http://', '')]);
 });
 
-test('a buffer that fills raises BufferBacklogGrowing', { timeout: 180_000 }, async (t) => {
+test('a buffer that fills raises BufferBacklogGrowing', async (t) => {
   const watched = await useWatchedWorkers(t, 1, { PREFETCH: '5000' });
   if (watched === null) return;
   const { run, prometheus } = watched;

@@ -41,7 +41,7 @@ async function listed(variables: Readonly<Record<string, string>>): Promise<{ re
   return stdout.trim().split('\n').map((line) => JSON.parse(line));
 }
 
-test('bad input is dead-lettered under its reason, byte for byte, and good events around it are applied', { timeout: 180_000 }, async (t) => {
+test('bad input is dead-lettered under its reason, byte for byte, and good events around it are applied', async (t) => {
   const { amqpUrl, redisUrl, managementUrl } = await useServices(t);
   const stream = uniqueStream('bad-input');
   const variables = { AMQP_URL: amqpUrl, REDIS_URL: redisUrl, STREAM: stream, SHARDS: '1', PROCESSOR: 'history' };

@@ -199,7 +199,7 @@ test('limits: sequences that wait are bounded as well: the oldest gives way, and
   await untilApplied('e-12', 'e1 e2');
 });
 
-test('limits: a sequence of more letters than there are records for is kept, listed and processed whole', { timeout: 180_000 }, async (t) => {
+test('limits: a sequence of more letters than there are records for is kept, listed and processed whole', async (t) => {
   const { run, command, untilDeadLettered, isParked } = await useStream(t, 'limit-records');
   const count = 10_100;
   const broken = await run.worker({ FAILS: 'a/1' });

@@ -12,7 +12,7 @@ const bodyBytes = 1_024;
 /** Enough for the command itself, and for a small part of the letters. */
 const heapMegabytes = 40;
 
-test(`${count} dead letters are listed in a heap of ${heapMegabytes} MiB, oldest first, and lie there as before`, { timeout: 300_000 }, async (t) => {
+test(`${count} dead letters are listed in a heap of ${heapMegabytes} MiB, oldest first, and lie there as before`, async (t) => {
   const { amqpUrl, stream, variables } = await useTopology(t, 'many');
   const connection = await amqp.connect(amqpUrl);
   t.after(() => connection.close());

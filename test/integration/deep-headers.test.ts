@@ -12,7 +12,7 @@ import { environment, WorkerProcess } from '../support/worker-process.ts';
 
 const run = promisify(execFile);
 
-test('a message whose headers nest too deep to be read is dead-lettered, and listed, and what is behind it applied', { timeout: 180_000 }, async (t) => {
+test('a message whose headers nest too deep to be read is dead-lettered, and listed, and what is behind it applied', async (t) => {
   const { amqpUrl, redisUrl } = await useServices(t);
   const stream = uniqueStream('deep-headers');
   const variables = { AMQP_URL: amqpUrl, REDIS_URL: redisUrl, STREAM: stream, SHARDS: '1', PROCESSOR: 'history' };

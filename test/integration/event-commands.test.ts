@@ -52,7 +52,7 @@ const lines = (entities: number, length: number) =>
 
 for (const kind of kinds) {
   const needs = kind === 'postgres' ? needsPostgres : {};
-  test(`${kind}: what is appended is listed, relayed in order, applied, and verified; again, it changes nothing`, { ...needs, timeout: 120_000 }, async (t) => {
+  test(`${kind}: what is appended is listed, relayed in order, applied, and verified; again, it changes nothing`, needs, async (t) => {
     const { run, command, file, relay } = await useStream(t, kind);
     const path = file(lines(10, 8));
     assert.deepEqual((await command('events', 'append', path)).stdout, '80 appended, 0 known, 0 refused\n');
@@ -73,7 +73,7 @@ for (const kind of kinds) {
     assert.deepEqual((await command('events', 'verify', 'e-0')).stdout, '1 verified, 0 wrong, 1 not applied to their end yet\n');
   });
 
-  test(`${kind}: a second relay stands by; killed again and again, relays publish every event, and each is applied once and in order`, { ...needs, timeout: 180_000 }, async (t) => {
+  test(`${kind}: a second relay stands by; killed again and again, relays publish every event, and each is applied once and in order`, needs, async (t) => {
     const { run, command, file, relay } = await useStream(t, kind);
     const [entities, length] = [40, 50];
     await command('events', 'append', file(lines(entities, length)));
@@ -92,7 +92,7 @@ for (const kind of kinds) {
     await run.assertNothingLeft();
   });
 
-  test(`${kind}: a worker fetches what was never published from the event store`, { ...needs, timeout: 60_000 }, async (t) => {
+  test(`${kind}: a worker fetches what was never published from the event store`, needs, async (t) => {
     const { run, command, file } = await useStream(t, kind);
     await command('events', 'append', file(lines(1, 6)));
     const worker = await run.worker({ GAP_REPAIR: 'event-store', GAP_REPAIR_AFTER_MS: '200' });
@@ -105,7 +105,7 @@ for (const kind of kinds) {
     await run.assertNothingLeft();
   });
 
-  test(`${kind}: a state that is wrong is found, and made anew from the events`, { ...needs, timeout: 60_000 }, async (t) => {
+  test(`${kind}: a state that is wrong is found, and made anew from the events`, needs, async (t) => {
     const { run, command, file, relay } = await useStream(t, kind);
     await command('events', 'append', file(lines(3, 4)));
     await run.worker();
@@ -123,7 +123,7 @@ for (const kind of kinds) {
   });
 }
 
-test('a file that has grown, lines that repeat, and what was read of another day, are told line by line', { timeout: 60_000 }, async (t) => {
+test('a file that has grown, lines that repeat, and what was read of another day, are told line by line', async (t) => {
   const { command, file } = await useStream(t, 'redis');
   const line = (n: number, id: string | undefined = `g${n}`, more: object = {}) => ({ id, entity_id: 'G', type: `t${n}`, ...more });
   const append = async (...given: object[]) => command('events', 'append', file(given));
@@ -145,7 +145,7 @@ test('a file that has grown, lines that repeat, and what was read of another day
   assert.match(bad.stderr, /line 1: invalid_entity: entity_id is missing; is entity_id "aggregateId"\? Then --map entity_id=aggregateId\n$/, 'and nothing of an option that this command has not');
 });
 
-test('verify and rebuild without the aggregate say so, once for each type, and call nothing wrong', { timeout: 60_000 }, async (t) => {
+test('verify and rebuild without the aggregate say so, once for each type, and call nothing wrong', async (t) => {
   const { command, file } = await useStream(t, 'redis');
   await command('events', 'append', file(lines(3, 2)));
   const others = { PROCESSOR: 'order', ENTITY_TYPE: 'order' };
@@ -158,7 +158,7 @@ test('verify and rebuild without the aggregate say so, once for each type, and c
   assert.match(rebuilt.stderr, said);
 });
 
-test('events are appended, published and verified up to the limits that are set, and no further', { timeout: 180_000 }, async (t) => {
+test('events are appended, published and verified up to the limits that are set, and no further', async (t) => {
   const { run, command, file, relay } = await useStream(t, 'redis');
   const limits = { MAX_BODY_BYTES: '3000000', MAX_STATE_BYTES: '10000000' };
   const big = file([{ entity_id: 'e', type: 'e1', id: '1', data: 'x'.repeat(2_000_000) }]);
@@ -172,7 +172,7 @@ test('events are appended, published and verified up to the limits that are set,
 
 for (const kind of kinds) {
   const needs = kind === 'postgres' ? needsPostgres : {};
-  test(`${kind}: with EVENT_LOG workers keep what they apply, each event once and in order, whatever is killed`, { ...needs, timeout: 120_000 }, async (t) => {
+  test(`${kind}: with EVENT_LOG workers keep what they apply, each event once and in order, whatever is killed`, needs, async (t) => {
     const { run, command } = await useStream(t, kind, kind);
     assert.match((await command('events', 'list', 'a', '--applied')).stderr, /there are no events of trace "a"; workers keep what they apply where EVENT_LOG is true/);
     const keeping = { EVENT_LOG: 'true' };
@@ -191,7 +191,7 @@ for (const kind of kinds) {
   });
 }
 
-test('what `events list --applied --json` prints is published again, also of events with an AMQP timestamp in milliseconds, or none', { timeout: 60_000 }, async (t) => {
+test('what `events list --applied --json` prints is published again, also of events with an AMQP timestamp in milliseconds, or none', async (t) => {
   const { run, command, file } = await useStream(t, 'redis');
   const worker = await run.worker({ EVENT_LOG: 'true' });
   const channel = await run.channel();
@@ -208,7 +208,7 @@ test('what `events list --applied --json` prints is published again, also of eve
   await waitFor(async () => (await worker.metric('inorder_events_total', { outcome: 'duplicate' })) === 3, { what: 'three duplicates', timeoutMs: 30_000 });
 });
 
-test('without an ID --type chooses the entities of that type, and of nothing else anything is made anew', { timeout: 180_000 }, async (t) => {
+test('without an ID --type chooses the entities of that type, and of nothing else anything is made anew', async (t) => {
   const { command, file } = await useStream(t, 'redis');
   const lines = (['trace', 'other'] as const).map((type) => ({ id: type, entity_type: type, entity_id: 'a-$(id)', type: 'Happened', data: {} }));
   assert.equal((await command('events', 'append', file(lines))).code, 0);
@@ -224,7 +224,7 @@ test('without an ID --type chooses the entities of that type, and of nothing els
   assert.match((await command('entity', 'show', 'b-$(id)')).stderr, /list --entity 'b-\$\(id\)'$/m, 'a line that can be copied into a shell');
 });
 
-test('what recover is to read is looked at first: a mark before it is taken off, and what is no JSON, or empty, is named', { timeout: 180_000 }, async (t) => {
+test('what recover is to read is looked at first: a mark before it is taken off, and what is no JSON, or empty, is named', async (t) => {
   const { command, file } = await useStream(t, 'redis');
   const path = file([]);
   const recover = async (content: string | Buffer) => {

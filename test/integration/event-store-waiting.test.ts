@@ -10,7 +10,7 @@ import { uniqueStream, useRedisNode, waitFor } from '../support/services.ts';
 
 const never = Number.MAX_SAFE_INTEGER;
 
-test('Redis: an idle reading leaves no listener with the signal that would end it', { timeout: 120_000 }, async (t) => {
+test('Redis: an idle reading leaves no listener with the signal that would end it', async (t) => {
   const { redisUrl: url } = await useRedisNode(t);
   const store = createRedisEventStore({ url, stream: uniqueStream(), commandTimeoutMs: 600 });
   const client = new Redis(url);
@@ -25,7 +25,7 @@ test('Redis: an idle reading leaves no listener with the signal that would end i
   assert.deepEqual([left, getEventListeners(end.signal, 'abort').length], [1, 0]);
 });
 
-test('PostgreSQL: neither does one that is told of events, and looks, again and again', { ...needsPostgres, timeout: 120_000 }, async (t) => {
+test('PostgreSQL: neither does one that is told of events, and looks, again and again', needsPostgres, async (t) => {
   const stream = uniqueStream();
   const store = createPostgresEventStore({ url: await usePostgres(), stream });
   t.after(() => store.close());

@@ -61,7 +61,7 @@ async function assertAllApplied(run: StreamRun, worker: WorkerProcess, count: nu
 }
 
 for (const action of actions) {
-  test(`an event that is held while the store is frozen is applied with its predecessor behind a full window (${action})`, { timeout: 240_000 }, async (t) => {
+  test(`an event that is held while the store is frozen is applied with its predecessor behind a full window (${action})`, async (t) => {
     const [{ amqpUrl }, redis] = [await useServices(t), await useRedisNode(t)];
     const run = new StreamRun(t, 'gap-store', { amqpUrl, redisUrl: redis.redisUrl, variables: { ...variables, GAP_TIMEOUT_ACTION: action } });
     const worker = await run.worker();
@@ -75,7 +75,7 @@ for (const action of actions) {
   });
 
   for (const whileShut of ['busy', 'unavailable']) {
-    test(`an event that is held while handlers of others are ${whileShut} and fill the window is applied with its predecessor behind them (${action})`, { timeout: 240_000 }, async (t) => {
+    test(`an event that is held while handlers of others are ${whileShut} and fill the window is applied with its predecessor behind them (${action})`, async (t) => {
       const directory = await mkdtemp(join(tmpdir(), 'inorder-gate-'));
       t.after(() => rm(directory, { recursive: true }));
       const gate = join(directory, 'open');
@@ -94,7 +94,7 @@ for (const action of actions) {
 }
 
 for (const action of actions) {
-  test(`what the broker had sent before its answer to the turn is taken in before the gap ends (${action})`, { timeout: 240_000 }, async (t) => {
+  test(`what the broker had sent before its answer to the turn is taken in before the gap ends (${action})`, async (t) => {
     const { amqpUrl, redisUrl } = await useServices(t);
     const proxy = await useTcpProxy(t, amqpUrl);
     const run = new StreamRun(t, 'gap-turn', { amqpUrl, redisUrl, variables: { ...variables, AMQP_URL: proxy.through(amqpUrl), GAP_TIMEOUT_ACTION: action } });
@@ -110,7 +110,7 @@ for (const action of actions) {
   });
 }
 
-test('a turn over a channel that was lost ends nothing: what was held comes again, and its predecessor with it', { timeout: 240_000 }, async (t) => {
+test('a turn over a channel that was lost ends nothing: what was held comes again, and its predecessor with it', async (t) => {
   const { amqpUrl, redisUrl } = await useServices(t);
   const proxy = await useTcpProxy(t, amqpUrl);
   const run = new StreamRun(t, 'gap-lost', { amqpUrl, redisUrl, variables: { ...variables, AMQP_URL: proxy.through(amqpUrl) } });

@@ -29,7 +29,7 @@ function of(entityId: string, ...sequences: readonly number[]): TraceEvent[] {
   return sequences.map((sequence) => ({ entityId, sequence }));
 }
 
-test('missing events are fetched and applied; what was fetched is counted for itself, and a late delivery is a duplicate', { timeout: 180_000 }, async (t) => {
+test('missing events are fetched and applied; what was fetched is counted for itself, and a late delivery is a duplicate', async (t) => {
   const { run, asked } = await useRun(t);
   const worker = await run.worker();
   await run.publish(of('a', 1, 4, 5, 8));
@@ -45,7 +45,7 @@ test('missing events are fetched and applied; what was fetched is counted for it
   await run.assertNothingLeft();
 });
 
-test('events that come by themselves in time are not asked for', { timeout: 180_000 }, async (t) => {
+test('events that come by themselves in time are not asked for', async (t) => {
   const { run, asked } = await useRun(t, { GAP_REPAIR_AFTER_MS: '60000' });
   const worker = await run.worker();
   await run.publish(of('a', 2, 3, 1));
@@ -53,7 +53,7 @@ test('events that come by themselves in time are not asked for', { timeout: 180_
   assert.deepEqual(asked(), []);
 });
 
-test('what the source lacks too is waited for, and dead-letters its successors as ever', { timeout: 180_000 }, async (t) => {
+test('what the source lacks too is waited for, and dead-letters its successors as ever', async (t) => {
   const { run } = await useRun(t, { SOURCE_LACKS: 'a/3', GAP_TIMEOUT_MS: '2000' });
   const worker = await run.worker();
   await run.publish([...of('a', 1, 5), ...of('b', 1, 5)]);
@@ -65,7 +65,7 @@ test('what the source lacks too is waited for, and dead-letters its successors a
   await run.assertNothingLeft({ deadLetters: 1 });
 });
 
-test('a source that is away delays nobody else, and is asked again', { timeout: 180_000 }, async (t) => {
+test('a source that is away delays nobody else, and is asked again', async (t) => {
   const { run, away } = await useRun(t);
   writeFileSync(away, '');
   const worker = await run.worker();
@@ -77,7 +77,7 @@ test('a source that is away delays nobody else, and is asked again', { timeout: 
   await run.assertNothingLeft();
 });
 
-test('of many entities with holes everywhere each event is applied once and in order, also when the worker is killed', { timeout: 180_000 }, async (t) => {
+test('of many entities with holes everywhere each event is applied once and in order, also when the worker is killed', async (t) => {
   const { run } = await useRun(t);
   const entities = 40;
   const length = 30;
@@ -99,7 +99,7 @@ async function replayWithRepair({ amqpUrl, redisUrl, stream }: StreamRun, ...wor
   return { code: await runCli({ commands, version: '0' }, ['dead-letters', 'replay', '--yes', ...words], io), ...out };
 }
 
-test('a fetched event that cannot be processed parks its entity, and is fetched again by the replay once that is mended', { timeout: 180_000 }, async (t) => {
+test('a fetched event that cannot be processed parks its entity, and is fetched again by the replay once that is mended', async (t) => {
   const { run } = await useRun(t, { PROCESSOR: moduleUrl('test/support/mendable-processor.ts').href });
   const broken = await run.worker({ FAILS: 'a/2' });
   await run.publish(of('a', 1, 3));
@@ -115,7 +115,7 @@ test('a fetched event that cannot be processed parks its entity, and is fetched 
   await run.assertNothingLeft();
 });
 
-test('a replay fetches what parked entities wait for, publishes it in its place, and they are whole again', { timeout: 180_000 }, async (t) => {
+test('a replay fetches what parked entities wait for, publishes it in its place, and they are whole again', async (t) => {
   const { run, asked } = await useRun(t, { GAP_REPAIR: 'off', GAP_TIMEOUT_MS: '300' });
   await run.worker();
   await run.publish([...of('a', 1, 4, 5, 8), ...of('c', 1, 3)]);

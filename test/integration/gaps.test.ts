@@ -61,7 +61,7 @@ async function useTwoOwners(t: TestContext, entityId: string) {
   return { run, home: owners[home] as WorkerProcess, elsewhere: owners[elsewhere] as WorkerProcess, publishElsewhere };
 }
 
-test('a gap that opens reads the store again, so what another owner has applied meanwhile closes it at once', { timeout: 180_000 }, async (t) => {
+test('a gap that opens reads the store again, so what another owner has applied meanwhile closes it at once', async (t) => {
   const { run, home, elsewhere, publishElsewhere } = await useTwoOwners(t, 'moved');
   await publishElsewhere(2, 3);
   await run.untilApplied(3);
@@ -73,7 +73,7 @@ test('a gap that opens reads the store again, so what another owner has applied 
   await run.assertBalanced(1, 5);
 });
 
-test('while a gap is open the store is read now and then, so what another owner applies later closes it long before its deadline', { timeout: 180_000 }, async (t) => {
+test('while a gap is open the store is read now and then, so what another owner applies later closes it long before its deadline', async (t) => {
   const { run, home, elsewhere, publishElsewhere } = await useTwoOwners(t, 'moving');
   await run.publish(of('moving', 5, 4));
   await untilHeld(home, 2);
@@ -84,7 +84,7 @@ test('while a gap is open the store is read now and then, so what another owner 
   await run.assertBalanced(1, 5);
 });
 
-test('what is held behind a gap is applied in order as soon as the gap closes, piece by piece', { timeout: 180_000 }, async (t) => {
+test('what is held behind a gap is applied in order as soon as the gap closes, piece by piece', async (t) => {
   const run = await useRun(t);
   const worker = await run.worker();
   const entities = Array.from({ length: 20 }, (_, index) => `entity-${index}`);
@@ -105,7 +105,7 @@ test('what is held behind a gap is applied in order as soon as the gap closes, p
   await run.assertBalanced(entities.length, 12);
 });
 
-test('at the deadline all that is held is dead-lettered in sequence order and the entity parked, while others of its shard flow', { timeout: 180_000 }, async (t) => {
+test('at the deadline all that is held is dead-lettered in sequence order and the entity parked, while others of its shard flow', async (t) => {
   const run = await useRun(t, short);
   const worker = await run.worker();
   await run.publish(of('stuck', 1, 6, 5, 4));
@@ -136,7 +136,7 @@ test('at the deadline all that is held is dead-lettered in sequence order and th
   await run.assertNothingLeft({ deadLetters: 5 });
 });
 
-test('the missing event of a parked entity is applied however late it comes; the entity stays parked and holds nothing any more', { timeout: 180_000 }, async (t) => {
+test('the missing event of a parked entity is applied however late it comes; the entity stays parked and holds nothing any more', async (t) => {
   const run = await useRun(t, { GAP_TIMEOUT_MS: '500' });
   const worker = await run.worker();
   await run.publish(of('late', 1, 4));
@@ -158,7 +158,7 @@ test('the missing event of a parked entity is applied however late it comes; the
 });
 
 for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
-  test(`a gap handed over by ${signal} keeps its events and their order; its deadline counts from when the successor holds them`, { timeout: 180_000 }, async (t) => {
+  test(`a gap handed over by ${signal} keeps its events and their order; its deadline counts from when the successor holds them`, async (t) => {
     const run = await useRun(t, short);
     const first = await run.worker();
     const second = await run.worker();
@@ -190,7 +190,7 @@ for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
   });
 }
 
-test('copies of held events are held with them: one is applied, the others are duplicates, and one that says something else is a conflict', { timeout: 180_000 }, async (t) => {
+test('copies of held events are held with them: one is applied, the others are duplicates, and one that says something else is a conflict', async (t) => {
   const run = await useRun(t);
   const worker = await run.worker();
   await run.publish(of('copied', 1, 4, 3, 4, 3, 3));
@@ -208,7 +208,7 @@ test('copies of held events are held with them: one is applied, the others are d
   await run.assertNothingLeft({ deadLetters: 1 });
 });
 
-test('an entity of which too much is held ends its gap at once: all of it is dead-lettered as buffer_overflow', { timeout: 180_000 }, async (t) => {
+test('an entity of which too much is held ends its gap at once: all of it is dead-lettered as buffer_overflow', async (t) => {
   const run = await useRun(t, { MAX_BUFFERED_PER_ENTITY: '5' });
   const worker = await run.worker();
   await run.publish([...of('full', 1, 3, 4, 5, 6), ...of('beside', 1, 3, 4, 5, 6)]);
@@ -226,7 +226,7 @@ test('an entity of which too much is held ends its gap at once: all of it is dea
   await run.assertNothingLeft({ deadLetters: 6 });
 });
 
-test('a shard that holds four fifths of its prefetch ends its oldest gap, so the events that others wait for still arrive', { timeout: 180_000 }, async (t) => {
+test('a shard that holds four fifths of its prefetch ends its oldest gap, so the events that others wait for still arrive', async (t) => {
   const run = await useRun(t, { PREFETCH: '20' });
   const worker = await run.worker();
   // Of three entities two share one of two shards, at least.
@@ -249,7 +249,7 @@ test('a shard that holds four fifths of its prefetch ends its oldest gap, so the
   await run.assertNothingLeft({ deadLetters: 1 });
 });
 
-test('by default an entity begins with sequence 1: what comes first with a higher one waits for all before it', { timeout: 180_000 }, async (t) => {
+test('by default an entity begins with sequence 1: what comes first with a higher one waits for all before it', async (t) => {
   const run = await useRun(t, { GAP_TIMEOUT_MS: '500' });
   const worker = await run.worker();
   await run.publish(of('running', 7, 8));
@@ -262,7 +262,7 @@ test('by default an entity begins with sequence 1: what comes first with a highe
   await run.assertNothingLeft({ deadLetters: 2 });
 });
 
-test('with FIRST_SEQUENCE=any the first event seen is the base line: what lies before it is late, and gaps above it are gaps', { timeout: 180_000 }, async (t) => {
+test('with FIRST_SEQUENCE=any the first event seen is the base line: what lies before it is late, and gaps above it are gaps', async (t) => {
   const run = await useRun(t, { FIRST_SEQUENCE: 'any' });
   const worker = await run.worker();
   await run.publish([...of('running', 7, 8, 6, 7), ...of('new', 1, 2)]);
@@ -279,7 +279,7 @@ test('with FIRST_SEQUENCE=any the first event seen is the base line: what lies b
   await assertAtRest(run, worker, 2);
 });
 
-test('with GAP_TIMEOUT_ACTION=skip-ahead the gap is passed over at its deadline, and what comes after all is dead-lettered as late', { timeout: 180_000 }, async (t) => {
+test('with GAP_TIMEOUT_ACTION=skip-ahead the gap is passed over at its deadline, and what comes after all is dead-lettered as late', async (t) => {
   const run = await useRun(t, { GAP_TIMEOUT_MS: '1500', GAP_TIMEOUT_ACTION: 'skip-ahead' });
   const worker = await run.worker();
   await run.publish(of('ahead', 1, 5, 4, 4));

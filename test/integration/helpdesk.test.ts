@@ -28,7 +28,7 @@ function tracesOf(text: string): Map<string, string[]> {
 
 test(
   'every ticket of the help desk comes out with its trace, though a worker is killed twice',
-  { skip, timeout: 300_000 },
+  { skip },
   async (t) => {
     const { amqpUrl, redisUrl } = await useServices(t);
     const stream = uniqueStream('helpdesk');

@@ -5,7 +5,7 @@ import { useServices } from '../support/services.ts';
 import { StreamRun } from '../support/stream-run.ts';
 import { bodyOf, interleaved, type TraceEvent } from '../support/trace.ts';
 
-test('messages beyond the memory budget wait at the broker, and every entity is applied in order', { timeout: 240_000 }, async (t) => {
+test('messages beyond the memory budget wait at the broker, and every entity is applied in order', async (t) => {
   const run = new StreamRun(t, 'large', { ...(await useServices(t)), variables: { MEMORY_BUDGET_MIB: '16' } });
   const first = await run.worker();
   await run.end(first);

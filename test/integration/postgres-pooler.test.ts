@@ -26,7 +26,7 @@ async function connected(t: TestContext, url: string): Promise<pg.Client> {
   return client;
 }
 
-test('behind a pooler workers apply what relays publish; killed and suspended relays lose their place, and no event its order', { ...needsPgBouncer, timeout: 300_000 }, async (t) => {
+test('behind a pooler workers apply what relays publish; killed and suspended relays lose their place, and no event its order', needsPgBouncer, async (t) => {
   const services = await useServices(t);
   const url = await usePooler(t);
   const variables = { STATE_STORE: 'postgres', DATABASE_URL: url };
@@ -65,7 +65,7 @@ test('behind a pooler workers apply what relays publish; killed and suspended re
   await run.assertNothingLeft();
 });
 
-test('a statement that waits too long is ended by the server, and nothing of that stays with the connection', { ...needsPgBouncer, timeout: 120_000 }, async (t) => {
+test('a statement that waits too long is ended by the server, and nothing of that stays with the connection', needsPgBouncer, async (t) => {
   const stream = uniqueStream();
   const direct = await connected(t, await usePostgres());
   for (const url of [await usePostgres(), await usePooler(t)]) {
@@ -83,7 +83,7 @@ test('a statement that waits too long is ended by the server, and nothing of tha
   assert.deepEqual(shown, ['0', '0', '0', '0']);
 });
 
-test('nobody listens on a connection that the pooler gives to others; what is appended is seen all the same', { ...needsPgBouncer, timeout: 120_000 }, async (t) => {
+test('nobody listens on a connection that the pooler gives to others; what is appended is seen all the same', needsPgBouncer, async (t) => {
   const node = await PostgresNode.start();
   t.after(() => node.stop());
   const pooler = await PgBouncerNode.start(node.url, { settings: ['default_pool_size=1'] });
@@ -99,7 +99,7 @@ test('nobody listens on a connection that the pooler gives to others; what is ap
   assert.deepEqual((await client.query('SELECT pg_listening_channels()')).rows, []);
 });
 
-test('a refusal that only an operator can end is told in one line and ends the command; one under way is waited for', { ...needsPostgresBinaries, ...needsPgBouncer, timeout: 180_000 }, async (t) => {
+test('a refusal that only an operator can end is told in one line and ends the command; one under way is waited for', { ...needsPostgresBinaries, ...needsPgBouncer }, async (t) => {
   const { amqpUrl } = await useServices(t);
   const node = await PostgresNode.start();
   t.after(() => node.stop());
@@ -140,7 +140,7 @@ test('a refusal that only an operator can end is told in one line and ends the c
   assert.deepEqual(await store.nextEpoch(0), { status: 'ok', epoch: 2, identity: null });
 });
 
-test('whoever stops in the middle of a transaction keeps its rows from nobody for long', { ...needsPgBouncer, timeout: 120_000 }, async (t) => {
+test('whoever stops in the middle of a transaction keeps its rows from nobody for long', needsPgBouncer, async (t) => {
   const url = await usePooler(t);
   const stream = uniqueStream();
   const [stopped, other] = [new Database({ url, answerTimeoutMs: 1_000, time: systemTime }), createPostgresStore({ url, stream, idempotencyTtlSeconds: 60 })];

@@ -42,7 +42,7 @@ function committing(store: Store, entityId: string, together: number): () => Pro
   };
 }
 
-test('a hundred thousand expired rows of each kind go while two processes commit; what is valid stays', { ...needsPostgresBinaries, timeout: 300_000 }, async (t) => {
+test('a hundred thousand expired rows of each kind go while two processes commit; what is valid stays', needsPostgresBinaries, async (t) => {
   const { client, stores, count } = await setUp(t, 3_600, 2);
   await client.query(`INSERT INTO inorder.applied (entity, sequence, payload_hash, expires_at_ms) SELECT -1, n, 'h', n FROM generate_series(1, ${backlog}) AS n`);
   await client.query(`INSERT INTO inorder.applied_ids (entity, id, sequence, payload_hash, expires_at_ms) SELECT -1, sha256(n::text::bytea), n, 'h', n FROM generate_series(1, ${backlog}) AS n`);
@@ -63,7 +63,7 @@ test('a hundred thousand expired rows of each kind go while two processes commit
   assert.equal((await stores[1]!.findDeadLetters([record]))[0]?.record?.reason, 'malformed');
 });
 
-test('what expires at once does not gather, however much is committed', { ...needsPostgresBinaries, timeout: 300_000 }, async (t) => {
+test('what expires at once does not gather, however much is committed', needsPostgresBinaries, async (t) => {
   const { stores: [store], count } = await setUp(t, 0.001, 1);
   const commit = committing(store!, 'e', 1_000);
   const rows = 60_000;
@@ -74,7 +74,7 @@ test('what expires at once does not gather, however much is committed', { ...nee
   }, { what: 'rows that go faster than they come', timeoutMs: 120_000 });
 });
 
-test('an index finds what has expired, and nobody waits for a row that another one is writing', { ...needsPostgresBinaries, timeout: 180_000 }, async (t) => {
+test('an index finds what has expired, and nobody waits for a row that another one is writing', needsPostgresBinaries, async (t) => {
   const { client, stores: [store], count } = await setUp(t, 3_600, 1);
   await client.query(`INSERT INTO inorder.applied (entity, sequence, payload_hash, expires_at_ms) SELECT -1, n, 'h', n FROM generate_series(1, 3000) AS n`);
   await client.query(`INSERT INTO inorder.applied (entity, sequence, payload_hash, expires_at_ms) SELECT -2, n, 'h', 9e15 FROM generate_series(1, 30000) AS n`);

@@ -141,7 +141,7 @@ test('a state over its limit and a broken evolve are dead-lettered and park only
   assert.equal(large?.status === 'ok' && large.snapshot.version, 2);
 });
 
-test('a memory alarm of the broker stops replies and no acknowledgement', { timeout: 180_000 }, async (t) => {
+test('a memory alarm of the broker stops replies and no acknowledgement', async (t) => {
   const node = await RabbitNode.start();
   const { worker, stream, send, reply } = await setUp(t, { HANDLER_TIMEOUT_MS: '20000' }, node);
   // After the connections to it.

@@ -33,7 +33,7 @@ const moved = (entityId: string, sequence: number): NewEvent => ({
   data: { sequence },
 });
 
-test('events arrive in the order of the calls, though nobody waits in between', { timeout: 180_000 }, async (t) => {
+test('events arrive in the order of the calls, though nobody waits in between', async (t) => {
   const { publisher, amqpUrl, stream } = await usePublisher(t, 'library-order');
   const outcomes = await Promise.all(
     Array.from({ length: 500 }, (_, n) => publisher.publish(moved(`e-${n % 5}`, Math.floor(n / 5) + 1))),
@@ -44,7 +44,7 @@ test('events arrive in the order of the calls, though nobody waits in between', 
   assert.deepEqual(outOfOrder(bodies), []);
 });
 
-test('an event reads the same in every format', { timeout: 180_000 }, async (t) => {
+test('an event reads the same in every format', async (t) => {
   const event: NewEvent = {
     id: 'e1',
     entityType: 'ticket',
@@ -78,7 +78,7 @@ test('an event reads the same in every format', { timeout: 180_000 }, async (t) 
   }
 });
 
-test('an event that a handler was given can be sent on as it was', { timeout: 180_000 }, async (t) => {
+test('an event that a handler was given can be sent on as it was', async (t) => {
   const { publisher, amqpUrl, stream } = await usePublisher(t, 'library-forward');
   await publisher.publish({
     ...moved('a', 1),
@@ -93,7 +93,6 @@ test('an event that a handler was given can be sent on as it was', { timeout: 18
 
 test(
   'events without an entity are spread over the shards by their ids, unsequenced',
-  { timeout: 60_000 },
   async (t) => {
     const { publisher, amqpUrl, stream } = await usePublisher(t, 'library-spread', { unsequenced: 'process' });
     await Promise.all(Array.from({ length: 100 }, (_, n) => publisher.publish({ type: 'seen', data: { n } })));
@@ -103,7 +102,7 @@ test(
   },
 );
 
-test('an event that a worker would refuse is refused here, and the others go', { timeout: 180_000 }, async (t) => {
+test('an event that a worker would refuse is refused here, and the others go', async (t) => {
   const { publisher, amqpUrl, stream } = await usePublisher(t, 'library-refused', { limits: { maxBodyBytes: 300 } });
   const refused = async (event: NewEvent, reason: string) => {
     await assert.rejects(publisher.publish(event), (error) => error instanceof EventError && error.reason === reason);
@@ -119,7 +118,6 @@ test('an event that a worker would refuse is refused here, and the others go', {
 
 test(
   'publishAll counts and tells, and over a connection that is cut sends again in order',
-  { timeout: 60_000 },
   async (t) => {
     const { amqpUrl, stream } = await useTopology(t, 'library-all');
     const proxy = await TcpProxy.start(amqpUrl);
@@ -147,7 +145,6 @@ test(
 
 test(
   'publishAll ends with the first event that a worker would refuse; what came before has its outcome',
-  { timeout: 60_000 },
   async (t) => {
     const { publisher, amqpUrl, stream } = await usePublisher(t, 'library-all-refused');
     async function* events(): AsyncGenerator<NewEvent> {
@@ -160,7 +157,7 @@ test(
   },
 );
 
-test('closing waits for what is on its way, and what comes after fails', { timeout: 180_000 }, async (t) => {
+test('closing waits for what is on its way, and what comes after fails', async (t) => {
   const { publisher, amqpUrl, stream } = await usePublisher(t, 'library-close');
   const sent = publisher.publish(moved('a', 1));
   await publisher.close();

@@ -29,7 +29,7 @@ function ndjson(entities: number, length: number): string {
   return `${lines.join('\n')}\n`;
 }
 
-test('a file is published in order, everything is confirmed, and one line says so', { timeout: 180_000 }, async (t) => {
+test('a file is published in order, everything is confirmed, and one line says so', async (t) => {
   const { amqpUrl, stream, variables } = await useTopology(t, 'publish');
   const path = await useFile(t, 'events.ndjson', ndjson(20, 100));
   const { code, stdout, stderr } = await runCommand(['publish', path], variables);
@@ -43,7 +43,7 @@ test('a file is published in order, everything is confirmed, and one line says s
   assert.deepEqual(outOfOrder(bodies), []);
 });
 
-test('standard input, CSV and disarray: the report as JSON, the seed to repeat it', { timeout: 180_000 }, async (t) => {
+test('standard input, CSV and disarray: the report as JSON, the seed to repeat it', async (t) => {
   const { amqpUrl, stream, variables } = await useTopology(t, 'publish-csv');
   const rows = Array.from({ length: 1_000 }, (_, n) => `c${n % 10},step-${n},${n}`).join('\n');
   const words = [
@@ -83,7 +83,7 @@ test('standard input, CSV and disarray: the report as JSON, the seed to repeat i
   assert.deepEqual(await bodiesOf(amqpUrl, stream), bodies);
 });
 
-test('what no queue takes is returned, counted, and ends with 1', { timeout: 180_000 }, async (t) => {
+test('what no queue takes is returned, counted, and ends with 1', async (t) => {
   const { amqpUrl, redisUrl } = await useServices(t);
   const stream = uniqueStream('publish-unbound');
   const connection = await amqp.connect(amqpUrl);
@@ -100,7 +100,6 @@ test('what no queue takes is returned, counted, and ends with 1', { timeout: 180
 
 test(
   'a connection cut again and again loses nothing and reorders no first arrival',
-  { timeout: 120_000 },
   async (t) => {
     const { amqpUrl, stream, variables } = await useTopology(t, 'publish-cut');
     const proxy = await TcpProxy.start(amqpUrl);
@@ -135,7 +134,6 @@ async function readyTotal(amqpUrl: string, stream: string): Promise<number> {
 
 test(
   'a bad line is reported with its number, the others are published, and it ends with 1',
-  { timeout: 120_000 },
   async (t) => {
     const { amqpUrl, stream, variables } = await useTopology(t, 'publish-bad');
     const good = ndjson(1, 2).trim().split('\n');
@@ -150,7 +148,7 @@ test(
   },
 );
 
-test('what a worker is sure to dead-letter is refused line by line, and nothing of it is confirmed', { timeout: 180_000 }, async (t) => {
+test('what a worker is sure to dead-letter is refused line by line, and nothing of it is confirmed', async (t) => {
   const { amqpUrl, stream, variables } = await useTopology(t, 'publish-refused');
   const refused = async (text: string, ...options: string[]) => {
     const { code, stdout, stderr } = await runCommand(['publish', '-', ...options], variables, text);
@@ -172,7 +170,7 @@ test('what a worker is sure to dead-letter is refused line by line, and nothing 
   assert.match(many.stderr, /^inorder: nothing was done, for the first 20 are all refused for one cause; line 1: malformed: type is missing; [^\n]*\n$/);
 });
 
-test('events without a sequence or an entity are sent as they are where that is asked for', { timeout: 180_000 }, async (t) => {
+test('events without a sequence or an entity are sent as they are where that is asked for', async (t) => {
   const { amqpUrl, stream, variables } = await useTopology(t, 'publish-unsequenced');
   const text = '{"entity_id":"a","type":"t"}\n{"type":"u"}\n';
   const asked = await runCommand(['publish', '--unsequenced'], variables, text);
@@ -187,7 +185,7 @@ test('events without a sequence or an entity are sent as they are where that is 
   await bodiesOf(amqpUrl, stream);
 });
 
-test('what is wrong before anything is sent ends with 2 and one line each', { timeout: 180_000 }, async (t) => {
+test('what is wrong before anything is sent ends with 2 and one line each', async (t) => {
   const { amqpUrl, stream, variables } = await useTopology(t, 'publish-usage');
   const csv = await useFile(t, 'cases.csv', 'Case,Step\na,b\n');
   const empty = await useFile(t, 'empty.ndjson', '\n\n');
@@ -210,7 +208,6 @@ test('what is wrong before anything is sent ends with 2 and one line each', { ti
 
 test(
   'a stream without topology ends with the remedy, and a broker that is away with 1',
-  { timeout: 120_000 },
   async (t) => {
     const { amqpUrl } = await useServices(t);
     const stream = uniqueStream('publish-missing');
@@ -227,7 +224,7 @@ test(
   },
 );
 
-test('SIGINT ends the reading, waits for what was read and says how far it came', { timeout: 180_000 }, async (t) => {
+test('SIGINT ends the reading, waits for what was read and says how far it came', async (t) => {
   const { amqpUrl, stream, variables } = await useTopology(t, 'publish-sigint');
   const { process: child, ended } = startCommand(['publish', '--shuffle', '1000', '--seed', '1'], variables);
   // Half a line is no line yet.
@@ -243,7 +240,7 @@ test('SIGINT ends the reading, waits for what was read and says how far it came'
   assert.equal((await bodiesOf(amqpUrl, stream)).length, Number(report[1]!.replace(',', '')));
 });
 
-test('SIGINT before the first line is an interruption, and not an empty input', { timeout: 180_000 }, async (t) => {
+test('SIGINT before the first line is an interruption, and not an empty input', async (t) => {
   const { variables } = await useTopology(t, 'publish-early-sigint');
   const { process: child, ended } = startCommand(['publish', '--json'], variables);
   // Half a line is no line yet; when the command has taken it in, it has taken over its signals.

@@ -76,7 +76,7 @@ test('every event is confirmed, persistent, unchanged, and in the queue once and
   assert.deepEqual(await drain(raw, queue, 2_999), range(3_000).slice(1));
 });
 
-test('over connections that are lost again and again, what is sent again never overtakes', { timeout: 180_000 }, async (t) => {
+test('over connections that are lost again and again, what is sent again never overtakes', async (t) => {
   const { amqpUrl } = await useServices(t);
   const proxy = await useTcpProxy(t, amqpUrl);
   // A loss is no refusal: otherwise the first would make events fail here.
@@ -97,7 +97,7 @@ test('over connections that are lost again and again, what is sent again never o
   assert.deepEqual(firstOccurrences(numbers), range(total));
 });
 
-test('confirms that are lost with the connection cost a second sending and no outcome', { timeout: 180_000 }, async (t) => {
+test('confirms that are lost with the connection cost a second sending and no outcome', async (t) => {
   const { amqpUrl } = await useServices(t);
   const proxy = await useTcpProxy(t, amqpUrl);
   const { publisher, raw, queue } = await setUp(t, { through: proxy.through(amqpUrl) });
@@ -112,7 +112,7 @@ test('confirms that are lost with the connection cost a second sending and no ou
   assert.deepEqual(firstOccurrences(await drain(raw, queue, 51)), range(51));
 });
 
-test('connections closed by an operator, and a broker that restarts, are survived under load', { timeout: 180_000 }, async (t) => {
+test('connections closed by an operator, and a broker that restarts, are survived under load', async (t) => {
   const node = await useRabbitNode(t);
   const { publisher, queue, log } = await setUp(t, { url: node.amqpUrl, maxOutstanding: 100 });
   const outcomes: Promise<PublishOutcome>[] = [];
@@ -150,7 +150,7 @@ test('events that no queue takes are told apart from those around them, also whe
   assert.equal((await raw.checkQueue(queue)).messageCount, 100);
 });
 
-test('a memory alarm makes publishing wait and acknowledgements on another connection flow; its end lets all through', { timeout: 180_000 }, async (t) => {
+test('a memory alarm makes publishing wait and acknowledgements on another connection flow; its end lets all through', async (t) => {
   const node = await useRabbitNode(t);
   const proxy = await useTcpProxy(t, node.amqpUrl);
   const { publisher, raw, queue, log } = await setUp(t, { url: node.amqpUrl, through: proxy.through(node.amqpUrl) });
@@ -212,7 +212,7 @@ test('the outbox has room below its limits only, in events and in bytes, and no 
   await Promise.all([large, room]);
 });
 
-test('a full queue that refuses is asked again until it takes, and every event gets through', { timeout: 180_000 }, async (t) => {
+test('a full queue that refuses is asked again until it takes, and every event gets through', async (t) => {
   const { publisher, raw, exchange, log } = await setUp(t);
   const small = `${exchange}.small`;
   await raw.assertQueue(small, { durable: true, arguments: { 'x-max-length': 2, 'x-overflow': 'reject-publish' } });
@@ -225,7 +225,7 @@ test('a full queue that refuses is asked again until it takes, and every event g
   assert.deepEqual(firstOccurrences(numbers), range(6));
 });
 
-test('an event that is refused too often fails alone, with what the broker said', { timeout: 180_000 }, async (t) => {
+test('an event that is refused too often fails alone, with what the broker said', async (t) => {
   const { publisher, raw, exchange, queue } = await setUp(t, { maxRefusals: 2 });
   const full = `${exchange}.full`;
   await raw.assertQueue(full, { durable: true, arguments: { 'x-max-length': 1, 'x-overflow': 'reject-publish' } });
@@ -237,7 +237,7 @@ test('an event that is refused too often fails alone, with what the broker said'
   assert.deepEqual(firstOccurrences(await drain(raw, queue, 2)), [2, 3]);
 });
 
-test('of many in flight the one event that is too large for the broker is found, and fails alone', { timeout: 180_000 }, async (t) => {
+test('of many in flight the one event that is too large for the broker is found, and fails alone', async (t) => {
   const node = await useRabbitNode(t, { configLines: ['max_message_size = 10000'] });
   const { publisher, raw, queue } = await setUp(t, { url: node.amqpUrl });
   const outcomes = range(60).map((n) => publisher.publish(n === 30 ? { ...event(n), body: Buffer.alloc(20_000) } : event(n)));
@@ -259,7 +259,7 @@ test('what cannot be put into frames fails at once, and what comes after it does
   assert.deepEqual(await statuses(outcomes), ['confirmed', 'failed', 'failed', 'failed', 'confirmed']);
 });
 
-test('an exchange that is deleted is waited for, and all is there when it comes back in time', { timeout: 180_000 }, async (t) => {
+test('an exchange that is deleted is waited for, and all is there when it comes back in time', async (t) => {
   const { publisher, raw, exchange, queue, log } = await setUp(t);
   assert.deepEqual(await publisher.publish(event(0)), { status: 'confirmed' });
   await raw.deleteExchange(exchange);
@@ -271,7 +271,7 @@ test('an exchange that is deleted is waited for, and all is there when it comes 
   assert.ok((await statuses(outcomes)).every((status) => status !== 'failed'));
 });
 
-test('an exchange that stays away fails everything that waits, after the given number of attempts', { timeout: 180_000 }, async (t) => {
+test('an exchange that stays away fails everything that waits, after the given number of attempts', async (t) => {
   const { publisher, raw, exchange } = await setUp(t, { maxRefusals: 2 });
   await raw.deleteExchange(exchange);
   const outcomes = range(20).map((n) => publisher.publish(event(n)));

@@ -115,7 +115,7 @@ test('a lost connection is told to each listener, comes back as another one, and
   assert.equal(told.length, 3, 'who has stopped listening is told nothing');
 });
 
-test('a peer that says nothing any more is given up after two heartbeats', { timeout: 180_000 }, async (t) => {
+test('a peer that says nothing any more is given up after two heartbeats', async (t) => {
   const { amqpUrl } = await useServices(t);
   const proxy = await useTcpProxy(t, amqpUrl);
   const log = new KeptLog();
@@ -127,7 +127,7 @@ test('a peer that says nothing any more is given up after two heartbeats', { tim
   assert.match(log.text, /Heartbeat timeout/);
 });
 
-test('closing is quick also when the connection breaks meanwhile, and bounded when the broker does not answer', { timeout: 180_000 }, async (t) => {
+test('closing is quick also when the connection breaks meanwhile, and bounded when the broker does not answer', async (t) => {
   const { amqpUrl } = await useServices(t);
   const proxy = await useTcpProxy(t, amqpUrl);
   const breaking = useConnection(t, proxy.through(amqpUrl), new KeptLog());
@@ -143,7 +143,7 @@ test('closing is quick also when the connection breaks meanwhile, and bounded wh
   await waitFor(() => proxy.openConnections === 0, { what: 'the socket gone', timeoutMs: 20_000 });
 });
 
-test('a memory alarm is known while it lasts to the connection that publishes', { timeout: 180_000 }, async (t) => {
+test('a memory alarm is known while it lasts to the connection that publishes', async (t) => {
   const node = await useRabbitNode(t);
   const log = new KeptLog();
   const connection = useConnection(t, node.amqpUrl, log);

@@ -163,7 +163,7 @@ test('acknowledging while the channel is being closed by the broker throws nothi
   assert.equal(recorded.lost.length, 1);
 });
 
-test('a round trip ends behind everything that the broker had sent before its answer', { timeout: 180_000 }, async (t) => {
+test('a round trip ends behind everything that the broker had sent before its answer', async (t) => {
   const { amqpUrl, queue, raw, log } = await setUp(t);
   const proxy = await useTcpProxy(t, amqpUrl);
   const recorded = await RecordedChannel.use(t, useConnection(t, proxy.through(amqpUrl), log), queue, log);
@@ -182,7 +182,7 @@ test('a round trip ends behind everything that the broker had sent before its an
   }
 });
 
-test('a round trip over a channel that is lost meanwhile, or is another one, says so', { timeout: 180_000 }, async (t) => {
+test('a round trip over a channel that is lost meanwhile, or is another one, says so', async (t) => {
   const { amqpUrl, queue, log } = await setUp(t);
   const proxy = await useTcpProxy(t, amqpUrl);
   const recorded = await RecordedChannel.use(t, useConnection(t, proxy.through(amqpUrl), log), queue, log);
@@ -227,7 +227,7 @@ test('stopping right after starting, and twice, leaves no consumer behind', asyn
   assert.deepEqual(recorded.calls, []);
 });
 
-test('a closed connection is one loss, and its deliveries come again in order on a new generation', { timeout: 180_000 }, async (t) => {
+test('a closed connection is one loss, and its deliveries come again in order on a new generation', async (t) => {
   const node = await useRabbitNode(t);
   const { queue, raw, log, connection } = await setUp(t, node.amqpUrl);
   await sendNumbers(raw, queue, 1, 6);
@@ -242,7 +242,7 @@ test('a closed connection is one loss, and its deliveries come again in order on
   assert.match(log.text, /maintenance/);
 });
 
-test('a broker that is stopped and started again, and one that is killed, come back to every unsettled delivery', { timeout: 180_000 }, async (t) => {
+test('a broker that is stopped and started again, and one that is killed, come back to every unsettled delivery', async (t) => {
   const node = await useRabbitNode(t);
   const { queue, raw, log, connection } = await setUp(t, node.amqpUrl);
   await sendNumbers(raw, queue, 1, 6);
@@ -264,7 +264,7 @@ test('a broker that is stopped and started again, and one that is killed, come b
   assert.equal(recorded.lost.length, recorded.opened.length - 1);
 });
 
-test('a channel on a connection that answers nothing any more is not alive', { timeout: 180_000 }, async (t) => {
+test('a channel on a connection that answers nothing any more is not alive', async (t) => {
   const node = await useRabbitNode(t);
   const { queue, log, connection } = await setUp(t, node.amqpUrl);
   const recorded = await RecordedChannel.use(t, connection, queue, log);

@@ -6,7 +6,7 @@ import { useLibraryFolder } from '../support/readme-snippets.ts';
 import { waitFor } from '../support/services.ts';
 import { fromCheckout } from '../support/worker-process.ts';
 
-test('whoever follows the READMEs sees what they show', { timeout: 300_000 }, async (t) => {
+test('whoever follows the READMEs sees what they show', async (t) => {
   const { stream, variables } = await useReadersStream(t);
   const reader = new Reader(t, { launcher: { ...fromCheckout, folder: useLibraryFolder(t) }, stream, variables });
   await reader.follow(readReadmes());

@@ -70,7 +70,7 @@ async function assertGoesOn({ redis, run }: Awaited<ReturnType<typeof setUp>>): 
   await run.assertNothingLeft();
 }
 
-test('from a dump of what was applied', { ...needsRedis, timeout: 300_000 }, async (t) => {
+test('from a dump of what was applied', needsRedis, async (t) => {
   const set = await setUp(t);
   const dump = await loseTail(t, set);
   const { redis, run, command } = set;
@@ -91,7 +91,7 @@ test('from a dump of what was applied', { ...needsRedis, timeout: 300_000 }, asy
   await assertGoesOn(set);
 });
 
-test('from the event store', { ...needsPostgres, timeout: 300_000 }, async (t) => {
+test('from the event store', needsPostgres, async (t) => {
   const databaseUrl = await usePostgres();
   const set = await setUp(t, { EVENT_STORE: 'postgres', DATABASE_URL: databaseUrl, STATE_STORE: 'redis' });
   const events = createEventStore({ postgres: { url: databaseUrl, stream: set.run.stream } });
@@ -110,7 +110,7 @@ test('from the event store', { ...needsPostgres, timeout: 300_000 }, async (t) =
   await assertGoesOn(set);
 });
 
-test('without a source: who is parked behind what is missing is named, and resynced', { ...needsRedis, timeout: 300_000 }, async (t) => {
+test('without a source: who is parked behind what is missing is named, and resynced', needsRedis, async (t) => {
   const set = await setUp(t, { GAP_TIMEOUT_MS: '500' });
   await loseTail(t, set);
   const { redis, run, command } = set;
@@ -131,7 +131,7 @@ test('without a source: who is parked behind what is missing is named, and resyn
   await waitFor(async () => (await version()).every((at) => at === reached + 2), { what: 'the replayed letters', timeoutMs: 120_000 });
 });
 
-test('from a file of versions and states', { ...needsRedis, timeout: 300_000 }, async (t) => {
+test('from a file of versions and states', needsRedis, async (t) => {
   const set = await setUp(t);
   const dump = await loseTail(t, set);
   const file = `${dump}.versions`;

@@ -207,7 +207,7 @@ test('a live event that lies in the queue before the copies is held until they h
   await run.assertNothingLeft();
 });
 
-test('a paced replay outlives a consumer_timeout that is shorter than it: each letter goes once, and none is left', { timeout: 300_000 }, async (t) => {
+test('a paced replay outlives a consumer_timeout that is shorter than it: each letter goes once, and none is left', async (t) => {
   const node = await useRabbitNode(t, { configLines: ['consumer_timeout = 2000'] });
   // Of channels that are opened from now on: how often they are looked at for it.
   await node.ctl('eval', 'application:set_env(rabbit, channel_tick_interval, 500).');

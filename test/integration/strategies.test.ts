@@ -66,7 +66,7 @@ async function assertViolations(worker: WorkerProcess, perEntity: number, types:
   assert.deepEqual([violations.total, max_gap, average_gap, recent.length], [total, Math.max(...sizes), sum / total, Math.min(total, 10)]);
 }
 
-test('buffer holds what comes early until every gap is closed, and applies each event once and in order', { timeout: 180_000 }, async (t) => {
+test('buffer holds what comes early until every gap is closed, and applies each event once and in order', async (t) => {
   const { run, worker } = await setUp(t, 'buffer');
   const first = forEach(earlyWithCopies);
   await run.publish(first);
@@ -83,7 +83,7 @@ test('buffer holds what comes early until every gap is closed, and applies each 
   await run.assertBalanced(entities.length, last);
 });
 
-test('log_and_process applies what comes early as it comes; the gaps stay open for what comes late', { timeout: 180_000 }, async (t) => {
+test('log_and_process applies what comes early as it comes; the gaps stay open for what comes late', async (t) => {
   const { run, worker } = await setUp(t, 'log_and_process');
   // Late: all of the first gap, the middle and the end of the second. Again: one that was late, one that was early, one in order.
   const late = [3, 8, 10];
@@ -101,7 +101,7 @@ test('log_and_process applies what comes early as it comes; the gaps stay open f
   await assertAtRest(run, worker, 0);
 });
 
-test('skip applies only what follows in order: what comes early moves the version, and it and its gap are holes for good', { timeout: 180_000 }, async (t) => {
+test('skip applies only what follows in order: what comes early moves the version, and it and its gap are holes for good', async (t) => {
   const { run, worker } = await setUp(t, 'skip');
   // Into a gap, at its end, and one that was skipped; then one that was applied.
   const intoHoles = [3, 10, 11];
@@ -119,7 +119,7 @@ test('skip applies only what follows in order: what comes early moves the versio
   await assertAtRest(run, worker, 0);
 });
 
-test('fail dead-letters what comes early at once and parks its entity, of which nothing is a violation any more; others go on', { timeout: 180_000 }, async (t) => {
+test('fail dead-letters what comes early at once and parks its entity, of which nothing is a violation any more; others go on', async (t) => {
   const { run, worker } = await setUp(t, 'fail');
   // One entity for each size, for each is stopped by its first violation.
   const leapOf = (gap: number) => 3 + gap;
@@ -154,7 +154,7 @@ test('fail dead-letters what comes early at once and parks its entity, of which 
   await run.assertNothingLeft({ deadLetters: 3 * count + 1 });
 });
 
-test('of more holes than are kept the lowest are forgotten: what comes into them is dead-lettered as late, and a duplicate beside them is one', { timeout: 180_000 }, async (t) => {
+test('of more holes than are kept the lowest are forgotten: what comes into them is dead-lettered as late, and a duplicate beside them is one', async (t) => {
   const { run, worker } = await setUp(t, 'log_and_process');
   const even = Array.from({ length: maxIntervals + 2 }, (_, index) => 2 * (index + 1));
   await run.publish(of('riddled', ...even));

@@ -133,7 +133,7 @@ test('a process with fewer shards than the stream has is refused; one with more 
   }
 });
 
-test('a broker without the plugin says which command enables it, although it closes the connection over it', { timeout: 180_000 }, async (t) => {
+test('a broker without the plugin says which command enables it, although it closes the connection over it', async (t) => {
   const node = await useRabbitNode(t);
   const file = JSON.parse(await node.ctl('eval', 'element(2, application:get_env(rabbit, enabled_plugins_file)).')) as string;
   await writeFile(file, '[rabbitmq_management].\n');
@@ -150,7 +150,7 @@ test('a broker without the plugin says which command enables it, although it clo
   assert.match(plugin?.remedy ?? '', /rabbitmq-plugins enable/);
 });
 
-test('a user without permission to configure is told so', { timeout: 180_000 }, async (t) => {
+test('a user without permission to configure is told so', async (t) => {
   const node = await useRabbitNode(t);
   await node.ctl('add_user', 'reader', 'secret-word');
   await node.ctl('set_permissions', 'reader', '^$', '.*', '.*');
@@ -166,7 +166,7 @@ test('a broker that is away is unavailable, and not a wrong configuration', asyn
   await assert.rejects(applyTopology({ ready: () => connection.ready(100), time: systemTime }, plan), UnavailableError);
 });
 
-test('a connection that is lost while the last channel closes keeps nobody waiting', { timeout: 180_000 }, async (t) => {
+test('a connection that is lost while the last channel closes keeps nobody waiting', async (t) => {
   const { amqpUrl } = await useServices(t);
   const proxy = await useTcpProxy(t, amqpUrl);
   const model = await useRawConnection(t, proxy.through(amqpUrl));

@@ -45,7 +45,7 @@ async function useTracedStream(t: TestContext) {
 
 const outcome = ({ attributes }: WrittenSpan) => [attributes['inorder.sequence'], attributes['inorder.outcome']];
 
-test('a span tells each publishing and each delivery, and what a processor does is part of it', { timeout: 180_000 }, async (t) => {
+test('a span tells each publishing and each delivery, and what a processor does is part of it', async (t) => {
   const { run, publish, spansOf, spans } = await useTracedStream(t);
   const worker = await run.worker();
   await publish('held', 1, 3, 2);
@@ -83,7 +83,7 @@ test('a span tells each publishing and each delivery, and what a processor does 
   assert.match(body, /# EOF\n$/);
 });
 
-test('a dead letter and its replay are in the trace of the event', { timeout: 180_000 }, async (t) => {
+test('a dead letter and its replay are in the trace of the event', async (t) => {
   const { run, command, publish, spansOf } = await useTracedStream(t);
   const worker = await run.worker();
   await publish('late', 2);
@@ -104,7 +104,7 @@ test('a dead letter and its replay are in the trace of the event', { timeout: 18
   assert.deepEqual([JSON.parse(line!).trace_id, JSON.parse(line!).detail], [published.traceId, dead.error]);
 });
 
-test('without a tracer nothing is added to messages, and the log still names the trace that a message bears', { timeout: 180_000 }, async (t) => {
+test('without a tracer nothing is added to messages, and the log still names the trace that a message bears', async (t) => {
   const run = new StreamRun(t, 'untraced', await useServices(t));
   const worker = await run.worker();
   const channel = await run.channel();

@@ -6,7 +6,7 @@ import { StreamRun } from '../support/stream-run.ts';
 
 const marker = 'f0rbidden';
 
-test('no payload, state or header is in the log, at its most talkative, whatever goes wrong', { timeout: 180_000 }, async (t) => {
+test('no payload, state or header is in the log, at its most talkative, whatever goes wrong', async (t) => {
   const run = new StreamRun(t, 'talkative', { ...(await useServices(t)), variables: { LOG_LEVEL: 'debug', GAP_TIMEOUT_MS: '500', PROCESSOR: 'order' } });
   const worker = await run.worker();
   const channel = await run.channel();

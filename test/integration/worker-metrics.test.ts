@@ -6,7 +6,7 @@ import { StreamRun } from '../support/stream-run.ts';
 
 const of = (entityId: string, ...sequences: readonly number[]) => sequences.map((sequence) => ({ entityId, sequence }));
 
-test('gaps, parkings, redeliveries and the counts of queues are told as they are', { timeout: 180_000 }, async (t) => {
+test('gaps, parkings, redeliveries and the counts of queues are told as they are', async (t) => {
   const { managementUrl, ...services } = await useServices(t);
   const managed: Record<string, string> = managementUrl === null ? {} : { MANAGEMENT_URL: managementUrl };
   const run = new StreamRun(t, 'metrics', { ...services, variables: { ...managed, GAP_TIMEOUT_MS: '20000', PREFETCH: '500' } });

@@ -12,7 +12,7 @@ async function fed(worker: WorkerProcess): Promise<readonly number[]> {
   return shards.filter(({ totals }: { totals: { delivered: number } }) => totals.delivered > 0).map(({ shard }: { shard: number }) => shard);
 }
 
-test('each of two workers is fed by its own share of the shards, and by all once the other is gone', { timeout: 180_000 }, async (t) => {
+test('each of two workers is fed by its own share of the shards, and by all once the other is gone', async (t) => {
   const run = new StreamRun(t, 'shares', { ...(await useServices(t)), variables: { WORKER_REPLICAS: '2' } });
   // In the order in which they would be wrong if whoever subscribes first had everything.
   const [second, first] = await Promise.all([run.worker({ WORKER_ORDINAL: '1' }), run.worker({ WORKER_ORDINAL: '0' })]);

@@ -35,7 +35,7 @@ async function setUp(t: TestContext, kind: 'Redis' | 'PostgreSQL', variables: Re
 }
 
 for (const kind of ['Redis', 'PostgreSQL'] as const) {
-  const options = { timeout: 240_000, ...(kind === 'PostgreSQL' ? needsPostgres : {}) };
+  const options = kind === 'PostgreSQL' ? needsPostgres : {};
 
   test(`events that are numbered from 0 are applied from 0, in any order of arrival, and by the worker after a kill (${kind})`, options, async (t) => {
     const { run, show, untilAt } = await setUp(t, kind);
@@ -82,7 +82,7 @@ for (const kind of ['Redis', 'PostgreSQL'] as const) {
   });
 }
 
-test('a dead letter of sequence 0 can be replayed, or discarded with its sequence: then it leaves hole 0', { timeout: 240_000 }, async (t) => {
+test('a dead letter of sequence 0 can be replayed, or discarded with its sequence: then it leaves hole 0', async (t) => {
   const { run, inorder, show, untilAt } = await setUp(t, 'Redis', { PROCESSOR: 'order', ENTITY_TYPE: 'order' });
   await run.worker();
   const channel = await run.channel();
@@ -105,7 +105,7 @@ test('a dead letter of sequence 0 can be replayed, or discarded with its sequenc
   assert.equal((await show('o')).parked, null);
 });
 
-test('0 is refused where a stream counts from 1, and the reason names the setting', { timeout: 240_000 }, async (t) => {
+test('0 is refused where a stream counts from 1, and the reason names the setting', async (t) => {
   const { run, inorder } = await setUp(t, 'Redis', { FIRST_SEQUENCE: '1' });
   await run.worker();
   await run.publish(of('z', 0));
@@ -115,7 +115,7 @@ test('0 is refused where a stream counts from 1, and the reason names the settin
   assert.match(detail, /for producers that count from 0 set FIRST_SEQUENCE=0$/);
 });
 
-test('versions are imported and set from -1 up, and what takes numbers from the event store is refused', { timeout: 120_000 }, async (t) => {
+test('versions are imported and set from -1 up, and what takes numbers from the event store is refused', async (t) => {
   const { inorder, show } = await setUp(t, 'Redis');
   const set = await inorder('entity', 'resync', 'r', '--version=2', '--reason=test', '--yes');
   assert.equal(set.code, 0, set.stderr);

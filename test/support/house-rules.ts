@@ -115,6 +115,12 @@ const forbiddenInSrc: readonly (readonly [RegExp, string])[] = [
   [/\bfrom '\.[^']*(?<!\.ts)'/, 'relative imports end with .ts'],
 ];
 
+/** On a busy machine a test with a time limit of its own fails for being slow; the runner has one for what never ends. */
+export function ownTimeLimits({ path, text }: Source): string[] {
+  const limited = /\b(test|it|describe)\(.*[{ ]timeout:|^\s*\{.*\btimeout: [\d_]+.*\},$/;
+  return text.split('\n').flatMap((line, index) => (limited.test(line) ? [`${path}:${index + 1}: a time limit of its own`] : []));
+}
+
 const forbiddenInPureFolders: readonly (readonly [RegExp, string])[] = [
   [/\bDate\.now\b|\bnew Date\(\s*\)|\bperformance\./, 'time comes in as an argument'],
   [/\bMath\.random\b|\brandom(UUID|Bytes|Int)\b/, 'chance comes in as an argument'],

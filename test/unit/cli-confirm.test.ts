@@ -21,7 +21,7 @@ test('only a yes is one', async () => {
   }
 });
 
-test('an input that ends without an answer is a no', { timeout: 180_000 }, async () => {
+test('an input that ends without an answer is a no', async () => {
   const { io, keyboard, out } = atTerminal();
   const answer = confirm('Sure?', false, io);
   keyboard.end();
@@ -29,7 +29,7 @@ test('an input that ends without an answer is a no', { timeout: 180_000 }, async
   assert.equal(out.stdout, 'Sure? [y/N] \n');
 });
 
-test('a signal ends the question, and a yes after it counts no more', { timeout: 180_000 }, async () => {
+test('a signal ends the question, and a yes after it counts no more', async () => {
   const asked = atTerminal();
   const signal = asked.io.takeSignals();
   const answer = confirm('Sure?', false, asked.io, signal);

@@ -72,7 +72,7 @@ test('a file that cannot be a state is refused before anything is connected to',
   assert.equal((await resync()).code, 1);
 });
 
-test('at a terminal, a command that reads its input from a pipe asks for a file instead of waiting', { timeout: 10_000 }, async () => {
+test('at a terminal, a command that reads its input from a pipe asks for a file instead of waiting', async () => {
   for (const words of [['publish'], ['entity', 'import'], ['entity', 'import', '-']]) {
     const { io, out } = keptIo({ env });
     const stdin = Object.assign(new PassThrough(), { isTTY: true });

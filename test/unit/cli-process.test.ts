@@ -10,7 +10,7 @@ import { checkout, commandLine } from '../support/checkout.ts';
 import { waitUntil } from '../../deploy/local/wait-until.ts';
 
 function inorder(...words: string[]) {
-  return spawnSync(process.execPath, [...commandLine, ...words], { cwd: checkout, encoding: 'utf8', timeout: 30_000 });
+  return spawnSync(process.execPath, [...commandLine, ...words], { cwd: checkout, encoding: 'utf8', timeout: 600_000 });
 }
 
 test('the process prints the version of the package and exits 0', () => {
@@ -43,7 +43,7 @@ test('what a full disk does not take fails the command, also in the middle of a 
   const shell = 'ulimit -f 4; exec "$@" > "$0"';
   const file = join(folder, 'out');
   const command = [process.execPath, ...commandLine, '--help'];
-  const { status, stderr } = spawnSync('sh', ['-c', shell, file, ...command], { cwd: checkout, encoding: 'utf8', timeout: 30_000 });
+  const { status, stderr } = spawnSync('sh', ['-c', shell, file, ...command], { cwd: checkout, encoding: 'utf8', timeout: 600_000 });
   assert.equal(status, 1);
   assert.match(stderr, /^inorder: not everything could be written to standard output: EFBIG[^\n]+\n$/);
   assert.equal(readFileSync(file).length, 2_048);

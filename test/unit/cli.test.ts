@@ -205,7 +205,7 @@ test('an output waits until its reader has taken the text', async () => {
   assert.equal(written, true);
 });
 
-test('a worker that was asked to stop before it listened for that does not start', { timeout: 180_000 }, async () => {
+test('a worker that was asked to stop before it listened for that does not start', async () => {
   // Nothing listens there: a worker that started would wait for its store and its broker for ever.
   const env = { AMQP_URL: 'amqp://127.0.0.1:1', REDIS_URL: 'redis://127.0.0.1:1', HTTP_PORT: '0', LOG_LEVEL: 'error' };
   const { io, out, stop } = keptIo({ env });

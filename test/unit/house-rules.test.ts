@@ -12,6 +12,7 @@ import {
   maxFunctionLines,
   missingHeader,
   orphans,
+  ownTimeLimits,
   tooLong,
   type Source,
 } from '../support/house-rules.ts';
@@ -151,4 +152,9 @@ test('every source begins with what it guarantees, and a script with its KEYS, A
 test('imports are found in every form in which they are written', () => {
   const text = `import a from 'a';\nimport type { B } from 'b';\nimport {\n  c,\n} from 'c';\nimport 'd';\nexport { e } from 'e';\nawait import('f');\nconst x = "import g from 'g'";`;
   assert.deepEqual(importsOf(text), ['a', 'b', 'c', 'd', 'e', 'f']);
+});
+
+test('no test has a time limit of its own', () => {
+  assert.deepEqual(sourcesIn('test', /\.test\.ts$/).filter(({ path }) => path !== 'test/unit/house-rules.test.ts').flatMap(ownTimeLimits), []);
+  for (const text of ["test('a', { timeout: 60_000 }, async () => {", "  { ...needs, timeout: 60_000 },"]) assert.equal(ownTimeLimits(planted('test/unit/x.test.ts', text)).length, 1, text);
 });

@@ -102,7 +102,7 @@ test(
     const { status, stderr } = spawnSync(process.execPath, ['--import', 'tsx', path], {
       stdio: ['ignore', full, 'pipe'],
       encoding: 'utf8',
-      timeout: 30_000,
+      timeout: 600_000,
     });
     assert.equal(status, 0, stderr);
     assert.match(stderr, /alive/);
@@ -132,7 +132,7 @@ test('the last line before an exit is not lost', (t) => {
   const fd = openSync(out, 'w');
   const { status } = spawnSync(process.execPath, ['--import', 'tsx', path], {
     stdio: ['ignore', fd, 'inherit'],
-    timeout: 30_000,
+    timeout: 600_000,
   });
   closeSync(fd);
   assert.equal(status, 3);

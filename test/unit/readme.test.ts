@@ -142,7 +142,7 @@ test("the demo's table in the README has the rows that the demo prints", () => {
   assert.deepEqual(shown, printed);
 });
 
-test('the TypeScript of every README compiles strictly, and prints what it says', { timeout: 180_000 }, async (t) => {
+test('the TypeScript of every README compiles strictly, and prints what it says', async (t) => {
   const snippets = snippetsOf(whole);
   const folder = useLibraryFolder(t);
   assert.ok(snippets.length >= 7);
