@@ -16,7 +16,7 @@ import type { ConfirmChannel } from 'amqplib';
 import { UnavailableError } from '../errors.ts';
 import type { Log } from '../observability/log.ts';
 import { failSpan, publishSpan, registeredTracer } from '../observability/tracing.ts';
-import { backOffMs, type Timer } from '../time.ts';
+import { backOffMs, type Timer, within } from '../time.ts';
 import type { BrokerConnection } from './connection.ts';
 import { KeptChannel, type OpenChannel } from './kept-channel.ts';
 import { Outbox, type OutboxEntry, type PublishableMessage, type PublishOutcome } from './outbox.ts';
@@ -142,13 +142,8 @@ class ConfirmingPublisher implements AmqpPublisher {
     this.#closed = true;
     this.#wake();
     if (this.#outbox.size > 0) {
-      await new Promise<void>((resolve) => {
-        const timer = this.#options.connection.time.after(timeoutMs, resolve);
-        this.#waitingForEmpty.push(() => {
-          timer.cancel();
-          resolve();
-        });
-      });
+      const empty = new Promise<void>((resolve) => this.#waitingForEmpty.push(resolve));
+      await within(this.#options.connection.time, empty, timeoutMs);
     }
     const unconfirmed = this.#outbox.size;
     this.#stopListening();

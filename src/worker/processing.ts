@@ -26,7 +26,7 @@ import type { Event } from '../events/event.ts';
 import { absorbedText } from '../ordering/entity.ts';
 import type { Delivery, Effect, FailureText, Slot } from '../ordering/facts.ts';
 import type { Commit, CommitEvent } from '../stores/store.ts';
-import { backOffMs, sleep, type Time } from '../time.ts';
+import { type BackOffLimits, backOffMs, sleep, type Time } from '../time.ts';
 import type { CachedState } from './state-cache.ts';
 
 export type CommitEffect = Extract<Effect, { kind: 'commit' }>;
@@ -262,10 +262,8 @@ function foldOne(processors: ProcessorSet, state: unknown, event: Event, adopts:
   return next.ok ? next : { ok: false, failure: next };
 }
 
-export interface RetryLimits {
+export interface RetryLimits extends BackOffLimits {
   readonly maxAttempts: number;
-  readonly initialMs: number;
-  readonly maxMs: number;
   readonly timeoutMs: number;
 }
 

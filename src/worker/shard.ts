@@ -21,7 +21,7 @@ import type { SequencerLimits } from '../ordering/limits.ts';
 import { ShardSequencer } from '../ordering/sequencer.ts';
 import type { RawDelivery, ShardChannel, ShardChannelEvents } from '../rabbitmq/shard-channel.ts';
 import type { EpochResult, Store } from '../stores/store.ts';
-import { backOffMs, sleep, type Timer } from '../time.ts';
+import { backOffMs, sleep, type Timer, within } from '../time.ts';
 import { Acknowledger } from './acknowledger.ts';
 import type { AutoReplay } from './auto-replay.ts';
 import { DeliveryReport, type DeliveryReportOptions } from './delivery-report.ts';
@@ -451,19 +451,13 @@ export class Shard implements WatchedShard, RepairableShard, HaltableShard {
     this.#haltEnding = this.#options.onHalt(cause, error).then(() => channel.stop());
   }
 
-  #drain(timeoutMs: number): Promise<void> {
-    return new Promise((resolve) => {
-      const finish = () => {
-        timer.cancel();
-        this.#draining = null;
-        const { operations } = this.#sequencer.overview();
-        if (operations > 0) this.#options.log.warn({ shard: this.shard, operations }, 'stopped before everything in flight was done');
-        resolve();
-      };
-      const timer = this.#options.time.after(timeoutMs, finish);
-      this.#draining = finish;
-      this.#handle([{ kind: 'drainRequested' }]);
-    });
+  async #drain(timeoutMs: number): Promise<void> {
+    const drained = new Promise<void>((resolve) => (this.#draining = resolve));
+    this.#handle([{ kind: 'drainRequested' }]);
+    await within(this.#options.time, drained, timeoutMs);
+    this.#draining = null;
+    const { operations } = this.#sequencer.overview();
+    if (operations > 0) this.#options.log.warn({ shard: this.shard, operations }, 'stopped before everything in flight was done');
   }
 
   #setTimer(): void {
