@@ -1,17 +1,16 @@
 /** `inorder dead-letters discard`: takes dead letters out for good; who, why and what is in the audit trail. */
 import { loadConfig } from '../config/load.ts';
-import { assertSkippable, discard } from '../dead-letters/discard.ts';
-import { operatorPatienceMs, withOperatorLock } from '../dead-letters/operator-lock.ts';
+import { isSelective } from '../dead-letters/dead-letter.ts';
 import { sequencesText } from '../dead-letters/replay-plan.ts';
-import { type Survey, surveyLetters } from '../dead-letters/survey.ts';
-import { printable } from '../printable.ts';
+import { countMatched, type Survey } from '../dead-letters/survey.ts';
 import { ConfigError } from '../errors.ts';
+import { printable } from '../printable.ts';
 import { grouped } from '../publishing/progress-line.ts';
 import { defineCommand } from './command.ts';
 import { confirm, operatorName, yesOption } from './confirm.ts';
 import { CountDisplay } from './count-display.ts';
 import { letterVariables, withLetters } from './letter-access.ts';
-import { filterOf, isSelective, selectionOptions } from './letter-selection.ts';
+import { filterOf, selectionOptions } from './letter-selection.ts';
 
 /** Entities that are told one by one. */
 const maxShown = 50;
@@ -40,32 +39,29 @@ export const command = defineCommand({
     const reason = options.why;
     const config = loadConfig(io.env);
     const signal = io.takeSignals();
-    return withLetters(config, io, (access) =>
-      withOperatorLock(access.connection, access.stream, operatorPatienceMs, async () => {
+    const skipSequence = options['skip-sequence'];
+    return withLetters(config, io, (all) =>
+      all.exclusively(async (letters) => {
         const reading = new CountDisplay(io, 'read');
-        const survey = await surveyLetters({ ...access, filter, signal, onProgress: (read) => reading.show(read) });
-        reading.end();
+        const survey = await letters
+          .planDiscard({ filter, skipSequence, signal, onProgress: (read) => reading.show(read) })
+          .finally(() => reading.end());
         if (signal.aborted) return 1;
-        const count = countOf(survey);
+        const count = countMatched(survey);
         if (count === 0) {
           await io.stderr.write('inorder: no dead letter is meant by this\n');
           return 1;
         }
-        if (options['skip-sequence']) await assertSkippable(survey, access.store);
         await io.stdout.write(asText(survey, count));
         if (!(await confirm(`Discard ${count} dead letters?`, options.yes, io, signal))) return 1;
-        const who = operatorName();
-        const discarded = await discard(survey, { ...access, who, reason, skipSequence: options['skip-sequence'], signal });
-        await io.stdout.write(`${grouped(discarded)} discarded${discarded < count ? `, ${grouped(count - discarded)} were in the queue no more` : ''}\n`);
+        const discarded = await letters.discard(survey, { who: operatorName(), reason, skipSequence, signal });
+        const gone = discarded < count ? `, ${grouped(count - discarded)} were in the queue no more` : '';
+        await io.stdout.write(`${grouped(discarded)} discarded${gone}\n`);
         return discarded === count ? 0 : 1;
       }),
     );
   },
 });
-
-function countOf({ entities, unordered }: Survey): number {
-  return entities.reduce((sum, { matched }) => sum + matched.length, unordered.length);
-}
 
 function asText({ entities, unordered }: Survey, count: number): string {
   const lines = entities.slice(0, maxShown).map(({ entity, matched }) => {

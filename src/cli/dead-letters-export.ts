@@ -1,9 +1,5 @@
 /** `inorder dead-letters export`: dead letters as NDJSON, whole, or as events that can be corrected and published again. */
 import { loadConfig } from '../config/load.ts';
-import { matches } from '../dead-letters/dead-letter.ts';
-import { listDeadLetters } from '../dead-letters/inspect.ts';
-import { asEventLine, asLetterLine } from '../dead-letters/letter-copy.ts';
-import { decodeMessage } from '../events/decode.ts';
 import { defineCommand } from './command.ts';
 import { letterVariables, withLetters } from './letter-access.ts';
 import { filterOf, selectionOptions } from './letter-selection.ts';
@@ -23,22 +19,18 @@ export const command = defineCommand({
     const filter = filterOf(options, io.time, positionals);
     const config = loadConfig(io.env);
     const signal = io.takeSignals();
-    let meant = 0;
+    let matched = 0;
     let leftOut = 0;
-    await withLetters(config, io, async (access) => {
-      for await (const page of listDeadLetters({ ...access, signal })) {
-        for (const letter of page) {
-          if (!matches(letter, filter)) continue;
-          meant++;
-          const line = options.events ? asEventLine(letter, decodeMessage(letter.message, access.decoding)) : asLetterLine(letter);
-          if (line === null) {
-            leftOut++;
-            await io.stderr.write(`inorder: ${letter.messageId} is no JSON object and was left out\n`);
-          } else if (!(await io.stdout.write(line))) return;
-        }
+    await withLetters(config, io, async (letters) => {
+      for await (const { letter, line } of letters.export({ filter, events: options.events, signal })) {
+        matched++;
+        if (line === null) {
+          leftOut++;
+          await io.stderr.write(`inorder: ${letter.messageId} is no JSON object and was left out\n`);
+        } else if (!(await io.stdout.write(line))) return;
       }
     });
-    if (meant === 0 && !signal.aborted) await io.stderr.write('inorder: no dead letter is meant by this\n');
+    if (matched === 0 && !signal.aborted) await io.stderr.write('inorder: no dead letter is meant by this\n');
     return signal.aborted || leftOut > 0 ? 1 : 0;
   },
 });

@@ -1,23 +1,19 @@
 /** `inorder dead-letters replay`: dead letters go back into their stream, of each entity in the order of its sequences. */
-import { loadConfig } from '../config/load.ts';
 import type { Config } from '../config/config.ts';
-import { operatorPatienceMs, withOperatorLock } from '../dead-letters/operator-lock.ts';
-import { awaitOutcomes, isDone } from '../dead-letters/replay-outcome.ts';
-import { countLetters, type ReplayPlan } from '../dead-letters/replay-plan.ts';
-import { replay, type ReplayReport } from '../dead-letters/replay.ts';
-import { type MissingEventsReader, planReplay } from '../dead-letters/survey.ts';
-import { asPlanJson, asPlanText, outcomeJson, outcomeText } from './replay-text.ts';
+import { loadConfig } from '../config/load.ts';
+import { isSelective } from '../dead-letters/dead-letter.ts';
+import { isDone } from '../dead-letters/replay-outcome.ts';
+import { countLetters } from '../dead-letters/replay-plan.ts';
 import { ConfigError } from '../errors.ts';
-import { openGapSource, type OpenGapSource, readMissing } from '../event-sourcing/gap-source.ts';
+import { openGapSource, type OpenGapSource } from '../event-sourcing/gap-source.ts';
 import { ratePerSecond } from '../publishing/publish-request.ts';
-import { createConnection } from '../rabbitmq/connection.ts';
-import { createAmqpPublisher } from '../rabbitmq/publisher.ts';
 import { optionValue } from './arguments.ts';
 import { type CommandIo, defineCommand, jsonOption } from './command.ts';
 import { confirm, operatorName, yesOption } from './confirm.ts';
 import { CountDisplay } from './count-display.ts';
-import { type LetterAccess, letterVariables, withLetters } from './letter-access.ts';
-import { filterOf, isSelective, selectionOptions } from './letter-selection.ts';
+import { letterVariables, withLetters } from './letter-access.ts';
+import { filterOf, selectionOptions } from './letter-selection.ts';
+import { asPlanJson, asPlanText, outcomeJson, outcomeText } from './replay-text.ts';
 import { commandLog } from './store-access.ts';
 
 export const command = defineCommand({
@@ -53,12 +49,12 @@ export const command = defineCommand({
     const rate = options.rate === null ? undefined : optionValue('--rate', options.rate, ratePerSecond);
     const config = loadConfig(io.env);
     const gaps = await openSource(options.repair, config, io);
-    const source = readerOf(gaps, config);
     const signal = io.takeSignals();
-    return withLetters(config, io, (access) =>
-      withOperatorLock(access.connection, access.stream, operatorPatienceMs, async () => {
+    return withLetters(config, io, (all) =>
+      all.exclusively(async (letters) => {
         const reading = new CountDisplay(io, 'read');
-        const plan = await planReplay({ ...access, filter, only, source, readyOnly: ready, signal, onProgress: (read) => reading.show(read) });
+        const onRead = (read: number) => reading.show(read);
+        const plan = await letters.plan({ filter, only, source: gaps?.source, readyOnly: ready, signal, onProgress: onRead });
         reading.end();
         if (signal.aborted) return 1;
         await io.stdout.write(json ? asPlanJson(plan) : asPlanText(plan));
@@ -66,8 +62,12 @@ export const command = defineCommand({
         const isAsked = isSelective(filter) || blocked + (plan.unmendable?.length ?? 0) > 0;
         if (replayable === 0) return isAsked && !ready ? 1 : 0;
         if (!(await confirm(`Replay ${replayable} dead letters?`, yes, io, signal))) return 1;
-        const report = await carryOut(plan, access, config, { ratePerSecond: rate, signal, io });
-        const outcome = await awaitOutcomes(plan, report, { ...access, signal });
+        const progress = new CountDisplay(io, 'replayed');
+        const onReplayed = (replayed: number, total: number) => progress.show(replayed, total);
+        const report = await letters
+          .replay(plan, { who: operatorName(), ratePerSecond: rate, signal, onProgress: onReplayed })
+          .finally(() => progress.end());
+        const outcome = await letters.outcome(plan, report, { signal });
         await io.stdout.write(json ? outcomeJson(report, outcome) : outcomeText(report, outcome));
         return isDone(plan, report, outcome) ? 0 : 1;
       }),
@@ -81,28 +81,4 @@ async function openSource(repair: boolean, config: Config, io: CommandIo): Promi
   const open = await openGapSource(config, commandLog(config, io), io.time);
   if (open === null) throw new ConfigError(['--repair needs GAP_REPAIR: say where missing events are fetched from']);
   return open;
-}
-
-function readerOf(open: OpenGapSource | null, { limits }: Config): MissingEventsReader | undefined {
-  return open === null ? undefined : (missing) => readMissing(open.source, missing, limits);
-}
-
-interface Pace {
-  readonly ratePerSecond: number | undefined;
-  readonly signal: AbortSignal;
-  readonly io: CommandIo;
-}
-
-async function carryOut(plan: ReplayPlan, access: LetterAccess, config: Config, { ratePerSecond, signal, io }: Pace): Promise<ReplayReport> {
-  const log = commandLog(config, io);
-  const connection = createConnection({ urls: config.broker.urls, name: 'inorder replay', log, time: io.time });
-  const publisher = createAmqpPublisher({ connection, exchange: access.stream, log });
-  const progress = new CountDisplay(io, 'replayed');
-  try {
-    return await replay(plan, { ...access, publisher, who: operatorName(), ratePerSecond, signal, onProgress: (replayed, total) => progress.show(replayed, total) });
-  } finally {
-    progress.end();
-    await publisher.close();
-    await connection.close();
-  }
 }

@@ -1,15 +1,15 @@
 /** `inorder dead-letters list` and `show`: what was set aside, and why; reading leaves it where it is. */
 import { loadConfig } from '../config/load.ts';
 import { oneOf, wholeNumber } from '../config/parsers.ts';
-import { type Grouping, groupings, type LetterFilter, LetterGroups, matches } from '../dead-letters/dead-letter.ts';
-import { findDeadLetters, type InspectOptions, listDeadLetters } from '../dead-letters/inspect.ts';
-import { asGroupJson, asGroupLine, asJson, asListJson, asPage, asTableLine, groupHeader, tableHeader } from './letter-text.ts';
+import { type Grouping, groupings, isSelective, type LetterFilter } from '../dead-letters/dead-letter.ts';
+import type { DeadLetters } from '../dead-letters/dead-letters.ts';
 import { deadLetterQueueName } from '../rabbitmq/topology-plan.ts';
 import { optionValue } from './arguments.ts';
 import { type CommandIo, defineCommand, jsonOption } from './command.ts';
 import { CountDisplay } from './count-display.ts';
 import { letterVariables, withLetters } from './letter-access.ts';
-import { filterOf, isSelective, selectionOptions } from './letter-selection.ts';
+import { filterOf, selectionOptions } from './letter-selection.ts';
+import { asGroupJson, asGroupLine, asJson, asListJson, asPage, asTableLine, groupHeader, tableHeader } from './letter-text.ts';
 
 const howItReads = [
   'Reading holds the messages unacknowledged and then gives them back, in their order. It leaves two traces: the',
@@ -35,10 +35,9 @@ export const list = defineCommand({
     const groupBy = options['group-by'] === null ? null : optionValue('--group-by', options['group-by'], oneOf(...groupings));
     const config = loadConfig(io.env);
     const signal = io.takeSignals();
-    const selection = { filter, limit, json: options.json };
-    const printed = await withLetters(config, io, (access) => {
-      const inspection = { ...access, signal };
-      return groupBy === null ? printLetters(inspection, selection, io) : printGroups(inspection, groupBy, selection, io);
+    const selection = { filter, limit, signal, json: options.json };
+    const printed = await withLetters(config, io, (letters) => {
+      return groupBy === null ? printLetters(letters, selection, io) : printGroups(letters, groupBy, selection, io);
     });
     if (printed === 0 && !signal.aborted) await io.stderr.write(`${nothingIn(deadLetterQueueName(config.broker.stream), filter)}\n`);
     return signal.aborted ? 1 : 0;
@@ -61,7 +60,7 @@ export const show = defineCommand({
     const config = loadConfig(io.env);
     const queue = deadLetterQueueName(config.broker.stream);
     const signal = io.takeSignals();
-    const letters = await withLetters(config, io, (access) => findDeadLetters(id, { ...access, signal }));
+    const letters = await withLetters(config, io, (all) => all.find(id, { signal }));
     if (signal.aborted) return 1;
     if (letters.length === 0) {
       await io.stderr.write(`inorder: there is no dead letter ${JSON.stringify(id)} in ${queue}\n`);
@@ -75,36 +74,27 @@ export const show = defineCommand({
 interface Selection {
   readonly filter: LetterFilter;
   readonly limit: number;
+  readonly signal: AbortSignal;
   readonly json: boolean;
 }
 
 /** Returns how many were printed. */
-async function printLetters(inspection: InspectOptions, { filter, limit, json }: Selection, io: CommandIo): Promise<number> {
+async function printLetters(letters: DeadLetters, { json, ...selection }: Selection, io: CommandIo): Promise<number> {
   const render = json ? asListJson : asTableLine;
   let printed = 0;
-  // Where all are meant, no more is read than what is printed.
-  const reading = isSelective(filter) || limit === Number.POSITIVE_INFINITY ? inspection : { ...inspection, limit };
-  for await (const page of listDeadLetters(reading)) {
-    const letters = page.filter((letter) => matches(letter, filter)).slice(0, limit - printed);
-    if (letters.length === 0) continue;
+  for await (const page of letters.list(selection)) {
     if (printed === 0 && !json) await io.stdout.write(tableHeader);
-    if (!(await io.stdout.write(letters.map(render).join('')))) break;
-    printed += letters.length;
-    if (printed >= limit) break;
+    if (!(await io.stdout.write(page.map(render).join('')))) break;
+    printed += page.length;
   }
   return printed;
 }
 
-async function printGroups(inspection: InspectOptions, by: Grouping, { filter, limit, json }: Selection, io: CommandIo): Promise<number> {
-  const groups = new LetterGroups(by);
+async function printGroups(letters: DeadLetters, by: Grouping, { limit, json, ...selection }: Selection, io: CommandIo): Promise<number> {
   const progress = new CountDisplay(io, 'read');
-  let read = 0;
-  for await (const page of listDeadLetters(inspection)) {
-    for (const letter of page) if (matches(letter, filter)) groups.add(letter);
-    progress.show((read += page.length));
-  }
+  const groups = await letters.group(by, { ...selection, onProgress: (read) => progress.show(read) });
   progress.end();
-  const found = groups.list().slice(0, limit);
+  const found = groups.slice(0, limit);
   if (found.length > 0 && !json) await io.stdout.write(groupHeader(by));
   await io.stdout.write(found.map(json ? asGroupJson : asGroupLine).join(''));
   return found.length;

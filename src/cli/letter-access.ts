@@ -1,33 +1,22 @@
-/** What commands on dead letters need: the broker, the store, and how the stream's workers decode. */
-import type { ChannelModel } from 'amqplib';
+/** Lends a command the dead letters of the configuration's stream, on one connection to the broker and one to the store. */
 import type { Config } from '../config/config.ts';
-import type { DecodeOptions } from '../events/decode.ts';
 import type { VariableName } from '../config/variables.ts';
-import type { FirstSequence, ViolationStrategy } from '../ordering/limits.ts';
-import type { Store } from '../stores/store.ts';
+import { DeadLetters, letterSettings } from '../dead-letters/dead-letters.ts';
+import { KeptBroker, onConnection } from '../dead-letters/letter-broker.ts';
 import { withBroker } from './broker-access.ts';
 import type { CommandIo } from './command.ts';
-import { withStore } from './store-access.ts';
+import { commandLog, withStore } from './store-access.ts';
 
-export const letterVariables = ['AMQP_URL', 'STATE_STORE', 'REDIS_URL', 'DATABASE_URL', 'STREAM', 'FIRST_SEQUENCE', 'ENTITY_TYPE'] as const satisfies readonly VariableName[];
+export const letterVariables = [
+  'AMQP_URL', 'STATE_STORE', 'REDIS_URL', 'DATABASE_URL', 'STREAM', 'FIRST_SEQUENCE', 'ENTITY_TYPE',
+] as const satisfies readonly VariableName[];
 
-export interface LetterAccess {
-  readonly connection: ChannelModel;
-  readonly stream: string;
-  readonly store: Store;
-  readonly decoding: DecodeOptions;
-  readonly firstSequence: FirstSequence;
-  readonly strategy: ViolationStrategy;
-}
-
-export function withLetters<T>(config: Config, io: CommandIo, use: (access: LetterAccess) => Promise<T>): Promise<T> {
-  const { broker, limits, processing, ordering } = config;
-  const decoding = {
-    limits,
-    defaultEntityType: processing.entityType,
-    allowMissingEntityId: ordering.unsequenced === 'process',
-  };
+/** @throws UnavailableError when broker or store do not answer, or the connection to the broker is lost meanwhile. */
+export function withLetters<T>(config: Config, io: CommandIo, use: (letters: DeadLetters) => Promise<T>): Promise<T> {
+  const { urls, stream } = config.broker;
+  const names = { reading: 'inorder', publishing: 'inorder replay' };
+  const kept = new KeptBroker({ urls, stream, names, log: commandLog(config, io), time: io.time });
   return withBroker(config, io, (connection) =>
-    withStore(config, io, (store) => use({ connection, stream: broker.stream, store, decoding, firstSequence: ordering.firstSequence, strategy: ordering.strategy })),
+    withStore(config, io, (store) => use(new DeadLetters({ ...letterSettings(config), store, broker: onConnection(connection, kept) }))),
   );
 }

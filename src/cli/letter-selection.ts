@@ -34,11 +34,6 @@ export function filterOf(options: SelectionOptions, time: Time, ids: readonly st
   return filter;
 }
 
-/** Whether anything is named at all. */
-export function isSelective(filter: LetterFilter): boolean {
-  return Object.values(filter).some((value) => value !== undefined);
-}
-
 function reasonOf(text: string, problems: string[]): DeadLetterReason | undefined {
   const reason = deadLetterReasons.find((candidate) => candidate === text);
   if (reason === undefined) problems.push(`--reason is ${JSON.stringify(text)}: it must be one of ${deadLetterReasons.join(', ')}`);

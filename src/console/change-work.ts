@@ -1,29 +1,20 @@
-/** Plans and carries changes out on the real queue and store, with the same parts as the commands, and writes who did it. */
-import type { DecodeOptions } from '../events/decode.ts';
+/** Plans and carries changes out on the real queue and store, as the commands do, and writes who did it. */
 import type { LetterFilter } from '../dead-letters/dead-letter.ts';
-import { assertSkippable, discard } from '../dead-letters/discard.ts';
-import { awaitOutcomes } from '../dead-letters/replay-outcome.ts';
-import type { ReplayPlan } from '../dead-letters/replay-plan.ts';
-import { replay } from '../dead-letters/replay.ts';
-import { planReplay, type Survey, surveyLetters } from '../dead-letters/survey.ts';
+import type { DeadLetters } from '../dead-letters/dead-letters.ts';
 import { ConfigError } from '../errors.ts';
-import type { FirstSequence, ViolationStrategy } from '../ordering/limits.ts';
-import type { Catalogue } from './letter-catalogue.ts';
-import { isFound, type LetterSearch } from './letter-search.ts';
 import type { ChangeOutcome, ChangePlan } from './change-plan.ts';
 import type { ChangeRequest, ChangeWork } from './changes.ts';
-import type { Sources } from './sources.ts';
+import type { Catalogue } from './letter-catalogue.ts';
+import { isFound, type LetterSearch } from './letter-search.ts';
 
 export interface ChangeWorkOptions {
-  readonly sources: Sources;
-  readonly stream: string;
-  readonly decoding: DecodeOptions;
-  readonly firstSequence: FirstSequence;
-  readonly strategy: ViolationStrategy;
+  readonly letters: () => DeadLetters;
   readonly catalogue: () => Catalogue | null;
   /** The dead letters are others now. */
   readonly onChanged: () => void;
 }
+
+type Settle = () => Promise<ChangeOutcome>;
 
 /** Each of the letters that words have found is compared with each in the queue. */
 const maxFoundByWords = 1_000;
@@ -35,48 +26,33 @@ export class DeadLetterWork implements ChangeWork {
     this.#options = options;
   }
 
-  plan(request: ChangeRequest, onProgress: (read: number) => void, signal: AbortSignal): Promise<ChangePlan> {
-    const { sources, stream, decoding, firstSequence, strategy } = this.#options;
-    return sources.withDeadLetters(async (connection): Promise<ChangePlan> => {
-      const filter = this.#filterOf(request.search);
-      const survey = { connection, stream, decoding, firstSequence, strategy, store: sources.store, filter, signal, onProgress };
-      if (request.action === 'discard') {
-        const found = await surveyLetters(survey);
-        if (request.skipSequence) await assertSkippable(found, sources.store);
-        return { action: 'discard', survey: found };
-      }
-      return { action: 'replay', plan: await planReplay({ ...survey, readyOnly: request.readyOnly }) };
-    });
+  async plan(request: ChangeRequest, onProgress: (read: number) => void, signal: AbortSignal): Promise<ChangePlan> {
+    const { action, readyOnly, skipSequence } = request;
+    const letters = this.#options.letters();
+    const choice = { filter: this.#filterOf(request.search), signal, onProgress };
+    if (action === 'discard') return { action, survey: await letters.planDiscard({ ...choice, skipSequence }) };
+    return { action, plan: await letters.plan({ ...choice, readyOnly }) };
   }
 
-  async carryOut(change: ChangePlan, request: ChangeRequest, onProgress: (done: number) => void, signal: AbortSignal): Promise<() => Promise<ChangeOutcome>> {
+  async carryOut(change: ChangePlan, request: ChangeRequest, onProgress: (done: number) => void, signal: AbortSignal): Promise<Settle> {
+    const { who, reason, skipSequence } = request;
+    const { onChanged } = this.#options;
+    const letters = this.#options.letters();
+    const { action } = change;
     try {
-      if (change.action === 'replay') return await this.#replay(change.plan, request.who, onProgress, signal);
-      const discarded = await this.#discard(change.survey, request, onProgress, signal);
-      return async () => ({ action: 'discard', discarded });
+      if (action === 'discard') {
+        const discarded = await letters.discard(change.survey, { who, reason, skipSequence, signal, onProgress });
+        return async () => ({ action, discarded });
+      }
+      const report = await letters.replay(change.plan, { who, signal, onProgress });
+      return async () => {
+        const outcome = await letters.outcome(change.plan, report, { signal });
+        onChanged();
+        return { action, replayed: report.replayed, left: report.left, ...outcome };
+      };
     } finally {
-      this.#options.onChanged();
-    }
-  }
-
-  async #replay(plan: ReplayPlan, who: string, onProgress: (done: number) => void, signal: AbortSignal): Promise<() => Promise<ChangeOutcome>> {
-    const { sources, stream, decoding, onChanged } = this.#options;
-    const { store } = sources;
-    const report = await sources.withDeadLetters((connection) =>
-      sources.withPublisher((publisher) => replay(plan, { connection, publisher, stream, store, who, signal, onProgress })),
-    );
-    return async () => {
-      const outcome = await sources.withDeadLetters((connection) => awaitOutcomes(plan, report, { connection, stream, store, decoding, signal }));
       onChanged();
-      return { action: 'replay', replayed: report.replayed, left: report.left, ...outcome };
-    };
-  }
-
-  #discard(survey: Survey, { who, reason, skipSequence }: ChangeRequest, onProgress: (done: number) => void, signal: AbortSignal): Promise<number> {
-    const { sources, stream } = this.#options;
-    return sources.withDeadLetters((connection) =>
-      discard(survey, { connection, stream, store: sources.store, who, reason, skipSequence, signal, onProgress }),
-    );
+    }
   }
 
   /** @throws ConfigError when words mean more letters than can be named. */

@@ -44,13 +44,11 @@ export function consoleRefusal({ http }: Pick<Config, 'http'>): string | null {
 export function createConsole({ config, workers, log, time = systemTime }: ConsoleOptions): Console {
   const refusal = consoleRefusal(config);
   if (refusal !== null) throw new ConfigError([refusal]);
-  const { broker, limits, processing, ordering, http } = config;
-  const decoding = { limits, defaultEntityType: processing.entityType, allowMissingEntityId: ordering.unsequenced === 'process' };
+  const { http } = config;
   const sources = new Sources(config, log, time);
-  const view = new StreamView({ config, decoding, sources, workers });
-  const { stream } = broker;
+  const view = new StreamView({ config, sources, workers });
   const catalogue = () => view.catalogue.catalogue;
-  const work = new DeadLetterWork({ sources, stream, decoding, firstSequence: ordering.firstSequence, strategy: ordering.strategy, catalogue, onChanged: () => view.outdate() });
+  const work = new DeadLetterWork({ letters: () => sources.letters, catalogue, onChanged: () => view.outdate() });
   const changes = new Changes(work, time);
   const gate = new Gate({ host: http.host, token: http.adminToken, time });
   const site = new Site(gate, apiRoutes({ view, changes, hasToken: gate.hasToken }));

@@ -3,10 +3,9 @@
  * browsers. Nothing here changes anything.
  */
 import type { Config } from '../config/config.ts';
-import { listDeadLetters } from '../dead-letters/inspect.ts';
+import type { DeadLetter } from '../dead-letters/dead-letter.ts';
 import { statusOf, summaryOf } from '../dead-letters/replay-plan.ts';
 import { snapshotsOf } from '../stores/snapshots.ts';
-import type { DecodeOptions } from '../events/decode.ts';
 import type { EntityRef, RawMessage } from '../events/event.ts';
 import { ManagementClient } from '../rabbitmq/management.ts';
 import { queueDepths, type QueueDepth, whyNobodyConsumes } from '../rabbitmq/queue-depths.ts';
@@ -25,8 +24,7 @@ import { timelineOf } from './timeline.ts';
 
 export interface StreamViewOptions {
   readonly config: Config;
-  readonly decoding: DecodeOptions;
-  readonly sources: Pick<Sources, 'time' | 'store' | 'withBroker' | 'withDeadLetters' | 'deadLettersAreTaken'>;
+  readonly sources: Pick<Sources, 'time' | 'store' | 'withBroker'> & { readonly letters: Pick<Sources['letters'], 'busy' | 'exclusively'> };
   readonly workers: () => Promise<readonly AskedWorker[]>;
 }
 
@@ -135,7 +133,7 @@ export class StreamView {
     const entities = this.catalogue.catalogue?.entities;
     const unread = entities?.unreadOf(entity.entityId) ?? [];
     const letters = [...(entities?.of(entity)?.matched ?? []), ...unread];
-    const { runs, passed, more } = timelineOf({ version, firstSequence: this.#options.decoding.limits.firstSequence, holes, held: gap?.held_sequences ?? [], letters });
+    const { runs, passed, more } = timelineOf({ version, firstSequence: this.#options.config.limits.firstSequence, holes, held: gap?.held_sequences ?? [], letters });
     return {
       ...nameFields(entity),
       exists,
@@ -172,9 +170,9 @@ export class StreamView {
     const { config, sources } = this.#options;
     const { stream } = config.broker;
     const queues = [...this.#shardQueues, deadLetterQueueName(stream), unroutedQueueName(stream)];
-    const wasReading = sources.deadLettersAreTaken;
+    const wasReading = sources.letters.busy;
     const depths = await sources.withBroker((connection) => queueDepths(connection, queues, sources.time));
-    if (!wasReading && !sources.deadLettersAreTaken) this.#deadLettersReady = depths[this.#shardQueues.length]?.ready ?? null;
+    if (!wasReading && !sources.letters.busy) this.#deadLettersReady = depths[this.#shardQueues.length]?.ready ?? null;
     return depths;
   }
 
@@ -202,21 +200,17 @@ export class StreamView {
     return { entities, total, scanned };
   }
 
-  #readLetters(each: Parameters<ConstructorParameters<typeof LetterCatalogue>[0]['read']>[0]): Promise<void> {
-    const { sources, decoding, config } = this.#options;
-    const { stream } = config.broker;
-    return sources.withDeadLetters(async (connection) => {
-      for await (const letters of listDeadLetters({ connection, stream, decoding, store: sources.store })) each(letters);
+  #readLetters(each: (letters: readonly DeadLetter[]) => void): Promise<void> {
+    return this.#options.sources.letters.exclusively(async (letters) => {
+      for await (const page of letters.list()) each(page);
     });
   }
 
   /** The message itself, where its body was too large to be kept. */
   #readMessage(fingerprint: string): Promise<RawMessage | null> {
-    const { sources, decoding, config } = this.#options;
-    const { stream } = config.broker;
-    return sources.withDeadLetters(async (connection) => {
-      for await (const letters of listDeadLetters({ connection, stream, decoding, store: sources.store })) {
-        const letter = letters.find((one) => one.fingerprint === fingerprint);
+    return this.#options.sources.letters.exclusively(async (letters) => {
+      for await (const page of letters.list({ filter: { ids: [fingerprint] } })) {
+        const letter = page.find((one) => one.fingerprint === fingerprint);
         if (letter !== undefined) return letter.message;
       }
       return null;

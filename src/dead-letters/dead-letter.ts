@@ -113,6 +113,11 @@ export interface LetterFilter {
   readonly sinceMs?: number;
 }
 
+/** Whether anything is named at all. */
+export function isSelective(filter: LetterFilter): boolean {
+  return Object.values(filter).some((value) => value !== undefined);
+}
+
 export function matches(letter: DeadLetter, filter: LetterFilter): boolean {
   const { ids, entityType, entityId, type, reason, shard, sinceMs } = filter;
   return (

@@ -15,18 +15,17 @@ import { waitingReasons } from '../dead-letters/dead-letter.ts';
 import { entityName } from '../events/identity.ts';
 import { snapshotsOf } from '../stores/snapshots.ts';
 import { UnavailableError } from '../errors.ts';
-import type { DecodeOptions } from '../events/decode.ts';
 import type { EntityRef } from '../events/event.ts';
 import type { Log } from '../observability/log.ts';
 import type { Metrics } from '../observability/metrics.ts';
 import type { Parked, Snapshot, Store } from '../stores/store.ts';
 import { type BackOffLimits, backOffMs, type Time, type Timer, within } from '../time.ts';
-import { type ReplayRequest, replayUnasked, type UnaskedReport } from './unasked-replay.ts';
+import { type AutomaticReport, replayAutomatically, type ReplayRequest } from './automatic-replay.ts';
 
 export interface AutoReplayOptions {
   readonly store: Pick<Store, 'load'>;
   /** Rejects with `UnavailableError` when it is to be tried again later. */
-  readonly replay: (request: ReplayRequest) => Promise<UnaskedReport>;
+  readonly replay: (request: ReplayRequest) => Promise<AutomaticReport>;
   readonly metrics: Pick<Metrics, 'autoReplayEnded'>;
   readonly log: Log;
   readonly time: Time;
@@ -182,7 +181,7 @@ export class AutoReplay {
   }
 
   /** What was tried is looked at again, for something may have been dead-lettered in the same moment. */
-  #settle(open: readonly Open[], { entities }: UnaskedReport): void {
+  #settle(open: readonly Open[], { entities }: AutomaticReport): void {
     const triesOf = new Map(open.map(({ candidate }) => [entityName(candidate.entity), candidate.tries]));
     const nowMs = this.#options.time.nowMs();
     const again = (entity: EntityRef, { version, parked }: Pick<Snapshot, 'version' | 'parked'>, last: number) => {
@@ -217,20 +216,15 @@ export class AutoReplay {
 export interface AutoReplayParts {
   readonly config: Config;
   readonly store: Store;
-  readonly decoding: DecodeOptions;
   readonly metrics: Metrics;
   readonly log: Log;
   readonly time: Time;
 }
 
 /** As a worker uses it. */
-export function createAutoReplay({ config, store, decoding, metrics, log, time }: AutoReplayParts): AutoReplay {
-  const { broker, ordering, serviceName } = config;
-  const { urls, stream } = broker;
-  const { firstSequence, strategy } = ordering;
-  const onReplayed = (letters: number) => metrics.autoReplayed(letters);
-  const options = { urls, serviceName, stream, store, decoding, firstSequence, strategy, log, onReplayed, time };
-  return new AutoReplay({ store, metrics, log, time, replay: (request) => replayUnasked(request, options) });
+export function createAutoReplay({ config, store, metrics, log, time }: AutoReplayParts): AutoReplay {
+  const options = { config, store, log, time, onReplayed: (letters: number) => metrics.autoReplayed(letters) };
+  return new AutoReplay({ store, metrics, log, time, replay: (request) => replayAutomatically(request, options) });
 }
 
 interface Open {

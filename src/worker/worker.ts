@@ -129,7 +129,7 @@ class ShardedWorker implements Worker {
     });
     this.#publishing = createConnection({ urls: config.broker.urls, name: `${config.serviceName} publishing`, log, time });
     this.#replier = options.processors.hasHandlers ? createReplier({ connection: this.#publishing, log }) : null;
-    const replayed = { config, store: this.#store, decoding: decodingOf(config), metrics, log, time };
+    const replayed = { config, store: this.#store, metrics, log, time };
     this.#autoReplay = config.processing.autoReplay ? createAutoReplay(replayed) : null;
     this.#shards = config.broker.workerShards.map((shard) => this.#makeShard(shard));
     this.#watch = new StoreWatch({

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { fileURLToPath } from 'node:url';
 import test, { type TestContext } from 'node:test';
 import amqp from 'amqplib';
-import { withOperatorLock } from '../../src/dead-letters/operator-lock.ts';
+import { withOperatorLock } from '../../src/dead-letters/letter-broker.ts';
 import { createRedisStore } from '../../src/stores/redis/redis-store.ts';
 import { moduleUrl } from '../support/checkout.ts';
 import { useServices, waitFor } from '../support/services.ts';

@@ -6,17 +6,17 @@ import type { AutoReplayOutcome } from '../../src/observability/metrics.ts';
 import type { Parked, Snapshot } from '../../src/stores/store.ts';
 import { systemTime } from '../../src/time.ts';
 import { AutoReplay, type AutoReplayPace } from '../../src/worker/auto-replay.ts';
-import type { ReplayRequest, UnaskedReport } from '../../src/worker/unasked-replay.ts';
+import type { AutomaticReport, ReplayRequest } from '../../src/worker/automatic-replay.ts';
 import { KeptLog } from '../support/rabbitmq.ts';
 import { waitFor } from '../support/services.ts';
 
 const quick: AutoReplayPace = { gatherMs: 5, patienceMs: 5, pauseMs: 5, backOff: { initialMs: 2, maxMs: 10 } };
-const nothing: UnaskedReport = { entities: [], replayed: 0, blocked: 0, complete: true };
+const nothing: AutomaticReport = { entities: [], replayed: 0, blocked: 0, complete: true };
 const entity = (entityId: string): EntityRef => ({ entityType: 'thing', entityId });
 const parkedFor = (sequence: number, over: Partial<Parked> = {}): Parked => ({ reason: 'gap_timeout', detail: '', sequence, at: 'then', replaying: false, ...over });
 
 /** What went of an entity that was at `version`. */
-function reportOf(entityId: string, version: number, parked: Parked | null, ...sequences: number[]): UnaskedReport {
+function reportOf(entityId: string, version: number, parked: Parked | null, ...sequences: number[]): AutomaticReport {
   const letters = sequences.map((sequence) => ({ messageId: '', fingerprint: '', ...entity(entityId), sequence, reason: 'gap_timeout' as const }));
   return { entities: [{ entity: entity(entityId), version, parked, letters, fetched: [], blocked: null }], replayed: letters.length, blocked: 0, complete: true };
 }
@@ -26,7 +26,7 @@ function setUp(t: TestContext, pace: Partial<AutoReplayPace> = {}) {
   const snapshots = new Map<string, Pick<Snapshot, 'version' | 'parked'>>();
   const outcomes: AutoReplayOutcome[] = [];
   const log = new KeptLog();
-  const state = { answer: async (_request: ReplayRequest): Promise<UnaskedReport> => nothing, loads: 0 };
+  const state = { answer: async (_request: ReplayRequest): Promise<AutomaticReport> => nothing, loads: 0 };
   const auto = new AutoReplay({
     store: {
       load: async (entities) => {
@@ -54,7 +54,7 @@ function setUp(t: TestContext, pace: Partial<AutoReplayPace> = {}) {
 test('entities that came together are replayed together, and what comes during a replay by the next one', async (t) => {
   const { auto, asked, untilAsked, state, snapshots } = setUp(t, { gatherMs: 100 });
   for (const name of ['a', 'b', 'c']) snapshots.set(name, { version: 3, parked: null });
-  let finish: (report: UnaskedReport) => void = () => undefined;
+  let finish: (report: AutomaticReport) => void = () => undefined;
   state.answer = () => new Promise((resolve) => (finish = resolve));
   auto.advanced(0, entity('a'), 3, parkedFor(4));
   auto.advanced(1, entity('b'), 3, parkedFor(4));
@@ -154,7 +154,7 @@ test('an entity that stays parked as it is gets a few tries and no more, and new
 
 test('what came for an entity during its replay counts, and not when that would have been tried again', async (t) => {
   const { auto, untilAsked, state } = setUp(t, { backOff: { initialMs: 1_000_000, maxMs: 1_000_000 } });
-  let finish: (report: UnaskedReport) => void = () => undefined;
+  let finish: (report: AutomaticReport) => void = () => undefined;
   state.answer = () => new Promise((resolve) => (finish = resolve));
   auto.advanced(0, entity('a'), 3, parkedFor(4));
   await untilAsked(1);

@@ -1,13 +1,12 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { type CatalogueLimits, LetterCatalogue } from '../../src/console/letter-catalogue.ts';
-import { OneAtATime } from '../../src/console/one-at-a-time.ts';
 import { SharedReading } from '../../src/console/shared-reading.ts';
 import { StreamView } from '../../src/console/stream-view.ts';
 import { loadConfig } from '../../src/config/load.ts';
 import type { DeadLetter } from '../../src/dead-letters/dead-letter.ts';
+import { OneAtATime } from '../../src/dead-letters/letter-broker.ts';
 import { UnavailableError } from '../../src/errors.ts';
-import { defaultEventLimits } from '../../src/events/event.ts';
 import { createMemoryStore } from '../../src/stores/memory/memory-store.ts';
 import { systemTime } from '../../src/time.ts';
 import { ManualTime } from '../support/manual-time.ts';
@@ -158,8 +157,7 @@ function viewOf(store = createMemoryStore({ stream: 'events', idempotencyTtlSeco
   const away = () => Promise.reject(new UnavailableError('the broker is away'));
   const view = new StreamView({
     config: loadConfig({ SHARDS: '2' }),
-    decoding: { limits: defaultEventLimits, defaultEntityType: 'order', allowMissingEntityId: false },
-    sources: { time: systemTime, store, withBroker: away, withDeadLetters: away, deadLettersAreTaken: false },
+    sources: { time: systemTime, store, withBroker: away, letters: { busy: false, exclusively: away } },
     workers: async () => [],
   });
   return { store, view };
