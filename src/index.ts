@@ -18,9 +18,16 @@ export {
   UnavailableError,
   VersionConflictError,
 } from './errors.ts';
+export type { BrokerReason, DeadLetter, DeadLetterReason, Grouping, LetterFilter, LetterGroup } from './dead-letters/dead-letter.ts';
+export { createDeadLetters, type DeadLetters, type DeadLettersOptions, type ExportedLetter } from './dead-letters/dead-letters.ts';
+export type { FoundLetter } from './dead-letters/inspect.ts';
+export type { EntityOutcome, LetterAgain, ReplayOutcome } from './dead-letters/replay-outcome.ts';
+export type { Blocked, EntityReplay, LetterStatus, LetterSummary, LettersOfEntity, ReplayPlan, Unmendable } from './dead-letters/replay-plan.ts';
+export type { ReplayReport } from './dead-letters/replay.ts';
+export type { Survey } from './dead-letters/survey.ts';
 export { encodeCloudEvent, type CloudEventMode, type CloudEventOptions } from './events/encode-cloudevent.ts';
 export { encodeEvent, type EncodedEvent, type EncodeOptions, type MessageProperties } from './events/encode.ts';
-export { defaultEventLimits, type EntityRef, type Event, type EventLimits } from './events/event.ts';
+export { defaultEventLimits, type EntityRef, type Event, type EventLimits, type RawMessage } from './events/event.ts';
 export type { NewEvent } from './events/new-event.ts';
 export { rejectionReasons, type ReasonText, type RejectionReason } from './events/reasons.ts';
 export { idempotent, InProgressError, type IdempotentOptions } from './idempotency/idempotent.ts';

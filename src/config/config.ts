@@ -4,6 +4,7 @@
  * thing can be absent it is null. `load.ts` makes it from the environment, `variables.ts` says what each
  * variable means; a library user may write one by hand.
  */
+import type { DecodeOptions } from '../events/decode.ts';
 import type { EventLimits } from '../events/event.ts';
 import type { FirstSequence, GapTimeoutAction, ViolationStrategy } from '../ordering/limits.ts';
 
@@ -123,4 +124,9 @@ export interface Config {
   readonly shutdownTimeoutMs: number;
   /** Sentences for the log: variables that are set and have no effect in this version. */
   readonly warnings: readonly string[];
+}
+
+/** How the stream's workers read a message; whoever reads one after them, reads it so. */
+export function decodingOf({ limits, processing, ordering }: Config): DecodeOptions {
+  return { limits, defaultEntityType: processing.entityType, allowMissingEntityId: ordering.unsequenced === 'process' };
 }

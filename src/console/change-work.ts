@@ -60,6 +60,7 @@ export class DeadLetterWork implements ChangeWork {
     if (search.words === '') return search.filter;
     const found = this.#options.catalogue()?.letters.filter((letter) => isFound(letter, search)) ?? [];
     if (found.length <= maxFoundByWords) return { ids: [...new Set(found.map(({ fingerprint }) => fingerprint))] };
-    throw new ConfigError([`the words are found in ${found.length} dead letters: choose by fields, or narrow the search to ${maxFoundByWords}`]);
+    const where = `the words are found in ${found.length} dead letters`;
+    throw new ConfigError([`${where}: choose by fields, or narrow the search to ${maxFoundByWords}`]);
   }
 }

@@ -6,7 +6,7 @@
  * It leaves to the workers what becomes of a letter that is replayed, and to the caller whether a plan is to be carried out. What
  * lies between a plan and its carrying out may change: what is not there any more is counted as left.
  */
-import type { Config } from '../config/config.ts';
+import { type Config, decodingOf } from '../config/config.ts';
 import { loadConfig } from '../config/load.ts';
 import { decodeMessage, type DecodeOptions } from '../events/decode.ts';
 import { type GapSource, readMissing } from '../event-sourcing/gap-source.ts';
@@ -18,7 +18,8 @@ import { systemTime, type Time } from '../time.ts';
 import { type DeadLetter, type Grouping, isSelective, type LetterFilter, type LetterGroup, LetterGroups, matches } from './dead-letter.ts';
 import { assertSkippable, discard, type DiscardOptions } from './discard.ts';
 import { findDeadLetters, findReadyEntities, type FoundLetter, listDeadLetters, type ReadyEntities, type ReadyOptions } from './inspect.ts';
-import { KeptBroker, type LetterBroker, onConnection, OneAtATime, operatorPatienceMs, withConnection, withOperatorLock } from './letter-broker.ts';
+import { KeptBroker, type LetterBroker, OneAtATime, onConnection } from './letter-broker.ts';
+import { operatorPatienceMs, withConnection, withOperatorLock } from './letter-broker.ts';
 import { asEventLine, asLetterLine } from './letter-copy.ts';
 import type { Connection } from './queue-reading.ts';
 import { replay, type ReplayOptions, type ReplayReport } from './replay.ts';
@@ -63,10 +64,9 @@ export interface LetterSettings {
   readonly strategy: ViolationStrategy;
 }
 
-export function letterSettings({ broker, limits, processing, ordering }: Config): LetterSettings {
-  const { firstSequence, strategy, unsequenced } = ordering;
-  const decoding = { limits, defaultEntityType: processing.entityType, allowMissingEntityId: unsequenced === 'process' };
-  return { stream: broker.stream, decoding, firstSequence, strategy };
+export function letterSettings(config: Config): LetterSettings {
+  const { firstSequence, strategy } = config.ordering;
+  return { stream: config.broker.stream, decoding: decodingOf(config), firstSequence, strategy };
 }
 
 export interface DeadLettersParts extends LetterSettings {
@@ -142,7 +142,8 @@ export class DeadLetters {
    * does not see what this one holds: where that matters, read within `exclusively`.
    * @throws UnavailableError when the queue does not exist, or broker or store go away.
    */
-  async *list({ filter = {}, limit = Number.POSITIVE_INFINITY, signal }: ListOptions = {}): AsyncGenerator<readonly DeadLetter[], void, void> {
+  async *list(options: ListOptions = {}): AsyncGenerator<readonly DeadLetter[], void, void> {
+    const { filter = {}, limit = Number.POSITIVE_INFINITY, signal } = options;
     let remaining = limit;
     // Where all match, no more is read than what is asked for.
     const most = isSelective(filter) || limit === Number.POSITIVE_INFINITY ? {} : { limit };
@@ -280,8 +281,9 @@ export class DeadLetters {
   async *#pages(options: { readonly limit?: number; readonly signal?: AbortSignal | undefined }): AsyncGenerator<readonly DeadLetter[]> {
     const { connection, lost, release } = await this.#parts.broker.lend();
     const reading = listDeadLetters({ ...this.#parts, connection, ...options });
+    const next = () => Promise.race([reading.next(), lost]);
     try {
-      for (let step = await Promise.race([reading.next(), lost]); !step.done; step = await Promise.race([reading.next(), lost])) yield step.value;
+      for (let step = await next(); !step.done; step = await next()) yield step.value;
     } finally {
       // What was held goes back, unless that cannot be waited for any more.
       await Promise.race([reading.return(), lost]).catch(() => undefined);

@@ -80,7 +80,11 @@ export async function* readQueue(connection: Connection, options: ReadingOptions
   let { pageSize = defaultPageSize } = options;
   const pages: Page[] = [];
   let ended: Promise<void> | null = null;
-  const end = () => (ended ??= takeTheReturned(connection, options, pages).catch(() => undefined).then(() => giveBack(connection, queue, pages)));
+  const giveAllBack = async () => {
+    await takeTheReturned(connection, options, pages).catch(() => undefined);
+    await giveBack(connection, queue, pages);
+  };
+  const end = () => (ended ??= giveAllBack());
   let expired = false;
   let isReading = true;
   const timer = setTimeout(() => {

@@ -12,7 +12,8 @@ import type { RecallResult, Snapshot, Store } from '../stores/store.ts';
 import { type DeadLetter, type LetterFilter, matches } from './dead-letter.ts';
 import { EntityLetters, type InspectOptions, listDeadLetters } from './inspect.ts';
 import { copyOf } from './letter-copy.ts';
-import { type EntityReplay, type LettersOfEntity, type LetterSummary, planEntity, type ReplayPlan, summaryOf, type Unmendable, whyNotInHole, whyPassed, whyUnmendable } from './replay-plan.ts';
+import { planEntity, summaryOf, whyNotInHole, whyPassed, whyUnmendable } from './replay-plan.ts';
+import type { EntityReplay, LettersOfEntity, LetterSummary, ReplayPlan, Unmendable } from './replay-plan.ts';
 
 export interface SurveyOptions extends Omit<InspectOptions, 'store' | 'limit'> {
   readonly store: Pick<Store, 'findDeadLetters' | 'load' | 'recall'>;

@@ -6,10 +6,10 @@
 import type { Tracer } from '@opentelemetry/api';
 import type { Processor } from '../aggregates/definition.ts';
 import { createProcessors, type Processors } from '../aggregates/processors.ts';
-import type { Config } from '../config/config.ts';
+import { type Config, decodingOf } from '../config/config.ts';
 import { loadConfig } from '../config/load.ts';
 import { messageOf } from '../errors.ts';
-import { decodeMessage, type DecodeOptions } from '../events/decode.ts';
+import { decodeMessage } from '../events/decode.ts';
 import { createLog, type Log } from '../observability/log.ts';
 import { createMetrics, type Metrics } from '../observability/metrics.ts';
 import { registeredTracer } from '../observability/tracing.ts';
@@ -80,10 +80,6 @@ export function createWorker(options: WorkerOptions): Worker {
     gapSource: options.gapSource ?? null,
     time,
   });
-}
-
-function decodingOf({ limits, processing, ordering }: Config): DecodeOptions {
-  return { limits, defaultEntityType: processing.entityType, allowMissingEntityId: ordering.unsequenced === 'process' };
 }
 
 interface Parts extends Required<Omit<WorkerOptions, 'processors'>> {
