@@ -17,6 +17,9 @@ export function withLetters<T>(config: Config, io: CommandIo, use: (letters: Dea
   const names = { reading: 'inorder', publishing: 'inorder replay' };
   const kept = new KeptBroker({ urls, stream, names, log: commandLog(config, io), time: io.time });
   return withBroker(config, io, (connection) =>
-    withStore(config, io, (store) => use(new DeadLetters({ ...letterSettings(config), store, broker: onConnection(connection, kept) }))),
+    withStore(config, io, (store) => {
+      const broker = onConnection(connection, kept);
+      return use(new DeadLetters({ ...letterSettings(config), store, broker, time: io.time }));
+    }),
   );
 }

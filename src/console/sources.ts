@@ -34,7 +34,7 @@ export class Sources {
   }
 
   get letters(): DeadLetters {
-    this.#letters ??= new DeadLetters({ ...letterSettings(this.#config), store: this.store, broker: this.#broker });
+    this.#letters ??= new DeadLetters({ ...letterSettings(this.#config), store: this.store, broker: this.#broker, time: this.time });
     return this.#letters;
   }
 

@@ -53,6 +53,7 @@ export function createDeadLetters(options: DeadLettersOptions = {}): DeadLetters
     store: store ?? openStore(config, { log, time }),
     ownsStore: store === undefined,
     broker: new KeptBroker({ urls, stream, names, log, time }),
+    time,
   });
 }
 
@@ -74,6 +75,7 @@ export interface DeadLettersParts extends LetterSettings {
   /** Whether it is closed with this. Default false. */
   readonly ownsStore?: boolean;
   readonly broker: LetterBroker;
+  readonly time: Time;
   /** Whether whoever made this has the lock already. Default false. */
   readonly isLocked?: boolean;
 }
@@ -116,7 +118,7 @@ export interface PlanDiscardOptions extends ProgressOptions {
   readonly skipSequence?: boolean;
 }
 
-export interface CarryOutOptions extends Omit<ReplayOptions, 'connection' | 'publisher' | 'stream' | 'store'> {
+export interface CarryOutOptions extends Omit<ReplayOptions, 'connection' | 'publisher' | 'stream' | 'store' | 'time'> {
   /**
    * Once `signal` is aborted: how long the broker may take for what was published, in milliseconds; then that is given up, and its
    * letters stay. Default: as long as it takes.
@@ -248,7 +250,7 @@ export class DeadLetters {
    * lets the entity pass it. Who and why is in the audit trail before the first one goes.
    * @throws ConfigError when a sequence to skip is not the next one any more, and nothing has happened; UnavailableError as `replay`.
    */
-  discard(survey: Survey, options: Omit<DiscardOptions, 'connection' | 'stream' | 'store'>): Promise<number> {
+  discard(survey: Survey, options: Omit<DiscardOptions, 'connection' | 'stream' | 'store' | 'time'>): Promise<number> {
     return this.#alone((connection) => discard(survey, { ...this.#parts, connection, ...options }));
   }
 
@@ -258,12 +260,12 @@ export class DeadLetters {
    * @throws UnavailableError when somebody else has them for longer than `patienceMs` (default 5,000), or the connection is lost.
    */
   exclusively<T>(use: (letters: DeadLetters) => Promise<T>, patienceMs = operatorPatienceMs): Promise<T> {
-    const { broker, stream, isLocked } = this.#parts;
+    const { broker, stream, isLocked, time } = this.#parts;
     if (isLocked) return use(this);
     return this.#turns.run(() =>
       withConnection(broker, (connection) => {
         const letters = new DeadLetters({ ...this.#parts, broker: onConnection(connection, broker), isLocked: true });
-        return withOperatorLock(connection, stream, patienceMs, () => use(letters));
+        return withOperatorLock(connection, stream, { patienceMs, time }, () => use(letters));
       }),
     );
   }

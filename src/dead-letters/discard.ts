@@ -2,13 +2,13 @@
  * Takes dead letters out of the queue for good. Who did it and why is on record before the first of them goes; with
  * `skipSequence` each leaves a hole in its entity, so that those behind it can go on.
  */
-import { randomUUID } from 'node:crypto';
 import { ConfigError, UnavailableError } from '../errors.ts';
 import { Holes } from '../ordering/holes.ts';
 import { deadLetterQueueName } from '../rabbitmq/topology-plan.ts';
 import type { AuditEntry } from '../stores/operator-store.ts';
 import { snapshotsOf } from '../stores/snapshots.ts';
 import type { Snapshot, Store } from '../stores/store.ts';
+import type { Time } from '../time.ts';
 import { copiesOf, Drain } from './drain.ts';
 import type { Connection } from './queue-reading.ts';
 import type { LettersOfEntity, LetterSummary } from './replay-plan.ts';
@@ -26,6 +26,7 @@ export interface DiscardOptions {
   /** Ends the discarding after what is under way. */
   readonly signal?: AbortSignal;
   readonly onProgress?: (discarded: number) => void;
+  readonly time: Time;
 }
 
 /** Letters that one entry of the audit trail names. */
@@ -37,7 +38,7 @@ const maxNamed = 20;
  * @throws UnavailableError when broker or store go away.
  */
 export async function discard(survey: Survey, options: DiscardOptions): Promise<number> {
-  const { connection, stream, store, signal, onProgress } = options;
+  const { connection, stream, store, signal, time, onProgress } = options;
   const { entities, unordered } = survey;
   if (options.skipSequence) await skipAll(entities, options);
   const groups = [...entities.map(({ matched }) => matched), unordered].filter((group) => group.length > 0);
@@ -45,7 +46,7 @@ export async function discard(survey: Survey, options: DiscardOptions): Promise<
   const drain = new Drain(copiesOf(groups.flat()));
   const discarded = () => countMatched(survey) - drain.remaining;
   const readOnce = () =>
-    drain.readOnce(connection, deadLetterQueueName(stream), (taken) => {
+    drain.readOnce(connection, { queue: deadLetterQueueName(stream), time }, (taken) => {
       for (const letter of taken) letter.remove();
       onProgress?.(discarded());
     }, signal);
@@ -83,7 +84,7 @@ async function skipAll(entities: readonly LettersOfEntity[], options: DiscardOpt
     const what = `skipped ${sequences.length === 1 ? `sequence ${last}` : `sequences ${version + 1} to ${last}`}`;
     await options.store.operator.appendAudit([{ action: 'skip-sequence', who: options.who, ...entity, what, reason: options.reason }]);
     const newHoles = Holes.parse(holes).add(version + 1, last).toString();
-    const token = `operator:${randomUUID()}`;
+    const token = `operator:${options.time.uuid()}`;
     const skip = { expectedVersion: version, expectedHoles: holes, newVersion: last, newHoles };
     const [result] = await options.store.commit([{ ...entity, token, ...skip, state: null, events: [] }]);
     if (result?.status !== 'ok') throw new UnavailableError(`${entity.entityType} ${entity.entityId} has changed meanwhile: try again`);

@@ -8,7 +8,7 @@ import type { ConsumeMessage } from 'amqplib';
 import { UnavailableError } from '../errors.ts';
 import { messageFingerprint } from '../events/identity.ts';
 import { toRawMessage } from '../rabbitmq/raw-message.ts';
-import { type Connection, type QueuePage, type ReadingEnd, readQueue } from './queue-reading.ts';
+import { type Connection, type QueuePage, type ReadingEnd, type ReadingOptions, readQueue } from './queue-reading.ts';
 import type { LetterSummary } from './replay-plan.ts';
 
 /** A letter whose turn it is. */
@@ -70,11 +70,11 @@ export class Drain {
   /** Reads the queue once and hands over what has its turn, page by page: until nothing remains, or `signal` is aborted. */
   async readOnce(
     connection: Connection,
-    queue: string,
+    where: ReadingOptions,
     use: (taken: readonly TakenLetter[]) => Promise<void> | void,
     signal?: AbortSignal,
   ): Promise<ReadingEnd> {
-    const reading = readQueue(connection, { queue });
+    const reading = readQueue(connection, where);
     try {
       for (let step = await reading.next(); ; step = await reading.next()) {
         if (step.done) return step.value;

@@ -12,6 +12,7 @@ import { toRawMessage } from '../rabbitmq/raw-message.ts';
 import { deadLetterQueueName, shardQueueName } from '../rabbitmq/topology-plan.ts';
 import { snapshotsOf } from '../stores/snapshots.ts';
 import type { Store } from '../stores/store.ts';
+import type { Time } from '../time.ts';
 import { type DeadLetter, explain, isNamed, isWaiting, readLetter } from './dead-letter.ts';
 import { peek } from './queue-reading.ts';
 import { type LettersOfEntity, type LetterStatus, type LetterSummary, statusOf, summaryOf } from './replay-plan.ts';
@@ -27,6 +28,7 @@ export interface InspectOptions {
   readonly pageSize?: number;
   /** Ends the reading after the present page, so that everything goes back in order. */
   readonly signal?: AbortSignal;
+  readonly time: Time;
 }
 
 export interface FindOptions extends Omit<InspectOptions, 'store' | 'limit'> {
@@ -40,9 +42,9 @@ export interface FindOptions extends Omit<InspectOptions, 'store' | 'limit'> {
  * @throws UnavailableError when the queue does not exist, or broker or store go away.
  */
 export async function* listDeadLetters(options: InspectOptions): AsyncGenerator<readonly DeadLetter[], void, void> {
-  const { connection, stream, store, decoding, limit, pageSize, signal } = options;
+  const { connection, stream, store, decoding, limit, pageSize, signal, time } = options;
   const queue = deadLetterQueueName(stream);
-  for await (const messages of peek(connection, { queue, limit, pageSize })) {
+  for await (const messages of peek(connection, { queue, limit, pageSize, time })) {
     const letters = messages.map((message) => readLetter(toRawMessage(message), (raw) => decodeMessage(raw, decoding)));
     const records = await store.findDeadLetters(letters.map(({ query }) => query));
     yield letters.map((letter, index) => explain(letter, records[index] ?? null, (name) => shardOf(stream, name)));

@@ -6,7 +6,6 @@
  * for as long as the connection lives, and no longer. Two that took letters at once would each see half of an entity. It is the
  * connection's, so within a process turns keep those apart that share one.
  */
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Channel, ChannelModel } from 'amqplib';
 import { UnavailableError } from '../errors.ts';
 import type { Log } from '../observability/log.ts';
@@ -14,7 +13,7 @@ import { type BrokerConnection, createConnection } from '../rabbitmq/connection.
 import { type AmqpPublisher, createAmqpPublisher } from '../rabbitmq/publisher.ts';
 import { replyCodeOf, replyCodes } from '../rabbitmq/refusal.ts';
 import { closeChannel } from '../rabbitmq/time-limit.ts';
-import type { Time } from '../time.ts';
+import { sleep, type Time } from '../time.ts';
 import type { Connection } from './queue-reading.ts';
 
 export interface LentConnection {
@@ -122,19 +121,29 @@ function operatorLockName(stream: string): string {
 export const operatorPatienceMs = 5_000;
 const pollMs = 200;
 
+export interface LockOptions {
+  readonly patienceMs: number;
+  readonly time: Time;
+}
+
 /** @throws UnavailableError when somebody else has it, and still does after `patienceMs`. */
-export async function withOperatorLock<T>(connection: Connection, stream: string, patienceMs: number, use: () => Promise<T>): Promise<T> {
-  const channel = await takeLock(connection, stream, patienceMs);
+export async function withOperatorLock<T>(
+  connection: Connection,
+  stream: string,
+  { patienceMs, time }: LockOptions,
+  use: () => Promise<T>,
+): Promise<T> {
+  const channel = await takeLock(connection, stream, { patienceMs, time });
   try {
     return await use();
   } finally {
     await channel.deleteQueue(operatorLockName(stream)).catch(() => undefined);
-    await closeChannel(channel);
+    await closeChannel(channel, time);
   }
 }
 
-async function takeLock(connection: Connection, stream: string, patienceMs: number): Promise<Channel> {
-  for (const giveUpAtMs = performance.now() + patienceMs; ; ) {
+async function takeLock(connection: Connection, stream: string, { patienceMs, time }: LockOptions): Promise<Channel> {
+  for (const giveUpAtMs = time.nowMs() + patienceMs; ; ) {
     const channel = await connection.createChannel();
     // The failed call tells it as well; without a listener the process would end.
     channel.on('error', () => undefined);
@@ -144,12 +153,12 @@ async function takeLock(connection: Connection, stream: string, patienceMs: numb
     } catch (cause) {
       // A refusal closes the channel.
       if (replyCodeOf(cause) !== replyCodes.resourceLocked) throw cause;
-      if (performance.now() >= giveUpAtMs) {
+      if (time.nowMs() >= giveUpAtMs) {
         const why = `somebody else is changing the dead letters of ${stream} right now: try again when they are done`;
         throw new UnavailableError(why, { cause });
       }
     }
-    await sleep(pollMs);
+    await sleep(time, pollMs);
   }
 }
 

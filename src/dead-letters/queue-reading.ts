@@ -26,6 +26,7 @@ import { UnavailableError } from '../errors.ts';
 import { openConsumingChannel } from '../rabbitmq/deep-headers.ts';
 import { replyCodeOf, replyCodes } from '../rabbitmq/refusal.ts';
 import { closeChannel } from '../rabbitmq/time-limit.ts';
+import { sleep, type Time, within } from '../time.ts';
 
 export type Connection = Pick<ChannelModel, 'createChannel'>;
 
@@ -42,6 +43,7 @@ export interface ReadingOptions {
    * the one that it was seen to have.
    */
   readonly maxReadingMs?: number;
+  readonly time: Time;
 }
 
 /** `expired`: its time was over, and there may be more. */
@@ -75,27 +77,27 @@ export interface QueuePage {
  * @throws UnavailableError when the queue does not exist, or the broker goes away.
  */
 export async function* readQueue(connection: Connection, options: ReadingOptions): AsyncGenerator<QueuePage, ReadingEnd, void> {
-  const { queue, limit = Number.POSITIVE_INFINITY, patienceMs = defaultPatienceMs } = options;
+  const { limit = Number.POSITIVE_INFINITY, patienceMs = defaultPatienceMs, time } = options;
   const { maxReadingMs = (seenConsumerTimeouts.get(connection) ?? defaultConsumerTimeoutMs) / 3 } = options;
   let { pageSize = defaultPageSize } = options;
   const pages: Page[] = [];
   let ended: Promise<void> | null = null;
   const giveAllBack = async () => {
     await takeTheReturned(connection, options, pages).catch(() => undefined);
-    await giveBack(connection, queue, pages);
+    await giveBack(connection, options, pages);
   };
   const end = () => (ended ??= giveAllBack());
   let expired = false;
   let isReading = true;
-  const timer = setTimeout(() => {
+  const timer = time.after(maxReadingMs, () => {
     expired = true;
     // While it reads a page, it ends by itself behind that.
     if (!isReading) void end();
-  }, maxReadingMs);
+  });
   try {
     let remaining = limit;
     while (remaining > 0) {
-      const page = await Page.open(connection, queue);
+      const page = await Page.open(connection, options);
       pages.push(page);
       const ready = await page.ready();
       if (pages.length === 1) {
@@ -113,7 +115,7 @@ export async function* readQueue(connection: Connection, options: ReadingOptions
     }
     return 'complete';
   } finally {
-    clearTimeout(timer);
+    timer.cancel();
     await end();
   }
 }
@@ -160,25 +162,26 @@ export async function* peek(connection: Connection, options: ReadingOptions): As
 }
 
 async function takeTheReturned(connection: Connection, options: ReadingOptions, pages: Page[]): Promise<void> {
-  const { queue, pageSize = defaultPageSize, patienceMs = defaultPatienceMs } = options;
+  const { pageSize = defaultPageSize, patienceMs = defaultPatienceMs } = options;
   while (pages.at(-1)?.endsInReturned) {
-    const page = await Page.open(connection, queue);
+    const page = await Page.open(connection, options);
     pages.push(page);
     await page.read(Math.min(pageSize, await page.ready()), patienceMs);
   }
 }
 
 /** Never throws: a channel that is gone has given its messages back already. */
-async function giveBack(connection: Connection, queue: string, pages: readonly Page[]): Promise<void> {
-  const observer = await Page.open(connection, queue).catch(() => null);
+async function giveBack(connection: Connection, options: ReadingOptions, pages: readonly Page[]): Promise<void> {
+  const { time } = options;
+  const observer = await Page.open(connection, options).catch(() => null);
   for (const page of pages) {
     const before = await observer?.ready().catch(() => null);
     await page.close();
-    const deadlineMs = performance.now() + returnTimeoutMs;
-    while (before != null && page.held > 0 && performance.now() < deadlineMs) {
+    const deadlineMs = time.nowMs() + returnTimeoutMs;
+    while (before != null && page.held > 0 && time.nowMs() < deadlineMs) {
       const now = await observer?.ready().catch(() => null);
       if (now == null || now >= before + page.held) break;
-      await new Promise((resolve) => setTimeout(resolve, returnPollMs));
+      await sleep(time, returnPollMs);
     }
   }
   await observer?.close();
@@ -191,6 +194,7 @@ const seenConsumerTimeouts = new WeakMap<object, number>();
 class Page {
   readonly #channel: Channel;
   readonly #queue: string;
+  readonly #time: Time;
   #messages: ConsumeMessage[] = [];
   #held = 0;
   /** Delivery tags of what was removed, above the one up to which all of them were. */
@@ -198,23 +202,24 @@ class Page {
   #removedUpTo = 0;
   /** Those of them that are not acknowledged yet. */
   #unsettled: number[] = [];
-  #settling: NodeJS.Immediate | null = null;
+  #willSettle = false;
   #endsInReturned = false;
   #lost: Error | null = null;
   #wake: () => void = () => undefined;
 
-  private constructor(channel: Channel, queue: string) {
+  private constructor(channel: Channel, { queue, time }: ReadingOptions) {
     this.#channel = channel;
     this.#queue = queue;
+    this.#time = time;
     channel.on('error', (error: Error) => this.#end(error));
     channel.on('close', () => this.#end(new Error('the channel was closed')));
   }
 
-  static async open(connection: Connection, queue: string): Promise<Page> {
+  static async open(connection: Connection, options: ReadingOptions): Promise<Page> {
     try {
-      return new Page(await openConsumingChannel(connection), queue);
+      return new Page(await openConsumingChannel(connection), options);
     } catch (error) {
-      throw unreadable(queue, error);
+      throw unreadable(options.queue, error);
     }
   }
 
@@ -258,13 +263,14 @@ class Page {
     this.#removed.add(fields.deliveryTag);
     this.#unsettled.push(fields.deliveryTag);
     this.#held--;
-    this.#settling ??= setImmediate(() => this.#settle());
+    if (!this.#willSettle) this.#time.afterTurn(() => this.#settle());
+    this.#willSettle = true;
   }
 
   async close(): Promise<void> {
     this.#settle();
     this.#lost ??= new Error('the reading has ended');
-    await closeChannel(this.#channel);
+    await closeChannel(this.#channel, this.#time);
   }
 
   /**
@@ -272,8 +278,7 @@ class Page {
    * channel is closed (rabbitmq-server#10327). What was removed is then in the queue again.
    */
   #settle(): void {
-    if (this.#settling !== null) clearImmediate(this.#settling);
-    this.#settling = null;
+    this.#willSettle = false;
     while (this.#removed.delete(this.#removedUpTo + 1)) this.#removedUpTo++;
     const together = this.#unsettled.filter((tag) => tag <= this.#removedUpTo);
     if (together.length > 0) this.#acknowledge(Math.max(...together), true);
@@ -330,15 +335,10 @@ class Page {
     this.#wake();
   }
 
-  #nextArrival(patienceMs: number): Promise<void> {
-    if (this.#lost !== null) return Promise.resolve();
-    return new Promise((resolve) => {
-      const timer = setTimeout(resolve, patienceMs);
-      this.#wake = () => {
-        clearTimeout(timer);
-        resolve();
-      };
-    });
+  async #nextArrival(patienceMs: number): Promise<void> {
+    if (this.#lost !== null) return;
+    const arrival = new Promise<void>((resolve) => (this.#wake = resolve));
+    await within(this.#time, arrival, patienceMs);
   }
 }
 

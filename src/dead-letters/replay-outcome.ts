@@ -3,10 +3,10 @@
  * letter that was replayed, or when it was parked again meanwhile. Of each letter the store then says whether it was applied or
  * is on record as dead-lettered again, and the queue whether anything of its entity is left there.
  */
-import { setTimeout as sleep } from 'node:timers/promises';
 import { entityName } from '../events/identity.ts';
 import { snapshotsOf } from '../stores/snapshots.ts';
 import type { DeadLetterRecord, Snapshot, Store } from '../stores/store.ts';
+import { sleep } from '../time.ts';
 import type { DeadLetterReason } from './dead-letter.ts';
 import { type InspectOptions, listDeadLetters } from './inspect.ts';
 import { asCopied, countLetters, type EntityReplay, type LetterSummary, type ReplayPlan } from './replay-plan.ts';
@@ -62,7 +62,7 @@ export async function awaitOutcomes(
   { sent }: Pick<ReplayReport, 'sent'>,
   options: OutcomeOptions,
 ): Promise<ReplayOutcome> {
-  const { store, timeoutMs = defaultTimeoutMs, signal } = options;
+  const { store, timeoutMs = defaultTimeoutMs, signal, time } = options;
   const entities = plan.entities.filter(({ letters }) => letters.length > 0);
   const outcomes = new Map<EntityReplay, EntityOutcome>();
   const verdicts: Verdicts = new Map(plan.unordered.filter((letter) => sent.has(letter)).map((letter) => [letter, 'pending']));
@@ -71,7 +71,7 @@ export async function awaitOutcomes(
   const openOnes = () => entities.filter((replay) => isOpen(outcomes.get(replay)));
   const versionOf = (replay: EntityReplay) => outcomes.get(replay)?.now.version;
   const stateOf = (open: readonly EntityReplay[]) => JSON.stringify([looseOnes('pending').length, open.map(versionOf)]);
-  for (let deadlineMs = performance.now() + timeoutMs; ; ) {
+  for (let deadlineMs = time.nowMs() + timeoutMs; ; ) {
     const open = openOnes();
     const before = stateOf(open);
     const ask = async () => {
@@ -80,13 +80,13 @@ export async function awaitOutcomes(
       await judge([...looseOnes('pending'), ...reached.flatMap((replay) => sentOf(replay, sent))], sent, store, verdicts);
       for (const [index, replay] of open.entries()) outcomes.set(replay, outcomeOf(replay, snapshots[index]!, sent, verdicts));
     };
-    await patiently(ask, Math.max(0, deadlineMs - performance.now()), signal);
+    await patiently(ask, Math.max(0, deadlineMs - time.nowMs()), options);
     const left = openOnes();
     // Before the deadline is looked at: asking takes its time as well.
-    if (stateOf(left) !== before) deadlineMs = performance.now() + timeoutMs;
+    if (stateOf(left) !== before) deadlineMs = time.nowMs() + timeoutMs;
     const isOver = left.length + looseOnes('pending').length === 0;
-    if (isOver || signal?.aborted || performance.now() > deadlineMs) break;
-    await sleep(pollMs, undefined, { signal }).catch(() => undefined);
+    if (isOver || signal?.aborted || time.nowMs() > deadlineMs) break;
+    await sleep(time, pollMs, signal);
   }
   const unordered = { again: againOf(looseOnes('again'), verdicts), undecided: looseOnes('pending').length };
   return { entities: await asTheQueueSays([...outcomes.values()], options), unordered };

@@ -7,7 +7,6 @@
  * worker. Should the replay die, that ends by itself: `leaseMs` later, once the copies that it had published have come. Where a
  * letter fails again its entity is parked anew, and no more of its letters go.
  */
-import { setTimeout as sleep } from 'node:timers/promises';
 import { UnavailableError } from '../errors.ts';
 import type { EncodedEvent } from '../events/encode.ts';
 import { Pacer } from '../publishing/pacer.ts';
@@ -15,6 +14,7 @@ import type { AmqpPublisher, PublishOutcome } from '../rabbitmq/publisher.ts';
 import { deadLetterQueueName } from '../rabbitmq/topology-plan.ts';
 import type { AuditEntry } from '../stores/operator-store.ts';
 import type { Store } from '../stores/store.ts';
+import { every, sleep, type Time, type Timer } from '../time.ts';
 import { copiesOf, Drain, type TakenLetter } from './drain.ts';
 import { messageToReplay } from './letter-copy.ts';
 import type { Connection } from './queue-reading.ts';
@@ -37,6 +37,7 @@ export interface ReplayOptions {
   /** Ends the replay after what is under way. */
   readonly signal?: AbortSignal;
   readonly onProgress?: (replayed: number, total: number) => void;
+  readonly time: Time;
 }
 
 export interface ReplayReport {
@@ -93,7 +94,7 @@ class ReplayRun {
   /** When the next letter may go, by the monotonic clock: until one has gone, however many readings that takes. */
   #dueMs: number | null = null;
   readonly #leaseMs: number;
-  readonly #renewal: NodeJS.Timeout;
+  readonly #renewal: Timer;
   /** Entities of which letters were published and more are to come, and how many more. */
   readonly #under = new Map<EntityReplay, number>();
   /** The highest sequence of which a copy was published. */
@@ -111,7 +112,7 @@ class ReplayRun {
     for (const entity of plan.entities) for (const { fingerprint } of entity.letters) this.#entityOf.set(fingerprint, entity);
     this.#pacer = options.ratePerSecond === undefined ? null : new Pacer(options.ratePerSecond);
     this.#leaseMs = options.leaseMs ?? defaultLeaseMs;
-    this.#renewal = setInterval(() => void this.#renew(), this.#leaseMs / 3);
+    this.#renewal = every(options.time, this.#leaseMs / 3, () => void this.#renew());
   }
 
   /** Letters that were not come to, or are in the queue although their copies went. */
@@ -129,14 +130,15 @@ class ReplayRun {
   }
 
   end(): void {
-    clearInterval(this.#renewal);
+    this.#renewal.cancel();
   }
 
   /** One reading of the queue. Returns whether another one may come further. */
   async read(): Promise<boolean> {
-    const { connection, stream, signal } = this.#options;
+    const { connection, stream, signal, time } = this.#options;
+    const where = { queue: deadLetterQueueName(stream), time };
     const before = this.remaining;
-    const end = await this.#drain.readOnce(connection, deadLetterQueueName(stream), async (taken) => {
+    const end = await this.#drain.readOnce(connection, where, async (taken) => {
       if (this.#pacer === null) await this.#replay(taken);
       else for (const letter of taken) await this.#replayPaced(this.#pacer, letter);
     }, signal);
@@ -144,27 +146,27 @@ class ReplayRun {
   }
 
   async #replayPaced(pacer: Pacer, letter: TakenLetter): Promise<void> {
-    const { signal } = this.#options;
+    const { signal, time } = this.#options;
     if (signal?.aborted || !letter.isOpen) return;
-    const nowMs = performance.now();
+    const nowMs = time.nowMs();
     this.#dueMs ??= nowMs + pacer.delayMs(nowMs);
-    if (this.#dueMs > nowMs) await sleep(this.#dueMs - nowMs, undefined, { signal }).catch(() => undefined);
+    if (this.#dueMs > nowMs) await sleep(time, this.#dueMs - nowMs, signal);
     if (signal?.aborted || !letter.isOpen) return;
     this.#dueMs = null;
     await this.#replay([letter]);
   }
 
   async #replay(met: readonly TakenLetter[]): Promise<void> {
-    const { publisher, store, signal, onProgress } = this.#options;
+    const { publisher, store, onProgress } = this.#options;
     const entities = new Set(met.flatMap(({ letter }) => this.#entityOf.get(letter.fingerprint) ?? []));
     for (const entity of entities) if (!this.#under.has(entity)) this.#under.set(entity, entity.letters.length);
-    await patiently(() => this.#hold([...entities]), storePatienceMs, signal);
+    await patiently(() => this.#hold([...entities]), storePatienceMs, this.#options);
     const taken = met.filter((letter) => this.#isReplayable(letter));
     if (taken.length === 0) return;
     // Before it goes: a replay that is counted and did not happen does no harm.
     const copies = taken.map(({ letter }) => asCopied(letter));
-    const before = await patiently(() => store.findDeadLetters(copies), storePatienceMs, signal);
-    await patiently(() => store.operator.noteReplays(copies), storePatienceMs, signal);
+    const before = await patiently(() => store.findDeadLetters(copies), storePatienceMs, this.#options);
+    await patiently(() => store.operator.noteReplays(copies), storePatienceMs, this.#options);
     const fetched: Promise<PublishOutcome>[] = [];
     const published = taken.map(({ letter, message }) => {
       for (const event of this.#fetchedBefore(letter)) fetched.push(publisher.publish(event));
@@ -183,7 +185,7 @@ class ReplayRun {
       throw new UnavailableError(`the exchange has no queue for a letter (${refused.detail}): run \`inorder topology check\``);
     }
     // The copies are on their way: they are waited for, also without this process.
-    await patiently(() => this.#hold([...entities]), storePatienceMs, signal);
+    await patiently(() => this.#hold([...entities]), storePatienceMs, this.#options);
   }
 
   /** What lay too long is met again. Of an entity that has failed nothing more goes. */
@@ -241,14 +243,14 @@ const pauseMs = 200;
  * Asks a store again that is unavailable for a moment; only for questions that may be asked twice.
  * @throws UnavailableError when it is still unavailable after `timeoutMs`, or `signal` is aborted.
  */
-export async function patiently<T>(ask: () => Promise<T>, timeoutMs: number, signal?: AbortSignal): Promise<T> {
-  const deadlineMs = performance.now() + timeoutMs;
+export async function patiently<T>(ask: () => Promise<T>, timeoutMs: number, { time, signal }: Pick<ReplayOptions, 'time' | 'signal'>): Promise<T> {
+  const deadlineMs = time.nowMs() + timeoutMs;
   for (;;) {
     try {
       return await ask();
     } catch (error) {
-      if (!(error instanceof UnavailableError) || signal?.aborted || performance.now() > deadlineMs) throw error;
-      await sleep(pauseMs, undefined, { signal }).catch(() => undefined);
+      if (!(error instanceof UnavailableError) || signal?.aborted || time.nowMs() > deadlineMs) throw error;
+      await sleep(time, pauseMs, signal);
     }
   }
 }

@@ -133,7 +133,7 @@ class Play {
     await waitUntil(arrived, { timeoutMs: 10_000, what: 'the dead letters' }).catch(() => undefined);
     const letters: DeadLetter[] = [];
     const decoding = { limits: defaultEventLimits, defaultEntityType: 'order', allowMissingEntityId: false };
-    for await (const page of listDeadLetters({ connection, stream, store, decoding })) letters.push(...page);
+    for await (const page of listDeadLetters({ connection, stream, store, decoding, time: this.#time })) letters.push(...page);
     return letters;
   }
 

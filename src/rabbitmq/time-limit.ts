@@ -3,13 +3,13 @@
  * question and answer, so that nothing here waits for it without a limit.
  */
 import type { Channel, ChannelModel } from 'amqplib';
-import { systemTime, type Time, within } from '../time.ts';
+import { type Time, within } from '../time.ts';
 
 /** How long the broker may take to confirm that a channel or a connection is closed, in milliseconds. */
 const closeTimeoutMs = 5_000;
 
 /** Resolves when the channel is closed, by whichever side, or when the broker does not answer in time. Never rejects. */
-export async function closeChannel(channel: Channel, time: Time = systemTime): Promise<void> {
+export async function closeChannel(channel: Channel, time: Time): Promise<void> {
   const closed = new Promise<void>((resolve) => channel.once('close', resolve));
   // It rejects at once when the channel is closed already.
   const answered = channel.close().catch(() => undefined);

@@ -52,7 +52,8 @@ export async function replayAutomatically(request: ReplayRequest, options: Autom
   const names = { reading: `${config.serviceName} auto-replay`, publishing: `${config.serviceName} auto-replay publishes` };
   // They come and go with each replay, which is told when it is done.
   const quiet: Log = { debug: log.debug.bind(log), info: log.debug.bind(log), warn: log.warn.bind(log), error: log.error.bind(log) };
-  const all = new DeadLetters({ ...letterSettings(config), store, broker: new KeptBroker({ urls, stream, names, log: quiet, time }) });
+  const broker = new KeptBroker({ urls, stream, names, log: quiet, time });
+  const all = new DeadLetters({ ...letterSettings(config), store, broker, time });
   try {
     return await all.exclusively((letters) => replayReady(letters, request, options.onReplayed), 0);
   } finally {

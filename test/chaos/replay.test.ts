@@ -97,7 +97,7 @@ async function accessTo(t: TestContext, { run: { amqpUrl, redisUrl, stream } }: 
     await store.close();
   });
   const decoding = { limits: defaultEventLimits, defaultEntityType: 'trace', allowMissingEntityId: false };
-  return { connection, publisher, stream, store, decoding, filter: {}, firstSequence: 1, who: 'test' } as const;
+  return { connection, publisher, stream, store, decoding, filter: {}, firstSequence: 1, who: 'test', time: systemTime } as const;
 }
 
 function assertDone({ code, stdout, stderr }: CommandResult): void {

@@ -5,6 +5,7 @@ import test, { type TestContext } from 'node:test';
 import amqp from 'amqplib';
 import { withOperatorLock } from '../../src/dead-letters/letter-broker.ts';
 import { createRedisStore } from '../../src/stores/redis/redis-store.ts';
+import { systemTime } from '../../src/time.ts';
 import { moduleUrl } from '../support/checkout.ts';
 import { useServices, waitFor } from '../support/services.ts';
 import { StreamRun } from '../support/stream-run.ts';
@@ -118,7 +119,7 @@ test('while somebody else changes dead letters it waits, and goes when they are 
   await untilDeadLettered(2);
   const connection = await amqp.connect(run.amqpUrl);
   t.after(() => connection.close());
-  await withOperatorLock(connection, run.stream, 0, async () => {
+  await withOperatorLock(connection, run.stream, { patienceMs: 0, time: systemTime }, async () => {
     await run.publish(at('a', 1));
     await waitFor(async () => (await worker.metric('inorder_auto_replays_total', { outcome: 'put_off' })) > 0, { what: 'a replay put off', timeoutMs: 30_000 });
     assert.deepEqual([await run.ready(run.deadLetters), (await trace('a'))?.parked], [2, true]);

@@ -3,6 +3,7 @@ import test, { type TestContext } from 'node:test';
 import amqp, { type ChannelModel, type ConfirmChannel, type ConsumeMessage } from 'amqplib';
 import { peek, readQueue } from '../../src/dead-letters/queue-reading.ts';
 import { UnavailableError } from '../../src/errors.ts';
+import { systemTime } from '../../src/time.ts';
 import { uniqueStream, useServices, waitFor } from '../support/services.ts';
 
 interface Queue {
@@ -53,7 +54,7 @@ const upTo = (last: number) => Array.from({ length: last }, (_, index) => index 
 
 async function readAll(queue: Queue, options: { limit?: number; pageSize?: number } = {}): Promise<number[]> {
   const read: number[] = [];
-  for await (const page of peek(queue.connection, { queue: queue.name, patienceMs: 100, ...options })) read.push(...numbersOf(page));
+  for await (const page of peek(queue.connection, { time: systemTime, queue: queue.name, patienceMs: 100, ...options })) read.push(...numbersOf(page));
   return read;
 }
 
@@ -74,7 +75,7 @@ test('a reading never holds more than a page in memory', async (t) => {
   const queue = await useQueue(t);
   await queue.put(1, 100);
   const pages: number[] = [];
-  for await (const page of peek(queue.connection, { queue: queue.name, pageSize: 30 })) {
+  for await (const page of peek(queue.connection, { time: systemTime, queue: queue.name, pageSize: 30 })) {
     pages.push(page.length);
     assert.equal(await queue.ready(), 100 - pages.reduce((sum, length) => sum + length, 0));
   }
@@ -84,7 +85,7 @@ test('a reading never holds more than a page in memory', async (t) => {
 test('a reading that is broken off, by the reader or by its limit, gives everything back in order', async (t) => {
   const queue = await useQueue(t);
   await queue.put(1, 1_000);
-  for await (const page of peek(queue.connection, { queue: queue.name, pageSize: 50 })) if (numbersOf(page).includes(500)) break;
+  for await (const page of peek(queue.connection, { time: systemTime, queue: queue.name, pageSize: 50 })) if (numbersOf(page).includes(500)) break;
   assert.equal(await queue.ready(), 1_000);
   // Shorter than the one before it: the broker keeps what was returned apart from the rest.
   assert.deepEqual(await readAll(queue, { limit: 120, pageSize: 50 }), upTo(120));
@@ -98,7 +99,7 @@ test('of what is removed while the queue is read nothing is passed over, and the
   const queue = await useQueue(t);
   await queue.put(1, 1_000);
   const read: number[] = [];
-  for await (const { messages, remove } of readQueue(queue.connection, { queue: queue.name, pageSize: 90 })) {
+  for await (const { messages, remove } of readQueue(queue.connection, { time: systemTime, queue: queue.name, pageSize: 90 })) {
     const numbers = numbersOf(messages);
     read.push(...numbers);
     // Some at once, some one by one and against the order of the page.
@@ -120,7 +121,7 @@ test('messages that arrive during a reading are not waited for and stay behind t
   await queue.put(1, 600);
   const read: number[] = [];
   let next = 601;
-  for await (const page of peek(queue.connection, { queue: queue.name, pageSize: 100 })) {
+  for await (const page of peek(queue.connection, { time: systemTime, queue: queue.name, pageSize: 100 })) {
     read.push(...numbersOf(page));
     await queue.put(next, next + 49);
     next += 50;
@@ -133,7 +134,7 @@ test('an empty queue ends at once, and what another reader holds is passed over'
   const queue = await useQueue(t);
   assert.deepEqual(await readAll(queue), []);
   await queue.put(1, 10);
-  const other = peek(queue.connection, { queue: queue.name, limit: 4 });
+  const other = peek(queue.connection, { time: systemTime, queue: queue.name, limit: 4 });
   await other.next();
   assert.deepEqual(await readAll(queue), [5, 6, 7, 8, 9, 10]);
   await other.return();
@@ -160,19 +161,19 @@ test('messages that another reader takes in the same moment do not keep a readin
     },
   };
   const read: number[] = [];
-  for await (const page of peek(connection, { queue: queue.name, patienceMs: 50 })) read.push(...numbersOf(page));
+  for await (const page of peek(connection, { time: systemTime, queue: queue.name, patienceMs: 50 })) read.push(...numbersOf(page));
   assert.deepEqual(read, [4, 5, 6, 7, 8, 9, 10]);
   await rival.close();
 });
 
 test('a queue that is not there, or is deleted meanwhile, is one readable error', async (t) => {
   const queue = await useQueue(t);
-  const missing = peek(queue.connection, { queue: 'nowhere.dead-letters' });
+  const missing = peek(queue.connection, { time: systemTime, queue: 'nowhere.dead-letters' });
   await assert.rejects(missing.next(), (error: unknown) => {
     return error instanceof UnavailableError && error.message.startsWith('there is no queue nowhere.dead-letters');
   });
   await queue.put(1, 10);
-  const reading = peek(queue.connection, { queue: queue.name, pageSize: 5 });
+  const reading = peek(queue.connection, { time: systemTime, queue: queue.name, pageSize: 5 });
   await reading.next();
   await queue.channel.deleteQueue(queue.name);
   await assert.rejects(reading.next(), UnavailableError);
@@ -182,7 +183,7 @@ test('a reading whose reader is slower than it may last goes on in others: every
   const queue = await useQueue(t);
   await queue.put(1, 40);
   const read: number[] = [];
-  for await (const page of peek(queue.connection, { queue: queue.name, patienceMs: 100, pageSize: 10, maxReadingMs: 300 })) {
+  for await (const page of peek(queue.connection, { time: systemTime, queue: queue.name, patienceMs: 100, pageSize: 10, maxReadingMs: 300 })) {
     read.push(...numbersOf(page));
     // Given back meanwhile, although the reader does not ask for more.
     await waitFor(async () => (await queue.ready()) === 40, { what: 'what was read to be back', timeoutMs: 60_000 });

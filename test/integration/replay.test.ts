@@ -197,7 +197,7 @@ test('a live event that lies in the queue before the copies is held until they h
   const publisher = createAmqpPublisher({ connection: publishing, exchange: run.stream, log: new KeptLog() });
   t.after(() => Promise.all([publisher.close(), publishing.close(), connection.close(), store.close()]));
   const decoding = { limits: defaultEventLimits, defaultEntityType: 'trace', allowMissingEntityId: false };
-  const access = { connection, publisher, stream: run.stream, store, decoding, filter: {}, firstSequence: 1, who: 'test' } as const;
+  const access = { connection, publisher, stream: run.stream, store, decoding, filter: {}, firstSequence: 1, who: 'test', time: systemTime } as const;
   const leaseMs = 50;
   assert.equal((await replay(await planReplay(access), { ...access, leaseMs })).replayed, 2);
   await new Promise((resolve) => setTimeout(resolve, 4 * leaseMs));

@@ -8,6 +8,7 @@ import { listDeadLetters } from '../../src/dead-letters/inspect.ts';
 import { defaultEventLimits } from '../../src/events/event.ts';
 import { createRedisStore } from '../../src/stores/redis/redis-store.ts';
 import type { Snapshot, Store } from '../../src/stores/store.ts';
+import { systemTime } from '../../src/time.ts';
 import { waitFor } from './services.ts';
 import type { StreamRun } from './stream-run.ts';
 import type { WorkerProcess } from './worker-process.ts';
@@ -37,7 +38,7 @@ export async function deadLettersOf(run: StreamRun, count: number): Promise<Lett
     return await withStore(run, async (store) => {
       const decoding = { limits: defaultEventLimits, defaultEntityType: 'order', allowMissingEntityId: false };
       const found: Letter[] = [];
-      for await (const letters of listDeadLetters({ connection, stream: run.stream, store, decoding })) {
+      for await (const letters of listDeadLetters({ connection, stream: run.stream, store, decoding, time: systemTime })) {
         found.push(...letters.map(({ entityId, sequence, reason, detail }) => ({ entityId, sequence, reason, detail })));
       }
       return found;

@@ -7,6 +7,7 @@ import { UnavailableError } from '../../src/errors.ts';
 import { defaultEventLimits } from '../../src/events/event.ts';
 import { createMemoryStore } from '../../src/stores/memory/memory-store.ts';
 import type { DeadLetterRecord, Store } from '../../src/stores/store.ts';
+import { systemTime } from '../../src/time.ts';
 
 const entity = { entityType: 'order', entityId: 'o-1' };
 const letter = (sequence: number, payloadHash = `p${sequence}`): LetterSummary => ({
@@ -20,6 +21,7 @@ const nobody = {
   connection: { createChannel: () => Promise.reject(new UnavailableError('there is no broker')) },
   stream: 's',
   decoding: { limits: defaultEventLimits, defaultEntityType: 'order', allowMissingEntityId: false },
+  time: systemTime,
 };
 
 async function storeAt(version: number): Promise<Store> {
