@@ -1,7 +1,7 @@
 /** What a change of dead letters will do and what became of it, as the browser gets it. Pure. */
 import type { ReplayOutcome } from '../dead-letters/replay-outcome.ts';
 import { countLetters, type EntityReplay, type LettersOfEntity, type ReplayPlan, sequencesText, type Unmendable } from '../dead-letters/replay-plan.ts';
-import type { Survey } from '../dead-letters/survey.ts';
+import { countMatched, type Survey } from '../dead-letters/survey.ts';
 
 export type ChangePlan =
   | { readonly action: 'replay'; readonly plan: ReplayPlan }
@@ -16,9 +16,7 @@ const maxShown = 50;
 
 /** How many letters it takes out of the queue. */
 export function lettersOf(change: ChangePlan): number {
-  if (change.action === 'replay') return countLetters(change.plan).replayable;
-  const { entities, unordered } = change.survey;
-  return entities.reduce((sum, { matched }) => sum + matched.length, unordered.length);
+  return change.action === 'replay' ? countLetters(change.plan).replayable : countMatched(change.survey);
 }
 
 /** How many entities it concerns. */

@@ -37,7 +37,7 @@ export function listFields(letter: KeptLetter): object {
   return { ...letterFields(letter), fingerprint: letter.fingerprint };
 }
 
-export function detailFields(letter: KeptLetter, copies: number, standing: LetterStatus | null): object {
+export function detailFields(letter: KeptLetter, copies: number, status: LetterStatus | null): object {
   const { meaning, cause, remedy } = textOf(letter.reason);
   return {
     ...listFields(letter),
@@ -47,10 +47,10 @@ export function detailFields(letter: KeptLetter, copies: number, standing: Lette
     remedy,
     stack: letter.stack,
     replayed_at: letter.replayedAt,
-    standing: standing?.text ?? null,
-    entity_version: standing?.version ?? null,
-    entity_parked: standing?.parked ?? null,
-    missing: standing?.missing ?? null,
+    standing: status?.text ?? null,
+    entity_version: status?.version ?? null,
+    entity_parked: status?.parked ?? null,
+    missing: status?.missing ?? null,
     content_type: letter.message.contentType ?? null,
     body_bytes: letter.bodyBytes,
   };

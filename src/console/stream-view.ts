@@ -116,8 +116,10 @@ export class StreamView {
     if (catalogue === null || letter === undefined) return null;
     const ofEntity = catalogue.entities.of(letter);
     const [snapshot] = ofEntity === null ? [] : await snapshotsOf(this.#options.sources.store, [ofEntity.entity]);
-    const standing = ofEntity === null || snapshot === undefined ? null : statusOf(summaryOf(letter), ofEntity, snapshot, this.#options.config.ordering.firstSequence);
-    const detail = detailFields(letter, copies.length, standing);
+    const { firstSequence } = this.#options.config.ordering;
+    const isKnown = ofEntity !== null && snapshot !== undefined;
+    const status = isKnown ? statusOf(summaryOf(letter), ofEntity, snapshot, firstSequence) : null;
+    const detail = detailFields(letter, copies.length, status);
     if (!withPayload) return { ...detail, payload: null };
     const message = letter.bodyIsKept ? letter.message : await this.#readMessage(fingerprint);
     return message === null ? null : { ...detail, payload: payloadFields(message) };

@@ -1,5 +1,5 @@
 /**
- * Decides when the worker replays dead letters unasked (AUTO_REPLAY), and of which entities.
+ * Decides when the worker replays dead letters automatically (AUTO_REPLAY), and of which entities.
  *
  *   an event was applied, and its entity is still parked ──┐
  *   a shard was taken over: who had it may have died ──────┼─▶ gathered ──▶ one replay for all ──▶ a pause, and again
