@@ -18,8 +18,7 @@ import { systemTime, type Time } from '../time.ts';
 import { type DeadLetter, type Grouping, isSelective, type LetterFilter, type LetterGroup, LetterGroups, matches } from './dead-letter.ts';
 import { assertSkippable, discard, type DiscardOptions } from './discard.ts';
 import { findDeadLetters, findReadyEntities, type FoundLetter, listDeadLetters, type ReadyEntities, type ReadyOptions } from './inspect.ts';
-import { KeptBroker, type LetterBroker, OneAtATime, onConnection } from './letter-broker.ts';
-import { operatorPatienceMs, withConnection, withOperatorLock } from './letter-broker.ts';
+import { KeptBroker, type LetterBroker, OneAtATime, onConnection, operatorPatienceMs, withConnection, withOperatorLock } from './letter-broker.ts';
 import { asEventLine, asLetterLine } from './letter-copy.ts';
 import type { Connection } from './queue-reading.ts';
 import { replay, type ReplayOptions, type ReplayReport } from './replay.ts';
@@ -283,12 +282,24 @@ export class DeadLetters {
   async *#pages(options: { readonly limit?: number; readonly signal?: AbortSignal | undefined }): AsyncGenerator<readonly DeadLetter[]> {
     const { connection, lost, release } = await this.#parts.broker.lend();
     const reading = listDeadLetters({ ...this.#parts, connection, ...options });
-    const next = () => Promise.race([reading.next(), lost]);
+    // Heard of once: every race with it would keep its page for as long as the connection lasts.
+    let loss: { readonly error: unknown } | null = null;
+    let giveUp: (error: unknown) => void = () => undefined;
+    lost.catch((error: unknown) => {
+      loss = { error };
+      giveUp(error);
+    });
+    const unlessLost = <T>(ask: () => Promise<T>) =>
+      new Promise<T>((resolve, reject) => {
+        if (loss !== null) return reject(loss.error);
+        giveUp = reject;
+        ask().then(resolve, reject);
+      });
     try {
-      for (let step = await next(); !step.done; step = await next()) yield step.value;
+      for (let step = await unlessLost(() => reading.next()); !step.done; step = await unlessLost(() => reading.next())) yield step.value;
     } finally {
       // What was held goes back, unless that cannot be waited for any more.
-      await Promise.race([reading.return(), lost]).catch(() => undefined);
+      await unlessLost(() => reading.return()).catch(() => undefined);
       release();
     }
   }

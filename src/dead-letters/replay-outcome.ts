@@ -77,7 +77,7 @@ export async function awaitOutcomes(
     const ask = async () => {
       const snapshots = await snapshotsOf(store, open.map(({ entity }) => entity));
       const reached = open.filter((replay, index) => isReached(replay, snapshots[index]!, sent));
-      await judge([...looseOnes('pending'), ...reached.flatMap((replay) => sentOf(replay, sent))], sent, store, verdicts);
+      await judge([...loose.filter((letter) => kindOf(verdicts.get(letter)) !== 'again'), ...reached.flatMap((replay) => sentOf(replay, sent))], sent, store, verdicts);
       for (const [index, replay] of open.entries()) outcomes.set(replay, outcomeOf(replay, snapshots[index]!, sent, verdicts));
     };
     await patiently(ask, Math.max(0, deadlineMs - time.nowMs()), options);

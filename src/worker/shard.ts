@@ -72,7 +72,6 @@ interface Session {
   lastFetchedTag: number;
 }
 
-/** Gaps that `/status` tells one by one. */
 const gapsInStatus = 100;
 const epochBackOff = { initialMs: 100, maxMs: 5_000 };
 
@@ -250,6 +249,9 @@ export class Shard implements WatchedShard, RepairableShard, HaltableShard {
     session.batches?.end();
     session.report.ended();
     session.intake.end();
+    // A handler that never ends keeps the session, but not what it was given.
+    for (const kept of [session.messages, session.results]) kept.clear();
+    session.waiting = null;
     this.#memoryIsFull = false;
     this.#sequencer.handle(this.#options.time.nowMs(), { kind: 'channelLost' });
     this.#setTimer();

@@ -33,7 +33,7 @@ export interface StoreBatchOptions {
   readonly processing: ProcessingOptions;
   readonly time: Time;
   readonly messageOf: (tag: number) => RawMessage | undefined;
-  /** What came of a batch, or of a commit whose handlers ran on the side. */
+  /** What came of a batch, of a commit whose handlers ran on the side, or of rejections, which do not wait for the rest of their batch. */
   readonly done: (result: BatchResult) => void;
   readonly fail: (error: unknown) => void;
 }
@@ -117,7 +117,7 @@ export class StoreBatches {
       const batch = new Batch();
       const startedMs = time.nowMs();
       await this.#runBatch(now, batch);
-      if (this.#ended) return;
+      if (this.#ended) return this.#options.done(batch.changes());
       batch.seconds = (time.nowMs() - startedMs) / 1_000;
       this.#conclude(batch);
     }
@@ -342,8 +342,10 @@ export class StoreBatches {
       await store.recordDeadLetters(rejections.map((rejection) => recordOf(rejection, message(rejection.tag), shard, deadLetteredAt)));
       return rejects;
     });
-    if (written.length === 0) return;
-    batch.rejections.push(...rejections);
+    if (written.length === 0 || this.#ended) return;
+    const result = new Batch();
+    result.rejections.push(...rejections);
+    this.#options.done(result);
     for (const { op } of written) batch.facts.push({ kind: 'rejected', op });
   }
 
@@ -390,6 +392,11 @@ class Batch implements BatchResult {
   seconds: number | null = null;
   /** Operations of which nobody knows what became. */
   readonly unknown: number[] = [];
+
+  /** What it has changed at the store: also true when nobody waits for its answers any more. */
+  changes(): BatchResult {
+    return Object.assign(new Batch(), { parked: this.parked, unparked: this.unparked, stillParked: this.stillParked });
+  }
 }
 
 /**

@@ -37,6 +37,7 @@ function setUp(t: TestContext, { store = {}, handlers = [] }: { readonly store?:
   const remembered: [number, string][] = [];
   const failures: unknown[] = [];
   const stillParked: [string, number][] = [];
+  const counted = { parked: 0 };
   const memory = createMemoryStore({ stream: 's', idempotencyTtlSeconds: 60, time: new ManualTime(1_000) });
   const batches = new StoreBatches({
     store: new Proxy(memory, { get: (target, name) => Reflect.get(store, name) ?? Reflect.get(target, name).bind(target) }),
@@ -56,6 +57,7 @@ function setUp(t: TestContext, { store = {}, handlers = [] }: { readonly store?:
     messageOf: () => message,
     done: (result) => {
       facts.push(...result.facts);
+      counted.parked += result.parked;
       rejected.push(...result.rejections.map(({ tag }) => tag));
       for (const one of result.results) remembered.push([one.tag, one.result]);
       for (const { entity, version } of result.stillParked) stillParked.push([entity.entityId, version]);
@@ -71,7 +73,7 @@ function setUp(t: TestContext, { store = {}, handlers = [] }: { readonly store?:
     batches.run();
   };
   const reported = (count: number) => waitFor(() => facts.length >= count && facts, { what: `${count} facts` });
-  return { ask, facts, reported, rejected, remembered, stillParked, memory };
+  return { ask, batches, counted, facts, reported, rejected, remembered, stillParked, memory };
 }
 
 function rejectOf(op: number, tag: number): OperationEffect {
@@ -168,6 +170,29 @@ describe('an entity whose keys are unusable', () => {
       );
       assert.deepEqual((await reported(2 * index + 2))[2 * index], { kind: 'entityUnavailable', op: 1, retryInMs });
     }
+  });
+});
+
+describe('a batch', () => {
+  it('lets rejections leave as soon as they are on record, and not with the rest of it', async (t) => {
+    const { promise, resolve } = withResolvers();
+    const { ask, rejected, facts } = setUp(t, { store: { load: () => promise as Promise<never> } });
+    ask(rejectOf(1, 5), loadOf(2));
+    await waitFor(() => rejected.length === 1, { what: 'the rejection' });
+    assert.deepEqual(facts, []);
+    resolve([{ status: 'ok', snapshot: { exists: false, version: 0, state: null, holes: '', parked: null } }]);
+    await waitFor(() => facts.length === 2, { what: 'the rest' });
+    assert.deepEqual(rejected, [5]);
+  });
+
+  it('says that it has parked an entity, also when the channel is lost before all of it is answered', async (t) => {
+    const { promise, resolve } = withResolvers();
+    const { ask, batches, counted, memory } = setUp(t, { store: { load: () => promise as Promise<never> } });
+    ask({ kind: 'park', op: 1, entity: { entityType: 'thing', entityId: 'a' }, expectedVersion: 0, sequence: 2, reason: 'gap_timeout', detail: '' }, loadOf(2));
+    await waitFor(async () => (await memory.load([{ entityType: 'thing', entityId: 'a' }])).some((one) => one.status === 'ok' && one.snapshot.parked !== null), { what: 'the parking at the store' });
+    batches.end();
+    resolve([{ status: 'ok', snapshot: { exists: false, version: 0, state: null, holes: '', parked: null } }]);
+    await waitFor(() => counted.parked === 1, { what: 'the parking' });
   });
 });
 

@@ -5,8 +5,7 @@
 import type { EntityRef } from '../../events/event.ts';
 import type { Finding } from '../../finding.ts';
 import type { Log } from '../../observability/log.ts';
-import { awaitedSequence } from '../../ordering/entity-rules.ts';
-import { beginReplay, decideClaim, decidePark, snapshotOf, type StoredEntity, unknownEntity } from '../../ordering/entity-rules.ts';
+import { awaitedSequence, beginReplay, decideClaim, decidePark, snapshotOf, type StoredEntity, unknownEntity } from '../../ordering/entity-rules.ts';
 import { systemTime } from '../../time.ts';
 import type { EntityReplaying, OperatorStore } from '../operator-store.ts';
 import type {

@@ -158,6 +158,7 @@ export class Connection {
    */
   #connectAgain(): void {
     if (this.#closed) return;
+    this.#connectingAgain?.cancel();
     const again = () => void this.#client.connect().catch(() => undefined);
     this.#connectingAgain = this.time.after(backOffMs(reconnect, ++this.#ends, this.time), again);
   }
