@@ -95,7 +95,7 @@ export interface HandlerOptions {
   /**
    * The side effect of one event. Runs at least once, in order within the entity; a repeated run has the same
    * `context.idempotencyKey`. What it returns (JSON) is remembered and sent to `replyTo`. Throw `PermanentError`
-   * when trying again is useless, `UnavailableError` while something it needs is away.
+   * when trying again is useless, `UnavailableError` while something it needs is unavailable.
    */
   readonly handle: (event: Event, context: HandlerContext) => unknown;
 }

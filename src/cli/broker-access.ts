@@ -1,6 +1,6 @@
 /**
  * Lends a command one connection to the broker: the first node that answers, for one try. A command is there
- * to say that the broker is away; waiting for it to come back is a worker's business.
+ * to say that the broker is unavailable; waiting for it to come back is a worker's business.
  */
 import { connect, type ChannelModel } from 'amqplib';
 import type { Config } from '../config/config.ts';

@@ -48,7 +48,7 @@ export const command = defineCommand({
     seed: {
       kind: 'value',
       placeholder: 'S',
-      meaning: 'Seed of the disarray, a whole number. Default: any; it is printed.',
+      meaning: 'Seed of the reordering, a whole number. Default: any; it is printed.',
     },
     'entity-type': {
       kind: 'value',
@@ -75,8 +75,8 @@ export const command = defineCommand({
       }
       await requireExchange(config, io);
       const seed = request.seed ?? Math.floor(io.time.random() * 2 ** 32);
-      const isDisarray = request.window > 0 || request.duplicate > 0 || request.drop > 0;
-      if (isDisarray && request.seed === null) await io.stderr.write(`seed ${seed}: --seed ${seed} repeats this\n`);
+      const isReordered = request.window > 0 || request.duplicate > 0 || request.drop > 0;
+      if (isReordered && request.seed === null) await io.stderr.write(`seed ${seed}: --seed ${seed} repeats this\n`);
       const report = await publish(lines, input, { ...request, seed, unsequenced: options.unsequenced }, { config, stop, io });
       await io.stdout.write(options.json ? asJson(report, seed) : asText(report));
       return isComplete(report) ? 0 : 1;
@@ -120,7 +120,7 @@ async function publish(
   const connection = createConnection({ urls: broker.urls, name: 'inorder publish', log: plainLog(io), time: io.time });
   const publisher = createAmqpPublisher({ connection, exchange: broker.stream, log: plainLog(io) });
   const progress = new ProgressDisplay(io, input);
-  // When the broker is away, what waits for it would wait for ever.
+  // When the broker is unavailable, what waits for it would wait for ever.
   stop.addEventListener('abort', () => io.time.after(shutdownTimeoutMs, () => void publisher.close(0), { unref: true }));
   try {
     return await publishInput(lines, {
@@ -134,7 +134,7 @@ async function publish(
         ofNoEntity: 'events of no entity need --unsequenced',
         onProblem: (line, problem) => progress.say(`${placeOf(input, line)}: ${problem}`),
       },
-      disarray: request,
+      reordering: request,
       ratePerSecond: request.ratePerSecond,
       stop,
       publisher,

@@ -70,7 +70,7 @@ export function letterSettings(config: Config): LetterSettings {
 }
 
 export interface DeadLettersParts extends LetterSettings {
-  readonly store: Pick<Store, 'findDeadLetters' | 'load' | 'recall' | 'commit' | 'operator' | 'close'>;
+  readonly store: Pick<Store, 'findDeadLetters' | 'load' | 'lookUp' | 'commit' | 'operator' | 'close'>;
   /** Whether it is closed with this. Default false. */
   readonly ownsStore?: boolean;
   readonly broker: LetterBroker;
@@ -141,7 +141,7 @@ export class DeadLetters {
   /**
    * The dead letters that are in the queue now, oldest first, page by page; in memory is a page. Another reading at the same time
    * does not see what this one holds: where that matters, read within `exclusively`.
-   * @throws UnavailableError when the queue does not exist, or broker or store go away.
+   * @throws UnavailableError when the queue does not exist, or broker or store become unavailable.
    */
   async *list(options: ListOptions = {}): AsyncGenerator<readonly DeadLetter[], void, void> {
     const { filter = {}, limit = Number.POSITIVE_INFINITY, signal } = options;
@@ -205,7 +205,7 @@ export class DeadLetters {
   /**
    * Publishes the letters of a plan again, of each entity in the order of its sequences, and takes each out of the queue once its
    * copy is confirmed. It is in the audit trail before the first one goes. What the workers make of them, `outcome` says.
-   * @throws UnavailableError when broker or store go away, the exchange has no queue for a letter, or somebody else is changing
+   * @throws UnavailableError when broker or store become unavailable, the exchange has no queue for a letter, or somebody else is changing
    * the dead letters: the rest stays where it is, and can be planned anew.
    */
   replay(plan: ReplayPlan, { abandonAfterMs, ...options }: CarryOutOptions): Promise<ReplayReport> {

@@ -35,7 +35,7 @@ const maxNamed = 20;
 /**
  * Returns how many went.
  * @throws ConfigError when a sequence that is to be skipped is not the next one of its entity any more; nothing has happened then.
- * @throws UnavailableError when broker or store go away.
+ * @throws UnavailableError when broker or store become unavailable.
  */
 export async function discard(survey: Survey, options: DiscardOptions): Promise<number> {
   const { connection, stream, store, signal, time, onProgress } = options;

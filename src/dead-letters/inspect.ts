@@ -39,7 +39,7 @@ export interface FindOptions extends Omit<InspectOptions, 'store' | 'limit'> {
 
 /**
  * The dead letters that are in the queue now, oldest first, page by page.
- * @throws UnavailableError when the queue does not exist, or broker or store go away.
+ * @throws UnavailableError when the queue does not exist, or broker or store become unavailable.
  */
 export async function* listDeadLetters(options: InspectOptions): AsyncGenerator<readonly DeadLetter[], void, void> {
   const { connection, stream, store, decoding, limit, pageSize, signal, time } = options;
@@ -92,7 +92,7 @@ export interface ReadyEntities {
 /**
  * Entities that are parked and not being replayed, and of which the next of their sequence lies among the dead letters for no fault
  * of its own.
- * @throws UnavailableError when broker or store go away.
+ * @throws UnavailableError when broker or store become unavailable.
  */
 export async function findReadyEntities(options: ReadyOptions): Promise<ReadyEntities> {
   const { shards, store, maxEntities, signal } = options;

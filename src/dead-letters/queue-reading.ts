@@ -74,7 +74,7 @@ export interface QueuePage {
 
 /**
  * Yields the messages page by page. Messages that arrive after the beginning are not waited for.
- * @throws UnavailableError when the queue does not exist, or the broker goes away.
+ * @throws UnavailableError when the queue does not exist, or the broker becomes unavailable.
  */
 export async function* readQueue(connection: Connection, options: ReadingOptions): AsyncGenerator<QueuePage, ReadingEnd, void> {
   const { limit = Number.POSITIVE_INFINITY, patienceMs = defaultPatienceMs, time } = options;

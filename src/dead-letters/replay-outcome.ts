@@ -11,7 +11,7 @@ import type { DeadLetterReason } from './dead-letter.ts';
 import { type InspectOptions, listDeadLetters } from './inspect.ts';
 import { asCopied, countLetters, type EntityReplay, type LetterSummary, type ReplayPlan } from './replay-plan.ts';
 import { patiently, type ReplayReport } from './replay.ts';
-import { recallLetters } from './survey.ts';
+import { lookUpLetters } from './survey.ts';
 
 /** A letter that was replayed and dead-lettered again. */
 export interface LetterAgain {
@@ -41,7 +41,7 @@ export interface ReplayOutcome {
 }
 
 export interface OutcomeOptions extends Omit<InspectOptions, 'limit'> {
-  readonly store: Pick<Store, 'load' | 'recall' | 'findDeadLetters'>;
+  readonly store: Pick<Store, 'load' | 'lookUp' | 'findDeadLetters'>;
   /** How long the workers are waited for while nothing more is processed, in milliseconds. Default 30,000. */
   readonly timeoutMs?: number;
 }
@@ -56,7 +56,7 @@ const defaultTimeoutMs = 30_000;
 const pollMs = 100;
 const batchSize = 500;
 
-/** @throws UnavailableError when the store is unavailable for longer than that, or the broker goes away. */
+/** @throws UnavailableError when the store is unavailable for longer than that, or the broker becomes unavailable. */
 export async function awaitOutcomes(
   plan: ReplayPlan,
   { sent }: Pick<ReplayReport, 'sent'>,
@@ -151,9 +151,9 @@ async function judge(letters: readonly LetterSummary[], sent: Sent, store: Outco
       else rest.push(letter);
     }
   }
-  const recalled = await recallLetters(rest, store);
+  const lookedUp = await lookUpLetters(rest, store);
   const isPending = (letter: LetterSummary) => {
-    const verdict = recalled.get(letter);
+    const verdict = lookedUp.get(letter);
     if (verdict?.status === 'known') return letter.copy?.payloadHash != null && verdict.payloadHash !== letter.copy.payloadHash;
     // By its sequence, what is forgotten was applied; an id that nobody knows was not yet.
     return verdict?.status === 'unknown' && letter.sequence === null;

@@ -11,7 +11,7 @@ import type { EncodedEvent } from '../events/encode.ts';
 import type { EntityRef } from '../events/event.ts';
 import { type RejectionReason, rejectionReasons } from '../events/reasons.ts';
 import type { FirstSequence, ViolationStrategy } from '../ordering/limits.ts';
-import type { Parked, RecallResult, Snapshot } from '../stores/store.ts';
+import type { Parked, LookupResult, Snapshot } from '../stores/store.ts';
 import type { DeadLetter, DeadLetterReason } from './dead-letter.ts';
 import type { LetterCopy } from './letter-copy.ts';
 
@@ -171,9 +171,9 @@ export function whyUnmendable({ copy, reason, sequence }: LetterSummary, version
 }
 
 /** Of a letter that the version has passed, by what the store remembers of its sequence, and up to where it forgets (`floor`). */
-export function whyPassed({ sequence, copy }: LetterSummary, recalled: RecallResult | undefined, floor: number): string | null {
-  if (recalled?.status === 'known' && recalled.payloadHash !== copy?.payloadHash) return taken;
-  return recalled?.status === 'unknown' && (sequence ?? 0) <= floor ? passed : null;
+export function whyPassed({ sequence, copy }: LetterSummary, lookedUp: LookupResult | undefined, floor: number): string | null {
+  if (lookedUp?.status === 'known' && lookedUp.payloadHash !== copy?.payloadHash) return taken;
+  return lookedUp?.status === 'unknown' && (sequence ?? 0) <= floor ? passed : null;
 }
 
 /** Some strategies fill holes, with what is not refused. */

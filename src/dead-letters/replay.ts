@@ -49,13 +49,13 @@ export interface ReplayReport {
 }
 
 const defaultLeaseMs = 30_000;
-/** How long the store may be away without ending the replay: shorter than the broker and the held events can wait. */
+/** How long the store may be unavailable without ending the replay: shorter than the broker and the held events can wait. */
 const storePatienceMs = 10_000;
 
 /**
  * It is in the audit trail before the first letter goes, wherever it ends.
  *
- * @throws UnavailableError when broker or store go away, or the exchange has no queue for a letter: the rest stays where it is.
+ * @throws UnavailableError when broker or store become unavailable, or the exchange has no queue for a letter: the rest stays where it is.
  */
 export async function replay(plan: ReplayPlan, options: ReplayOptions): Promise<ReplayReport> {
   const { replayable } = countLetters(plan);
@@ -231,7 +231,7 @@ class ReplayRun {
     }
   }
 
-  /** A store that is away for a moment is asked again next time. */
+  /** A store that is unavailable for a moment is asked again next time. */
   async #renew(): Promise<void> {
     await this.#hold([...this.#under.keys()]).catch(() => undefined);
   }

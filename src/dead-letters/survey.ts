@@ -8,7 +8,7 @@ import type { MissingEvents } from '../event-sourcing/gap-source.ts';
 import { Holes } from '../ordering/holes.ts';
 import type { FirstSequence, ViolationStrategy } from '../ordering/limits.ts';
 import { snapshotsOf } from '../stores/snapshots.ts';
-import type { RecallResult, Snapshot, Store } from '../stores/store.ts';
+import type { LookupResult, Snapshot, Store } from '../stores/store.ts';
 import { type DeadLetter, type LetterFilter, matches } from './dead-letter.ts';
 import { EntityLetters, type InspectOptions, listDeadLetters } from './inspect.ts';
 import { copyOf } from './letter-copy.ts';
@@ -16,7 +16,7 @@ import { planEntity, summaryOf, whyNotInHole, whyPassed, whyUnmendable } from '.
 import type { EntityReplay, LettersOfEntity, LetterSummary, ReplayPlan, Unmendable } from './replay-plan.ts';
 
 export interface SurveyOptions extends Omit<InspectOptions, 'store' | 'limit'> {
-  readonly store: Pick<Store, 'findDeadLetters' | 'load' | 'recall'>;
+  readonly store: Pick<Store, 'findDeadLetters' | 'load' | 'lookUp'>;
   readonly filter: LetterFilter;
   /** What is looked at at all; of the rest nothing is kept. Default: everything. */
   readonly concerns?: (letter: DeadLetter) => boolean;
@@ -103,7 +103,7 @@ function unorderedOf({ unordered }: Survey, chosen: readonly LettersOfEntity[]):
 export async function withoutUnmendable(
   entities: readonly LettersOfEntity[],
   snapshots: readonly Snapshot[],
-  store: Pick<Store, 'recall'>,
+  store: Pick<Store, 'lookUp'>,
   strategy: ViolationStrategy,
 ): Promise<{ readonly entities: readonly LettersOfEntity[]; readonly unmendable: readonly Unmendable[] }> {
   const why = new Map<LetterSummary, string>();
@@ -119,9 +119,9 @@ export async function withoutUnmendable(
       else if (isPassed && !isHole) asked.push({ letter, floor: holes.floor });
     }
   }
-  const recalled = await recallLetters(asked.map(({ letter }) => letter), store);
+  const lookedUp = await lookUpLetters(asked.map(({ letter }) => letter), store);
   for (const { letter, floor } of asked) {
-    const known = whyPassed(letter, recalled.get(letter), floor);
+    const known = whyPassed(letter, lookedUp.get(letter), floor);
     if (known !== null) why.set(letter, known);
   }
   if (why.size === 0) return { entities, unmendable: [] };
@@ -135,20 +135,20 @@ export async function withoutUnmendable(
   };
 }
 
-const recallBatch = 500;
+const lookupBatch = 500;
 
 /** What the store remembers of what was applied in place of these letters, or of their ids where they have no sequence. */
-export async function recallLetters(
+export async function lookUpLetters(
   letters: readonly LetterSummary[],
-  store: Pick<Store, 'recall'>,
-): Promise<ReadonlyMap<LetterSummary, RecallResult>> {
-  const found = new Map<LetterSummary, RecallResult>();
-  for (let at = 0; at < letters.length; at += recallBatch) {
-    const batch = letters.slice(at, at + recallBatch);
+  store: Pick<Store, 'lookUp'>,
+): Promise<ReadonlyMap<LetterSummary, LookupResult>> {
+  const found = new Map<LetterSummary, LookupResult>();
+  for (let at = 0; at < letters.length; at += lookupBatch) {
+    const batch = letters.slice(at, at + lookupBatch);
     const queryOf = ({ entityType, entityId, sequence, messageId }: LetterSummary) => {
       return { entityType: entityType ?? '', entityId: entityId ?? '', sequence, id: messageId };
     };
-    const results = await store.recall(batch.map(queryOf));
+    const results = await store.lookUp(batch.map(queryOf));
     for (const [index, letter] of batch.entries()) found.set(letter, results[index]!);
   }
   return found;

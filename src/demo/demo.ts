@@ -14,7 +14,7 @@ import { readDepths } from './demo-queues.ts';
 import type { DemoWorker } from './demo-worker.ts';
 import { expect, type Expectation } from './expectation.ts';
 import { balance } from './ledger.ts';
-import { type DemoMessage, messagesOf, type Mishaps, planMishaps } from './mishaps.ts';
+import { type DemoMessage, messagesOf, type Faults, planFaults } from './faults.ts';
 import { orderLives } from './order-lives.ts';
 import { disarrange, duplicateShare, publishAll, shuffleWindow } from './publishing.ts';
 import { farewell, number, progressLine, renderDeadLetters, renderLedger, step } from './report.ts';
@@ -23,7 +23,7 @@ import { Stage } from './stage.ts';
 import { type Observation, Watch } from './watch.ts';
 
 export interface DemoOptions {
-  /** At least 20, or the mishaps would meet in one order. */
+  /** At least 20, or the faults would meet in one order. */
   readonly orders: number;
   readonly seed: number;
   readonly env: NodeJS.ProcessEnv;
@@ -52,19 +52,19 @@ export async function runDemo(options: DemoOptions): Promise<boolean> {
   const screen = new Screen(options.write, options.isTTY, time);
   const startedMs = time.nowMs();
   const events = orderLives({ orders, seed, startMs: time.wallMs() });
-  const mishaps = planMishaps([...new Set(events.map(({ orderId }) => orderId))].sort());
-  const messages = await disarrange(messagesOf(events, mishaps), seed);
+  const faults = planFaults([...new Set(events.map(({ orderId }) => orderId))].sort());
+  const messages = await disarrange(messagesOf(events, faults), seed);
   screen.print(`\nThe lives of ${number(orders)} orders, ${number(events.length)} events\n\n`);
   const stage = await Stage.set({ env, shards, workerVariables, time, log: (line) => screen.print(step('services', line)) });
   try {
     const play = new Play(stage, screen, options);
     await play.prepare();
-    const { observation, confirmed } = await play.play(messages, mishaps);
-    const expectation = expect(confirmed, mishaps.failing);
+    const { observation, confirmed } = await play.play(messages, faults);
+    const expectation = expect(confirmed, faults.failing);
     const deadLetters = await play.deadLetters(expectation);
     const depths = await readDepths(stage.connection, stage.plan, time);
-    const ledger = await balance({ confirmed: confirmed.length, expectation, mishaps, depths, deadLetters, store: stage.store });
-    screen.print(`\n${renderLedger(ledger, observation)}\n${renderDeadLetters(deadLetters, mishaps)}\n`);
+    const ledger = await balance({ confirmed: confirmed.length, expectation, faults, depths, deadLetters, store: stage.store });
+    screen.print(`\n${renderLedger(ledger, observation)}\n${renderDeadLetters(deadLetters, faults)}\n`);
     screen.print(farewell(ledger.problems, time.nowMs() - startedMs));
     return ledger.problems.length === 0;
   } finally {
@@ -96,12 +96,12 @@ class Play {
   }
 
   /** Publishes, kills a worker half-way, and waits until nothing is left to do. */
-  async play(messages: readonly DemoMessage[], mishaps: Mishaps): Promise<{ observation: Observation; confirmed: readonly DemoMessage[] }> {
+  async play(messages: readonly DemoMessage[], faults: Faults): Promise<{ observation: Observation; confirmed: readonly DemoMessage[] }> {
     const victim = await this.#startWorker('worker 1');
     const standby = await this.#startWorker('worker 2');
     this.#screen.print(step('workers', `2 processes: worker 1 (pid ${victim.pid}) has every queue, worker 2 (pid ${standby.pid}) stands by`));
     const duplicates = `${duplicateShare * 100} % sent twice`;
-    const strays = `${mishaps.lost.length} events lost for good, 1 message cut off, 1 event whose processor fails`;
+    const strays = `${faults.lost.length} events lost for good, 1 message cut off, 1 event whose processor fails`;
     this.#screen.print(step('publishing', `${number(messages.length)} messages, shuffled within ${shuffleWindow}, ${duplicates},`));
     this.#screen.print(step('', strays));
 

@@ -4,7 +4,7 @@
  * expected here. Money is counted in cents for the same reason.
  */
 import { isDeepStrictEqual } from 'node:util';
-import type { DemoMessage, EventRef } from './mishaps.ts';
+import type { DemoMessage, EventRef } from './faults.ts';
 import type { Item, OrderEvent } from './order-lives.ts';
 
 export interface ExpectedOrder {

@@ -7,7 +7,7 @@ import type { DeadLetter } from '../dead-letters/dead-letter.ts';
 import type { Store } from '../stores/store.ts';
 import { type Expectation, wrongOrder } from './expectation.ts';
 import type { Depths } from './demo-queues.ts';
-import type { Mishaps } from './mishaps.ts';
+import type { Faults } from './faults.ts';
 
 export interface Ledger {
   readonly confirmed: number;
@@ -26,7 +26,7 @@ export interface Ledger {
 export interface LedgerSources {
   readonly confirmed: number;
   readonly expectation: Expectation;
-  readonly mishaps: Mishaps;
+  readonly faults: Faults;
   readonly depths: Depths;
   readonly deadLetters: readonly DeadLetter[];
   readonly store: Pick<Store, 'load' | 'listEntities'>;
@@ -40,7 +40,7 @@ interface StoredOrder {
 
 const batchSize = 500;
 
-export async function balance({ confirmed, expectation, mishaps, depths, deadLetters, store }: LedgerSources): Promise<Ledger> {
+export async function balance({ confirmed, expectation, faults, depths, deadLetters, store }: LedgerSources): Promise<Ledger> {
   const stored = await readOrders(store, [...expectation.orders.keys()]);
   const applied = await sumOfVersions(store);
   const wrong = [...expectation.orders].flatMap(([orderId, expected]) => {
@@ -56,8 +56,8 @@ export async function balance({ confirmed, expectation, mishaps, depths, deadLet
     ...differs('messages left in the shard queues', depths.shards, 0),
     ...differs('messages that no queue took', depths.unrouted, 0),
     ...firstFew(wrongLetters(deadLetters, expectation)),
-    ...firstFew(wrongReasons(deadLetters, mishaps)),
-    ...wrongParking(stored, mishaps),
+    ...firstFew(wrongReasons(deadLetters, faults)),
+    ...wrongParking(stored, faults),
   ];
   const byReason = new Map<string, number>();
   for (const { reason } of deadLetters) byReason.set(reason, (byReason.get(reason) ?? 0) + 1);
@@ -94,7 +94,7 @@ function wrongLetters(deadLetters: readonly DeadLetter[], { deadLetters: expecte
   return [...ids].flatMap((id) => differs(`dead letters with the id ${id}`, found.get(id) ?? 0, expected.get(id) ?? 0));
 }
 
-function wrongReasons(deadLetters: readonly DeadLetter[], { lost, failing, malformed }: Mishaps): string[] {
+function wrongReasons(deadLetters: readonly DeadLetter[], { lost, failing, malformed }: Faults): string[] {
   const allowed = ({ messageId, entityId, sequence }: DeadLetter): readonly string[] => {
     if (messageId === malformed.id) return ['malformed'];
     if (entityId === failing.orderId) return sequence === failing.sequence ? ['handler_failed'] : ['entity_parked'];
@@ -106,7 +106,7 @@ function wrongReasons(deadLetters: readonly DeadLetter[], { lost, failing, malfo
     .map(({ messageId, reason }) => `${messageId} was dead-lettered as ${reason}`);
 }
 
-function wrongParking(stored: ReadonlyMap<string, StoredOrder>, { lost, failing }: Mishaps): string[] {
+function wrongParking(stored: ReadonlyMap<string, StoredOrder>, { lost, failing }: Faults): string[] {
   const expected = [...lost, failing].map(({ orderId }) => orderId).sort();
   const parked = [...stored].filter(([, order]) => order.parked).map(([orderId]) => orderId).sort();
   return parked.join() === expected.join() ? [] : [`parked are ${parked.join(', ') || 'none'}, and not ${expected.join(', ')}`];

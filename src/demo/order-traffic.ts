@@ -1,6 +1,6 @@
 /**
  * The traffic of orders without end, for looking at workers, dashboards and alerts: round after round of lives with new
- * ids, as they happen now, slightly out of order, partly repeated, and with the mishaps of the demo in each round.
+ * ids, as they happen now, slightly out of order, partly repeated, and with the faults of the demo in each round.
  */
 import type { Log } from '../observability/log.ts';
 import { paced } from '../publishing/pacer.ts';
@@ -10,7 +10,7 @@ import type { EncodedEvent } from '../events/encode.ts';
 import { createConnection } from '../rabbitmq/connection.ts';
 import { createAmqpPublisher } from '../rabbitmq/publisher.ts';
 import { isoNow, type Time } from '../time.ts';
-import { messagesOf, planMishaps } from './mishaps.ts';
+import { messagesOf, planFaults } from './faults.ts';
 import { duplicateShare } from './publishing.ts';
 import { type OrderEvent, orderLives } from './order-lives.ts';
 
@@ -49,9 +49,9 @@ export async function publishTraffic(options: TrafficOptions): Promise<PublishCo
 
 async function* asTheyHappen(options: TrafficOptions): AsyncGenerator<EncodedEvent> {
   const { ratePerSecond, signal, time } = options;
-  for await (const { event, mishaps } of paced(rounds(options), ratePerSecond, signal, time)) {
+  for await (const { event, faults } of paced(rounds(options), ratePerSecond, signal, time)) {
     if (signal.aborted) return;
-    for (const { encoded } of messagesOf([{ ...event, timestamp: isoNow(time) }], mishaps)) yield encoded;
+    for (const { encoded } of messagesOf([{ ...event, timestamp: isoNow(time) }], faults)) yield encoded;
   }
 }
 
@@ -60,7 +60,7 @@ async function* rounds({ orders, seed, time, rounds = Number.POSITIVE_INFINITY }
     const startMs = time.wallMs();
     const named = (event: OrderEvent) => ({ ...event, orderId: `${startMs.toString(36)}-${event.orderId}` });
     const events = orderLives({ orders, seed: seed + round, startMs }).map(named);
-    const mishaps = planMishaps([...new Set(events.map(({ orderId }) => orderId))].sort());
-    for (const event of events) yield { event, mishaps };
+    const faults = planFaults([...new Set(events.map(({ orderId }) => orderId))].sort());
+    for (const event of events) yield { event, faults };
   }
 }

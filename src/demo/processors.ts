@@ -1,7 +1,7 @@
 /** The PROCESSOR of the demo: the built-in `order`, and a side effect that fails for the one event that is marked. */
 import { defineHandler } from '../aggregates/define.ts';
 import { orderAggregate } from '../aggregates/order.ts';
-import { failingMark } from './mishaps.ts';
+import { failingMark } from './faults.ts';
 
 const notification = defineHandler({
   type: 'order',

@@ -8,7 +8,7 @@ import { perturb } from '../publishing/perturb.ts';
 import { createConnection } from '../rabbitmq/connection.ts';
 import { createAmqpPublisher } from '../rabbitmq/publisher.ts';
 import type { Time } from '../time.ts';
-import type { DemoMessage } from './mishaps.ts';
+import type { DemoMessage } from './faults.ts';
 
 export const shuffleWindow = 500;
 export const duplicateShare = 0.05;

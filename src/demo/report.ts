@@ -2,7 +2,7 @@
 import type { DeadLetter } from '../dead-letters/dead-letter.ts';
 import { printable } from '../printable.ts';
 import type { Ledger } from './ledger.ts';
-import type { Mishaps } from './mishaps.ts';
+import type { Faults } from './faults.ts';
 import type { Observation } from './watch.ts';
 
 const labelWidth = 14;
@@ -36,7 +36,7 @@ export function renderLedger(ledger: Ledger, { heldAtMost, violations }: Observa
 }
 
 /** One line for each entity and reason. */
-export function renderDeadLetters(letters: readonly DeadLetter[], { lost }: Mishaps): string {
+export function renderDeadLetters(letters: readonly DeadLetter[], { lost }: Faults): string {
   const groups = new Map<string, DeadLetter[]>();
   for (const letter of letters) {
     const key = `${entityOf(letter)}/${letter.reason}`;
@@ -48,7 +48,7 @@ export function renderDeadLetters(letters: readonly DeadLetter[], { lost }: Mish
   return `  ${'entity'.padEnd(14)}${'reason'.padEnd(16)}count   ${'sequences'.padEnd(10)}  why\n${lines.map((line) => `${line}\n`).join('')}`;
 }
 
-function groupLine(group: readonly DeadLetter[], lost: Mishaps['lost']): string {
+function groupLine(group: readonly DeadLetter[], lost: Faults['lost']): string {
   const [first] = group;
   if (first === undefined) return '';
   const entity = entityOf(first);

@@ -5,7 +5,7 @@
  *   acquire the lease ──▶ read a page behind the position ──▶ publish all of it ──▶ all confirmed ──▶ advance ─┐
  *         ▲                        ▲                                                                          │
  *         │                        └──────────────────────────────────────────────────────────────────────────┘
- *         └── the lease is lost, the store or the broker is away ◀── at any point
+ *         └── the lease is lost, the store or the broker is unavailable ◀── at any point
  *
  * Guarantees that every event is published at least once, and that of an entity no event's first copy goes before that of an
  * earlier one: a page is sent in the order of positions, a refused event is overtaken by none of its entity, and the next page
@@ -87,7 +87,7 @@ class Trouble {
   }
 
   retryInMs({ message }: UnavailableError): number {
-    if (!this.#told.has(message)) this.#log.warn({ cause: message }, 'the relay pauses: the store or the broker is away');
+    if (!this.#told.has(message)) this.#log.warn({ cause: message }, 'the relay pauses: the store or the broker is unavailable');
     this.#told.add(message);
     return backOffMs(retry, ++this.#failures, this.#time);
   }

@@ -7,7 +7,7 @@
  * and a schema compiler into a pure folder, and parses into numbers that have lost their text.
  */
 import { type AttributeHeader, attributeHeaders } from './cloudevents-headers.ts';
-import { type Claims, type FieldNames, malformed, noClaims, type Problem, unreadable, unsupported } from './claims.ts';
+import { type RawFields, type FieldNames, malformed, noRawFields, type Problem, unreadable, unsupported } from './raw-fields.ts';
 import type { EventLimits, RawMessage } from './event.ts';
 import { isJsonObject, quoted, readJsonBody } from './json-body.ts';
 import { exactNumber, type JsonDocument, memberOf, readDocument } from './json-document.ts';
@@ -42,9 +42,9 @@ const identifying: ReadonlySet<string> = new Set(['id', 'subject', 'type', 'enti
 
 type Attributes = Readonly<Record<string, unknown>>;
 
-export function readStructured({ body }: RawMessage, limits: EventLimits): Claims {
+export function readStructured({ body }: RawMessage, limits: EventLimits): RawFields {
   const document = readDocument(body, limits);
-  return document.ok ? structuredClaims(document) : unreadable(attributeNames, malformed(document.detail));
+  return document.ok ? structuredFields(document) : unreadable(attributeNames, malformed(document.detail));
 }
 
 /** Whether a JSON object that does not say what it is can only be a CloudEvent. */
@@ -52,10 +52,10 @@ export function isStructured(value: Attributes): boolean {
   return typeof value.specversion === 'string' && (value.source ?? value.subject) !== undefined && value.entity_id === undefined;
 }
 
-export function structuredClaims({ value, members }: JsonDocument): Claims {
+export function structuredFields({ value, members }: JsonDocument): RawFields {
   const data = memberOf(members, 'data');
   return {
-    ...claimsOf(value),
+    ...rawFieldsOf(value),
     problem: attributeProblem(value) ?? (value.data_base64 == null ? null : unsupported('data_base64 is binary data, and only JSON is read')),
     sequence: typeof value.sequence === 'number' ? exactNumber(value.sequence, memberOf(members, 'sequence')) : sequenceOf(value.sequence),
     data: value.data ?? null,
@@ -64,22 +64,22 @@ export function structuredClaims({ value, members }: JsonDocument): Claims {
   };
 }
 
-export function readBinary({ body, headers }: RawMessage, limits: EventLimits): Claims {
+export function readBinary({ body, headers }: RawMessage, limits: EventLimits): RawFields {
   const found = attributeHeaders(headers);
   const attributes = attributesOf(found);
-  const claims = claimsOf(attributes);
+  const raw = rawFieldsOf(attributes);
   const problem = attributeProblem(attributes) ?? encodingProblem(found);
-  if (body.length === 0) return { ...claims, problem };
+  if (body.length === 0) return { ...raw, problem };
   const json = readJsonBody(body);
-  if (!json.ok) return { ...claims, problem: problem ?? malformed(json.detail) };
+  if (!json.ok) return { ...raw, problem: problem ?? malformed(json.detail) };
   const scan = scanJson(json.text, limits.maxJsonDepth);
-  if (!scan.ok) return { ...claims, problem: problem ?? malformed(`the body is refused: ${scan.detail}`) };
-  return { ...claims, problem, data: json.value, dataJson: json.text.trim(), dataCanonical: scan.found };
+  if (!scan.ok) return { ...raw, problem: problem ?? malformed(`the body is refused: ${scan.detail}`) };
+  return { ...raw, problem, data: json.value, dataJson: json.text.trim(), dataCanonical: scan.found };
 }
 
-export function claimsOf(attributes: Attributes): Claims {
+export function rawFieldsOf(attributes: Attributes): RawFields {
   return {
-    ...noClaims(attributeNames),
+    ...noRawFields(attributeNames),
     id: attributes.id,
     entityType: attributes.entitytype,
     entityId: attributes.subject,

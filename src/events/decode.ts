@@ -3,13 +3,13 @@
  * the bytes. Nothing else in Inorder looks into a message; in particular nobody reads `x-death` or a replay
  * header, which anybody can forge.
  *
- *   size ─▶ format ─▶ claims (envelope, CloudEvents) ─▶ admission ─▶ event
+ *   size ─▶ format ─▶ raw fields (envelope, CloudEvents) ─▶ validation ─▶ event
  *     └────────┴──────────┴─▶ what can still be made out ─▶ refusal
  *
  * Left to the sequencer: whether a missing sequence is allowed, and how far a sequence may run ahead.
  */
-import { admit, type DecodeOptions } from './admission.ts';
-import { type Claims, unreadable } from './claims.ts';
+import { validate, type DecodeOptions } from './validation.ts';
+import { type RawFields, unreadable } from './raw-fields.ts';
 import { unreadVersionHeader } from './cloudevents-headers.ts';
 import { memberNames } from './envelope.ts';
 import type { Decoded, EventLimits, RawMessage } from './event.ts';
@@ -17,19 +17,19 @@ import { glimpsed } from './glimpse.ts';
 import { quoted } from './json-body.ts';
 import { formatOf, sizeProblem } from './message-format.ts';
 
-export type { DecodeOptions } from './admission.ts';
+export type { DecodeOptions } from './validation.ts';
 
 export function decodeMessage(message: RawMessage, options: DecodeOptions): Decoded {
   const { limits } = options;
-  const claims = claimsOf(message, limits);
-  const decoded = admit(claims.isWhole ? claims : glimpsed(claims, message, limits), message, options);
+  const raw = rawFieldsOf(message, limits);
+  const decoded = validate(raw.isWhole ? raw : glimpsed(raw, message, limits), message, options);
   const unread = decoded.ok ? null : unreadVersionHeader(message.headers);
   if (decoded.ok || unread === null) return decoded;
   const detail = `${decoded.refusal.detail}; the prefix of ${quoted(unread)} is not read: send attributes as cloudEvents:`;
   return { ok: false, refusal: { ...decoded.refusal, detail } };
 }
 
-function claimsOf(message: RawMessage, limits: EventLimits): Claims {
+function rawFieldsOf(message: RawMessage, limits: EventLimits): RawFields {
   const tooLarge = sizeProblem(message, limits);
   if (tooLarge !== null) return unreadable(memberNames, tooLarge);
   const format = formatOf(message);

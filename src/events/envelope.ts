@@ -2,8 +2,8 @@
  * Reads the JSON envelope: `{"id","entity_type","entity_id","sequence","type","timestamp","data","metadata"}`.
  * Members it does not know are let pass, so that producers may add some; a null is as good as nothing.
  */
-import { type Claims, type FieldNames, malformed, unreadable, unsupported } from './claims.ts';
-import { isStructured, structuredClaims } from './cloudevents.ts';
+import { type RawFields, type FieldNames, malformed, unreadable, unsupported } from './raw-fields.ts';
+import { isStructured, structuredFields } from './cloudevents.ts';
 import type { EventLimits, RawMessage } from './event.ts';
 import { exactNumber, memberOf, readDocument } from './json-document.ts';
 
@@ -19,11 +19,11 @@ export const memberNames: FieldNames = {
 /** The version of the envelope that this code reads; a producer that names none means this one. */
 const schemaVersion = 1;
 
-export function readEnvelope({ body }: RawMessage, limits: EventLimits): Claims {
+export function readEnvelope({ body }: RawMessage, limits: EventLimits): RawFields {
   const document = readDocument(body, limits);
   if (!document.ok) return unreadable(memberNames, malformed(document.detail));
   const { value, members } = document;
-  if (isStructured(value)) return structuredClaims(document);
+  if (isStructured(value)) return structuredFields(document);
   const data = memberOf(members, 'data');
   return {
     names: memberNames,

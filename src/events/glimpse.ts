@@ -1,27 +1,27 @@
 /**
  * What can still be made out of a message that is refused: whose event it is, its sequence, its id and its type, for the
  * record of the dead letter. Reads also what no decoder may take for an event: under a wrong content type or encoding,
- * behind a byte-order mark, around a NaN, cut off. What it finds is checked like every other claim, and says nothing for
+ * behind a byte-order mark, around a NaN, cut off. What it finds is checked like every other field, and says nothing for
  * which the text has two answers.
  */
 import { constants, unzipSync } from 'node:zlib';
-import { type Claims, noClaims } from './claims.ts';
+import { type RawFields, noRawFields } from './raw-fields.ts';
 import { attributeHeaders, hasAttributes } from './cloudevents-headers.ts';
-import { attributeNames, attributesOf, claimsOf, isStructured } from './cloudevents.ts';
+import { attributeNames, attributesOf, rawFieldsOf, isStructured } from './cloudevents.ts';
 import { memberNames } from './envelope.ts';
 import type { EventLimits, RawMessage } from './event.ts';
 
 /** The members of an envelope, or the attributes of a CloudEvent, that a record names. */
 const wanted: ReadonlySet<string> = new Set(['id', 'type', 'sequence', 'entity_type', 'entity_id', 'specversion', 'source', 'subject', 'entitytype']);
 
-/** In place of claims that could not be read. */
-export function glimpsed({ problem }: Claims, message: RawMessage, limits: EventLimits): Claims {
-  if (hasAttributes(message.headers)) return { ...claimsOf(attributesOf(attributeHeaders(message.headers))), problem };
+/** In place of fields that could not be read. */
+export function glimpsed({ problem }: RawFields, message: RawMessage, limits: EventLimits): RawFields {
+  if (hasAttributes(message.headers)) return { ...rawFieldsOf(attributesOf(attributeHeaders(message.headers))), problem };
   const { members, isWhole } = glimpseMembers(textOf(message, limits.maxBodyBytes));
   const found = Object.fromEntries(members);
-  if (isStructured(found)) return { ...claimsOf(found), names: attributeNames, problem, isWhole };
+  if (isStructured(found)) return { ...rawFieldsOf(found), names: attributeNames, problem, isWhole };
   const { id, type, sequence, entity_id: entityId, entity_type: entityType } = found;
-  return { ...noClaims(memberNames), problem, isWhole, id, type, entityId, entityType, sequence: typeof sequence === 'number' ? sequence : null };
+  return { ...noRawFields(memberNames), problem, isWhole, id, type, entityId, entityType, sequence: typeof sequence === 'number' ? sequence : null };
 }
 
 /** Bytes that are no UTF-8 become a character that no name is taken with. */

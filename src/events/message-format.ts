@@ -2,14 +2,14 @@
  * Which format a message is in, and whether it is small enough to be looked at: all that can be said from
  * properties and headers alone.
  */
-import { malformed, type Problem, type ReadClaims, unsupported } from './claims.ts';
+import { malformed, type Problem, type ReadRawFields, unsupported } from './raw-fields.ts';
 import { hasAttributes } from './cloudevents-headers.ts';
 import { readBinary, readStructured } from './cloudevents.ts';
 import { readEnvelope } from './envelope.ts';
 import type { EventLimits, RawMessage } from './event.ts';
 import { quoted } from './json-body.ts';
 
-export type Format = { readonly read: ReadClaims; readonly problem: null } | { readonly read: null; readonly problem: Problem };
+export type Format = { readonly read: ReadRawFields; readonly problem: null } | { readonly read: null; readonly problem: Problem };
 
 const envelope: Format = { read: readEnvelope, problem: null };
 const structured: Format = { read: readStructured, problem: null };

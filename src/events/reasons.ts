@@ -125,7 +125,7 @@ const table = {
   },
   handler_failed: {
     meaning: 'The processor failed after every attempt, or said that trying again is useless.',
-    cause: 'What the processor calls is away for longer than the retries, or the event triggers a defect in it.',
+    cause: 'What the processor calls is unavailable for longer than the retries, or the event triggers a defect in it.',
     remedy: 'Read the detail, mend the processor or what it calls, then replay the entity.',
     inSequence: true,
   },

@@ -7,7 +7,7 @@
  *     ├──done──────────────────────────────────▶ the remembered result
  *     └──in progress──▶ wait up to waitMs, begin again; then InProgressError
  *
- * Claiming is one atomic step, so of concurrent duplicates one runs. A crash between the handler's effect and
+ * Taking the lease is one atomic step, so of concurrent duplicates one runs. A crash between the handler's effect and
  * `complete` is not covered: after the lease the message is processed again. Who needs effect and mark in one
  * step uses the worker with an aggregate.
  */
@@ -52,8 +52,8 @@ export function idempotent<Message, Rest extends readonly unknown[], Result>(
     const id = idOf(message);
     const begun = await beginOrWait(store, id, waitMs, time);
     if (begun.status === 'done') return (begun.result === null ? undefined : JSON.parse(begun.result)) as Result;
-    const result = await runClaimed(() => handler(message, ...rest), () => store.release(id, begun.claim));
-    await store.complete(id, begun.claim, asJson(result));
+    const result = await runLeased(() => handler(message, ...rest), () => store.release(id, begun.lease));
+    await store.complete(id, begun.lease, asJson(result));
     return result;
   };
 }
@@ -69,11 +69,11 @@ async function beginOrWait(store: IdempotencyStore, id: string, waitMs: number, 
   }
 }
 
-async function runClaimed<Result>(run: () => Result | Promise<Result>, release: () => Promise<void>): Promise<Result> {
+async function runLeased<Result>(run: () => Result | Promise<Result>, release: () => Promise<void>): Promise<Result> {
   try {
     return await run();
   } catch (error) {
-    // The handler's error is what counts; a claim that cannot be given up ends with its lease.
+    // The handler's error is what counts; a lease that cannot be given up ends by itself.
     await release().catch(() => {});
     throw error;
   }

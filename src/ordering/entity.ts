@@ -126,13 +126,13 @@ export type ParkResult =
   | { readonly status: 'failed'; readonly error: Error };
 
 /** Asks what is remembered of an event at or below the version, and of nothing else. */
-export interface RecallQuery extends EntityRef {
+export interface LookupQuery extends EntityRef {
   /** Null: ask by id (an unsequenced event). */
   readonly sequence: number | null;
   readonly id: string;
 }
 
-export type RecallResult =
+export type LookupResult =
   /** `sequence` is the one under which it is recorded. */
   | { readonly status: 'known'; readonly sequence: number; readonly payloadHash: string; readonly result: string | null }
   /** Forgotten (older than IDEMPOTENCY_TTL_SECONDS) or never recorded. */

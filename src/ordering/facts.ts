@@ -2,12 +2,12 @@
  * The language between the sequencer and whoever drives it: facts go in, effects come out. Effects are data;
  * the driver carries them out and reports back with a fact that names the same operation number.
  *
- * An operation (`load`, `openGap`, `commit`, `recall`, `park`, `reject`) is answered by exactly one fact,
+ * An operation (`load`, `claimAndRead`, `commit`, `lookUp`, `park`, `reject`) is answered by exactly one fact,
  * unless the channel is lost first; answers to operations from before `channelLost` are ignored.
  */
 import type { EntityRef, Event, Refusal } from '../events/event.ts';
 import type { RejectionReason } from '../events/reasons.ts';
-import type { IdConflict, Parked, RecallResult, Snapshot } from './entity.ts';
+import type { IdConflict, Parked, LookupResult, Snapshot } from './entity.ts';
 
 /** One arrival, decoded. `tag` is the broker's delivery tag on the channel that delivered. */
 export interface Delivery {
@@ -28,7 +28,7 @@ export type SlotAction =
   /** Run the processor. */
   | 'apply'
   /** The version passes it, the state does not change, its id is not recorded: it repeats an event applied elsewhere. */
-  | 'consume'
+  | 'absorb'
   /** `skip` strategy: the version passes it, the state does not change. It had no effect, so its id is neither checked nor recorded. */
   | 'skip';
 
@@ -37,7 +37,7 @@ export interface Slot {
   /** The sequence it is recorded under; for an unsequenced event the next version. */
   readonly sequence: number;
   readonly action: SlotAction;
-  /** Of `consume`: the sequence under which the id was applied. */
+  /** Of `absorb`: the sequence under which the id was applied. */
   readonly appliedAs?: number;
   /** The version and the holes once this slot and all before it are committed. */
   readonly versionAfter: number;
@@ -54,7 +54,7 @@ export interface FailureText {
 
 export type Fact =
   | { readonly kind: 'delivered'; readonly deliveries: readonly (Delivery | RefusedDelivery)[] }
-  /** Answers `load` and `openGap`. */
+  /** Answers `load` and `claimAndRead`. */
   | { readonly kind: 'loaded'; readonly op: number; readonly snapshot: Snapshot }
   /** Answers `commit`. The first `done` slots are committed. With a failure the next one failed for good; without, the rest is to be asked again. */
   | {
@@ -71,15 +71,15 @@ export type Fact =
   | { readonly kind: 'stale'; readonly op: number; readonly snapshot: Snapshot }
   /** Answers `commit`: nothing was written; these slots carry ids that are known under other sequences. */
   | { readonly kind: 'idConflict'; readonly op: number; readonly conflicts: readonly IdConflict[] }
-  /** Answers `recall`, item by item. */
-  | { readonly kind: 'recalled'; readonly op: number; readonly results: readonly RecallResult[] }
+  /** Answers `lookUp`, item by item. */
+  | { readonly kind: 'lookedUp'; readonly op: number; readonly results: readonly LookupResult[] }
   /** Answers `park`. */
   | { readonly kind: 'parked'; readonly op: number }
   /** Answers `reject`: the reasons are on record and the rejects are on their way. */
   | { readonly kind: 'rejected'; readonly op: number }
-  /** Answers `openGap` and `park`: a later epoch owns the entity. The sequencer halts; the driver closes the channel. */
+  /** Answers `claimAndRead` and `park`: a later epoch owns the entity. The sequencer halts; the driver closes the channel. */
   | { readonly kind: 'fenced'; readonly op: number }
-  /** Answers `load`, `openGap`, `commit` and `park`: only this entity's keys are unusable. It is tried again later, alone. */
+  /** Answers `load`, `claimAndRead`, `commit` and `park`: only this entity's keys are unusable. It is tried again later, alone. */
   | { readonly kind: 'entityUnavailable'; readonly op: number; readonly retryInMs: number }
   /** The outcome of these operations is unknown. They are asked again: one probe after `retryInMs`, then all. */
   | { readonly kind: 'storeUnavailable'; readonly ops: readonly number[]; readonly retryInMs: number }
@@ -104,7 +104,7 @@ export interface Rejection extends FailureText {
 export type Effect =
   | { readonly kind: 'load'; readonly op: number; readonly entity: EntityRef }
   /** Claim the entity for this epoch and read it again. */
-  | { readonly kind: 'openGap'; readonly op: number; readonly entity: EntityRef }
+  | { readonly kind: 'claimAndRead'; readonly op: number; readonly entity: EntityRef }
   | {
       readonly kind: 'commit';
       readonly op: number;
@@ -115,7 +115,7 @@ export type Effect =
       /** The entity is unknown and its first event is its base line (`FIRST_SEQUENCE=any`). */
       readonly adopts: boolean;
     }
-  | { readonly kind: 'recall'; readonly op: number; readonly deliveries: readonly Delivery[] }
+  | { readonly kind: 'lookUp'; readonly op: number; readonly deliveries: readonly Delivery[] }
   | {
       readonly kind: 'park';
       readonly op: number;
@@ -136,7 +136,7 @@ export type Effect =
   | { readonly kind: 'absorbed'; readonly delivery: Delivery; readonly sequence: number; readonly appliedAs: number }
   /** A gap is about to end. Once the acknowledgements so far have gone, let the broker answer, take in what it has sent before that, then say `turned`. */
   | { readonly kind: 'turn'; readonly turn: number }
-  /** The store is away: nothing is asked of it until the probe. */
+  /** The store is unavailable: nothing is asked of it until the probe. */
   | { readonly kind: 'pause' }
   | { readonly kind: 'resume' }
   /** Draining is over: close the channel. */

@@ -25,13 +25,13 @@ export function checkInvariants(lanes: Iterable<Lane>, operations: Iterable<Oper
     seen.add(tag);
   };
   const underWay = new Set<Operation>();
-  let recalling = 0;
+  let lookingUp = 0;
   for (const operation of operations) {
     underWay.add(operation);
     if (operation.lane !== null && operation.lane.op !== operation) problem ??= `operation ${operation.id} is not its lane's`;
     for (const slot of operation.slots) see(slot.delivery.tag, 'slot');
-    for (const delivery of operation.deliveries) see(delivery.tag, 'recall');
-    recalling += operation.deliveries.length;
+    for (const delivery of operation.deliveries) see(delivery.tag, 'lookUp');
+    lookingUp += operation.deliveries.length;
     if (operation.effect.kind === 'reject') leaving += operation.effect.rejections.length;
     problem ??= checkSlots(operation);
   }
@@ -41,7 +41,7 @@ export function checkInvariants(lanes: Iterable<Lane>, operations: Iterable<Oper
     for (const delivery of lane.held.deliveries()) see(delivery.tag, 'held');
     if (lane.failure !== null) see(lane.failure.delivery.tag, 'failure');
     held += lane.held.count;
-    recalling -= lane.recalling;
+    lookingUp -= lane.lookingUp;
     if (lane.gap !== null) gaps++;
     if (lane.op !== null && !underWay.has(lane.op)) problem ??= `${name} waits for an operation that is over`;
     if (totals.running && lane.idle) problem ??= `${name} is at rest and its lane is kept`;
@@ -52,7 +52,7 @@ export function checkInvariants(lanes: Iterable<Lane>, operations: Iterable<Oper
     if (lane.op === null && lowest !== null && lane.gap === null) problem ??= `${name} holds ${lowest} and watches no gap`;
   }
   if (problem !== null) return problem;
-  if (recalling !== 0) return `${recalling} deliveries are asked about that no lane waits for`;
+  if (lookingUp !== 0) return `${lookingUp} deliveries are asked about that no lane waits for`;
   if (held !== totals.held) return `${held} are held, but ${totals.held} are counted`;
   if (gaps !== totals.gaps) return `${gaps} gaps are open, but ${totals.gaps} are counted`;
   if (leaving !== totals.leaving) return `${leaving} are being rejected, but ${totals.leaving} are counted`;

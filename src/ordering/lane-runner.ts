@@ -5,7 +5,7 @@
 import { InvariantError } from '../errors.ts';
 import type { RejectionReason } from '../events/reasons.ts';
 import type { Deadlines } from './deadlines.ts';
-import { absorbedIn, type RecallResult, type Snapshot } from './entity.ts';
+import { absorbedIn, type LookupResult, type Snapshot } from './entity.ts';
 import type { Delivery, Fact } from './facts.ts';
 import type { GapWatch } from './gap-watch.ts';
 import { Holes } from './holes.ts';
@@ -89,7 +89,7 @@ export class LaneRunner {
         settled.add(delivery);
         this.#settlements.ack('duplicate', [delivery]);
       } else {
-        lane.decideId(delivery, { action: samePayload ? 'consume' : 'conflict', appliedAs: recordedSequence });
+        lane.decideId(delivery, { action: samePayload ? 'absorb' : 'conflict', appliedAs: recordedSequence });
       }
     }
     // Where the gap's time was over it still is: the lane goes on with the same event, as what is now known of it.
@@ -110,19 +110,19 @@ export class LaneRunner {
     lane.failure = null;
     lane.verdict = null;
     lane.update(snapshot, this.#gaps.clock.countedMs);
-    if (operation.effect.kind === 'openGap') this.#gaps.read(lane, nowMs);
+    if (operation.effect.kind === 'claimAndRead') this.#gaps.read(lane, nowMs);
     return null;
   }
 
   /** What the store remembers of events at or below the version. Returns the lanes of those that must be decided anew. */
-  recalled(operation: Operation, results: readonly RecallResult[], nowMs: number): ReadonlySet<Lane> {
+  lookedUp(operation: Operation, results: readonly LookupResult[], nowMs: number): ReadonlySet<Lane> {
     const undecided = new Set<Lane>();
     const duplicates: Delivery[] = [];
     operation.deliveries.forEach((delivery, index) => {
       const result = results[index];
-      if (result === undefined) throw new InvariantError('a recall was answered in part');
+      if (result === undefined) throw new InvariantError('a look-up was answered in part');
       const lane = this.#lanes.of(delivery.event);
-      lane.recalling--;
+      lane.lookingUp--;
       if (result.status === 'failed') {
         // Its keys are unusable: it is asked again later, alone.
         lane.arrivals.push(delivery);
@@ -132,7 +132,7 @@ export class LaneRunner {
         lane.arrivals.push(delivery);
         undecided.add(lane);
       } else {
-        const problem = this.#recallProblem(lane, delivery, result);
+        const problem = this.#lookupProblem(lane, delivery, result);
         if (problem !== null) this.#settlements.reject(delivery, ...problem);
         else {
           const remembered = result.status === 'known' && absorbedIn(result.result) === null ? result.result : null;
@@ -147,7 +147,7 @@ export class LaneRunner {
   }
 
   /** Why what is remembered of its sequence makes it no duplicate, or null. */
-  #recallProblem({ holes }: Lane, { event }: Delivery, result: Extract<RecallResult, { readonly status: 'known' | 'unknown' }>): readonly [RejectionReason, string] | null {
+  #lookupProblem({ holes }: Lane, { event }: Delivery, result: Extract<LookupResult, { readonly status: 'known' | 'unknown' }>): readonly [RejectionReason, string] | null {
     const sequence = event.sequence ?? 0;
     if (result.status === 'unknown') return sequence <= holes.floor ? ['late', `sequence ${sequence} lies before what is remembered of this entity`] : null;
     if (result.payloadHash === event.payloadHash) return null;
@@ -162,7 +162,7 @@ export class LaneRunner {
     const duplicate: Delivery[] = [];
     const skipped: Delivery[] = [];
     for (const { action, delivery, sequence, appliedAs } of done === slots.length ? slots : slots.slice(0, done)) {
-      (action === 'apply' ? applied : action === 'consume' ? duplicate : skipped).push(delivery);
+      (action === 'apply' ? applied : action === 'absorb' ? duplicate : skipped).push(delivery);
       if (appliedAs !== undefined) this.#settlements.absorbed(delivery, sequence, appliedAs);
     }
     this.#settlements.ack('applied', applied);
@@ -203,7 +203,7 @@ export class LaneRunner {
         this.#endOldestGapWhenFull(nowMs);
         return false;
       case 'read':
-        this.#begin(lane, { kind: 'openGap', entity: lane.entity });
+        this.#begin(lane, { kind: 'claimAndRead', entity: lane.entity });
         this.#endOldestGapWhenFull(nowMs);
         return false;
       case 'skip-ahead':

@@ -41,7 +41,7 @@ export type Remembered =
 
 /** What becomes of an event whose id was applied under another sequence. */
 export interface IdVerdict {
-  readonly action: 'consume' | 'conflict';
+  readonly action: 'absorb' | 'conflict';
   readonly appliedAs: number;
 }
 
@@ -68,7 +68,7 @@ export class Lane {
   highest = unknownVersion;
   op: Operation | null = null;
   /** Deliveries at or below the version of which the store is asked what it remembers. */
-  recalling = 0;
+  lookingUp = 0;
   gap: Gap | null = null;
   /** `held.count` as it was last counted into the shard's total. */
   heldNoted = 0;
@@ -144,7 +144,7 @@ export class Lane {
 
   /** True when nothing of it is left but what `remembered` says. */
   get idle(): boolean {
-    return this.op === null && this.recalling === 0 && this.arrivals.length === 0 && this.held.count === 0;
+    return this.op === null && this.lookingUp === 0 && this.arrivals.length === 0 && this.held.count === 0;
   }
 
   /** Null when nothing is known, or what is known is in doubt. */

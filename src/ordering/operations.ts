@@ -1,5 +1,5 @@
 /**
- * Operations under way, and what becomes of them while the store is away.
+ * Operations under way, and what becomes of them while the store is unavailable.
  *
  * An operation is in flight until a fact answers it. When the store cannot say what became of one, it waits
  * and is asked again as it was: every operation is safe to repeat. While the shard is paused new operations
@@ -61,7 +61,7 @@ export class Operations {
       effect,
       lane,
       slots: effect.kind === 'commit' ? effect.slots : [],
-      deliveries: effect.kind === 'recall' ? effect.deliveries : [],
+      deliveries: effect.kind === 'lookUp' ? effect.deliveries : [],
       waits: this.paused,
     };
     this.#underWay.set(id, operation);

@@ -22,7 +22,7 @@ export type Step =
 /** Decisions that need nothing further of the lane. */
 export interface PlanSink {
   /** At or below the version: to be compared with what the store remembers. */
-  recall(delivery: Delivery): void;
+  lookUp(delivery: Delivery): void;
   /** Falls into a hole that `skip` left. */
   skipped(delivery: Delivery): void;
   reject(delivery: Delivery, reason: RejectionReason, detail: string): void;
@@ -129,8 +129,8 @@ function placeUnsequenced(lane: Lane, run: Run, delivery: Delivery): Placement {
 /** At or below the version: a duplicate, unless it falls into a hole. */
 function placeSettled(lane: Lane, run: Run, delivery: Delivery, sequence: number, limits: SequencerLimits, sink: PlanSink): Placement {
   if (!lane.holes.has(sequence)) {
-    lane.recalling++;
-    sink.recall(delivery);
+    lane.lookingUp++;
+    sink.lookUp(delivery);
     return 'placed';
   }
   if (!run.holes.has(sequence)) return 'later';

@@ -37,7 +37,7 @@ export interface SequencerOverview {
 }
 
 /** Facts that end an operation. */
-type OperationAnswer = Answer<'loaded' | 'committed' | 'stale' | 'idConflict' | 'recalled' | 'parked' | 'rejected' | 'fenced'>;
+type OperationAnswer = Answer<'loaded' | 'committed' | 'stale' | 'idConflict' | 'lookedUp' | 'parked' | 'rejected' | 'fenced'>;
 
 export class ShardSequencer {
   readonly #limits: SequencerLimits;
@@ -238,8 +238,8 @@ export class ShardSequencer {
     if (operation.lane !== null) this.#work.answered(operation.lane);
     if (fact.kind === 'rejected') return this.#settlements.rejected(operation);
     if (fact.kind === 'fenced') return this.#halt('fenced', 'a later owner of this shard has claimed an entity that is held here');
-    if (fact.kind === 'recalled') {
-      const undecided = this.#runner.recalled(operation, fact.results, this.#nowMs);
+    if (fact.kind === 'lookedUp') {
+      const undecided = this.#runner.lookedUp(operation, fact.results, this.#nowMs);
       for (const lane of undecided) this.#advance(lane);
       return;
     }

@@ -16,11 +16,11 @@ export class Settlements implements PlanSink {
   leaving = 0;
   effects: Effect[] = [];
   #rejections: Rejection[] = [];
-  #recalls: Delivery[] = [];
+  #lookups: Delivery[] = [];
   #skipped: Delivery[] = [];
 
-  recall(delivery: Delivery): void {
-    this.#recalls.push(delivery);
+  lookUp(delivery: Delivery): void {
+    this.#lookups.push(delivery);
   }
 
   skipped(delivery: Delivery): void {
@@ -58,7 +58,7 @@ export class Settlements implements PlanSink {
 
   flush(operations: Operations): void {
     if (this.#skipped.length > 0) this.ack('skipped', this.#skipped);
-    if (this.#recalls.length > 0) operations.begin(null, { kind: 'recall', deliveries: this.#recalls }, this.effects);
+    if (this.#lookups.length > 0) operations.begin(null, { kind: 'lookUp', deliveries: this.#lookups }, this.effects);
     if (this.#rejections.length > 0) operations.begin(null, { kind: 'reject', rejections: this.#rejections }, this.effects);
     this.leaving += this.#rejections.length;
     this.#empty();
@@ -78,7 +78,7 @@ export class Settlements implements PlanSink {
 
   #empty(): void {
     if (this.#skipped.length > 0) this.#skipped = [];
-    if (this.#recalls.length > 0) this.#recalls = [];
+    if (this.#lookups.length > 0) this.#lookups = [];
     if (this.#rejections.length > 0) this.#rejections = [];
   }
 }

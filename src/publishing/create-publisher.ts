@@ -48,7 +48,7 @@ export interface PublisherOptions {
 
 export interface Publisher {
   /**
-   * Sends one event and resolves with what became of it; waits as long as the broker is away. An event without an
+   * Sends one event and resolves with what became of it; waits as long as the broker is unavailable. An event without an
    * entity id, where `unsequenced` allows it, is spread over the shards by its own id.
    * Rejects with `EventError` when a worker would refuse it: nothing is sent then.
    */

@@ -14,7 +14,7 @@ import type { TextLine } from './text-lines.ts';
 
 export interface PublishInputOptions {
   readonly reading: LineEventOptions;
-  readonly disarray: PerturbOptions;
+  readonly reordering: PerturbOptions;
   /** Messages per second; null: as fast as the broker takes them. */
   readonly ratePerSecond: number | null;
   readonly stop: AbortSignal;
@@ -36,7 +36,7 @@ export async function publishInput(
   lines: AsyncIterable<TextLine>,
   options: PublishInputOptions,
 ): Promise<PublishReport> {
-  const { reading, disarray, ratePerSecond, stop, time } = options;
+  const { reading, reordering, ratePerSecond, stop, time } = options;
   const progress = { events: 0, badLines: 0, line: 0, ended: false };
   async function* noticed(): AsyncGenerator<TextLine> {
     for await (const textLine of lines) {
@@ -57,7 +57,7 @@ export async function publishInput(
       yield event;
     }
   }
-  const arriving = perturb(counted(), disarray);
+  const arriving = perturb(counted(), reordering);
   const departing = ratePerSecond === null ? arriving : paced(arriving, ratePerSecond, stop, time);
   const counts = await publishStream(departing, options.publisher, options.onOutcome);
   return {

@@ -61,7 +61,7 @@ const parts = [
 
 /**
  * What the limit on how long a delivery may stay unacknowledged leaves of a gap's time. A third is for the gap, the rest for
- * parking it and for a store that is away.
+ * parking it and for a store that is unavailable.
  */
 export function consumerTimeoutFinding(plan: TopologyPlan, seen: SeenTopology, gapTimeoutMs: number): Finding {
   const subject = 'consumer timeout';

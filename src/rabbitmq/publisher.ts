@@ -39,7 +39,7 @@ export interface PublisherOptions {
 
 export interface AmqpPublisher {
   /**
-   * Hands an event over; calls keep their order. Never rejects. It waits as long as the broker is away: whoever does
+   * Hands an event over; calls keep their order. Never rejects. It waits as long as the broker is unavailable: whoever does
    * not wait for the outcome waits for `room` before the next call, and so holds to the outbox's limits.
    */
   publish(message: PublishableMessage): Promise<PublishOutcome>;

@@ -18,7 +18,7 @@ export interface QueueDepth {
 
 type Connection = Pick<ChannelModel, 'createChannel'>;
 
-/** In the order of `queues`. Rejects when the broker goes away. */
+/** In the order of `queues`. Rejects when the broker becomes unavailable. */
 export async function queueDepths(connection: Connection, queues: readonly string[], time: Time): Promise<readonly QueueDepth[]> {
   const depths: QueueDepth[] = [];
   let channel: Channel | null = null;

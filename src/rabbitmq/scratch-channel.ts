@@ -54,7 +54,7 @@ export class ScratchChannel {
       const type = /exchange type '([^']*)'/.exec(cause.message)?.[1];
       if (type !== undefined) throw new ConfigError([unknownType(type)], { cause });
       if (this.#connectionError === null && replyCodeOf(cause) !== null) return cause;
-      throw new UnavailableError(`the broker went away: ${brokerWords(cause)}`, { cause });
+      throw new UnavailableError(`the broker became unavailable: ${brokerWords(cause)}`, { cause });
     }
   }
 

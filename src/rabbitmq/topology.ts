@@ -15,7 +15,7 @@ import { type ExchangePlan, type QueuePlan, shardQueueName, type TopologyPlan } 
 /**
  * Declares what is missing. Doing it twice changes nothing. The first record of the stream is published on `publishing`.
  * @throws ConfigError naming everything that is there and differs, a missing plugin, or a missing permission.
- * @throws UnavailableError when the broker is away, or goes away meanwhile.
+ * @throws UnavailableError when the broker is unavailable, or becomes unavailable meanwhile.
  */
 export async function applyTopology(source: ConnectionSource, plan: TopologyPlan, publishing: PublishingSource = source): Promise<void> {
   await ScratchChannel.use(source, async (scratch) => {
@@ -38,7 +38,7 @@ export async function applyTopology(source: ConnectionSource, plan: TopologyPlan
 /**
  * Sees that everything is there, by passive declarations: they change nothing and need no permission to configure.
  * @throws ConfigError naming everything that is missing.
- * @throws UnavailableError when the broker is away, or goes away meanwhile.
+ * @throws UnavailableError when the broker is unavailable, or becomes unavailable meanwhile.
  */
 export async function verifyTopology(source: ConnectionSource, plan: TopologyPlan): Promise<void> {
   await ScratchChannel.use(source, async (scratch) => {

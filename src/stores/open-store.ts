@@ -9,7 +9,7 @@ import type { Store } from './store.ts';
 
 export interface OpenStoreOptions {
   readonly log: Log;
-  /** It was away and is back; what it holds by then may be less. Only where the store has one connection. */
+  /** It was unavailable and is back; what it holds by then may be less. Only where the store has one connection. */
   readonly onReconnect?: () => void;
   readonly time: Time;
 }

@@ -15,12 +15,12 @@
  */
 import type { EntityRef } from '../events/event.ts';
 import type { Finding } from '../finding.ts';
-import type { Claim, ClaimResult, Commit, CommitResult, DeadLetterRecord, InitialVersion, Park, Parked, ParkResult, RecallQuery, RecallResult, Snapshot } from '../ordering/entity.ts';
+import type { Claim, ClaimResult, Commit, CommitResult, DeadLetterRecord, InitialVersion, Park, Parked, ParkResult, LookupQuery, LookupResult, Snapshot } from '../ordering/entity.ts';
 import type { Time } from '../time.ts';
 import type { OperatorStore } from './operator-store.ts';
 
 export type {
-  Claim, ClaimResult, Commit, CommitEvent, CommitResult, DeadLetterRecord, IdConflict, InitialVersion, Owner, Park, Parked, ParkResult, RecallQuery, RecallResult, Snapshot,
+  Claim, ClaimResult, Commit, CommitEvent, CommitResult, DeadLetterRecord, IdConflict, InitialVersion, Owner, Park, Parked, ParkResult, LookupQuery, LookupResult, Snapshot,
 } from '../ordering/entity.ts';
 
 export type LoadResult =
@@ -78,7 +78,7 @@ export interface Store {
   commit(commits: readonly Commit[]): Promise<readonly CommitResult[]>;
   claim(claims: readonly Claim[]): Promise<readonly ClaimResult[]>;
   park(parks: readonly Park[]): Promise<readonly ParkResult[]>;
-  recall(queries: readonly RecallQuery[]): Promise<readonly RecallResult[]>;
+  lookUp(queries: readonly LookupQuery[]): Promise<readonly LookupResult[]>;
   /** What commits have put into the entity's log, in the order in which it was applied, byte for byte, in bounded memory. */
   readLog(entity: EntityRef): AsyncIterable<string>;
   /** Kept for 30 days, the replays before it with it. Rejects as a whole when any could not be written. */

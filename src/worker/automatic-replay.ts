@@ -45,7 +45,7 @@ export interface AutomaticReport {
 /** How long a broker that takes no publishes may keep what was begun when this has to end. */
 const endTimeoutMs = 2_000;
 
-/** @throws UnavailableError when broker or store go away, somebody else changes dead letters, or `signal` ends it. */
+/** @throws UnavailableError when broker or store become unavailable, somebody else changes dead letters, or `signal` ends it. */
 export async function replayAutomatically(request: ReplayRequest, options: AutomaticReplayOptions): Promise<AutomaticReport> {
   const { config, store, log, time } = options;
   const { urls, stream } = config.broker;

@@ -28,17 +28,17 @@ export interface DeliveryReportOptions {
   readonly time: Time;
 }
 
-type MessageOf = (tag: number) => RawMessage | undefined;
+type RawMessageOf = (tag: number) => RawMessage | undefined;
 
 export class DeliveryReport {
   readonly #options: DeliveryReportOptions;
-  readonly #messageOf: MessageOf;
+  readonly #rawMessageOf: RawMessageOf;
   readonly #spans: DeliverySpans | null;
 
-  /** `message` finds what has not been settled yet. */
-  constructor(options: DeliveryReportOptions, message: MessageOf) {
+  /** `rawMessageOf` finds what has not been settled yet. */
+  constructor(options: DeliveryReportOptions, rawMessageOf: RawMessageOf) {
     this.#options = options;
-    this.#messageOf = message;
+    this.#rawMessageOf = rawMessageOf;
     const { tracer, shard, queue } = options;
     this.#spans = tracer === null ? null : new DeliverySpans(tracer, shard, queue);
   }
@@ -121,7 +121,7 @@ export class DeliveryReport {
   }
 
   #about(tag: number, known: Event | Refusal | null): LogFields {
-    const traceId = this.#spans?.traceId(tag) ?? traceIdIn(this.#messageOf(tag)?.headers ?? {});
+    const traceId = this.#spans?.traceId(tag) ?? traceIdIn(this.#rawMessageOf(tag)?.headers ?? {});
     const { entityType, entityId, sequence, id } = known ?? {};
     return { entity_type: entityType, entity_id: entityId, sequence, message_id: id, ...(traceId === undefined ? {} : { trace_id: traceId }) };
   }

@@ -8,7 +8,7 @@
  *
  * Guarantees that only the owner of a shard repairs it, and only with what belongs to a gap that is open; that the source is
  * asked for a bounded number of events, of a bounded number of entities at a time and in a second. Leaves to the sequencer
- * what becomes of an event, and to the deadline of the gap when to give up: a source that is away changes nothing.
+ * what becomes of an event, and to the deadline of the gap when to give up: a source that is unavailable changes nothing.
  */
 import { entityName } from '../events/identity.ts';
 import { messageOf, UnavailableError } from '../errors.ts';

@@ -69,7 +69,7 @@ export class QueueWatch {
       this.#last = { shards: counts.slice(0, shards), deadLetters: counts[shards] ?? null, unrouted: counts[shards + 1]?.ready ?? null };
       this.#lastAtMs = this.#options.time.nowMs();
     } catch {
-      // A broker that is away is noticed by the connection; here it only means that nothing is known.
+      // A broker that is unavailable is noticed by the connection; here it only means that nothing is known.
     }
   }
 

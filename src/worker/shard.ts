@@ -300,7 +300,7 @@ export class Shard implements WatchedShard, RepairableShard, HaltableShard {
       maxStateWorkBytes: memory.maxStateWorkBytes,
       time,
       processing: this.#processingOf(session),
-      messageOf: (tag) => session.messages.get(tag),
+      rawMessageOf: (tag) => session.messages.get(tag),
       done: (result) => this.#stored(session, result),
       fail: (error) => this.#failed(error),
     });

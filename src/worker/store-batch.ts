@@ -4,7 +4,7 @@
  * many entities share it. What came of a batch is one result, and everything that has to be done about it is in that.
  *
  *   commit with its state at hand ─┐
- *   load, openGap, park, recall ───┼─▶ one round trip ─▶ result
+ *   load, claim, park, look-up ────┼─▶ one round trip ─▶ result
  *   commit whose state is missing ─┴─▶ load ─▶ prepare ─▶ one more round trip ─▶ result
  *   commit with handlers: its id is looked up first, then it is prepared on the side and joins a later batch
  *
@@ -17,7 +17,7 @@ import type { EntityRef, RawMessage } from '../events/event.ts';
 import { messageFingerprint } from '../events/identity.ts';
 import type { Effect, Fact, Rejection } from '../ordering/facts.ts';
 import type { OperationEffect } from '../ordering/operations.ts';
-import type { CommitResult, DeadLetterRecord, Parked, RecallQuery, RecallResult, Snapshot, Store } from '../stores/store.ts';
+import type { CommitResult, DeadLetterRecord, Parked, LookupQuery, LookupResult, Snapshot, Store } from '../stores/store.ts';
 import { backOffMs, isoNow, type Time } from '../time.ts';
 import { type CommitEffect, type ProcessingOptions, type Prepared, prepare, recordsId } from './processing.ts';
 import type { CachedState, StateCache } from './state-cache.ts';
@@ -32,7 +32,7 @@ export interface StoreBatchOptions {
   readonly maxStateWorkBytes: number;
   readonly processing: ProcessingOptions;
   readonly time: Time;
-  readonly messageOf: (tag: number) => RawMessage | undefined;
+  readonly rawMessageOf: (tag: number) => RawMessage | undefined;
   /** What came of a batch, of a commit whose handlers ran on the side, or of rejections, which do not wait for the rest of their batch. */
   readonly done: (result: BatchResult) => void;
   readonly fail: (error: unknown) => void;
@@ -65,7 +65,7 @@ type Preparation = { readonly ready: Prepared } | { readonly settled: Fact } | '
 /** The event that a handler would be given next: the index of its slot, and how to ask what is known of its id. */
 interface IdQuestion {
   readonly index: number;
-  readonly query: RecallQuery;
+  readonly query: LookupQuery;
 }
 
 const storeBackOff = { initialMs: 100, maxMs: 5_000 };
@@ -142,9 +142,9 @@ export class StoreBatches {
   async #runBatch(operations: readonly OperationEffect[], batch: Batch): Promise<void> {
     const ready: Prepared[] = [];
     const loads: (OperationOf<'load'> | CommitEffect)[] = [];
-    const claims: OperationOf<'openGap'>[] = [];
+    const claims: OperationOf<'claimAndRead'>[] = [];
     const parks: OperationOf<'park'>[] = [];
-    const recalls: OperationOf<'recall'>[] = [];
+    const lookups: OperationOf<'lookUp'>[] = [];
     const rejects: OperationOf<'reject'>[] = [];
     const questions: { readonly commit: CommitEffect; readonly question: IdQuestion }[] = [];
     for (const operation of operations) {
@@ -153,9 +153,9 @@ export class StoreBatches {
         if (question === null) this.#prepare(operation, loads, ready, batch);
         else questions.push({ commit: operation, question });
       } else if (operation.kind === 'load') loads.push(operation);
-      else if (operation.kind === 'openGap') claims.push(operation);
+      else if (operation.kind === 'claimAndRead') claims.push(operation);
       else if (operation.kind === 'park') parks.push(operation);
-      else if (operation.kind === 'recall') recalls.push(operation);
+      else if (operation.kind === 'lookUp') lookups.push(operation);
       else rejects.push(operation);
     }
     // First, and alone: a commit of this batch may end the parking of an entity, and that depends on the dead letters on record.
@@ -169,7 +169,7 @@ export class StoreBatches {
       this.#commit(ready, batch),
       this.#claim(claims, batch),
       this.#park(parks, batch),
-      this.#recall(recalls, batch),
+      this.#lookUp(lookups, batch),
       this.#load(loads, batch).then((prepared) => this.#commit(prepared, batch)),
       this.#lookUpIds(questions, batch),
     ]);
@@ -186,7 +186,7 @@ export class StoreBatches {
   /** The commits of which the store does not know the id are prepared: their handlers start to run. */
   async #lookUpIds(asked: readonly { readonly commit: CommitEffect; readonly question: IdQuestion }[], batch: Batch): Promise<void> {
     const commits = asked.map(({ commit }) => commit);
-    const results = await this.#ask(commits, batch, () => this.#options.store.recall(asked.map(({ question }) => question.query)));
+    const results = await this.#ask(commits, batch, () => this.#options.store.lookUp(asked.map(({ question }) => question.query)));
     if (this.#ended) return;
     const loads: CommitEffect[] = [];
     const ready: Prepared[] = [];
@@ -200,7 +200,7 @@ export class StoreBatches {
   }
 
   /** The fact that ends the commit before any handler runs, because the event's id is known under another sequence; null when it is not. */
-  #knownFact({ op, slots }: CommitEffect, { index }: IdQuestion, result: RecallResult, batch: Batch): Fact | null {
+  #knownFact({ op, slots }: CommitEffect, { index }: IdQuestion, result: LookupResult, batch: Batch): Fact | null {
     const { delivery, sequence } = slots[index]!;
     if (result.status === 'failed') return this.#entityUnavailable(op, result.error, batch);
     if (result.status !== 'known' || result.sequence === sequence) return null;
@@ -300,7 +300,7 @@ export class StoreBatches {
     return ready;
   }
 
-  async #claim(claims: readonly OperationOf<'openGap'>[], batch: Batch): Promise<void> {
+  async #claim(claims: readonly OperationOf<'claimAndRead'>[], batch: Batch): Promise<void> {
     const { shard, epoch, session, store } = this.#options;
     const results = await this.#ask(claims, batch, () => store.claim(claims.map(({ entity }) => ({ ...entity, shard, epoch, session }))));
     results.forEach((result, index) => {
@@ -326,20 +326,20 @@ export class StoreBatches {
     });
   }
 
-  async #recall(recalls: readonly OperationOf<'recall'>[], batch: Batch): Promise<void> {
-    const queries = recalls.flatMap(({ deliveries }) => deliveries.map(({ event }) => event));
-    const results = await this.#ask(recalls, batch, () => this.#options.store.recall(queries));
+  async #lookUp(lookups: readonly OperationOf<'lookUp'>[], batch: Batch): Promise<void> {
+    const queries = lookups.flatMap(({ deliveries }) => deliveries.map(({ event }) => event));
+    const results = await this.#ask(lookups, batch, () => this.#options.store.lookUp(queries));
     if (results.length === 0) return;
     let at = 0;
-    for (const { op, deliveries } of recalls) batch.facts.push({ kind: 'recalled', op, results: results.slice(at, (at += deliveries.length)) });
+    for (const { op, deliveries } of lookups) batch.facts.push({ kind: 'lookedUp', op, results: results.slice(at, (at += deliveries.length)) });
   }
 
   async #reject(rejects: readonly OperationOf<'reject'>[], batch: Batch): Promise<void> {
-    const { store, messageOf: message, shard, time } = this.#options;
+    const { store, rawMessageOf, shard, time } = this.#options;
     const rejections = rejects.flatMap((reject) => reject.rejections);
     const written = await this.#ask(rejects, batch, async () => {
       const deadLetteredAt = isoNow(time);
-      await store.recordDeadLetters(rejections.map((rejection) => recordOf(rejection, message(rejection.tag), shard, deadLetteredAt)));
+      await store.recordDeadLetters(rejections.map((rejection) => recordOf(rejection, rawMessageOf(rejection.tag), shard, deadLetteredAt)));
       return rejects;
     });
     if (written.length === 0 || this.#ended) return;
@@ -407,7 +407,7 @@ class Batch implements BatchResult {
 export function nextBatch(gathered: OperationEffect[], maxStateBytes: number, typicalBytes: number): { readonly now: OperationEffect[]; readonly later: OperationEffect[] } {
   const most = Math.max(1, Math.floor(maxStateBytes / (copiesOfState * typicalBytes)));
   if (gathered.length <= most) return { now: gathered, later: [] };
-  const hasNoState = ({ kind }: OperationEffect) => kind === 'recall' || kind === 'park' || kind === 'reject';
+  const hasNoState = ({ kind }: OperationEffect) => kind === 'lookUp' || kind === 'park' || kind === 'reject';
   const withState = gathered.filter((operation) => !hasNoState(operation));
   return { now: gathered.filter(hasNoState).concat(withState.slice(0, most)), later: withState.slice(most) };
 }

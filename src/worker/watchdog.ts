@@ -63,7 +63,7 @@ export class Watchdog {
       const ready = await this.#options.readyIn(quiet.map(({ queue }) => queue));
       for (const shard of quiet) if ((ready.get(shard.queue) ?? 0) > 0) await this.#judge(shard);
     } catch (error) {
-      // A broker that is away says nothing; the connection notices that by itself.
+      // A broker that is unavailable says nothing; the connection notices that by itself.
       if (!this.#stopped && !(error instanceof UnavailableError)) this.#options.onError(error);
     }
   }

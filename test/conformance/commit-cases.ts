@@ -70,8 +70,8 @@ export const commitCases: Cases = {
     const store = await harness.open();
     await commitOne(store, commitTo(order, 0, 1));
     await commitOne(store, commitTo(order, 5, 6));
-    const recalled = await store.recall([{ ...order, sequence: 6, id: 'event-6' }, { ...order, sequence: null, id: 'event-6' }]);
-    assert.deepEqual(recalled, [{ status: 'above' }, { status: 'unknown' }]);
+    const lookedUp = await store.lookUp([{ ...order, sequence: 6, id: 'event-6' }, { ...order, sequence: null, id: 'event-6' }]);
+    assert.deepEqual(lookedUp, [{ status: 'above' }, { status: 'unknown' }]);
   },
 
   'with other holes than the stored ones is stale, though the version is right': async (harness) => {
@@ -165,8 +165,8 @@ export const commitCases: Cases = {
     const store = await harness.open();
     assert.equal((await commitOne(store, commitTo(order, 0, 5_000))).status, 'ok');
     const sequences = Array.from({ length: 5_000 }, (_, index) => index + 1);
-    const bySequence = await store.recall(sequences.map((sequence) => ({ ...order, sequence, id: 'unused' })));
-    const byId = await store.recall(sequences.map((sequence) => ({ ...order, sequence: null, id: `event-${sequence}` })));
+    const bySequence = await store.lookUp(sequences.map((sequence) => ({ ...order, sequence, id: 'unused' })));
+    const byId = await store.lookUp(sequences.map((sequence) => ({ ...order, sequence: null, id: `event-${sequence}` })));
     for (const [index, sequence] of sequences.entries()) {
       const known = { status: 'known', sequence, payloadHash: `hash-${sequence}`, result: null };
       assert.deepEqual([bySequence[index], byId[index]], [known, known]);

@@ -30,12 +30,12 @@ export const firstSequenceCases: Cases = {
   'what was applied under sequence 0 is remembered, and before that the version has not reached it': async (harness) => {
     const store = await fromZero(harness);
     const zero = { ...order, sequence: 0, id: 'event-0' };
-    assert.deepEqual(only(await store.recall([zero])), { status: 'above' });
+    assert.deepEqual(only(await store.lookUp([zero])), { status: 'above' });
     await store.claim([claimOf(order, 1)]);
-    assert.deepEqual(only(await store.recall([{ ...zero, sequence: 10 }])), { status: 'above' });
+    assert.deepEqual(only(await store.lookUp([{ ...zero, sequence: 10 }])), { status: 'above' });
     await commitOne(store, commitTo(order, -1, 0, { events: [eventAt(0, { result: '"done"' })] }));
     const known = { status: 'known', sequence: 0, payloadHash: 'hash-0', result: '"done"' };
-    assert.deepEqual(await store.recall([zero, { ...zero, sequence: null }, { ...zero, sequence: 1 }]), [known, known, { status: 'above' }]);
+    assert.deepEqual(await store.lookUp([zero, { ...zero, sequence: null }, { ...zero, sequence: 1 }]), [known, known, { status: 'above' }]);
     const conflict = await commitOne(store, commitTo(order, 0, 1, { events: [eventAt(1, { id: 'event-0' })] }));
     assert.deepEqual(conflict, { status: 'conflict', conflicts: [{ index: 0, recordedSequence: 0, samePayload: false }] });
   },
@@ -67,7 +67,7 @@ export const firstSequenceCases: Cases = {
     assert.equal(back.status === 'ok' && back.parked?.sequence, 4);
     const { exists, version } = await snapshotOf(store, order);
     assert.deepEqual([exists, version], [true, -1]);
-    assert.deepEqual(only(await store.recall([{ ...order, sequence: 0, id: 'event-0' }])), { status: 'above' });
+    assert.deepEqual(only(await store.lookUp([{ ...order, sequence: 0, id: 'event-0' }])), { status: 'above' });
     await store.recordDeadLetters([deadLetterOf('five', { sequence: 5 })]);
     assert.equal((await commitOne(store, commitTo(order, -1, 4, { expectedHoles: 'r1;', newHoles: 'r1;' }))).status, 'ok');
     assert.equal((await snapshotOf(store, order)).parked?.sequence, 4);

@@ -27,8 +27,8 @@ export const hostileNameCases: Cases = {
     for (const [index, entity] of entities.entries()) {
       const snapshot = await snapshotOf(store, entity);
       assert.deepEqual([snapshot.version, snapshot.state], [index + 1, `state ${index}`], JSON.stringify(entity));
-      assert.equal(only(await store.recall([{ ...entity, sequence: null, id: `id ${index}` }])).status, 'known');
-      assert.equal(only(await store.recall([{ ...entity, sequence: null, id: `id ${index + 1}` }])).status, 'unknown');
+      assert.equal(only(await store.lookUp([{ ...entity, sequence: null, id: `id ${index}` }])).status, 'known');
+      assert.equal(only(await store.lookUp([{ ...entity, sequence: null, id: `id ${index + 1}` }])).status, 'unknown');
     }
     for (const [index, entity] of entities.entries()) {
       assert.equal(only(await store.claim([claimOf(entity, 1)])).status, 'ok');

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import type { RecallResult, Store } from '../../src/stores/store.ts';
+import type { LookupResult, Store } from '../../src/stores/store.ts';
 import { commitOne, commitTo, eventAt, only, order, orderNamed, snapshotOf } from './builders.ts';
 import { whenTimePasses, type Cases } from './store-conformance.ts';
 
@@ -32,7 +32,7 @@ export const idCases: Cases = {
     await commitOne(store, commitTo(order, 10, 9, { events: [], newHoles: 'r1;' }));
     assert.deepEqual(await bySequence(store, 10), { status: 'above' });
     assert.equal((await bySequence(store, 9)).status, 'known');
-    assert.deepEqual(await store.recall([{ ...orderNamed('never seen'), sequence: 1, id: 'event-1' }]), [{ status: 'above' }]);
+    assert.deepEqual(await store.lookUp([{ ...orderNamed('never seen'), sequence: 1, id: 'event-1' }]), [{ status: 'above' }]);
   },
 
   'an id that is used twice within one commit is a conflict with its first use': async (harness) => {
@@ -109,14 +109,14 @@ export const idCases: Cases = {
   'what was never recorded is unknown or above the version, each query for itself': async (harness) => {
     const store = await harness.open();
     await commitOne(store, commitTo(order, 0, 1));
-    const recalled = await store.recall([
+    const lookedUp = await store.lookUp([
       { ...order, sequence: 2, id: 'event-1' },
       { ...order, sequence: 1, id: 'not asked for' },
       { ...order, sequence: null, id: 'event-2' },
       { ...orderNamed('o-2'), sequence: 1, id: 'event-1' },
       { ...order, sequence: null, id: 'event-1' },
     ]);
-    assert.deepEqual(recalled.map((item) => item.status), ['above', 'known', 'unknown', 'above', 'known']);
+    assert.deepEqual(lookedUp.map((item) => item.status), ['above', 'known', 'unknown', 'above', 'known']);
   },
 
   'hostile ids are told apart, and look like nothing else that is recorded': async (harness) => {
@@ -168,10 +168,10 @@ export const idCases: Cases = {
   },
 };
 
-async function bySequence(store: Store, sequence: number): Promise<RecallResult> {
-  return only(await store.recall([{ ...order, sequence, id: 'unused' }]));
+async function bySequence(store: Store, sequence: number): Promise<LookupResult> {
+  return only(await store.lookUp([{ ...order, sequence, id: 'unused' }]));
 }
 
-async function byId(store: Store, id: string): Promise<RecallResult> {
-  return only(await store.recall([{ ...order, sequence: null, id }]));
+async function byId(store: Store, id: string): Promise<LookupResult> {
+  return only(await store.lookUp([{ ...order, sequence: null, id }]));
 }

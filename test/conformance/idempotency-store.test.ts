@@ -20,7 +20,7 @@ interface Harness {
 async function start(store: IdempotencyStore, id: string): Promise<string> {
   const begun = await store.begin(id);
   assert.equal(begun.status, 'started');
-  return begun.status === 'started' ? begun.claim : '';
+  return begun.status === 'started' ? begun.lease : '';
 }
 
 function describeIdempotencyStore(name: string, { open, until }: Harness): void {
@@ -60,13 +60,13 @@ function describeIdempotencyStore(name: string, { open, until }: Harness): void 
       await start(store, 'm');
     });
 
-    it('ends a claim with its lease, and the one who held it can neither release nor replace the next', async (t) => {
+    it('ends a lease with its lease, and the one who held it can neither release nor replace the next', async (t) => {
       const store = await open(t, { leaseMs: 3_000 });
       const late = await start(store, 'm');
       let next = '';
       await until(async () => {
         const begun = await store.begin('m');
-        if (begun.status === 'started') next = begun.claim;
+        if (begun.status === 'started') next = begun.lease;
         return next !== '';
       });
       await store.release('m', late);
@@ -78,28 +78,28 @@ function describeIdempotencyStore(name: string, { open, until }: Harness): void 
 
     it('remembers what was completed after the lease when nobody began meanwhile', async (t) => {
       const store = await open(t, { leaseMs: 1 });
-      const claim = await start(store, 'm');
+      const lease = await start(store, 'm');
       await until(async () => {
         const begun = await store.begin('other');
-        return begun.status === 'started' && store.complete('m', claim, '1');
+        return begun.status === 'started' && store.complete('m', lease, '1');
       });
       assert.deepEqual(await store.begin('m'), { status: 'done', result: '1' });
     });
 
     it('never overwrites what was completed', async (t) => {
       const store = await open(t);
-      const claim = await start(store, 'm');
-      await store.complete('m', claim, '1');
+      const lease = await start(store, 'm');
+      await store.complete('m', lease, '1');
       assert.equal(await store.complete('m', 'somebody else', '2'), false);
-      await store.release('m', claim);
+      await store.release('m', lease);
       assert.deepEqual(await store.begin('m'), { status: 'done', result: '1' });
     });
 
     it('answers the same when the same result is completed again, as after a lost reply', async (t) => {
       const store = await open(t);
-      const claim = await start(store, 'm');
-      assert.equal(await store.complete('m', claim, '1'), true);
-      assert.equal(await store.complete('m', claim, '1'), true);
+      const lease = await start(store, 'm');
+      assert.equal(await store.complete('m', lease, '1'), true);
+      assert.equal(await store.complete('m', lease, '1'), true);
     });
 
     it('forgets after the time to live', async (t) => {
@@ -157,7 +157,7 @@ describe('the idempotency store in Redis, beyond that', () => {
     const { redisUrl } = await useServices(t);
     outside ??= new Redis(redisUrl);
     const key = uniqueStream('idempotency');
-    const begin = (claim: string) => outside?.eval(loadScript('idempotency-begin-1').source, 1, key, claim, 60_000);
+    const begin = (lease: string) => outside?.eval(loadScript('idempotency-begin-1').source, 1, key, lease, 60_000);
     assert.deepEqual(await begin('one'), ['started']);
     assert.deepEqual(await begin('one'), ['started']);
     assert.equal(((await begin('two')) as readonly unknown[])[0], 'in-progress');
@@ -165,9 +165,9 @@ describe('the idempotency store in Redis, beyond that', () => {
 
   it('goes on after SCRIPT FLUSH', async (t) => {
     const store = await openRedis(t);
-    const claim = await start(store, 'm');
+    const lease = await start(store, 'm');
     await outside?.script('FLUSH');
-    assert.equal(await store.complete('m', claim, '1'), true);
+    assert.equal(await store.complete('m', lease, '1'), true);
   });
 
   it('says that a foreign key is in the way', async (t) => {

@@ -28,7 +28,7 @@ export const loadCases: Cases = {
     assert.deepEqual(await store.commit([]), []);
     assert.deepEqual(await store.claim([]), []);
     assert.deepEqual(await store.park([]), []);
-    assert.deepEqual(await store.recall([]), []);
+    assert.deepEqual(await store.lookUp([]), []);
     assert.deepEqual(await store.findDeadLetters([]), []);
     await store.recordDeadLetters([]);
   },

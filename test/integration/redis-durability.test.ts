@@ -49,7 +49,7 @@ const everything = (store: Store): readonly (() => Promise<unknown>)[] => [
   () => store.commit([commitTo(orderNamed('new'), 0, 1, { token: 'once' })]),
   () => store.claim([claimOf(order, 9)]),
   () => store.park([parkOf(order, 1, { epoch: 9 })]),
-  () => store.recall([{ ...order, sequence: 1, id: 'event-1' }]),
+  () => store.lookUp([{ ...order, sequence: 1, id: 'event-1' }]),
   () => store.recordDeadLetters([deadLetterOf('body')]),
   () => store.nextEpoch(0),
 ];
@@ -76,7 +76,7 @@ test('what another connection committed is no duplicate and not known as long as
   // Its connections are new: they have written nothing themselves.
   const successor = openStore(t, master.redisUrl);
   await assert.rejects(commitOne(successor, commit), UnavailableError);
-  await assert.rejects(successor.recall([{ ...order, sequence: 1, id: 'event-1' }]), UnavailableError);
+  await assert.rejects(successor.lookUp([{ ...order, sequence: 1, id: 'event-1' }]), UnavailableError);
 });
 
 test('an append to the event store waits as well', needsRedis, async (t) => {

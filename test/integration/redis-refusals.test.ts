@@ -64,7 +64,7 @@ test('scripts that were flushed are loaded again, also in the middle of a load',
   await client.script('FLUSH');
   assert.equal((await store.park([parkOf(order, 20)]))[0]?.status, 'ok');
   await client.script('FLUSH');
-  assert.equal((await store.recall([{ ...orderNamed('o-1'), sequence: 1, id: '' }]))[0]?.status, 'known');
+  assert.equal((await store.lookUp([{ ...orderNamed('o-1'), sequence: 1, id: '' }]))[0]?.status, 'known');
   await client.script('FLUSH');
   await store.recordDeadLetters([deadLetterOf('body')]);
 });

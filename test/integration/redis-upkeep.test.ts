@@ -60,7 +60,7 @@ test('expired records of an entity that goes on are removed by and by, and what 
     assert.equal((await commitOne(store, commitTo(order, version, version + count))).status, 'ok');
     version += count;
   };
-  const isExpired = async (): Promise<boolean> => (await store.recall([{ ...order, sequence: first, id: '' }]))[0]?.status === 'unknown';
+  const isExpired = async (): Promise<boolean> => (await store.lookUp([{ ...order, sequence: first, id: '' }]))[0]?.status === 'unknown';
   await waitFor(async () => {
     await commitNext(1);
     return isExpired();
@@ -71,7 +71,7 @@ test('expired records of an entity that goes on are removed by and by, and what 
   while ((await client.hlen(keys.ids(order))) > first) {
     assert.ok(version < from + first, 'as many more events were recorded, and the old ones are still there');
     await commitNext(32);
-    const [latest] = await store.recall([{ ...order, sequence: null, id: `event-${version}` }]);
+    const [latest] = await store.lookUp([{ ...order, sequence: null, id: `event-${version}` }]);
     assert.equal(latest?.status, 'known');
   }
 });

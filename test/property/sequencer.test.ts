@@ -1,5 +1,5 @@
 /**
- * Whatever arrives, in whatever order, however often and with whatever mishaps: at rest every sequence was
+ * Whatever arrives, in whatever order, however often and with whatever faults: at rest every sequence was
  * applied once and in order, and everything that arrived was settled exactly once.
  */
 import assert from 'node:assert/strict';
@@ -128,7 +128,7 @@ describe('the sequencer', () => {
         for (const one of steps) first.take(one);
         first.finish();
         let missing: readonly Event[] = lost;
-        // Each in any order and with any mishap, which may park again; the last in order and without.
+        // Each in any order and with any fault, which may park again; the last in order and without.
         for (const round of [...replays, null]) {
           const again = [...missing, ...takeRejected(harness)];
           missing = [];

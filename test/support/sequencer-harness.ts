@@ -185,7 +185,7 @@ export class SequencerHarness {
     for (let dueMs = this.sequencer.nextDeadlineMs(); dueMs !== null && dueMs < untilMs; dueMs = this.sequencer.nextDeadlineMs()) {
       const asked = new Set(this.asked);
       this.toNextDeadline();
-      const readings = this.asked.filter((one) => one.kind === 'openGap' && !asked.has(one));
+      const readings = this.asked.filter((one) => one.kind === 'claimAndRead' && !asked.has(one));
       for (const reading of readings) this.answer(this.asked.indexOf(reading));
     }
     this.nowMs = untilMs;
@@ -218,14 +218,14 @@ export class SequencerHarness {
     switch (asked.kind) {
       case 'load':
         return { kind: 'loaded', op, snapshot: this.store.snapshot(asked.entity) };
-      case 'openGap': {
+      case 'claimAndRead': {
         const snapshot = this.store.claim(asked.entity, this.owner);
         return snapshot === null ? { kind: 'fenced', op } : { kind: 'loaded', op, snapshot };
       }
       case 'commit':
         return this.#commitFact(op, this.store.commit(asked, `${this.owner.epoch}:${op}`));
-      case 'recall':
-        return { kind: 'recalled', op, results: asked.deliveries.map(({ event: one }) => this.store.recall(one)) };
+      case 'lookUp':
+        return { kind: 'lookedUp', op, results: asked.deliveries.map(({ event: one }) => this.store.lookUp(one)) };
       case 'park': {
         const parked = this.store.park(asked.entity, this.owner, asked);
         return parked === 'ok' ? { kind: 'parked', op } : parked === 'fenced' ? { kind: 'fenced', op } : { kind: 'stale', op, snapshot: parked };

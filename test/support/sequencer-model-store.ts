@@ -7,7 +7,7 @@ import assert from 'node:assert/strict';
 import type { EntityRef, Event } from '../../src/events/event.ts';
 import { rejectionReasons, type RejectionReason } from '../../src/events/reasons.ts';
 import { Holes } from '../../src/ordering/holes.ts';
-import type { Parked, RecallResult, Snapshot } from '../../src/ordering/entity.ts';
+import type { Parked, LookupResult, Snapshot } from '../../src/ordering/entity.ts';
 import type { Effect, Fact, Rejection, Slot } from '../../src/ordering/facts.ts';
 
 type CommitEffect = Extract<Effect, { readonly kind: 'commit' }>;
@@ -134,7 +134,7 @@ export class ModelStore {
     this.entity({ entityType: 'order', entityId }).replaying = false;
   }
 
-  recall(event: Event): RecallResult {
+  lookUp(event: Event): LookupResult {
     const sequence = event.sequence ?? 0;
     if (sequence > this.entity(event).version) return { status: 'above' };
     const payloadHash = this.entity(event).decided.get(sequence);
@@ -213,7 +213,7 @@ export class ModelStore {
     }
     entity.holes = holesAfter;
     if (action === 'skip') entity.missing.add(sequence);
-    else if (action === 'consume') entity.decided.set(sequence, event.payloadHash);
+    else if (action === 'absorb') entity.decided.set(sequence, event.payloadHash);
     else this.#record(entity, event, sequence);
   }
 

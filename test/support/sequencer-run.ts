@@ -81,7 +81,7 @@ export class Run {
         break;
       }
       case 'entityUnavailable': {
-        const alone = asked.findIndex(({ kind }, index) => index >= step.which % (asked.length + 1) && kind !== 'recall' && kind !== 'reject');
+        const alone = asked.findIndex(({ kind }, index) => index >= step.which % (asked.length + 1) && kind !== 'lookUp' && kind !== 'reject');
         if (alone < 0) break;
         const op = this.#harness.loseReply(alone, step.executed);
         this.#harness.fact({ kind: 'entityUnavailable', op, retryInMs: 50 });

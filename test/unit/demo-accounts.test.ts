@@ -3,7 +3,7 @@ import test from 'node:test';
 import type { DeadLetter } from '../../src/dead-letters/dead-letter.ts';
 import { expect, wrongOrder } from '../../src/demo/expectation.ts';
 import { balance } from '../../src/demo/ledger.ts';
-import { type DemoMessage, messagesOf, planMishaps } from '../../src/demo/mishaps.ts';
+import { type DemoMessage, messagesOf, planFaults } from '../../src/demo/faults.ts';
 import { orderLives, type OrderEvent } from '../../src/demo/order-lives.ts';
 import { disarrange } from '../../src/demo/publishing.ts';
 import { renderDeadLetters } from '../../src/demo/report.ts';
@@ -15,8 +15,8 @@ const idsOf = (events: readonly OrderEvent[]) => [...new Set(events.map(({ order
 
 function stageOf(orders = 40) {
   const events = lives(orders);
-  const mishaps = planMishaps(idsOf(events));
-  return { events, mishaps, messages: [...messagesOf(events, mishaps)] };
+  const faults = planFaults(idsOf(events));
+  return { events, faults, messages: [...messagesOf(events, faults)] };
 }
 
 test('2,000 orders have at least 20,000 events, each order numbered without a gap in the order of its times', () => {
@@ -38,10 +38,10 @@ test('the same seed gives the same lives, another one others', () => {
 });
 
 test('three events are missing, one message more is cut off, one event is marked, each in an order of its own', () => {
-  const { events, mishaps, messages } = stageOf();
+  const { events, faults, messages } = stageOf();
   assert.equal(messages.length, events.length - 3 + 1);
   const sent = new Set(messages.map(({ id }) => id));
-  for (const { orderId, sequence } of mishaps.lost) {
+  for (const { orderId, sequence } of faults.lost) {
     assert.ok(!sent.has(`${orderId}-${sequence}`));
     assert.ok(sent.has(`${orderId}-${sequence + 1}`), 'a loss shows only when something follows');
   }
@@ -49,7 +49,7 @@ test('three events are missing, one message more is cut off, one event is marked
   assert.throws(() => JSON.parse(cutOff?.encoded.body.toString() ?? '{}'));
   assert.ok(messages.some(({ event, orderId }) => event?.sequence === 3 && orderId === cutOff?.orderId), 'its event is there, whole');
   assert.equal(messages.filter(({ encoded }) => encoded.event.metadata['note'] !== undefined).length, 1);
-  const affected = [...mishaps.lost, mishaps.failing, mishaps.malformed].map(({ orderId }) => orderId);
+  const affected = [...faults.lost, faults.failing, faults.malformed].map(({ orderId }) => orderId);
   assert.equal(new Set(affected).size, 5);
 });
 
@@ -115,20 +115,20 @@ test('an order with another version or another state is named', () => {
 
 /** What would be found if everything had gone right. */
 function rightOutcome() {
-  const { mishaps, messages } = stageOf();
+  const { faults, messages } = stageOf();
   const confirmed = [...messages, ...messages.slice(0, 10)];
-  const expectation = expect(confirmed, mishaps.failing);
-  const parked = new Set([...mishaps.lost, mishaps.failing].map(({ orderId }) => orderId));
+  const expectation = expect(confirmed, faults.failing);
+  const parked = new Set([...faults.lost, faults.failing].map(({ orderId }) => orderId));
   const stored = new Map([...expectation.orders].map(([orderId, { version, state }]) => [orderId, { version, state: JSON.stringify(state), parked: parked.has(orderId) }]));
   const deadLetters = confirmed
     .filter(({ id }) => expectation.deadLetters.has(id))
     .map(({ id, orderId, event }) => {
-      const failed = orderId === mishaps.failing.orderId && event?.sequence === mishaps.failing.sequence;
-      const reason = event === null ? 'malformed' : failed ? 'handler_failed' : orderId === mishaps.failing.orderId ? 'entity_parked' : 'gap_timeout';
+      const failed = orderId === faults.failing.orderId && event?.sequence === faults.failing.sequence;
+      const reason = event === null ? 'malformed' : failed ? 'handler_failed' : orderId === faults.failing.orderId ? 'entity_parked' : 'gap_timeout';
       const letter = { messageId: id, entityId: event === null ? null : orderId, sequence: event?.sequence ?? null, reason, detail: 'why', message: { routingKey: orderId } };
       return letter as unknown as DeadLetter;
     });
-  return { confirmed: confirmed.length, expectation, mishaps, stored, deadLetters, depths: { shards: 0, deadLetters: deadLetters.length, unrouted: 0 } };
+  return { confirmed: confirmed.length, expectation, faults, stored, deadLetters, depths: { shards: 0, deadLetters: deadLetters.length, unrouted: 0 } };
 }
 
 function problemsOf(outcome: ReturnType<typeof rightOutcome>): Promise<readonly string[]> {
@@ -170,8 +170,8 @@ for (const [what, spoil, said] of wrongs) {
 }
 
 test('dead letters are told by order and reason, with the sequences as ranges', () => {
-  const { deadLetters, mishaps } = rightOutcome();
-  const text = renderDeadLetters(deadLetters, mishaps);
+  const { deadLetters, faults } = rightOutcome();
+  const text = renderDeadLetters(deadLetters, faults);
   assert.match(text, /^ {2}order-05 +gap_timeout +\d+ +5-\d+ +4 was lost$/m);
   assert.match(text, /^ {2}order-11 +handler_failed +1 +6 +why$/m);
   assert.match(text, /^ {2}order-15 +malformed +1 +- +why$/m);

@@ -163,8 +163,8 @@ function plain(): IdempotencyStore {
   const store = createMemoryIdempotencyStore();
   return {
     begin: (id) => store.begin(id),
-    complete: (id, claim, result) => store.complete(id, claim, result),
-    release: (id, claim) => store.release(id, claim),
+    complete: (id, lease, result) => store.complete(id, lease, result),
+    release: (id, lease) => store.release(id, lease),
     close: () => store.close(),
   };
 }

@@ -127,7 +127,7 @@ function runWith(input: AsyncIterable<TextLine>, options: Partial<PublishInputOp
       unsequenced: 'reject',
       onProblem: (number, problem) => void problems.push(`${number}: ${problem}`),
     },
-    disarray: { window: 0, duplicate: 0, drop: 0, seed: 1 },
+    reordering: { window: 0, duplicate: 0, drop: 0, seed: 1 },
     ratePerSecond: null,
     stop: new AbortController().signal,
     publisher: {
@@ -146,7 +146,7 @@ function runWith(input: AsyncIterable<TextLine>, options: Partial<PublishInputOp
 
 test('sequences are given before events are shuffled, repeated and dropped', async () => {
   const texts = Array.from({ length: 200 }, () => line('a'));
-  const { run, sent } = runWith(lines(...texts), { disarray: { window: 20, duplicate: 0.3, drop: 0.2, seed: 5 } });
+  const { run, sent } = runWith(lines(...texts), { reordering: { window: 20, duplicate: 0.3, drop: 0.2, seed: 5 } });
   const report = await run;
   const sequences = sent.map(({ event }) => event.sequence!);
   assert.equal(report.events, 200);
@@ -197,7 +197,7 @@ test('an interruption ends the reading; what was read is published and waited fo
   const startedMs = performance.now();
   const { run, sent } = runWith(endless(), {
     stop: controller.signal,
-    disarray: { window: 1_000_000, duplicate: 0, drop: 0, seed: 1 },
+    reordering: { window: 1_000_000, duplicate: 0, drop: 0, seed: 1 },
     ratePerSecond: 0.1,
   });
   const report = await run;

@@ -40,7 +40,7 @@ test('what may never have been processed is published where there are handlers, 
 test('what was applied is committed without its handlers, and what comes again is a duplicate', async () => {
   const { store, recover, version, published, handled } = setUp(true);
   assert.deepEqual([await recover(false), published, await version(), handled()], [{ status: 'recovered' }, [], 3, 0]);
-  const known = await store.recall([{ ...entity, sequence: 2, id: 'i2' }]);
+  const known = await store.lookUp([{ ...entity, sequence: 2, id: 'i2' }]);
   assert.equal(known[0]?.status === 'known' && known[0].payloadHash, eventOf({ id: 'i2', ...entity, sequence: 2 }).payloadHash);
   assert.deepEqual(await recover(false), { status: 'recovered' }, 'done is done');
 });

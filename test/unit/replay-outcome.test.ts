@@ -59,8 +59,8 @@ test('what is asked for slowly is still progress: the waiting ends when nothing 
   const store = await storeAt(3);
   const letters = [letter(4), letter(5)];
   let asked = 0;
-  const slow: Pick<Store, 'load' | 'recall' | 'findDeadLetters'> = {
-    recall: (queries) => store.recall(queries),
+  const slow: Pick<Store, 'load' | 'lookUp' | 'findDeadLetters'> = {
+    lookUp: (queries) => store.lookUp(queries),
     findDeadLetters: (queries) => store.findDeadLetters(queries),
     async load(entities) {
       const version = 3 + asked++;

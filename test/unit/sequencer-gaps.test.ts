@@ -17,7 +17,7 @@ describe('opening a gap', () => {
     const harness = new SequencerHarness(limits);
     harness.process(event(1));
     harness.arrive(event(3));
-    assert.deepEqual(harness.askedKinds, ['openGap']);
+    assert.deepEqual(harness.askedKinds, ['claimAndRead']);
     harness.answer();
     assert.deepEqual(harness.askedKinds, []);
     assert.equal(harness.sequencer.overview().gaps, 1);
@@ -67,7 +67,7 @@ describe('an open gap', () => {
     const harness = waitingFor2();
     assert.equal(harness.sequencer.nextDeadlineMs(), 5_000);
     harness.toNextDeadline();
-    assert.deepEqual(harness.askedKinds, ['openGap']);
+    assert.deepEqual(harness.askedKinds, ['claimAndRead']);
     harness.answer();
     assert.equal(harness.sequencer.nextDeadlineMs(), 10_000);
     harness.store.applyElsewhere(event(2));
@@ -137,7 +137,7 @@ describe("a gap's deadline", () => {
     const harness = waitingFor2({ gapRereadMs: 1_000_000 });
     assert.equal(harness.sequencer.nextDeadlineMs(), 30_000);
     harness.toNextDeadline();
-    assert.deepEqual(harness.askedKinds, ['openGap']);
+    assert.deepEqual(harness.askedKinds, ['claimAndRead']);
     harness.answer();
     assert.deepEqual(harness.askedKinds, ['park']);
   });
@@ -157,7 +157,7 @@ describe("a gap's deadline", () => {
     harness.store.applyElsewhere(event(2), event(3));
     harness.toNextDeadline();
     harness.answer();
-    assert.deepEqual(harness.askedKinds, ['openGap', 'recall']);
+    assert.deepEqual(harness.askedKinds, ['claimAndRead', 'lookUp']);
     harness.answerAll();
     assert.deepEqual(harness.sequences('duplicate'), [3]);
     assert.deepEqual(harness.sequences('gap_timeout'), [9]);

@@ -171,10 +171,10 @@ describe('an impossible answer', () => {
     commit.answer();
     const op = commit.asked[0]?.op ?? 0;
     assert.throws(() => commit.sequencer.handle(0, { kind: 'committed', op, done: 1, parked: null, failure: failing }), InvariantError);
-    const recall = new SequencerHarness();
-    recall.process(event(1));
-    recall.arrive(event(1));
-    assert.throws(() => recall.sequencer.handle(0, { kind: 'recalled', op: recall.asked[0]?.op ?? 0, results: [] }), InvariantError);
+    const lookUp = new SequencerHarness();
+    lookUp.process(event(1));
+    lookUp.arrive(event(1));
+    assert.throws(() => lookUp.sequencer.handle(0, { kind: 'lookedUp', op: lookUp.asked[0]?.op ?? 0, results: [] }), InvariantError);
   });
 });
 

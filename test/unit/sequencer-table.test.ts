@@ -115,7 +115,7 @@ describe('an event at or below the version', () => {
     const harness = new SequencerHarness();
     harness.process(event(1));
     const [tag] = harness.arrive(event(1)) as [number];
-    assert.deepEqual(harness.askedKinds, ['recall']);
+    assert.deepEqual(harness.askedKinds, ['lookUp']);
     assert.equal(harness.outcomeOf(tag), null);
   });
 
@@ -123,7 +123,7 @@ describe('an event at or below the version', () => {
     const harness = new SequencerHarness();
     harness.process(event(1), event(1, { entityId: 'e2' }));
     harness.arrive(event(1), event(1, { entityId: 'e2' }));
-    assert.deepEqual(harness.effects('recall').map(({ deliveries }) => deliveries.length), [2]);
+    assert.deepEqual(harness.effects('lookUp').map(({ deliveries }) => deliveries.length), [2]);
   });
 
   it('waits for the commit when its copy is part of it', () => {
@@ -141,7 +141,7 @@ describe('an event at or below the version', () => {
     harness.process(event(1), event(1, { entityId: 'e2' }));
     const [bad, good] = harness.arrive(event(1), event(1, { entityId: 'e2' })) as [number, number];
     const op = harness.loseReply(0, false);
-    harness.fact({ kind: 'recalled', op, results: [{ status: 'failed', error: new Error('wrong type') }, { status: 'known', sequence: 1, payloadHash: 'hash of e2 1', result: null }] });
+    harness.fact({ kind: 'lookedUp', op, results: [{ status: 'failed', error: new Error('wrong type') }, { status: 'known', sequence: 1, payloadHash: 'hash of e2 1', result: null }] });
     assert.equal(harness.outcomeOf(good), 'duplicate');
     assert.equal(harness.outcomeOf(bad), null);
     assert.deepEqual(harness.askedKinds, []);
@@ -156,7 +156,7 @@ describe('an event at or below the version', () => {
     harness.process(event(1));
     const [tag] = harness.arrive(event(1)) as [number];
     harness.answer();
-    assert.deepEqual(harness.askedKinds, ['recall']);
+    assert.deepEqual(harness.askedKinds, ['lookUp']);
     harness.store.forget();
     harness.answer();
     assert.equal(harness.outcomeOf(tag), 'duplicate');
@@ -173,7 +173,7 @@ describe('an event whose id was applied under another sequence', () => {
     assert.equal(harness.outcomeOf(next), 'applied');
     assert.deepEqual(harness.store.applied(), [1, 3]);
     const last = harness.effects('commit').at(-1);
-    assert.deepEqual(last?.slots.map(({ action }) => action), ['consume', 'apply']);
+    assert.deepEqual(last?.slots.map(({ action }) => action), ['absorb', 'apply']);
   });
 
   it('is told each time, with the sequence that was passed and the one under which the id was applied', () => {

@@ -54,7 +54,7 @@ function setUp(t: TestContext, { store = {}, handlers = [] }: { readonly store?:
       headersOf: () => ({}), onRetry: () => {}, within: (_tag, work) => work(),
     },
     time: { ...systemTime, random: () => 1 },
-    messageOf: () => message,
+    rawMessageOf: () => message,
     done: (result) => {
       facts.push(...result.facts);
       counted.parked += result.parked;
@@ -238,9 +238,9 @@ describe('an event whose id is known under another sequence', () => {
   });
 
   it('is handled on another entity, and where only a failed commit has left the id under its own sequence', async (t) => {
-    const recall: Store['recall'] = async (queries) => queries.map(() => ({ status: 'known', sequence: 1, payloadHash: 'hash-of-16-chars', result: null }));
+    const lookUp: Store['lookUp'] = async (queries) => queries.map(() => ({ status: 'known', sequence: 1, payloadHash: 'hash-of-16-chars', result: null }));
     const handled: unknown[] = [];
-    const { ask, reported } = setUp(t, { store: { recall }, handlers: [defineHandler({ type: 'thing', handle: ({ entityId }) => handled.push(entityId) })] });
+    const { ask, reported } = setUp(t, { store: { lookUp }, handlers: [defineHandler({ type: 'thing', handle: ({ entityId }) => handled.push(entityId) })] });
     ask(commitOf(1, { entityId: 'a', sequence: 1, ...idOf }), commitOf(2, { entityId: 'b', sequence: 1, ...idOf }));
     await reported(4);
     assert.deepEqual(handled, ['a', 'b']);
@@ -249,12 +249,12 @@ describe('an event whose id is known under another sequence', () => {
   it('waits while nobody can say what is known, and its handler with it', async (t) => {
     let calls = 0;
     const handled: unknown[] = [];
-    const recall: Store['recall'] = async (queries) => {
+    const lookUp: Store['lookUp'] = async (queries) => {
       calls++;
       if (calls === 1) return away();
       return queries.map(() => (calls === 2 ? { status: 'failed', error: new Error('wrong type') } : { status: 'unknown' }));
     };
-    const { ask, facts, reported } = setUp(t, { store: { recall }, handlers: [defineHandler({ type: 'thing', handle: () => handled.push(calls) })] });
+    const { ask, facts, reported } = setUp(t, { store: { lookUp }, handlers: [defineHandler({ type: 'thing', handle: () => handled.push(calls) })] });
     for (const count of [1, 2, 4]) {
       ask(commitOf(1, { entityId: 'a', sequence: 1 }));
       await reported(count);

@@ -11,7 +11,7 @@ export type MemoryIdempotencyStoreOptions = IdempotencyStoreOptions;
 
 interface MemoryRecord {
   /** Null once it is completed. */
-  readonly claim: string | null;
+  readonly lease: string | null;
   readonly result: string | null;
   readonly endsAtMs: number;
 }
@@ -26,7 +26,7 @@ class MemoryIdempotencyStore implements IdempotencyStore {
   readonly #leaseMs: number;
   /** In the order in which they were written. */
   readonly #records = new Map<string, MemoryRecord>();
-  #lastClaim = 0;
+  #lastLease = 0;
 
   constructor(options: MemoryIdempotencyStoreOptions) {
     const { ttlSeconds = defaultIdempotencyTtlSeconds, leaseMs = defaultIdempotencyLeaseMs, time = systemTime } = options;
@@ -38,23 +38,23 @@ class MemoryIdempotencyStore implements IdempotencyStore {
   async begin(id: string): Promise<Begun> {
     const record = this.#find(id);
     if (record === undefined) {
-      const claim = String(++this.#lastClaim);
-      this.#write(id, { claim, result: null, endsAtMs: this.#time.nowMs() + this.#leaseMs });
-      return { status: 'started', claim };
+      const lease = String(++this.#lastLease);
+      this.#write(id, { lease, result: null, endsAtMs: this.#time.nowMs() + this.#leaseMs });
+      return { status: 'started', lease };
     }
-    if (record.claim === null) return { status: 'done', result: record.result };
+    if (record.lease === null) return { status: 'done', result: record.result };
     return { status: 'in-progress', leaseLeftMs: record.endsAtMs - this.#time.nowMs() };
   }
 
-  async complete(id: string, claim: string, result: string | null): Promise<boolean> {
+  async complete(id: string, lease: string, result: string | null): Promise<boolean> {
     const record = this.#find(id);
-    if (record !== undefined && record.claim !== claim) return record.claim === null && record.result === result;
-    this.#write(id, { claim: null, result, endsAtMs: this.#time.nowMs() + this.#ttlMs });
+    if (record !== undefined && record.lease !== lease) return record.lease === null && record.result === result;
+    this.#write(id, { lease: null, result, endsAtMs: this.#time.nowMs() + this.#ttlMs });
     return true;
   }
 
-  async release(id: string, claim: string): Promise<void> {
-    if (this.#find(id)?.claim === claim) this.#records.delete(id);
+  async release(id: string, lease: string): Promise<void> {
+    if (this.#find(id)?.lease === lease) this.#records.delete(id);
   }
 
   async close(): Promise<void> {

@@ -12,7 +12,7 @@ import { isoNow, systemTime, type Time } from '../../time.ts';
 import { type AuditRecord, type EntityReplaying, maxAuditRecords, type OperatorStore } from '../operator-store.ts';
 import type {
   Claim, ClaimResult, Commit, CommitResult, DeadLetterHistory, DeadLetterQuery, DeadLetterRecord, EntitySummary, EpochResult, Halt, InitialVersion, LoadResult, Park,
-  ParkResult, RecallQuery, RecallResult, Standing, Store, StoreOptions,
+  ParkResult, LookupQuery, LookupResult, Standing, Store, StoreOptions,
 } from '../store.ts';
 import { MemoryDeadLetters } from './memory-dead-letters.ts';
 
@@ -89,8 +89,8 @@ class MemoryStore implements Store {
     return parks.map((park) => decidePark(this.#entity(park), park, this.#time.wallMs()));
   }
 
-  async recall(queries: readonly RecallQuery[]): Promise<readonly RecallResult[]> {
-    return queries.map((query) => this.#recall(query));
+  async lookUp(queries: readonly LookupQuery[]): Promise<readonly LookupResult[]> {
+    return queries.map((query) => this.#lookUp(query));
   }
 
   async *readLog(entity: EntityRef): AsyncGenerator<string> {
@@ -169,7 +169,7 @@ class MemoryStore implements Store {
     return { status: 'ok', snapshot: snapshotOf(entity, this.#time.wallMs()) };
   }
 
-  #recall(query: RecallQuery): RecallResult {
+  #lookUp(query: LookupQuery): LookupResult {
     const entity = this.#entities.get(nameOf(query));
     if (query.sequence !== null && query.sequence > (entity?.version ?? this.#initialVersion)) return { status: 'above' };
     const byId = query.sequence === null ? this.#unexpired(entity?.byId.get(query.id)) : undefined;

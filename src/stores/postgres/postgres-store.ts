@@ -10,7 +10,7 @@ import { systemTime } from '../../time.ts';
 import type { EntityReplaying, OperatorStore } from '../operator-store.ts';
 import type {
   Claim, ClaimResult, Commit, CommitResult, DeadLetterHistory, DeadLetterQuery, DeadLetterRecord, EntitySummary, EpochResult, Halt, InitialVersion, LoadResult,
-  Park, ParkResult, RecallQuery, RecallResult, Snapshot, Standing, Store, StoreOptions,
+  Park, ParkResult, LookupQuery, LookupResult, Snapshot, Standing, Store, StoreOptions,
 } from '../store.ts';
 import { commitBatch } from './commit-batch.ts';
 import { Database } from './database.ts';
@@ -89,9 +89,9 @@ class PostgresStore implements Store {
     return this.#decide(parks, decidePark);
   }
 
-  async recall(queries: readonly RecallQuery[]): Promise<readonly RecallResult[]> {
+  async lookUp(queries: readonly LookupQuery[]): Promise<readonly LookupResult[]> {
     if (queries.length === 0) return [];
-    const rows = await this.#database.query<RecallRow>(
+    const rows = await this.#database.query<LookupRow>(
       `SELECT asked.at, e.version, i.sequence AS id_sequence, i.payload_hash AS id_hash, a.sequence, a.payload_hash, a.result
        FROM unnest ($2::int[], $3::bytea[], $4::bigint[], $5::bytea[]) AS asked (at, key, sequence, id)
        LEFT JOIN inorder.entities AS e ON e.stream = $1 AND e.key = asked.key
@@ -100,7 +100,7 @@ class PostgresStore implements Store {
       [this.#stream, queries.map((_, at) => at), queries.map(entityKey), queries.map(({ sequence }) => sequence), queries.map(({ id }) => digest(id))],
     );
     const found = new Map(rows.map((row) => [row.at, row]));
-    return queries.map((query, at) => recalled(query, found.get(at), this.#initialVersion));
+    return queries.map((query, at) => lookedUp(query, found.get(at), this.#initialVersion));
   }
 
   async *readLog(entity: EntityRef): AsyncGenerator<string> {
@@ -255,7 +255,7 @@ interface ListRow extends SummaryRow {
   readonly entity_id: string;
 }
 
-interface RecallRow {
+interface LookupRow {
   readonly at: number;
   readonly version: number | null;
   readonly id_sequence: number | null;
@@ -265,7 +265,7 @@ interface RecallRow {
   readonly result: Buffer | null;
 }
 
-function recalled({ sequence }: RecallQuery, row: RecallRow | undefined, initialVersion: InitialVersion): RecallResult {
+function lookedUp({ sequence }: LookupQuery, row: LookupRow | undefined, initialVersion: InitialVersion): LookupResult {
   if (sequence !== null && sequence > (row?.version ?? initialVersion)) return { status: 'above' };
   const payloadHash = sequence === null ? row?.id_hash : row?.payload_hash;
   const recorded = sequence ?? row?.id_sequence;

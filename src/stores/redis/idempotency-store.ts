@@ -1,6 +1,6 @@
 /**
  * Idempotency records in Redis, one key per message: shared by every process that uses the same prefix. Each call
- * is one script, which Redis runs alone. The record of a message says `processing` with a claim and a lease, or
+ * is one script, which Redis runs alone. The record of a message says `processing` with a lease that ends by itself, or
  * `done` with the result, and expires by itself.
  */
 import type { Log } from '../../observability/log.ts';
@@ -56,20 +56,20 @@ class RedisIdempotencyStore implements IdempotencyStore {
   }
 
   async begin(id: string): Promise<Begun> {
-    const claim = this.#connection.time.uuid();
-    const [status, value] = (await this.#run(beginScript, id, claim, this.#leaseMs)) as [Begun['status'], unknown?];
-    if (status === 'started') return { status, claim };
+    const lease = this.#connection.time.uuid();
+    const [status, value] = (await this.#run(beginScript, id, lease, this.#leaseMs)) as [Begun['status'], unknown?];
+    if (status === 'started') return { status, lease };
     if (status === 'in-progress') return { status, leaseLeftMs: Math.max(0, Number(value)) };
     return { status, result: typeof value === 'string' ? value : null };
   }
 
-  async complete(id: string, claim: string, result: string | null): Promise<boolean> {
+  async complete(id: string, lease: string, result: string | null): Promise<boolean> {
     const record = result === null ? 'd' : `r${result}`;
-    return (await this.#run(completeScript, id, claim, record, this.#ttlMs)) === 1;
+    return (await this.#run(completeScript, id, lease, record, this.#ttlMs)) === 1;
   }
 
-  async release(id: string, claim: string): Promise<void> {
-    await this.#run(releaseScript, id, claim);
+  async release(id: string, lease: string): Promise<void> {
+    await this.#run(releaseScript, id, lease);
   }
 
   close(): Promise<void> {

@@ -17,7 +17,7 @@ import { systemTime } from '../../time.ts';
 import type { OperatorStore } from '../operator-store.ts';
 import type {
   Claim, ClaimResult, Commit, CommitResult, DeadLetterHistory, DeadLetterQuery, DeadLetterRecord, EntitySummary, EpochResult, Halt, InitialVersion, LoadResult,
-  Park, ParkResult, RecallQuery, RecallResult, Standing, Store, StoreOptions,
+  Park, ParkResult, LookupQuery, LookupResult, Standing, Store, StoreOptions,
 } from '../store.ts';
 import { Connection, type Command, type Reply } from './connection.ts';
 import { Durable } from './durability.ts';
@@ -27,7 +27,7 @@ import { inspectServers } from './inspection.ts';
 import { idField, Keys, sequenceField } from './keys.ts';
 import { RedisOperatorStore } from './redis-operator-store.ts';
 import { parseRedisUrl } from './redis-url.ts';
-import { readClaim, readCommit, readDeadLetter, readPark, readRecall, readSnapshot, snapshotFields, writeParked, writeResult } from './replies.ts';
+import { readClaim, readCommit, readDeadLetter, readPark, readLookup, readSnapshot, snapshotFields, writeParked, writeResult } from './replies.ts';
 import { loadScript, runScript, type Script, withTimes } from './script.ts';
 import { RedisStanding } from './standing.ts';
 
@@ -55,7 +55,7 @@ const LOG_PAGE = 500;
 const commitScript = loadScript('commit-3');
 const claimScript = loadScript('claim-1');
 const parkScript = loadScript('park-1');
-const recallScript = loadScript('recall-2');
+const lookupScript = loadScript('lookup-2');
 const recordDeadLetterScript = loadScript('record-dead-letter-2');
 
 /** Connects at once and in the background. Throws `ConfigError` when the URL is not one. */
@@ -113,10 +113,10 @@ class RedisStore implements Store {
     return this.#run(parkScript, calls, readPark);
   }
 
-  async recall(queries: readonly RecallQuery[]): Promise<readonly RecallResult[]> {
-    const field = (query: RecallQuery): string => (query.sequence === null ? idField(query.id) : sequenceField(query.sequence));
+  async lookUp(queries: readonly LookupQuery[]): Promise<readonly LookupResult[]> {
+    const field = (query: LookupQuery): string => (query.sequence === null ? idField(query.id) : sequenceField(query.sequence));
     const calls = queries.map((query) => [this.#keys.entity(query), this.#keys.ids(query), field(query), String(this.#initialVersion)]);
-    return this.#run(recallScript, calls, readRecall);
+    return this.#run(lookupScript, calls, readLookup);
   }
 
   async *readLog(entity: EntityRef): AsyncGenerator<string> {

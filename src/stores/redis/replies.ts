@@ -4,7 +4,7 @@
  */
 import type { RejectionReason } from '../../events/reasons.ts';
 import type {
-  ClaimResult, CommitResult, DeadLetterHistory, DeadLetterRecord, EntitySummary, IdConflict, InitialVersion, Park, Parked, ParkResult, RecallResult, Snapshot,
+  ClaimResult, CommitResult, DeadLetterHistory, DeadLetterRecord, EntitySummary, IdConflict, InitialVersion, Park, Parked, ParkResult, LookupResult, Snapshot,
 } from '../store.ts';
 import type { EntityRef } from '../../events/event.ts';
 import { isReplaying } from '../../ordering/entity-rules.ts';
@@ -74,7 +74,7 @@ export function readPark(reply: unknown, initialVersion: InitialVersion): ParkRe
   return { status: 'ok', parked, isNew: status === 'ok' };
 }
 
-export function readRecall(reply: unknown): RecallResult {
+export function readLookup(reply: unknown): LookupResult {
   if (reply === 'above') return { status: 'above' };
   const [payloadHash, result, sequence] = texts(reply);
   if (payloadHash === null || payloadHash === undefined) return { status: 'unknown' };

@@ -1,7 +1,7 @@
 -- Remembers what came of a message, unless somebody else has begun or completed it meanwhile.
 --
 -- KEYS[1]  the message's record: see idempotency-begin-1.lua
--- ARGV[1]  claim   ARGV[2]  the record to write   ARGV[3]  time to live in milliseconds
+-- ARGV[1]  lease   ARGV[2]  the record to write   ARGV[3]  time to live in milliseconds
 --
 -- Returns 1 when it is written, 0 when not. The same record again answers 1: a client resends when the reply was lost.
 

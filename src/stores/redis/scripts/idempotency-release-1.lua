@@ -1,7 +1,7 @@
--- Gives a claim up.
+-- Gives a lease up.
 --
 -- KEYS[1]  the message's record: see idempotency-begin-1.lua
--- ARGV[1]  claim
+-- ARGV[1]  lease
 --
 -- Returns 1 when it was given up, 0 when it had ended.
 

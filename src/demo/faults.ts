@@ -20,7 +20,7 @@ export interface EventRef {
   readonly sequence: number;
 }
 
-export interface Mishaps {
+export interface Faults {
   readonly lost: readonly EventRef[];
   readonly failing: EventRef;
   /** The order whose entity id the malformed message carries; it does not suffer from it. */
@@ -39,7 +39,7 @@ const lostAt = [
 const failingAt = { share: 0.25, sequence: 6 };
 const malformedAt = { share: 0.35, sequence: 3 };
 
-export function planMishaps(orderIds: readonly string[]): Mishaps {
+export function planFaults(orderIds: readonly string[]): Faults {
   const orderAt = (share: number) => orderIds[Math.floor(orderIds.length * share)] ?? '';
   const malformedOrder = orderAt(malformedAt.share);
   return {
@@ -50,15 +50,15 @@ export function planMishaps(orderIds: readonly string[]): Mishaps {
 }
 
 /** The messages that are published once each, in the order in which their events happened. */
-export function* messagesOf(events: readonly OrderEvent[], mishaps: Mishaps): Generator<DemoMessage> {
+export function* messagesOf(events: readonly OrderEvent[], faults: Faults): Generator<DemoMessage> {
   for (const event of events) {
-    if (mishaps.lost.some((lost) => isAt(event, lost))) continue;
+    if (faults.lost.some((lost) => isAt(event, lost))) continue;
     const id = `${event.orderId}-${event.sequence}`;
-    const encoded = encode(id, event, isAt(event, mishaps.failing));
+    const encoded = encode(id, event, isAt(event, faults.failing));
     yield { id, orderId: event.orderId, event, encoded };
     // A second message of the event that was cut off on its way; the first one is whole.
-    if (isAt(event, { orderId: mishaps.malformed.orderId, sequence: malformedAt.sequence })) {
-      yield { id: mishaps.malformed.id, orderId: event.orderId, event: null, encoded: cutOff(encoded, mishaps.malformed.id) };
+    if (isAt(event, { orderId: faults.malformed.orderId, sequence: malformedAt.sequence })) {
+      yield { id: faults.malformed.id, orderId: event.orderId, event: null, encoded: cutOff(encoded, faults.malformed.id) };
     }
   }
 }

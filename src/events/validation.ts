@@ -1,9 +1,9 @@
 /**
- * Decides whether the claims of a message make an event. Every field is read even when an earlier one is bad,
+ * Decides whether the raw fields of a message make an event. Every field is read even when an earlier one is bad,
  * because the record of a dead letter carries whatever could be read; the first problem gives the reason.
  * A field that is bad is never carried on: ids go into keys, and must be safe there.
  */
-import type { Claims, Problem } from './claims.ts';
+import type { RawFields, Problem } from './raw-fields.ts';
 import type { Decoded, EventLimits, RawMessage, Refusal } from './event.ts';
 import { derivedId, payloadHash } from './identity.ts';
 import { isJsonObject, kindOf } from './json-body.ts';
@@ -18,30 +18,30 @@ export interface DecodeOptions {
   readonly allowMissingEntityId: boolean;
 }
 
-export function admit(claims: Claims, message: RawMessage, options: DecodeOptions): Decoded {
-  const fields = new Fields(claims.problem, options.limits);
-  const { names } = claims;
-  const givenId = claims.id == null ? null : fields.name('malformed', names.id, claims.id);
-  const type = fields.name('malformed', names.type, claims.type);
-  const metadata = fields.metadata(claims.metadata);
-  const timestamp = fields.timestamp(names.timestamp, claims.timestamp);
-  const entityType = claims.entityType == null ? options.defaultEntityType : fields.name('invalid_entity', names.entityType, claims.entityType);
-  const alone = options.allowMissingEntityId && claims.entityId == null && claims.sequence === null;
-  const givenEntityId = alone ? null : fields.name('invalid_entity', names.entityId, claims.entityId);
-  const sequence = fields.sequence(names.sequence, claims.sequence);
+export function validate(raw: RawFields, message: RawMessage, options: DecodeOptions): Decoded {
+  const fields = new Fields(raw.problem, options.limits);
+  const { names } = raw;
+  const givenId = raw.id == null ? null : fields.name('malformed', names.id, raw.id);
+  const type = fields.name('malformed', names.type, raw.type);
+  const metadata = fields.metadata(raw.metadata);
+  const timestamp = fields.timestamp(names.timestamp, raw.timestamp);
+  const entityType = raw.entityType == null ? options.defaultEntityType : fields.name('invalid_entity', names.entityType, raw.entityType);
+  const alone = options.allowMissingEntityId && raw.entityId == null && raw.sequence === null;
+  const givenEntityId = alone ? null : fields.name('invalid_entity', names.entityId, raw.entityId);
+  const sequence = fields.sequence(names.sequence, raw.sequence);
   if (givenEntityId !== null && givenEntityId !== message.routingKey) fields.note('misrouted', `the routing key differs from ${names.entityId}`);
 
   if (fields.problem !== null || type === null || entityType === null) {
     // Who publishes to the entity's shard means the entity; an event that is its own is spread by its id.
-    const entityId = givenEntityId ?? (alone && claims.isWhole ? null : fields.nameOrNull(message.routingKey));
+    const entityId = givenEntityId ?? (alone && raw.isWhole ? null : fields.nameOrNull(message.routingKey));
     // The default says something of the type only where the message does not, and only of an entity.
-    const isUnknown = entityId === null || !claims.isWhole;
-    const readType = claims.entityType == null && isUnknown ? null : entityType;
+    const isUnknown = entityId === null || !raw.isWhole;
+    const readType = raw.entityType == null && isUnknown ? null : entityType;
     // Of a broken body the property is the surer word.
-    const id = (claims.isWhole ? null : message.messageId) ?? givenId;
+    const id = (raw.isWhole ? null : message.messageId) ?? givenId;
     return refusal(fields.problem, message, { id, entityType: readType, entityId, sequence, type });
   }
-  const id = givenId ?? derivedId(claims.envelope ?? []);
+  const id = givenId ?? derivedId(raw.envelope ?? []);
   return {
     ok: true,
     event: {
@@ -52,10 +52,10 @@ export function admit(claims: Claims, message: RawMessage, options: DecodeOption
       sequence,
       type,
       ...(timestamp ?? amqpTime(message.timestamp)),
-      data: claims.data,
-      dataJson: claims.dataJson,
+      data: raw.data,
+      dataJson: raw.dataJson,
       metadata,
-      payloadHash: payloadHash(type, claims.dataCanonical),
+      payloadHash: payloadHash(type, raw.dataCanonical),
     },
   };
 }

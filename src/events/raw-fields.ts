@@ -1,6 +1,6 @@
 /**
- * What a message claims to be, read from its format and not yet checked: the common ground of the JSON
- * envelope and of CloudEvents. `admission.ts` decides whether the claims make an event.
+ * The fields of a message as its format has them, read and not yet checked: the common ground of the JSON
+ * envelope and of CloudEvents. `validation.ts` decides whether they make an event.
  */
 import type { RawMessage, EventLimits } from './event.ts';
 import type { JsonMember } from './json-scan.ts';
@@ -23,7 +23,7 @@ export interface FieldNames {
 }
 
 /** `undefined` or null: the message does not say. */
-export interface Claims {
+export interface RawFields {
   readonly names: FieldNames;
   /** What the format itself found wrong; the rest is then what could still be read. */
   readonly problem: Problem | null;
@@ -44,8 +44,8 @@ export interface Claims {
   readonly envelope: readonly JsonMember[] | null;
 }
 
-/** A format: where its claims stand in a message. */
-export type ReadClaims = (message: RawMessage, limits: EventLimits) => Claims;
+/** A format: where its fields stand in a message. */
+export type ReadRawFields = (message: RawMessage, limits: EventLimits) => RawFields;
 
 export function malformed(detail: string): Problem {
   return { reason: 'malformed', detail };
@@ -55,8 +55,8 @@ export function unsupported(detail: string): Problem {
   return { reason: 'unsupported', detail };
 }
 
-/** Claims that say nothing, to be filled in. */
-export function noClaims(names: FieldNames): Claims {
+/** Fields that say nothing, to be filled in. */
+export function noRawFields(names: FieldNames): RawFields {
   return {
     names,
     problem: null,
@@ -75,6 +75,6 @@ export function noClaims(names: FieldNames): Claims {
   };
 }
 
-export function unreadable(names: FieldNames, problem: Problem): Claims {
-  return { ...noClaims(names), problem, isWhole: false };
+export function unreadable(names: FieldNames, problem: Problem): RawFields {
+  return { ...noRawFields(names), problem, isWhole: false };
 }
