@@ -6,7 +6,7 @@
 import type { ChannelModel } from 'amqplib';
 import { decodeMessage, type DecodeOptions } from '../events/decode.ts';
 import type { EntityRef } from '../events/event.ts';
-import { entityName } from '../events/identity.ts';
+import { entityKey } from '../events/identity.ts';
 import type { FirstSequence } from '../ordering/limits.ts';
 import { toRawMessage } from '../rabbitmq/raw-message.ts';
 import { deadLetterQueueName, shardQueueName } from '../rabbitmq/topology-plan.ts';
@@ -103,7 +103,7 @@ export async function findReadyEntities(options: ReadyOptions): Promise<ReadyEnt
     for (const [index, { entityType, entityId, sequence }] of waiting.entries()) {
       const { version, parked } = snapshots[index]!;
       if (parked === null || parked.replaying || sequence !== version + 1) continue;
-      found.set(entityName({ entityType, entityId }), { entityType, entityId });
+      found.set(entityKey({ entityType, entityId }), { entityType, entityId });
     }
     if (found.size >= maxEntities) return { entities: [...found.values()], complete: false };
   }
@@ -126,7 +126,7 @@ export class EntityLetters {
       if (entityId !== null) this.#unreadOf(entityId).push(letter);
       return false;
     }
-    const name = entityName({ entityType, entityId });
+    const name = entityKey({ entityType, entityId });
     let letters = this.#byName.get(name);
     if (letters === undefined) {
       letters = { entity: { entityType, entityId }, matched: [], others: [], unread: this.#unreadOf(entityId) };
@@ -137,7 +137,7 @@ export class EntityLetters {
   }
 
   of({ entityType, entityId }: Pick<LetterSummary, 'entityType' | 'entityId'>): LettersOfEntity | null {
-    return entityType === null || entityId === null ? null : (this.#byName.get(entityName({ entityType, entityId })) ?? null);
+    return entityType === null || entityId === null ? null : (this.#byName.get(entityKey({ entityType, entityId })) ?? null);
   }
 
   unreadOf(entityId: string): readonly LetterSummary[] {

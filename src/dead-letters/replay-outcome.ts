@@ -3,7 +3,7 @@
  * letter that was replayed, or when it was parked again meanwhile. Of each letter the store then says whether it was applied or
  * is on record as dead-lettered again, and the queue whether anything of its entity is left there.
  */
-import { entityName } from '../events/identity.ts';
+import { entityKey } from '../events/identity.ts';
 import { snapshotsOf } from '../stores/snapshots.ts';
 import type { DeadLetterRecord, Snapshot, Store } from '../stores/store.ts';
 import { sleep } from '../time.ts';
@@ -164,7 +164,7 @@ async function judge(letters: readonly LetterSummary[], sent: Sent, store: Outco
 /** What seems recovered is so only if nothing of it is in the queue. */
 async function asTheQueueSays(outcomes: readonly EntityOutcome[], options: OutcomeOptions): Promise<readonly EntityOutcome[]> {
   const recovered = outcomes.filter(({ status }) => status === 'recovered');
-  const left = new Map(recovered.map(({ replay }) => [entityName(replay.entity), 0]));
+  const left = new Map(recovered.map(({ replay }) => [entityKey(replay.entity), 0]));
   // Nobody can say of which entity they are; so none of that id is recovered.
   const ofUnreadType = new Map(recovered.map(({ replay }) => [replay.entity.entityId, 0]));
   if (left.size === 0) return outcomes;
@@ -175,12 +175,12 @@ async function asTheQueueSays(outcomes: readonly EntityOutcome[], options: Outco
     for (const { entityType, entityId } of page) {
       if (entityId === null) continue;
       if (entityType === null) countUp(ofUnreadType, entityId);
-      else countUp(left, entityName({ entityType, entityId }));
+      else countUp(left, entityKey({ entityType, entityId }));
     }
   }
   return outcomes.map((outcome) => {
     const { entity } = outcome.replay;
-    const count = (left.get(entityName(entity)) ?? 0) + (ofUnreadType.get(entity.entityId) ?? 0);
+    const count = (left.get(entityKey(entity)) ?? 0) + (ofUnreadType.get(entity.entityId) ?? 0);
     return outcome.status !== 'recovered' || count === 0 ? outcome : { ...outcome, status: 'passed', left: count };
   });
 }

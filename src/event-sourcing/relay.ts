@@ -17,6 +17,7 @@
 import { EventError, PermanentError, UnavailableError } from '../errors.ts';
 import { encodeEvent, encodeUnchecked } from '../events/encode.ts';
 import type { EventLimits } from '../events/event.ts';
+import { entityKey } from '../events/identity.ts';
 import type { Log } from '../observability/log.ts';
 import type { AmqpPublisher, PublishableMessage, PublishOutcome } from '../rabbitmq/publisher.ts';
 import type { EventStore, RecordedEvent } from '../stores/event-store.ts';
@@ -163,7 +164,7 @@ function encodedPage(page: readonly RecordedEvent[], limits: EventLimits, troubl
     const message = encodedOrNull(event, limits, trouble);
     if (message !== null) {
       const { routingKey, body, properties } = message;
-      messages.push({ routingKey, body, properties, position: event.position, entity: JSON.stringify([event.entityType, event.entityId]) });
+      messages.push({ routingKey, body, properties, position: event.position, entity: entityKey(event) });
       continue;
     }
     if (messages.length > 0) return messages;

@@ -49,7 +49,7 @@ export function payloadHash(type: string, canonicalData: string): string {
   return hash('sha256', `${JSON.stringify(type)}${canonicalData}`, 'base64url').slice(0, base64Characters);
 }
 
-/** The same for the same entity, and for no other. */
-export function entityName({ entityType, entityId }: EntityRef): string {
-  return JSON.stringify([entityType, entityId]);
+/** The same for the same entity, and for no other, whatever characters are in its names. */
+export function entityKey({ entityType, entityId }: EntityRef): string {
+  return `${entityType.length} ${entityType}${entityId}`;
 }

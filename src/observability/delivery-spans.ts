@@ -4,7 +4,8 @@
  * processor does, it does within the span of its event.
  */
 import { context, type Span, type SpanContext, SpanKind, trace, type Tracer } from '@opentelemetry/api';
-import type { EntityRef, Event, RawMessage, Refusal } from '../events/event.ts';
+import type { Event, RawMessage, Refusal } from '../events/event.ts';
+import { entityKey } from '../events/identity.ts';
 import type { Delivery } from '../ordering/facts.ts';
 import { contextIn, failSpan } from './tracing.ts';
 
@@ -63,7 +64,7 @@ export class DeliverySpans {
   early({ tag, event }: Delivery, expected: number): void {
     const tracked = this.#tracked.get(tag);
     if (tracked === undefined) return;
-    tracked.waitsIn = nameOf(event);
+    tracked.waitsIn = entityKey(event);
     const waiting = this.#waiting.get(tracked.waitsIn);
     if (waiting === undefined) this.#waiting.set(tracked.waitsIn, { count: 1, last: null });
     else waiting.count++;
@@ -76,7 +77,7 @@ export class DeliverySpans {
       const tracked = this.#tracked.get(tag);
       if (tracked === undefined) continue;
       const { span, waitsIn } = tracked;
-      const waiting = this.#waiting.size === 0 ? undefined : this.#waiting.get(waitsIn ?? nameOf(event));
+      const waiting = this.#waiting.size === 0 ? undefined : this.#waiting.get(waitsIn ?? entityKey(event));
       if (waiting !== undefined) {
         if (waitsIn !== null && waiting.last !== null) span.addLink({ context: waiting.last, attributes: { 'inorder.link': 'predecessor' } });
         waiting.last = span.spanContext();
@@ -130,8 +131,4 @@ export class DeliverySpans {
     const waiting = waitsIn === null ? undefined : this.#waiting.get(waitsIn);
     if (waiting !== undefined && --waiting.count === 0) this.#waiting.delete(waitsIn as string);
   }
-}
-
-function nameOf({ entityType, entityId }: EntityRef): string {
-  return JSON.stringify([entityType, entityId]);
 }

@@ -1,5 +1,6 @@
 /** Says something of an entity once an hour, in bounded memory: of more entities than it remembers, those of long ago are told again. */
 import type { EntityRef } from '../events/event.ts';
+import { entityKey } from '../events/identity.ts';
 
 const hourMs = 3_600_000;
 const maxEntities = 1_000;
@@ -9,8 +10,8 @@ export class HourlyPerEntity {
   readonly #saidMs = new Map<string, number>();
 
   /** True when it is to be said now. `nowMs` is monotonic. */
-  isDue({ entityType, entityId }: EntityRef, nowMs: number): boolean {
-    const key = `${entityType}\0${entityId}`;
+  isDue(entity: EntityRef, nowMs: number): boolean {
+    const key = entityKey(entity);
     const saidMs = this.#saidMs.get(key);
     if (saidMs !== undefined && nowMs - saidMs < hourMs) return false;
     this.#saidMs.delete(key);

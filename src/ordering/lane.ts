@@ -6,6 +6,7 @@
  * remembered, in tens of bytes, and the oldest of that is forgotten when it takes too many: the entity is then read again.
  */
 import type { EntityRef } from '../events/event.ts';
+import { entityKey } from '../events/identity.ts';
 import type { RejectionReason } from '../events/reasons.ts';
 import { ByteLru } from './byte-lru.ts';
 import type { Parked, Snapshot } from './entity.ts';
@@ -171,14 +172,14 @@ export class Lanes {
 
   /** For looking only: what is done to the lane of an entity at rest is lost. */
   look(entityType: string, entityId: string): Lane | undefined {
-    const key = keyOf({ entityType, entityId });
+    const key = entityKey({ entityType, entityId });
     const remembered = this.#atRest.get(key);
     return remembered === undefined ? this.#awake.get(key) : new Lane({ entityType, entityId }, remembered);
   }
 
   /** Wakes it. Whoever does calls `rest` when the lane has gone as far as it can. */
   of({ entityType, entityId }: EntityRef): Lane {
-    const key = keyOf({ entityType, entityId });
+    const key = entityKey({ entityType, entityId });
     let lane = this.#awake.get(key);
     if (lane === undefined) {
       lane = new Lane({ entityType, entityId }, this.#atRest.take(key) ?? null);
@@ -190,7 +191,7 @@ export class Lanes {
   /** Lets go of the lane, where nothing of it is left but what is remembered. */
   rest(lane: Lane): void {
     if (!lane.idle) return;
-    const key = keyOf(lane.entity);
+    const key = entityKey(lane.entity);
     // A deadline may come up for a lane that has gone: its entity may have another one by now.
     if (this.#awake.get(key) !== lane) return;
     this.#awake.delete(key);
@@ -206,10 +207,6 @@ export class Lanes {
     this.#awake.clear();
     this.#atRest.clear();
   }
-}
-
-function keyOf({ entityType, entityId }: EntityRef): string {
-  return `${entityType}\0${entityId}`;
 }
 
 function rememberedBytes(remembered: Remembered): number {

@@ -12,7 +12,7 @@
  */
 import type { Config } from '../config/config.ts';
 import { waitingReasons } from '../dead-letters/dead-letter.ts';
-import { entityName } from '../events/identity.ts';
+import { entityKey } from '../events/identity.ts';
 import { snapshotsOf } from '../stores/snapshots.ts';
 import { UnavailableError } from '../errors.ts';
 import type { EntityRef } from '../events/event.ts';
@@ -80,7 +80,7 @@ export class AutoReplay {
   /** The entity has reached `version` and is still parked. */
   advanced(shard: number, entity: EntityRef, version: number, parked: Parked): void {
     if (parked.replaying) return;
-    const name = entityName(entity);
+    const name = entityKey(entity);
     if (this.#candidates.size >= maxGathered && !this.#candidates.has(name)) {
       this.search(shard);
       return;
@@ -182,10 +182,10 @@ export class AutoReplay {
 
   /** What was tried is looked at again, for something may have been dead-lettered in the same moment. */
   #settle(open: readonly Open[], { entities }: AutomaticReport): void {
-    const triesOf = new Map(open.map(({ candidate }) => [entityName(candidate.entity), candidate.tries]));
+    const triesOf = new Map(open.map(({ candidate }) => [entityKey(candidate.entity), candidate.tries]));
     const nowMs = this.#options.time.nowMs();
     const again = (entity: EntityRef, { version, parked }: Pick<Snapshot, 'version' | 'parked'>, last: number) => {
-      const tries = (triesOf.get(entityName(entity)) ?? 0) + 1;
+      const tries = (triesOf.get(entityKey(entity)) ?? 0) + 1;
       const dueMs = nowMs + backOffMs(this.#pace.backOff, tries, this.#options.time);
       this.#putBack({ entity, tries, dueMs, tried: { version, parkedAt: parked?.at ?? null, last } });
     };
@@ -208,7 +208,7 @@ export class AutoReplay {
 
   /** What was learnt meanwhile is newer, and stays. */
   #putBack(candidate: Candidate): void {
-    const name = entityName(candidate.entity);
+    const name = entityKey(candidate.entity);
     if (!this.#candidates.has(name)) this.#candidates.set(name, candidate);
   }
 }

@@ -9,7 +9,7 @@ import { DeadLetters, letterSettings } from '../dead-letters/dead-letters.ts';
 import { KeptBroker } from '../dead-letters/letter-broker.ts';
 import { countLetters, type EntityReplay } from '../dead-letters/replay-plan.ts';
 import type { EntityRef } from '../events/event.ts';
-import { entityName } from '../events/identity.ts';
+import { entityKey } from '../events/identity.ts';
 import type { Log } from '../observability/log.ts';
 import type { Store } from '../stores/store.ts';
 import type { Time } from '../time.ts';
@@ -64,10 +64,10 @@ export async function replayAutomatically(request: ReplayRequest, options: Autom
 async function replayReady(letters: DeadLetters, request: ReplayRequest, onReplayed: (letters: number) => void): Promise<AutomaticReport> {
   const { shards, maxFound: maxEntities, signal } = request;
   const found = shards.size === 0 ? { entities: [], complete: true } : await letters.ready({ shards, maxEntities, signal });
-  const asked = new Set([...request.entities, ...found.entities].map(entityName));
+  const asked = new Set([...request.entities, ...found.entities].map(entityKey));
   const { complete } = found;
   if (asked.size === 0) return { entities: [], replayed: 0, blocked: 0, complete };
-  const plan = await letters.plan({ concerns: (letter) => isWaiting(letter) && asked.has(entityName(letter)), signal });
+  const plan = await letters.plan({ concerns: (letter) => isWaiting(letter) && asked.has(entityKey(letter)), signal });
   const { replayable, blocked } = countLetters(plan);
   if (replayable === 0) return { entities: plan.entities, replayed: 0, blocked, complete };
   let reported = 0;

@@ -10,7 +10,7 @@
  * asked for a bounded number of events, of a bounded number of entities at a time and in a second. Leaves to the sequencer
  * what becomes of an event, and to the deadline of the gap when to give up: a source that is unavailable changes nothing.
  */
-import { entityName } from '../events/identity.ts';
+import { entityKey } from '../events/identity.ts';
 import { messageOf, UnavailableError } from '../errors.ts';
 import type { EncodedEvent } from '../events/encode.ts';
 import type { EntityRef, EventLimits } from '../events/event.ts';
@@ -100,7 +100,7 @@ export class GapRepair {
     for (const shard of this.#options.shards) {
       for (const gap of shard.gapsOlderThan(this.#options.afterMs)) {
         if (this.#stopping.signal.aborted || begun >= mostBegun || this.#reading.size >= maxReadsAtATime) return;
-        const name = entityName(gap.entity);
+        const name = entityKey(gap.entity);
         if (this.#reading.has(name) || nowMs < (this.#tries.get(name)?.notBeforeMs ?? nowMs)) continue;
         begun++;
         this.#reading.set(name, this.#repair(name, shard, gap).finally(() => this.#reading.delete(name)));

@@ -3,7 +3,7 @@
  * versions and states (as `entity import` takes it), or the letters that wait behind what is missing. Each says who is behind,
  * and how the one it named last is brought to where it should be. In memory is what was lost, not what there is.
  */
-import { entityName } from '../events/identity.ts';
+import { entityKey } from '../events/identity.ts';
 import { ConfigError } from '../errors.ts';
 import { eventOf } from '../event-sourcing/fold.ts';
 import { entitiesOf } from '../event-sourcing/read-side.ts';
@@ -115,7 +115,7 @@ function fromApplied({ path, texts, defaultEntityType, limits }: FileOptions, st
         if (signal.aborted) return;
         if (!isChosen(choice, event)) continue;
         if (event.sequence === null) refuse(path, line, 'it has no sequence');
-        const name = entityName(event);
+        const name = entityKey(event);
         let lost = known.get(name);
         if (lost === undefined) {
           const [loaded] = await store.load([event]);

@@ -4,6 +4,7 @@
  * from the store again. A state that a processor may have touched without its commit succeeding is dropped.
  */
 import type { EntityRef } from '../events/event.ts';
+import { entityKey } from '../events/identity.ts';
 import { ByteLru } from '../ordering/byte-lru.ts';
 
 export interface CachedState {
@@ -61,8 +62,8 @@ export class StateCache {
     this.#entries.put(this.#keyOf(entity), cached);
   }
 
-  #keyOf({ entityType, entityId }: EntityRef): string {
-    return `${this.#number}\0${entityType}\0${entityId}`;
+  #keyOf(entity: EntityRef): string {
+    return `${this.#number} ${entityKey(entity)}`;
   }
 }
 

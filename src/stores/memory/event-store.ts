@@ -1,5 +1,6 @@
 /** The event store in memory, exact and deterministic: for tests, and to try things with. Nothing survives the process. */
 import type { EntityRef } from '../../events/event.ts';
+import { entityKey } from '../../events/identity.ts';
 import { type AppendRules, expectedNumber, idConflict, isExpected, type PreparedEvent, prepareAppend, rangeOf, recorded, versionConflict } from '../append-rules.ts';
 import type { AppendOptions, AppendResult, EventStore, EventToAppend, ReadAllOptions, ReadOptions, RecordedEvent, StateSnapshot } from '../event-store.ts';
 
@@ -21,7 +22,7 @@ class MemoryEventStore implements EventStore {
   async append(entity: EntityRef, events: readonly EventToAppend[], { expectedVersion }: AppendOptions): Promise<AppendResult> {
     const prepared = prepareAppend(entity, events, this.#rules);
     const expected = expectedNumber(expectedVersion);
-    const log = this.#entities.get(nameOf(entity)) ?? [];
+    const log = this.#entities.get(entityKey(entity)) ?? [];
     const known = log.filter(({ id }) => prepared.some((one) => one.id === id));
     if (known.length > 0) return repeated(known, prepared);
     if (!isExpected(expected, log.length)) throw versionConflict(expectedVersion, log.length);
@@ -30,14 +31,14 @@ class MemoryEventStore implements EventStore {
       log.push(event);
       this.#log.push(event);
     }
-    this.#entities.set(nameOf(entity), log);
+    this.#entities.set(entityKey(entity), log);
     for (const wake of this.#waiting) wake();
     return { status: 'appended', version: log.length, position: this.#log.length };
   }
 
   async *read(entity: EntityRef, options: ReadOptions = {}): AsyncGenerator<RecordedEvent> {
     const [low, high] = rangeOf(options);
-    const events = (this.#entities.get(nameOf(entity)) ?? []).slice(Math.max(0, low - 1), high);
+    const events = (this.#entities.get(entityKey(entity)) ?? []).slice(Math.max(0, low - 1), high);
     if (options.direction === 'backwards') events.reverse();
     yield* events.slice(0, options.limit);
   }
@@ -61,24 +62,20 @@ class MemoryEventStore implements EventStore {
   }
 
   async version(entity: EntityRef): Promise<number> {
-    return this.#entities.get(nameOf(entity))?.length ?? 0;
+    return this.#entities.get(entityKey(entity))?.length ?? 0;
   }
 
   async readSnapshot(entity: EntityRef): Promise<StateSnapshot | null> {
-    return this.#snapshots.get(nameOf(entity)) ?? null;
+    return this.#snapshots.get(entityKey(entity)) ?? null;
   }
 
   async writeSnapshot(entity: EntityRef, snapshot: StateSnapshot): Promise<void> {
-    const known = this.#snapshots.get(nameOf(entity));
+    const known = this.#snapshots.get(entityKey(entity));
     if (known !== undefined && known.schemaVersion === snapshot.schemaVersion && known.version > snapshot.version) return;
-    this.#snapshots.set(nameOf(entity), snapshot);
+    this.#snapshots.set(entityKey(entity), snapshot);
   }
 
   async close(): Promise<void> {}
-}
-
-function nameOf({ entityType, entityId }: EntityRef): string {
-  return JSON.stringify([entityType, entityId]);
 }
 
 /** The same events, appended together before; anything else is a conflict. */

@@ -4,6 +4,7 @@
  * Nothing survives the process, and no call ever fails: who wants faults wraps it.
  */
 import type { EntityRef } from '../../events/event.ts';
+import { entityKey } from '../../events/identity.ts';
 import type { Finding } from '../../finding.ts';
 import {
   awaitDeadLetter, beginReplay, decideClaim, decideCommit, decidePark, type IdRecord, parkedOf, snapshotOf, type StoredEntity, unknownEntity, versionOf,
@@ -74,7 +75,7 @@ class MemoryStore implements Store {
   }
 
   async load(entities: readonly EntityRef[]): Promise<readonly LoadResult[]> {
-    return entities.map((ref) => ({ status: 'ok', snapshot: snapshotOf(this.#entities.get(nameOf(ref)) ?? unknownEntity(this.#initialVersion), this.#time.wallMs()) }));
+    return entities.map((ref) => ({ status: 'ok', snapshot: snapshotOf(this.#entities.get(entityKey(ref)) ?? unknownEntity(this.#initialVersion), this.#time.wallMs()) }));
   }
 
   async commit(commits: readonly Commit[]): Promise<readonly CommitResult[]> {
@@ -94,7 +95,7 @@ class MemoryStore implements Store {
   }
 
   async *readLog(entity: EntityRef): AsyncGenerator<string> {
-    yield* [...(this.#entities.get(nameOf(entity))?.log ?? [])];
+    yield* [...(this.#entities.get(entityKey(entity))?.log ?? [])];
   }
 
   async recordDeadLetters(records: readonly DeadLetterRecord[]): Promise<void> {
@@ -170,7 +171,7 @@ class MemoryStore implements Store {
   }
 
   #lookUp(query: LookupQuery): LookupResult {
-    const entity = this.#entities.get(nameOf(query));
+    const entity = this.#entities.get(entityKey(query));
     if (query.sequence !== null && query.sequence > (entity?.version ?? this.#initialVersion)) return { status: 'above' };
     const byId = query.sequence === null ? this.#unexpired(entity?.byId.get(query.id)) : undefined;
     const sequence = query.sequence ?? byId?.sequence ?? 0;
@@ -184,12 +185,12 @@ class MemoryStore implements Store {
   #awaits(record: DeadLetterRecord): void {
     const { entityType, entityId } = record;
     if (entityType === null || entityId === null) return;
-    const entity = this.#entities.get(nameOf({ entityType, entityId }));
+    const entity = this.#entities.get(entityKey({ entityType, entityId }));
     if (entity !== undefined) awaitDeadLetter(entity, record);
   }
 
   #entity(ref: EntityRef): Entity {
-    const name = nameOf(ref);
+    const name = entityKey(ref);
     const known = this.#entities.get(name);
     if (known !== undefined) return known;
     const { entityType, entityId } = ref;
@@ -201,10 +202,6 @@ class MemoryStore implements Store {
   #unexpired<T extends { readonly expiresAtMs: number }>(record: T | undefined): T | undefined {
     return record !== undefined && record.expiresAtMs > this.#time.wallMs() ? record : undefined;
   }
-}
-
-function nameOf(ref: EntityRef): string {
-  return JSON.stringify([ref.entityType, ref.entityId]);
 }
 
 function putLast<K, V>(map: Map<K, V>, key: K, value: V): void {
