@@ -70,7 +70,7 @@ export type {
 export type { PostgresEventStoreOptions } from './stores/postgres/postgres-event-store.ts';
 export type { RedisEventStoreOptions } from './stores/redis/redis-event-store.ts';
 export type { Store } from './stores/store.ts';
-export { createEventStore, type EventStoreOptions } from './event-sourcing/create-event-store.ts';
+export { createEventStore, type EventStoreOptions } from './event-sourcing/open-event-store.ts';
 export { AggregateRoot, type AggregateClass, type ClassRepository, type ClassRepositoryOptions, type Worked, type WorkOptions } from './event-sourcing/aggregate-root.ts';
 export { createRepository } from './event-sourcing/create-repository.ts';
 export type { CommandOf, Handled, HandleOptions, Loaded, NewCommand, Repository, RepositoryOptions } from './event-sourcing/repository.ts';

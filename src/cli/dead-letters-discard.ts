@@ -9,7 +9,7 @@ import { grouped } from '../publishing/progress-line.ts';
 import { defineCommand } from './command.ts';
 import { confirm, operatorName, yesOption } from './confirm.ts';
 import { CountDisplay } from './count-display.ts';
-import { letterVariables, withLetters } from './letter-access.ts';
+import { letterVariables, withLetters } from './store-access.ts';
 import { filterOf, selectionOptions } from './letter-selection.ts';
 
 /** Entities that are told one by one. */

@@ -1,7 +1,7 @@
 /** `inorder dead-letters export`: dead letters as NDJSON, whole, or as events that can be corrected and published again. */
 import { loadConfig } from '../config/load.ts';
 import { defineCommand } from './command.ts';
-import { letterVariables, withLetters } from './letter-access.ts';
+import { letterVariables, withLetters } from './store-access.ts';
 import { filterOf, selectionOptions } from './letter-selection.ts';
 
 export const command = defineCommand({

@@ -11,10 +11,9 @@ import { optionValue } from './arguments.ts';
 import { type CommandIo, defineCommand, jsonOption } from './command.ts';
 import { confirm, operatorName, yesOption } from './confirm.ts';
 import { CountDisplay } from './count-display.ts';
-import { letterVariables, withLetters } from './letter-access.ts';
+import { commandLog, letterVariables, withLetters } from './store-access.ts';
 import { filterOf, selectionOptions } from './letter-selection.ts';
 import { asPlanJson, asPlanText, outcomeJson, outcomeText } from './replay-text.ts';
-import { commandLog } from './store-access.ts';
 
 export const command = defineCommand({
   name: 'dead-letters replay',

@@ -7,7 +7,7 @@ import { deadLetterQueueName } from '../rabbitmq/topology-plan.ts';
 import { optionValue } from './arguments.ts';
 import { type CommandIo, defineCommand, jsonOption } from './command.ts';
 import { CountDisplay } from './count-display.ts';
-import { letterVariables, withLetters } from './letter-access.ts';
+import { letterVariables, withLetters } from './store-access.ts';
 import { filterOf, selectionOptions } from './letter-selection.ts';
 import { asGroupJson, asGroupLine, asJson, asListJson, asPage, asTableLine, groupHeader, tableHeader } from './letter-text.ts';
 

@@ -13,7 +13,7 @@ import { placeOf, readInput, type ReadingRequest, textsOf } from '../publishing/
 import { readingRequest } from '../publishing/reading-request.ts';
 import { defineCommand } from './command.ts';
 import { CountDisplay } from './count-display.ts';
-import { eventStoreVariables, withEventStore } from './event-store-access.ts';
+import { eventStoreVariables, withEventStore } from './store-access.ts';
 import { inputFormatsText, inputOptions } from './input-options.ts';
 import { ProblemLines } from './problem-lines.ts';
 

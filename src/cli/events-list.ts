@@ -6,8 +6,7 @@ import { choiceText, type EntityChoice, entityChoice, isChosen, oneOf } from '..
 import type { EventStore, RecordedEvent } from '../stores/event-store.ts';
 import type { Store } from '../stores/store.ts';
 import { defineCommand, entityTypeOption, jsonOption } from './command.ts';
-import { withStore } from './store-access.ts';
-import { eventStoreVariables, withEventStore } from './event-store-access.ts';
+import { eventStoreVariables, withEventStore, withStore } from './store-access.ts';
 
 export const command = defineCommand({
   name: 'events list',

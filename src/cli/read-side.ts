@@ -9,8 +9,7 @@ import { loadProcessors } from '../worker/processor-module.ts';
 import { type CommandIo, defineCommand, entityTypeOption, type ExitCode } from './command.ts';
 import { confirm, operatorName, yesOption } from './confirm.ts';
 import { CountDisplay } from './count-display.ts';
-import { eventStoreVariables, withEventStore } from './event-store-access.ts';
-import { withStore } from './store-access.ts';
+import { eventStoreVariables, withEventStore, withStore } from './store-access.ts';
 
 const variables = [...eventStoreVariables, 'STATE_STORE', 'PROCESSOR', 'ENTITY_TYPE'] as const;
 

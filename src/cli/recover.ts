@@ -16,8 +16,7 @@ import { fromEventStore, fromFile, fromLetters, type Meant, type RecoverySource 
 import { type CommandIo, defineCommand, entityTypeOption, type ExitCode, jsonOption } from './command.ts';
 import { confirm, operatorName, yesOption } from './confirm.ts';
 import { CountDisplay } from './count-display.ts';
-import { eventStoreVariables, withEventStore } from './event-store-access.ts';
-import { commandLog, withStore } from './store-access.ts';
+import { commandLog, eventStoreVariables, withEventStore, withStore } from './store-access.ts';
 
 export const command = defineCommand({
   name: 'recover',

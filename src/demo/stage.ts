@@ -2,8 +2,8 @@
  * What the demo needs and owns: services, a stream of its own, worker processes. Everything that is made here is taken
  * down by `remove`, in reverse, whatever happened meanwhile; services that were given stay and are left as they were.
  */
-import { connect, type ChannelModel } from 'amqplib';
-import { startServices, type Services } from '../../deploy/local/services.ts';
+import { type ChannelModel, connect } from 'amqplib';
+import { type Services, startServices } from '../../deploy/local/services.ts';
 import { variableNames } from '../config/variables.ts';
 import { UnavailableError } from '../errors.ts';
 import { planTopology, type TopologyPlan } from '../rabbitmq/topology-plan.ts';
@@ -11,10 +11,9 @@ import { applyTopology } from '../rabbitmq/topology.ts';
 import { createRedisStore } from '../stores/redis/redis-store.ts';
 import type { Store } from '../stores/store.ts';
 import type { Time } from '../time.ts';
-import { removeTopology } from './demo-queues.ts';
+import { removeKeys, removeTopology } from './demo-queues.ts';
 import { DemoWorker } from './demo-worker.ts';
 import { moduleUrl } from './processors.ts';
-import { removeKeys } from './store-removal.ts';
 
 export interface StageOptions {
   /** Where AMQP_URL and REDIS_URL may be given; other settings of ours in it have no effect on the demo. */

@@ -1,14 +1,16 @@
-/** The event store that the configuration names, and the leases of its relay. */
+/** The event store of a program's choice, or the one that the configuration names with the leases of its relay. */
 import type { Config } from '../config/config.ts';
 import { ConfigError } from '../errors.ts';
 import type { Log } from '../observability/log.ts';
 import type { EventStore } from '../stores/event-store.ts';
-import { createPostgresEventStore } from '../stores/postgres/postgres-event-store.ts';
+import { createPostgresEventStore, type PostgresEventStoreOptions } from '../stores/postgres/postgres-event-store.ts';
 import { createPostgresRelayLeases } from '../stores/postgres/relay-leases.ts';
-import { createRedisEventStore } from '../stores/redis/redis-event-store.ts';
+import { createRedisEventStore, type RedisEventStoreOptions } from '../stores/redis/redis-event-store.ts';
 import { createRedisRelayLeases } from '../stores/redis/relay-leases.ts';
 import type { RelayLeases } from '../stores/relay-lease.ts';
 import type { Time } from '../time.ts';
+import type { AppendRules } from '../stores/append-rules.ts';
+import { createMemoryEventStore } from '../stores/memory/event-store.ts';
 
 /**
  * Connects in the background; whether the store is there shows when it is asked.
@@ -25,4 +27,24 @@ export function openRelayLeases({ store, eventStore, broker }: Config, log: Log,
   const { stream } = broker;
   if (eventStore.kind === 'postgres') return createPostgresRelayLeases({ url: store.databaseUrl, stream, log, time });
   return createRedisRelayLeases({ url: store.redisUrl, stream, time });
+}
+
+/** One of them. PostgreSQL is the one to recommend; Redis is the light one; memory ends with the process. */
+export type EventStoreOptions =
+  | { readonly postgres: PostgresEventStoreOptions }
+  | { readonly redis: RedisEventStoreOptions }
+  | { readonly memory: true | AppendRules };
+
+/**
+ * Connects in the background; whether the store is there shows when it is asked.
+ *
+ * @throws ConfigError when none or several are named, or a URL is none.
+ */
+export function createEventStore(options: EventStoreOptions): EventStore {
+  const named = Object.keys(options);
+  if (named.length !== 1) throw new ConfigError(['createEventStore: name one of postgres, redis and memory']);
+  if ('postgres' in options) return createPostgresEventStore(options.postgres);
+  if ('redis' in options) return createRedisEventStore(options.redis);
+  if ('memory' in options) return createMemoryEventStore(options.memory === true ? {} : options.memory);
+  throw new ConfigError([`createEventStore: ${named[0]} is none of postgres, redis and memory`]);
 }

@@ -1,5 +1,5 @@
 /**
- * What the management API says of the nodes of a broker beyond any one stream: alarms, which stop publishers, nodes that are
+ * What is found of a broker beyond any one stream: its version, alarms, which stop publishers, nodes that are
  * down, partitions, and the clock. Pure: what was seen comes in.
  */
 import { failure, type Finding, ok, warning } from '../finding.ts';
@@ -27,4 +27,20 @@ export function brokerClockFinding(offsetMs: number): Finding {
   if (Math.abs(offsetMs) <= clockToleranceMs) return ok(subject, `within ${clockToleranceMs / 1_000} s of this machine's`);
   const detail = `it is ${Math.round(Math.abs(offsetMs) / 1_000)} s ${offsetMs > 0 ? 'ahead of' : 'behind'} this machine's`;
   return warning(subject, detail, 'let both machines take their time from NTP');
+}
+
+const minVersion = { major: 3, minor: 10 };
+const lastKnownMajor = 4;
+
+export function versionFinding(version: string): Finding {
+  const [major = 0, minor = 0] = version.split('.').map(Number);
+  const subject = 'broker';
+  if (Number.isNaN(major) || major > lastKnownMajor) {
+    return warning(subject, `RabbitMQ ${version} is not a version that Inorder knows`, 'look for a newer Inorder');
+  }
+  if (major < minVersion.major || (major === minVersion.major && minor < minVersion.minor)) {
+    const remedy = `use RabbitMQ ${minVersion.major}.${minVersion.minor} or later`;
+    return failure(subject, `RabbitMQ ${version} cannot dead-letter at least once`, remedy);
+  }
+  return ok(subject, `RabbitMQ ${version}`);
 }

@@ -3,7 +3,7 @@ import test, { type TestContext } from 'node:test';
 import amqp from 'amqplib';
 import { commands } from '../../src/cli/commands.ts';
 import { runCli } from '../../src/cli/run.ts';
-import { removeKeys } from '../../src/demo/store-removal.ts';
+import { removeKeys } from '../../src/demo/demo-queues.ts';
 import { systemTime } from '../../src/time.ts';
 import { keptIo } from '../support/command-io.ts';
 import { useTopology } from '../support/published.ts';
