@@ -2,9 +2,12 @@
 import assert from 'node:assert/strict';
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import test from 'node:test';
-import { convertWorkflowTemplate, NoOperationTraceWriter, parseWorkflow } from '@actions/workflow-parser';
+import { tsImport } from 'tsx/esm/api';
 import { parse } from 'yaml';
 import { checkout } from '../support/checkout.ts';
+
+/** It imports JSON in a way that Node.js itself refuses from version 20 on. */
+const { convertWorkflowTemplate, NoOperationTraceWriter, parseWorkflow } = (await tsImport('@actions/workflow-parser', import.meta.url)) as typeof import('@actions/workflow-parser');
 
 interface Step {
   readonly run?: string;
