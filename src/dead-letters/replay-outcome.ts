@@ -67,28 +67,28 @@ export async function awaitOutcomes(
   const outcomes = new Map<EntityReplay, EntityOutcome>();
   const verdicts: Verdicts = new Map(plan.unordered.filter((letter) => sent.has(letter)).map((letter) => [letter, 'pending']));
   const loose = [...verdicts.keys()];
-  const looseOnes = (verdict: 'pending' | 'again') => loose.filter((letter) => kindOf(verdicts.get(letter)) === verdict);
+  const pendingLoose = () => loose.filter((letter) => verdicts.get(letter) === 'pending').length;
   const openOnes = () => entities.filter((replay) => isOpen(outcomes.get(replay)));
   const versionOf = (replay: EntityReplay) => outcomes.get(replay)?.now.version;
-  const stateOf = (open: readonly EntityReplay[]) => JSON.stringify([looseOnes('pending').length, open.map(versionOf)]);
+  const stateOf = (open: readonly EntityReplay[]) => JSON.stringify([pendingLoose(), open.map(versionOf)]);
   for (let deadlineMs = time.nowMs() + timeoutMs; ; ) {
     const open = openOnes();
     const before = stateOf(open);
     const ask = async () => {
       const snapshots = await snapshotsOf(store, open.map(({ entity }) => entity));
       const reached = open.filter((replay, index) => isReached(replay, snapshots[index]!, sent));
-      await judge([...loose.filter((letter) => kindOf(verdicts.get(letter)) !== 'again'), ...reached.flatMap((replay) => sentOf(replay, sent))], sent, store, verdicts);
+      await judge([...loose.filter((letter) => typeof verdicts.get(letter) !== 'object'), ...reached.flatMap((replay) => sentOf(replay, sent))], sent, store, verdicts);
       for (const [index, replay] of open.entries()) outcomes.set(replay, outcomeOf(replay, snapshots[index]!, sent, verdicts));
     };
     await patiently(ask, Math.max(0, deadlineMs - time.nowMs()), options);
     const left = openOnes();
     // Before the deadline is looked at: asking takes its time as well.
     if (stateOf(left) !== before) deadlineMs = time.nowMs() + timeoutMs;
-    const isOver = left.length + looseOnes('pending').length === 0;
+    const isOver = left.length + pendingLoose() === 0;
     if (isOver || signal?.aborted || time.nowMs() > deadlineMs) break;
     await sleep(time, pollMs, signal);
   }
-  const unordered = { again: againOf(looseOnes('again'), verdicts), undecided: looseOnes('pending').length };
+  const unordered = { again: againOf(loose, verdicts), undecided: pendingLoose() };
   return { entities: await asTheQueueSays([...outcomes.values()], options), unordered };
 }
 
@@ -125,8 +125,6 @@ function outcomeOf(replay: EntityReplay, now: Snapshot, sent: Sent, verdicts: Ve
 }
 
 type Verdicts = Map<LetterSummary, 'applied' | 'pending' | LetterAgain>;
-
-const kindOf = (verdict: 'applied' | 'pending' | LetterAgain | undefined) => (typeof verdict === 'object' ? 'again' : verdict);
 
 function againOf(letters: readonly LetterSummary[], verdicts: Verdicts): readonly LetterAgain[] {
   return letters.flatMap((letter) => {

@@ -250,7 +250,8 @@ export class Shard implements WatchedShard, RepairableShard, HaltableShard {
     session.report.ended();
     session.intake.end();
     // A handler that never ends keeps the session, but not what it was given.
-    for (const kept of [session.messages, session.results]) kept.clear();
+    session.messages.clear();
+    session.results.clear();
     session.waiting = null;
     this.#memoryIsFull = false;
     this.#sequencer.handle(this.#options.time.nowMs(), { kind: 'channelLost' });

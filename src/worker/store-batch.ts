@@ -39,22 +39,22 @@ export interface StoreBatchOptions {
 }
 
 /** What a batch has led to. */
-export interface BatchResult {
+export class BatchResult {
   /** For the sequencer, in order. */
-  readonly facts: Fact[];
+  readonly facts: Fact[] = [];
   /** Their reasons are on record: now they may leave. */
-  readonly rejections: Rejection[];
+  readonly rejections: Rejection[] = [];
   /** What handlers returned, now or when the event was first processed, by delivery tag. */
-  readonly results: { readonly tag: number; readonly result: string }[];
+  readonly results: { readonly tag: number; readonly result: string }[] = [];
   /** Entities that were parked and had not been, and such whose parking a commit has ended. */
-  parked: number;
-  unparked: number;
+  parked = 0;
+  unparked = 0;
   /** Entities that have moved to another version, and are still parked. */
-  readonly stillParked: { readonly entity: EntityRef; readonly version: number; readonly parked: Parked }[];
+  readonly stillParked: { readonly entity: EntityRef; readonly version: number; readonly parked: Parked }[] = [];
   /** Why the store, or the keys of an entity, did not serve. */
-  readonly unavailable: UnavailableError[];
+  readonly unavailable: UnavailableError[] = [];
   /** How long the batch took; null where there was none. */
-  seconds: number | null;
+  seconds: number | null = null;
 }
 
 type OperationOf<Kind extends Effect['kind']> = Extract<Effect, { readonly kind: Kind }>;
@@ -247,7 +247,7 @@ export class StoreBatches {
     if (this.#ended) return;
     if ('ready' in preparation) this.#queue.push(effect);
     else {
-      const result = new Batch();
+      const result = new BatchResult();
       result.facts.push(preparation.settled);
       this.#options.done(result);
     }
@@ -343,7 +343,7 @@ export class StoreBatches {
       return rejects;
     });
     if (written.length === 0 || this.#ended) return;
-    const result = new Batch();
+    const result = new BatchResult();
     result.rejections.push(...rejections);
     this.#options.done(result);
     for (const { op } of written) batch.facts.push({ kind: 'rejected', op });
@@ -381,21 +381,13 @@ export class StoreBatches {
   }
 }
 
-class Batch implements BatchResult {
-  readonly facts: Fact[] = [];
-  readonly rejections: Rejection[] = [];
-  readonly results: { readonly tag: number; readonly result: string }[] = [];
-  parked = 0;
-  unparked = 0;
-  readonly stillParked: { readonly entity: EntityRef; readonly version: number; readonly parked: Parked }[] = [];
-  readonly unavailable: UnavailableError[] = [];
-  seconds: number | null = null;
+class Batch extends BatchResult {
   /** Operations of which nobody knows what became. */
   readonly unknown: number[] = [];
 
   /** What it has changed at the store: also true when nobody waits for its answers any more. */
   changes(): BatchResult {
-    return Object.assign(new Batch(), { parked: this.parked, unparked: this.unparked, stillParked: this.stillParked });
+    return Object.assign(new BatchResult(), { parked: this.parked, unparked: this.unparked, stillParked: this.stillParked });
   }
 }
 
