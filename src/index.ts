@@ -2,7 +2,18 @@
  * The library: everything that is public is named here.
  */
 export { defineAggregate, defineHandler, type AggregateOptions, type EventWith, type HandlerOptions } from './aggregates/define.ts';
-export { refuse, Refused, type Aggregate, type Command, type DecidedEvent, type Decision, type Evolve, type Handler, type HandlerContext, type Processor } from './aggregates/definition.ts';
+export {
+  refuse,
+  Refused,
+  type Aggregate,
+  type Command,
+  type DecidedEvent,
+  type Decision,
+  type Evolve,
+  type Handler,
+  type HandlerContext,
+  type Processor,
+} from './aggregates/definition.ts';
 export { orderAggregate, type OrderCommands, type OrderState } from './aggregates/order.ts';
 export { historyAggregate, type HistoryState } from './aggregates/history.ts';
 export type { Config } from './config/config.ts';
@@ -22,7 +33,15 @@ export type { BrokerReason, DeadLetter, DeadLetterReason, Grouping, LetterFilter
 export { createDeadLetters, type DeadLetters, type DeadLettersOptions, type ExportedLetter } from './dead-letters/dead-letters.ts';
 export type { FoundLetter } from './dead-letters/inspect.ts';
 export type { EntityOutcome, LetterAgain, ReplayOutcome } from './dead-letters/replay-outcome.ts';
-export type { Blocked, EntityReplay, LetterStatus, LetterSummary, LettersOfEntity, ReplayPlan, Unmendable } from './dead-letters/replay-plan.ts';
+export type {
+  Blocked,
+  EntityReplay,
+  LetterStatus,
+  LetterSummary,
+  LettersOfEntity,
+  ReplayPlan,
+  Unmendable,
+} from './dead-letters/replay-plan.ts';
 export type { ReplayReport } from './dead-letters/replay.ts';
 export type { Survey } from './dead-letters/survey.ts';
 export { encodeCloudEvent, type CloudEventMode, type CloudEventOptions } from './events/encode-cloudevent.ts';
@@ -71,7 +90,14 @@ export type { PostgresEventStoreOptions } from './stores/postgres/postgres-event
 export type { RedisEventStoreOptions } from './stores/redis/redis-event-store.ts';
 export type { Store } from './stores/store.ts';
 export { createEventStore, type EventStoreOptions } from './event-sourcing/open-event-store.ts';
-export { AggregateRoot, type AggregateClass, type ClassRepository, type ClassRepositoryOptions, type Worked, type WorkOptions } from './event-sourcing/aggregate-root.ts';
+export {
+  AggregateRoot,
+  type AggregateClass,
+  type ClassRepository,
+  type ClassRepositoryOptions,
+  type Worked,
+  type WorkOptions,
+} from './event-sourcing/aggregate-root.ts';
 export { createRepository } from './event-sourcing/create-repository.ts';
 export type { CommandOf, Handled, HandleOptions, Loaded, NewCommand, Repository, RepositoryOptions } from './event-sourcing/repository.ts';
 export type { GapSource, MissingEvents } from './event-sourcing/gap-source.ts';

@@ -5,7 +5,8 @@ export function redactUrls(text: string): string {
   return text.replace(/:\/\/(?:[^\s"'/:@]*:(?!\/\/)(?:(?!:\/\/)[^\s"'])*@|[^\s"'/]*@)/g, '://***@');
 }
 
-const secretName = '(?<![\\w-])[\\w-]*(?:password|passwd|passphrase|pwd|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|credential|signature)s?';
+const secretName =
+  '(?<![\\w-])[\\w-]*(?:password|passwd|passphrase|pwd|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|credential|signature)s?';
 const secrets: readonly (readonly [RegExp, string])[] = [
   // `password=…`, `"token": "…"`, `?api_key=…`
   [new RegExp(`(${secretName}["']?\\s*[=:]\\s*)("(?:[^"\\\\]|\\\\.)*"?|'[^']*'?|[^\\s,;&)}\\]]+)`, 'gi'), '$1***'],

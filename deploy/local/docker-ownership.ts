@@ -49,6 +49,9 @@ export async function sweepStaleContainers(engine: ContainerEngine): Promise<voi
   for (const { Id, Labels } of owned) {
     const [host, pid] = (Labels[OWNER_LABEL] ?? '').split('/');
     if (host !== hostname() || isAlive(Number(pid))) continue;
-    await dockerode.getContainer(Id).remove({ force: true, v: true }).catch(() => undefined);
+    await dockerode
+      .getContainer(Id)
+      .remove({ force: true, v: true })
+      .catch(() => undefined);
   }
 }

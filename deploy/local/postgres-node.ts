@@ -90,7 +90,20 @@ export class PostgresNode extends PrivateNode {
     if (this.#account !== null) {
       for (const directory of [this.#directory, this.#data]) await chown(directory, this.#account.uid, this.#account.gid);
     }
-    const [command, ...args] = this.#commandLine('initdb', '--pgdata', this.#data, '--username', USER, '--auth', 'trust', '--encoding', 'UTF8', '--locale', 'C', '--no-sync');
+    const [command, ...args] = this.#commandLine(
+      'initdb',
+      '--pgdata',
+      this.#data,
+      '--username',
+      USER,
+      '--auth',
+      'trust',
+      '--encoding',
+      'UTF8',
+      '--locale',
+      'C',
+      '--no-sync',
+    );
     await run(command, args, { cwd: this.#directory, env: this.#environment });
   }
 
@@ -149,7 +162,8 @@ async function unprivilegedAccount(): Promise<Account | null> {
   const lines = (await readFile('/etc/passwd', 'utf8')).split('\n');
   const line = lines.find((one) => one.startsWith('postgres:')) ?? lines.find((one) => one.startsWith('nobody:'));
   const [, , uid, gid] = line?.split(':') ?? [];
-  if (uid === undefined || gid === undefined) throw new Error('PostgreSQL does not run as root, and there is neither a user postgres nor nobody');
+  if (uid === undefined || gid === undefined)
+    throw new Error('PostgreSQL does not run as root, and there is neither a user postgres nor nobody');
   return { uid: Number(uid), gid: Number(gid) };
 }
 

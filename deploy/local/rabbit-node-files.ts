@@ -28,7 +28,11 @@ const CONFIGURATION_FILE = 'rabbitmq.conf';
 const PLUGINS_FILE = 'enabled_plugins';
 
 /** Writes a fresh node's files. `configLines` come last and so override what is set here; `plugins` come beside those it needs. */
-export async function writeRabbitNodeFiles(node: RabbitNodeIdentity, configLines: readonly string[], plugins: readonly string[]): Promise<void> {
+export async function writeRabbitNodeFiles(
+  node: RabbitNodeIdentity,
+  configLines: readonly string[],
+  plugins: readonly string[],
+): Promise<void> {
   const lines = [
     `listeners.tcp.default = ${LOOPBACK}:${node.amqpPort}`,
     `management.tcp.ip = ${LOOPBACK}`,

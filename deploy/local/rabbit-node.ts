@@ -122,7 +122,10 @@ export class RabbitNode extends PrivateNode {
   async #whatItSaid(): Promise<string> {
     const files = [join(this.#identity.directory, 'console.log'), join(this.#identity.directory, 'log', 'rabbit.log')];
     const texts = await Promise.all(files.map((file) => readFile(file, 'utf8').catch(() => '')));
-    const lines = texts.join('\n').split('\n').filter((line) => line.trim() !== '');
+    const lines = texts
+      .join('\n')
+      .split('\n')
+      .filter((line) => line.trim() !== '');
     const errors = lines.filter((line) => /\[error\] \S+ +\S/.test(line));
     return (errors.length > 0 ? errors.slice(0, LOG_LINES_IN_ERRORS) : lines.slice(-LOG_LINES_IN_ERRORS)).join('\n');
   }

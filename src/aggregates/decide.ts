@@ -13,7 +13,12 @@ export type Decided =
 export function decideCommand<State>(aggregate: Aggregate<State>, command: Command, state: State): Decided {
   // Without a prototype, so that a command of type `constructor` finds nothing.
   const decide = (aggregate.decide as Readonly<Record<string, Decide<State, unknown> | undefined>>)[command.type];
-  if (decide === undefined) return { ok: false, code: 'unknown_command', detail: `aggregate "${aggregate.type}" has no rule for commands of type "${command.type}"` };
+  if (decide === undefined)
+    return {
+      ok: false,
+      code: 'unknown_command',
+      detail: `aggregate "${aggregate.type}" has no rule for commands of type "${command.type}"`,
+    };
   return decidedBy(`decide for "${command.type}"`, decide(command, state));
 }
 

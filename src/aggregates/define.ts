@@ -48,7 +48,9 @@ export interface AggregateOptions<State, Types extends string, S extends Schemas
    * command's data is what the function says of it: `(command: Command<{ sku: string }>, order) => …`. For `createRepository`;
    * a worker does not use it.
    */
-  readonly decide?: { readonly [Type in keyof Commands]: (command: Command<Commands[Type]>, state: NoInfer<State>) => Decision<DecidedType<NoInfer<Types>>> };
+  readonly decide?: {
+    readonly [Type in keyof Commands]: (command: Command<Commands[Type]>, state: NoInfer<State>) => Decision<DecidedType<NoInfer<Types>>>;
+  };
   /**
    * By event type: functions that bring the data of old events up to date, the first from schema version 1 to 2, the next from
    * 2 to 3 and so on. An event's version is `schema_version` in its metadata, 1 where it says none; what `decide` leads to has
@@ -112,15 +114,18 @@ function aggregateProblems(options: unknown): string[] {
   const { type, initialState, creates, evolve, schema } = options;
   const who = isName(type) ? `aggregate "${type}"` : 'an aggregate';
   const problems = isName(type) ? [] : ['an aggregate needs a type: the entity type it is for, or "*"'];
-  if (initialState === undefined || initialState === null) problems.push(`${who} needs an initialState: a value, or a function that makes one`);
-  else if (!isFunction(initialState) && !isCloneable(initialState)) problems.push(`${who}: initialState cannot be copied: give a function that makes one`);
+  if (initialState === undefined || initialState === null)
+    problems.push(`${who} needs an initialState: a value, or a function that makes one`);
+  else if (!isFunction(initialState) && !isCloneable(initialState))
+    problems.push(`${who}: initialState cannot be copied: give a function that makes one`);
   if (creates !== undefined && !(isName(creates) || (Array.isArray(creates) && creates.length > 0 && creates.every(isName)))) {
     problems.push(`${who}: creates is not an event type or a list of them`);
   }
   problems.push(...evolveProblems(who, evolve, creates), ...schemaProblems(who, schema));
   problems.push(...decideProblems(who, options.decide), ...upcastProblems(who, options.upcast, evolve));
   const { schemaVersion = 1 } = options;
-  if (!Number.isSafeInteger(schemaVersion) || (schemaVersion as number) < 1) problems.push(`${who}: schemaVersion is not a whole number from 1 up`);
+  if (!Number.isSafeInteger(schemaVersion) || (schemaVersion as number) < 1)
+    problems.push(`${who}: schemaVersion is not a whole number from 1 up`);
   for (const name of ['serialize', 'deserialize'] as const) {
     if (options[name] !== undefined && !isFunction(options[name])) problems.push(`${who}: ${name} is not a function`);
   }
@@ -162,7 +167,8 @@ function upcastProblems(who: string, upcast: unknown, evolve: unknown): string[]
   return Object.entries(upcast).flatMap(([eventType, steps]) => {
     const problems = Array.isArray(steps) && steps.every(isFunction) ? [] : [`${who}: upcast.${eventType} is not a list of functions`];
     // Only types with a rule of their own: a name that is misspelt would leave old events as they are.
-    if (isObject(evolve) && !Object.hasOwn(evolve, eventType)) problems.push(`${who}: upcast names "${eventType}", which evolve does not know`);
+    if (isObject(evolve) && !Object.hasOwn(evolve, eventType))
+      problems.push(`${who}: upcast names "${eventType}", which evolve does not know`);
     return problems;
   });
 }

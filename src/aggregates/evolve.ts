@@ -24,9 +24,17 @@ export interface EvolveOptions {
 const maxDetailLength = 512;
 
 /** `state` is null before the first event of the entity is applied. */
-export function evolveEvent<State>(aggregate: Aggregate<State>, state: State | null, event: Event, { adopts }: EvolveOptions): Evolved<State> {
+export function evolveEvent<State>(
+  aggregate: Aggregate<State>,
+  state: State | null,
+  event: Event,
+  { adopts }: EvolveOptions,
+): Evolved<State> {
   if (state === null && !adopts && aggregate.creates !== null && !aggregate.creates.has(event.type)) {
-    return failure('not_created', `the first event is ${quoted(event.type)}, and the entity begins with ${[...aggregate.creates].map((type) => quoted(type)).join(' or ')}`);
+    return failure(
+      'not_created',
+      `the first event is ${quoted(event.type)}, and the entity begins with ${[...aggregate.creates].map((type) => quoted(type)).join(' or ')}`,
+    );
   }
   const evolve = aggregate.evolve.get(event.type) ?? aggregate.evolve.get('*');
   if (evolve === undefined) {
@@ -63,7 +71,10 @@ function checkData<State>(aggregate: Aggregate<State>, event: Event): Checked {
 function stateFrom<State>(next: State, event: Event): Evolved<State> {
   if (isPromise(next)) {
     ignore(next);
-    return failure('handler_failed', `evolve for ${quoted(event.type)} returned a promise: it must be synchronous; side effects belong into a handler`);
+    return failure(
+      'handler_failed',
+      `evolve for ${quoted(event.type)} returned a promise: it must be synchronous; side effects belong into a handler`,
+    );
   }
   if (next === undefined || next === null) {
     return failure('handler_failed', `evolve for ${quoted(event.type)} returned ${String(next)}: it must return the next state`);

@@ -63,7 +63,13 @@ function readItem(value: unknown, path: readonly PropertyKey[], issues: Issues):
   if (!isObject(value)) issues.push({ message: 'is not an object', path });
   return {
     sku: readSku(sku ?? id, path, issues),
-    quantity: readNumber(quantity, [...path, 'quantity'], issues, 'is not a whole number from 1 up', (n) => Number.isSafeInteger(n) && n >= 1),
+    quantity: readNumber(
+      quantity,
+      [...path, 'quantity'],
+      issues,
+      'is not a whole number from 1 up',
+      (n) => Number.isSafeInteger(n) && n >= 1,
+    ),
     price: readNumber(price, [...path, 'price'], issues, 'is not an amount from 0 up', isAmount),
   };
 }
@@ -78,7 +84,13 @@ function readTotal({ total }: Data, issues: Issues): number | null {
   return total == null ? null : readNumber(total, ['total'], issues, 'is not an amount from 0 up', isAmount);
 }
 
-function readNumber(value: unknown, path: readonly PropertyKey[], issues: Issues, fault: string, isGood: (value: number) => boolean): number {
+function readNumber(
+  value: unknown,
+  path: readonly PropertyKey[],
+  issues: Issues,
+  fault: string,
+  isGood: (value: number) => boolean,
+): number {
   if (typeof value === 'number' && isGood(value)) return value;
   issues.push({ message: fault, path });
   return 0;

@@ -62,7 +62,10 @@ export function orderAggregate(type = 'order'): Aggregate<OrderState, OrderComma
     evolve: {
       OrderCreated: (order, { timestamp, data }) =>
         order.status === 'new'
-          ? withTotal({ ...order, status: 'pending', items: data.items, createdAt: timestamp, updatedAt: timestamp }, data.total ?? addUp(0, data.items))
+          ? withTotal(
+              { ...order, status: 'pending', items: data.items, createdAt: timestamp, updatedAt: timestamp },
+              data.total ?? addUp(0, data.items),
+            )
           : refuse('an order is created once'),
       ItemAdded: (order, { timestamp, data }) =>
         closed(order, 'takes no more items') ??

@@ -41,7 +41,11 @@ export function createProcessors(list: readonly unknown[]): Processors {
   return { hasHandlers: handlers.size > 0, forType: (entityType) => sets.get(entityType) ?? others };
 }
 
-function setFor(type: string, aggregates: ReadonlyMap<string, AnyAggregate>, handlers: ReadonlyMap<string, Handler[]>): ProcessorSet | null {
+function setFor(
+  type: string,
+  aggregates: ReadonlyMap<string, AnyAggregate>,
+  handlers: ReadonlyMap<string, Handler[]>,
+): ProcessorSet | null {
   const aggregate = aggregates.get(type) ?? aggregates.get('*') ?? null;
   const forType = handlers.get(type) ?? handlers.get('*') ?? [];
   return aggregate === null && forType.length === 0 ? null : { aggregate, handlers: forType };
@@ -54,7 +58,8 @@ function addAggregate(aggregates: Map<string, AnyAggregate>, aggregate: AnyAggre
 
 function addHandler(handlers: Map<string, Handler[]>, handler: Handler, problems: string[]): void {
   const forType = handlers.get(handler.type) ?? [];
-  if (forType.some(({ handle }) => handle === handler.handle)) problems.push(`the same handler is there twice for entities of type "${handler.type}"`);
+  if (forType.some(({ handle }) => handle === handler.handle))
+    problems.push(`the same handler is there twice for entities of type "${handler.type}"`);
   handlers.set(handler.type, [...forType, handler]);
 }
 

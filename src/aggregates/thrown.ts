@@ -110,7 +110,10 @@ function framesOf(error: Error): string[] {
   if (typeof stack !== 'string') return [];
   const at = typeof message === 'string' ? stack.indexOf(message) : -1;
   const behind = at === -1 ? stack : stack.slice(at + String(message).length);
-  const frames = behind.slice(0, maxLookedAt).split('\n').filter((line) => /^\s+at /.test(line));
+  const frames = behind
+    .slice(0, maxLookedAt)
+    .split('\n')
+    .filter((line) => /^\s+at /.test(line));
   return frames.slice(0, maxFrames).map((line) => redactSecrets(line).trim().slice(0, maxFrameLength));
 }
 

@@ -26,7 +26,8 @@ export function upcastEvent(aggregate: AnyAggregate, event: Event): Upcasted {
   if (typeof version !== 'number' || !Number.isSafeInteger(version) || version < 1) {
     return { ok: false, detail: `metadata.${schemaVersionKey} is not a whole number from 1 up` };
   }
-  if (version > newest) return { ok: false, detail: `it is of schema version ${version}, and the aggregate knows versions up to ${newest}` };
+  if (version > newest)
+    return { ok: false, detail: `it is of schema version ${version}, and the aggregate knows versions up to ${newest}` };
   if (version === newest) return { ok: true, event };
   let { data } = event;
   for (const step of steps.slice(version - 1)) data = step(data, event);

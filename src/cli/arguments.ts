@@ -34,8 +34,7 @@ export function parseArguments(command: Command, words: readonly string[]): Comm
     else problems.push(problem);
   }
   problems.push(...positionalProblems(command, positionals));
-  if (problems.length > 0)
-    throw new ConfigError(problems.map((problem) => `${problem} (see \`inorder ${command.name} --help\`)`));
+  if (problems.length > 0) throw new ConfigError(problems.map((problem) => `${problem} (see \`inorder ${command.name} --help\`)`));
   return { positionals, options: options as CommandArgs['options'] };
 }
 

@@ -100,8 +100,18 @@ export const jsonOption = {
 } as const satisfies FlagOption;
 
 /** Of commands for which ID may be left out. */
-export const entityTypeOption = { kind: 'value', placeholder: 'T', meaning: 'Type of the entity; default ENTITY_TYPE. Without ID: only entities of this type; default all.' } as const satisfies ValueOption;
+export const entityTypeOption = {
+  kind: 'value',
+  placeholder: 'T',
+  meaning: 'Type of the entity; default ENTITY_TYPE. Without ID: only entities of this type; default all.',
+} as const satisfies ValueOption;
 
 /** Variables that say where broker and store are. */
 export const brokerVariables = ['AMQP_URL', 'STREAM'] as const satisfies readonly VariableName[];
-export const storeVariables = ['STATE_STORE', 'REDIS_URL', 'DATABASE_URL', 'STREAM', 'FIRST_SEQUENCE'] as const satisfies readonly VariableName[];
+export const storeVariables = [
+  'STATE_STORE',
+  'REDIS_URL',
+  'DATABASE_URL',
+  'STREAM',
+  'FIRST_SEQUENCE',
+] as const satisfies readonly VariableName[];

@@ -22,9 +22,27 @@ export const command = defineCommand({
   ].join('\n'),
   positionals: [],
   options: {
-    workers: { kind: 'value', placeholder: 'URLS', meaning: 'Workers to ask, separated by commas: http://10.0.0.1:9464,http://10.0.0.2:9464. Default: none.' },
+    workers: {
+      kind: 'value',
+      placeholder: 'URLS',
+      meaning: 'Workers to ask, separated by commas: http://10.0.0.1:9464,http://10.0.0.2:9464. Default: none.',
+    },
   },
-  variables: ['AMQP_URL', 'MANAGEMENT_URL', 'STATE_STORE', 'REDIS_URL', 'DATABASE_URL', 'STREAM', 'SHARDS', 'ENTITY_TYPE', 'HTTP_HOST', 'HTTP_PORT', 'ADMIN_TOKEN', 'SERVICE_NAME', 'LOG_LEVEL'],
+  variables: [
+    'AMQP_URL',
+    'MANAGEMENT_URL',
+    'STATE_STORE',
+    'REDIS_URL',
+    'DATABASE_URL',
+    'STREAM',
+    'SHARDS',
+    'ENTITY_TYPE',
+    'HTTP_HOST',
+    'HTTP_PORT',
+    'ADMIN_TOKEN',
+    'SERVICE_NAME',
+    'LOG_LEVEL',
+  ],
   async run({ options }, io) {
     const config = loadConfig(io.env);
     const urls = options.workers === null ? [] : workerUrls(options.workers);
@@ -52,6 +70,7 @@ export const command = defineCommand({
 function workerUrls(text: string): readonly string[] {
   const urls = text.split(',').map((url) => url.trim());
   const wrong = urls.find((url) => !/^https?:\/\//.test(url) || !URL.canParse(url));
-  if (wrong !== undefined) throw new ConfigError([`--workers names ${JSON.stringify(wrong)}: it must be a list of http:// URLs, separated by commas`]);
+  if (wrong !== undefined)
+    throw new ConfigError([`--workers names ${JSON.stringify(wrong)}: it must be a list of http:// URLs, separated by commas`]);
   return urls;
 }

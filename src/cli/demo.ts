@@ -49,7 +49,11 @@ export const command = defineCommand({
   },
 });
 
-async function runTraffic(traffic: Pick<TrafficOptions, 'orders' | 'seed' | 'ratePerSecond'>, io: CommandIo, signal: AbortSignal): Promise<ExitCode> {
+async function runTraffic(
+  traffic: Pick<TrafficOptions, 'orders' | 'seed' | 'ratePerSecond'>,
+  io: CommandIo,
+  signal: AbortSignal,
+): Promise<ExitCode> {
   const config = loadConfig(io.env);
   const { urls, stream } = config.broker;
   const log = processLog(config, io);

@@ -49,7 +49,21 @@ export const command = defineCommand({
   description: 'Prints a line for each check; exit code 1 when one of them is a failure. It changes nothing.',
   positionals: [],
   options: { json: jsonOption },
-  variables: ['AMQP_URL', 'MANAGEMENT_URL', 'STATE_STORE', 'REDIS_URL', 'DATABASE_URL', 'STREAM', 'SHARDS', 'QUEUE_TYPE', 'EXCHANGE_TYPE', 'GAP_TIMEOUT_MS', 'PROCESSOR', 'HTTP_HOST', 'HTTP_PORT'],
+  variables: [
+    'AMQP_URL',
+    'MANAGEMENT_URL',
+    'STATE_STORE',
+    'REDIS_URL',
+    'DATABASE_URL',
+    'STREAM',
+    'SHARDS',
+    'QUEUE_TYPE',
+    'EXCHANGE_TYPE',
+    'GAP_TIMEOUT_MS',
+    'PROCESSOR',
+    'HTTP_HOST',
+    'HTTP_PORT',
+  ],
   async run({ options }, io) {
     const config = loadConfig(io.env);
     let exitCode: ExitCode = 0;
@@ -135,18 +149,29 @@ async function checkShards(config: Config, io: CommandIo): Promise<readonly Find
   const queues = Array.from({ length: shards }, (_, shard) => shardQueueName(stream, shard));
   return withBroker(config, io, async (connection) => {
     const depths = (await queueDepths(connection, queues, io.time)).filter(({ ready }) => ready !== null);
-    const unconsumed = depths.flatMap(whyNobodyConsumes).map((detail) => failure(subject, detail, 'start `inorder worker`: WORKER_SHARDS of all workers together has to name every shard'));
+    const unconsumed = depths
+      .flatMap(whyNobodyConsumes)
+      .map((detail) => failure(subject, detail, 'start `inorder worker`: WORKER_SHARDS of all workers together has to name every shard'));
     const record = recordOf(connection, stream, io);
     const known = await record.read();
     const halted = await withStore(config, io, async (store) => (await lookForHalts(store, known, io.time)).halts).then(
-      (halts) => halts.map((halt) => failure(subject, haltText(halt), 'restore the store, or put its entities right; then `inorder shards resume`')),
+      (halts) =>
+        halts.map((halt) => failure(subject, haltText(halt), 'restore the store, or put its entities right; then `inorder shards resume`')),
       (error: unknown) => [failure(subject, `whether they are halted is not known: ${messageOf(error)}`, storeRemedy(config))],
     );
     const problems = [...unconsumed, ...halted];
     const unrecorded = `the broker keeps no record of the store, so that an empty or old one is not noticed at a start: ${record.trouble}`;
     return [
       ...(problems.length > 0 ? problems : [ok(subject, `${depths.length}, each with a consumer, none halted`)]),
-      ...(record.trouble === null ? [] : [warning(subject, unrecorded, `run \`inorder topology apply\`, and let workers read the queue ${recordName(stream)} and write to the exchange of that name`)]),
+      ...(record.trouble === null
+        ? []
+        : [
+            warning(
+              subject,
+              unrecorded,
+              `run \`inorder topology apply\`, and let workers read the queue ${recordName(stream)} and write to the exchange of that name`,
+            ),
+          ]),
     ];
   });
 }

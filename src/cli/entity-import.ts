@@ -46,7 +46,12 @@ export const command = defineCommand({
     let begun = 0;
     let known = 0;
     try {
-      const texts = await readInput(input, { format: 'ndjson', map: new Map(), delimiter: null, remedy: 'it must be JSON, an object for each entity' });
+      const texts = await readInput(input, {
+        format: 'ndjson',
+        map: new Map(),
+        delimiter: null,
+        remedy: 'it must be JSON, an object for each entity',
+      });
       const lines = entityLines(texts, {
         defaultEntityType: config.processing.entityType,
         maxDepth: config.limits.maxJsonDepth,
@@ -75,7 +80,9 @@ export const command = defineCommand({
       input.close();
     }
     const initial = begun === 0 ? '' : ` (${grouped(begun)} with the initial state of PROCESSOR ${config.processing.processor})`;
-    await io.stdout.write(`${grouped(imported)} imported${initial}, ${grouped(known)} known before at the same version, ${grouped(refused)} refused\n`);
+    await io.stdout.write(
+      `${grouped(imported)} imported${initial}, ${grouped(known)} known before at the same version, ${grouped(refused)} refused\n`,
+    );
     return refused > 0 || signal.aborted ? 1 : 0;
   },
 });
@@ -89,14 +96,23 @@ interface ImportedEntity extends EntityLine {
  * Without a state an entity has none of its events: an aggregate that is created by certain ones would take no other. PROCESSOR is
  * loaded when the first line needs it; lines that all bring their states need none.
  */
-async function* withInitialStates(lines: AsyncIterable<EntityLine>, { processing }: Config, refuse: (line: number, problem: string) => void): AsyncGenerator<ImportedEntity> {
+async function* withInitialStates(
+  lines: AsyncIterable<EntityLine>,
+  { processing }: Config,
+  refuse: (line: number, problem: string) => void,
+): AsyncGenerator<ImportedEntity> {
   let loading: ReturnType<typeof loadProcessors> | null = null;
   for await (const entity of lines) {
-    const processors = entity.state === null ? await (loading ??= loadProcessors(processing)).then((all) => all.forType(entity.entityType)) : null;
+    const processors =
+      entity.state === null ? await (loading ??= loadProcessors(processing)).then((all) => all.forType(entity.entityType)) : null;
     const aggregate = processors?.aggregate;
     if (entity.state !== null || (processors !== null && aggregate === null)) yield { ...entity, begins: false };
     else if (aggregate) yield { ...entity, state: aggregate.serialize(aggregate.initialState()), begins: true };
-    else refuse(entity.line, `it has no state, and PROCESSOR ${processing.processor} has nothing for entities of type ${JSON.stringify(entity.entityType)}: give it a state, or set PROCESSOR as the workers have it`);
+    else
+      refuse(
+        entity.line,
+        `it has no state, and PROCESSOR ${processing.processor} has nothing for entities of type ${JSON.stringify(entity.entityType)}: give it a state, or set PROCESSOR as the workers have it`,
+      );
   }
 }
 

@@ -24,7 +24,11 @@ export const command = defineCommand({
   positionals: ['ID'],
   options: {
     type: { kind: 'value', placeholder: 'T', meaning: 'Type of the entity. Default: ENTITY_TYPE.' },
-    version: { kind: 'value', placeholder: 'N', meaning: 'The version it is to have, from 0; with FIRST_SEQUENCE=0 also --version=-1, where nothing was applied. It has to be given.' },
+    version: {
+      kind: 'value',
+      placeholder: 'N',
+      meaning: 'The version it is to have, from 0; with FIRST_SEQUENCE=0 also --version=-1, where nothing was applied. It has to be given.',
+    },
     state: { kind: 'value', placeholder: 'FILE', meaning: 'A file with its state. Default: as it is.' },
     reason: { kind: 'value', placeholder: 'TEXT', meaning: 'Why, for the audit trail. It has to be given.' },
     yes: yesOption,

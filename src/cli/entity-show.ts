@@ -36,7 +36,9 @@ export const command = defineCommand({
       askWorker(config, io.time),
     ]);
     if (!isKnown(snapshot)) {
-      await io.stderr.write(`inorder: there is no ${printable(`${entity.entityType} ${JSON.stringify(entityId)} in the store${elsewhere}`)}\n`);
+      await io.stderr.write(
+        `inorder: there is no ${printable(`${entity.entityType} ${JSON.stringify(entityId)} in the store${elsewhere}`)}\n`,
+      );
       return 1;
     }
     const held = heldBy(report, entity, config.broker.shards);
@@ -66,16 +68,13 @@ async function whereElse(store: Store, { entityId }: EntityRef): Promise<string>
     if (entity.entityId === entityId) types.push(entity.entityType);
     if (++searched === maxSearched) break;
   }
-  if (types.length > 0) return `; there is ${types.map((type) => `${type} ${JSON.stringify(entityId)} (--type ${shellWord(type)})`).join(', ')}`;
+  if (types.length > 0)
+    return `; there is ${types.map((type) => `${type} ${JSON.stringify(entityId)} (--type ${shellWord(type)})`).join(', ')}`;
   const bound = searched === maxSearched ? `, nor one of another type among the first ${maxSearched.toLocaleString('en')} entities` : '';
   return `${bound}; whether anything of it was refused: inorder dead-letters list --entity ${shellWord(entityId)}`;
 }
 
-function asJson(
-  { entityType, entityId }: EntityRef,
-  { version, state, parked }: Snapshot,
-  held: number | null,
-): string {
+function asJson({ entityType, entityId }: EntityRef, { version, state, parked }: Snapshot, held: number | null): string {
   // Put together as text: parsing the state would change large numbers and the spelling of floats.
   const fields = [
     ['entity_type', JSON.stringify(entityType)],
@@ -104,12 +103,7 @@ function asText({ entityType, entityId }: EntityRef, snapshot: Snapshot, held: n
     ['entity', `${entityType} ${JSON.stringify(entityId)}`],
     ['version', String(version)],
     ...(holes === '' ? [] : [['holes', holes] as const]),
-    [
-      'parked',
-      parked === null
-        ? 'no'
-        : `since ${parked.at}, at sequence ${parked.sequence}: ${parked.reason} (${parked.detail})`,
-    ],
+    ['parked', parked === null ? 'no' : `since ${parked.at}, at sequence ${parked.sequence}: ${parked.reason} (${parked.detail})`],
     ['held', held === null ? 'not known here' : String(held)],
     ['state', state ?? 'none'],
   ];

@@ -34,13 +34,18 @@ export const command = defineCommand({
     else await withEventStore(config, io, (events) => list(linesOf(storedEvents(events, choice), print)));
     if (listed > 0) return 0;
     const remedy = options.applied && !config.store.eventLog ? '; workers keep what they apply where EVENT_LOG is true' : '';
-    await io.stderr.write(`inorder: there are no events${choice.entityType === null ? '' : ` of ${printable(choiceText(choice))}`}${remedy}\n`);
+    await io.stderr.write(
+      `inorder: there are no events${choice.entityType === null ? '' : ` of ${printable(choiceText(choice))}`}${remedy}\n`,
+    );
     return 1;
   },
 });
 
 /** What is printed of an event; one that a worker has applied has no position, and may have no time. */
-type ListedEvent = Omit<RecordedEvent, 'position' | 'timestamp' | 'data'> & { readonly position?: number; readonly timestamp: string | null };
+type ListedEvent = Omit<RecordedEvent, 'position' | 'timestamp' | 'data'> & {
+  readonly position?: number;
+  readonly timestamp: string | null;
+};
 
 async function* linesOf(events: AsyncIterable<ListedEvent>, print: (event: ListedEvent) => string): AsyncGenerator<string> {
   for await (const event of events) yield print(event);

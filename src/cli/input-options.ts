@@ -11,9 +11,13 @@ export const inputOptions = {
   map: {
     kind: 'value',
     placeholder: 'FIELD=Name,…',
-    meaning: "Columns or members that are id, entity_type, entity_id, sequence, type, timestamp: 'entity_id=\"Case, ID\",type=Step'.",
+    meaning: 'Columns or members that are id, entity_type, entity_id, sequence, type, timestamp: \'entity_id="Case, ID",type=Step\'.',
   },
-  delimiter: { kind: 'value', placeholder: 'C', meaning: 'CSV: what separates fields, a character or the word tab. Default: found by looking.' },
+  delimiter: {
+    kind: 'value',
+    placeholder: 'C',
+    meaning: 'CSV: what separates fields, a character or the word tab. Default: found by looking.',
+  },
 } as const satisfies Readonly<Record<string, ValueOption>>;
 
 export const inputFormatsText = [

@@ -38,7 +38,10 @@ export function asTableLine(letter: DeadLetter): string {
 }
 
 function tableLine(cells: readonly string[]): string {
-  return `${cells.map((cell, at) => cell.padEnd(columns[at]?.width ?? 0)).join('  ').trimEnd()}\n`;
+  return `${cells
+    .map((cell, at) => cell.padEnd(columns[at]?.width ?? 0))
+    .join('  ')
+    .trimEnd()}\n`;
 }
 
 function cutTo(width: number, text: string): string {
@@ -82,13 +85,18 @@ export function asPage({ letter, status }: FoundLetter): string {
     ['message', letter.messageId],
     ['entity', entityOf(letter)],
     ['sequence', String(letter.sequence ?? 'not known')],
-    ...(status === null ? [] : [['version', `${status.version}${status.parked ? ', parked' : ''}`] as const, ['stands', status.text] as const]),
+    ...(status === null
+      ? []
+      : [['version', `${status.version}${status.parked ? ', parked' : ''}`] as const, ['stands', status.text] as const]),
     ['type', letter.type ?? 'not known'],
     ['reason', letter.reason],
     ['meaning', meaning],
     ['usual cause', cause],
     ['detail', letter.detail],
-    ...(letter.stack ?? '').split('\n').filter(Boolean).map((line, index) => [index === 0 ? 'stack' : '', line] as const),
+    ...(letter.stack ?? '')
+      .split('\n')
+      .filter(Boolean)
+      .map((line, index) => [index === 0 ? 'stack' : '', line] as const),
     ['remedy', remedy],
     ['shard', String(letter.shard ?? 'not known')],
     ['since', letter.deadLetteredAt ?? 'not known'],

@@ -61,7 +61,16 @@ export const command = defineCommand({
     },
     json: { kind: 'flag', meaning: 'Print the report as JSON.' },
   },
-  variables: ['AMQP_URL', 'STREAM', 'ENTITY_TYPE', 'UNSEQUENCED', 'FIRST_SEQUENCE', 'MAX_BODY_BYTES', 'MAX_ENTITY_ID_BYTES', 'MAX_JSON_DEPTH'],
+  variables: [
+    'AMQP_URL',
+    'STREAM',
+    'ENTITY_TYPE',
+    'UNSEQUENCED',
+    'FIRST_SEQUENCE',
+    'MAX_BODY_BYTES',
+    'MAX_ENTITY_ID_BYTES',
+    'MAX_JSON_DEPTH',
+  ],
   async run({ positionals: [path = '-'], options }, io) {
     const request = parseRequest(path, options);
     const config = loadConfig(io.env);
@@ -110,12 +119,7 @@ interface Surroundings {
 
 type SeededRequest = PublishRequest & { readonly seed: number; readonly unsequenced: boolean };
 
-async function publish(
-  lines: AsyncIterable<TextLine>,
-  input: Input,
-  request: SeededRequest,
-  { config, stop, io }: Surroundings,
-) {
+async function publish(lines: AsyncIterable<TextLine>, input: Input, request: SeededRequest, { config, stop, io }: Surroundings) {
   const { broker, limits, processing, ordering, shutdownTimeoutMs } = config;
   const connection = createConnection({ urls: broker.urls, name: 'inorder publish', log: plainLog(io), time: io.time });
   const publisher = createAmqpPublisher({ connection, exchange: broker.stream, log: plainLog(io) });
@@ -200,10 +204,7 @@ function asText({ events, published, confirmed, returned, failed, interruptedAtL
   return `${grouped(events)} ${events === 1 ? 'event' : 'events'}: ${grouped(published)} published, ${outcomes}${end}\n`;
 }
 
-function asJson(
-  { events, published, confirmed, returned, failed, badLines, interruptedAtLine }: PublishReport,
-  seed: number,
-): string {
+function asJson({ events, published, confirmed, returned, failed, badLines, interruptedAtLine }: PublishReport, seed: number): string {
   const report = {
     events,
     published,

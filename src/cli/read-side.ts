@@ -45,7 +45,9 @@ export const verify = defineCommand({
         progress.show(checked);
       }
       progress.end();
-      await io.stdout.write(`${grouped(checked)} verified, ${grouped(wrong)} wrong, ${grouped(behind)} not applied to their end yet${without.counted}\n`);
+      await io.stdout.write(
+        `${grouped(checked)} verified, ${grouped(wrong)} wrong, ${grouped(behind)} not applied to their end yet${without.counted}\n`,
+      );
       return wrong > 0 || without.count > 0 || signal.aborted ? 1 : 0;
     });
   },
@@ -86,7 +88,9 @@ export const rebuild = defineCommand({
         progress.show(seen);
       }
       progress.end();
-      await io.stdout.write(`${grouped(rebuilt)} made anew, ${grouped(seen - rebuilt - failed)} were the same, ${grouped(failed)} failed${without.counted}\n`);
+      await io.stdout.write(
+        `${grouped(rebuilt)} made anew, ${grouped(seen - rebuilt - failed)} were the same, ${grouped(failed)} failed${without.counted}\n`,
+      );
       return failed > 0 || without.count > 0 || signal.aborted ? 1 : 0;
     });
   },
@@ -130,7 +134,16 @@ async function withReadSide(io: CommandIo, use: Use): Promise<ExitCode> {
   return withEventStore(config, io, (events) =>
     withStore(config, io, (store) => {
       const audit = (what: string) =>
-        store.operator.appendAudit([{ action: 'rebuild', who: operatorName(), entityType: null, entityId: null, what: `makes the states of ${what} anew`, reason: '' }]);
+        store.operator.appendAudit([
+          {
+            action: 'rebuild',
+            who: operatorName(),
+            entityType: null,
+            entityId: null,
+            what: `makes the states of ${what} anew`,
+            reason: '',
+          },
+        ]);
       return use({ events, store, processors, time: io.time }, config.processing.entityType, signal, audit);
     }),
   );

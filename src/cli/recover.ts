@@ -33,7 +33,11 @@ export const command = defineCommand({
   positionals: ['[ID]'],
   options: {
     from: { kind: 'value', placeholder: 'SOURCE', meaning: '`event-store`, or a FILE (`-`: standard input).' },
-    resync: { kind: 'flag', meaning: 'Without a source: what is missing before the first dead letter counts as done, of the entity ID, or of all that are listed. The state stays the older one.' },
+    resync: {
+      kind: 'flag',
+      meaning:
+        'Without a source: what is missing before the first dead letter counts as done, of the entity ID, or of all that are listed. The state stays the older one.',
+    },
     type: entityTypeOption,
     reason: { kind: 'value', placeholder: 'TEXT', meaning: 'Why, for the audit trail.' },
     yes: yesOption,
@@ -41,22 +45,27 @@ export const command = defineCommand({
   },
   variables: [...eventStoreVariables, 'STATE_STORE', 'EVENT_LOG', 'AMQP_URL', 'PROCESSOR', 'ENTITY_TYPE', 'MAX_STATE_BYTES'],
   async run({ positionals: [entityId], options }, io): Promise<ExitCode> {
-    if (options.from !== null && options.resync) throw new ConfigError(['--from and --resync exclude each other: with a source nothing has to be counted as done']);
-    if (options.resync && (options.reason ?? '').trim() === '') throw new ConfigError(['--resync needs --reason: say why, for the audit trail']);
+    if (options.from !== null && options.resync)
+      throw new ConfigError(['--from and --resync exclude each other: with a source nothing has to be counted as done']);
+    if (options.resync && (options.reason ?? '').trim() === '')
+      throw new ConfigError(['--resync needs --reason: say why, for the audit trail']);
     const config = loadConfig(io.env);
     const signal = io.takeSignals();
     const choice = entityChoice(entityId, options.type, config.processing.entityType);
     const meant: Meant = { choice, signal };
     const changes = options.from !== null || options.resync;
-    return withStore(config, io, async (store): Promise<ExitCode> =>
-      withSource(options.from, { config, io, store, meant }, async (source) => {
-        const plan = await listed(source, !options.json ? 'text' : changes && options.yes ? 'nothing' : 'json', io);
-        if (!changes || plan.length === 0 || signal.aborted) return plan.length > 0 || signal.aborted ? 1 : 0;
-        if (!(await confirm(`Bring them there with ${source.name}?`, options.yes, io, signal))) return 1;
-        const what = `brings ${plan.length} entities that were behind to where they should be with ${source.name}`;
-        await store.operator.appendAudit([{ action: 'recover', who: operatorName(), ...choice, what, reason: options.reason ?? '' }]);
-        return recoverAll(plan, { config, io, store, signal, json: options.json });
-      }),
+    return withStore(
+      config,
+      io,
+      async (store): Promise<ExitCode> =>
+        withSource(options.from, { config, io, store, meant }, async (source) => {
+          const plan = await listed(source, !options.json ? 'text' : changes && options.yes ? 'nothing' : 'json', io);
+          if (!changes || plan.length === 0 || signal.aborted) return plan.length > 0 || signal.aborted ? 1 : 0;
+          if (!(await confirm(`Bring them there with ${source.name}?`, options.yes, io, signal))) return 1;
+          const what = `brings ${plan.length} entities that were behind to where they should be with ${source.name}`;
+          await store.operator.appendAudit([{ action: 'recover', who: operatorName(), ...choice, what, reason: options.reason ?? '' }]);
+          return recoverAll(plan, { config, io, store, signal, json: options.json });
+        }),
     );
   },
 });
@@ -71,7 +80,11 @@ interface Access {
   readonly store: Store;
 }
 
-async function withSource<T>(from: string | null, { config, io, store, meant }: Access & { readonly meant: Meant }, use: (source: RecoverySource) => Promise<T>): Promise<T> {
+async function withSource<T>(
+  from: string | null,
+  { config, io, store, meant }: Access & { readonly meant: Meant },
+  use: (source: RecoverySource) => Promise<T>,
+): Promise<T> {
   if (from === null) return use(fromLetters(store, meant));
   if (from === 'event-store') return withEventStore(config, io, (events) => use(fromEventStore(events, store, meant)));
   const input = await openInput(from, io.stdin, meant.signal);
@@ -92,15 +105,26 @@ async function listed(source: RecoverySource, as: 'text' | 'json' | 'nothing', i
     events += behind.target - behind.version;
     if (as !== 'nothing') await io.stdout.write(as === 'json' ? asJson(behind, null) : asText(behind));
   }
-  if (as === 'text') await io.stdout.write(`${grouped(plan.length)} behind, by ${grouped(events)} events, compared with ${printable(source.name)}\n`);
+  if (as === 'text')
+    await io.stdout.write(`${grouped(plan.length)} behind, by ${grouped(events)} events, compared with ${printable(source.name)}\n`);
   return plan;
 }
 
-async function recoverAll(plan: Plan, { config, io, store, signal, json }: Access & { readonly signal: AbortSignal; readonly json: boolean }): Promise<ExitCode> {
+async function recoverAll(
+  plan: Plan,
+  { config, io, store, signal, json }: Access & { readonly signal: AbortSignal; readonly json: boolean },
+): Promise<ExitCode> {
   const progress = new CountDisplay(io, 'recovered');
   const publishing = new LazyPublisher(config, io);
   const { maxStateBytes } = config.limits;
-  const recovery: Recovery = { store, processors: await loadProcessors(config.processing), maxStateBytes, eventLog: config.store.eventLog, publish: (event) => publishing.publish(event), time: io.time };
+  const recovery: Recovery = {
+    store,
+    processors: await loadProcessors(config.processing),
+    maxStateBytes,
+    eventLog: config.store.eventLog,
+    publish: (event) => publishing.publish(event),
+    time: io.time,
+  };
   const counts = { recovered: 0, published: 0, failed: 0 };
   try {
     for (const [index, [behind, remedy]] of plan.entries()) {
@@ -117,7 +141,9 @@ async function recoverAll(plan: Plan, { config, io, store, signal, json }: Acces
   }
   if (!json) {
     const published = counts.published === 0 ? '' : `, ${grouped(counts.published)} published for their handlers`;
-    await io.stdout.write(`${grouped(counts.recovered)} recovered${published}, ${grouped(counts.failed)} failed; what waits behind them: inorder dead-letters replay --ready\n`);
+    await io.stdout.write(
+      `${grouped(counts.recovered)} recovered${published}, ${grouped(counts.failed)} failed; what waits behind them: inorder dead-letters replay --ready\n`,
+    );
   }
   return counts.failed > 0 || signal.aborted ? 1 : 0;
 }
@@ -132,10 +158,18 @@ class LazyPublisher {
   }
 
   async publish(event: Event): Promise<void> {
-    const { config, config: { broker: { urls, stream }, limits }, io } = this.#options;
+    const {
+      config,
+      config: {
+        broker: { urls, stream },
+        limits,
+      },
+      io,
+    } = this.#options;
     this.#publisher ??= createPublisher({ urls, stream, limits, log: commandLog(config, io), time: io.time });
     const outcome = await this.#publisher.publish(event);
-    if (outcome.status !== 'confirmed') throw new UnavailableError(`event ${event.sequence} of ${nameOf(event)} was not confirmed: run it again`);
+    if (outcome.status !== 'confirmed')
+      throw new UnavailableError(`event ${event.sequence} of ${nameOf(event)} was not confirmed: run it again`);
   }
 
   async close(): Promise<void> {

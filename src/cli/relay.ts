@@ -19,7 +19,19 @@ export const command = defineCommand({
   ].join('\n'),
   positionals: [],
   options: {},
-  variables: ['AMQP_URL', 'EVENT_STORE', 'DATABASE_URL', 'REDIS_URL', 'STREAM', 'FIRST_SEQUENCE', 'MAX_BODY_BYTES', 'MAX_ENTITY_ID_BYTES', 'MAX_JSON_DEPTH', 'SERVICE_NAME', 'LOG_LEVEL'],
+  variables: [
+    'AMQP_URL',
+    'EVENT_STORE',
+    'DATABASE_URL',
+    'REDIS_URL',
+    'STREAM',
+    'FIRST_SEQUENCE',
+    'MAX_BODY_BYTES',
+    'MAX_ENTITY_ID_BYTES',
+    'MAX_JSON_DEPTH',
+    'SERVICE_NAME',
+    'LOG_LEVEL',
+  ],
   async run(_args, io) {
     const config = loadConfig(io.env);
     const { broker, limits, serviceName } = config;
@@ -31,7 +43,8 @@ export const command = defineCommand({
     const publisher = createAmqpPublisher({ connection, exchange: broker.stream, log });
     // What the broker does not take is given up, so that this ends: it is published by whoever is next.
     signal.addEventListener('abort', () => void publisher.close(endTimeoutMs), { once: true });
-    const onProgress = ({ published, position }: { published: number; position: number }) => log.debug({ published, position }, 'published');
+    const onProgress = ({ published, position }: { published: number; position: number }) =>
+      log.debug({ published, position }, 'published');
     try {
       await runRelay({ store, leases, publisher, limits, log, signal, time: io.time, onProgress });
     } finally {

@@ -14,9 +14,15 @@ export function asPlanText(plan: ReplayPlan): string {
   if (replayable + blocked + unmendable.length === 0) return 'no dead letter is meant by this\n';
   const shown = plan.entities.slice(0, maxShown).map(planLine);
   if (plan.entities.length > maxShown) shown.push(`  and ${grouped(plan.entities.length - maxShown)} more entities\n`);
-  const unordered = plan.unordered.length === 0 ? '' : `  ${grouped(plan.unordered.length)} without an entity or a sequence that can be read: decided anew\n`;
+  const unordered =
+    plan.unordered.length === 0
+      ? ''
+      : `  ${grouped(plan.unordered.length)} without an entity or a sequence that can be read: decided anew\n`;
   const stays = blocked === 0 ? '' : `, ${grouped(blocked)} stay: replay them when what they wait for has arrived`;
-  const kept = unmendable.length === 0 ? '' : `, ${grouped(unmendable.length)} that a replay does not mend ${unmendable.length === 1 ? 'stays' : 'stay'}`;
+  const kept =
+    unmendable.length === 0
+      ? ''
+      : `, ${grouped(unmendable.length)} that a replay does not mend ${unmendable.length === 1 ? 'stays' : 'stay'}`;
   return `${shown.join('')}${unordered}${unmendableLines(unmendable)}${grouped(replayable)} go${stays}${kept}\n`;
 }
 
@@ -27,14 +33,27 @@ export function asPlanJson(plan: ReplayPlan): string {
     parked,
     replay: letters.map(({ sequence }) => sequence),
     fetched: fetched.map(({ event }) => event.sequence),
-    blocked: blocked === null ? null : { sequences: blocked.letters.map(({ sequence }) => sequence), missing: blocked.missing, why: blocked.why },
+    blocked:
+      blocked === null ? null : { sequences: blocked.letters.map(({ sequence }) => sequence), missing: blocked.missing, why: blocked.why },
   }));
-  const unordered = plan.unordered.map(({ messageId, entityType, entityId }) => ({ ...fieldsOf({ entityType, entityId }), message_id: messageId }));
-  const unmendable = (plan.unmendable ?? []).map(({ letter, why }) => ({ ...fieldsOf(letter), message_id: letter.messageId, sequence: letter.sequence, reason: letter.reason, stays: why }));
+  const unordered = plan.unordered.map(({ messageId, entityType, entityId }) => ({
+    ...fieldsOf({ entityType, entityId }),
+    message_id: messageId,
+  }));
+  const unmendable = (plan.unmendable ?? []).map(({ letter, why }) => ({
+    ...fieldsOf(letter),
+    message_id: letter.messageId,
+    sequence: letter.sequence,
+    reason: letter.reason,
+    stays: why,
+  }));
   return jsonLines([...lines, ...unordered, ...unmendable]);
 }
 
-export function outcomeText({ replayed, left }: Pick<ReplayReport, 'replayed' | 'left'>, { entities: outcomes, unordered }: ReplayOutcome): string {
+export function outcomeText(
+  { replayed, left }: Pick<ReplayReport, 'replayed' | 'left'>,
+  { entities: outcomes, unordered }: ReplayOutcome,
+): string {
   const told = outcomes.filter(({ status }) => status !== 'recovered');
   const shown = told.slice(0, maxShown).map(outcomeLine);
   if (told.length > maxShown) shown.push(`  and ${grouped(told.length - maxShown)} more entities\n`);
@@ -43,7 +62,10 @@ export function outcomeText({ replayed, left }: Pick<ReplayReport, 'replayed' | 
   return `${grouped(replayed)} replayed${gone}; ${grouped(recovered)} of ${grouped(outcomes.length)} entities whole again\n${shown.join('')}${looseLines(unordered)}`;
 }
 
-export function outcomeJson({ replayed, left }: Pick<ReplayReport, 'replayed' | 'left'>, { entities: outcomes, unordered }: ReplayOutcome): string {
+export function outcomeJson(
+  { replayed, left }: Pick<ReplayReport, 'replayed' | 'left'>,
+  { entities: outcomes, unordered }: ReplayOutcome,
+): string {
   const entities = outcomes.map(({ replay, now, status, again, left: inQueue }) => ({
     ...fieldsOf(replay.entity),
     status: statusName(status),
@@ -77,9 +99,14 @@ function unmendableLines(unmendable: readonly Unmendable[]): string {
   }
   const shown = [...groups.values()].slice(0, maxShown).map((group) => {
     const [{ letter, why }] = group as [Unmendable];
-    const inOrder = group.map((one) => one.letter).filter(({ sequence }) => sequence !== null).sort((a, b) => a.sequence! - b.sequence!);
-    const which = inOrder.length === group.length ? sequencesText(inOrder) : group.length === 1 ? printable(letter.messageId) : grouped(group.length);
-    const entity = letter.entityId === null ? '' : `${printable([letter.entityType, letter.entityId].filter((part) => part !== null).join(' '))}: `;
+    const inOrder = group
+      .map((one) => one.letter)
+      .filter(({ sequence }) => sequence !== null)
+      .sort((a, b) => a.sequence! - b.sequence!);
+    const which =
+      inOrder.length === group.length ? sequencesText(inOrder) : group.length === 1 ? printable(letter.messageId) : grouped(group.length);
+    const entity =
+      letter.entityId === null ? '' : `${printable([letter.entityType, letter.entityId].filter((part) => part !== null).join(' '))}: `;
     return `  ${entity}${which} ${group.length === 1 ? 'stays' : 'stay'} (${letter.reason}): ${why}\n`;
   });
   if (groups.size > maxShown) shown.push(`  and ${grouped(groups.size - maxShown)} more of them\n`);
@@ -103,7 +130,10 @@ function looseLines({ again, undecided }: ReplayOutcome['unordered']): string {
 function planLine({ entity, version, letters, fetched, blocked }: EntityReplay): string {
   const goes = letters.length === 0 ? 'nothing goes' : `${sequencesText(letters)} ${letters.length === 1 ? 'goes' : 'go'}`;
   const source = fetched.length === 0 ? '' : `, with ${sequencesText(fetched.map(({ event }) => event))} from the source`;
-  const stays = blocked === null ? '' : `; ${sequencesText(blocked.letters)} ${blocked.letters.length === 1 ? 'waits' : 'wait'} for ${blocked.missing}: ${blocked.why}`;
+  const stays =
+    blocked === null
+      ? ''
+      : `; ${sequencesText(blocked.letters)} ${blocked.letters.length === 1 ? 'waits' : 'wait'} for ${blocked.missing}: ${blocked.why}`;
   return `  ${nameOf(entity)} at version ${version}: ${goes}${source}${stays}\n`;
 }
 
@@ -112,8 +142,10 @@ function outcomeLine({ replay, now, status, again, left }: EntityOutcome): strin
   const parked = now.parked === null ? '' : `${now.parked.reason} at sequence ${now.parked.sequence} (${printable(now.parked.detail)})`;
   if (status === 'parked-again') return `  ${name} is parked again at version ${now.version}: ${parked}\n`;
   if (status === 'dead-lettered-again') return `  ${name} is at version ${now.version}: ${againText(again)}\n`;
-  if (status === 'undecided') return `  ${name} is at version ${now.version}, and not all of it was processed yet: is a worker running, or is its queue long?\n`;
-  if (now.parked === null) return `  ${name} is at version ${now.version}, and ${grouped(left)} of its dead letters ${left === 1 ? 'is' : 'are'} left\n`;
+  if (status === 'undecided')
+    return `  ${name} is at version ${now.version}, and not all of it was processed yet: is a worker running, or is its queue long?\n`;
+  if (now.parked === null)
+    return `  ${name} is at version ${now.version}, and ${grouped(left)} of its dead letters ${left === 1 ? 'is' : 'are'} left\n`;
   return `  ${name} is at version ${now.version}, and still parked for others of its dead letters\n`;
 }
 

@@ -62,9 +62,7 @@ function find(commands: readonly Command[], typed: readonly string[]): Found {
   const [typedFirst = '', ...typedRest] = typed;
   const words = [Object.hasOwn(aliases, typedFirst) ? aliases[typedFirst]! : typedFirst, ...typedRest];
   for (const length of [2, 1]) {
-    const command = commands.find(
-      ({ name }) => name === words.slice(0, length).join(' ') && name.split(' ').length === length,
-    );
+    const command = commands.find(({ name }) => name === words.slice(0, length).join(' ') && name.split(' ').length === length);
     if (command !== undefined) return { command, rest: words.slice(length) };
   }
   const [first, second] = words as [string, string?];

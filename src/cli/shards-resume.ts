@@ -60,6 +60,9 @@ async function resume(store: Store, record: StreamRecordKeeper, halts: readonly 
   const what = `let the shards go on: ${halts.map(haltText).join('; ')}`;
   await store.operator.appendAudit([{ action: 'resume', who: operatorName(), entityType: null, entityId: null, what, reason }]);
   const { identity, epoch } = await store.operator.resume(known?.epoch ?? 0);
-  await record.change((now) => (now === null ? null : { generation: now.generation + 1, isOlder: now.isOlder, identity, epoch, halts: [] }));
-  if (known !== null && record.trouble !== null) throw new UnavailableError(`the record at the broker cannot be changed, so that the shards stay halted: ${record.trouble}`);
+  await record.change((now) =>
+    now === null ? null : { generation: now.generation + 1, isOlder: now.isOlder, identity, epoch, halts: [] },
+  );
+  if (known !== null && record.trouble !== null)
+    throw new UnavailableError(`the record at the broker cannot be changed, so that the shards stay halted: ${record.trouble}`);
 }

@@ -43,8 +43,17 @@ export const command = defineCommand({
   variables: ['AMQP_URL', 'STATE_STORE', 'REDIS_URL', 'DATABASE_URL', 'STREAM', 'SHARDS', 'HTTP_HOST', 'HTTP_PORT'],
   async run({ options }, io) {
     const config = loadConfig(io.env);
-    const [queues, worker, { trouble, ...kept }] = await Promise.all([askQueues(config, io), askWorker(config, io.time), askStore(config, io, options.parked)]);
-    const problems = [...queues.shards.flatMap(whyNobodyConsumes), ...(kept.halts ?? []).map(haltText), ...trouble, ...(worker?.not_ready ?? []).map(ofWorker)];
+    const [queues, worker, { trouble, ...kept }] = await Promise.all([
+      askQueues(config, io),
+      askWorker(config, io.time),
+      askStore(config, io, options.parked),
+    ]);
+    const problems = [
+      ...queues.shards.flatMap(whyNobodyConsumes),
+      ...(kept.halts ?? []).map(haltText),
+      ...trouble,
+      ...(worker?.not_ready ?? []).map(ofWorker),
+    ];
     const status: Status = { stream: config.broker.stream, ...queues, ...kept, worker, problems };
     await io.stdout.write(options.json ? `${JSON.stringify(status)}\n` : asText(status));
     return problems.length === 0 ? 0 : 1;
@@ -59,7 +68,11 @@ async function askQueues(config: Config, io: CommandIo): Promise<Pick<Status, 's
   return { shards: depths.slice(0, shards), dead_letters: depths[shards]!, unrouted: depths[shards + 1]! };
 }
 
-async function askStore(config: Config, io: CommandIo, countsParked: boolean): Promise<Pick<Status, 'halts' | 'parked'> & { readonly trouble: readonly string[] }> {
+async function askStore(
+  config: Config,
+  io: CommandIo,
+  countsParked: boolean,
+): Promise<Pick<Status, 'halts' | 'parked'> & { readonly trouble: readonly string[] }> {
   try {
     return await withStore(config, io, async (store) => {
       const known = await withBroker(config, io, (connection) => recordOf(connection, config.broker.stream, io).read());
@@ -86,8 +99,7 @@ function asText({ stream, shards, dead_letters, unrouted, parked, worker, proble
   const queues = [...shards, dead_letters, unrouted];
   const width = Math.max(...queues.map(({ queue }) => queue.length));
   const rows = queues.map(({ queue, ready, consumers }) => {
-    const numbers =
-      ready === null ? '  there is no such queue' : `${String(ready).padStart(9)}${String(consumers).padStart(11)}`;
+    const numbers = ready === null ? '  there is no such queue' : `${String(ready).padStart(9)}${String(consumers).padStart(11)}`;
     return `${queue.padEnd(width)}${numbers}`;
   });
   return [

@@ -31,7 +31,13 @@ export function commandLog(config: Config, io: CommandIo) {
   return createLog({ level, service: config.serviceName, writeLine: (line) => void io.stderr.write(line), time: io.time });
 }
 
-export const eventStoreVariables = ['EVENT_STORE', 'DATABASE_URL', 'REDIS_URL', 'STREAM', 'FIRST_SEQUENCE'] as const satisfies readonly VariableName[];
+export const eventStoreVariables = [
+  'EVENT_STORE',
+  'DATABASE_URL',
+  'REDIS_URL',
+  'STREAM',
+  'FIRST_SEQUENCE',
+] as const satisfies readonly VariableName[];
 
 export async function withEventStore<T>(config: Config, io: CommandIo, use: (events: EventStore) => Promise<T>): Promise<T> {
   const events = openEventStore(config, commandLog(config, io), io.time);
@@ -43,7 +49,13 @@ export async function withEventStore<T>(config: Config, io: CommandIo, use: (eve
 }
 
 export const letterVariables = [
-  'AMQP_URL', 'STATE_STORE', 'REDIS_URL', 'DATABASE_URL', 'STREAM', 'FIRST_SEQUENCE', 'ENTITY_TYPE',
+  'AMQP_URL',
+  'STATE_STORE',
+  'REDIS_URL',
+  'DATABASE_URL',
+  'STREAM',
+  'FIRST_SEQUENCE',
+  'ENTITY_TYPE',
 ] as const satisfies readonly VariableName[];
 
 /** @throws UnavailableError when broker or store do not answer, or the connection to the broker is lost meanwhile. */

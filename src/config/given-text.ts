@@ -7,7 +7,15 @@
 /** White space, and what looks like nothing: zero-width characters, marks of direction, the byte-order mark. */
 const around = /^[\s\u00ad\u200b-\u200f\u2028-\u202e\u2060\ufeff]+|[\s\u00ad\u200b-\u200f\u2028-\u202e\u2060\ufeff]+$/gu;
 
-const quotes: readonly (readonly [open: string, close: string])[] = [['"', '"'], ["'", "'"], ['`', '`'], ['“', '”'], ['‘', '’'], ['„', '“'], ['«', '»']];
+const quotes: readonly (readonly [open: string, close: string])[] = [
+  ['"', '"'],
+  ["'", "'"],
+  ['`', '`'],
+  ['“', '”'],
+  ['‘', '’'],
+  ['„', '“'],
+  ['«', '»'],
+];
 
 /** Zero-width joiners are left alone: some scripts, and emoji, are written with them. */
 const within: readonly (readonly [character: RegExp, name: string])[] = [

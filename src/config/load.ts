@@ -96,9 +96,7 @@ function checkTogether(values: Values, given: Texts, problems: string[]): void {
   if (chosen !== 'all') {
     const missing = chosen.filter((shard) => shard >= shards);
     if (missing.length > 0) {
-      problems.push(
-        `WORKER_SHARDS names ${missing.join(', ')}: with SHARDS ${shards} there are shards 0 to ${shards - 1}`,
-      );
+      problems.push(`WORKER_SHARDS names ${missing.join(', ')}: with SHARDS ${shards} there are shards 0 to ${shards - 1}`);
     }
   }
   if (given.has('MAX_BUFFERED_PER_ENTITY') && prefetch < window) {
@@ -107,19 +105,22 @@ function checkTogether(values: Values, given: Texts, problems: string[]): void {
     );
   }
   if (values.RETRY_MAX_MS < values.RETRY_INITIAL_MS) {
-    problems.push(
-      `RETRY_MAX_MS is ${values.RETRY_MAX_MS}: it must be at least RETRY_INITIAL_MS, ${values.RETRY_INITIAL_MS}`,
-    );
+    problems.push(`RETRY_MAX_MS is ${values.RETRY_MAX_MS}: it must be at least RETRY_INITIAL_MS, ${values.RETRY_INITIAL_MS}`);
   }
   for (const name of ['STATE_STORE', 'EVENT_STORE'] as const) {
-    if (values[name] === 'postgres' && values.DATABASE_URL === null) problems.push(`${name} is \`postgres\`, and DATABASE_URL is not set: set it`);
+    if (values[name] === 'postgres' && values.DATABASE_URL === null)
+      problems.push(`${name} is \`postgres\`, and DATABASE_URL is not set: set it`);
   }
   problems.push(...durabilityProblems(values));
   if (values.GAP_REPAIR === 'event-store' && values.FIRST_SEQUENCE === 0) {
-    problems.push('GAP_REPAIR is `event-store` and FIRST_SEQUENCE is 0: the event store counts from 1; set FIRST_SEQUENCE=1, or let GAP_REPAIR name a module');
+    problems.push(
+      'GAP_REPAIR is `event-store` and FIRST_SEQUENCE is 0: the event store counts from 1; set FIRST_SEQUENCE=1, or let GAP_REPAIR name a module',
+    );
   }
   if (values.GAP_REPAIR !== 'off' && given.has('GAP_REPAIR_AFTER_MS') && values.GAP_REPAIR_AFTER_MS >= values.GAP_TIMEOUT_MS) {
-    problems.push(`GAP_REPAIR_AFTER_MS is ${values.GAP_REPAIR_AFTER_MS}: it must be less than GAP_TIMEOUT_MS, ${values.GAP_TIMEOUT_MS}, or it would come too late`);
+    problems.push(
+      `GAP_REPAIR_AFTER_MS is ${values.GAP_REPAIR_AFTER_MS}: it must be less than GAP_TIMEOUT_MS, ${values.GAP_TIMEOUT_MS}, or it would come too late`,
+    );
   }
   const longestMs = longestRetryMs(values);
   if (longestMs >= consumerTimeoutMs) {
@@ -133,9 +134,13 @@ function checkTogether(values: Values, given: Texts, problems: string[]): void {
 function durabilityProblems({ DURABILITY: durability, STATE_STORE: states, REDIS_URL: url }: Values): string[] {
   if (durability.kind === 'none') return [];
   if (states === 'postgres') {
-    return ['DURABILITY is for Redis: PostgreSQL has on disk what it has committed (synchronous_commit); to wait for standbys set synchronous_standby_names there'];
+    return [
+      'DURABILITY is for Redis: PostgreSQL has on disk what it has committed (synchronous_commit); to wait for standbys set synchronous_standby_names there',
+    ];
   }
-  return /^rediss?\+cluster:/.test(url) ? ['DURABILITY is for one Redis or one behind sentinels, and REDIS_URL names a cluster: no WAIT speaks for all of its nodes'] : [];
+  return /^rediss?\+cluster:/.test(url)
+    ? ['DURABILITY is for one Redis or one behind sentinels, and REDIS_URL names a cluster: no WAIT speaks for all of its nodes']
+    : [];
 }
 
 /** From the first attempt to the end of the last, when each takes all of its time. */
@@ -196,7 +201,10 @@ function arrange(values: Values, given: Texts, warnings: readonly string[]): Con
       handlerTimeoutMs: values.HANDLER_TIMEOUT_MS,
       autoReplay: values.AUTO_REPLAY,
     },
-    gapRepair: { source: values.GAP_REPAIR === 'off' ? null : values.GAP_REPAIR, afterMs: given.has('GAP_REPAIR_AFTER_MS') ? afterMs : Math.min(afterMs, Math.ceil(values.GAP_TIMEOUT_MS / 2)) },
+    gapRepair: {
+      source: values.GAP_REPAIR === 'off' ? null : values.GAP_REPAIR,
+      afterMs: given.has('GAP_REPAIR_AFTER_MS') ? afterMs : Math.min(afterMs, Math.ceil(values.GAP_TIMEOUT_MS / 2)),
+    },
     limits: {
       maxBodyBytes: values.MAX_BODY_BYTES,
       maxEntityIdBytes: values.MAX_ENTITY_ID_BYTES,

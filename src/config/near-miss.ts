@@ -21,7 +21,11 @@ const longName = 12;
 /** The one of `names` that `name` misspells, or null. A name that is spelled right is nobody's near miss. */
 export function nearMiss(name: string, names: readonly string[]): string | null {
   if (names.includes(name) || strangers.has(name)) return null;
-  const plain = trimmed(name).replace(/^export\s+/, '').replace(/^["']|["']$/g, '').replace(/^INORDER_/, '').replaceAll('-', '_');
+  const plain = trimmed(name)
+    .replace(/^export\s+/, '')
+    .replace(/^["']|["']$/g, '')
+    .replace(/^INORDER_/, '')
+    .replaceAll('-', '_');
   if (names.includes(plain)) return plain;
   const upper = name.toUpperCase();
   const spelledInLowerCase = names.find((own) => own === upper);

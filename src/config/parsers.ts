@@ -87,8 +87,7 @@ export const amqpUrls: ValueKind<readonly [string, ...string[]]> = {
 
 /** One Redis, or the nodes of a cluster, or sentinels with the name of what they watch. */
 export const redisUrl: ValueKind<string> = {
-  allowed:
-    'a `redis://` or `rediss://` URL, `redis+cluster://host:port,host:port`, or `redis+sentinel://host:port,host:port/master-name`',
+  allowed: 'a `redis://` or `rediss://` URL, `redis+cluster://host:port,host:port`, or `redis+sentinel://host:port,host:port/master-name`',
   parse(text) {
     const match = /^rediss?(?:\+(cluster|sentinel))?:\/\/(.*)$/.exec(text);
     if (!match) return null;

@@ -40,9 +40,7 @@ export function renderVariablesHelp(names: readonly VariableName[] = variableNam
       const { defaultText, kind, meaning } = variables[name];
       const text = `${meaning} ${capitalised(kind.allowed)}.${defaultText === null ? '' : ` Default: ${defaultText}.`}`;
       const [first, ...others] = wrap(plain(text), 110 - width - 4);
-      return [`  ${name.padEnd(width)}  ${first}`, ...others.map((line) => `  ${' '.repeat(width)}  ${line}`), ''].join(
-        '\n',
-      );
+      return [`  ${name.padEnd(width)}  ${first}`, ...others.map((line) => `  ${' '.repeat(width)}  ${line}`), ''].join('\n');
     })
     .join('');
 }

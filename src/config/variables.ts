@@ -21,8 +21,7 @@ export interface Variable<T> {
 export const consumerTimeoutMs = 1_800_000;
 const longestMs = consumerTimeoutMs / 3;
 
-const row = <T>(defaultText: string, kind: ValueKind<T>, meaning: string) =>
-  ({ defaultText, kind, meaning, secret: false }) as const;
+const row = <T>(defaultText: string, kind: ValueKind<T>, meaning: string) => ({ defaultText, kind, meaning, secret: false }) as const;
 const secret = <T, D extends string | null>(defaultText: D, kind: ValueKind<T>, meaning: string) =>
   ({ defaultText, kind, meaning, secret: true }) as const;
 
@@ -38,7 +37,11 @@ export const variables = {
     'The management API, such as `http://user:password@localhost:15672`. Unset: what only it can tell is not checked.',
   ),
   REDIS_URL: secret('redis://localhost:6379', kinds.redisUrl, 'Redis; also the nodes of a cluster, or sentinels.'),
-  DATABASE_URL: secret(null, kinds.postgresUrl, 'PostgreSQL, where STATE_STORE says so. The tables are made on first use, in the schema `inorder`.'),
+  DATABASE_URL: secret(
+    null,
+    kinds.postgresUrl,
+    'PostgreSQL, where STATE_STORE says so. The tables are made on first use, in the schema `inorder`.',
+  ),
   STATE_STORE: row('redis', kinds.oneOf('redis', 'postgres'), 'Where versions and states live.'),
   EVENT_LOG: row(
     'false',
@@ -53,7 +56,8 @@ export const variables = {
   EVENT_STORE: {
     defaultText: null,
     kind: kinds.oneOf('postgres', 'redis'),
-    meaning: 'Where the append-only log of events is, for `inorder events list` and its like, `inorder relay` and GAP_REPAIR. Unset: PostgreSQL where DATABASE_URL is set, else Redis.',
+    meaning:
+      'Where the append-only log of events is, for `inorder events list` and its like, `inorder relay` and GAP_REPAIR. Unset: PostgreSQL where DATABASE_URL is set, else Redis.',
     secret: false,
   },
   STREAM: row(
@@ -69,11 +73,7 @@ export const variables = {
     kinds.oneOf('x-consistent-hash', 'x-modulus-hash'),
     'Type of the exchange. `x-modulus-hash` needs RabbitMQ 4.3.',
   ),
-  QUEUE_TYPE: row(
-    'quorum',
-    kinds.oneOf('quorum', 'classic'),
-    'Type of the shard queues. Classic ones are not replicated.',
-  ),
+  QUEUE_TYPE: row('quorum', kinds.oneOf('quorum', 'classic'), 'Type of the shard queues. Classic ones are not replicated.'),
   SHARDS: row(
     '8',
     kinds.wholeNumber(1, 1_000),
@@ -87,7 +87,8 @@ export const variables = {
   WORKER_ORDINAL: {
     defaultText: null,
     kind: kinds.wholeNumber(0, 999),
-    meaning: 'Of several workers with the same WORKER_SHARDS, which one this is, from 0, as in a StatefulSet: it begins with its own share of the shards and stands by for the others. Unset: whoever subscribes first.',
+    meaning:
+      'Of several workers with the same WORKER_SHARDS, which one this is, from 0, as in a StatefulSet: it begins with its own share of the shards and stands by for the others. Unset: whoever subscribes first.',
     secret: false,
   },
   WORKER_REPLICAS: row('1', kinds.wholeNumber(1, 1_000), 'How many workers share the shards so; read only where WORKER_ORDINAL is set.'),
@@ -109,10 +110,7 @@ export const variables = {
   ),
   ENTITY_TYPE: row(
     'order',
-    kinds.matching(
-      /^[^\p{Cc}\s](?:[^\p{Cc}]{0,98}[^\p{Cc}\s])?$/u,
-      'up to 100 characters without control characters or outer spaces',
-    ),
+    kinds.matching(/^[^\p{Cc}\s](?:[^\p{Cc}]{0,98}[^\p{Cc}\s])?$/u, 'up to 100 characters without control characters or outer spaces'),
     'Entity type of an event that names none.',
   ),
   ORDERING_VIOLATION_STRATEGY: row(
@@ -166,27 +164,15 @@ export const variables = {
     kinds.wholeNumber(1, 315_360_000),
     'How long the id, the payload hash and the result of an event are remembered after its commit, in seconds; of each event for itself, whatever comes after it.',
   ),
-  RETRY_MAX_ATTEMPTS: row(
-    '5',
-    kinds.wholeNumber(1, 1_000),
-    'Attempts at one event before it is dead-lettered, the first included.',
-  ),
+  RETRY_MAX_ATTEMPTS: row('5', kinds.wholeNumber(1, 1_000), 'Attempts at one event before it is dead-lettered, the first included.'),
   RETRY_INITIAL_MS: row(
     '100',
     kinds.wholeNumber(1, longestMs),
     'Pause after the first failed attempt, in milliseconds; it doubles with each one, with jitter.',
   ),
   RETRY_MAX_MS: row('10000', kinds.wholeNumber(1, longestMs), 'Longest pause between two attempts, in milliseconds.'),
-  HANDLER_TIMEOUT_MS: row(
-    '30000',
-    kinds.wholeNumber(1, longestMs),
-    'Longest time for one attempt of a handler, in milliseconds.',
-  ),
-  MAX_BODY_BYTES: row(
-    String(defaultEventLimits.maxBodyBytes),
-    kinds.wholeNumber(1, 134_217_728),
-    'Largest message body, in bytes.',
-  ),
+  HANDLER_TIMEOUT_MS: row('30000', kinds.wholeNumber(1, longestMs), 'Longest time for one attempt of a handler, in milliseconds.'),
+  MAX_BODY_BYTES: row(String(defaultEventLimits.maxBodyBytes), kinds.wholeNumber(1, 134_217_728), 'Largest message body, in bytes.'),
   MAX_HEADER_BYTES: row(
     String(defaultEventLimits.maxHeaderBytes),
     kinds.wholeNumber(1, 1_048_576),
@@ -197,11 +183,7 @@ export const variables = {
     kinds.wholeNumber(1, 65_535),
     'Largest entity id or type, in bytes of UTF-8.',
   ),
-  MAX_JSON_DEPTH: row(
-    String(defaultEventLimits.maxJsonDepth),
-    kinds.wholeNumber(1, 1_000),
-    'Deepest nesting of the JSON.',
-  ),
+  MAX_JSON_DEPTH: row(String(defaultEventLimits.maxJsonDepth), kinds.wholeNumber(1, 1_000), 'Deepest nesting of the JSON.'),
   MAX_STATE_BYTES: row(
     '1048576',
     kinds.wholeNumber(1, 134_217_728),

@@ -50,7 +50,8 @@ export function json(status: number, value: object, headers: Readonly<Record<str
 /** The object in the body. @throws ConfigError when it is none, or too large. */
 export async function readJsonObject(request: IncomingMessage): Promise<Readonly<Record<string, unknown>>> {
   // A form of another site can send other types without asking first.
-  if (!/^application\/json(;|$)/.test(request.headers['content-type'] ?? '')) throw new ConfigError(['the content type must be application/json']);
+  if (!/^application\/json(;|$)/.test(request.headers['content-type'] ?? ''))
+    throw new ConfigError(['the content type must be application/json']);
   const chunks: Buffer[] = [];
   let bytes = 0;
   for await (const chunk of request as AsyncIterable<Buffer>) {

@@ -41,8 +41,18 @@ const never = () => false;
 const gone = json(404, { error: 'there is nothing of that name (any more)' });
 
 export function apiRoutes({ view, changes, hasToken }: ApiParts): readonly Route[] {
-  const get = (path: RegExp, answer: Route['answer'], needsAdmin: Route['needsAdmin'] = never): Route => ({ method: 'GET', path, needsAdmin, answer });
-  const post = (path: RegExp, answer: Route['answer'], needsAdmin: Route['needsAdmin'] = always): Route => ({ method: 'POST', path, needsAdmin, answer });
+  const get = (path: RegExp, answer: Route['answer'], needsAdmin: Route['needsAdmin'] = never): Route => ({
+    method: 'GET',
+    path,
+    needsAdmin,
+    answer,
+  });
+  const post = (path: RegExp, answer: Route['answer'], needsAdmin: Route['needsAdmin'] = always): Route => ({
+    method: 'POST',
+    path,
+    needsAdmin,
+    answer,
+  });
   return [
     get(/^session$/, async ({ admin }) => json(200, { admin, has_token: hasToken })),
     get(/^overview$/, async ({ query }) => json(200, await view.overview(query.get('watch') === 'letters'))),
@@ -78,7 +88,9 @@ function accepted(change: Change): Answer {
 
 function confirmed(change: Change | null): Answer {
   if (change === null) return gone;
-  return change.confirm() ? json(202, change.view()) : json(409, { error: 'this plan was carried out already, or it is too old: make a new one' });
+  return change.confirm()
+    ? json(202, change.view())
+    : json(409, { error: 'this plan was carried out already, or it is too old: make a new one' });
 }
 
 function stopped(change: Change | null): Answer {
@@ -101,7 +113,8 @@ export function changeOf(body: Readonly<Record<string, unknown>>, address: strin
   const { action, ready_only = false, skip_sequence = false, why = '', all = false, ...fields } = body;
   const problems: string[] = [];
   if (action !== 'replay' && action !== 'discard') problems.push('action must be replay or discard');
-  for (const [name, value] of Object.entries({ ready_only, skip_sequence, all })) if (typeof value !== 'boolean') problems.push(`${name} must be true or false`);
+  for (const [name, value] of Object.entries({ ready_only, skip_sequence, all }))
+    if (typeof value !== 'boolean') problems.push(`${name} must be true or false`);
   const reason = typeof why === 'string' ? why.trim() : '';
   if (typeof why !== 'string' || why.length > longestWhy) problems.push(`why must be a text of at most ${longestWhy} characters`);
   if (action === 'discard' && reason === '') problems.push('a discard needs a why, which is kept with it');

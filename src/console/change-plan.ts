@@ -1,11 +1,16 @@
 /** What a change of dead letters will do and what became of it, as the browser gets it. Pure. */
 import type { ReplayOutcome } from '../dead-letters/replay-outcome.ts';
-import { countLetters, type EntityReplay, type LettersOfEntity, type ReplayPlan, sequencesText, type Unmendable } from '../dead-letters/replay-plan.ts';
+import {
+  countLetters,
+  type EntityReplay,
+  type LettersOfEntity,
+  type ReplayPlan,
+  sequencesText,
+  type Unmendable,
+} from '../dead-letters/replay-plan.ts';
 import { countMatched, type Survey } from '../dead-letters/survey.ts';
 
-export type ChangePlan =
-  | { readonly action: 'replay'; readonly plan: ReplayPlan }
-  | { readonly action: 'discard'; readonly survey: Survey };
+export type ChangePlan = { readonly action: 'replay'; readonly plan: ReplayPlan } | { readonly action: 'discard'; readonly survey: Survey };
 
 export type ChangeOutcome =
   | ({ readonly action: 'replay'; readonly replayed: number; readonly left: number } & ReplayOutcome)
@@ -28,7 +33,13 @@ export function planFields(change: ChangePlan): object {
   const going = lettersOf(change);
   if (change.action === 'discard') {
     const { entities, unordered } = change.survey;
-    return { going, blocked: 0, unordered: unordered.length, entity_count: entities.length, entities: entities.slice(0, maxShown).map(discardFields) };
+    return {
+      going,
+      blocked: 0,
+      unordered: unordered.length,
+      entity_count: entities.length,
+      entities: entities.slice(0, maxShown).map(discardFields),
+    };
   }
   const { entities, unordered } = change.plan;
   const { blocked } = countLetters(change.plan);
@@ -41,7 +52,9 @@ export function planFields(change: ChangePlan): object {
 /** How many a replay does not mend, and of the first of them why. */
 function unmendableFields(unmendable: readonly Unmendable[]): object {
   if (unmendable.length === 0) return {};
-  const shown = unmendable.slice(0, maxShown).map(({ letter, why }) => ({ ...nameOf(letter), sequence: letter.sequence, reason: letter.reason, why }));
+  const shown = unmendable
+    .slice(0, maxShown)
+    .map(({ letter, why }) => ({ ...nameOf(letter), sequence: letter.sequence, reason: letter.reason, why }));
   return { unmendable_count: unmendable.length, unmendable: shown };
 }
 
@@ -54,7 +67,13 @@ export function outcomeFields(outcome: ChangeOutcome): object {
     left,
     entity_count: entities.length,
     whole: entities.length - told.length,
-    entities: told.slice(0, maxShown).map(({ replay, status, now, again }) => ({ ...nameOf(replay.entity), status, version: now.version, parked: now.parked, again: again[0]?.reason ?? null })),
+    entities: told.slice(0, maxShown).map(({ replay, status, now, again }) => ({
+      ...nameOf(replay.entity),
+      status,
+      version: now.version,
+      parked: now.parked,
+      again: again[0]?.reason ?? null,
+    })),
     again: outcome.unordered.again.length,
     undecided: outcome.unordered.undecided,
   };

@@ -28,7 +28,12 @@ export interface ChangeRequest {
 export interface ChangeWork {
   plan(request: ChangeRequest, progress: (read: number) => void, signal: AbortSignal): Promise<ChangePlan>;
   /** Returns what waits for the workers' verdict, or says it at once. */
-  carryOut(plan: ChangePlan, request: ChangeRequest, progress: (done: number) => void, signal: AbortSignal): Promise<() => Promise<ChangeOutcome>>;
+  carryOut(
+    plan: ChangePlan,
+    request: ChangeRequest,
+    progress: (done: number) => void,
+    signal: AbortSignal,
+  ): Promise<() => Promise<ChangeOutcome>>;
 }
 
 type State = 'planning' | 'planned' | 'running' | 'settling' | 'done' | 'failed' | 'stopped';

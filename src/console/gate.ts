@@ -20,7 +20,7 @@ export interface Visitor {
 }
 
 export type Verdict =
-  | { readonly ok: true; /** It showed the token. */ readonly admin: boolean }
+  | { readonly ok: true /** It showed the token. */; readonly admin: boolean }
   | { readonly ok: false; readonly status: 401 | 403 | 429; readonly error: string; readonly retryAfterSeconds?: number };
 
 export interface GateOptions {
@@ -52,7 +52,10 @@ export class Gate {
   /** For the files of the page, which hold no data. */
   admit({ headers }: Visitor): Verdict {
     if (!this.#isLoopback || isLoopback(hostNameOf(headers.host ?? ''))) return open;
-    return refuse(403, 'this console listens on loopback: open it as http://localhost or http://127.0.0.1 (a proxy has to send such a Host)');
+    return refuse(
+      403,
+      'this console listens on loopback: open it as http://localhost or http://127.0.0.1 (a proxy has to send such a Host)',
+    );
   }
 
   /** For data; `change` is true for what changes data or shows headers and bodies. */

@@ -21,7 +21,8 @@ export function searchOf(given: Readonly<Record<string, unknown>>): LetterSearch
   for (const [name, value] of Object.entries(given)) {
     const field = fields.find((known) => known === name);
     if (field === undefined) problems.push(`there is no field ${JSON.stringify(name.slice(0, 50))}: there are ${fields.join(', ')}`);
-    else if (typeof value !== 'string' || value.length > longestField) problems.push(`${field} must be a text of at most ${longestField} characters`);
+    else if (typeof value !== 'string' || value.length > longestField)
+      problems.push(`${field} must be a text of at most ${longestField} characters`);
     else texts[field] = value;
   }
   const reason = texts.reason === undefined ? undefined : reasonOf(texts.reason);

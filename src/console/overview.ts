@@ -66,7 +66,10 @@ export function shardRows(queues: readonly string[], { workers, depths, activeCo
 }
 
 /** The open gaps that end soonest first, and how many there are; null when nobody knows. */
-export function gapRows(shards: readonly ShardRow[], { workers }: OverviewInput): { readonly rows: readonly GapRow[]; readonly total: number | null } {
+export function gapRows(
+  shards: readonly ShardRow[],
+  { workers }: OverviewInput,
+): { readonly rows: readonly GapRow[]; readonly total: number | null } {
   const rows = shards.flatMap(({ shard, worker }) => {
     const owner = reportsOf(workers, shard).find(({ name }) => name === worker);
     return owner === undefined ? [] : owner.report.open_gaps.map((gap): GapRow => ({ ...gap, shard, worker: owner.name }));
@@ -81,7 +84,9 @@ interface NamedReport {
 }
 
 function reportsOf(workers: readonly AskedWorker[], shard: number): readonly NamedReport[] {
-  return workers.flatMap(({ name, report }) => (report?.shards ?? []).filter((one) => one.shard === shard).map((one) => ({ name, report: one })));
+  return workers.flatMap(({ name, report }) =>
+    (report?.shards ?? []).filter((one) => one.shard === shard).map((one) => ({ name, report: one })),
+  );
 }
 
 /** A worker that lost a shard may not know it yet: the later epoch counts. The only consumer owns what it was given nothing of yet. */

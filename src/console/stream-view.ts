@@ -53,11 +53,19 @@ export class StreamView {
 
   constructor(options: StreamViewOptions) {
     this.#options = options;
-    const { workers, config, sources: { time } } = options;
+    const {
+      workers,
+      config,
+      sources: { time },
+    } = options;
     const { stream, shards } = config.broker;
     this.#shardQueues = Array.from({ length: shards }, (_, shard) => shardQueueName(stream, shard));
     this.#depths = new SharedReading({ time, minAgeMs: ageMs.depths, read: () => this.#readDepths() });
-    this.#workers = new SharedReading({ time, minAgeMs: ageMs.workers, read: async () => ({ asked: await workers(), atMs: time.nowMs() }) });
+    this.#workers = new SharedReading({
+      time,
+      minAgeMs: ageMs.workers,
+      read: async () => ({ asked: await workers(), atMs: time.nowMs() }),
+    });
     this.#consumers = new SharedReading({ time, minAgeMs: ageMs.consumers, read: () => this.#readConsumers() });
     this.#halts = new SharedReading({ time, minAgeMs: ageMs.halts, read: async () => (await options.sources.store.standing()).halts });
     this.#parked = new SharedReading({ time, minAgeMs: ageMs.parked, read: () => this.#readParked() });
@@ -66,7 +74,12 @@ export class StreamView {
 
   /** `watchesLetters`: somebody looks at dead letters, so they may be read again. */
   async overview(watchesLetters: boolean): Promise<object> {
-    const [depths, workers, consumers, halts] = await Promise.all([this.#depths.get(), this.#workers.get(), this.#consumers.get(), this.#halts.get()]);
+    const [depths, workers, consumers, halts] = await Promise.all([
+      this.#depths.get(),
+      this.#workers.get(),
+      this.#consumers.get(),
+      this.#halts.get(),
+    ]);
     const asked = workers.ok ? workers.value.asked : [];
     const input = {
       workers: asked,
@@ -96,7 +109,11 @@ export class StreamView {
     const reading = await this.#parked.get();
     if (!reading.ok) throw reading.error;
     const { entities, total, scanned } = reading.value;
-    return { total, scanned, entities: entities.map((entity) => ({ ...nameFields(entity), version: entity.version, parked: entity.parked })) };
+    return {
+      total,
+      scanned,
+      entities: entities.map((entity) => ({ ...nameFields(entity), version: entity.version, parked: entity.parked })),
+    };
   }
 
   /** The letters that were found, oldest first, and what all of them have in common; null before the first reading. */
@@ -105,7 +122,15 @@ export class StreamView {
     if (catalogue === null) return null;
     const { revision, asOf, total, letters } = catalogue;
     const found = letters.filter((letter) => isFound(letter, search));
-    return { revision, as_of: asOf, total, kept: letters.length, found: found.length, groups: groupFields(catalogue), letters: found.slice(0, maxListed).map(listFields) };
+    return {
+      revision,
+      as_of: asOf,
+      total,
+      kept: letters.length,
+      found: found.length,
+      groups: groupFields(catalogue),
+      letters: found.slice(0, maxListed).map(listFields),
+    };
   }
 
   /** Null when there is none of that fingerprint in the last reading. */
@@ -135,7 +160,13 @@ export class StreamView {
     const entities = this.catalogue.catalogue?.entities;
     const unread = entities?.unreadOf(entity.entityId) ?? [];
     const letters = [...(entities?.of(entity)?.matched ?? []), ...unread];
-    const { runs, passed, more } = timelineOf({ version, firstSequence: this.#options.config.limits.firstSequence, holes, held: gap?.held_sequences ?? [], letters });
+    const { runs, passed, more } = timelineOf({
+      version,
+      firstSequence: this.#options.config.limits.firstSequence,
+      holes,
+      held: gap?.held_sequences ?? [],
+      letters,
+    });
     return {
       ...nameFields(entity),
       exists,
@@ -159,7 +190,17 @@ export class StreamView {
       entries.push(entry);
       if (entries.length === maxAudit) break;
     }
-    return { entries: entries.map(({ at, action, who, what, reason, entityType, entityId }) => ({ at, action, who, entity_type: entityType, entity_id: entityId, what, reason })) };
+    return {
+      entries: entries.map(({ at, action, who, what, reason, entityType, entityId }) => ({
+        at,
+        action,
+        who,
+        entity_type: entityType,
+        entity_id: entityId,
+        what,
+        reason,
+      })),
+    };
   }
 
   /** Something was changed: what is known of it is out of date. */
@@ -179,7 +220,10 @@ export class StreamView {
   }
 
   async #readConsumers(): Promise<ReadonlyMap<string, string> | null> {
-    const { config, sources: { time } } = this.#options;
+    const {
+      config,
+      sources: { time },
+    } = this.#options;
     const { managementUrl, urls } = config.broker;
     if (managementUrl === null) return null;
     const answer = await new ManagementClient({ url: managementUrl, virtualHost: virtualHostOf(urls[0]), time }).consumers();

@@ -60,8 +60,12 @@ function belowVersion(version: number, lowest: number, holes: Holes): readonly T
 
 function aboveVersion(version: number, held: TimelineInput['held'], letters: readonly LetterSummary[]): readonly TimelineRun[] {
   const known: TimelineRun[] = [
-    ...held.filter(([, last]) => last > version).map(([first, last]): TimelineRun => ({ state: 'held', from: Math.max(first, version + 1), to: last })),
-    ...letters.map(({ sequence, reason, fingerprint }): TimelineRun => ({ state: 'dead-lettered', from: sequence!, to: sequence!, reason, fingerprint })),
+    ...held
+      .filter(([, last]) => last > version)
+      .map(([first, last]): TimelineRun => ({ state: 'held', from: Math.max(first, version + 1), to: last })),
+    ...letters.map(
+      ({ sequence, reason, fingerprint }): TimelineRun => ({ state: 'dead-lettered', from: sequence!, to: sequence!, reason, fingerprint }),
+    ),
   ].sort((a, b) => a.from - b.from);
   const runs: TimelineRun[] = [];
   let reached = version;
@@ -81,7 +85,13 @@ function merged(runs: readonly TimelineRun[]): readonly TimelineRun[] {
   for (const run of runs) {
     const last = result.at(-1);
     if (last === undefined || last.state !== run.state || last.reason !== run.reason || last.to !== run.from - 1) result.push(run);
-    else result[result.length - 1] = { state: last.state, from: last.from, to: run.to, ...(last.reason === undefined ? {} : { reason: last.reason }) };
+    else
+      result[result.length - 1] = {
+        state: last.state,
+        from: last.from,
+        to: run.to,
+        ...(last.reason === undefined ? {} : { reason: last.reason }),
+      };
   }
   return result;
 }

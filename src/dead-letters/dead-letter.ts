@@ -89,7 +89,11 @@ export function isNamed(letter: DeadLetter, id: string): boolean {
  * operator. `unknown` is among them: where so much was dead-lettered that the records ran out, it is mostly this.
  */
 export const waitingReasons: ReadonlySet<DeadLetterReason> = new Set([
-  'gap_timeout', 'buffer_overflow', 'entity_parked', 'out_of_order', 'unknown',
+  'gap_timeout',
+  'buffer_overflow',
+  'entity_parked',
+  'out_of_order',
+  'unknown',
 ]);
 
 type OrderedLetter = DeadLetter & EntityRef & { readonly sequence: number };

@@ -18,7 +18,15 @@ import { systemTime, type Time } from '../time.ts';
 import { type DeadLetter, type Grouping, isSelective, type LetterFilter, type LetterGroup, LetterGroups, matches } from './dead-letter.ts';
 import { assertSkippable, discard, type DiscardOptions } from './discard.ts';
 import { findDeadLetters, findReadyEntities, type FoundLetter, listDeadLetters, type ReadyEntities, type ReadyOptions } from './inspect.ts';
-import { KeptBroker, type LetterBroker, OneAtATime, onConnection, operatorPatienceMs, withConnection, withOperatorLock } from './letter-broker.ts';
+import {
+  KeptBroker,
+  type LetterBroker,
+  OneAtATime,
+  onConnection,
+  operatorPatienceMs,
+  withConnection,
+  withOperatorLock,
+} from './letter-broker.ts';
 import { asEventLine, asLetterLine } from './letter-copy.ts';
 import type { Connection } from './queue-reading.ts';
 import { replay, type ReplayOptions, type ReplayReport } from './replay.ts';
@@ -211,15 +219,18 @@ export class DeadLetters {
   replay(plan: ReplayPlan, { abandonAfterMs, ...options }: CarryOutOptions): Promise<ReplayReport> {
     const { broker } = this.#parts;
     return this.#alone((connection) =>
-      broker.withPublisher(async (publisher) => {
-        const abandon = () => void publisher.close(abandonAfterMs);
-        if (abandonAfterMs !== undefined) options.signal?.addEventListener('abort', abandon, { once: true });
-        try {
-          return await replay(plan, { ...this.#parts, connection, publisher, ...options });
-        } finally {
-          options.signal?.removeEventListener('abort', abandon);
-        }
-      }, abandonAfterMs === undefined ? undefined : 0),
+      broker.withPublisher(
+        async (publisher) => {
+          const abandon = () => void publisher.close(abandonAfterMs);
+          if (abandonAfterMs !== undefined) options.signal?.addEventListener('abort', abandon, { once: true });
+          try {
+            return await replay(plan, { ...this.#parts, connection, publisher, ...options });
+          } finally {
+            options.signal?.removeEventListener('abort', abandon);
+          }
+        },
+        abandonAfterMs === undefined ? undefined : 0,
+      ),
     );
   }
 

@@ -46,10 +46,15 @@ export async function discard(survey: Survey, options: DiscardOptions): Promise<
   const drain = new Drain(copiesOf(groups.flat()));
   const discarded = () => countMatched(survey) - drain.remaining;
   const readOnce = () =>
-    drain.readOnce(connection, { queue: deadLetterQueueName(stream), time }, (taken) => {
-      for (const letter of taken) letter.remove();
-      onProgress?.(discarded());
-    }, signal);
+    drain.readOnce(
+      connection,
+      { queue: deadLetterQueueName(stream), time },
+      (taken) => {
+        for (const letter of taken) letter.remove();
+        onProgress?.(discarded());
+      },
+      signal,
+    );
   while ((await readOnce()) === 'expired' && drain.remaining > 0 && !signal?.aborted);
   return discarded();
 }
@@ -69,12 +74,18 @@ function entryOf(letters: readonly LetterSummary[], { who, reason }: DiscardOpti
  * @throws ConfigError when a sequence of what is matched is not the next one of its entity.
  */
 export async function assertSkippable({ entities }: Survey, store: Pick<Store, 'load'>): Promise<void> {
-  const snapshots = await snapshotsOf(store, entities.map(({ entity }) => entity));
+  const snapshots = await snapshotsOf(
+    store,
+    entities.map(({ entity }) => entity),
+  );
   for (const [index, letters] of entities.entries()) sequencesToSkip(letters, snapshots[index]!);
 }
 
 async function skipAll(entities: readonly LettersOfEntity[], options: DiscardOptions): Promise<void> {
-  const snapshots = await snapshotsOf(options.store, entities.map(({ entity }) => entity));
+  const snapshots = await snapshotsOf(
+    options.store,
+    entities.map(({ entity }) => entity),
+  );
   const skips = entities.map((letters, index) => sequencesToSkip(letters, snapshots[index]!));
   for (const [index, { entity }] of entities.entries()) {
     const sequences = skips[index]!;
@@ -83,7 +94,9 @@ async function skipAll(entities: readonly LettersOfEntity[], options: DiscardOpt
     const { version, holes } = snapshots[index]!;
     const what = `skipped ${sequences.length === 1 ? `sequence ${last}` : `sequences ${version + 1} to ${last}`}`;
     await options.store.operator.appendAudit([{ action: 'skip-sequence', who: options.who, ...entity, what, reason: options.reason }]);
-    const newHoles = Holes.parse(holes).add(version + 1, last).toString();
+    const newHoles = Holes.parse(holes)
+      .add(version + 1, last)
+      .toString();
     const token = `operator:${options.time.uuid()}`;
     const skip = { expectedVersion: version, expectedHoles: holes, newVersion: last, newHoles };
     const [result] = await options.store.commit([{ ...entity, token, ...skip, state: null, events: [] }]);

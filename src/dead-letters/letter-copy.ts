@@ -105,7 +105,11 @@ export function messageFields({ message, fingerprint, reason, stack, replayedAt 
 
 /** Its event alone. Null when its body is not JSON, or would have to be the whole event and is not one object. */
 export function asEventLine({ message }: DeadLetter, decoded: Decoded): string | null {
-  const text = compactJson(Buffer.from(message.body).toString().replace(/^\ufeff/, ''));
+  const text = compactJson(
+    Buffer.from(message.body)
+      .toString()
+      .replace(/^\ufeff/, ''),
+  );
   if (hasAttributes(message.headers)) return text === null && message.body.byteLength > 0 ? null : envelopeLine(decoded, text);
   if (!text?.startsWith('{')) return null;
   if (!isStructured(JSON.parse(text))) return `${text}\n`;

@@ -75,9 +75,17 @@ export async function awaitOutcomes(
     const open = openOnes();
     const before = stateOf(open);
     const ask = async () => {
-      const snapshots = await snapshotsOf(store, open.map(({ entity }) => entity));
+      const snapshots = await snapshotsOf(
+        store,
+        open.map(({ entity }) => entity),
+      );
       const reached = open.filter((replay, index) => isReached(replay, snapshots[index]!, sent));
-      await judge([...loose.filter((letter) => typeof verdicts.get(letter) !== 'object'), ...reached.flatMap((replay) => sentOf(replay, sent))], sent, store, verdicts);
+      await judge(
+        [...loose.filter((letter) => typeof verdicts.get(letter) !== 'object'), ...reached.flatMap((replay) => sentOf(replay, sent))],
+        sent,
+        store,
+        verdicts,
+      );
       for (const [index, replay] of open.entries()) outcomes.set(replay, outcomeOf(replay, snapshots[index]!, sent, verdicts));
     };
     await patiently(ask, Math.max(0, deadlineMs - time.nowMs()), options);

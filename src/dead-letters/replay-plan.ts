@@ -151,7 +151,11 @@ function hasSequence(letter: LetterSummary): letter is OrderedSummary {
 
 /** Of the message itself, whatever its entity. */
 const ofTheMessage: ReadonlySet<DeadLetterReason> = new Set<RejectionReason>([
-  'malformed', 'too_large', 'unsupported', 'invalid_entity', 'invalid_sequence',
+  'malformed',
+  'too_large',
+  'unsupported',
+  'invalid_entity',
+  'invalid_sequence',
 ]);
 
 const discardIt = 'then discard this one';
@@ -204,12 +208,7 @@ export interface LetterStatus {
 }
 
 /** `letters.matched` are all dead letters of the entity. */
-export function statusOf(
-  letter: LetterSummary,
-  letters: LettersOfEntity,
-  snapshot: Snapshot,
-  firstSequence: FirstSequence,
-): LetterStatus {
+export function statusOf(letter: LetterSummary, letters: LettersOfEntity, snapshot: Snapshot, firstSequence: FirstSequence): LetterStatus {
   const { version } = snapshot;
   const { blocked, next } = planEntity(letters, snapshot, firstSequence);
   const { sequence } = letter;

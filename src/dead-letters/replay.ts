@@ -138,10 +138,15 @@ class ReplayRun {
     const { connection, stream, signal, time } = this.#options;
     const where = { queue: deadLetterQueueName(stream), time };
     const before = this.remaining;
-    const end = await this.#drain.readOnce(connection, where, async (taken) => {
-      if (this.#pacer === null) await this.#replay(taken);
-      else for (const letter of taken) await this.#replayPaced(this.#pacer, letter);
-    }, signal);
+    const end = await this.#drain.readOnce(
+      connection,
+      where,
+      async (taken) => {
+        if (this.#pacer === null) await this.#replay(taken);
+        else for (const letter of taken) await this.#replayPaced(this.#pacer, letter);
+      },
+      signal,
+    );
     return this.remaining < before || end === 'expired';
   }
 
@@ -243,7 +248,11 @@ const pauseMs = 200;
  * Asks a store again that is unavailable for a moment; only for questions that may be asked twice.
  * @throws UnavailableError when it is still unavailable after `timeoutMs`, or `signal` is aborted.
  */
-export async function patiently<T>(ask: () => Promise<T>, timeoutMs: number, { time, signal }: Pick<ReplayOptions, 'time' | 'signal'>): Promise<T> {
+export async function patiently<T>(
+  ask: () => Promise<T>,
+  timeoutMs: number,
+  { time, signal }: Pick<ReplayOptions, 'time' | 'signal'>,
+): Promise<T> {
   const deadlineMs = time.nowMs() + timeoutMs;
   for (;;) {
     try {

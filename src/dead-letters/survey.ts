@@ -74,7 +74,10 @@ export async function planReplay(options: SurveyOptions): Promise<ReplayPlan> {
   const survey = await surveyLetters(options, true);
   const whole = (letters: LettersOfEntity) => ({ ...letters, matched: [...letters.matched, ...letters.others], others: [] });
   const chosen = only ? survey.entities : survey.entities.map(whole);
-  const snapshots = await snapshotsOf(store, chosen.map(({ entity }) => entity));
+  const snapshots = await snapshotsOf(
+    store,
+    chosen.map(({ entity }) => entity),
+  );
   const { entities, unmendable: ofEntities } = await withoutUnmendable(chosen, snapshots, store, strategy);
   const { unordered, unmendable: ofNone } = unorderedOf(survey, only ? [] : chosen);
   const plans: EntityReplay[] = [];
@@ -119,7 +122,10 @@ export async function withoutUnmendable(
       else if (isPassed && !isHole) asked.push({ letter, floor: holes.floor });
     }
   }
-  const lookedUp = await lookUpLetters(asked.map(({ letter }) => letter), store);
+  const lookedUp = await lookUpLetters(
+    asked.map(({ letter }) => letter),
+    store,
+  );
   for (const { letter, floor } of asked) {
     const known = whyPassed(letter, lookedUp.get(letter), floor);
     if (known !== null) why.set(letter, known);

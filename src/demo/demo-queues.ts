@@ -14,7 +14,11 @@ export interface Depths {
 }
 
 export async function readDepths(connection: ChannelModel, plan: TopologyPlan, time: Time): Promise<Depths> {
-  const depths = await queueDepths(connection, plan.queues.map(({ name }) => name), time);
+  const depths = await queueDepths(
+    connection,
+    plan.queues.map(({ name }) => name),
+    time,
+  );
   const of = (wanted: (queue: string) => boolean) =>
     depths.filter(({ queue }) => wanted(queue)).reduce((sum, { ready }) => sum + (ready ?? 0), 0);
   const deadLetters = deadLetterQueueName(plan.stream);

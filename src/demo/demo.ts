@@ -99,7 +99,9 @@ class Play {
   async play(messages: readonly DemoMessage[], faults: Faults): Promise<{ observation: Observation; confirmed: readonly DemoMessage[] }> {
     const victim = await this.#startWorker('worker 1');
     const standby = await this.#startWorker('worker 2');
-    this.#screen.print(step('workers', `2 processes: worker 1 (pid ${victim.pid}) has every queue, worker 2 (pid ${standby.pid}) stands by`));
+    this.#screen.print(
+      step('workers', `2 processes: worker 1 (pid ${victim.pid}) has every queue, worker 2 (pid ${standby.pid}) stands by`),
+    );
     const duplicates = `${duplicateShare * 100} % sent twice`;
     const strays = `${faults.lost.length} events lost for good, 1 message cut off, 1 event whose processor fails`;
     this.#screen.print(step('publishing', `${number(messages.length)} messages, shuffled within ${shuffleWindow}, ${duplicates},`));
@@ -154,7 +156,9 @@ class Play {
     await victim.kill();
     const newcomer = await this.#stage.startWorker('worker 3');
     watch.add(newcomer);
-    this.#screen.print(step('SIGKILL', `worker 1, after ${number(settled)} messages; worker 2 takes over, worker 3 (pid ${newcomer.pid}) stands by`));
+    this.#screen.print(
+      step('SIGKILL', `worker 1, after ${number(settled)} messages; worker 2 takes over, worker 3 (pid ${newcomer.pid}) stands by`),
+    );
   }
 
   /** Nothing ready, nothing unsettled, twice in a row; then the workers stop, and what they had not finished would be ready again. */
@@ -169,7 +173,9 @@ class Play {
         const [seen, depths] = [await watch.look(), await readDepths(connection, plan, this.#time)];
         if (depths.shards === 0 && seen.unsettled === seen.held && seen.held > 0 && !announced) {
           announced = true;
-          this.#screen.print(step('waiting', `until ${number(seen.held)} events have waited ${gapTimeoutMs / 1_000} s for the lost ones (GAP_TIMEOUT_MS)`));
+          this.#screen.print(
+            step('waiting', `until ${number(seen.held)} events have waited ${gapTimeoutMs / 1_000} s for the lost ones (GAP_TIMEOUT_MS)`),
+          );
         }
         quietLooks = depths.shards === 0 && seen.unsettled === 0 ? quietLooks + 1 : 0;
         return quietLooks >= 3 ? seen : null;

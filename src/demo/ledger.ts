@@ -62,7 +62,16 @@ export async function balance({ confirmed, expectation, faults, depths, deadLett
   const byReason = new Map<string, number>();
   for (const { reason } of deadLetters) byReason.set(reason, (byReason.get(reason) ?? 0) + 1);
   const orders = expectation.orders.size;
-  return { confirmed, applied, duplicates, deadLettered: deadLetters.length, byReason, orders, ordersRight: orders - wrong.length, problems };
+  return {
+    confirmed,
+    applied,
+    duplicates,
+    deadLettered: deadLetters.length,
+    byReason,
+    orders,
+    ordersRight: orders - wrong.length,
+    problems,
+  };
 }
 
 async function readOrders(store: Pick<Store, 'load'>, orderIds: readonly string[]): Promise<Map<string, StoredOrder>> {
@@ -108,7 +117,10 @@ function wrongReasons(deadLetters: readonly DeadLetter[], { lost, failing, malfo
 
 function wrongParking(stored: ReadonlyMap<string, StoredOrder>, { lost, failing }: Faults): string[] {
   const expected = [...lost, failing].map(({ orderId }) => orderId).sort();
-  const parked = [...stored].filter(([, order]) => order.parked).map(([orderId]) => orderId).sort();
+  const parked = [...stored]
+    .filter(([, order]) => order.parked)
+    .map(([orderId]) => orderId)
+    .sort();
   return parked.join() === expected.join() ? [] : [`parked are ${parked.join(', ') || 'none'}, and not ${expected.join(', ')}`];
 }
 

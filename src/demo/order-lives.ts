@@ -59,7 +59,9 @@ function stepOf(sequence: number, length: number, random: () => number): Pick<Or
   const chance = random();
   if (sequence === 1) return { type: 'OrderCreated', data: { items: itemsBy(random) } };
   if (sequence < length) {
-    return chance < 0.1 ? { type: 'OrderUpdated', data: { items: itemsBy(random) } } : { type: 'ItemAdded', data: { item: itemBy(random) } };
+    return chance < 0.1
+      ? { type: 'OrderUpdated', data: { items: itemsBy(random) } }
+      : { type: 'ItemAdded', data: { item: itemBy(random) } };
   }
   if (chance < 0.8) return { type: 'OrderCompleted', data: {} };
   return chance < 0.9 ? { type: 'OrderCancelled', data: {} } : { type: 'ItemAdded', data: { item: itemBy(random) } };

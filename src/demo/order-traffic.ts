@@ -40,7 +40,10 @@ export async function publishTraffic(options: TrafficOptions): Promise<PublishCo
   // What the broker does not take then is given up, so that this ends.
   signal.addEventListener('abort', () => time.after(endTimeoutMs, () => void publisher.close(0), { unref: true }), { once: true });
   try {
-    return await publishStream(perturb(asTheyHappen(options), { window: shuffleWindow, duplicate: duplicateShare, drop: 0, seed }), publisher);
+    return await publishStream(
+      perturb(asTheyHappen(options), { window: shuffleWindow, duplicate: duplicateShare, drop: 0, seed }),
+      publisher,
+    );
   } finally {
     await publisher.close();
     await connection.close();

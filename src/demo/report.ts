@@ -42,9 +42,7 @@ export function renderDeadLetters(letters: readonly DeadLetter[], { lost }: Faul
     const key = `${entityOf(letter)}/${letter.reason}`;
     groups.set(key, [...(groups.get(key) ?? []), letter]);
   }
-  const lines = [...groups.values()]
-    .map((group) => groupLine(group, lost))
-    .sort((a, b) => a.localeCompare(b));
+  const lines = [...groups.values()].map((group) => groupLine(group, lost)).sort((a, b) => a.localeCompare(b));
   return `  ${'entity'.padEnd(14)}${'reason'.padEnd(16)}count   ${'sequences'.padEnd(10)}  why\n${lines.map((line) => `${line}\n`).join('')}`;
 }
 

@@ -41,7 +41,9 @@ export function withOrdering(detector: OrderingDetector, options: OrderingMiddle
   if (!strategies.includes(strategy)) {
     throw new ConfigError([`strategy is ${JSON.stringify(strategy)}; it must be one of ${strategies.join(', ')}`]);
   }
-  return <Input extends OrderedInput, Rest extends readonly unknown[], Result>(handler: (event: Input, ...rest: Rest) => Result | Promise<Result>) =>
+  return <Input extends OrderedInput, Rest extends readonly unknown[], Result>(
+    handler: (event: Input, ...rest: Rest) => Result | Promise<Result>,
+  ) =>
     async (event: Input, ...rest: Rest): Promise<Result | undefined> => {
       const observation = detector.observe({ ...event, receivedAtMs: event.receivedAtMs ?? now() });
       if (observation.kind === 'violation') {

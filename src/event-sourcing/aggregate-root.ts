@@ -60,7 +60,8 @@ export abstract class AggregateRoot {
 
   /** Applies what has happened before, in order. */
   applyHistory(event: Event): void {
-    if (event.sequence !== this.#version + 1) throw new PermanentError(`event ${this.#version + 1} is missing: after ${this.#version} comes ${event.sequence}`);
+    if (event.sequence !== this.#version + 1)
+      throw new PermanentError(`event ${this.#version + 1} is missing: after ${this.#version} comes ${event.sequence}`);
     this.apply(event);
     this.#version = event.sequence;
   }
@@ -141,7 +142,8 @@ export class AggregateRootRepository<A extends AggregateRoot> implements ClassRe
       if (isDone) return { status: 'repeated', aggregate };
       try {
         const result: unknown = work(aggregate);
-        if (typeof result === 'object' && result !== null && 'then' in result) throw new PermanentError('the work returned a promise: what it does later would not be saved; it must be synchronous');
+        if (typeof result === 'object' && result !== null && 'then' in result)
+          throw new PermanentError('the work returned a promise: what it does later would not be saved; it must be synchronous');
       } catch (error) {
         if (!(error instanceof RefusedError)) throw error;
         // Without what it had raised before it was refused.
@@ -169,9 +171,17 @@ export class AggregateRootRepository<A extends AggregateRoot> implements ClassRe
     const events = aggregate.uncommittedEvents;
     if (events.length === 0) return 'handled';
     const named = events.map(({ id, type, timestamp, dataJson, metadata }, index) => {
-      return { id: commandId === undefined ? id : eventId({ id: commandId }, index), type, timestamp: timestamp ?? undefined, dataJson, metadata };
+      return {
+        id: commandId === undefined ? id : eventId({ id: commandId }, index),
+        type,
+        timestamp: timestamp ?? undefined,
+        dataJson,
+        metadata,
+      };
     });
-    const { status } = await this.#store.append({ entityType: this.#Class.type, entityId: aggregate.id }, named, { expectedVersion: aggregate.version });
+    const { status } = await this.#store.append({ entityType: this.#Class.type, entityId: aggregate.id }, named, {
+      expectedVersion: aggregate.version,
+    });
     aggregate.markCommitted();
     return status === 'repeated' ? 'repeated' : 'handled';
   }

@@ -14,7 +14,11 @@ export type IdentifiedEvent = EventToAppend & { readonly id: string; readonly ti
 export type AppendFate = 'appended' | 'known' | { readonly refused: string };
 
 /** Of one entity; as many fates as events. Rejects where it is not known what was written: append the same again. */
-export async function appendEach(store: Pick<EventStore, 'append' | 'read'>, entity: EntityRef, events: readonly IdentifiedEvent[]): Promise<readonly AppendFate[]> {
+export async function appendEach(
+  store: Pick<EventStore, 'append' | 'read'>,
+  entity: EntityRef,
+  events: readonly IdentifiedEvent[],
+): Promise<readonly AppendFate[]> {
   try {
     const { status, version } = await store.append(entity, events, { expectedVersion: 'any' });
     return status === 'repeated' ? await knownFates(store, entity, events, version) : events.map(() => 'appended' as const);
@@ -32,7 +36,12 @@ export async function appendEach(store: Pick<EventStore, 'append' | 'read'>, ent
  * The log compares type and data. An event of another time under the same id is another event, as where ids begin anew each day;
  * only events that say a time are looked up.
  */
-async function knownFates(store: Pick<EventStore, 'read'>, entity: EntityRef, events: readonly IdentifiedEvent[], version: number): Promise<readonly AppendFate[]> {
+async function knownFates(
+  store: Pick<EventStore, 'read'>,
+  entity: EntityRef,
+  events: readonly IdentifiedEvent[],
+  version: number,
+): Promise<readonly AppendFate[]> {
   const from = version - events.length + 1;
   const times = new Map<number, string>();
   if (events.some(({ timestamp }) => timestamp !== undefined)) {
@@ -41,6 +50,8 @@ async function knownFates(store: Pick<EventStore, 'read'>, entity: EntityRef, ev
   return events.map(({ id, timestamp }, index) => {
     const logged = times.get(from + index);
     if (timestamp === undefined || logged === undefined || readTime(logged) === readTime(timestamp)) return 'known';
-    return { refused: `message_id_conflict: the log has an event with the id ${JSON.stringify(id)} of ${logged}, and this one is of ${timestamp}: if it is another event, give it an id of its own` };
+    return {
+      refused: `message_id_conflict: the log has an event with the id ${JSON.stringify(id)} of ${logged}, and this one is of ${timestamp}: if it is another event, give it an id of its own`,
+    };
   });
 }

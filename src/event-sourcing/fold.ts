@@ -15,7 +15,12 @@ export interface Folded<State> {
 }
 
 /** What is in the log, or is about to get there, is read whatever its size: an append has the limits. */
-export const noLimits: EventLimits = { ...defaultEventLimits, maxBodyBytes: Number.MAX_SAFE_INTEGER, maxEntityIdBytes: 255 * 255, maxJsonDepth: 10_000 };
+export const noLimits: EventLimits = {
+  ...defaultEventLimits,
+  maxBodyBytes: Number.MAX_SAFE_INTEGER,
+  maxEntityIdBytes: 255 * 255,
+  maxJsonDepth: 10_000,
+};
 
 /** The event as a worker sees it when it has been published. */
 export function eventOf({ entityType, entityId, id, sequence, type, timestamp, dataJson, metadata }: RecordedEvent): Event {
@@ -30,7 +35,8 @@ export async function foldEvents<State>(
 ): Promise<Folded<State>> {
   let { state, version } = known;
   for await (const recorded of events) {
-    if (recorded.sequence !== version + 1) return { state, version, problem: `event ${version + 1} is missing: after ${version} comes ${recorded.sequence}` };
+    if (recorded.sequence !== version + 1)
+      return { state, version, problem: `event ${version + 1} is missing: after ${version} comes ${recorded.sequence}` };
     const result: Evolved<State> = evolveEvent(aggregate, state, eventOf(recorded), { adopts: false });
     if (!result.ok) return { state, version, problem: `event ${recorded.sequence}: ${result.reason} (${result.detail})` };
     state = result.state;

@@ -76,7 +76,9 @@ export async function readMissing(source: GapSource, missing: MissingEvents, lim
       throw new PermanentError('the source gave an event of another entity');
     }
     if (sequence === null || sequence < missing.from || sequence > missing.to) {
-      throw new PermanentError(`the source was asked for ${missing.from} to ${missing.to} and gave ${sequence ?? 'an event without a sequence'}`);
+      throw new PermanentError(
+        `the source was asked for ${missing.from} to ${missing.to} and gave ${sequence ?? 'an event without a sequence'}`,
+      );
     }
     found.set(sequence, encoded);
   }

@@ -17,7 +17,8 @@ import { createMemoryEventStore } from '../stores/memory/event-store.ts';
  * @throws ConfigError for a stream that counts from 0: what is taken from the store would be of other sequences.
  */
 export function openEventStore({ store, eventStore, broker, limits }: Config, log: Log, time: Time): EventStore {
-  if (limits.firstSequence === 0) throw new ConfigError(['FIRST_SEQUENCE is 0, and the event store counts from 1: set FIRST_SEQUENCE=1 for a stream that has one']);
+  if (limits.firstSequence === 0)
+    throw new ConfigError(['FIRST_SEQUENCE is 0, and the event store counts from 1: set FIRST_SEQUENCE=1 for a stream that has one']);
   const { stream } = broker;
   if (eventStore.kind === 'postgres') return createPostgresEventStore({ url: store.databaseUrl, stream, limits, log, time });
   return createRedisEventStore({ url: store.redisUrl, stream, limits, durability: store.durability, log, time });

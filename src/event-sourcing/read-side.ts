@@ -27,7 +27,10 @@ export type EntityCheck =
   | { readonly status: 'no-aggregate' };
 
 /** The entities of the log, in the order in which they began. */
-export async function* entitiesOf(events: Pick<EventStore, 'readAll'>, signal: AbortSignal): AsyncGenerator<EntityRef & { readonly position: number }> {
+export async function* entitiesOf(
+  events: Pick<EventStore, 'readAll'>,
+  signal: AbortSignal,
+): AsyncGenerator<EntityRef & { readonly position: number }> {
   for await (const { entityType, entityId, sequence, position } of events.readAll()) {
     if (signal.aborted) return;
     if (sequence === 1) yield { entityType, entityId, position };
@@ -38,7 +41,8 @@ export async function checkEntity(entity: EntityRef, side: ReadSide): Promise<En
   const stored = await snapshotOf(side.store, entity);
   const events = await side.events.version(entity);
   const { version, state } = stored;
-  if (version > events) return { status: 'wrong', version, problem: `its state is at version ${version}, and the log has ${events} events` };
+  if (version > events)
+    return { status: 'wrong', version, problem: `its state is at version ${version}, and the log has ${events} events` };
   const folded = await stateAt(entity, version, side);
   if (folded === 'no-aggregate') return { status: 'no-aggregate' };
   if (folded.problem !== null) return { status: 'wrong', version, problem: folded.problem };

@@ -97,7 +97,8 @@ class Trouble {
   name({ position, entityType, entityId, sequence, id }: RecordedEvent, { reason, message }: EventError): void {
     if (position <= this.#namedUpTo) return;
     this.#namedUpTo = position;
-    const remedy = 'the workers dead-letter it and park the entity: correct it there, or raise the limit that it exceeds for relays and workers alike';
+    const remedy =
+      'the workers dead-letter it and park the entity: correct it there, or raise the limit that it exceeds for relays and workers alike';
     const event = { position, entity_type: entityType, entity_id: entityId, sequence, event_id: id };
     this.#log.warn({ ...event, reason, cause: message, remedy }, 'the log holds an event that no worker takes');
   }
@@ -141,13 +142,17 @@ async function publishPage(page: readonly PlacedMessage[], publisher: RelayOptio
   const sent = page.map((message) => {
     const { entity } = message;
     const before = latest.get(entity);
-    const outcome = before === undefined ? publisher.publish(message) : before.then((last) => (last.status === 'confirmed' ? publisher.publish(message) : last));
+    const outcome =
+      before === undefined
+        ? publisher.publish(message)
+        : before.then((last) => (last.status === 'confirmed' ? publisher.publish(message) : last));
     latest.set(entity, outcome);
     return outcome;
   });
   for (const outcome of await Promise.all(sent)) {
     if (outcome.status === 'failed') throw ending.aborted ? new UnavailableError('the relay is ending') : outcome.error;
-    if (outcome.status === 'returned') throw new UnavailableError(`the exchange has no queue for an event (${outcome.detail}): run \`inorder topology check\``);
+    if (outcome.status === 'returned')
+      throw new UnavailableError(`the exchange has no queue for an event (${outcome.detail}): run \`inorder topology check\``);
   }
 }
 

@@ -37,7 +37,9 @@ export interface NewCommand<Type extends string, Data> {
   readonly metadata?: Readonly<Record<string, unknown>>;
 }
 
-type CommandFor<Type extends string, Data> = undefined extends Data ? NewCommand<Type, Data> : NewCommand<Type, Data> & { readonly data: Data };
+type CommandFor<Type extends string, Data> = undefined extends Data
+  ? NewCommand<Type, Data>
+  : NewCommand<Type, Data> & { readonly data: Data };
 /** Any command that an aggregate decides. */
 export type CommandOf<Commands> = { readonly [Type in keyof Commands & string]: CommandFor<Type, Commands[Type]> }[keyof Commands & string];
 
@@ -135,7 +137,12 @@ export class AggregateRepository<State, Commands> implements Repository<State, C
     });
   }
 
-  async #append(entity: EntityRef, known: Known<State>, { events, state }: Decided<State>, before: (known: Known<State>) => Promise<Handled<State> | null>): Promise<Handled<State>> {
+  async #append(
+    entity: EntityRef,
+    known: Known<State>,
+    { events, state }: Decided<State>,
+    before: (known: Known<State>) => Promise<Handled<State> | null>,
+  ): Promise<Handled<State>> {
     const handled = { status: 'handled' as const, events, ...this.#shown({ state, version: known.version + events.length }) };
     if (events.length === 0) return handled;
     try {
@@ -174,7 +181,10 @@ export class AggregateRepository<State, Commands> implements Repository<State, C
     const schemaVersion = newestSchemaVersion(this.#aggregate, type);
     const marked = { ...command.metadata, ...metadata, ...(schemaVersion === null ? {} : { [schemaVersionKey]: schemaVersion }) };
     const id = eventId(command, index);
-    return encodeEvent({ ...entity, id, sequence: version + index + 1, type, timestamp, data, dataJson, metadata: marked }, { limits: noLimits }).event;
+    return encodeEvent(
+      { ...entity, id, sequence: version + index + 1, type, timestamp, data, dataJson, metadata: marked },
+      { limits: noLimits },
+    ).event;
   }
 
   /** Reads on from what is known. */
@@ -190,7 +200,8 @@ export class AggregateRepository<State, Commands> implements Repository<State, C
     const found: Event[] = [];
     for await (const recorded of this.#store.read(entity, { direction: 'backwards' })) {
       if (isEventOf(command, recorded.id)) found.unshift(eventOf(recorded));
-      if (recorded.id === eventId(command, 0)) return { status: 'repeated', events: found, ...this.#shown(await this.#read(entity, known)) };
+      if (recorded.id === eventId(command, 0))
+        return { status: 'repeated', events: found, ...this.#shown(await this.#read(entity, known)) };
     }
     return null;
   }

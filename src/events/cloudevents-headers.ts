@@ -24,14 +24,20 @@ export interface AttributeHeader {
 /** Whether the headers say that this is a CloudEvent in binary mode. On the way of every message. */
 export function hasAttributes(headers: Headers): boolean {
   for (const header in headers) {
-    if (/specversion$/i.test(header) && foreign.some((prefix) => header.length === prefix.length + 'specversion'.length && startsAs(header, prefix))) return true;
+    if (
+      /specversion$/i.test(header) &&
+      foreign.some((prefix) => header.length === prefix.length + 'specversion'.length && startsAs(header, prefix))
+    )
+      return true;
   }
   return false;
 }
 
 /** For a message that is refused: the header that would make it a CloudEvent, had it a prefix that is read. */
 export function unreadVersionHeader(headers: Headers): string | null {
-  return hasAttributes(headers) ? null : (Object.keys(headers).find((header) => /^(?:cloud-?events?|ce)[^a-z0-9]specversion$/i.test(header)) ?? null);
+  return hasAttributes(headers)
+    ? null
+    : (Object.keys(headers).find((header) => /^(?:cloud-?events?|ce)[^a-z0-9]specversion$/i.test(header)) ?? null);
 }
 
 export function isCloudEventsHeader(header: string): boolean {

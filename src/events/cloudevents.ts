@@ -56,7 +56,8 @@ export function structuredFields({ value, members }: JsonDocument): RawFields {
   const data = memberOf(members, 'data');
   return {
     ...rawFieldsOf(value),
-    problem: attributeProblem(value) ?? (value.data_base64 == null ? null : unsupported('data_base64 is binary data, and only JSON is read')),
+    problem:
+      attributeProblem(value) ?? (value.data_base64 == null ? null : unsupported('data_base64 is binary data, and only JSON is read')),
     sequence: typeof value.sequence === 'number' ? exactNumber(value.sequence, memberOf(members, 'sequence')) : sequenceOf(value.sequence),
     data: value.data ?? null,
     dataJson: data?.source ?? 'null',
@@ -121,9 +122,13 @@ export function attributesOf(headers: readonly AttributeHeader[]): Attributes {
 
 /** HTTP encodes what is no ASCII, AMQP does not: of `caf%C3%A9` from another binding nobody can say which it is. It matters in names. */
 function encodingProblem(headers: readonly AttributeHeader[]): Problem | null {
-  const doubtful = headers.find(({ name, value, isForeign }) => isForeign && identifying.has(name) && typeof value === 'string' && /%[0-9a-f]{2}/i.test(value));
+  const doubtful = headers.find(
+    ({ name, value, isForeign }) => isForeign && identifying.has(name) && typeof value === 'string' && /%[0-9a-f]{2}/i.test(value),
+  );
   if (doubtful === undefined) return null;
-  return malformed(`the header ${quoted(doubtful.header)} of another binding has a value with %, which may be encoded: send attributes as cloudEvents:`);
+  return malformed(
+    `the header ${quoted(doubtful.header)} of another binding has a value with %, which may be encoded: send attributes as cloudEvents:`,
+  );
 }
 
 /** The AMQP client gives timestamps as `{ '!': 'timestamp', value }`. One that makes no time stays what it is, and is refused as such. */

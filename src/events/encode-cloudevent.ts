@@ -58,7 +58,10 @@ function extensionsOf(metadata: Readonly<Record<string, unknown>>): Attributes {
   for (const [name, value] of Object.entries(metadata)) {
     if (value === undefined || value === null) continue;
     if (!attributeName.test(name) || placedAttributes.has(name)) {
-      throw new EventError('malformed', `metadata ${JSON.stringify(name)} cannot be a CloudEvents attribute: use other lower-case letters and digits`);
+      throw new EventError(
+        'malformed',
+        `metadata ${JSON.stringify(name)} cannot be a CloudEvents attribute: use other lower-case letters and digits`,
+      );
     }
     if (!isAttributeValue(value)) {
       throw new EventError('malformed', `metadata ${name} cannot be a CloudEvents attribute: it is no text, boolean or integer of 32 bits`);

@@ -39,7 +39,10 @@ const maxShortStringBytes = 255;
 
 /** Encodes as JSON envelope. Throws `EventError` with the reason for which a worker would refuse it. */
 export function encodeEvent(event: NewEvent, options: EncodeOptions = {}): EncodedEvent {
-  return encodedAs({ body: Buffer.from(envelopeText(event)), contentType: 'application/json', headers: {}, entityId: event.entityId }, options);
+  return encodedAs(
+    { body: Buffer.from(envelopeText(event)), contentType: 'application/json', headers: {}, entityId: event.entityId },
+    options,
+  );
 }
 
 /** What carries an event, whatever a worker will say to it; null where AMQP cannot: a routing key takes no more bytes. */
@@ -60,7 +63,10 @@ export interface Draft {
 }
 
 /** For the formats: properties and routing key, from what a worker makes of the draft. */
-export function encodedAs({ body, contentType, headers, entityId }: Draft, { limits = defaultEventLimits, unsequenced = 'reject' }: EncodeOptions): EncodedEvent {
+export function encodedAs(
+  { body, contentType, headers, entityId }: Draft,
+  { limits = defaultEventLimits, unsequenced = 'reject' }: EncodeOptions,
+): EncodedEvent {
   const message: RawMessage = {
     body,
     routingKey: entityId ?? '',
@@ -77,15 +83,23 @@ export function encodedAs({ body, contentType, headers, entityId }: Draft, { lim
   if (!decoded.ok) throw new EventError(decoded.refusal.reason, decoded.refusal.detail);
   const { event } = decoded;
   // The sequencer's rule, and the only one of its own that depends on the event alone.
-  if (event.sequence === null && unsequenced === 'reject') throw new EventError('invalid_sequence', 'the event has no sequence, and UNSEQUENCED is reject');
+  if (event.sequence === null && unsequenced === 'reject')
+    throw new EventError('invalid_sequence', 'the event has no sequence, and UNSEQUENCED is reject');
   if (!isShort(event.entityId)) {
-    throw new EventError('invalid_entity', `the entity id has more than ${maxShortStringBytes} bytes, which is all that a routing key takes`);
+    throw new EventError(
+      'invalid_entity',
+      `the entity id has more than ${maxShortStringBytes} bytes, which is all that a routing key takes`,
+    );
   }
   return { body, properties: propertiesOf(event, contentType, headers), routingKey: event.entityId, event };
 }
 
 /** The properties only repeat what the message says: one that AMQP has no room for is left out. */
-function propertiesOf({ id, type, timestampMs }: Pick<Event, 'id' | 'type' | 'timestampMs'>, contentType: string, headers: Readonly<Record<string, unknown>>): MessageProperties {
+function propertiesOf(
+  { id, type, timestampMs }: Pick<Event, 'id' | 'type' | 'timestampMs'>,
+  contentType: string,
+  headers: Readonly<Record<string, unknown>>,
+): MessageProperties {
   return {
     contentType,
     persistent: true,

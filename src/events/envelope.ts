@@ -28,7 +28,8 @@ export function readEnvelope({ body }: RawMessage, limits: EventLimits): RawFiel
   return {
     names: memberNames,
     isWhole: true,
-    problem: value.schema_version == null || value.schema_version === schemaVersion ? null : unsupported(`schema_version is not ${schemaVersion}`),
+    problem:
+      value.schema_version == null || value.schema_version === schemaVersion ? null : unsupported(`schema_version is not ${schemaVersion}`),
     id: value.id,
     entityType: value.entity_type,
     entityId: value.entity_id,

@@ -12,7 +12,17 @@ import { memberNames } from './envelope.ts';
 import type { EventLimits, RawMessage } from './event.ts';
 
 /** The members of an envelope, or the attributes of a CloudEvent, that a record names. */
-const wanted: ReadonlySet<string> = new Set(['id', 'type', 'sequence', 'entity_type', 'entity_id', 'specversion', 'source', 'subject', 'entitytype']);
+const wanted: ReadonlySet<string> = new Set([
+  'id',
+  'type',
+  'sequence',
+  'entity_type',
+  'entity_id',
+  'specversion',
+  'source',
+  'subject',
+  'entitytype',
+]);
 
 /** In place of fields that could not be read. */
 export function glimpsed({ problem }: RawFields, message: RawMessage, limits: EventLimits): RawFields {
@@ -21,7 +31,16 @@ export function glimpsed({ problem }: RawFields, message: RawMessage, limits: Ev
   const found = Object.fromEntries(members);
   if (isStructured(found)) return { ...rawFieldsOf(found), names: attributeNames, problem, isWhole };
   const { id, type, sequence, entity_id: entityId, entity_type: entityType } = found;
-  return { ...noRawFields(memberNames), problem, isWhole, id, type, entityId, entityType, sequence: typeof sequence === 'number' ? sequence : null };
+  return {
+    ...noRawFields(memberNames),
+    problem,
+    isWhole,
+    id,
+    type,
+    entityId,
+    entityType,
+    sequence: typeof sequence === 'number' ? sequence : null,
+  };
 }
 
 /** Bytes that are no UTF-8 become a character that no name is taken with. */
@@ -98,7 +117,9 @@ function readValue(token: string): unknown {
   if (!/^["\d-]/.test(token)) return undefined;
   try {
     const value: unknown = JSON.parse(token);
-    return (typeof value === 'string' && !value.includes(replacement)) || (typeof value === 'number' && String(value) === token) ? value : undefined;
+    return (typeof value === 'string' && !value.includes(replacement)) || (typeof value === 'number' && String(value) === token)
+      ? value
+      : undefined;
   } catch {
     return undefined;
   }

@@ -15,7 +15,8 @@ export function readDocument(body: Uint8Array, limits: EventLimits): ReadDocumen
   const json = readJsonBody(body);
   if (!json.ok) return json;
   const { value } = json;
-  if (Array.isArray(value)) return { ok: false, detail: 'the body is an array, not an object: a batch has to be published as one message for each event' };
+  if (Array.isArray(value))
+    return { ok: false, detail: 'the body is an array, not an object: a batch has to be published as one message for each event' };
   if (!isJsonObject(value)) return { ok: false, detail: `the body is ${kindOf(value)}, not an object` };
   const scan = scanMembers(json.text, limits.maxJsonDepth);
   return scan.ok ? { ok: true, value, members: scan.found } : { ok: false, detail: `the body is refused: ${scan.detail}` };

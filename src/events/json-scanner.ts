@@ -23,7 +23,6 @@ export interface JsonMember {
   readonly canonical: string;
 }
 
-
 /** Trusts its text: what is not JSON it may never come to the end of. */
 export class JsonScanner {
   /** The first thing that was found wrong; what else it returns is then void. */

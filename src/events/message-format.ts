@@ -17,17 +17,26 @@ const binary: Format = { read: readBinary, problem: null };
 
 export function formatOf(message: RawMessage): Format {
   const { contentType, contentEncoding, headers } = message;
-  if (!readsEncoding(contentEncoding)) return refuse(unsupported(`the content encoding ${quoted(contentEncoding ?? '')} is not one that is read: send plain UTF-8`));
+  if (!readsEncoding(contentEncoding))
+    return refuse(unsupported(`the content encoding ${quoted(contentEncoding ?? '')} is not one that is read: send plain UTF-8`));
   if (contentType === 'application/json' && !hasAttributes(headers)) return envelope;
-  const [mediaType = '', ...parameters] = (contentType ?? '').toLowerCase().split(';').map((part) => part.trim());
+  const [mediaType = '', ...parameters] = (contentType ?? '')
+    .toLowerCase()
+    .split(';')
+    .map((part) => part.trim());
   if (!parameters.every(readsParameter)) return refuse(unsupported('the charset of the content type is not UTF-8'));
   if (mediaType === 'application/cloudevents+json') return structured;
   if (hasAttributes(headers)) {
-    return isJson(mediaType) ? binary : refuse(malformed(`the content type of the CloudEvent's data is ${quoted(mediaType)}, and only JSON is read`));
+    return isJson(mediaType)
+      ? binary
+      : refuse(malformed(`the content type of the CloudEvent's data is ${quoted(mediaType)}, and only JSON is read`));
   }
   if (mediaType === '' || mediaType === 'application/json') return envelope;
-  if (mediaType === 'application/cloudevents-batch+json') return refuse(malformed('it is a batch of CloudEvents: publish one message for each event'));
-  return refuse(malformed(`the content type is ${quoted(mediaType)}: it has to be application/json, or application/cloudevents+json for a CloudEvent`));
+  if (mediaType === 'application/cloudevents-batch+json')
+    return refuse(malformed('it is a batch of CloudEvents: publish one message for each event'));
+  return refuse(
+    malformed(`the content type is ${quoted(mediaType)}: it has to be application/json, or application/cloudevents+json for a CloudEvent`),
+  );
 }
 
 /** Null when the message is within its limits. */

@@ -46,7 +46,8 @@ const table = {
     inSequence: false,
   },
   invalid_sequence: {
-    meaning: 'The sequence is missing, not a whole number from 1 up (from 0 where FIRST_SEQUENCE is 0), or more than 1,000,000 ahead of the version.',
+    meaning:
+      'The sequence is missing, not a whole number from 1 up (from 0 where FIRST_SEQUENCE is 0), or more than 1,000,000 ahead of the version.',
     cause: 'A counter that starts at 0, a timestamp in its place, or no sequence at all.',
     remedy: 'Number the events of each entity 1, 2, 3… where they are made, or set FIRST_SEQUENCE=0 for 0, 1, 2…',
     inSequence: false,

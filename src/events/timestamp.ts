@@ -77,7 +77,8 @@ function readClock(text: string): Clock | null {
     }
   }
   const separator = text[10];
-  if (Number.isNaN(hour + minute + second) || text[13] !== ':' || (separator !== 'T' && separator !== ' ' && separator !== 't')) return null;
+  if (Number.isNaN(hour + minute + second) || text[13] !== ':' || (separator !== 'T' && separator !== ' ' && separator !== 't'))
+    return null;
   const rest = text.length - at;
   if (rest === 0 || (rest === 1 && text[at] === 'Z')) return { hour, minute, second, ms, offsetMinutes: 0 };
   const offset = offsetForm.exec(text.slice(at));
@@ -91,11 +92,17 @@ function minutesOf([, sign, hours = '0', minutes = '0']: RegExpExecArray): numbe
 
 /** The usual mistakes, each with what to write instead. The first that fits is told. */
 const formFaults: readonly (readonly [form: RegExp, fault: string])[] = [
-  [/^\d{4}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])$|^\d{4}[/.]\d{1,2}[/.]\d{1,2}\b/, 'has a date that is not written with hyphens: write 2026-01-31'],
+  [
+    /^\d{4}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])$|^\d{4}[/.]\d{1,2}[/.]\d{1,2}\b/,
+    'has a date that is not written with hyphens: write 2026-01-31',
+  ],
   [/^\d{8}T\d{2}/i, 'is written without hyphens and colons: write 2026-01-31T08:00:00Z'],
   [/^\d{4}(?:-\d\d?)?$/, 'has no day: write 2026-01-31'],
   [/^-?\d+(?:\.\d+)?(?:e[+-]?\d+)?$/, `is a number${insteadOfNumber}`],
-  [/^\d{1,2}[/.-]\d{1,2}[/.-]\d{2,4}\b/, 'has day, month and year in an order that nobody can be sure of: write 2026-01-31, the year first'],
+  [
+    /^\d{1,2}[/.-]\d{1,2}[/.-]\d{2,4}\b/,
+    'has day, month and year in an order that nobody can be sure of: write 2026-01-31, the year first',
+  ],
   [/^[+-]\d{6}-/, outOfRange],
   [/^\d{4}-(?:\d-|\d\d-\d(?!\d))/, 'has a month or a day of one digit: write 2026-01-05'],
   [/\b(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\b/i, 'names the month in words: write 2026-01-31T08:00:00Z'],

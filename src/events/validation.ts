@@ -29,7 +29,8 @@ export function validate(raw: RawFields, message: RawMessage, options: DecodeOpt
   const alone = options.allowMissingEntityId && raw.entityId == null && raw.sequence === null;
   const givenEntityId = alone ? null : fields.name('invalid_entity', names.entityId, raw.entityId);
   const sequence = fields.sequence(names.sequence, raw.sequence);
-  if (givenEntityId !== null && givenEntityId !== message.routingKey) fields.note('misrouted', `the routing key differs from ${names.entityId}`);
+  if (givenEntityId !== null && givenEntityId !== message.routingKey)
+    fields.note('misrouted', `the routing key differs from ${names.entityId}`);
 
   if (fields.problem !== null || type === null || entityType === null) {
     // Who publishes to the entity's shard means the entity; an event that is its own is spread by its id.

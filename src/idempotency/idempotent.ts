@@ -52,7 +52,10 @@ export function idempotent<Message, Rest extends readonly unknown[], Result>(
     const id = idOf(message);
     const begun = await beginOrWait(store, id, waitMs, time);
     if (begun.status === 'done') return (begun.result === null ? undefined : JSON.parse(begun.result)) as Result;
-    const result = await runLeased(() => handler(message, ...rest), () => store.release(id, begun.lease));
+    const result = await runLeased(
+      () => handler(message, ...rest),
+      () => store.release(id, begun.lease),
+    );
     await store.complete(id, begun.lease, asJson(result));
     return result;
   };

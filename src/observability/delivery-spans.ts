@@ -79,7 +79,8 @@ export class DeliverySpans {
       const { span, waitsIn } = tracked;
       const waiting = this.#waiting.size === 0 ? undefined : this.#waiting.get(waitsIn ?? entityKey(event));
       if (waiting !== undefined) {
-        if (waitsIn !== null && waiting.last !== null) span.addLink({ context: waiting.last, attributes: { 'inorder.link': 'predecessor' } });
+        if (waitsIn !== null && waiting.last !== null)
+          span.addLink({ context: waiting.last, attributes: { 'inorder.link': 'predecessor' } });
         waiting.last = span.spanContext();
       }
       span.setAttribute('inorder.outcome', outcome);

@@ -111,4 +111,3 @@ export function createMetrics(service: string, { exemplars = false }: MetricsOpt
     contentType: registry.contentType,
   };
 }
-

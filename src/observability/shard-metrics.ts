@@ -61,9 +61,7 @@ export function makeShardMetrics(make: MetricMaker, service: string): (shard: nu
     const parked = startedAtZero(parkings.labels(service, label));
     const unparked = startedAtZero(unparkings.labels(service, label));
     for (const cause of haltCauses) startedAtZero(halts.labels(service, label, cause));
-    const reasons = new Map(
-      Object.keys(rejectionReasons).map((reason) => [reason, deadLetters.labels(service, label, reason)]),
-    );
+    const reasons = new Map(Object.keys(rejectionReasons).map((reason) => [reason, deadLetters.labels(service, label, reason)]));
     const totals = { delivered: 0, applied: 0, duplicate: 0, skipped: 0, dead_lettered: 0 };
     return {
       totals,

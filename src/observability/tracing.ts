@@ -55,7 +55,11 @@ export interface SentMessage {
  * A span from now until the broker's answer, and the headers that take its context along. A message that already bears
  * one keeps it (it is passed on or replayed): the span is linked to it.
  */
-export function publishSpan(tracer: Tracer, exchange: string, { routingKey, body, properties }: SentMessage): { readonly span: Span; readonly headers: Headers } {
+export function publishSpan(
+  tracer: Tracer,
+  exchange: string,
+  { routingKey, body, properties }: SentMessage,
+): { readonly span: Span; readonly headers: Headers } {
   const given = properties.headers ?? {};
   const created = trace.getSpanContext(contextIn(given));
   const span = tracer.startSpan(`publish ${exchange}`, {

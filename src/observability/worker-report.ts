@@ -83,9 +83,7 @@ export function urlOf({ host, port }: Pick<HttpConfig, 'host' | 'port'>): string
 function isWorkerReport(value: unknown): value is WorkerReport {
   if (!isRecord(value) || !Array.isArray(value['shards']) || !Array.isArray(value['not_ready'])) return false;
   if (typeof value['stream'] !== 'string' || typeof value['state'] !== 'string') return false;
-  return value['shards'].every(
-    (shard) => isRecord(shard) && typeof shard['shard'] === 'number' && Array.isArray(shard['open_gaps']),
-  );
+  return value['shards'].every((shard) => isRecord(shard) && typeof shard['shard'] === 'number' && Array.isArray(shard['open_gaps']));
 }
 
 function isRecord(value: unknown): value is Record<string, unknown> {

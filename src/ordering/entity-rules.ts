@@ -6,7 +6,19 @@
  * Pure but for the entity that is given: it is changed where the answer says that something was written, else never.
  */
 import { rejectionReasons } from '../events/reasons.ts';
-import type { Claim, ClaimResult, Commit, CommitResult, DeadLetterRecord, IdConflict, InitialVersion, Park, Parked, ParkResult, Snapshot } from './entity.ts';
+import type {
+  Claim,
+  ClaimResult,
+  Commit,
+  CommitResult,
+  DeadLetterRecord,
+  IdConflict,
+  InitialVersion,
+  Park,
+  Parked,
+  ParkResult,
+  Snapshot,
+} from './entity.ts';
 
 export interface StoredEntity {
   /** Null until the first commit: it is then at `initialVersion`. */
@@ -34,7 +46,18 @@ export interface IdRecord {
 }
 
 export function unknownEntity(initialVersion: InitialVersion): StoredEntity {
-  return { version: null, initialVersion, holes: '', state: null, parked: null, awaited: 0, replayUntilMs: 0, replayedTo: 0, token: null, owners: new Map() };
+  return {
+    version: null,
+    initialVersion,
+    holes: '',
+    state: null,
+    parked: null,
+    awaited: 0,
+    replayUntilMs: 0,
+    replayedTo: 0,
+    token: null,
+    owners: new Map(),
+  };
 }
 
 export function versionOf({ version, initialVersion }: Pick<StoredEntity, 'version' | 'initialVersion'>): number {
@@ -54,14 +77,23 @@ export function parkedOf(entity: StoredEntity, nowMs: number): Parked | null {
 const maxCopyWaitMs = 24 * 60 * 60 * 1_000;
 
 /** Whether dead letters of a parked entity are being replayed. `nowMs` is of the clock that has set the lease: the store's. */
-export function isReplaying(entity: Pick<StoredEntity, 'version' | 'initialVersion' | 'replayUntilMs' | 'replayedTo'>, nowMs: number): boolean {
+export function isReplaying(
+  entity: Pick<StoredEntity, 'version' | 'initialVersion' | 'replayUntilMs' | 'replayedTo'>,
+  nowMs: number,
+): boolean {
   const { replayUntilMs, replayedTo } = entity;
   return nowMs < replayUntilMs || (replayedTo > versionOf(entity) && nowMs < replayUntilMs + maxCopyWaitMs);
 }
 
 /** `idRecord` gives what is remembered of an id of this entity, if that has not expired. */
-export function decideCommit(entity: StoredEntity, commit: Commit, idRecord: (id: string) => IdRecord | undefined, nowMs: number): CommitResult {
-  if (entity.token === commit.token && versionOf(entity) === commit.newVersion && entity.holes === commit.newHoles) return { status: 'duplicate', parked: parkedOf(entity, nowMs) };
+export function decideCommit(
+  entity: StoredEntity,
+  commit: Commit,
+  idRecord: (id: string) => IdRecord | undefined,
+  nowMs: number,
+): CommitResult {
+  if (entity.token === commit.token && versionOf(entity) === commit.newVersion && entity.holes === commit.newHoles)
+    return { status: 'duplicate', parked: parkedOf(entity, nowMs) };
   if (versionOf(entity) !== commit.expectedVersion || entity.holes !== commit.expectedHoles) {
     return { status: 'stale', snapshot: snapshotOf(entity, nowMs) };
   }
@@ -111,7 +143,12 @@ export interface Replaying {
 }
 
 /** An entity that is not parked, or was parked anew, is left as it is. */
-export function beginReplay(entity: StoredEntity, { parkedAt, replayedTo = entity.initialVersion }: Replaying, leaseMs: number, nowMs: number): void {
+export function beginReplay(
+  entity: StoredEntity,
+  { parkedAt, replayedTo = entity.initialVersion }: Replaying,
+  leaseMs: number,
+  nowMs: number,
+): void {
   if (entity.parked === null || (parkedAt !== undefined && parkedAt !== entity.parked.at)) return;
   entity.replayedTo = entity.replayUntilMs > 0 ? Math.max(entity.replayedTo, replayedTo) : replayedTo;
   entity.replayUntilMs = nowMs + leaseMs;

@@ -67,7 +67,8 @@ function checkSlots(operation: Operation): string | null {
   for (const slot of operation.slots) {
     const closesHole = slot.sequence <= version;
     if (slot.versionAfter < version) return `operation ${operation.id} takes the version back to ${slot.versionAfter}`;
-    if (!closesHole && slot.versionAfter !== slot.sequence) return `operation ${operation.id} records ${slot.sequence} as ${slot.versionAfter}`;
+    if (!closesHole && slot.versionAfter !== slot.sequence)
+      return `operation ${operation.id} records ${slot.sequence} as ${slot.versionAfter}`;
     if (slot.sequence > version + 1 && slot.holesAfter === '') return `operation ${operation.id} passes over sequences without holes`;
     version = slot.versionAfter;
   }

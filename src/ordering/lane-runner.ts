@@ -25,7 +25,14 @@ export class LaneRunner {
   readonly #deadlines: Deadlines<Lane>;
   readonly #settlements: Settlements;
 
-  constructor(limits: SequencerLimits, lanes: Lanes, operations: Operations, gaps: GapWatch, deadlines: Deadlines<Lane>, settlements: Settlements) {
+  constructor(
+    limits: SequencerLimits,
+    lanes: Lanes,
+    operations: Operations,
+    gaps: GapWatch,
+    deadlines: Deadlines<Lane>,
+    settlements: Settlements,
+  ) {
     this.#limits = limits;
     this.#lanes = lanes;
     this.#operations = operations;
@@ -75,7 +82,10 @@ export class LaneRunner {
     }
     const failed = slots[fact.done];
     if (failed === undefined) throw new InvariantError('a commit failed behind its last slot');
-    lane.arrivals = slots.slice(fact.done + 1).map((slot) => slot.delivery).concat(lane.arrivals);
+    lane.arrivals = slots
+      .slice(fact.done + 1)
+      .map((slot) => slot.delivery)
+      .concat(lane.arrivals);
     this.#fail(lane, { delivery: failed.delivery, ...fact.failure });
   }
 
@@ -147,14 +157,22 @@ export class LaneRunner {
   }
 
   /** Why what is remembered of its sequence makes it no duplicate, or null. */
-  #lookupProblem({ holes }: Lane, { event }: Delivery, result: Extract<LookupResult, { readonly status: 'known' | 'unknown' }>): readonly [RejectionReason, string] | null {
+  #lookupProblem(
+    { holes }: Lane,
+    { event }: Delivery,
+    result: Extract<LookupResult, { readonly status: 'known' | 'unknown' }>,
+  ): readonly [RejectionReason, string] | null {
     const sequence = event.sequence ?? 0;
-    if (result.status === 'unknown') return sequence <= holes.floor ? ['late', `sequence ${sequence} lies before what is remembered of this entity`] : null;
+    if (result.status === 'unknown')
+      return sequence <= holes.floor ? ['late', `sequence ${sequence} lies before what is remembered of this entity`] : null;
     if (result.payloadHash === event.payloadHash) return null;
     const absorbed = absorbedIn(result.result);
     if (absorbed === null) return ['sequence_conflict', `another payload was applied under sequence ${sequence}`];
     const { id, sequence: appliedAs } = absorbed;
-    return ['sequence_conflict', `sequence ${sequence} was taken by a repetition of id ${JSON.stringify(id)}, which was applied under sequence ${appliedAs}: nothing was applied here`];
+    return [
+      'sequence_conflict',
+      `sequence ${sequence} was taken by a repetition of id ${JSON.stringify(id)}, which was applied under sequence ${appliedAs}: nothing was applied here`,
+    ];
   }
 
   #ackSlots(slots: Operation['slots'], done: number): void {

@@ -36,9 +36,7 @@ export interface Failure extends FailureText {
 }
 
 /** What is kept of an entity at rest: its version alone, as a rule. */
-export type Remembered =
-  | number
-  | { readonly version: number; readonly holes: Holes; readonly parked: boolean; readonly highest: number };
+export type Remembered = number | { readonly version: number; readonly holes: Holes; readonly parked: boolean; readonly highest: number };
 
 /** What becomes of an event whose id was applied under another sequence. */
 export interface IdVerdict {

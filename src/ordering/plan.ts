@@ -156,7 +156,15 @@ function placeAs(lane: Lane, run: Run, delivery: Delivery, place: (action: SlotA
 }
 
 /** Beyond the next in line: a violation if it reveals a new gap, and then by strategy. */
-function placeEarly(lane: Lane, run: Run, delivery: Delivery, sequence: number, limits: SequencerLimits, countedMs: number, sink: PlanSink): Placement {
+function placeEarly(
+  lane: Lane,
+  run: Run,
+  delivery: Delivery,
+  sequence: number,
+  limits: SequencerLimits,
+  countedMs: number,
+  sink: PlanSink,
+): Placement {
   if (limits.strategy === 'fail' && !run.isEmpty) return 'stop';
   const expected = Math.max(lane.highest, run.version) + 1;
   if (sequence > expected) sink.violation(delivery, sequence, expected);

@@ -79,7 +79,11 @@ export class ShardSequencer {
     if (this.#state === 'halted') return null;
     let next = this.#deadlines.nextMs;
     const { movesForMs } = this.#work;
-    for (const dueMs of [this.#operations.nextProbeMs, this.#gaps.nextDeadlineMs(), movesForMs === null ? null : this.#nowMs + movesForMs]) {
+    for (const dueMs of [
+      this.#operations.nextProbeMs,
+      this.#gaps.nextDeadlineMs(),
+      movesForMs === null ? null : this.#nowMs + movesForMs,
+    ]) {
       if (dueMs !== null && (next === null || dueMs < next)) next = dueMs;
     }
     return next;

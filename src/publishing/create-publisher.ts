@@ -106,8 +106,7 @@ function problemsOf({ urls, stream, format, maxOutstanding, unsequenced }: Publi
   const problems: string[] = [];
   if (urls !== undefined && (urls.length === 0 || urls.some((url) => amqpUrls.parse(url)?.length !== 1)))
     problems.push('urls: each must be an `amqp://` or `amqps://` URL, and there must be one');
-  if (stream !== undefined && kind.parse(stream) === null)
-    problems.push(`stream is ${JSON.stringify(stream)}: it must be ${kind.allowed}`);
+  if (stream !== undefined && kind.parse(stream) === null) problems.push(`stream is ${JSON.stringify(stream)}: it must be ${kind.allowed}`);
   if (format !== undefined && !eventFormats.includes(format))
     problems.push(`format is ${JSON.stringify(format)}: it must be one of ${eventFormats.join(', ')}`);
   if (unsequenced !== undefined && variables.UNSEQUENCED.kind.parse(unsequenced) === null)

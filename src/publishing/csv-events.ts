@@ -101,9 +101,7 @@ class Columns {
     // The parser puts the replacement character where bytes are not UTF-8: two ids could become one.
     if (row.some((value) => value.includes('\ufffd'))) return notUtf8;
     const sequence = row[this.#fields.get('sequence') ?? -1]?.trim() ?? '';
-    return /^(|0|[1-9][0-9]{0,15})$/.test(sequence)
-      ? null
-      : `its sequence ${JSON.stringify(sequence)} is not a whole number`;
+    return /^(|0|[1-9][0-9]{0,15})$/.test(sequence) ? null : `its sequence ${JSON.stringify(sequence)} is not a whole number`;
   }
 }
 
@@ -120,7 +118,8 @@ function headerProblems(header: readonly string[], map: FieldMap): string[] {
   if (names.some((name) => name.includes('\ufffd'))) return [`the header: ${notUtf8}`];
   const problems: string[] = [];
   for (const [field, column] of map) {
-    if (!header.includes(column.trim())) problems.push(`--map ${field}=${column}: there is no such column; there are ${names.map((name) => JSON.stringify(name)).join(', ')}`);
+    if (!header.includes(column.trim()))
+      problems.push(`--map ${field}=${column}: there is no such column; there are ${names.map((name) => JSON.stringify(name)).join(', ')}`);
   }
   const missing = (['entity_id', 'type'] as const).filter((field) => !map.has(field) && !header.includes(field));
   if (missing.length > 0 && problems.length === 0) problems.push(`no column is called ${missing.join(' or ')}: ${mapHint(missing, names)}`);

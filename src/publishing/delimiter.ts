@@ -47,7 +47,13 @@ function asWanted(name: string): string {
 
 function headerOf(head: string, delimiter: string): readonly string[] {
   try {
-    const rows = parse(head, { delimiter, to: 1, record_delimiter: ['\r\n', '\n', '\r'], relax_column_count: true, skip_empty_lines: true }) as string[][];
+    const rows = parse(head, {
+      delimiter,
+      to: 1,
+      record_delimiter: ['\r\n', '\n', '\r'],
+      relax_column_count: true,
+      skip_empty_lines: true,
+    }) as string[][];
     return (rows[0] ?? []).map((name) => name.trim());
   } catch {
     // A quote in the middle of a field: with this delimiter it is no header.

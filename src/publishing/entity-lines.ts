@@ -46,10 +46,12 @@ function parse(text: string, { defaultEntityType, maxDepth, maxIdBytes, firstSeq
   const sources = new Map(scan.found.map(({ key, source }) => [key, source]));
   const read = (key: string): unknown => JSON.parse(sources.get(key) ?? 'null');
   const [entityType, entityId, version] = [read('entity_type') ?? defaultEntityType, read('entity_id'), read('version')];
-  if (!sources.has('entity_id')) return `it has no entity_id: it must name an entity with entity_id and version, and may give entity_type and state; there are ${[...sources.keys()].map((key) => JSON.stringify(key)).join(', ')}`;
+  if (!sources.has('entity_id'))
+    return `it has no entity_id: it must name an entity with entity_id and version, and may give entity_type and state; there are ${[...sources.keys()].map((key) => JSON.stringify(key)).join(', ')}`;
   if (!isName(entityId, maxIdBytes)) return `entity_id must be a string of 1 to ${maxIdBytes} bytes`;
   if (!isName(entityType, maxIdBytes)) return `entity_type must be a string of 1 to ${maxIdBytes} bytes`;
-  if (typeof version !== 'number' || !Number.isSafeInteger(version) || version < firstSequence) return `version must be a whole number from ${firstSequence} up`;
+  if (typeof version !== 'number' || !Number.isSafeInteger(version) || version < firstSequence)
+    return `version must be a whole number from ${firstSequence} up`;
   const unknown = [...sources.keys()].find((key) => !['entity_type', 'entity_id', 'version', 'state'].includes(key));
   if (unknown !== undefined) return `${JSON.stringify(unknown)} is not one of entity_type, entity_id, version, state`;
   const state = sources.get('state') ?? 'null';

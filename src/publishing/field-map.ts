@@ -26,7 +26,9 @@ export function parseFieldMap(text: string): FieldMap {
     const field = mappableFields.find((candidate) => candidate === name);
     const named = quoted?.replaceAll('""', '"') ?? plain.trim();
     if (field === undefined || named === '') {
-      problems.push(`--map ${JSON.stringify(found.replace(/,$/, ''))}: it must be FIELD=Name, with a field of ${mappableFields.join(', ')}; a name with a comma is written in quotes: --map 'entity_id="Case, ID"'`);
+      problems.push(
+        `--map ${JSON.stringify(found.replace(/,$/, ''))}: it must be FIELD=Name, with a field of ${mappableFields.join(', ')}; a name with a comma is written in quotes: --map 'entity_id="Case, ID"'`,
+      );
     } else if (map.has(field)) problems.push(`--map names ${field} twice`);
     else map.set(field, named);
     if (found === '') break;
@@ -51,10 +53,48 @@ export function shellWord(text: string): string {
 const usualNames: Readonly<Record<MappableField, readonly string[]>> = {
   id: ['eventid', 'messageid', 'eventuuid', 'uuid', 'guid'],
   entity_type: ['aggregatetype', 'entitytype', 'streamtype', 'objecttype', 'aggregatename'],
-  entity_id: ['aggregateid', 'entityid', 'streamid', 'subject', 'partitionkey', 'routingkey', 'caseid', 'caseconceptname', 'key', 'case', 'aggregate', 'entity', 'stream'],
+  entity_id: [
+    'aggregateid',
+    'entityid',
+    'streamid',
+    'subject',
+    'partitionkey',
+    'routingkey',
+    'caseid',
+    'caseconceptname',
+    'key',
+    'case',
+    'aggregate',
+    'entity',
+    'stream',
+  ],
   sequence: ['sequencenumber', 'sequenceid', 'sequenceno', 'seq', 'seqno', 'aggregateversion', 'eventnumber', 'version', 'revision'],
-  type: ['eventtype', 'eventname', 'messagetype', 'activity', 'activityid', 'activityname', 'conceptname', 'event', 'action', 'kind', 'name'],
-  timestamp: ['time', 'datetime', 'occurredat', 'occurredon', 'eventtime', 'createdat', 'completetimestamp', 'timetimestamp', 'date', 'ts', 'at'],
+  type: [
+    'eventtype',
+    'eventname',
+    'messagetype',
+    'activity',
+    'activityid',
+    'activityname',
+    'conceptname',
+    'event',
+    'action',
+    'kind',
+    'name',
+  ],
+  timestamp: [
+    'time',
+    'datetime',
+    'occurredat',
+    'occurredon',
+    'eventtime',
+    'createdat',
+    'completetimestamp',
+    'timetimestamp',
+    'date',
+    'ts',
+    'at',
+  ],
 };
 
 /** What probably stands for the field, likeliest first; nothing where nothing does. */
@@ -67,9 +107,12 @@ export function likelyNames(field: MappableField, names: readonly string[]): rea
     // Only the case differs: `Entity_ID`, `Type`.
     if (name.toLowerCase() === field) return [{ name, rank: -1 }];
     if (rank !== -1) return [{ name, rank }];
-    if (plain.length > 4 && [field.replace('_', ''), ...usual].some((one) => one.length > 4 && editDistance(one, plain) <= 2)) return [{ name, rank: 100 }];
+    if (plain.length > 4 && [field.replace('_', ''), ...usual].some((one) => one.length > 4 && editDistance(one, plain) <= 2))
+      return [{ name, rank: 100 }];
     // `orderId`, `customer_id`: of whatever the entities are.
-    return field === 'entity_id' && /^(?!.*(event|message|trace|span|request|correlation|causation)id$).+id$/.test(plain) ? [{ name, rank: 200 }] : [];
+    return field === 'entity_id' && /^(?!.*(event|message|trace|span|request|correlation|causation)id$).+id$/.test(plain)
+      ? [{ name, rank: 200 }]
+      : [];
   });
   const found = ranked.toSorted((a, b) => a.rank - b.rank).map(({ name }) => name);
   // The last resort: where nothing else is the entity's, `id` may be.
@@ -82,18 +125,37 @@ export function likelyNames(field: MappableField, names: readonly string[]): rea
  */
 export function mapHint(missing: readonly MappableField[], names: readonly string[]): string {
   const likely = missing.map((field) => [field, likelyNames(field, names)] as const);
-  const there = `there ${names.length === 1 ? 'is' : 'are'} ${names.slice(0, 20).map((name) => quoted(name)).join(', ')}${names.length > 20 ? ' and more' : ''}`;
+  const there = `there ${names.length === 1 ? 'is' : 'are'} ${names
+    .slice(0, 20)
+    .map((name) => quoted(name))
+    .join(', ')}${names.length > 20 ? ' and more' : ''}`;
   if (names.length === 0) return 'nothing in it has a name';
   const unknown = likely.filter(([, found]) => found.length === 0).map(([field]) => field);
-  if (unknown.length > 0) return `${mapOption([...likely.map(([field, found]) => [field, found[0] ?? '…'] as const)])} says what is ${unknown.join(' and ')}; ${there}`;
-  const others = mappableFields.filter((field) => !missing.includes(field) && !names.includes(field)).flatMap((field) => {
-    const [name] = likelyNames(field, names);
-    return name !== undefined && (name.toLowerCase() === field || usualNames[field].includes(plainName(name))) ? [[field, name] as const] : [];
-  });
-  const asked = likely.map(([field, found]) => `is ${field} ${found.slice(0, 3).map((name) => quoted(name)).join(' or ')}?`).join(' ');
+  if (unknown.length > 0)
+    return `${mapOption([...likely.map(([field, found]) => [field, found[0] ?? '…'] as const)])} says what is ${unknown.join(' and ')}; ${there}`;
+  const others = mappableFields
+    .filter((field) => !missing.includes(field) && !names.includes(field))
+    .flatMap((field) => {
+      const [name] = likelyNames(field, names);
+      return name !== undefined && (name.toLowerCase() === field || usualNames[field].includes(plainName(name)))
+        ? [[field, name] as const]
+        : [];
+    });
+  const asked = likely
+    .map(
+      ([field, found]) =>
+        `is ${field} ${found
+          .slice(0, 3)
+          .map((name) => quoted(name))
+          .join(' or ')}?`,
+    )
+    .join(' ');
   return `${asked} Then ${mapOption([...likely.map(([field, found]) => [field, found[0]!] as const), ...others])}`;
 }
 
 function plainName(name: string): string {
-  return name.slice(name.lastIndexOf('.') + 1).toLowerCase().replace(/[^\p{L}\p{N}]/gu, '');
+  return name
+    .slice(name.lastIndexOf('.') + 1)
+    .toLowerCase()
+    .replace(/[^\p{L}\p{N}]/gu, '');
 }

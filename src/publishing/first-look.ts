@@ -40,7 +40,12 @@ export async function lookAt(name: string, source: AsyncIterable<Uint8Array>, li
     pieces.push(value);
     size += value.length;
     // Counted as a whole only where a line ends: blank lines are none.
-    if (value.includes(10)) seen = Buffer.concat(pieces).toString('latin1').split('\n').slice(0, -1).filter((line) => line.trim() !== '').length;
+    if (value.includes(10))
+      seen = Buffer.concat(pieces)
+        .toString('latin1')
+        .split('\n')
+        .slice(0, -1)
+        .filter((line) => line.trim() !== '').length;
   }
   const head = Buffer.concat(pieces);
   const start = head.subarray(0, mark.length).equals(mark) ? head.subarray(mark.length) : head;

@@ -119,7 +119,11 @@ function isSeparator(character: string): boolean {
 }
 
 /** As far as the bracket with which an object ends, or else the line: how many are open there, and whether a string is. */
-function scan(text: string, start: number, outerDepth: number): { readonly at: number; readonly depth: number; readonly inString: boolean } {
+function scan(
+  text: string,
+  start: number,
+  outerDepth: number,
+): { readonly at: number; readonly depth: number; readonly inString: boolean } {
   let depth = outerDepth;
   for (let at = start; at < text.length; at++) {
     const code = text.charCodeAt(at);

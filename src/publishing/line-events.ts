@@ -152,14 +152,33 @@ class LineReader {
     const asNumber = required.find((field) => digits.test(members.get(names[field]) ?? ''));
     if (asNumber !== undefined) return `; --map ${asNumber}=${names[asNumber]} takes its digits`;
     const missing = required.filter((field) => !members.has(names[field]));
-    if (missing.length === 0) return digitsAsText.test(members.get(names.sequence) ?? '') ? `; --map sequence=${names.sequence} takes the number in its quotes` : '';
+    if (missing.length === 0)
+      return digitsAsText.test(members.get(names.sequence) ?? '')
+        ? `; --map sequence=${names.sequence} takes the number in its quotes`
+        : '';
     const mapped = missing.find((field) => this.#options.map.has(field));
     if (mapped !== undefined) return `; the line has no ${JSON.stringify(this.#options.map.get(mapped))}, which --map says`;
     const others = [...members.keys()].filter((name) => !fixed.includes(name));
     // Data are an event's own matter: of what is in them only ids are asked about.
-    const free = others.flatMap((name) => (name === 'data' ? [...membersOf(members.get(name)!, this.#options.limits.maxJsonDepth).keys()].filter((key) => /id$/i.test(key)).map((key) => `data.${key}`) : /^[[{]/.test(members.get(name)!) ? [] : [name]));
+    const free = others.flatMap((name) =>
+      name === 'data'
+        ? [...membersOf(members.get(name)!, this.#options.limits.maxJsonDepth).keys()]
+            .filter((key) => /id$/i.test(key))
+            .map((key) => `data.${key}`)
+        : /^[[{]/.test(members.get(name)!)
+          ? []
+          : [name],
+    );
     const nested = others.filter((name) => name !== 'data');
-    const what = missing.includes('entity_id') && !missing.includes('type') && free.length === 0 ? 'it names the entity that the event is about' : free.length === 0 && nested.length > 0 ? `all that it has is within ${nested.slice(0, 3).map((name) => quoted(name)).join(', ')}: each event must be an object of its own` : mapHint(missing, free);
+    const what =
+      missing.includes('entity_id') && !missing.includes('type') && free.length === 0
+        ? 'it names the entity that the event is about'
+        : free.length === 0 && nested.length > 0
+          ? `all that it has is within ${nested
+              .slice(0, 3)
+              .map((name) => quoted(name))
+              .join(', ')}: each event must be an object of its own`
+          : mapHint(missing, free);
     const { ofNoEntity } = this.#options;
     return `; ${what}${missing.includes('entity_id') && ofNoEntity !== undefined ? `; ${ofNoEntity}` : ''}`;
   }

@@ -36,7 +36,9 @@ export async function* readEach<T extends object>(
     heldBack.push({ line, problem: found });
     if (!isAlike || causeOf(first.problem) !== causeOf(found)) tell();
     else if (heldBack.length >= maxAlike) {
-      throw new InputError(`nothing was done, for the first ${maxAlike} are all refused for one cause; line ${first.line}: ${first.problem}`);
+      throw new InputError(
+        `nothing was done, for the first ${maxAlike} are all refused for one cause; line ${first.line}: ${first.problem}`,
+      );
     }
   }
   tell();

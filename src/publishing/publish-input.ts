@@ -32,10 +32,7 @@ export interface PublishReport extends PublishCounts {
   readonly interruptedAtLine: number | null;
 }
 
-export async function publishInput(
-  lines: AsyncIterable<TextLine>,
-  options: PublishInputOptions,
-): Promise<PublishReport> {
+export async function publishInput(lines: AsyncIterable<TextLine>, options: PublishInputOptions): Promise<PublishReport> {
   const { reading, reordering, ratePerSecond, stop, time } = options;
   const progress = { events: 0, badLines: 0, line: 0, ended: false };
   async function* noticed(): AsyncGenerator<TextLine> {

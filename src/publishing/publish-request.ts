@@ -43,8 +43,7 @@ export function parseRequest(path: string, texts: PublishTexts): PublishRequest 
   const number = (option: 'shuffle' | 'duplicate' | 'drop' | 'rate' | 'seed', kind: ValueKind<number>) => {
     const text = texts[option];
     const value = text === null ? null : kind.parse(text);
-    if (text !== null && value === null)
-      problems.push(`--${option} is ${JSON.stringify(text)}: it must be ${kind.allowed}`);
+    if (text !== null && value === null) problems.push(`--${option} is ${JSON.stringify(text)}: it must be ${kind.allowed}`);
     return value;
   };
   const request = {

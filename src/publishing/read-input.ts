@@ -54,7 +54,12 @@ export async function readInput(input: Input, { format, map, delimiter, remedy }
   const texts = format === 'csv' ? readTable(input.name, bytes, head, map, delimiter) : jsonTexts(readLines(bytes));
   const first = await texts.next().catch((error: unknown) => {
     if (input.isStopped()) return { done: true, value: undefined } as const;
-    throw error instanceof ConfigError ? new ConfigError(error.problems.map((one) => `${input.name}: ${one}`), { cause: error }) : error;
+    throw error instanceof ConfigError
+      ? new ConfigError(
+          error.problems.map((one) => `${input.name}: ${one}`),
+          { cause: error },
+        )
+      : error;
   });
   if (first.done && input.isStopped()) return texts;
   if (first.done) throw new ConfigError([`${input.name}: there are no events in it`]);
@@ -76,7 +81,13 @@ async function* startingWith(first: TextLine, rest: AsyncGenerator<TextLine>): A
   }
 }
 
-function readTable(name: string, bytes: AsyncGenerator<Uint8Array>, head: string, map: FieldMap, given: string | null): AsyncGenerator<TextLine> {
+function readTable(
+  name: string,
+  bytes: AsyncGenerator<Uint8Array>,
+  head: string,
+  map: FieldMap,
+  given: string | null,
+): AsyncGenerator<TextLine> {
   const { delimiter, skippedBytes, skippedLines } = delimiterOf(name, head, map, given);
   return readCsv(skippedBytes === 0 ? bytes : without(skippedBytes, bytes), { map, delimiter, linesBefore: skippedLines });
 }
@@ -93,7 +104,8 @@ async function* without(count: number, bytes: AsyncIterable<Uint8Array>): AsyncG
 function formatProblem(head: string, format: InputFormat, remedy = 'for a table with a header give --format csv'): string | null {
   const line = /^\s*([^\r\n]*)/.exec(head)?.[1] ?? '';
   const shown = quoted(line, 40);
-  if (format === 'csv') return /^\s*(\{\s*("|$)|\[\s*(\{|$))/.test(line) ? `it begins with ${shown}, which is JSON and no header: give --format ndjson` : null;
+  if (format === 'csv')
+    return /^\s*(\{\s*("|$)|\[\s*(\{|$))/.test(line) ? `it begins with ${shown}, which is JSON and no header: give --format ndjson` : null;
   const isTable = !/[{[]/.test(line) && /^[^,;\t|]+([,;\t|][^,;\t|]*)+$/.test(line);
   return isTable ? `it begins with ${shown}, which is no JSON: ${remedy}` : null;
 }

@@ -16,7 +16,8 @@ export function readingRequest(path: string, texts: ReadingTexts, problems: stri
   const format = formatOf(path, texts, problems);
   const map = or<FieldMap>(new Map(), problems, () => (texts.map === null ? new Map() : parseFieldMap(texts.map)));
   const delimiter = or(null, problems, () => (texts.delimiter === null ? null : parseDelimiter(texts.delimiter)));
-  if (delimiter !== null && format !== null && format !== 'csv') problems.push(`--delimiter is for tables, and the format is ${format}: give --format csv`);
+  if (delimiter !== null && format !== null && format !== 'csv')
+    problems.push(`--delimiter is for tables, and the format is ${format}: give --format csv`);
   return { format: format ?? 'ndjson', map, delimiter };
 }
 

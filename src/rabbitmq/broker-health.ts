@@ -13,9 +13,11 @@ export function alarmFindings(nodes: readonly NodeInfo[]): readonly Finding[] {
     const subject = `node ${name}`;
     const found: Finding[] = [];
     if (!running) found.push(failure(subject, 'it is down', 'start it; without a majority of nodes quorum queues stand still'));
-    if (mem_alarm === true) found.push(failure(subject, 'its memory alarm is on: publishers are blocked', 'let the queues empty, or give it more memory'));
+    if (mem_alarm === true)
+      found.push(failure(subject, 'its memory alarm is on: publishers are blocked', 'let the queues empty, or give it more memory'));
     if (disk_free_alarm === true) found.push(failure(subject, 'its disk alarm is on: publishers are blocked', 'free space on its disk'));
-    if (partitions.length > 0) found.push(failure(subject, `it has lost sight of ${partitions.join(', ')}`, 'restart the side with fewer nodes'));
+    if (partitions.length > 0)
+      found.push(failure(subject, `it has lost sight of ${partitions.join(', ')}`, 'restart the side with fewer nodes'));
     return found;
   });
   return findings.length > 0 ? findings : [ok('alarms', `none at ${nodes.length} ${nodes.length === 1 ? 'node' : 'nodes'}`)];

@@ -138,10 +138,12 @@ export class ManagementClient {
       const signal = timeLimit(this.#time, this.#timeoutMs);
       const response = await fetch(`${this.#base}${path}`, { headers: { authorization: this.#authorization }, signal, redirect: 'error' });
       this.#readClock(response.headers.get('date'));
-      if (response.status === 401) return { ok: false, reason: 'it refuses the user name or the password, or the user lacks the tag `monitoring`' };
+      if (response.status === 401)
+        return { ok: false, reason: 'it refuses the user name or the password, or the user lacks the tag `monitoring`' };
       if (!response.ok) return { ok: false, reason: `it answers ${path.replace(/\?.*/, '')} with status ${response.status}` };
       const value: unknown = await response.json();
-      if (typeof value !== 'object' || value === null || !isExpected(value)) return { ok: false, reason: 'what answers there is no management API' };
+      if (typeof value !== 'object' || value === null || !isExpected(value))
+        return { ok: false, reason: 'what answers there is no management API' };
       return { ok: true, value: value as T };
     } catch (error) {
       return { ok: false, reason: whyNot(error) };

@@ -42,13 +42,15 @@ const rules: Readonly<Record<string, Rule>> = {
   },
   'dead-letter-exchange': {
     level: 'warning',
-    consequence: (_value, queue) => ('x-dead-letter-exchange' in queue.arguments ? null : 'what expires or is rejected here goes elsewhere'),
+    consequence: (_value, queue) =>
+      'x-dead-letter-exchange' in queue.arguments ? null : 'what expires or is rejected here goes elsewhere',
   },
   'dead-letter-strategy': unlessArgument('x-dead-letter-strategy', 'dead-lettering may lose messages'),
   overflow: unlessArgument('x-overflow', 'a full queue drops its oldest messages'),
   'delayed-retry-type': {
     level: 'failure',
-    consequence: (value) => (value === 'disabled' ? null : 'what goes back to the queue when a channel closes comes late, behind its successors'),
+    consequence: (value) =>
+      value === 'disabled' ? null : 'what goes back to the queue when a channel closes comes late, behind its successors',
   },
   'max-priority': always('failure', 'messages with a priority overtake others'),
   'ha-mode': always('warning', 'mirrored classic queues can lose or repeat messages on a fail-over'),
@@ -67,13 +69,18 @@ export function consumerTimeoutFinding(plan: TopologyPlan, seen: SeenTopology, g
   const subject = 'consumer timeout';
   const shards = new Set(plan.bindings.filter(({ exchange }) => exchange === plan.stream).map(({ queue }) => queue));
   const held = plan.queues.filter(({ name }) => shards.has(name));
-  const known = held.flatMap((queue) => parts.flatMap(({ name }) => inForce(seen[name] ?? [], queue)?.definition['consumer-timeout'] ?? []));
+  const known = held.flatMap((queue) =>
+    parts.flatMap(({ name }) => inForce(seen[name] ?? [], queue)?.definition['consumer-timeout'] ?? []),
+  );
   const shortestMs = Math.min(...known.filter((value) => typeof value === 'number'));
   if (shortestMs < 3 * gapTimeoutMs) {
     const detail = `a policy sets it to ${shortestMs} ms, less than three times GAP_TIMEOUT_MS (${gapTimeoutMs}): what is held costs the channel`;
     return failure(subject, detail, `set it to ${3 * gapTimeoutMs} or more, or lower GAP_TIMEOUT_MS`);
   }
-  const limit = shortestMs === Number.POSITIVE_INFINITY ? `no policy sets it; rabbitmq.conf cannot be seen from here, and its default is ${consumerTimeoutMs} ms` : `${shortestMs} ms by policy`;
+  const limit =
+    shortestMs === Number.POSITIVE_INFINITY
+      ? `no policy sets it; rabbitmq.conf cannot be seen from here, and its default is ${consumerTimeoutMs} ms`
+      : `${shortestMs} ms by policy`;
   return ok(subject, `${limit}; GAP_TIMEOUT_MS is ${gapTimeoutMs}`);
 }
 

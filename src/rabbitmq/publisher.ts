@@ -223,7 +223,11 @@ class ConfirmingPublisher implements AmqpPublisher {
 
   #resumeLater(): void {
     if (this.#resume !== null) return;
-    const { log, exchange, connection: { time } } = this.#options;
+    const {
+      log,
+      exchange,
+      connection: { time },
+    } = this.#options;
     log.warn({ exchange, cause: 'nack', outstanding: this.#outbox.size }, 'the broker refused what was published; trying again');
     this.#resume = time.after(backOffMs(retry, this.#refusalsInARow, time), () => {
       this.#outbox.rewind();
@@ -244,7 +248,9 @@ class ConfirmingPublisher implements AmqpPublisher {
    */
   #returned(routingKey: string, messageId: unknown, body: Buffer, replyText = 'no queue'): void {
     const entry = this.#outbox.findInFlight(({ message, returned }) => {
-      return returned === null && message.routingKey === routingKey && message.properties.messageId === messageId && body.equals(message.body);
+      return (
+        returned === null && message.routingKey === routingKey && message.properties.messageId === messageId && body.equals(message.body)
+      );
     });
     if (entry !== null) entry.returned = replyText;
   }
@@ -259,7 +265,10 @@ class ConfirmingPublisher implements AmqpPublisher {
     this.#suspect = suspect;
     this.#refusalsInARow++;
     const { log, exchange } = this.#options;
-    log.warn({ exchange, cause: brokerWords(cause), outstanding: this.#outbox.size }, 'the broker refused what was published; trying again');
+    log.warn(
+      { exchange, cause: brokerWords(cause), outstanding: this.#outbox.size },
+      'the broker refused what was published; trying again',
+    );
     const error = new UnavailableError(`the broker refused the event: ${brokerWords(cause)}`, { cause });
     if (blame === 'exchange') {
       if (this.#refusalsInARow >= this.#maxRefusals) this.#giveUpAll(error);

@@ -111,7 +111,10 @@ export class StreamRecordKeeper {
   }
 
   async #take(channel: ConfirmChannel, queue: string): Promise<readonly GetMessage[]> {
-    const { source: { time }, patienceMs = defaultPatienceMs } = this.#options;
+    const {
+      source: { time },
+      patienceMs = defaultPatienceMs,
+    } = this.#options;
     const giveUpAtMs = time.nowMs() + patienceMs;
     for (const messages: GetMessage[] = []; ; ) {
       const message = await inTime(time, channel.get(queue), 'asked for a record');
@@ -126,7 +129,12 @@ export class StreamRecordKeeper {
  * Puts the first record of a stream there, once `makeQueue` has made the queue for it, if it may. Where the user may not write, none is
  * made: a queue that stays empty would be waited for at every start.
  */
-export async function beginRecord(publishing: PublishingSource, stream: string, isOlder: boolean, makeQueue: () => Promise<boolean>): Promise<void> {
+export async function beginRecord(
+  publishing: PublishingSource,
+  stream: string,
+  isOlder: boolean,
+  makeQueue: () => Promise<boolean>,
+): Promise<void> {
   const first = { ...lost, isOlder };
   await publishing.ready();
   try {
@@ -146,7 +154,11 @@ async function publish(publishing: PublishingSource, stream: string, record: Str
   return withChannel(publishing, async (channel) => {
     let isReturned = false;
     channel.once('return', () => (isReturned = true));
-    channel.publish(recordName(stream), '', Buffer.from(JSON.stringify(record)), { persistent: true, mandatory: true, contentType: 'application/json' });
+    channel.publish(recordName(stream), '', Buffer.from(JSON.stringify(record)), {
+      persistent: true,
+      mandatory: true,
+      contentType: 'application/json',
+    });
     await inTime(publishing.time, channel.waitForConfirms(), 'given a record');
     return !isReturned;
   });
@@ -171,7 +183,11 @@ async function withChannel<T>(source: ConnectionSource, use: (channel: ConfirmCh
 }
 
 async function inTime<T>(time: Time, answer: Promise<T>, asked: string): Promise<T> {
-  const given = await within(time, answer.then((value) => ({ value })), answerMs);
+  const given = await within(
+    time,
+    answer.then((value) => ({ value })),
+    answerMs,
+  );
   if (given === null) throw new UnavailableError(`the broker does not answer in ${answerMs / 1_000} s, ${asked}`);
   return given.value;
 }
@@ -191,7 +207,11 @@ function knowsMore(one: StreamRecord, other: StreamRecord): boolean {
 function parse(text: string): readonly StreamRecord[] {
   try {
     const { generation, isOlder, identity, epoch, halts } = JSON.parse(text) as StreamRecord;
-    const isRecord = Number.isSafeInteger(generation) && Number.isSafeInteger(epoch) && Array.isArray(halts) && (identity === null || typeof identity === 'string');
+    const isRecord =
+      Number.isSafeInteger(generation) &&
+      Number.isSafeInteger(epoch) &&
+      Array.isArray(halts) &&
+      (identity === null || typeof identity === 'string');
     return isRecord ? [{ generation, isOlder: isOlder === true, identity, epoch, halts }] : [];
   } catch {
     return [];

@@ -31,7 +31,13 @@ export interface TopologyCheckOptions {
  * One finding for each thing that was looked at, failures and warnings with a remedy.
  * @throws UnavailableError when neither the management API nor the broker itself can be reached.
  */
-export async function checkTopology({ plan, connection, amqpUrl, managementUrl, gapTimeoutMs }: TopologyCheckOptions): Promise<readonly Finding[]> {
+export async function checkTopology({
+  plan,
+  connection,
+  amqpUrl,
+  managementUrl,
+  gapTimeoutMs,
+}: TopologyCheckOptions): Promise<readonly Finding[]> {
   const url = managementUrl ?? managementUrlOf(amqpUrl);
   const management = new ManagementClient({ url, virtualHost: virtualHostOf(amqpUrl), time: connection.time });
   const overview = await management.overview();
@@ -106,7 +112,13 @@ function unseen(reason: string): Finding {
 }
 
 function brokerFindings(plan: TopologyPlan, { rabbitmq_version, exchange_types }: Overview): readonly Finding[] {
-  return [versionFinding(rabbitmq_version), pluginFinding(plan, exchange_types.map(({ name }) => name))];
+  return [
+    versionFinding(rabbitmq_version),
+    pluginFinding(
+      plan,
+      exchange_types.map(({ name }) => name),
+    ),
+  ];
 }
 
 function pluginFinding({ exchangeType }: TopologyPlan, types: readonly string[]): Finding {

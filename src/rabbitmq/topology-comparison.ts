@@ -51,23 +51,36 @@ export function bindingFindings(plan: TopologyPlan, seen: SeenTopology): readonl
   const shards = new Set(plan.bindings.filter(({ exchange }) => exchange === plan.stream).map(({ queue }) => queue));
   const findings = plan.exchanges.flatMap(({ name }) => {
     const wanted = plan.bindings.filter(({ exchange }) => exchange === name);
-    return bindingsOfExchange(plan, name, wanted, seen.bindings.filter(({ source }) => source === name));
+    return bindingsOfExchange(
+      plan,
+      name,
+      wanted,
+      seen.bindings.filter(({ source }) => source === name),
+    );
   });
   for (const { source, destination, destination_type } of seen.bindings) {
     if (source === '' || ours.has(source) || destination_type !== 'queue' || !shards.has(destination)) continue;
-    findings.push(failure(`queue ${destination}`, `exchange ${source} is bound to it as well: its messages bypass the ring`, 'remove that binding'));
+    findings.push(
+      failure(`queue ${destination}`, `exchange ${source} is bound to it as well: its messages bypass the ring`, 'remove that binding'),
+    );
   }
   return findings;
 }
 
-function bindingsOfExchange(plan: TopologyPlan, exchange: string, wanted: readonly BindingPlan[], found: readonly BindingInfo[]): Finding[] {
+function bindingsOfExchange(
+  plan: TopologyPlan,
+  exchange: string,
+  wanted: readonly BindingPlan[],
+  found: readonly BindingInfo[],
+): Finding[] {
   const subject = `bindings of ${exchange}`;
   const isRing = exchange === plan.stream;
   const findings: Finding[] = [];
   for (const { queue, routingKey } of wanted) {
     const there = found.filter(({ destination, destination_type }) => destination_type === 'queue' && destination === queue);
     const right = there.filter((binding) => binding.routing_key === routingKey && Object.keys(binding.arguments).length === 0);
-    if (right.length === 0) findings.push(failure(subject, `queue ${queue} is not bound${isRing ? ` with weight "${routingKey}"` : ''}`, apply));
+    if (right.length === 0)
+      findings.push(failure(subject, `queue ${queue} is not bound${isRing ? ` with weight "${routingKey}"` : ''}`, apply));
     for (const binding of there) {
       if (right.includes(binding)) continue;
       const how = `with ${isRing ? 'weight' : 'routing key'} ${JSON.stringify(binding.routing_key)}${argumentsAsText(binding.arguments)}`;

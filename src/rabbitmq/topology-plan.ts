@@ -71,7 +71,9 @@ export function planTopology(options: TopologyOptions): TopologyPlan {
   const unrouted = unroutedQueueName(stream);
   const quorum = { 'x-queue-type': 'quorum', 'x-delivery-limit': deliveryLimit };
   const shardArguments = {
-    ...(queueType === 'quorum' ? { ...quorum, 'x-dead-letter-strategy': 'at-least-once', 'x-overflow': 'reject-publish' } : { 'x-queue-type': 'classic' }),
+    ...(queueType === 'quorum'
+      ? { ...quorum, 'x-dead-letter-strategy': 'at-least-once', 'x-overflow': 'reject-publish' }
+      : { 'x-queue-type': 'classic' }),
     'x-single-active-consumer': true,
     'x-dead-letter-exchange': deadLetterExchange,
   };

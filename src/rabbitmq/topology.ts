@@ -70,7 +70,12 @@ function recordObjects({ record: { exchange, queue } }: TopologyPlan): readonly 
 }
 
 /** Where the user may not make it there is none, and everything else goes on as without it. */
-async function makeRecord(scratch: ScratchChannel, publishing: PublishingSource, plan: TopologyPlan, present: readonly TopologyObject[]): Promise<void> {
+async function makeRecord(
+  scratch: ScratchChannel,
+  publishing: PublishingSource,
+  plan: TopologyPlan,
+  present: readonly TopologyObject[],
+): Promise<void> {
   const isOlder = present.some(({ label }) => label.startsWith(`queue ${plan.stream}.shard.`));
   const make = async ({ label, declare }: TopologyObject): Promise<boolean> => {
     const refusal = await scratch.attempt(declare);

@@ -51,7 +51,9 @@ export function expectedNumber(expected: ExpectedVersion): number | null {
   if (expected === 'exists') return -1;
   if (expected === 'no-stream') return 0;
   if (Number.isSafeInteger(expected) && expected >= 0) return expected;
-  throw new ConfigError([`append: expectedVersion is ${String(expected)}: it must be a whole number from 0 up, "no-stream", "exists" or "any"`]);
+  throw new ConfigError([
+    `append: expectedVersion is ${String(expected)}: it must be a whole number from 0 up, "no-stream", "exists" or "any"`,
+  ]);
 }
 
 export function isExpected(expected: number | null, version: number): boolean {
@@ -66,14 +68,23 @@ export function idConflict(): EventError {
   return new EventError('message_id_conflict', 'one of the ids is that of another event of the entity');
 }
 
-export function recorded(entity: EntityRef, { id, type, timestamp, dataJson, metadataJson }: PreparedEvent, sequence: number, position: number): RecordedEvent {
+export function recorded(
+  entity: EntityRef,
+  { id, type, timestamp, dataJson, metadataJson }: PreparedEvent,
+  sequence: number,
+  position: number,
+): RecordedEvent {
   const { entityType, entityId } = entity;
   const [data, metadata] = [JSON.parse(dataJson), JSON.parse(metadataJson)];
   return { entityType, entityId, id, sequence, position, type, timestamp, data, dataJson, metadata };
 }
 
 /** The sequences that a reading means, lowest first. */
-export function rangeOf(options: { readonly from?: number; readonly to?: number; readonly direction?: 'forwards' | 'backwards' }): readonly [low: number, high: number] {
+export function rangeOf(options: {
+  readonly from?: number;
+  readonly to?: number;
+  readonly direction?: 'forwards' | 'backwards';
+}): readonly [low: number, high: number] {
   const { from, to, direction = 'forwards' } = options;
   const [low, high] = direction === 'forwards' ? [from, to] : [to, from];
   return [low ?? 1, high ?? Number.MAX_SAFE_INTEGER];

@@ -32,7 +32,11 @@ export async function lookForHalts(store: Reading, known: KnownStore | null, tim
   return { standing, halts: [...recorded, ...mismatch] };
 }
 
-async function whyNotThisStore(store: Pick<Store, 'listEntities'>, { identity, epoch }: Standing, known: KnownStore): Promise<string | null> {
+async function whyNotThisStore(
+  store: Pick<Store, 'listEntities'>,
+  { identity, epoch }: Standing,
+  known: KnownStore,
+): Promise<string | null> {
   const isUnused = identity === null && epoch === 0;
   if (known.identity === null) {
     if (!known.isOlder || !isUnused || !(await isEmpty(store))) return null;

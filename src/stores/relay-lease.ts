@@ -42,7 +42,12 @@ export interface LeaseRow {
    *
    * @param session Random, of whoever takes it: a store that lost its tail gives an epoch out twice.
    */
-  step(what: 'take' | 'keep' | 'advance' | 'release', session: string, epoch: number, position: number): Promise<{ readonly epoch: number; readonly position: number } | null>;
+  step(
+    what: 'take' | 'keep' | 'advance' | 'release',
+    session: string,
+    epoch: number,
+    position: number,
+  ): Promise<{ readonly epoch: number; readonly position: number } | null>;
   close(): Promise<void>;
 }
 

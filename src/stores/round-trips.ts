@@ -29,7 +29,11 @@ function latencyFinding(store: string, tripsMs: readonly number[]): Finding {
   const median = sorted[Math.floor(sorted.length / 2)] as number;
   const detail = `${median.toFixed(1)} ms for a round trip, ${(sorted.at(-1) as number).toFixed(1)} ms at most, of ${sorted.length}`;
   if (median <= slowMs) return ok(subject, detail);
-  return warning(subject, `${detail}: every commit waits for one`, 'Run the workers near the store, and look for slow commands and a busy machine.');
+  return warning(
+    subject,
+    `${detail}: every commit waits for one`,
+    'Run the workers near the store, and look for slow commands and a busy machine.',
+  );
 }
 
 function clockFinding(store: string, offsetMs: number): Finding {

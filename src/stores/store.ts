@@ -15,17 +15,42 @@
  */
 import type { EntityRef } from '../events/event.ts';
 import type { Finding } from '../finding.ts';
-import type { Claim, ClaimResult, Commit, CommitResult, DeadLetterRecord, InitialVersion, Park, Parked, ParkResult, LookupQuery, LookupResult, Snapshot } from '../ordering/entity.ts';
+import type {
+  Claim,
+  ClaimResult,
+  Commit,
+  CommitResult,
+  DeadLetterRecord,
+  InitialVersion,
+  Park,
+  Parked,
+  ParkResult,
+  LookupQuery,
+  LookupResult,
+  Snapshot,
+} from '../ordering/entity.ts';
 import type { Time } from '../time.ts';
 import type { OperatorStore } from './operator-store.ts';
 
 export type {
-  Claim, ClaimResult, Commit, CommitEvent, CommitResult, DeadLetterRecord, IdConflict, InitialVersion, Owner, Park, Parked, ParkResult, LookupQuery, LookupResult, Snapshot,
+  Claim,
+  ClaimResult,
+  Commit,
+  CommitEvent,
+  CommitResult,
+  DeadLetterRecord,
+  IdConflict,
+  InitialVersion,
+  Owner,
+  Park,
+  Parked,
+  ParkResult,
+  LookupQuery,
+  LookupResult,
+  Snapshot,
 } from '../ordering/entity.ts';
 
-export type LoadResult =
-  | { readonly status: 'ok'; readonly snapshot: Snapshot }
-  | { readonly status: 'failed'; readonly error: Error };
+export type LoadResult = { readonly status: 'ok'; readonly snapshot: Snapshot } | { readonly status: 'failed'; readonly error: Error };
 
 /** What is remembered of a message that was dead-lettered. */
 export interface DeadLetterHistory {

@@ -167,7 +167,10 @@ export class AutoReplay {
 
   /** Those for which the queue is to be read. Others wait for a replay that is under way, or are done with. */
   async #stillOpen(due: readonly Candidate[]): Promise<readonly Open[]> {
-    const snapshots = await snapshotsOf(this.#options.store, due.map(({ entity }) => entity));
+    const snapshots = await snapshotsOf(
+      this.#options.store,
+      due.map(({ entity }) => entity),
+    );
     const open: Open[] = [];
     for (const [index, candidate] of due.entries()) {
       const snapshot = snapshots[index]!;
@@ -189,7 +192,12 @@ export class AutoReplay {
       const dueMs = nowMs + backOffMs(this.#pace.backOff, tries, this.#options.time);
       this.#putBack({ entity, tries, dueMs, tried: { version, parkedAt: parked?.at ?? null, last } });
     };
-    for (const tried of entities) again(tried.entity, tried, tried.letters.reduce((last, { sequence }) => Math.max(last, sequence ?? last), Number.NEGATIVE_INFINITY));
+    for (const tried of entities)
+      again(
+        tried.entity,
+        tried,
+        tried.letters.reduce((last, { sequence }) => Math.max(last, sequence ?? last), Number.NEGATIVE_INFINITY),
+      );
     for (const { candidate, snapshot } of open) again(candidate.entity, snapshot, Number.NEGATIVE_INFINITY);
   }
 
@@ -202,7 +210,8 @@ export class AutoReplay {
     for (const shard of shards) this.#shards.add(shard);
     if (shards.size > 0) this.#shardsDueMs = Math.min(this.#shardsDueMs, dueMs);
     metrics.autoReplayEnded('put_off');
-    if (error instanceof UnavailableError) log.warn({ cause: error.message, retry_in_ms: retryInMs }, 'dead letters could not be replayed; trying again');
+    if (error instanceof UnavailableError)
+      log.warn({ cause: error.message, retry_in_ms: retryInMs }, 'dead letters could not be replayed; trying again');
     else log.error({ error, retry_in_ms: retryInMs }, 'a bug: dead letters could not be replayed; trying again');
   }
 

@@ -63,7 +63,10 @@ export class DeliveryReport {
     shardMetrics.absorbed();
     if (!repetitions.isDue(delivery.event, time.nowMs())) return;
     const about = { shard, ...this.#about(delivery.tag, delivery.event), sequence, applied_as: appliedAs };
-    log.warn(about, 'an id came again under another sequence with the same content: the sequence was passed, nothing was applied; more of this entity are counted, not logged, for an hour');
+    log.warn(
+      about,
+      'an id came again under another sequence with the same content: the sequence was passed, nothing was applied; more of this entity are counted, not logged, for an hour',
+    );
   }
 
   /** Messages of the broker that came to a good end together, in sequence. */
@@ -123,6 +126,12 @@ export class DeliveryReport {
   #about(tag: number, known: Event | Refusal | null): LogFields {
     const traceId = this.#spans?.traceId(tag) ?? traceIdIn(this.#rawMessageOf(tag)?.headers ?? {});
     const { entityType, entityId, sequence, id } = known ?? {};
-    return { entity_type: entityType, entity_id: entityId, sequence, message_id: id, ...(traceId === undefined ? {} : { trace_id: traceId }) };
+    return {
+      entity_type: entityType,
+      entity_id: entityId,
+      sequence,
+      message_id: id,
+      ...(traceId === undefined ? {} : { trace_id: traceId }),
+    };
   }
 }

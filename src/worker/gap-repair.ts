@@ -103,7 +103,10 @@ export class GapRepair {
         const name = entityKey(gap.entity);
         if (this.#reading.has(name) || nowMs < (this.#tries.get(name)?.notBeforeMs ?? nowMs)) continue;
         begun++;
-        this.#reading.set(name, this.#repair(name, shard, gap).finally(() => this.#reading.delete(name)));
+        this.#reading.set(
+          name,
+          this.#repair(name, shard, gap).finally(() => this.#reading.delete(name)),
+        );
       }
     }
   }
@@ -128,7 +131,8 @@ export class GapRepair {
       if (this.#stopping.signal.aborted) return;
       metrics.gapRepairEnded('failed');
       this.#putOff(name);
-      if (!this.#sourceIsAway) log.warn({ ...of, to: gap.to, cause: messageOf(error) }, 'missing events could not be fetched from the source; trying again');
+      if (!this.#sourceIsAway)
+        log.warn({ ...of, to: gap.to, cause: messageOf(error) }, 'missing events could not be fetched from the source; trying again');
       this.#sourceIsAway = true;
     }
   }

@@ -61,7 +61,12 @@ type Folded = { readonly ok: true; readonly state: unknown } | { readonly ok: fa
  * `before` is the entity's state at the version that the commit expects. Resolves to null when the shard was
  * lost while handlers ran.
  */
-export function prepare(effect: CommitEffect, token: string, before: CachedState, options: ProcessingOptions): Prepared | Promise<Prepared | null> {
+export function prepare(
+  effect: CommitEffect,
+  token: string,
+  before: CachedState,
+  options: ProcessingOptions,
+): Prepared | Promise<Prepared | null> {
   const processors = options.processors.forType(effect.entity.entityType);
   if (processors === null) return prepareWithout(effect, token, before);
   const fold = new Fold(effect, token, before, processors, options);
@@ -70,7 +75,13 @@ export function prepare(effect: CommitEffect, token: string, before: CachedState
 
 /** Nobody processes this type: slots that need no processor pass, the first that does fails. */
 function prepareWithout(effect: CommitEffect, token: string, before: CachedState): Prepared {
-  const fold = new Fold(effect, token, before, { aggregate: null, handlers: [] }, { maxStateBytes: Number.POSITIVE_INFINITY, eventLog: false });
+  const fold = new Fold(
+    effect,
+    token,
+    before,
+    { aggregate: null, handlers: [] },
+    { maxStateBytes: Number.POSITIVE_INFINITY, eventLog: false },
+  );
   for (const slot of effect.slots) {
     if (slot.action === 'apply') {
       const detail = `no processor is configured for entities of type ${JSON.stringify(effect.entity.entityType)}`;
@@ -118,7 +129,10 @@ async function foldWithHandlers(fold: Fold, processors: ProcessorSet, options: P
   return fold.finish(null);
 }
 
-function resultText(value: unknown, maxBytes: number): { readonly ok: true; readonly text: string | null } | { readonly ok: false; readonly detail: string } {
+function resultText(
+  value: unknown,
+  maxBytes: number,
+): { readonly ok: true; readonly text: string | null } | { readonly ok: false; readonly detail: string } {
   try {
     const text = JSON.stringify(value) ?? null;
     const bytes = text === null ? 0 : Buffer.byteLength(text);
@@ -143,7 +157,13 @@ class Fold {
   #pending: unknown;
   #changed = false;
 
-  constructor(effect: CommitEffect, token: string, before: CachedState, processors: ProcessorSet, options: Pick<ProcessingOptions, 'maxStateBytes' | 'eventLog'>) {
+  constructor(
+    effect: CommitEffect,
+    token: string,
+    before: CachedState,
+    processors: ProcessorSet,
+    options: Pick<ProcessingOptions, 'maxStateBytes' | 'eventLog'>,
+  ) {
     this.#effect = effect;
     this.#token = token;
     this.#before = before;
@@ -243,7 +263,10 @@ class Fold {
       const text = this.#processors.aggregate.serialize(state);
       const bytes = Buffer.byteLength(text);
       if (bytes <= this.#maxStateBytes) return { ok: true, text };
-      return { ok: false, failure: { reason: 'state_too_large', detail: `the state would have ${bytes} bytes, the limit is ${this.#maxStateBytes}` } };
+      return {
+        ok: false,
+        failure: { reason: 'state_too_large', detail: `the state would have ${bytes} bytes, the limit is ${this.#maxStateBytes}` },
+      };
     } catch (error) {
       const detail = `the state cannot be written: ${messageOf(error)}`;
       return { ok: false, failure: { reason: 'handler_failed', detail } };

@@ -61,8 +61,17 @@ export class QueueWatch {
   }
 
   async #ask(): Promise<void> {
-    const { source, config: { broker: { stream, shards } } } = this.#options;
-    const names = [...Array.from({ length: shards }, (_, shard) => shardQueueName(stream, shard)), deadLetterQueueName(stream), unroutedQueueName(stream)];
+    const {
+      source,
+      config: {
+        broker: { stream, shards },
+      },
+    } = this.#options;
+    const names = [
+      ...Array.from({ length: shards }, (_, shard) => shardQueueName(stream, shard)),
+      deadLetterQueueName(stream),
+      unroutedQueueName(stream),
+    ];
     try {
       const [depths, unacked] = await Promise.all([queueDepths(await source.ready(), names, source.time), this.#unacked()]);
       const counts = depths.map(({ queue, ready, consumers }) => ({ ready, consumers, unacked: unacked.get(queue) ?? null }));

@@ -43,7 +43,11 @@ export function fromLetters(store: Reading, { choice, signal }: Meant): Recovery
   };
 }
 
-export function fromEventStore(events: Pick<EventStore, 'read' | 'readAll' | 'version'>, store: Reading, { choice, signal }: Meant): RecoverySource {
+export function fromEventStore(
+  events: Pick<EventStore, 'read' | 'readAll' | 'version'>,
+  store: Reading,
+  { choice, signal }: Meant,
+): RecoverySource {
   return {
     name: 'the event store',
     async *behind() {
@@ -83,7 +87,11 @@ export async function fromFile(file: FileOptions, store: Reading, meant: Meant):
 
 function fromVersions({ path, texts, defaultEntityType, limits }: FileOptions, store: Reading, { choice, signal }: Meant): RecoverySource {
   const options: EntityLineOptions = {
-    defaultEntityType, maxDepth: limits.maxJsonDepth, maxIdBytes: limits.maxEntityIdBytes, firstSequence: limits.firstSequence, onProblem: (line, problem) => refuse(path, line, problem),
+    defaultEntityType,
+    maxDepth: limits.maxJsonDepth,
+    maxIdBytes: limits.maxEntityIdBytes,
+    firstSequence: limits.firstSequence,
+    onProblem: (line, problem) => refuse(path, line, problem),
   };
   return {
     name: `the versions in ${path}`,
@@ -111,7 +119,16 @@ function fromApplied({ path, texts, defaultEntityType, limits }: FileOptions, st
     name: `the events in ${path}`,
     async *behind() {
       const known = new Map<string, Lost>();
-      for await (const { line, event } of lineEvents(texts, { format: 'envelope', limits, defaultEntityType, entityType: defaultEntityType, map: new Map(), sequences: 'as-given', unsequenced: 'reject', onProblem })) {
+      for await (const { line, event } of lineEvents(texts, {
+        format: 'envelope',
+        limits,
+        defaultEntityType,
+        entityType: defaultEntityType,
+        map: new Map(),
+        sequences: 'as-given',
+        unsequenced: 'reject',
+        onProblem,
+      })) {
         if (signal.aborted) return;
         if (!isChosen(choice, event)) continue;
         if (event.sequence === null) refuse(path, line, 'it has no sequence');
@@ -132,7 +149,11 @@ function fromApplied({ path, texts, defaultEntityType, limits }: FileOptions, st
         const read = async function* (from: number, to: number) {
           yield* events.filter(({ sequence }) => sequence !== null && sequence >= from && sequence <= to);
         };
-        if (events.length > 0) yield [{ ...one, version, target: last, problem }, { kind: 'events', read, mayBeUnprocessed: false }];
+        if (events.length > 0)
+          yield [
+            { ...one, version, target: last, problem },
+            { kind: 'events', read, mayBeUnprocessed: false },
+          ];
       }
     },
   };

@@ -52,14 +52,23 @@ const maxAttempts = 5;
 const noRetry = { maxAttempts: 1, initialMs: 1, maxMs: 1, timeoutMs: 1 };
 
 /** What nothing but the store itself shows: entities that were parked at an event that is not the next one. */
-export async function* behindTheirLetters(store: Pick<Store, 'listEntities'>, filter: { readonly entityType?: string }): AsyncGenerator<Behind> {
+export async function* behindTheirLetters(
+  store: Pick<Store, 'listEntities'>,
+  filter: { readonly entityType?: string },
+): AsyncGenerator<Behind> {
   for await (const { entityType, entityId, version, parked } of store.listEntities(filter)) {
-    if (parked !== null && parked.sequence > version + 1) yield { entityType, entityId, version, target: parked.sequence - 1, problem: null };
+    if (parked !== null && parked.sequence > version + 1)
+      yield { entityType, entityId, version, target: parked.sequence - 1, problem: null };
   }
 }
 
 /** Null: it is where it should be, or beyond. */
-export async function comparedWith(store: Pick<Store, 'load'>, entity: EntityRef, target: number, problem: (version: number) => string | null = () => null): Promise<Behind | null> {
+export async function comparedWith(
+  store: Pick<Store, 'load'>,
+  entity: EntityRef,
+  target: number,
+  problem: (version: number) => string | null = () => null,
+): Promise<Behind | null> {
   const { version } = await snapshotOf(store, entity);
   if (version >= target) return null;
   const { entityType, entityId } = entity;
@@ -81,7 +90,11 @@ export async function recoverEntity(behind: Behind, remedy: Remedy, recovery: Re
   return { status: 'failed', problem: 'it changes faster than it can be set: try again' };
 }
 
-async function recoverFromEvents(behind: Behind, { read, mayBeUnprocessed }: Extract<Remedy, { kind: 'events' }>, recovery: Recovery): Promise<Recovered> {
+async function recoverFromEvents(
+  behind: Behind,
+  { read, mayBeUnprocessed }: Extract<Remedy, { kind: 'events' }>,
+  recovery: Recovery,
+): Promise<Recovered> {
   const set = recovery.processors.forType(behind.entityType);
   if (set === null) return { status: 'failed', problem: `PROCESSOR has nothing for entities of type ${JSON.stringify(behind.entityType)}` };
   if (mayBeUnprocessed && set.handlers.length > 0) {
@@ -101,38 +114,68 @@ async function recoverFromEvents(behind: Behind, { read, mayBeUnprocessed }: Ext
       }
       before = outcome.after;
     }
-    if (problem === null && before.version < behind.target) return { status: 'failed', problem: `event ${before.version + 1} is missing in the source` };
+    if (problem === null && before.version < behind.target)
+      return { status: 'failed', problem: `event ${before.version + 1} is missing in the source` };
   }
   const { version } = await snapshotOf(recovery.store, behind);
-  return version >= behind.target ? { status: 'recovered' } : { status: 'failed', problem: `it is at version ${version} and changes meanwhile: try again` };
+  return version >= behind.target
+    ? { status: 'recovered' }
+    : { status: 'failed', problem: `it is at version ${version} and changes meanwhile: try again` };
 }
 
 type Committed = { readonly after: Snapshot } | { readonly moved: true } | { readonly problem: string };
 
-async function commitEvents(entity: EntityRef, before: Snapshot, events: readonly Event[], set: ProcessorSet, recovery: Recovery): Promise<Committed> {
+async function commitEvents(
+  entity: EntityRef,
+  before: Snapshot,
+  events: readonly Event[],
+  set: ProcessorSet,
+  recovery: Recovery,
+): Promise<Committed> {
   const { version, holes, state } = before;
   const wrong = events.findIndex(({ sequence }, index) => sequence !== version + 1 + index);
-  if (wrong !== -1) return { problem: `event ${version + 1 + wrong} is missing in the source: there comes ${events[wrong]?.sequence ?? 'one without a sequence'}` };
+  if (wrong !== -1)
+    return {
+      problem: `event ${version + 1 + wrong} is missing in the source: there comes ${events[wrong]?.sequence ?? 'one without a sequence'}`,
+    };
   const slots = events.map((event, index) => ({
-    action: 'apply' as const, delivery: { tag: index + 1, event }, sequence: version + 1 + index, versionAfter: version + 1 + index, holesAfter: holes,
+    action: 'apply' as const,
+    delivery: { tag: index + 1, event },
+    sequence: version + 1 + index,
+    versionAfter: version + 1 + index,
+    holesAfter: holes,
   }));
-  const effect = { kind: 'commit' as const, op: 0, entity: refOf(entity), expectedVersion: version, expectedHoles: holes, slots, adopts: false };
-  const prepared = await prepare(effect, freshToken(recovery.time), { version, holes, text: state, parsed: null }, {
-    processors: { hasHandlers: false, forType: () => ({ aggregate: set.aggregate, handlers: [] }) },
-    maxStateBytes: recovery.maxStateBytes,
-    eventLog: recovery.eventLog,
-    handlerRun: { limits: noRetry, life: new AbortController().signal, time: recovery.time, onAttempt: () => undefined },
-    onRetry: () => undefined,
-    within: (_tag, work) => work(),
-    headersOf: () => ({}),
-  });
+  const effect = {
+    kind: 'commit' as const,
+    op: 0,
+    entity: refOf(entity),
+    expectedVersion: version,
+    expectedHoles: holes,
+    slots,
+    adopts: false,
+  };
+  const prepared = await prepare(
+    effect,
+    freshToken(recovery.time),
+    { version, holes, text: state, parsed: null },
+    {
+      processors: { hasHandlers: false, forType: () => ({ aggregate: set.aggregate, handlers: [] }) },
+      maxStateBytes: recovery.maxStateBytes,
+      eventLog: recovery.eventLog,
+      handlerRun: { limits: noRetry, life: new AbortController().signal, time: recovery.time, onAttempt: () => undefined },
+      onRetry: () => undefined,
+      within: (_tag, work) => work(),
+      headersOf: () => ({}),
+    },
+  );
   if (prepared === null || prepared.commit === null || prepared.failure !== null) {
     const at = version + 1 + (prepared?.done ?? 0);
     return { problem: `event ${at}: ${prepared?.failure?.reason ?? 'failed'} (${prepared?.failure?.detail ?? ''})` };
   }
   const result = await commitOne(recovery.store, prepared.commit);
   if (result.status === 'stale') return { moved: true };
-  if (result.status === 'conflict') return { problem: `the id of one of its events was applied under another sequence, ${result.conflicts[0]?.recordedSequence}` };
+  if (result.status === 'conflict')
+    return { problem: `the id of one of its events was applied under another sequence, ${result.conflicts[0]?.recordedSequence}` };
   const { text } = prepared.after;
   return { after: { ...before, exists: true, version: prepared.commit.newVersion, state: text } };
 }

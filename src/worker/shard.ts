@@ -34,7 +34,9 @@ import type { HaltableShard } from './store-watch.ts';
 import type { WatchedShard } from './watchdog.ts';
 import { gapStatus, type ShardStatus } from './worker-status.ts';
 
-export interface ShardOptions extends Omit<DeliveryReportOptions, 'repetitions'>, Pick<ProcessingOptions, 'processors' | 'maxStateBytes' | 'eventLog'> {
+export interface ShardOptions
+  extends Omit<DeliveryReportOptions, 'repetitions'>,
+    Pick<ProcessingOptions, 'processors' | 'maxStateBytes' | 'eventLog'> {
   readonly limits: SequencerLimits;
   readonly store: Store;
   readonly memory: WorkerMemory;
@@ -131,7 +133,8 @@ export class Shard implements WatchedShard, RepairableShard, HaltableShard {
 
   settledDeliveries(): number | null {
     const session = this.#session;
-    if (session?.epoch == null || this.state !== 'consuming' || this.#sequencer.overview().unsettled + session.intake.outside > 0) return null;
+    if (session?.epoch == null || this.state !== 'consuming' || this.#sequencer.overview().unsettled + session.intake.outside > 0)
+      return null;
     return this.#options.shardMetrics.totals.delivered;
   }
 
@@ -148,7 +151,12 @@ export class Shard implements WatchedShard, RepairableShard, HaltableShard {
     if (session === null || this.state !== 'consuming') return [];
     const gaps = this.#sequencer.openGaps(Number.POSITIVE_INFINITY, this.#options.time.nowMs()).filter(({ waitedMs }) => waitedMs >= ms);
     return gaps
-      .map(({ lane }) => ({ entity: lane.entity, from: lane.version + 1, to: (lane.held.lowest() ?? 0) - 1, generation: session.generation }))
+      .map(({ lane }) => ({
+        entity: lane.entity,
+        from: lane.version + 1,
+        to: (lane.held.lowest() ?? 0) - 1,
+        generation: session.generation,
+      }))
       .filter(({ from, to }) => from >= 0 && from <= to);
   }
 
@@ -183,7 +191,15 @@ export class Shard implements WatchedShard, RepairableShard, HaltableShard {
     const { shard, queue } = this;
     const open_gaps = this.#sequencer.openGaps(gapsInStatus, this.#options.time.nowMs()).map(gapStatus);
     const epoch = this.#session?.epoch ?? null;
-    return { shard, queue, channel: this.state, epoch, totals: { ...this.#options.shardMetrics.totals }, ...this.#sequencer.overview(), open_gaps };
+    return {
+      shard,
+      queue,
+      channel: this.state,
+      epoch,
+      totals: { ...this.#options.shardMetrics.totals },
+      ...this.#sequencer.overview(),
+      open_gaps,
+    };
   }
 
   #makeChannel(): ShardChannel {
@@ -216,7 +232,19 @@ export class Shard implements WatchedShard, RepairableShard, HaltableShard {
       onMissed: () => this.#handle([]),
       time: this.#options.time,
     });
-    this.#session = { generation, epoch: null, waiting: null, life, acknowledger, report, intake, messages, results: new Map(), batches: null, lastFetchedTag: 0 };
+    this.#session = {
+      generation,
+      epoch: null,
+      waiting: null,
+      life,
+      acknowledger,
+      report,
+      intake,
+      messages,
+      results: new Map(),
+      batches: null,
+      lastFetchedTag: 0,
+    };
   }
 
   #delivered(generation: number, raw: readonly RawDelivery[]): void {
@@ -224,13 +252,15 @@ export class Shard implements WatchedShard, RepairableShard, HaltableShard {
     if (session === null || session.generation !== generation || this.#halted) return;
     for (const { tag } of raw) session.acknowledger.arrived(tag);
     let redelivered = 0;
-    const deliveries = session.intake.admit(raw).map(({ delivery: { tag, redelivered: again, message }, bytes }): Delivery | RefusedDelivery => {
-      if (again) redelivered++;
-      const decoded = this.#options.decode(message);
-      session.messages.set(tag, message);
-      session.report.arrived(tag, message, decoded.ok ? decoded.event : decoded.refusal);
-      return decoded.ok ? { tag, event: decoded.event, bytes } : { tag, refusal: decoded.refusal };
-    });
+    const deliveries = session.intake
+      .admit(raw)
+      .map(({ delivery: { tag, redelivered: again, message }, bytes }): Delivery | RefusedDelivery => {
+        if (again) redelivered++;
+        const decoded = this.#options.decode(message);
+        session.messages.set(tag, message);
+        session.report.arrived(tag, message, decoded.ok ? decoded.event : decoded.refusal);
+        return decoded.ok ? { tag, event: decoded.event, bytes } : { tag, refusal: decoded.refusal };
+      });
     this.#options.shardMetrics.delivered(deliveries.length, redelivered);
     this.#whenEpochIsKnown(session, () => this.#handle([{ kind: 'delivered', deliveries }]));
   }
@@ -486,7 +516,18 @@ function isFetched(tag: number): boolean {
 
 function messageOfFetched({ body, routingKey, properties }: EncodedEvent): RawMessage {
   const { contentType, messageId, type, timestamp, headers } = properties;
-  return { body, routingKey, contentType, contentEncoding: undefined, messageId, type, timestamp, replyTo: undefined, correlationId: undefined, headers };
+  return {
+    body,
+    routingKey,
+    contentType,
+    contentEncoding: undefined,
+    messageId,
+    type,
+    timestamp,
+    replyTo: undefined,
+    correlationId: undefined,
+    headers,
+  };
 }
 
 function forget({ messages, results, intake }: Session, tag: number): void {

@@ -262,7 +262,11 @@ export class StoreBatches {
 
   async #commit(prepared: readonly Prepared[], batch: Batch): Promise<void> {
     const commits = prepared.flatMap(({ commit }) => (commit === null ? [] : [commit]));
-    const results = await this.#ask(prepared.map(({ effect }) => effect), batch, () => this.#options.store.commit(commits));
+    const results = await this.#ask(
+      prepared.map(({ effect }) => effect),
+      batch,
+      () => this.#options.store.commit(commits),
+    );
     results.forEach((result, index) => batch.facts.push(this.#committed(prepared[index]!, result, batch)));
   }
 
@@ -279,7 +283,8 @@ export class StoreBatches {
       if (event.result !== null && slot?.action === 'apply') batch.results.push({ tag: slot.delivery.tag, result: event.result });
     });
     if (result.status === 'ok' && result.unparked) batch.unparked++;
-    if (result.parked !== null && after.version > expectedVersion) batch.stillParked.push({ entity, version: after.version, parked: result.parked });
+    if (result.parked !== null && after.version > expectedVersion)
+      batch.stillParked.push({ entity, version: after.version, parked: result.parked });
     return { kind: 'committed', op, done, parked: result.parked, failure };
   }
 
@@ -331,7 +336,8 @@ export class StoreBatches {
     const results = await this.#ask(lookups, batch, () => this.#options.store.lookUp(queries));
     if (results.length === 0) return;
     let at = 0;
-    for (const { op, deliveries } of lookups) batch.facts.push({ kind: 'lookedUp', op, results: results.slice(at, (at += deliveries.length)) });
+    for (const { op, deliveries } of lookups)
+      batch.facts.push({ kind: 'lookedUp', op, results: results.slice(at, (at += deliveries.length)) });
   }
 
   async #reject(rejects: readonly OperationOf<'reject'>[], batch: Batch): Promise<void> {
@@ -396,7 +402,11 @@ class Batch extends BatchResult {
  * along. Rejections go at once, for commits must not overtake them; what has a state in the order of asking, so that busy
  * entities keep nothing from being read.
  */
-export function nextBatch(gathered: OperationEffect[], maxStateBytes: number, typicalBytes: number): { readonly now: OperationEffect[]; readonly later: OperationEffect[] } {
+export function nextBatch(
+  gathered: OperationEffect[],
+  maxStateBytes: number,
+  typicalBytes: number,
+): { readonly now: OperationEffect[]; readonly later: OperationEffect[] } {
   const most = Math.max(1, Math.floor(maxStateBytes / (copiesOfState * typicalBytes)));
   if (gathered.length <= most) return { now: gathered, later: [] };
   const hasNoState = ({ kind }: OperationEffect) => kind === 'lookUp' || kind === 'park' || kind === 'reject';
@@ -415,6 +425,17 @@ function recordOf(rejection: Rejection, message: RawMessage | undefined, shard: 
   const { tag, reason, detail, stack, event, refusal } = rejection;
   if (message === undefined) throw new InvariantError(`delivery ${tag} is rejected and was never taken in`);
   const { id = null, entityType = null, entityId = null, sequence = null, type = null } = event ?? refusal ?? {};
-  const record = { fingerprint: messageFingerprint(message), id, entityType, entityId, sequence, type, reason, detail, shard, deadLetteredAt };
+  const record = {
+    fingerprint: messageFingerprint(message),
+    id,
+    entityType,
+    entityId,
+    sequence,
+    type,
+    reason,
+    detail,
+    shard,
+    deadLetteredAt,
+  };
   return stack == null ? record : { ...record, stack };
 }

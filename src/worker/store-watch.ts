@@ -96,7 +96,12 @@ export class StoreWatch {
       this.#tell([...this.#halts, result.halt]);
       return result;
     }
-    const detail = result.identity !== identity ? otherStore(result.identity) : result.epoch > expected ? null : `epoch ${expected} was given out, and now ${result.epoch}`;
+    const detail =
+      result.identity !== identity
+        ? otherStore(result.identity)
+        : result.epoch > expected
+          ? null
+          : `epoch ${expected} was given out, and now ${result.epoch}`;
     if (detail !== null) return { status: 'halted', halt: this.#noticed(null, detail) };
     this.#saw(result.epoch);
     const known = await this.#readRecord();
@@ -181,7 +186,10 @@ export class StoreWatch {
   #noticed(shard: number | null, detail: string): Halt {
     const halt = { shard, detail, at: isoNow(this.#options.time) };
     this.#pending++;
-    this.#records.set(shard, this.#record(halt).finally(() => this.#pending--));
+    this.#records.set(
+      shard,
+      this.#record(halt).finally(() => this.#pending--),
+    );
     this.#tell([...this.#halts, halt]);
     return halt;
   }
@@ -251,14 +259,16 @@ export class StoreWatch {
 
   async #noteLater(): Promise<void> {
     const { time } = this.#options;
-    this.#noting ??= this.#note().then(
-      (isOurs) => {
-        // Nothing is wrong with either store; this worker is at the one that the stream had.
-        if (!isOurs) this.#tell([{ shard: null, detail: 'an operator has given the stream another store', at: isoNow(time) }]);
-      },
-      // The next epoch, or whoever looks next, makes up for it.
-      () => undefined,
-    ).finally(() => (this.#noting = null));
+    this.#noting ??= this.#note()
+      .then(
+        (isOurs) => {
+          // Nothing is wrong with either store; this worker is at the one that the stream had.
+          if (!isOurs) this.#tell([{ shard: null, detail: 'an operator has given the stream another store', at: isoNow(time) }]);
+        },
+        // The next epoch, or whoever looks next, makes up for it.
+        () => undefined,
+      )
+      .finally(() => (this.#noting = null));
     await this.#noting;
   }
 
@@ -286,5 +296,7 @@ function isAll(halts: readonly Halt[]): boolean {
 }
 
 function otherStore(identity: string | null): string {
-  return identity === null ? 'the store no longer knows this stream: it was emptied, or is another one' : 'the store is another one than before';
+  return identity === null
+    ? 'the store no longer knows this stream: it was emptied, or is another one'
+    : 'the store is another one than before';
 }

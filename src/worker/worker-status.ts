@@ -89,7 +89,11 @@ export interface Readiness {
 
 /** Whatever keeps a shard of this worker from working; empty where each works, or stands by to. */
 export function whyNotReady({ state, isConnected, halts, shards }: Readiness): readonly string[] {
-  const inState = (wanted: ShardState) => shards.filter((one) => one.state === wanted).map(({ shard }) => shard).join(', ');
+  const inState = (wanted: ShardState) =>
+    shards
+      .filter((one) => one.state === wanted)
+      .map(({ shard }) => shard)
+      .join(', ');
   const [closed, paused] = [inState('closed'), inState('paused')];
   return [
     ...halts.map(haltText),

@@ -167,7 +167,11 @@ class ShardedWorker implements Worker {
         shards: config.broker.workerShards,
         share: config.broker.share,
         start: (shard) => this.#startShard(shard),
-        consumersOf: (shards) => consumersOf(this.#connection, shards.map((shard) => shardQueueName(config.broker.stream, shard))),
+        consumersOf: (shards) =>
+          consumersOf(
+            this.#connection,
+            shards.map((shard) => shardQueueName(config.broker.stream, shard)),
+          ),
         signal: this.#stopping.signal,
         time,
       });
@@ -214,7 +218,9 @@ class ShardedWorker implements Worker {
       shards: this.#shards,
       afterMs: config.gapRepair.afterMs,
       limits: config.limits,
-      metrics, log, time,
+      metrics,
+      log,
+      time,
     });
   }
 
@@ -225,7 +231,13 @@ class ShardedWorker implements Worker {
     return new Shard({
       shard,
       queue,
-      limits: { ...defaultSequencerLimits, ...ordering, ...this.#memory.limits, prefetch: broker.prefetch, gapRereadMs: Math.min(5_000, Math.ceil(ordering.gapTimeoutMs / 4)) },
+      limits: {
+        ...defaultSequencerLimits,
+        ...ordering,
+        ...this.#memory.limits,
+        prefetch: broker.prefetch,
+        gapRereadMs: Math.min(5_000, Math.ceil(ordering.gapTimeoutMs / 4)),
+      },
       decode: (message) => decodeMessage(message, decoding),
       time,
       store: this.#store,
@@ -265,7 +277,10 @@ class ShardedWorker implements Worker {
       log.error({ shard, error }, 'a shard stopped because of a bug: the process ends, a standby takes over');
       return this.#fail(error);
     }
-    log.error({ shard, cause: error.message }, 'the store went backwards: the shard is halted, here and in every other worker, until `inorder shards resume`');
+    log.error(
+      { shard, cause: error.message },
+      'the store went backwards: the shard is halted, here and in every other worker, until `inorder shards resume`',
+    );
     await this.#watch.putOnRecord(shard, error.message);
   }
 

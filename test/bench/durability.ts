@@ -24,7 +24,11 @@ async function measure(url: string, stream: string, durability: Durability): Pro
   let done = 0;
   const commitOn = async (shard: number) => {
     for (let version = 0; performance.now() - startedMs < roundMs; version++) {
-      await store.commit(Array.from({ length: commitsPerBatch }, (_, entity) => commitTo({ entityType: 'order', entityId: `${shard}-${entity}` }, version, version + 1)));
+      await store.commit(
+        Array.from({ length: commitsPerBatch }, (_, entity) =>
+          commitTo({ entityType: 'order', entityId: `${shard}-${entity}` }, version, version + 1),
+        ),
+      );
       done += commitsPerBatch;
     }
   };
@@ -47,7 +51,8 @@ try {
   const hasWaitAof = ((await client.call('COMMAND', 'INFO', 'WAITAOF')) as unknown[])[0] !== null;
   const contenders: Durability[] = [{ kind: 'none' }, { kind: 'replicas', count: 1 }, ...(hasWaitAof ? [{ kind: 'aof' } as const] : [])];
   for (let round = 1; round <= rounds; round++) {
-    for (const durability of contenders) process.stdout.write(`${durability.kind.padEnd(9)} ${await measure(master.redisUrl, `${durability.kind}-${round}`, durability)}\n`);
+    for (const durability of contenders)
+      process.stdout.write(`${durability.kind.padEnd(9)} ${await measure(master.redisUrl, `${durability.kind}-${round}`, durability)}\n`);
   }
 } finally {
   client.disconnect();

@@ -26,13 +26,28 @@ const { amqpUrl, redisUrl } = await startServices();
 const stream = uniqueStream('memory');
 const url = `http://127.0.0.1:${await freePort()}`;
 const { PATH, HOME, MEMORY_BUDGET_MIB, WORKER_NODE_OPTIONS: NODE_OPTIONS } = process.env;
-const env = { PATH, HOME, MEMORY_BUDGET_MIB, NODE_OPTIONS, AMQP_URL: amqpUrl, REDIS_URL: redisUrl, STREAM: stream, PROCESSOR: processor, HTTP_PORT: new URL(url).port, LOG_LEVEL: 'error' };
+const env = {
+  PATH,
+  HOME,
+  MEMORY_BUDGET_MIB,
+  NODE_OPTIONS,
+  AMQP_URL: amqpUrl,
+  REDIS_URL: redisUrl,
+  STREAM: stream,
+  PROCESSOR: processor,
+  HTTP_PORT: new URL(url).port,
+  LOG_LEVEL: 'error',
+};
 let mostMiB = 0;
 
 async function startWorker(): Promise<ChildProcess> {
   const worker = spawn(process.execPath, [...commandLine, 'worker'], { env, stdio: ['ignore', 'inherit', 'inherit'] });
   process.on('exit', () => worker.kill('SIGKILL'));
-  const isReady = () => ask('/readyz').then(({ ok }) => ok, () => false);
+  const isReady = () =>
+    ask('/readyz').then(
+      ({ ok }) => ok,
+      () => false,
+    );
   await waitUntil(isReady, { what: 'the worker', timeoutMs: patienceMs });
   return worker;
 }
@@ -61,7 +76,9 @@ async function residentMiB({ pid }: ChildProcess): Promise<number> {
 async function report(worker: ChildProcess): Promise<number> {
   const ended = await sum('inorder_events_total');
   const givenBack = await sum('inorder_deliveries_given_back_total');
-  process.stdout.write(`${ended} ended, ${Math.round(await residentMiB(worker))} MiB resident, ${Math.round(mostMiB)} at most, ${givenBack} given back\n`);
+  process.stdout.write(
+    `${ended} ended, ${Math.round(await residentMiB(worker))} MiB resident, ${Math.round(mostMiB)} at most, ${givenBack} given back\n`,
+  );
   return ended;
 }
 

@@ -43,7 +43,9 @@ export function render(results: Results): string {
     return rounds.length === 0 ? [] : [`${label.padEnd(34)}${whole(rate).padStart(9)}   ${all}`];
   };
   const goal = (label: string, value: number, least: number) =>
-    Number.isNaN(value) ? [] : [`${label.padEnd(34)}${value.toFixed(2).padStart(9)}   goal at least ${least}: ${value >= least ? 'met' : 'missed'}`];
+    Number.isNaN(value)
+      ? []
+      : [`${label.padEnd(34)}${value.toFixed(2).padStart(9)}   goal at least ${least}: ${value >= least ? 'met' : 'missed'}`];
   const perShard = summary.timesRecipePerShard;
   return [
     `${'events/s'.padEnd(34)}${'median'.padStart(9)}   rounds`,

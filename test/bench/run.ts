@@ -61,15 +61,28 @@ function wholeNumber(flag: string, text: string): number {
   return value;
 }
 
-async function measureAll(plan: Plan, queues: ShardQueues, services: { amqpUrl: string; redisUrl: string }, stream: string): Promise<Results> {
+async function measureAll(
+  plan: Plan,
+  queues: ShardQueues,
+  services: { amqpUrl: string; redisUrl: string },
+  stream: string,
+): Promise<Results> {
   const results: Record<ContenderName, Measurement[]> = { raw: [], inorder: [], recipe: [], 'recipe-per-shard': [] };
   for (let round = 1; round <= plan.rounds; round++) {
     for (const contender of plan.only) {
       const events = contender.startsWith('recipe') ? plan.recipeEvents : plan.events;
       say(`round ${round} of ${plan.rounds}: ${contender}, filling the queues with ${events} events`);
       await queues.fill({ round: `${round}-${contender}`, events });
-      const task: Task = { ...services, queues: queues.names, events, prefetch, parallel: contender === 'recipe-per-shard', keyPrefix: `${stream}:${contender}` };
-      const measured = contender === 'inorder' ? await runInorder(task, { stream, nodeFlags: plan.nodeFlags }) : await runBaseline(contender, task);
+      const task: Task = {
+        ...services,
+        queues: queues.names,
+        events,
+        prefetch,
+        parallel: contender === 'recipe-per-shard',
+        keyPrefix: `${stream}:${contender}`,
+      };
+      const measured =
+        contender === 'inorder' ? await runInorder(task, { stream, nodeFlags: plan.nodeFlags }) : await runBaseline(contender, task);
       await queues.empty();
       results[contender].push(measured);
       say(`round ${round} of ${plan.rounds}: ${contender}, ${Math.round((events * 1_000) / measured.durationMs)} events/s`);

@@ -38,7 +38,12 @@ async function cutAfter(proxy: TcpProxy, direction: 'toServer' | 'toClient', byt
 test('a wire cut after any number of bytes, in deliveries and in acknowledgements, loses nothing', async (t) => {
   const { proxy, run } = await setUp(t, 'cut-deliveries');
   const worker = await run.worker();
-  const cuts = [['toClient', 7], ['toClient', 30_001], ['toServer', 20], ['toServer', 101]] as const;
+  const cuts = [
+    ['toClient', 7],
+    ['toClient', 30_001],
+    ['toServer', 20],
+    ['toServer', 101],
+  ] as const;
   for (const [direction, bytes] of cuts) {
     await cutAfter(proxy, direction, bytes, () => run.publish(events(`${direction}-${bytes}`)));
     await worker.untilReady();
@@ -75,13 +80,19 @@ test('when the acknowledgements are lost, each event comes again as a duplicate 
   const worker = await run.worker();
   // Each shard asks the broker once before it begins, so that is done before nothing more gets there.
   await run.publish(shuffled(interleaved(entities, 1, 'first'), 10));
-  await waitFor(async () => (await worker.metric('inorder_events_total', { outcome: 'applied' })) === entities, { what: 'the first events applied' });
+  await waitFor(async () => (await worker.metric('inorder_events_total', { outcome: 'applied' })) === entities, {
+    what: 'the first events applied',
+  });
   proxy.drop('toServer', true);
   await run.publish(events());
-  await waitFor(async () => (await worker.metric('inorder_events_total', { outcome: 'applied' })) === entities + total, { what: 'every event applied' });
+  await waitFor(async () => (await worker.metric('inorder_events_total', { outcome: 'applied' })) === entities + total, {
+    what: 'every event applied',
+  });
   proxy.cut();
   await proxy.heal();
-  await waitFor(async () => (await worker.metric('inorder_events_total', { outcome: 'duplicate' })) >= total, { what: 'every event once more as a duplicate' });
+  await waitFor(async () => (await worker.metric('inorder_events_total', { outcome: 'duplicate' })) >= total, {
+    what: 'every event once more as a duplicate',
+  });
   const duplicates = await worker.metric('inorder_events_total', { outcome: 'duplicate' });
   assert.ok((duplicates ?? 0) <= entities + total, `${duplicates} duplicates: none comes more than once again`);
   assert.equal(await worker.metric('inorder_events_total', { outcome: 'applied' }), entities + total);
@@ -94,7 +105,10 @@ test('bytes that arrive one by one make the same frames', async (t) => {
   proxy.slice(1);
   const worker = await run.worker();
   await run.publish(shuffled(interleaved(10, 10), 20));
-  await waitFor(async () => (await worker.metric('inorder_events_total', { outcome: 'applied' })) === 100, { what: '100 events applied', timeoutMs: 40_000 });
+  await waitFor(async () => (await worker.metric('inorder_events_total', { outcome: 'applied' })) === 100, {
+    what: '100 events applied',
+    timeoutMs: 40_000,
+  });
   assert.equal(await worker.metric('inorder_reconnects_total'), 0);
   await run.assertBalanced(10, 10);
 });
@@ -104,7 +118,10 @@ test('half a second of latency with jitter changes nothing but the time', async 
   const worker = await run.worker();
   proxy.delay(500, 300);
   await run.publish(events());
-  await waitFor(async () => (await worker.metric('inorder_events_total', { outcome: 'applied' })) === total, { what: 'every event applied', timeoutMs: 30_000 });
+  await waitFor(async () => (await worker.metric('inorder_events_total', { outcome: 'applied' })) === total, {
+    what: 'every event applied',
+    timeoutMs: 30_000,
+  });
   assert.equal(await worker.metric('inorder_reconnects_total'), 0);
   await run.assertBalanced(entities, length);
 });
@@ -132,7 +149,10 @@ test('while connections are refused the worker tries again at growing, jittered 
   const spans = attempts.slice(2).map((atMs, index) => atMs - (attempts[index] ?? 0));
   const told = spans.map(Math.round).join(' ');
   const floors = spans.map((_, index) => 0.49 * Math.min(5_000, 400 * 2 ** Math.max(0, (index >> 1) - 1)));
-  assert.ok(spans.every((spanMs, index) => spanMs > (floors[index] ?? 0)), `pauses too short: ${told}`);
+  assert.ok(
+    spans.every((spanMs, index) => spanMs > (floors[index] ?? 0)),
+    `pauses too short: ${told}`,
+  );
   assert.ok(Math.max(...spans) < 6_400, `a pause beyond the cap: ${told}`);
   const apart = attempts.filter((_, index) => index % 2 === 1).map((atMs, index) => atMs - (attempts[2 * index] ?? 0));
   assert.ok(Math.max(...apart) > 20, `pauses without jitter: both try at once, ${apart.map(Math.round).join(' ')} ms apart`);

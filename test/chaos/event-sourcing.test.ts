@@ -23,7 +23,12 @@ const orders = 500;
 async function setUp(t: TestContext, kind: 'postgres' | 'redis') {
   const services = await useServices(t);
   const url = kind === 'postgres' ? await usePostgres() : services.redisUrl;
-  const variables: Record<string, string> = { EVENT_STORE: kind, STATE_STORE: kind, PROCESSOR: 'order', ...(kind === 'postgres' ? { DATABASE_URL: url } : {}) };
+  const variables: Record<string, string> = {
+    EVENT_STORE: kind,
+    STATE_STORE: kind,
+    PROCESSOR: 'order',
+    ...(kind === 'postgres' ? { DATABASE_URL: url } : {}),
+  };
   const run = new StreamRun(t, `commands-${kind}`, { ...services, variables });
   const env = { AMQP_URL: run.amqpUrl, REDIS_URL: run.redisUrl, STREAM: run.stream, SHARDS: '2', ...variables };
   const events = createEventStore(kind === 'postgres' ? { postgres: { url, stream: run.stream } } : { redis: { url, stream: run.stream } });
@@ -35,7 +40,10 @@ async function setUp(t: TestContext, kind: 'postgres' | 'redis') {
 /** The clients, which have begun. */
 async function startClients(t: TestContext, env: Readonly<Record<string, string>>): Promise<ChildProcess> {
   const program = fileURLToPath(moduleUrl('test/support/order-clients.ts'));
-  const child = spawn(process.execPath, [...commandLine.slice(0, -1), program], { env: environment(env), stdio: ['ignore', 'pipe', 'inherit'] });
+  const child = spawn(process.execPath, [...commandLine.slice(0, -1), program], {
+    env: environment(env),
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
   t.after(() => child.kill('SIGKILL'));
   await once(child.stdout!, 'data');
   return child;
@@ -48,56 +56,67 @@ async function killed(child: ChildProcess): Promise<void> {
 }
 
 for (const kind of ['postgres', 'redis'] as const) {
-  test(`${kind}: whatever is killed, the read side of 500 orders is the fold of what 20 clients have commanded`, kind === 'postgres' ? needsPostgres : {}, async (t) => {
-    const { run, env, events, states } = await setUp(t, kind);
-    let last = 0;
-    const count = async () => {
-      for await (const { position } of events.readAll({ after: last })) last = position;
-      return last;
-    };
-    const first = await run.worker();
-    const second = await run.worker();
-    const relay = () => {
-      const { process: child, ended } = startCommand(['relay'], env);
-      t.after(() => child.kill('SIGKILL'));
-      return { child, ended };
-    };
-    const [active, standby] = [relay(), relay()];
-    const clients = await startClients(t, env);
+  test(
+    `${kind}: whatever is killed, the read side of 500 orders is the fold of what 20 clients have commanded`,
+    kind === 'postgres' ? needsPostgres : {},
+    async (t) => {
+      const { run, env, events, states } = await setUp(t, kind);
+      let last = 0;
+      const count = async () => {
+        for await (const { position } of events.readAll({ after: last })) last = position;
+        return last;
+      };
+      const first = await run.worker();
+      const second = await run.worker();
+      const relay = () => {
+        const { process: child, ended } = startCommand(['relay'], env);
+        t.after(() => child.kill('SIGKILL'));
+        return { child, ended };
+      };
+      const [active, standby] = [relay(), relay()];
+      const clients = await startClients(t, env);
 
-    await waitFor(async () => (await count()) > 200, { what: 'the first events', timeoutMs: 60_000 });
-    await killed(clients);
-    const again = await startClients(t, env);
-    const finished = once(again, 'exit');
-    await waitFor(async () => (await appliedOf(states)) > 100, { what: 'the first events applied', timeoutMs: 60_000 });
-    await run.kill(first);
-    const third = await run.worker();
-    await killed(active.child);
-    const next = relay();
-    await waitFor(async () => (await count()) > 1_200, { what: 'half of the events', timeoutMs: 60_000 });
-    await run.kill(second);
-    await run.worker();
-    await killed(standby.child);
-    assert.deepEqual(await finished, [0, null]);
+      await waitFor(async () => (await count()) > 200, { what: 'the first events', timeoutMs: 60_000 });
+      await killed(clients);
+      const again = await startClients(t, env);
+      const finished = once(again, 'exit');
+      await waitFor(async () => (await appliedOf(states)) > 100, { what: 'the first events applied', timeoutMs: 60_000 });
+      await run.kill(first);
+      const third = await run.worker();
+      await killed(active.child);
+      const next = relay();
+      await waitFor(async () => (await count()) > 1_200, { what: 'half of the events', timeoutMs: 60_000 });
+      await run.kill(second);
+      await run.worker();
+      await killed(standby.child);
+      assert.deepEqual(await finished, [0, null]);
 
-    const total = await count();
-    assert.ok(total > 2_000, `${total} events`);
-    await waitFor(async () => (await appliedOf(states)) === total, { what: `${total} events applied`, timeoutMs: 120_000 });
-    const order = orderAggregate();
-    for (let number = 0; number < orders; number++) {
-      const entity = { entityType: 'order', entityId: `order-${number}` };
-      const folded = await foldEvents(order, events.read(entity));
-      const [loaded] = await states.load([entity]);
-      assert.ok(loaded?.status === 'ok');
-      assert.deepEqual([folded.problem, loaded.snapshot.version, JSON.parse(loaded.snapshot.state ?? '')], [null, folded.version, folded.state], entity.entityId);
-    }
-    const verified = await runCommand(['events', 'verify'], env);
-    assert.equal(verified.code, 0, verified.stdout + verified.stderr);
-    await run.end(third);
-    next.child.kill('SIGTERM');
-    assert.equal((await next.ended).code, 0);
-    assert.deepEqual(await Promise.all([run.queue(0), run.queue(1), run.deadLetters, run.unrouted].map((queue) => run.ready(queue))), [0, 0, 0, 0]);
-  });
+      const total = await count();
+      assert.ok(total > 2_000, `${total} events`);
+      await waitFor(async () => (await appliedOf(states)) === total, { what: `${total} events applied`, timeoutMs: 120_000 });
+      const order = orderAggregate();
+      for (let number = 0; number < orders; number++) {
+        const entity = { entityType: 'order', entityId: `order-${number}` };
+        const folded = await foldEvents(order, events.read(entity));
+        const [loaded] = await states.load([entity]);
+        assert.ok(loaded?.status === 'ok');
+        assert.deepEqual(
+          [folded.problem, loaded.snapshot.version, JSON.parse(loaded.snapshot.state ?? '')],
+          [null, folded.version, folded.state],
+          entity.entityId,
+        );
+      }
+      const verified = await runCommand(['events', 'verify'], env);
+      assert.equal(verified.code, 0, verified.stdout + verified.stderr);
+      await run.end(third);
+      next.child.kill('SIGTERM');
+      assert.equal((await next.ended).code, 0);
+      assert.deepEqual(
+        await Promise.all([run.queue(0), run.queue(1), run.deadLetters, run.unrouted].map((queue) => run.ready(queue))),
+        [0, 0, 0, 0],
+      );
+    },
+  );
 }
 
 async function appliedOf(states: Awaited<ReturnType<typeof setUp>>['states']): Promise<number> {

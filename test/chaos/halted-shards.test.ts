@@ -73,34 +73,50 @@ async function untilHalted(worker: WorkerProcess): Promise<void> {
   assert.equal(await worker.metric('inorder_shard_state', { state: 'halted' }), 2);
 }
 
-for (const [kind, useStore, FIRST_SEQUENCE] of [['Redis', redisStore, '1'], ['Redis', redisStore, 'any'], ['PostgreSQL', postgresStore, '1']] as const) {
+for (const [kind, useStore, FIRST_SEQUENCE] of [
+  ['Redis', redisStore, '1'],
+  ['Redis', redisStore, 'any'],
+  ['PostgreSQL', postgresStore, '1'],
+] as const) {
   const options = kind === 'PostgreSQL' ? needsPostgresBinaries : {};
-  test(`a plain restart on an emptied store is refused until an operator says so (${kind}, FIRST_SEQUENCE=${FIRST_SEQUENCE})`, options, async (t) => {
-    const store = await useStore(t);
-    const { run, inorder, halted } = await setUp(t, 'emptied-restart', store, { FIRST_SEQUENCE });
-    const before = await run.worker();
-    await run.publish(first);
-    await run.untilApplied(total);
-    await run.end(before);
-    await store.empty();
-    await run.publish(more);
-    const [one, other] = [await halted(), await halted()];
-    assert.deepEqual([await run.ready(run.queue(0)) + await run.ready(run.queue(1)), await run.ready(run.deadLetters), await run.applied()], [total, 0, 0]);
-    const status = await inorder('status');
-    assert.equal(status.code, 1);
-    assert.match(status.stdout, /^problem: every shard is halted, .*this one knows nothing of it$/m);
+  test(
+    `a plain restart on an emptied store is refused until an operator says so (${kind}, FIRST_SEQUENCE=${FIRST_SEQUENCE})`,
+    options,
+    async (t) => {
+      const store = await useStore(t);
+      const { run, inorder, halted } = await setUp(t, 'emptied-restart', store, { FIRST_SEQUENCE });
+      const before = await run.worker();
+      await run.publish(first);
+      await run.untilApplied(total);
+      await run.end(before);
+      await store.empty();
+      await run.publish(more);
+      const [one, other] = [await halted(), await halted()];
+      assert.deepEqual(
+        [(await run.ready(run.queue(0))) + (await run.ready(run.queue(1))), await run.ready(run.deadLetters), await run.applied()],
+        [total, 0, 0],
+      );
+      const status = await inorder('status');
+      assert.equal(status.code, 1);
+      assert.match(status.stdout, /^problem: every shard is halted, .*this one knows nothing of it$/m);
 
-    const resumed = await inorder('shards', 'resume', '--why=moved on purpose', '--yes');
-    assert.equal(resumed.code, 0, resumed.stderr);
-    for (const worker of [one, other]) await worker.untilReady();
-    if (FIRST_SEQUENCE === 'any') await run.untilApplied(entities * 2 * length, 60_000);
-    await waitFor(async () => (await inorder('status')).code === 0, { what: 'a stream that works', timeoutMs: 60_000 });
-  });
+      const resumed = await inorder('shards', 'resume', '--why=moved on purpose', '--yes');
+      assert.equal(resumed.code, 0, resumed.stderr);
+      for (const worker of [one, other]) await worker.untilReady();
+      if (FIRST_SEQUENCE === 'any') await run.untilApplied(entities * 2 * length, 60_000);
+      await waitFor(async () => (await inorder('status')).code === 0, { what: 'a stream that works', timeoutMs: 60_000 });
+    },
+  );
 }
 
 test('a shard that halts is halted for its standby as well, and for whoever is started later', async (t) => {
   const redis = await useRedisNode(t);
-  const { run, inorder, halted } = await setUp(t, 'halted-standby', { variables: { REDIS_URL: redis.redisUrl }, url: redis.redisUrl, redisUrl: redis.redisUrl, empty: async () => {} });
+  const { run, inorder, halted } = await setUp(t, 'halted-standby', {
+    variables: { REDIS_URL: redis.redisUrl },
+    url: redis.redisUrl,
+    redisUrl: redis.redisUrl,
+    empty: async () => {},
+  });
   const active = await run.worker();
   const standby = await run.worker();
   await run.publish(first);
@@ -124,7 +140,12 @@ test('a shard that halts is halted for its standby as well, and for whoever is s
 
 test('an older copy that is restored while nobody looks is refused at the start', async (t) => {
   const redis = await useRedisNode(t);
-  const { run, inorder, halted } = await setUp(t, 'old-dump', { variables: { REDIS_URL: redis.redisUrl }, url: redis.redisUrl, redisUrl: redis.redisUrl, empty: async () => {} });
+  const { run, inorder, halted } = await setUp(t, 'old-dump', {
+    variables: { REDIS_URL: redis.redisUrl },
+    url: redis.redisUrl,
+    redisUrl: redis.redisUrl,
+    empty: async () => {},
+  });
   const before = await run.worker();
   await run.publish(first);
   await run.untilApplied(total);

@@ -67,7 +67,10 @@ test('a server that is killed and restarted is asked again, and every event is a
   await waitFor(async () => (await readTraces(node.url, stream)).size > 0, { what: 'the first events applied' });
   await node.kill();
   await publishTrace(amqpUrl, stream, shuffled(interleaved(entities, length, 'b'), 200));
-  await waitFor(async () => (await worker.metric('inorder_store_unavailable_total')) > 0, { what: 'a call without an answer', timeoutMs: 30_000 });
+  await waitFor(async () => (await worker.metric('inorder_store_unavailable_total')) > 0, {
+    what: 'a call without an answer',
+    timeoutMs: 30_000,
+  });
   await node.restart();
   await untilApplied(node.url, stream, 2 * entities, length);
   assert.equal(await deadLetters(), 0);
@@ -94,7 +97,10 @@ test('commits whose answers are lost are asked again: each event is applied and 
     const lost = wire.loseNext();
     await publishTrace(amqpUrl, stream, shuffled(interleaved(20, 10, `round-${round}`), 50));
     await lost;
-    await waitFor(async () => (await worker.metric('inorder_events_total', { outcome: 'applied' })) === round * 200, { what: 'each event counted as applied', timeoutMs: 30_000 });
+    await waitFor(async () => (await worker.metric('inorder_events_total', { outcome: 'applied' })) === round * 200, {
+      what: 'each event counted as applied',
+      timeoutMs: 30_000,
+    });
   }
   assert.equal(await worker.metric('inorder_events_total', { outcome: 'duplicate' }), 0);
   await untilApplied(node.url, stream, 100, 10);
@@ -104,17 +110,28 @@ test('commits whose answers are lost are asked again: each event is applied and 
 test('whoever comes first makes the tables, and the others use them', needsPostgresBinaries, async (t) => {
   const node = await PostgresNode.start();
   t.after(() => node.stop());
-  const stores = Array.from({ length: 12 }, (_, n) => createPostgresStore({ url: node.url, stream: `s${n % 3}`, idempotencyTtlSeconds: 60 }));
+  const stores = Array.from({ length: 12 }, (_, n) =>
+    createPostgresStore({ url: node.url, stream: `s${n % 3}`, idempotencyTtlSeconds: 60 }),
+  );
   const events = createPostgresEventStore({ url: node.url, stream: 's0' });
   t.after(() => Promise.all([...stores, events].map((store) => store.close())));
-  const [appended] = await Promise.all([events.append({ entityType: 'a', entityId: '1' }, [{ type: 'A' }], { expectedVersion: 0 }), ...stores.map((store) => store.ping())]);
+  const [appended] = await Promise.all([
+    events.append({ entityType: 'a', entityId: '1' }, [{ type: 'A' }], { expectedVersion: 0 }),
+    ...stores.map((store) => store.ping()),
+  ]);
   assert.equal(appended.version, 1);
   const client = new pg.Client({ connectionString: node.url });
   await client.connect();
   const { rows } = await client.query('SELECT step, count(*)::int AS times FROM inorder.migrations GROUP BY step ORDER BY step');
   await client.end();
-  assert.deepEqual(rows.map(({ times }) => times), rows.map(() => 1));
-  assert.deepEqual(rows.map(({ step }) => step), rows.map((_, index) => index + 1));
+  assert.deepEqual(
+    rows.map(({ times }) => times),
+    rows.map(() => 1),
+  );
+  assert.deepEqual(
+    rows.map(({ step }) => step),
+    rows.map((_, index) => index + 1),
+  );
 });
 
 test('a store that is emptied stops the shards, which say so and apply nothing more', needsPostgresBinaries, async (t) => {
@@ -151,7 +168,17 @@ test('dead letters are inspected, replayed and audited as with Redis', needsPost
     return { code: await runCli({ commands, version: '0' }, words, io), ...out };
   };
   const listed = await command('dead-letters', 'list', '--json');
-  assert.deepEqual(listed.stdout.trimEnd().split('\n').map((line) => JSON.parse(line)).map(({ sequence, reason }) => [sequence, reason]), [[4, 'gap_timeout'], [5, 'gap_timeout']]);
+  assert.deepEqual(
+    listed.stdout
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line))
+      .map(({ sequence, reason }) => [sequence, reason]),
+    [
+      [4, 'gap_timeout'],
+      [5, 'gap_timeout'],
+    ],
+  );
   await publishTrace(amqpUrl, stream, at(3));
   await waitFor(async () => (await readTraces(node.url, stream)).get('a')?.version === 3, { what: 'the missing event' });
   const replayed = await command('dead-letters', 'replay', '--ready', '--yes');
@@ -179,7 +206,10 @@ async function loseCommitAnswers(t: TestContext, url: string): Promise<{ readonl
     });
     // The answer says that the server has done it.
     server.on('data', (bytes) => (isLost ? client.destroy() : client.write(bytes)));
-    for (const [one, other] of [[client, server], [server, client]] as const) {
+    for (const [one, other] of [
+      [client, server],
+      [server, client],
+    ] as const) {
       one.on('error', () => undefined);
       one.on('close', () => other.destroy());
     }

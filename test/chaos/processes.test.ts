@@ -29,10 +29,10 @@ async function setUp(t: TestContext, name: string, extra: Record<string, string>
 
 /** Resolves when some events, and not all, have been applied. */
 async function untilHalfWay(redisUrl: string, stream: string): Promise<void> {
-  await waitFor(
-    async () => [...(await readTraces(redisUrl, stream)).values()].reduce((sum, { version }) => sum + version, 0) > 0,
-    { what: 'the first events applied', timeoutMs: 30_000 },
-  );
+  await waitFor(async () => [...(await readTraces(redisUrl, stream)).values()].reduce((sum, { version }) => sum + version, 0) > 0, {
+    what: 'the first events applied',
+    timeoutMs: 30_000,
+  });
 }
 
 async function assertQueuesEmpty(amqpUrl: string, stream: string): Promise<void> {

@@ -47,7 +47,12 @@ async function setUp(t: TestContext, name: string, variables: Readonly<Record<st
   // The gaps end, and what comes then follows as it comes: the entities lie in the queue mixed, and none of them in order.
   await run.publish(events.filter(({ sequence }) => sequence === 2));
   await untilDeadLettered(entities);
-  await run.publish(shuffled(events.filter(({ sequence }) => sequence > 2), 200));
+  await run.publish(
+    shuffled(
+      events.filter(({ sequence }) => sequence > 2),
+      200,
+    ),
+  );
   await untilDeadLettered(letters);
   await run.end(impatient);
   // From here on no gap ends by itself: what is held is held until it can go.
@@ -173,10 +178,13 @@ test('two replays of the same letters past the lock lose nothing: together with 
   const plans = [await planReplay(first), await planReplay(second)] as const;
   const reports = await Promise.all([replay(plans[0], first), replay(plans[1], second)]);
   assert.ok(reports[0].replayed + reports[1].replayed <= letters);
-  await waitFor(async () => {
-    const { left } = await replay(await planReplay(first), first);
-    return left === 0 && (await stage.run.applied()) === entities * length;
-  }, { what: 'the rest replayed', timeoutMs: 60_000 });
+  await waitFor(
+    async () => {
+      const { left } = await replay(await planReplay(first), first);
+      return left === 0 && (await stage.run.applied()) === entities * length;
+    },
+    { what: 'the rest replayed', timeoutMs: 60_000 },
+  );
   await assertWhole(stage);
 });
 
@@ -204,10 +212,13 @@ test('what comes between the plan and the replay follows the dead letters, and t
   const first = await stage.replay();
   assert.match(first.stdout, /\d+ replayed; /);
   await live;
-  await waitFor(async () => {
-    await stage.replay(['--ready']);
-    return (await stage.trouble()).length === 0 && (await run.ready(run.deadLetters)) === 0;
-  }, { what: 'every entity whole', timeoutMs: 90_000 });
+  await waitFor(
+    async () => {
+      await stage.replay(['--ready']);
+      return (await stage.trouble()).length === 0 && (await run.ready(run.deadLetters)) === 0;
+    },
+    { what: 'every entity whole', timeoutMs: 90_000 },
+  );
   await assertWhole(stage, length + 40);
 });
 
@@ -247,7 +258,12 @@ test('a connection to the broker that is cut ends the replay at once, wherever t
   const proxy = await useTcpProxy(t, stage.run.amqpUrl);
   const AMQP_URL = proxy.through(stage.run.amqpUrl);
   // Within the reading of the plan, while letters are taken, and among the confirms and the acknowledgements.
-  for (const [direction, bytes] of [['toClient', 100_000], ['toServer', 8_000], ['toClient', 300_000], ['toServer', 30_000]] as const) {
+  for (const [direction, bytes] of [
+    ['toClient', 100_000],
+    ['toServer', 8_000],
+    ['toClient', 300_000],
+    ['toServer', 30_000],
+  ] as const) {
     const before = proxy.forwardedBytes(direction);
     proxy.cutAfterBytes(direction, bytes);
     const { code, stdout, stderr } = await stage.start(['--rate=400'], { AMQP_URL }).ended;
@@ -269,7 +285,12 @@ test('a replay in a process that lives on ends as well when its connection is cu
     connection.on('error', () => undefined);
     const access = { ...direct, connection };
     proxy.cutAfterBytes('toClient', bytes);
-    const ended = planReplay(access).then((plan) => replay(plan, { ...access, ratePerSecond: 300, leaseMs: 300 })).then(() => 'done', (error: unknown) => error);
+    const ended = planReplay(access)
+      .then((plan) => replay(plan, { ...access, ratePerSecond: 300, leaseMs: 300 }))
+      .then(
+        () => 'done',
+        (error: unknown) => error,
+      );
     const outcome = await Promise.race([ended, new Promise((resolve) => setTimeout(resolve, 20_000, 'it hangs').unref())]);
     assert.ok(outcome instanceof UnavailableError, `${bytes} bytes: ${outcome}`);
   }

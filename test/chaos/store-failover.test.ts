@@ -18,12 +18,22 @@ test('a manual SENTINEL FAILOVER between healthy nodes under traffic loses nothi
   for (let round = 0; round < failovers; round++) {
     await run.publish(shuffled(interleaved(entities, length, `r${round}`), 20));
     const [former, successor] = [clients[round % 2]!, clients[(round + 1) % 2]!];
-    await waitFor(() => sentinel.call('SENTINEL', 'FAILOVER', 'main').then(() => true, () => false), { what: 'the sentinel to take the order', timeoutMs: 60_000 });
+    await waitFor(
+      () =>
+        sentinel.call('SENTINEL', 'FAILOVER', 'main').then(
+          () => true,
+          () => false,
+        ),
+      { what: 'the sentinel to take the order', timeoutMs: 60_000 },
+    );
     await waitFor(async () => (await successor.role())[0] === 'master', { what: 'the fail-over', timeoutMs: 60_000 });
     const follows = async () => (await former.role())[0] === 'slave' && /master_link_status:up/.test(await former.info('replication'));
     await waitFor(() => follows().catch(() => false), { what: 'the former master to follow', timeoutMs: 60_000 });
   }
   // The test's own reading is not what is tried here.
-  await waitFor(async () => (await run.applied().catch(() => 0)) === failovers * entities * length, { what: 'everything to be applied', timeoutMs: 120_000 });
+  await waitFor(async () => (await run.applied().catch(() => 0)) === failovers * entities * length, {
+    what: 'everything to be applied',
+    timeoutMs: 120_000,
+  });
   await run.assertBalanced(failovers * entities, length);
 });

@@ -23,7 +23,8 @@ async function setUp(t: TestContext, kind: Kind, name: string) {
   const storeUrl = kind === 'postgres' ? await usePostgres() : redisUrl;
   const proxy = await useTcpProxy(t, storeUrl);
   const through = proxy.through(storeUrl);
-  const variables: Record<string, string> = kind === 'postgres' ? { STATE_STORE: 'postgres', DATABASE_URL: through } : { REDIS_URL: through };
+  const variables: Record<string, string> =
+    kind === 'postgres' ? { STATE_STORE: 'postgres', DATABASE_URL: through } : { REDIS_URL: through };
   const run = new StreamRun(t, name, { amqpUrl, redisUrl, storeUrl, variables });
   return { proxy, run };
 }
@@ -40,27 +41,38 @@ for (const kind of ['redis', 'postgres'] as const) {
   const needs = kind === 'postgres' ? needsPostgres : {};
 
   // A transaction of PostgreSQL has several replies: for the one that counts see postgres.test.ts.
-  if (kind === 'redis') test(`${kind}: commits whose replies are lost are asked again: each event is applied and counted once`, needs, async (t) => {
-    const { proxy, run } = await setUp(t, kind, 'lost-replies');
-    const worker = await run.worker();
-    // The shards have their epochs and know the entities, so what is lost are replies to commits.
-    const all = interleaved(entities, 2 * length);
-    await run.publish(shuffled(all.slice(0, total), 100));
-    await assertCountedOnce(worker, total);
-    proxy.drop('toClient', true);
-    await run.publish(shuffled(all.slice(total), 100));
-    await run.untilApplied(total + 1);
-    assert.equal(await worker.metric('inorder_events_total', { outcome: 'applied' }), total, 'nothing is taken for done without an answer');
-    proxy.cut();
-    await proxy.heal();
-    await assertCountedOnce(worker, 2 * total);
-    await run.assertBalanced(entities, 2 * length);
-  });
+  if (kind === 'redis')
+    test(`${kind}: commits whose replies are lost are asked again: each event is applied and counted once`, needs, async (t) => {
+      const { proxy, run } = await setUp(t, kind, 'lost-replies');
+      const worker = await run.worker();
+      // The shards have their epochs and know the entities, so what is lost are replies to commits.
+      const all = interleaved(entities, 2 * length);
+      await run.publish(shuffled(all.slice(0, total), 100));
+      await assertCountedOnce(worker, total);
+      proxy.drop('toClient', true);
+      await run.publish(shuffled(all.slice(total), 100));
+      await run.untilApplied(total + 1);
+      assert.equal(
+        await worker.metric('inorder_events_total', { outcome: 'applied' }),
+        total,
+        'nothing is taken for done without an answer',
+      );
+      proxy.cut();
+      await proxy.heal();
+      await assertCountedOnce(worker, 2 * total);
+      await run.assertBalanced(entities, 2 * length);
+    });
 
   test(`${kind}: connections reset, also in the middle of a command or a reply, cost and repeat nothing`, needs, async (t) => {
     const { proxy, run } = await setUp(t, kind, 'store-reset');
     const worker = await run.worker();
-    const cuts = [['toServer', 3], ['toServer', 5_000], ['toServer', 40_001], ['toClient', 2], ['toClient', 700]] as const;
+    const cuts = [
+      ['toServer', 3],
+      ['toServer', 5_000],
+      ['toServer', 40_001],
+      ['toClient', 2],
+      ['toClient', 700],
+    ] as const;
     for (const [round, [direction, bytes]] of cuts.entries()) {
       const before = proxy.acceptedConnections;
       proxy.cutAfterBytes(direction, bytes);
@@ -98,18 +110,22 @@ for (const kind of ['redis', 'postgres'] as const) {
     await run.assertBalanced(2 * entities, length);
   });
 
-  test(`${kind}: a wire that swallows everything is found out by the command time-out: the shards pause, then everything drains`, needs, async (t) => {
-    const { proxy, run } = await setUp(t, kind, 'store-black-hole');
-    const worker = await run.worker();
-    await run.publish(events('before'));
-    await assertCountedOnce(worker, total);
-    proxy.blackHole(true);
-    await run.publish(events('during'));
-    await untilPaused(worker);
-    assert.match(worker.output, /did not answer in time/);
-    // What waited on the wire arrives late at Redis, and after it the same commits once more.
-    await proxy.heal();
-    await assertCountedOnce(worker, 2 * total);
-    await run.assertBalanced(2 * entities, length);
-  });
+  test(
+    `${kind}: a wire that swallows everything is found out by the command time-out: the shards pause, then everything drains`,
+    needs,
+    async (t) => {
+      const { proxy, run } = await setUp(t, kind, 'store-black-hole');
+      const worker = await run.worker();
+      await run.publish(events('before'));
+      await assertCountedOnce(worker, total);
+      proxy.blackHole(true);
+      await run.publish(events('during'));
+      await untilPaused(worker);
+      assert.match(worker.output, /did not answer in time/);
+      // What waited on the wire arrives late at Redis, and after it the same commits once more.
+      await proxy.heal();
+      await assertCountedOnce(worker, 2 * total);
+      await run.assertBalanced(2 * entities, length);
+    },
+  );
 }

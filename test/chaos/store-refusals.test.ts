@@ -25,7 +25,12 @@ async function setUp(t: TestContext, name: string, configLines: readonly string[
 const refusals = [
   { what: 'whose memory is full', from: 'CONFIG SET maxmemory 1', until: 'CONFIG SET maxmemory 0', says: /maxmemory/ },
   { what: 'that has become a replica', from: 'REPLICAOF 127.0.0.1 1', until: 'REPLICAOF NO ONE', says: /replica/ },
-  { what: 'that has taken a right away', from: 'ACL SETUSER default -evalsha', until: 'ACL SETUSER default +evalsha', says: /may not do this/ },
+  {
+    what: 'that has taken a right away',
+    from: 'ACL SETUSER default -evalsha',
+    until: 'ACL SETUSER default +evalsha',
+    says: /may not do this/,
+  },
 ];
 
 for (const { what, from, until, says } of refusals) {
@@ -93,7 +98,9 @@ test('a store that comes back with an older copy stops the shards before anythin
   const readiness = await worker.get('/readyz');
   assert.equal(readiness.status, 503);
   assert.match(readiness.body, /went backwards/);
-  await waitFor(async () => (await worker.status()).shards.every(({ channel }: { channel: string }) => channel === 'halted'), { what: 'both shards halted' });
+  await waitFor(async () => (await worker.status()).shards.every(({ channel }: { channel: string }) => channel === 'halted'), {
+    what: 'both shards halted',
+  });
   await run.end(worker);
   // Nothing was applied to the old copy, and nothing that was published is lost.
   assert.equal(await run.applied(), total);

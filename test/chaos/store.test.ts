@@ -33,7 +33,10 @@ test('a store that freezes in mid-stream pauses the shards; nothing is dead-lett
   const worker = await WorkerProcess.ready(t, variables);
   await command('CLIENT PAUSE 10000 ALL');
   await publishTrace(amqpUrl, stream, shuffled(interleaved(entities, length), 200));
-  await waitFor(async () => (await worker.metric('inorder_store_unavailable_total')) > 0, { what: 'a call without an answer', timeoutMs: 30_000 });
+  await waitFor(async () => (await worker.metric('inorder_store_unavailable_total')) > 0, {
+    what: 'a call without an answer',
+    timeoutMs: 30_000,
+  });
   await untilApplied(redis.redisUrl, stream, entities, length);
   assert.equal(await readyCount(amqpUrl, `${stream}.dead-letters`), 0);
 });

@@ -20,7 +20,13 @@ export function orderNamed(entityId: string): EntityRef {
 
 export function eventAt(sequence: number, over: Partial<CommitEvent> = {}): CommitEvent {
   return {
-    id: `event-${sequence}`, recordId: true, sequence, payloadHash: `hash-${sequence}`, result: null, consumed: false, ...over,
+    id: `event-${sequence}`,
+    recordId: true,
+    sequence,
+    payloadHash: `hash-${sequence}`,
+    result: null,
+    consumed: false,
+    ...over,
   };
 }
 
@@ -28,8 +34,15 @@ export function eventAt(sequence: number, over: Partial<CommitEvent> = {}): Comm
 export function commitTo(entity: EntityRef, after: number, to: number, over: Partial<Commit> = {}): Commit {
   const events = Array.from({ length: to - after }, (_, index) => eventAt(after + index + 1));
   return {
-    ...refOf(entity), token: freshToken(), expectedVersion: after, expectedHoles: '', newVersion: to, newHoles: '',
-    state: `{"version":${to}}`, events, ...over,
+    ...refOf(entity),
+    token: freshToken(),
+    expectedVersion: after,
+    expectedHoles: '',
+    newVersion: to,
+    newHoles: '',
+    state: `{"version":${to}}`,
+    events,
+    ...over,
   };
 }
 
@@ -39,16 +52,32 @@ export function claimOf(entity: EntityRef, epoch: number, shard = 0): Claim {
 
 export function parkOf(entity: EntityRef, expectedVersion: number, over: Partial<Park> = {}): Park {
   return {
-    ...refOf(entity), shard: 0, epoch: 1, session: 'one', expectedVersion, reason: 'gap_timeout',
-    detail: `sequence ${expectedVersion + 1} did not arrive`, sequence: expectedVersion + 2, ...over,
+    ...refOf(entity),
+    shard: 0,
+    epoch: 1,
+    session: 'one',
+    expectedVersion,
+    reason: 'gap_timeout',
+    detail: `sequence ${expectedVersion + 1} did not arrive`,
+    sequence: expectedVersion + 2,
+    ...over,
   };
 }
 
 export function deadLetterOf(body: string, over: Partial<DeadLetterRecord> = {}): DeadLetterRecord {
   const fingerprint = createHash('sha256').update(body).digest('hex').slice(0, 32);
   return {
-    fingerprint, id: 'event-7', entityType: order.entityType, entityId: order.entityId, sequence: 7, type: 'ItemAdded',
-    reason: 'gap_timeout', detail: 'sequence 6 did not arrive', shard: 3, deadLetteredAt: '2026-01-02T03:04:05.678Z', ...over,
+    fingerprint,
+    id: 'event-7',
+    entityType: order.entityType,
+    entityId: order.entityId,
+    sequence: 7,
+    type: 'ItemAdded',
+    reason: 'gap_timeout',
+    detail: 'sequence 6 did not arrive',
+    shard: 3,
+    deadLetteredAt: '2026-01-02T03:04:05.678Z',
+    ...over,
   };
 }
 

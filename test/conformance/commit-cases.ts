@@ -70,7 +70,10 @@ export const commitCases: Cases = {
     const store = await harness.open();
     await commitOne(store, commitTo(order, 0, 1));
     await commitOne(store, commitTo(order, 5, 6));
-    const lookedUp = await store.lookUp([{ ...order, sequence: 6, id: 'event-6' }, { ...order, sequence: null, id: 'event-6' }]);
+    const lookedUp = await store.lookUp([
+      { ...order, sequence: 6, id: 'event-6' },
+      { ...order, sequence: null, id: 'event-6' },
+    ]);
     assert.deepEqual(lookedUp, [{ status: 'above' }, { status: 'unknown' }]);
   },
 
@@ -149,7 +152,10 @@ export const commitCases: Cases = {
       commitTo(orderNamed('known id'), 1, 2, { events: [eventAt(2, { id: 'event-1' })] }),
       commitTo(orderNamed('another'), 0, 1),
     ]);
-    assert.deepEqual(results.map((result) => result.status), ['ok', 'duplicate', 'stale', 'conflict', 'ok']);
+    assert.deepEqual(
+      results.map((result) => result.status),
+      ['ok', 'duplicate', 'stale', 'conflict', 'ok'],
+    );
   },
 
   'of a thousand entities goes in one batch': async (harness) => {

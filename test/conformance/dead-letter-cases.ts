@@ -16,7 +16,13 @@ export const deadLetterCases: Cases = {
   'a record of a message that names no entity is found by its fingerprint alone': async (harness) => {
     const store = await harness.open();
     const record = deadLetterOf('not json', {
-      id: null, entityType: null, entityId: null, sequence: null, type: null, reason: 'malformed', detail: '{} "😀" \u0000 [1.0]',
+      id: null,
+      entityType: null,
+      entityId: null,
+      sequence: null,
+      type: null,
+      reason: 'malformed',
+      detail: '{} "😀" \u0000 [1.0]',
     });
     const typeOnly = deadLetterOf('type only', { entityId: null });
     await store.recordDeadLetters([record, typeOnly]);
@@ -52,7 +58,10 @@ export const deadLetterCases: Cases = {
     const exact = deadLetterOf('exact', { detail: `${'d'.repeat(1_022)}😀` });
     await store.recordDeadLetters([plain, cut, exact]);
     const found = await recordsOf(store, [plain, cut, exact]);
-    assert.deepEqual(found.map((record) => record?.detail), ['d'.repeat(1_024), 'd'.repeat(1_023), exact.detail]);
+    assert.deepEqual(
+      found.map((record) => record?.detail),
+      ['d'.repeat(1_024), 'd'.repeat(1_023), exact.detail],
+    );
   },
 
   'of one entity 10,000 are kept, the latest among them; other entities are not touched': async (harness) => {

@@ -33,31 +33,55 @@ const isIdConflict = (error: unknown) => error instanceof EventError && error.re
 const cases: Readonly<Record<string, Case>> = {
   'what was appended is read as it was given, with its places': async (harness) => {
     const store = await harness.open();
-    const first = await store.append(order('a'), [event('1'), event('2', { type: 'Other', timestamp: '2026-01-02T03:04:05Z', metadata: { tenant: 'é' } })], { expectedVersion: 0 });
+    const first = await store.append(
+      order('a'),
+      [event('1'), event('2', { type: 'Other', timestamp: '2026-01-02T03:04:05Z', metadata: { tenant: 'é' } })],
+      { expectedVersion: 0 },
+    );
     assert.deepEqual(first, { status: 'appended', version: 2, position: 2 });
     await store.append(order('b'), [event('1')], { expectedVersion: 'no-stream' });
     const second = await store.append(order('a'), [event('3')], { expectedVersion: 2 });
     assert.deepEqual(second, { status: 'appended', version: 3, position: 4 });
     const [, other, last] = await all(store.read(order('a')));
     assert.deepEqual(other, {
-      entityType: 'order', entityId: 'a', id: '2', sequence: 2, position: 2, type: 'Other', timestamp: '2026-01-02T03:04:05Z',
-      data: { id: '2' }, dataJson: '{"id":"2"}', metadata: { tenant: 'é' },
+      entityType: 'order',
+      entityId: 'a',
+      id: '2',
+      sequence: 2,
+      position: 2,
+      type: 'Other',
+      timestamp: '2026-01-02T03:04:05Z',
+      data: { id: '2' },
+      dataJson: '{"id":"2"}',
+      metadata: { tenant: 'é' },
     });
     assert.deepEqual([last?.sequence, last?.position], [3, 4]);
-    assert.deepEqual((await all(store.readAll())).map(({ entityId, sequence, position }) => `${position} ${entityId}/${sequence}`), ['1 a/1', '2 a/2', '3 b/1', '4 a/3']);
+    assert.deepEqual(
+      (await all(store.readAll())).map(({ entityId, sequence, position }) => `${position} ${entityId}/${sequence}`),
+      ['1 a/1', '2 a/2', '3 b/1', '4 a/3'],
+    );
     assert.deepEqual([await store.version(order('a')), await store.version(order('b')), await store.version(order('c'))], [3, 1, 0]);
   },
 
   'the text of data comes back to the byte': async (harness) => {
     const store = await harness.open();
     const texts = ['{"b": 1, "a": [1.0, 12345678901234567890]}', '[]', '{}', '"é e\u0301 😀"', 'null', '1e400', ' {"a":1}\n'];
-    for (const [index, dataJson] of texts.entries()) await store.append(order('a'), [event(String(index), { data: undefined, dataJson })], { expectedVersion: index });
-    assert.deepEqual((await all(store.read(order('a')))).map(({ dataJson }) => dataJson.trim()), texts.map((text) => text.trim()));
+    for (const [index, dataJson] of texts.entries())
+      await store.append(order('a'), [event(String(index), { data: undefined, dataJson })], { expectedVersion: index });
+    assert.deepEqual(
+      (await all(store.read(order('a')))).map(({ dataJson }) => dataJson.trim()),
+      texts.map((text) => text.trim()),
+    );
   },
 
   'an expected version that is not the one there is refuses everything': async (harness) => {
     const store = await harness.open();
-    const append = (expectedVersion: ExpectedVersion, ...ids: string[]) => store.append(order('a'), ids.map((id) => event(id)), { expectedVersion });
+    const append = (expectedVersion: ExpectedVersion, ...ids: string[]) =>
+      store.append(
+        order('a'),
+        ids.map((id) => event(id)),
+        { expectedVersion },
+      );
     await assert.rejects(append('exists', 'x'), isConflict('exists', 0));
     await assert.rejects(append(1, 'x'), isConflict(1, 0));
     await append('no-stream', '1', '2');
@@ -67,7 +91,10 @@ const cases: Readonly<Record<string, Case>> = {
     await append('exists', '3');
     await append('any', '4');
     await append(4, '5');
-    assert.deepEqual((await all(store.readAll())).map(({ id, position }) => `${position} ${id}`), ['1 1', '2 2', '3 3', '4 4', '5 5']);
+    assert.deepEqual(
+      (await all(store.readAll())).map(({ id, position }) => `${position} ${id}`),
+      ['1 1', '2 2', '3 3', '4 4', '5 5'],
+    );
   },
 
   'the same events again, whatever is expected, change nothing and answer as the first time': async (harness) => {
@@ -94,14 +121,19 @@ const cases: Readonly<Record<string, Case>> = {
       [event('3'), event('4')],
       [event('4'), event('4')],
     ];
-    for (const events of refused) await assert.rejects(store.append(order('a'), events, { expectedVersion: 'any' }), isIdConflict, JSON.stringify(events));
+    for (const events of refused)
+      await assert.rejects(store.append(order('a'), events, { expectedVersion: 'any' }), isIdConflict, JSON.stringify(events));
     assert.equal(await store.version(order('a')), 3);
   },
 
   'what no worker would take is refused, with its reason, and nothing is written': async (harness) => {
     const store = await harness.open();
     const refused = (entity: EntityRef, given: EventToAppend, reason: string) =>
-      assert.rejects(store.append(entity, [event('fine'), given], { expectedVersion: 'any' }), (error) => error instanceof EventError && error.reason === reason, reason);
+      assert.rejects(
+        store.append(entity, [event('fine'), given], { expectedVersion: 'any' }),
+        (error) => error instanceof EventError && error.reason === reason,
+        reason,
+      );
     await refused(order(''), event('1'), 'invalid_entity');
     await refused(order('a\u0007'), event('1'), 'invalid_entity');
     await refused(order('a'), event('1', { data: undefined, dataJson: '{' }), 'malformed');
@@ -115,19 +147,31 @@ const cases: Readonly<Record<string, Case>> = {
     const entity = order('a');
     const timestamp = '2026-01-01T00:00:00Z';
     const text = (data: string) => event('big', { type: 'T', timestamp, data });
-    const longest = defaultEventLimits.maxBodyBytes - Buffer.byteLength(envelopeText({ ...entity, ...text(''), metadata: {}, sequence: Number.MAX_SAFE_INTEGER }));
-    await assert.rejects(store.append(entity, [text('x'.repeat(longest + 1))], { expectedVersion: 0 }), (error) => error instanceof EventError && error.reason === 'too_large');
+    const longest =
+      defaultEventLimits.maxBodyBytes -
+      Buffer.byteLength(envelopeText({ ...entity, ...text(''), metadata: {}, sequence: Number.MAX_SAFE_INTEGER }));
+    await assert.rejects(
+      store.append(entity, [text('x'.repeat(longest + 1))], { expectedVersion: 0 }),
+      (error) => error instanceof EventError && error.reason === 'too_large',
+    );
     await store.append(entity, [text('x'.repeat(longest))], { expectedVersion: 0 });
     for await (const { position, ...recorded } of store.readAll()) {
       encodeEvent({ ...recorded, data: undefined, sequence: Number.MAX_SAFE_INTEGER }, { limits: defaultEventLimits });
       assert.equal(position, 1);
     }
-    await assert.rejects(store.append(order('x'.repeat(256)), [event('1')], { expectedVersion: 0 }), (error) => error instanceof EventError && error.reason === 'invalid_entity');
+    await assert.rejects(
+      store.append(order('x'.repeat(256)), [event('1')], { expectedVersion: 0 }),
+      (error) => error instanceof EventError && error.reason === 'invalid_entity',
+    );
   },
 
   'reads go both ways, from and to where they are asked, and no further': async (harness) => {
     const store = await harness.open();
-    await store.append(order('a'), Array.from({ length: 1_200 }, (_, index) => event(String(index + 1))), { expectedVersion: 0 });
+    await store.append(
+      order('a'),
+      Array.from({ length: 1_200 }, (_, index) => event(String(index + 1))),
+      { expectedVersion: 0 },
+    );
     const read = async (options: ReadOptions) => {
       const sequences = (await all(store.read(order('a'), options))).map(({ sequence }) => sequence);
       return [sequences[0], sequences.at(-1), sequences.length];
@@ -140,7 +184,10 @@ const cases: Readonly<Record<string, Case>> = {
     assert.deepEqual(await read({ from: 3, limit: 700 }), [3, 702, 700]);
     assert.deepEqual(await read({ direction: 'backwards', limit: 1 }), [1_200, 1_200, 1]);
     assert.deepEqual(await read({ from: 1_201 }), [undefined, undefined, 0]);
-    assert.deepEqual((await all(store.readAll({ after: 1_000, limit: 3 }))).map(({ position }) => position), [1_001, 1_002, 1_003]);
+    assert.deepEqual(
+      (await all(store.readAll({ after: 1_000, limit: 3 }))).map(({ position }) => position),
+      [1_001, 1_002, 1_003],
+    );
     assert.equal((await all(store.readAll({ after: 100 }))).length, 1_100);
     assert.deepEqual(await all(store.read(order('nobody'))), []);
   },
@@ -149,16 +196,18 @@ const cases: Readonly<Record<string, Case>> = {
     const store = await harness.open();
     const versions = 10;
     const wins: string[] = [];
-    await Promise.all(Array.from({ length: 50 }, async (_, writer) => {
-      for (let version = await store.version(order('a')); version < versions; version = await store.version(order('a'))) {
-        const id = `${writer}-${version}`;
-        const { status } = await store.append(order('a'), [event(id)], { expectedVersion: version }).catch((error) => {
-          assert.ok(error instanceof VersionConflictError, String(error));
-          return { status: 'lost' };
-        });
-        if (status === 'appended') wins.push(id);
-      }
-    }));
+    await Promise.all(
+      Array.from({ length: 50 }, async (_, writer) => {
+        for (let version = await store.version(order('a')); version < versions; version = await store.version(order('a'))) {
+          const id = `${writer}-${version}`;
+          const { status } = await store.append(order('a'), [event(id)], { expectedVersion: version }).catch((error) => {
+            assert.ok(error instanceof VersionConflictError, String(error));
+            return { status: 'lost' };
+          });
+          if (status === 'appended') wins.push(id);
+        }
+      }),
+    );
     const ids = (await all(store.read(order('a')))).map(({ id }) => id);
     assert.equal(ids.length, versions);
     assert.deepEqual([...wins].sort(), [...ids].sort());
@@ -178,15 +227,20 @@ const cases: Readonly<Record<string, Case>> = {
         await new Promise((resolve) => setImmediate(resolve));
       }
     })();
-    await Promise.all(Array.from({ length: writers }, async (_, writer) => {
-      for (let n = 0; n < appends; n++) {
-        const events = Array.from({ length: 1 + (n % 3) }, (_, index) => event(`${writer}-${n}-${index}`));
-        await store.append(order(`e${(writer + n) % 7}`), events, { expectedVersion: 'any' });
-      }
-    }));
+    await Promise.all(
+      Array.from({ length: writers }, async (_, writer) => {
+        for (let n = 0; n < appends; n++) {
+          const events = Array.from({ length: 1 + (n % 3) }, (_, index) => event(`${writer}-${n}-${index}`));
+          await store.append(order(`e${(writer + n) % 7}`), events, { expectedVersion: 'any' });
+        }
+      }),
+    );
     done = true;
     const seen = await reading;
-    assert.deepEqual(seen.map(({ position }) => position), seen.map((_, index) => index + 1));
+    assert.deepEqual(
+      seen.map(({ position }) => position),
+      seen.map((_, index) => index + 1),
+    );
     assert.equal(seen.length, writers * (appends / 3) * 6);
     const next = new Map<string, number>();
     for (const { entityId, sequence } of seen) {
@@ -212,24 +266,41 @@ const cases: Readonly<Record<string, Case>> = {
     await ended;
   },
 
-  'of events that are appended each for itself, what is known is passed over, what is new appended, and only what conflicts refused': async (harness) => {
-    const store = await harness.open();
-    const at = (id: string, n: number, time?: string) => ({ id, type: 'Moved', data: { n }, timestamp: time });
-    const fates = async (...events: IdentifiedEvent[]) => (await appendEach(store, order('a'), events)).map((fate) => (typeof fate === 'object' ? fate.refused.slice(0, 19) : fate));
-    const log = async () => (await all(store.read(order('a')))).map(({ id }) => id).join();
-    assert.deepEqual(await fates(at('1', 1), at('2', 2), at('3', 3)), ['appended', 'appended', 'appended']);
-    assert.deepEqual(await fates(at('1', 1), at('2', 2), at('3', 3), at('4', 4), at('5', 5)), ['known', 'known', 'known', 'appended', 'appended']);
-    assert.deepEqual(await fates(at('6', 6), at('6', 6), at('7', 7)), ['appended', 'known', 'appended']);
-    const conflict = 'message_id_conflict';
-    assert.deepEqual(await fates(at('1', 1), at('2', 99), at('8', 8), at('4', 4)), ['known', conflict, 'appended', 'known']);
-    assert.deepEqual(await fates(at('9', 9), at('9', 10), { ...at('10', 10), type: '' }, at('11', 11)), ['appended', conflict, 'malformed: type is ', 'appended']);
-    // In another order than in the log, and again: each is known for itself.
-    assert.deepEqual(await fates(at('5', 5), at('1', 1), at('11', 11)), ['known', 'known', 'known']);
-    assert.equal(await log(), '1,2,3,4,5,6,7,8,9,11');
-    // Ids that begin anew each day: the log compares neither time nor the rest.
-    assert.deepEqual(await fates(at('m1', 1, '2026-01-01T08:00:00Z'), at('m2', 2, '2026-01-01T08:00:01Z')), ['appended', 'appended']);
-    assert.deepEqual(await fates(at('m1', 1, '2026-01-01 09:00:00.0+01:00'), at('m2', 2, '2026-01-02T08:00:01Z'), at('m3', 3)), ['known', conflict, 'appended']);
-  },
+  'of events that are appended each for itself, what is known is passed over, what is new appended, and only what conflicts refused':
+    async (harness) => {
+      const store = await harness.open();
+      const at = (id: string, n: number, time?: string) => ({ id, type: 'Moved', data: { n }, timestamp: time });
+      const fates = async (...events: IdentifiedEvent[]) =>
+        (await appendEach(store, order('a'), events)).map((fate) => (typeof fate === 'object' ? fate.refused.slice(0, 19) : fate));
+      const log = async () => (await all(store.read(order('a')))).map(({ id }) => id).join();
+      assert.deepEqual(await fates(at('1', 1), at('2', 2), at('3', 3)), ['appended', 'appended', 'appended']);
+      assert.deepEqual(await fates(at('1', 1), at('2', 2), at('3', 3), at('4', 4), at('5', 5)), [
+        'known',
+        'known',
+        'known',
+        'appended',
+        'appended',
+      ]);
+      assert.deepEqual(await fates(at('6', 6), at('6', 6), at('7', 7)), ['appended', 'known', 'appended']);
+      const conflict = 'message_id_conflict';
+      assert.deepEqual(await fates(at('1', 1), at('2', 99), at('8', 8), at('4', 4)), ['known', conflict, 'appended', 'known']);
+      assert.deepEqual(await fates(at('9', 9), at('9', 10), { ...at('10', 10), type: '' }, at('11', 11)), [
+        'appended',
+        conflict,
+        'malformed: type is ',
+        'appended',
+      ]);
+      // In another order than in the log, and again: each is known for itself.
+      assert.deepEqual(await fates(at('5', 5), at('1', 1), at('11', 11)), ['known', 'known', 'known']);
+      assert.equal(await log(), '1,2,3,4,5,6,7,8,9,11');
+      // Ids that begin anew each day: the log compares neither time nor the rest.
+      assert.deepEqual(await fates(at('m1', 1, '2026-01-01T08:00:00Z'), at('m2', 2, '2026-01-01T08:00:01Z')), ['appended', 'appended']);
+      assert.deepEqual(await fates(at('m1', 1, '2026-01-01 09:00:00.0+01:00'), at('m2', 2, '2026-01-02T08:00:01Z'), at('m3', 3)), [
+        'known',
+        conflict,
+        'appended',
+      ]);
+    },
 
   'entities and ids with hostile names are kept apart': async (harness) => {
     const store = await harness.open();
@@ -237,7 +308,13 @@ const cases: Readonly<Record<string, Case>> = {
     for (const name of names) await store.append(order(name), [event(name), event(`${name}2`)], { expectedVersion: 'no-stream' });
     for (const name of names) {
       const read = await all(store.read(order(name)));
-      assert.deepEqual(read.map(({ entityId, id }) => [entityId, id]), [[name, name], [name, `${name}2`]]);
+      assert.deepEqual(
+        read.map(({ entityId, id }) => [entityId, id]),
+        [
+          [name, name],
+          [name, `${name}2`],
+        ],
+      );
     }
   },
 
@@ -266,7 +343,11 @@ export interface ConformanceOptions {
   readonly skip?: string | boolean;
 }
 
-export function describeEventStore(name: string, openHarness: (t: TestContext) => Promise<EventStoreHarness>, { skip = false }: ConformanceOptions = {}): void {
+export function describeEventStore(
+  name: string,
+  openHarness: (t: TestContext) => Promise<EventStoreHarness>,
+  { skip = false }: ConformanceOptions = {},
+): void {
   describe(name, { skip }, () => {
     for (const [sentence, run] of Object.entries(cases)) it(sentence, async (t) => run(await openHarness(t), t));
   });

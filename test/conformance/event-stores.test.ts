@@ -25,15 +25,23 @@ describeEventStore('the event store in memory', async () => {
   };
 });
 
-describeEventStore('the event store in PostgreSQL', async (t) => {
-  const url = await usePostgres();
-  return { open: async (stream = uniqueStream()) => kept(t, createPostgresEventStore({ url, stream })) };
-}, needsPostgres);
+describeEventStore(
+  'the event store in PostgreSQL',
+  async (t) => {
+    const url = await usePostgres();
+    return { open: async (stream = uniqueStream()) => kept(t, createPostgresEventStore({ url, stream })) };
+  },
+  needsPostgres,
+);
 
-describeEventStore('the event store in PostgreSQL behind a pooler', async (t) => {
-  const url = await usePooler(t);
-  return { open: async (stream = uniqueStream()) => kept(t, createPostgresEventStore({ url, stream })) };
-}, needsPgBouncer);
+describeEventStore(
+  'the event store in PostgreSQL behind a pooler',
+  async (t) => {
+    const url = await usePooler(t);
+    return { open: async (stream = uniqueStream()) => kept(t, createPostgresEventStore({ url, stream })) };
+  },
+  needsPgBouncer,
+);
 
 describeEventStore('the event store in Redis', async (t) => {
   const { redisUrl: url } = await useServices(t);

@@ -35,12 +35,18 @@ export const firstSequenceCases: Cases = {
     assert.deepEqual(only(await store.lookUp([{ ...zero, sequence: 10 }])), { status: 'above' });
     await commitOne(store, commitTo(order, -1, 0, { events: [eventAt(0, { result: '"done"' })] }));
     const known = { status: 'known', sequence: 0, payloadHash: 'hash-0', result: '"done"' };
-    assert.deepEqual(await store.lookUp([zero, { ...zero, sequence: null }, { ...zero, sequence: 1 }]), [known, known, { status: 'above' }]);
+    assert.deepEqual(await store.lookUp([zero, { ...zero, sequence: null }, { ...zero, sequence: 1 }]), [
+      known,
+      known,
+      { status: 'above' },
+    ]);
     const conflict = await commitOne(store, commitTo(order, 0, 1, { events: [eventAt(1, { id: 'event-0' })] }));
     assert.deepEqual(conflict, { status: 'conflict', conflicts: [{ index: 0, recordedSequence: 0, samePayload: false }] });
   },
 
-  'parked before anything was applied, it waits for its dead letters, also for sequence 0, and is whole once it has passed them': async (harness) => {
+  'parked before anything was applied, it waits for its dead letters, also for sequence 0, and is whole once it has passed them': async (
+    harness,
+  ) => {
     const store = await fromZero(harness);
     assert.equal(only(await store.park([parkOf(order, 0)])).status, 'stale');
     assert.equal(only(await store.park([parkOf(order, -1, { sequence: 0, reason: 'handler_failed' })])).status, 'ok');
@@ -52,7 +58,11 @@ export const firstSequenceCases: Cases = {
     const other = orderNamed('o-2');
     await store.park([parkOf(other, -1)]);
     await store.recordDeadLetters([deadLetterOf('one', { ...other, sequence: 1 }), deadLetterOf('ten', { ...other, sequence: 10 })]);
-    for (const [from, to] of [[-1, 0], [0, 1], [1, 9]] as const) {
+    for (const [from, to] of [
+      [-1, 0],
+      [0, 1],
+      [1, 9],
+    ] as const) {
       const { parked } = { parked: null, ...(await commitOne(store, commitTo(other, from, to))) };
       assert.equal(parked?.sequence, 1, `at ${to}`);
     }
@@ -71,7 +81,11 @@ export const firstSequenceCases: Cases = {
     await store.recordDeadLetters([deadLetterOf('five', { sequence: 5 })]);
     assert.equal((await commitOne(store, commitTo(order, -1, 4, { expectedHoles: 'r1;', newHoles: 'r1;' }))).status, 'ok');
     assert.equal((await snapshotOf(store, order)).parked?.sequence, 4);
-    assert.deepEqual(await commitOne(store, commitTo(order, 4, 5, { expectedHoles: 'r1;', newHoles: 'r1;' })), { status: 'ok', parked: null, unparked: true });
+    assert.deepEqual(await commitOne(store, commitTo(order, 4, 5, { expectedHoles: 'r1;', newHoles: 'r1;' })), {
+      status: 'ok',
+      parked: null,
+      unparked: true,
+    });
   },
 
   'a replay that has published nothing ends with its lease; one that has published sequence 0 waits for it': async (harness) => {

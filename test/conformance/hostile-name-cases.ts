@@ -4,8 +4,42 @@ import { claimOf, commitOne, commitTo, deadLetterOf, eventAt, only, parkOf, snap
 import type { Cases } from './store-conformance.ts';
 
 const names = [
-  '{}', '{', '}', '}x', '{a}{b}', ':', '::', '*', '?', '[a-z]', '\\', ' ', '  ', '%', '%7B', '%2A', '.', '..', '/', '\u0000', '\r\n', '__proto__',
-  'constructor', 'entity', ':ids', '}:entity', 'Å', 'A\u030A', 'STRASSE', 'straße', 'a', 'A', '😀', '👩‍👩‍👧', 'x'.repeat(512), 'é'.repeat(256),
+  '{}',
+  '{',
+  '}',
+  '}x',
+  '{a}{b}',
+  ':',
+  '::',
+  '*',
+  '?',
+  '[a-z]',
+  '\\',
+  ' ',
+  '  ',
+  '%',
+  '%7B',
+  '%2A',
+  '.',
+  '..',
+  '/',
+  '\u0000',
+  '\r\n',
+  '__proto__',
+  'constructor',
+  'entity',
+  ':ids',
+  '}:entity',
+  'Å',
+  'A\u030A',
+  'STRASSE',
+  'straße',
+  'a',
+  'A',
+  '😀',
+  '👩‍👩‍👧',
+  'x'.repeat(512),
+  'é'.repeat(256),
 ];
 
 /** Every name as an id and as a type, and pairs that would be the same when put together carelessly. */
@@ -22,7 +56,8 @@ export const hostileNameCases: Cases = {
   'entities with hostile names are kept apart in everything': async (harness) => {
     const store = await harness.open();
     const commits = entities.map((entity, index) =>
-      commitTo(entity, 0, index + 1, { state: `state ${index}`, events: [eventAt(index + 1, { id: `id ${index}` })] }));
+      commitTo(entity, 0, index + 1, { state: `state ${index}`, events: [eventAt(index + 1, { id: `id ${index}` })] }),
+    );
     for (const result of await store.commit(commits)) assert.equal(result.status, 'ok');
     for (const [index, entity] of entities.entries()) {
       const snapshot = await snapshotOf(store, entity);
@@ -43,13 +78,20 @@ export const hostileNameCases: Cases = {
     const store = await harness.open();
     await store.commit(entities.map((entity, index) => commitTo(entity, 0, index + 1)));
     const listed: string[] = [];
-    for await (const { entityType, entityId, version } of store.listEntities({})) listed.push(JSON.stringify([entityType, entityId, version]));
+    for await (const { entityType, entityId, version } of store.listEntities({}))
+      listed.push(JSON.stringify([entityType, entityId, version]));
     const expected = entities.map(({ entityType, entityId }, index) => JSON.stringify([entityType, entityId, index + 1]));
     assert.deepEqual(listed.sort(), expected.sort());
     for (const entityType of names) {
       const ids: string[] = [];
       for await (const entity of store.listEntities({ entityType })) ids.push(entity.entityId);
-      assert.deepEqual(ids.sort(), entities.filter((entity) => entity.entityType === entityType).map((entity) => entity.entityId).sort());
+      assert.deepEqual(
+        ids.sort(),
+        entities
+          .filter((entity) => entity.entityType === entityType)
+          .map((entity) => entity.entityId)
+          .sort(),
+      );
     }
   },
 

@@ -11,9 +11,12 @@ export const idCases: Cases = {
   'an id that is known under another sequence is a conflict, and nothing is written': async (harness) => {
     const store = await harness.open();
     await commitOne(store, commitTo(order, 0, 2));
-    const result = await commitOne(store, commitTo(order, 2, 5, {
-      events: [eventAt(3), eventAt(4, { id: 'event-1', payloadHash: 'hash-1' }), eventAt(5, { id: 'event-2', payloadHash: 'other' })],
-    }));
+    const result = await commitOne(
+      store,
+      commitTo(order, 2, 5, {
+        events: [eventAt(3), eventAt(4, { id: 'event-1', payloadHash: 'hash-1' }), eventAt(5, { id: 'event-2', payloadHash: 'other' })],
+      }),
+    );
     assert.deepEqual(result, {
       status: 'conflict',
       conflicts: [
@@ -79,7 +82,10 @@ export const idCases: Cases = {
 
   'an event without an id of its own is remembered by its sequence only': async (harness) => {
     const store = await harness.open();
-    await commitOne(store, commitTo(order, 0, 2, { events: [eventAt(1, { recordId: false }), eventAt(2, { id: 'event-1', recordId: false })] }));
+    await commitOne(
+      store,
+      commitTo(order, 0, 2, { events: [eventAt(1, { recordId: false }), eventAt(2, { id: 'event-1', recordId: false })] }),
+    );
     assert.deepEqual(await bySequence(store, 1), { status: 'known', sequence: 1, payloadHash: 'hash-1', result: null });
     assert.deepEqual(await byId(store, 'event-1'), { status: 'unknown' });
     assert.equal((await commitOne(store, commitTo(order, 2, 3, { events: [eventAt(3, { id: 'event-1' })] }))).status, 'ok');
@@ -116,17 +122,46 @@ export const idCases: Cases = {
       { ...orderNamed('o-2'), sequence: 1, id: 'event-1' },
       { ...order, sequence: null, id: 'event-1' },
     ]);
-    assert.deepEqual(lookedUp.map((item) => item.status), ['above', 'known', 'unknown', 'above', 'known']);
+    assert.deepEqual(
+      lookedUp.map((item) => item.status),
+      ['above', 'known', 'unknown', 'above', 'known'],
+    );
   },
 
   'hostile ids are told apart, and look like nothing else that is recorded': async (harness) => {
     const store = await harness.open();
     const long = 'x'.repeat(512);
     const digest = createHash('sha256').update(long).digest('base64url');
-    const ids = [digest, `%${digest}`, '', '~', '#1', '@event', '1', '|', 'a|b', '*', '{}', 'Å', 'A\u030A', 'a', 'A', ' ', long, `${long}x`, 'é'.repeat(40), '\u0000', '😀'.repeat(20)];
+    const ids = [
+      digest,
+      `%${digest}`,
+      '',
+      '~',
+      '#1',
+      '@event',
+      '1',
+      '|',
+      'a|b',
+      '*',
+      '{}',
+      'Å',
+      'A\u030A',
+      'a',
+      'A',
+      ' ',
+      long,
+      `${long}x`,
+      'é'.repeat(40),
+      '\u0000',
+      '😀'.repeat(20),
+    ];
     await commitOne(store, commitTo(order, 0, ids.length, { events: ids.map((id, index) => eventAt(index + 1, { id })) }));
     for (const [index, id] of ids.entries()) {
-      assert.deepEqual(await byId(store, id), { status: 'known', sequence: index + 1, payloadHash: `hash-${index + 1}`, result: null }, JSON.stringify(id));
+      assert.deepEqual(
+        await byId(store, id),
+        { status: 'known', sequence: index + 1, payloadHash: `hash-${index + 1}`, result: null },
+        JSON.stringify(id),
+      );
     }
     const last = ids.length;
     const repeats = ids.map((id, index) => eventAt(last + index + 1, { id }));

@@ -41,7 +41,11 @@ function describeIdempotencyStore(name: string, { open, until }: Harness): void 
 
     it('gives the result back byte for byte, and tells a result from none', async (t) => {
       const store = await open(t);
-      for (const [id, result] of [['text', '{"a":"ü\\u0000 \u2028 \u{1F600}","n":1.0}'], ['empty', ''], ['none', null]] as const) {
+      for (const [id, result] of [
+        ['text', '{"a":"ü\\u0000 \u2028 \u{1F600}","n":1.0}'],
+        ['empty', ''],
+        ['none', null],
+      ] as const) {
         assert.equal(await store.complete(id, await start(store, id), result), true);
         assert.deepEqual(await store.begin(id), { status: 'done', result });
       }

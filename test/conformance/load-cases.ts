@@ -19,7 +19,10 @@ export const loadCases: Cases = {
     const store = await harness.open();
     await store.commit([commitTo(orderNamed('b'), 0, 2), commitTo(orderNamed('a'), 0, 1)]);
     const loaded = await store.load(['a', 'x', 'b', 'a'].map(orderNamed));
-    assert.deepEqual(loaded.map((item) => (item.status === 'ok' ? item.snapshot.version : null)), [1, 0, 2, 1]);
+    assert.deepEqual(
+      loaded.map((item) => (item.status === 'ok' ? item.snapshot.version : null)),
+      [1, 0, 2, 1],
+    );
   },
 
   'an empty batch is answered by an empty list': async (harness) => {
@@ -35,7 +38,19 @@ export const loadCases: Cases = {
 
   'state comes back byte for byte, and null leaves it as it is': async (harness) => {
     const store = await harness.open();
-    const states = ['[]', '{}', '12345678901234567890', '1.0', '{"a":[],"b":{}}', '\u0000', 'null', '', '😀 \r\n $-1\r\n', '"\\ud83d"', 'é e\u0301'];
+    const states = [
+      '[]',
+      '{}',
+      '12345678901234567890',
+      '1.0',
+      '{"a":[],"b":{}}',
+      '\u0000',
+      'null',
+      '',
+      '😀 \r\n $-1\r\n',
+      '"\\ud83d"',
+      'é e\u0301',
+    ];
     for (const [version, state] of states.entries()) {
       await commitOne(store, commitTo(order, version, version + 1, { state }));
       assert.equal((await snapshotOf(store, order)).state, state);
@@ -66,7 +81,10 @@ export const loadCases: Cases = {
     assert.equal(listed.find((entity) => entity.entityId === 'o-6')?.parked?.sequence, 9);
     assert.equal(listed.find((entity) => entity.entityId === 'never applied')?.parked?.reason, 'gap_timeout');
 
-    assert.deepEqual((await list(store, { entityType: 'order:x' })).map((entity) => entity.entityId), ['*']);
+    assert.deepEqual(
+      (await list(store, { entityType: 'order:x' })).map((entity) => entity.entityId),
+      ['*'],
+    );
     assert.equal((await list(store, { entityType: 'order' })).length, 301);
     assert.deepEqual(await list(store, { entityType: '*' }), []);
   },

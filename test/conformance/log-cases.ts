@@ -40,6 +40,9 @@ export const logCases: Cases = {
     const length = 9_000;
     const events = Array.from({ length }, (_, index) => logging(index + 1));
     assert.equal((await commitOne(store, commitTo(order, 0, length, { events }))).status, 'ok');
-    assert.deepEqual(await logOf(store, order), events.map(({ log }) => log));
+    assert.deepEqual(
+      await logOf(store, order),
+      events.map(({ log }) => log),
+    );
   },
 };

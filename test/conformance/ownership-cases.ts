@@ -30,7 +30,10 @@ export const ownershipCases: Cases = {
 
   'of two sessions that were given the same epoch the last to claim owns the entity, and the other does not park it': async (harness) => {
     const store = await harness.open();
-    const [one, other] = [{ epoch: 5, session: 'one' }, { epoch: 5, session: 'other' }];
+    const [one, other] = [
+      { epoch: 5, session: 'one' },
+      { epoch: 5, session: 'other' },
+    ];
     await claim(store, { ...claimOf(order, 5), ...one });
     assert.equal((await claim(store, { ...claimOf(order, 5), ...other })).status, 'ok');
     assert.deepEqual(await park(store, parkOf(order, 0, one)), { status: 'fenced' });
@@ -153,7 +156,10 @@ export const ownershipCases: Cases = {
     assert.equal(await epochOf(one), 0);
     const epochs: number[] = [];
     for (let round = 0; round < 10; round += 1) epochs.push(await next(one, 0), await next(other, round));
-    assert.deepEqual(epochs, [...new Set(epochs)].sort((a, b) => a - b));
+    assert.deepEqual(
+      epochs,
+      [...new Set(epochs)].sort((a, b) => a - b),
+    );
     assert.equal(await epochOf(one), epochs.at(-1));
     assert.equal(await epochOf(await harness.open()), 0);
   },
@@ -163,9 +169,15 @@ export const ownershipCases: Cases = {
     await store.commit([commitTo(orderNamed('b'), 0, 2)]);
     await claim(store, claimOf(orderNamed('c'), 5));
     const claims = await store.claim([claimOf(orderNamed('a'), 1), claimOf(orderNamed('b'), 1), claimOf(orderNamed('c'), 1)]);
-    assert.deepEqual(claims.map((item) => (item.status === 'ok' ? item.snapshot.version : item.status)), [0, 2, 'fenced']);
+    assert.deepEqual(
+      claims.map((item) => (item.status === 'ok' ? item.snapshot.version : item.status)),
+      [0, 2, 'fenced'],
+    );
     const parks = await store.park([parkOf(orderNamed('c'), 0), parkOf(orderNamed('b'), 0), parkOf(orderNamed('a'), 0)]);
-    assert.deepEqual(parks.map((item) => item.status), ['fenced', 'stale', 'ok']);
+    assert.deepEqual(
+      parks.map((item) => item.status),
+      ['fenced', 'stale', 'ok'],
+    );
   },
 };
 

@@ -13,7 +13,12 @@ const behind = (useUrl: (t: TestContext) => Promise<string>) => async (t: TestCo
   const url = await useUrl(t);
   return {
     open: async ({ stream = uniqueStream(), idempotencyTtlSeconds = 3600, initialVersion }: Partial<StoreOptions> = {}) => {
-      const store = createPostgresStore({ url, stream, idempotencyTtlSeconds, ...(initialVersion === undefined ? {} : { initialVersion }) });
+      const store = createPostgresStore({
+        url,
+        stream,
+        idempotencyTtlSeconds,
+        ...(initialVersion === undefined ? {} : { initialVersion }),
+      });
       t.after(() => store.close());
       return store;
     },

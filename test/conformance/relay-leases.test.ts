@@ -41,7 +41,11 @@ const cases: Readonly<Record<string, (harness: Harness) => Promise<void>>> = {
   'of ten that ask at the same time one gets it': async ({ open }) => {
     const end = new AbortController();
     const got: RelayLease[] = [];
-    const asking = Array.from({ length: 10 }, () => open().acquire(end.signal).then((lease) => lease !== null && got.push(lease)));
+    const asking = Array.from({ length: 10 }, () =>
+      open()
+        .acquire(end.signal)
+        .then((lease) => lease !== null && got.push(lease)),
+    );
     await waitFor(() => got.length > 0, { what: 'somebody with the lease', timeoutMs: 60_000 });
     end.abort();
     await Promise.all(asking);
@@ -96,7 +100,11 @@ const cases: Readonly<Record<string, (harness: Harness) => Promise<void>>> = {
   },
 };
 
-function describeLeases(name: string, openHarness: (t: TestContext) => Promise<Harness>, { skip = false }: { readonly skip?: boolean | string } = {}): void {
+function describeLeases(
+  name: string,
+  openHarness: (t: TestContext) => Promise<Harness>,
+  { skip = false }: { readonly skip?: boolean | string } = {},
+): void {
   describe(name, { skip }, () => {
     for (const [sentence, run] of Object.entries(cases)) it(sentence, async (t) => run(await openHarness(t)));
   });

@@ -27,8 +27,11 @@ export const replayCases: Cases = {
   'what was dead-lettered for a reason outside of its sequence is not waited for': async (harness) => {
     const store = await parkedAt(harness, 3, { sequence: 4 });
     await store.recordDeadLetters([
-      letterAt(900, { reason: 'invalid_sequence' }), letterAt(2, { reason: 'sequence_conflict' }), letterAt(70, { reason: 'malformed' }),
-      letterAt(80, { ...orderNamed('o-2') }), letterAt(90, { sequence: null }),
+      letterAt(900, { reason: 'invalid_sequence' }),
+      letterAt(2, { reason: 'sequence_conflict' }),
+      letterAt(70, { reason: 'malformed' }),
+      letterAt(80, { ...orderNamed('o-2') }),
+      letterAt(90, { sequence: null }),
     ]);
     await advance(store, 4);
     assert.equal((await snapshotOf(store, order)).parked, null);
@@ -65,7 +68,10 @@ export const replayCases: Cases = {
     for await (const { parked } of store.listEntities({})) replaying.push(parked?.replaying);
     replaying.push(claim.status === 'ok' && claim.snapshot.parked?.replaying, commit.status === 'ok' && commit.parked?.replaying);
     replaying.push(stale.status === 'stale' && stale.snapshot.parked?.replaying);
-    assert.deepEqual(replaying, Array.from({ length: 6 }, () => true));
+    assert.deepEqual(
+      replaying,
+      Array.from({ length: 6 }, () => true),
+    );
   },
 
   'a replay ends when its time is over': async (harness) => {
@@ -101,7 +107,9 @@ export const replayCases: Cases = {
     assert.equal((await snapshotOf(store, order)).parked?.replaying, false);
   },
 
-  'copies that were published are waited for when the time of the replay is over, until the version has reached the last of them': async (harness) => {
+  'copies that were published are waited for when the time of the replay is over, until the version has reached the last of them': async (
+    harness,
+  ) => {
     const store = await parkedAt(harness, 3);
     await store.recordDeadLetters([letterAt(9)]);
     const replaying = async () => (await snapshotOf(store, order)).parked?.replaying;
@@ -142,7 +150,15 @@ export const replayCases: Cases = {
       const claim = only(await now.claim([{ ...order, shard: 0, epoch: 1, session: 's' }]));
       return [(await snapshotOf(now, order)).parked?.replaying, ...listed, claim.status === 'ok' && claim.snapshot.parked?.replaying];
     };
-    const skew = (ms: number) => t.mock.method(Date, 'now', ((now) => () => now() + ms)(Date.now.bind(Date)));
+    const skew = (ms: number) =>
+      t.mock.method(
+        Date,
+        'now',
+        (
+          (now) => () =>
+            now() + ms
+        )(Date.now.bind(Date)),
+      );
     await store.operator.beginReplay([order], 10_000);
     const fast = skew(30_000);
     assert.deepEqual(await readings(store), [true, true, true]);
@@ -176,13 +192,25 @@ export const replayCases: Cases = {
   'the audit trail says who did what and why, the latest first, page after page': async (harness) => {
     const store = await harness.open();
     assert.deepEqual(await audit(store), []);
-    const entries = Array.from({ length: 1_100 }, (_, index) => ({
-      action: 'discard', who: 'ada@host', entityType: 'order', entityId: `o-${index} |😀`, what: `sequence ${index}`, reason: '"why"',
-    }) as const);
+    const entries = Array.from(
+      { length: 1_100 },
+      (_, index) =>
+        ({
+          action: 'discard',
+          who: 'ada@host',
+          entityType: 'order',
+          entityId: `o-${index} |😀`,
+          what: `sequence ${index}`,
+          reason: '"why"',
+        }) as const,
+    );
     await store.operator.appendAudit(entries);
     const records = await audit(store);
     assert.ok(records.every(({ at }) => Date.parse(at) > 0));
-    assert.deepEqual(records.map(({ at: _, ...entry }) => entry), entries.toReversed());
+    assert.deepEqual(
+      records.map(({ at: _, ...entry }) => entry),
+      entries.toReversed(),
+    );
   },
 };
 

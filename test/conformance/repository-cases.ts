@@ -100,17 +100,27 @@ export const repositoryCases: Readonly<Record<string, (store: EventStore) => Pro
     const again = await orders.handle('o', { id: 'c1', type: 'CreateOrder', data: { items: [item] } });
     assert.deepEqual(shown(again), ['repeated', 1, 'pending']);
     assert.ok(again.status === 'repeated');
-    assert.deepEqual(again.events.map(({ id, sequence, type }) => [id, sequence, type]), [['c1.1', 1, 'OrderCreated']]);
+    assert.deepEqual(
+      again.events.map(({ id, sequence, type }) => [id, sequence, type]),
+      [['c1.1', 1, 'OrderCreated']],
+    );
     await orders.handle('o', { id: 'c2', type: 'CompleteOrder' });
     assert.deepEqual(shown(await orders.handle('o', { id: 'c2', type: 'CompleteOrder' })), ['repeated', 2, 'completed']);
-    assert.deepEqual(shown(await orders.handle('o', { id: 'c2', type: 'CompleteOrder' }, { expectedVersion: 1 })), ['repeated', 2, 'completed']);
+    assert.deepEqual(shown(await orders.handle('o', { id: 'c2', type: 'CompleteOrder' }, { expectedVersion: 1 })), [
+      'repeated',
+      2,
+      'completed',
+    ]);
     const counters = createRepository(counter, store);
     await counters.handle('n', { id: 'c', type: 'Add', data: { by: 1 } });
     await counters.handle('n', { type: 'Add', data: { by: 10 } });
     for (const by of [1, 7]) {
       const other = await counters.handle('n', { id: 'c', type: 'Add', data: { by } });
       assert.ok(other.status === 'repeated');
-      assert.deepEqual([other.state.count, other.version, other.events.map(({ sequence, data }) => [sequence, data])], [11, 2, [[1, { by: 1 }]]]);
+      assert.deepEqual(
+        [other.state.count, other.version, other.events.map(({ sequence, data }) => [sequence, data])],
+        [11, 2, [[1, { by: 1 }]]],
+      );
     }
     assert.deepEqual(await idsOf(store, 'order', 'o'), ['c1.1', 'c2.1']);
   },
@@ -176,7 +186,17 @@ export const repositoryCases: Readonly<Record<string, (store: EventStore) => Pro
     const mine = await classes.load('o');
     mine.create([item]);
     mine.addItem(item);
-    assert.deepEqual([mine.version, mine.status, mine.uncommittedEvents.map(({ sequence, type }) => [sequence, type])], [0, 'pending', [[1, 'OrderCreated'], [2, 'ItemAdded']]]);
+    assert.deepEqual(
+      [mine.version, mine.status, mine.uncommittedEvents.map(({ sequence, type }) => [sequence, type])],
+      [
+        0,
+        'pending',
+        [
+          [1, 'OrderCreated'],
+          [2, 'ItemAdded'],
+        ],
+      ],
+    );
     await classes.save(mine);
     assert.deepEqual([mine.version, mine.uncommittedEvents], [2, []]);
     const { state, version } = await createRepository(order, store).load('o');
@@ -198,11 +218,20 @@ export const repositoryCases: Readonly<Record<string, (store: EventStore) => Pro
       one.create([]);
     });
     assert.ok(refused.status === 'refused');
-    assert.deepEqual([refused.code, refused.aggregate.version, refused.aggregate.items.length, refused.aggregate.uncommittedEvents], ['already_created', 1, 1, []]);
+    assert.deepEqual(
+      [refused.code, refused.aggregate.version, refused.aggregate.items.length, refused.aggregate.uncommittedEvents],
+      ['already_created', 1, 1, []],
+    );
     await Promise.all(Array.from({ length: 10 }, () => classes.handle('o', (one) => one.addItem(item))));
     assert.equal((await classes.load('o')).items.length, 11);
-    await assert.rejects(classes.handle('o', () => assert.fail('mine')), /mine/);
-    await assert.rejects(classes.handle('o', async (one) => one.addItem(item)), (error) => error instanceof PermanentError && /must be synchronous/.test(error.message));
+    await assert.rejects(
+      classes.handle('o', () => assert.fail('mine')),
+      /mine/,
+    );
+    await assert.rejects(
+      classes.handle('o', async (one) => one.addItem(item)),
+      (error) => error instanceof PermanentError && /must be synchronous/.test(error.message),
+    );
     assert.equal((await classes.load('o')).version, 11);
     assert.equal((await idsOf(store, 'order', 'o'))[0], 'c1.1');
   },

@@ -20,5 +20,11 @@ function describeRepository(name: string, open: () => Promise<EventStore>, optio
 }
 
 describeRepository('a repository on the event store in memory', async () => createMemoryEventStore());
-describeRepository('a repository on the event store in PostgreSQL', async () => createPostgresEventStore({ url: await usePostgres(), stream: uniqueStream() }), needsPostgres);
-describeRepository('a repository on the event store in Redis', async () => createRedisEventStore({ url: (await useServices()).redisUrl, stream: uniqueStream() }));
+describeRepository(
+  'a repository on the event store in PostgreSQL',
+  async () => createPostgresEventStore({ url: await usePostgres(), stream: uniqueStream() }),
+  needsPostgres,
+);
+describeRepository('a repository on the event store in Redis', async () =>
+  createRedisEventStore({ url: (await useServices()).redisUrl, stream: uniqueStream() }),
+);

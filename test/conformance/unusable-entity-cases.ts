@@ -17,7 +17,11 @@ export const unusableEntityCases: Cases = {
     assert.deepEqual(statuses(await store.load(entities)), ['ok', 'failed', 'ok']);
     assert.deepEqual(statuses(await store.claim(entities.map((entity) => claimOf(entity, 1)))), ['ok', 'failed', 'ok']);
     assert.deepEqual(statuses(await store.commit(entities.map((entity) => commitTo(entity, 0, 1)))), ['ok', 'failed', 'ok']);
-    assert.deepEqual(statuses(await store.lookUp(entities.map((entity) => ({ ...entity, sequence: 1, id: '' })))), ['known', 'failed', 'known']);
+    assert.deepEqual(statuses(await store.lookUp(entities.map((entity) => ({ ...entity, sequence: 1, id: '' })))), [
+      'known',
+      'failed',
+      'known',
+    ]);
     assert.deepEqual(statuses(await store.park(entities.map((entity) => parkOf(entity, entity === bad ? 0 : 1)))), ['ok', 'failed', 'ok']);
     const listed: string[] = [];
     for await (const { entityId } of store.listEntities({})) listed.push(entityId);

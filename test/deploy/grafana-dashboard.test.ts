@@ -17,12 +17,17 @@ const read = [...new Set(dashboard.panels.flatMap(({ targets = [] }) => targets.
 test('panels read only what a worker, Prometheus, the broker or Node gives', () => {
   const known = knownNames();
   assert.ok(read.length > 25);
-  assert.deepEqual(read.filter((name) => !known.has(name) && !/^(process|nodejs)_/.test(name)), []);
+  assert.deepEqual(
+    read.filter((name) => !known.has(name) && !/^(process|nodejs)_/.test(name)),
+    [],
+  );
 });
 
 test('every metric that an alert reads is in a panel', () => {
   const shown = new Set(read.map((name) => name.replace(/_(bucket|count)$/, '')));
-  const missing = readRules().alerts.flatMap(({ expr }) => sourcesOf(expr)).filter((name) => !shown.has(name.replace(/_(bucket|count)$/, '')));
+  const missing = readRules()
+    .alerts.flatMap(({ expr }) => sourcesOf(expr))
+    .filter((name) => !shown.has(name.replace(/_(bucket|count)$/, '')));
   assert.deepEqual([...new Set(missing)], []);
 });
 

@@ -27,7 +27,10 @@ function queries(rateInterval: string): readonly Query[] {
     panels: readonly { readonly title: string; readonly targets?: readonly { readonly expr: string }[] }[];
   };
   return panels.flatMap(({ title, targets = [] }) =>
-    targets.map(({ expr }) => ({ panel: title, expr: expr.replaceAll('$__rate_interval', rateInterval).replaceAll(/\$(service|shard)\b/g, '.*') })),
+    targets.map(({ expr }) => ({
+      panel: title,
+      expr: expr.replaceAll('$__rate_interval', rateInterval).replaceAll(/\$(service|shard)\b/g, '.*'),
+    })),
   );
 }
 
@@ -45,11 +48,24 @@ test('every query of the dashboard gives data, and exemplars lead to traces', as
   const variables = { PROCESSOR: 'order', GAP_TIMEOUT_MS: '2000', MANAGEMENT_URL: rabbit.managementUrl, ...traced };
   const run = new StreamRun(t, 'panels', { amqpUrl: rabbit.amqpUrl, redisUrl: redis.redisUrl, variables });
   const worker = await run.worker();
-  const prometheus = await PrometheusNode.start({ workers: [worker.httpUrl.replace('http://', '')], broker: `${LOOPBACK}:${metricsPort}`, intervalMs: 500 });
+  const prometheus = await PrometheusNode.start({
+    workers: [worker.httpUrl.replace('http://', '')],
+    broker: `${LOOPBACK}:${metricsPort}`,
+    intervalMs: 500,
+  });
   t.after(() => prometheus.stop());
 
   const end = new AbortController();
-  const traffic = publishTraffic({ time: systemTime, urls: [run.amqpUrl], stream: run.stream, orders: 30, seed: 1, ratePerSecond: 200, log: new KeptLog(), signal: end.signal });
+  const traffic = publishTraffic({
+    time: systemTime,
+    urls: [run.amqpUrl],
+    stream: run.stream,
+    orders: 30,
+    seed: 1,
+    ratePerSecond: 200,
+    log: new KeptLog(),
+    signal: end.signal,
+  });
   t.after(async () => {
     end.abort();
     await traffic;
@@ -67,5 +83,8 @@ test('every query of the dashboard gives data, and exemplars lead to traces', as
   ).catch((error: unknown) => {
     throw new Error(`without data: ${[...silent].map(([expr, panel]) => `${panel}: ${expr}`).join('\n')}`, { cause: error });
   });
-  await waitFor(async () => (await prometheus.exemplarTraces('message_processing_lag_seconds_bucket')).some((id) => /^[0-9a-f]{32}$/.test(id)), { what: 'an exemplar' });
+  await waitFor(
+    async () => (await prometheus.exemplarTraces('message_processing_lag_seconds_bucket')).some((id) => /^[0-9a-f]{32}$/.test(id)),
+    { what: 'an exemplar' },
+  );
 });

@@ -7,7 +7,10 @@ import { parse } from 'yaml';
 import { checkout } from '../support/checkout.ts';
 
 /** It imports JSON in a way that Node.js itself refuses from version 20 on. */
-const { convertWorkflowTemplate, NoOperationTraceWriter, parseWorkflow } = (await tsImport('@actions/workflow-parser', import.meta.url)) as typeof import('@actions/workflow-parser');
+const { convertWorkflowTemplate, NoOperationTraceWriter, parseWorkflow } = (await tsImport(
+  '@actions/workflow-parser',
+  import.meta.url,
+)) as typeof import('@actions/workflow-parser');
 
 interface Step {
   readonly run?: string;
@@ -68,10 +71,16 @@ test('what they run is there: .ci/run, which can be executed, the scripts of npm
     return script === null ? [] : [script];
   });
   assert.ok(called.length >= 4);
-  assert.deepEqual(called.filter((script) => !Object.hasOwn(scripts, script)), []);
+  assert.deepEqual(
+    called.filter((script) => !Object.hasOwn(scripts, script)),
+    [],
+  );
   const suites = commands.flatMap((command) => /test\/\{([\w,]+)\}/.exec(command)?.[1]?.split(',') ?? []);
   assert.deepEqual(suites, ['unit', 'integration', 'conformance']);
-  assert.deepEqual(suites.filter((suite) => !existsSync(`${checkout}test/${suite}`)), []);
+  assert.deepEqual(
+    suites.filter((suite) => !existsSync(`${checkout}test/${suite}`)),
+    [],
+  );
 });
 
 test('the suites run against each broker, store and Node that is said to do, which the tests are told of', () => {
@@ -89,5 +98,8 @@ test('the broker of the suites has every plugin that Inorder needs', () => {
   const needed = /\[(.*)\]/.exec(readFileSync(`${checkout}deploy/local/enabled_plugins`, 'utf8'))?.[1]?.split(',') ?? [];
   const enabled = versions.steps.flatMap(({ run }) => /rabbitmq-plugins enable (.+)$/m.exec(run ?? '')?.[1]?.split(' ') ?? []);
   const inImage = ['rabbitmq_management', 'rabbitmq_prometheus'];
-  assert.deepEqual(needed.filter((plugin) => !enabled.includes(plugin)), inImage);
+  assert.deepEqual(
+    needed.filter((plugin) => !enabled.includes(plugin)),
+    inImage,
+  );
 });

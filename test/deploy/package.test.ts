@@ -17,7 +17,18 @@ import { examplesOf, linksOf, readmes, readReadme } from '../support/readme.ts';
 import { uniqueStream, useServices, waitFor } from '../support/services.ts';
 
 /** What the build of a package is made from. */
-const packed = ['package.json', 'package-lock.json', 'tsconfig.json', 'README.md', 'LICENSE', 'CHANGELOG.md', 'CONTRIBUTING.md', 'src', 'deploy', 'test/README.md'];
+const packed = [
+  'package.json',
+  'package-lock.json',
+  'tsconfig.json',
+  'README.md',
+  'LICENSE',
+  'CHANGELOG.md',
+  'CONTRIBUTING.md',
+  'src',
+  'deploy',
+  'test/README.md',
+];
 const compiler = join(checkout, 'node_modules', 'typescript', 'bin', 'tsc');
 const noRegistry = /\b(ENOTCACHED|ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ETIMEDOUT|ENETUNREACH)\b/;
 
@@ -33,7 +44,9 @@ interface Result {
 
 /** Without what npm tells the scripts that it runs: this npm is to look for itself. */
 function environment(more: Readonly<Record<string, string>> = {}): NodeJS.ProcessEnv {
-  const inherited = Object.entries(process.env).filter(([name]) => !/^(npm_(lifecycle|package|command|config_local_prefix)|INIT_CWD)/.test(name));
+  const inherited = Object.entries(process.env).filter(
+    ([name]) => !/^(npm_(lifecycle|package|command|config_local_prefix)|INIT_CWD)/.test(name),
+  );
   return { ...Object.fromEntries(inherited), ...more };
 }
 
@@ -62,7 +75,8 @@ async function install(): Promise<string | null> {
   for (const name of packed) cpSync(join(checkout, name), join(copy, name), { recursive: true });
   // One by one: where they are not what package-lock.json says the build installs them anew, and would empty the folder behind a link to all.
   mkdirSync(join(copy, 'node_modules'));
-  for (const name of readdirSync(join(checkout, 'node_modules'))) symlinkSync(join(checkout, 'node_modules', name), join(copy, 'node_modules', name));
+  for (const name of readdirSync(join(checkout, 'node_modules')))
+    symlinkSync(join(checkout, 'node_modules', name), join(copy, 'node_modules', name));
   const pack = await npm(['pack', '--pack-destination', work], copy);
   assert.equal(pack.code, 0, pack.stderr);
   const tarball = readdirSync(work).find((name) => name.endsWith('.tgz'));
@@ -96,22 +110,32 @@ describe('the package', () => {
 
   check('holds what runs and what tells about it: no tests, no sources, no maps', () => {
     const files = filesOf(installed);
-    const expected = /^(package\.json|((src\/([\w-]+\/)?|deploy\/(prometheus\/)?|test\/)?README|CHANGELOG|CONTRIBUTING)\.md|LICENSE|build\/(src|deploy\/local)\/.+\.(js|d\.ts|lua)|build\/src\/console\/page\/[\w-]+\.(html|css|svg)|deploy\/(prometheus|grafana|kubernetes|systemd)\/[\w/.@-]+\.(yml|yaml|json|service))$/;
-    assert.deepEqual(files.filter((file) => !expected.test(file)), []);
+    const expected =
+      /^(package\.json|((src\/([\w-]+\/)?|deploy\/(prometheus\/)?|test\/)?README|CHANGELOG|CONTRIBUTING)\.md|LICENSE|build\/(src|deploy\/local)\/.+\.(js|d\.ts|lua)|build\/src\/console\/page\/[\w-]+\.(html|css|svg)|deploy\/(prometheus|grafana|kubernetes|systemd)\/[\w/.@-]+\.(yml|yaml|json|service))$/;
+    assert.deepEqual(
+      files.filter((file) => !expected.test(file)),
+      [],
+    );
     const scripts = filesOf(join(checkout, 'src')).filter((file) => file.endsWith('.lua'));
     const page = filesOf(join(checkout, 'src')).filter((file) => /^console\/page\/[^/]+\.(html|css|svg|js)$/.test(file));
     assert.ok(scripts.length > 0 && page.length > 20);
-    assert.deepEqual([...scripts, ...page].filter((asset) => !files.includes(`build/src/${asset}`)), []);
+    assert.deepEqual(
+      [...scripts, ...page].filter((asset) => !files.includes(`build/src/${asset}`)),
+      [],
+    );
   });
 
   check('has every file to which its documentation links', () => {
     const pages = filesOf(installed).filter((file) => file.endsWith('.md'));
     assert.ok(readmes.every((path) => pages.includes(path)));
     const links = pages.flatMap((page) => linksOf(page, readFileSync(join(installed, page), 'utf8')).map(([file]) => `${page}: ${file}`));
-    assert.deepEqual(links.filter((link) => !existsSync(join(installed, link.split(': ')[1] ?? ''))), []);
+    assert.deepEqual(
+      links.filter((link) => !existsSync(join(installed, link.split(': ')[1] ?? ''))),
+      [],
+    );
   });
 
-  check('works in an empty folder as Getting started says, with a processor of one\'s own', async (t) => {
+  check("works in an empty folder as Getting started says, with a processor of one's own", async (t) => {
     const [, gettingStarted = ''] = /^## Getting started\n([\s\S]*?)^## /m.exec(readReadme()) ?? [];
     const commands = examplesOf(gettingStarted).map(({ command }) => command);
     const folder = join(work, 'accounts');
@@ -145,8 +169,13 @@ describe('the package', () => {
   });
 
   check('does not need what only its development needs', () => {
-    const { devDependencies } = JSON.parse(readFileSync(join(checkout, 'package.json'), 'utf8')) as { devDependencies: Record<string, string> };
-    assert.deepEqual(Object.keys(devDependencies).filter((name) => existsSync(join(project, 'node_modules', name))), []);
+    const { devDependencies } = JSON.parse(readFileSync(join(checkout, 'package.json'), 'utf8')) as {
+      devDependencies: Record<string, string>;
+    };
+    assert.deepEqual(
+      Object.keys(devDependencies).filter((name) => existsSync(join(project, 'node_modules', name))),
+      [],
+    );
   });
 
   check('brings the command', async () => {
@@ -230,12 +259,16 @@ await publisher.close();
 
   check('serves the console, with the libraries of its page', async () => {
     const port = await freePort();
-    const server = spawn(process.execPath, [join(installed, 'build', 'src', 'main.js'), 'console'], { cwd: project, env: environment({ HTTP_PORT: String(port), STREAM: 'none', LOG_LEVEL: 'error' }) });
+    const server = spawn(process.execPath, [join(installed, 'build', 'src', 'main.js'), 'console'], {
+      cwd: project,
+      env: environment({ HTTP_PORT: String(port), STREAM: 'none', LOG_LEVEL: 'error' }),
+    });
     try {
       const ask = (path: string) => fetch(`http://127.0.0.1:${port}${path}`);
       const index = await waitFor(() => ask('/').catch(() => null), { what: 'the console', timeoutMs: 30_000 });
       assert.match(await index.text(), /console\/main\.js/);
-      for (const file of ['main.js', 'console.css', 'vendor/preact.js', 'vendor/htm.js']) assert.equal((await ask(`/console/${file}`)).status, 200, file);
+      for (const file of ['main.js', 'console.css', 'vendor/preact.js', 'vendor/htm.js'])
+        assert.equal((await ask(`/console/${file}`)).status, 200, file);
     } finally {
       server.kill('SIGKILL');
     }

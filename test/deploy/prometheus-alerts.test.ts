@@ -62,7 +62,10 @@ test('an event that waits for its predecessor raises GapOpenTooLong, and the pre
   await watched.run.publish([{ entityId: 'early', sequence: 2 }]);
   await pendingThenFiring(watched, 'GapOpenTooLong');
   await watched.run.publish([{ entityId: 'early', sequence: 1 }]);
-  await waitFor(async () => !(await firing(watched.prometheus)).includes('GapOpenTooLong'), { what: 'the alert to end', timeoutMs: 30_000 });
+  await waitFor(async () => !(await firing(watched.prometheus)).includes('GapOpenTooLong'), {
+    what: 'the alert to end',
+    timeoutMs: 30_000,
+  });
   await watched.run.assertBalanced(1, 2);
 });
 
@@ -96,7 +99,10 @@ test('a worker that is killed raises WorkerDown, for itself alone', async (t) =>
   await watched.run.kill(killed);
   await pendingThenFiring(watched, 'WorkerDown');
   const alerts = await watched.prometheus.query('ALERTS{alertname="WorkerDown"}');
-  assert.deepEqual(alerts.map(({ metric }) => metric['instance']), [killed.httpUrl.replace('http://', '')]);
+  assert.deepEqual(
+    alerts.map(({ metric }) => metric['instance']),
+    [killed.httpUrl.replace('http://', '')],
+  );
 });
 
 test('a buffer that fills raises BufferBacklogGrowing', async (t) => {
@@ -104,7 +110,10 @@ test('a buffer that fills raises BufferBacklogGrowing', async (t) => {
   if (watched === null) return;
   const { run, prometheus } = watched;
   await run.publish(wide('first', 1, 2));
-  await waitFor(async () => (await prometheus.query('inorder:buffer_size:sum == 1')).length === 1, { what: 'the first held event', timeoutMs: 20_000 });
+  await waitFor(async () => (await prometheus.query('inorder:buffer_size:sum == 1')).length === 1, {
+    what: 'the first held event',
+    timeoutMs: 20_000,
+  });
   await run.publish(wide('later', 2_000, 2));
   await pendingThenFiring(watched, 'BufferBacklogGrowing');
 });

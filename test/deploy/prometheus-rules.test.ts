@@ -3,7 +3,18 @@ import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import test, { type TestContext } from 'node:test';
 import { promisify } from 'node:util';
-import { durationsOf, kebabCase, knownNames, namesIn, readCases, readRules, readRulesText, rulesFolder, shortenedRules, withoutDurations } from '../support/alert-rules.ts';
+import {
+  durationsOf,
+  kebabCase,
+  knownNames,
+  namesIn,
+  readCases,
+  readRules,
+  readRulesText,
+  rulesFolder,
+  shortenedRules,
+  withoutDurations,
+} from '../support/alert-rules.ts';
 import { missingPrometheus } from '../support/prometheus-node.ts';
 import { anchorsOf, readReadme } from '../support/readme.ts';
 
@@ -23,15 +34,22 @@ test('promtool accepts the rules', (t) => promtool(t, 'check', 'rules', 'rules.y
 
 test('promtool accepts the configuration with the rules in it', (t) => promtool(t, 'check', 'config', 'prometheus.yml'));
 
-test('every alert fires, says what it has to say, and stays silent as the cases of promtool demand', (t) => promtool(t, 'test', 'rules', 'rules.test.yml'));
+test('every alert fires, says what it has to say, and stays silent as the cases of promtool demand', (t) =>
+  promtool(t, 'test', 'rules', 'rules.test.yml'));
 
 test('every alert, at each severity, has a case in which it fires and one in which it does not', () => {
   const cases = readCases().flatMap((one) => one.alert_rule_test);
   const fires = cases.flatMap(({ alertname, exp_alerts }) => exp_alerts.map(({ exp_labels }) => `${alertname} ${exp_labels.severity}`));
   const silent = cases.filter(({ exp_alerts }) => exp_alerts.length === 0).map(({ alertname }) => alertname);
   assert.ok(alerts.length >= 20);
-  assert.deepEqual(alerts.map(({ alert, labels }) => `${alert} ${labels.severity}`).filter((one) => !fires.includes(one)), []);
-  assert.deepEqual(alerts.map(({ alert }) => alert).filter((name) => !silent.includes(name)), []);
+  assert.deepEqual(
+    alerts.map(({ alert, labels }) => `${alert} ${labels.severity}`).filter((one) => !fires.includes(one)),
+    [],
+  );
+  assert.deepEqual(
+    alerts.map(({ alert }) => alert).filter((name) => !silent.includes(name)),
+    [],
+  );
 });
 
 test('every alert has a severity, a summary, a description with its value and the address of its runbook', () => {
@@ -45,7 +63,10 @@ test('every alert has a severity, a summary, a description with its value and th
 
 test('every alert has its runbook at the address that it names, and every runbook its alert', () => {
   const anchors = anchorsOf(readReadme(page));
-  assert.deepEqual(alerts.filter(({ annotations }) => !anchors.includes((annotations['runbook_url'] ?? '').replace(runbooks, ''))), []);
+  assert.deepEqual(
+    alerts.filter(({ annotations }) => !anchors.includes((annotations['runbook_url'] ?? '').replace(runbooks, ''))),
+    [],
+  );
   const explained = anchors.filter((anchor) => anchor.startsWith('runbook-'));
   assert.deepEqual(explained, [...new Set(alerts.map(({ alert }) => `runbook-${kebabCase(alert)}`))]);
 });
@@ -57,12 +78,18 @@ test('rules read only what a worker, Prometheus, the broker or another rule give
 });
 
 test('the names that an expression reads are found among labels, functions and words', () => {
-  assert.deepEqual(namesIn('sum by (service, le) (rate(a_total{x="y"}[5m])) / on (service) group_left () max(b) > 0.5 unless c offset 5m'), ['a_total', 'b', 'c']);
+  assert.deepEqual(
+    namesIn('sum by (service, le) (rate(a_total{x="y"}[5m])) / on (service) group_left () max(b) > 0.5 unless c offset 5m'),
+    ['a_total', 'b', 'c'],
+  );
 });
 
 test('everything that is recorded is used', () => {
   const used = new Set([...alerts, ...recordings].flatMap(({ expr }) => namesIn(expr)));
-  assert.deepEqual(recordings.map(({ record }) => record).filter((name) => !used.has(name)), []);
+  assert.deepEqual(
+    recordings.map(({ record }) => record).filter((name) => !used.has(name)),
+    [],
+  );
 });
 
 test('a shortened copy of the rules differs from them in durations only, and in all of them', () => {
@@ -70,5 +97,8 @@ test('a shortened copy of the rules differs from them in durations only, and in 
   const copy = shortenedRules(text, 60);
   assert.equal(withoutDurations(copy), withoutDurations(text));
   assert.ok(durationsOf(text).length > 40);
-  assert.deepEqual(durationsOf(copy), durationsOf(text).map((durationMs) => durationMs / 60));
+  assert.deepEqual(
+    durationsOf(copy),
+    durationsOf(text).map((durationMs) => durationMs / 60),
+  );
 });

@@ -26,7 +26,10 @@ test('systemd finds it hardened', { skip }, () => {
 test('an instance is a worker for the shard of its name', () => {
   const assignments = [...text.matchAll(/^Environment=(.+)$/gm)].flatMap(([, line = '']) => line.split(' '));
   const env = Object.fromEntries(assignments.map((assignment) => assignment.replaceAll('%i', '3').split('=') as [string, string]));
-  assert.deepEqual(Object.keys(env).filter((name) => name !== 'NODE_ENV' && !isVariableName(name.replace(/_FILE$/, ''))), []);
+  assert.deepEqual(
+    Object.keys(env).filter((name) => name !== 'NODE_ENV' && !isVariableName(name.replace(/_FILE$/, ''))),
+    [],
+  );
   const { WORKER_SHARDS, HTTP_PORT } = env;
   const { broker, http, shutdownTimeoutMs } = loadConfig({ WORKER_SHARDS, HTTP_PORT });
   assert.deepEqual([broker.workerShards, http.port], [[3], 9463]);

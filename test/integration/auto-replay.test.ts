@@ -23,10 +23,14 @@ async function useStream(t: TestContext, name: string, more: Readonly<Record<str
     waitFor(async () => (await run.ready(run.deadLetters)) === count, { what: `${count} dead letters`, timeoutMs: 30_000 });
   const trace = async (entityId: string) => (await readTraces(run.redisUrl, run.stream)).get(entityId);
   const untilWhole = (entityId: string, version: number) =>
-    waitFor(async () => ((found) => found?.version === version && !found.parked)(await trace(entityId)), { what: `${entityId} whole at ${version}`, timeoutMs: 30_000 });
+    waitFor(async () => ((found) => found?.version === version && !found.parked)(await trace(entityId)), {
+      what: `${entityId} whole at ${version}`,
+      timeoutMs: 30_000,
+    });
   const audited = async () => {
     const records: string[] = [];
-    for await (const { who, action, entityId, what, reason } of store.operator.readAudit()) records.push(`${who} ${action} ${entityId}: ${what}: ${reason}`);
+    for await (const { who, action, entityId, what, reason } of store.operator.readAudit())
+      records.push(`${who} ${action} ${entityId}: ${what}: ${reason}`);
     return records;
   };
   return { run, untilDeadLettered, untilWhole, trace, audited };
@@ -43,7 +47,9 @@ test('when the missing event arrives, the dead letters that waited for it go by 
   await run.publish(at('a', 3));
   await untilWhole('a', 7);
   // Told and counted when it is done, which is after the last letter was applied.
-  await waitFor(async () => (await worker.metric('inorder_auto_replays_total', { outcome: 'replayed' })) > 0, { what: 'the end of the replay' });
+  await waitFor(async () => (await worker.metric('inorder_auto_replays_total', { outcome: 'replayed' })) > 0, {
+    what: 'the end of the replay',
+  });
   assert.equal(await replayed(worker), 4);
   assert.deepEqual(await audited(), ['worker replay a: replays 4 dead letters: what was missing has arrived']);
   assert.equal(worker.output.split('dead letters were replayed: what was missing has arrived').length, 2);
@@ -90,11 +96,18 @@ test('what fails again goes no second time, neither at once nor after a restart'
     channel.publish(run.stream, entityId, Buffer.from(body), { persistent: true, contentType: 'application/json' });
     await channel.waitForConfirms();
   };
-  for (const [sequence, type] of [[2, 'Grown'], [3, 'Broken'], [4, 'Grown']] as const) await publish(sequence, type);
+  for (const [sequence, type] of [
+    [2, 'Grown'],
+    [3, 'Broken'],
+    [4, 'Grown'],
+  ] as const)
+    await publish(sequence, type);
   await untilDeadLettered(3);
   await publish(1, 'Grown');
   await waitFor(async () => (await replayed(worker)) === 3, { what: 'the replay' });
-  await waitFor(async () => (await worker.metric('inorder_dead_letters_total', { reason: 'handler_failed' })) === 1, { what: 'the failure' });
+  await waitFor(async () => (await worker.metric('inorder_dead_letters_total', { reason: 'handler_failed' })) === 1, {
+    what: 'the failure',
+  });
   await untilDeadLettered(2);
   // Another entity goes its way behind it: whatever was to come for the first has come by then.
   await publish(2, 'Grown', 'b');
@@ -104,12 +117,17 @@ test('what fails again goes no second time, neither at once nor after a restart'
   assert.equal(await replayed(worker), 4);
   await run.end(worker);
   const next = await run.worker(unasked);
-  await waitFor(async () => (await next.metric('inorder_auto_replays_total', { outcome: 'nothing' })) > 0, { what: 'the search at the start' });
+  await waitFor(async () => (await next.metric('inorder_auto_replays_total', { outcome: 'nothing' })) > 0, {
+    what: 'the search at the start',
+  });
   assert.equal(await replayed(next), 0);
   assert.deepEqual([(await trace('a'))?.version, await run.ready(run.deadLetters)], [2, 2]);
   // Corrected, it is applied, and what waited for it follows.
   await publish(3, 'Grown');
-  await waitFor(async () => ((found) => found?.version === 4 && !found.parked)(await trace('a')), { what: 'the entity whole', timeoutMs: 30_000 });
+  await waitFor(async () => ((found) => found?.version === 4 && !found.parked)(await trace('a')), {
+    what: 'the entity whole',
+    timeoutMs: 30_000,
+  });
 });
 
 test('while somebody else changes dead letters it waits, and goes when they are done', async (t) => {
@@ -121,7 +139,10 @@ test('while somebody else changes dead letters it waits, and goes when they are 
   t.after(() => connection.close());
   await withOperatorLock(connection, run.stream, { patienceMs: 0, time: systemTime }, async () => {
     await run.publish(at('a', 1));
-    await waitFor(async () => (await worker.metric('inorder_auto_replays_total', { outcome: 'put_off' })) > 0, { what: 'a replay put off', timeoutMs: 30_000 });
+    await waitFor(async () => (await worker.metric('inorder_auto_replays_total', { outcome: 'put_off' })) > 0, {
+      what: 'a replay put off',
+      timeoutMs: 30_000,
+    });
     assert.deepEqual([await run.ready(run.deadLetters), (await trace('a'))?.parked], [2, true]);
   });
   assert.match(worker.output, /somebody else is changing the dead letters/);
@@ -142,5 +163,8 @@ test('entities that are published to without a pause become whole, each event ap
   await live;
   await run.assertBalanced(names.length, 60);
   const traces = await readTraces(run.redisUrl, run.stream);
-  assert.deepEqual([...traces].filter(([, { parked }]) => parked), []);
+  assert.deepEqual(
+    [...traces].filter(([, { parked }]) => parked),
+    [],
+  );
 });

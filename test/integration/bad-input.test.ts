@@ -20,7 +20,11 @@ const allBad = [...badLines, ...badForTheSequencer];
 const run = promisify(execFile);
 
 /** Through the management API: the client library cannot encode a header block of this size, others can. */
-async function publishLargeHeaders(managementUrl: string, exchange: string, { body, routingKey, contentType, headers }: CorpusMessage): Promise<void> {
+async function publishLargeHeaders(
+  managementUrl: string,
+  exchange: string,
+  { body, routingKey, contentType, headers }: CorpusMessage,
+): Promise<void> {
   const { origin, username, password } = new URL(managementUrl);
   const response = await fetch(`${origin}/api/exchanges/%2F/${encodeURIComponent(exchange)}/publish`, {
     method: 'POST',
@@ -37,8 +41,14 @@ async function publishLargeHeaders(managementUrl: string, exchange: string, { bo
 
 /** The dead letters as an operator sees them, oldest first. */
 async function listed(variables: Readonly<Record<string, string>>): Promise<{ readonly reason: string; readonly detail: string }[]> {
-  const { stdout } = await run(process.execPath, [...commandLine, 'dead-letters', 'list', '--json'], { env: environment(variables), maxBuffer: 2 ** 26 });
-  return stdout.trim().split('\n').map((line) => JSON.parse(line));
+  const { stdout } = await run(process.execPath, [...commandLine, 'dead-letters', 'list', '--json'], {
+    env: environment(variables),
+    maxBuffer: 2 ** 26,
+  });
+  return stdout
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line));
 }
 
 test('bad input is dead-lettered under its reason, byte for byte, and good events around it are applied', async (t) => {

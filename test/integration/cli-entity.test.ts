@@ -43,10 +43,7 @@ test('entity show prints the stored state byte for byte', async (t) => {
   const { run } = await streamWithEntities(t);
   const { code, stdout } = await run(['entity', 'show', 'a b', '--json']);
   assert.equal(code, 0);
-  assert.equal(
-    stdout,
-    `{"entity_type":"order","entity_id":"a b","version":3,"state":${state},"parked":null,"held":null}\n`,
-  );
+  assert.equal(stdout, `{"entity_type":"order","entity_id":"a b","version":3,"state":${state},"parked":null,"held":null}\n`);
   assert.ok((await run(['entity', 'show', '"}x'])).stdout.includes(`\nstate    ${state}\n`));
 });
 
@@ -56,18 +53,19 @@ test('entity show says why an entity is parked', async (t) => {
   const { parked, version } = JSON.parse(stdout);
   assert.equal(version, 7);
   assert.deepEqual([parked.reason, parked.sequence, parked.detail], ['gap_timeout', 9, '8 did not come']);
-  assert.match(
-    (await run(['entity', 'show', 'T1', '--type=ticket'])).stdout,
-    /parked +since .*sequence 9: gap_timeout/,
-  );
+  assert.match((await run(['entity', 'show', 'T1', '--type=ticket'])).stdout, /parked +since .*sequence 9: gap_timeout/);
 });
 
 test('nothing that an entity holds can steer the terminal, and its JSON stays as it is', async (t) => {
   const { run, store } = await streamWithEntities(t);
   const entity = { entityType: 'a\u009b31m', entityId: 'x\u202e' };
   const hostile = '{"note":"\u202eevil"}';
-  await store.commit([{ ...entity, token: '1', expectedVersion: 0, expectedHoles: '', newVersion: 1, newHoles: '', state: hostile, events: [] }]);
-  await store.park([{ ...entity, shard: 0, epoch: 1, session: 'one', expectedVersion: 1, sequence: 2, reason: 'handler_failed', detail: 'said \u001b[2J' }]);
+  await store.commit([
+    { ...entity, token: '1', expectedVersion: 0, expectedHoles: '', newVersion: 1, newHoles: '', state: hostile, events: [] },
+  ]);
+  await store.park([
+    { ...entity, shard: 0, epoch: 1, session: 'one', expectedVersion: 1, sequence: 2, reason: 'handler_failed', detail: 'said \u001b[2J' },
+  ]);
   const words = ['entity', 'show', entity.entityId, '--type', entity.entityType];
   const { stdout } = await run(words);
   assert.doesNotMatch(stdout, /[\u001b\u009b\u202e]/);
@@ -77,7 +75,10 @@ test('nothing that an entity holds can steer the terminal, and its JSON stays as
   const listed = (await run(['entity', 'list', '--type', entity.entityType, '--json'])).stdout;
   assert.doesNotMatch(listed, /[\u009b\u202e]/);
   assert.equal(JSON.parse(listed).entity_id, entity.entityId);
-  assert.match((await run(['entity', 'list', '--type', entity.entityType])).stdout, /^a\\x9b31m "x\\u\{202e\}" version 1 parked \(handler_failed\)\n$/);
+  assert.match(
+    (await run(['entity', 'list', '--type', entity.entityType])).stdout,
+    /^a\\x9b31m "x\\u\{202e\}" version 1 parked \(handler_failed\)\n$/,
+  );
 });
 
 test('entity show fails for an entity that is not in the store, and names the types of those that have its id', async (t) => {
@@ -85,7 +86,10 @@ test('entity show fails for an entity that is not in the store, and names the ty
   const { code, stdout, stderr } = await run(['entity', 'show', 'T1']);
   assert.deepEqual([code, stdout, stderr], [1, '', 'inorder: there is no order "T1" in the store; there is ticket "T1" (--type ticket)\n']);
   const nowhere = await run(['entity', 'show', 'T9']);
-  assert.deepEqual([nowhere.code, nowhere.stderr], [1, 'inorder: there is no order "T9" in the store; whether anything of it was refused: inorder dead-letters list --entity T9\n']);
+  assert.deepEqual(
+    [nowhere.code, nowhere.stderr],
+    [1, 'inorder: there is no order "T9" in the store; whether anything of it was refused: inorder dead-letters list --entity T9\n'],
+  );
 });
 
 test('entity show asks the worker nearby what it holds, and believes only one of the same stream that can know', async (t) => {

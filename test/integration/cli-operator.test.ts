@@ -22,8 +22,7 @@ async function operator(t: TestContext, more: Record<string, string> = {}) {
   const connection = await connect(amqpUrl);
   t.after(async () => {
     const channel = await connection.createChannel();
-    for (const name of ['shard.000', 'shard.001', 'dead-letters', 'unrouted', 'store'])
-      await channel.deleteQueue(`${stream}.${name}`);
+    for (const name of ['shard.000', 'shard.001', 'dead-letters', 'unrouted', 'store']) await channel.deleteQueue(`${stream}.${name}`);
     for (const name of [stream, `${stream}.dlx`, `${stream}.unrouted`, `${stream}.store`]) await channel.deleteExchange(name);
     await connection.close();
   });
@@ -45,10 +44,7 @@ test('topology apply makes what topology show says, and a second time changes no
   }
   const channel = await connection.createChannel();
   for (const name of names) assert.equal((await channel.checkQueue(name)).queue, name);
-  assert.match(
-    (await run('topology show')).stdout,
-    new RegExp(`^queue    ${stream}.shard.000 .*x-single-active-consumer=true`, 'm'),
-  );
+  assert.match((await run('topology show')).stdout, new RegExp(`^queue    ${stream}.shard.000 .*x-single-active-consumer=true`, 'm'));
 });
 
 test('topology apply refuses a queue with other arguments, names it and exits 2', async (t) => {
@@ -73,12 +69,19 @@ test('topology check is content after apply, and exits 1 with a line for each th
   await channel.bindQueue(`${stream}.shard.000`, stream, '7');
   const broken = await run('topology check --json');
   assert.equal(broken.code, 1);
-  const findings = broken.stdout.trimEnd().split('\n').map((line) => JSON.parse(line));
+  const findings = broken.stdout
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line));
   assert.equal(findings.length, whole.stdout.trimEnd().split('\n').length + 1);
   assert.deepEqual(
     findings.filter(({ level }) => level !== 'ok').map(({ subject, detail, remedy }) => [subject, detail, remedy]),
     [
-      [`bindings of ${stream}`, `queue ${stream}.shard.000 is also bound with weight "7": keys move between shards`, 'unbind it; run `inorder topology apply`'],
+      [
+        `bindings of ${stream}`,
+        `queue ${stream}.shard.000 is also bound with weight "7": keys move between shards`,
+        'unbind it; run `inorder topology apply`',
+      ],
       [`bindings of ${stream}`, `queue ${stream}.shard.001 is not bound with weight "1"`, 'run `inorder topology apply`'],
     ],
   );
@@ -153,7 +156,10 @@ test('shards resume ends a halt with an entry in the audit trail, and does nothi
   assert.equal((await store.nextEpoch(0)).status, 'halted');
   const { code, stdout } = await run('shards resume --why=mended --yes');
   assert.equal(code, 0);
-  assert.match(stdout, /^every shard is halted, for the store went backwards: it was emptied \(2026-11-28T10:00:00\.000Z\)\nthe shards may go on\n$/);
+  assert.match(
+    stdout,
+    /^every shard is halted, for the store went backwards: it was emptied \(2026-11-28T10:00:00\.000Z\)\nthe shards may go on\n$/,
+  );
   assert.equal((await store.nextEpoch(0)).status, 'ok');
   assert.match((await run('audit')).stdout, /resume: let the shards go on: every shard is halted.*it was emptied \(mended\)$/m);
   assert.deepEqual(await run('shards resume --why=again --yes').then((again) => [again.code, again.stdout]), [0, 'no shard is halted\n']);
@@ -191,12 +197,16 @@ test('doctor is content once the topology is there, and alarmed by messages that
   assert.equal(detailOf(`bindings of ${stream}`), '2, as they should be');
   assert.equal(detailOf('policies'), 'none that breaks order');
   assert.equal(detailOf('alarms'), 'none at 1 node');
-  assert.equal(detailOf('consumer timeout'), 'no policy sets it; rabbitmq.conf cannot be seen from here, and its default is 1800000 ms; GAP_TIMEOUT_MS is 30000');
+  assert.equal(
+    detailOf('consumer timeout'),
+    'no policy sets it; rabbitmq.conf cannot be seen from here, and its default is 1800000 ms; GAP_TIMEOUT_MS is 30000',
+  );
   assert.match(detailOf('Redis latency'), /^\d+\.\d ms for a round trip, \d+\.\d ms at most, of 15$/);
   assert.match(detailOf('Redis clock'), /^\d+ ms from this machine's$/);
   assert.match(detailOf('broker clock'), /^within 5 s/);
   assert.match(detailOf('environment'), /^Inorder \d\S+ on Node\.js \d\S+; set: AMQP_URL, .*\bSTREAM\b/);
-  for (const subject of ['plugin', 'Redis role', 'Redis eviction policy', 'Redis version']) assert.ok(detailOf(subject) !== undefined, subject);
+  for (const subject of ['plugin', 'Redis role', 'Redis eviction policy', 'Redis version'])
+    assert.ok(detailOf(subject) !== undefined, subject);
   const channel = await connection.createConfirmChannel();
   channel.sendToQueue(`${stream}.unrouted`, Buffer.from('{}'));
   await channel.waitForConfirms();
@@ -232,9 +242,7 @@ function startWorker(t: TestContext, env: Record<string, string>) {
   const out = { log: '', stderr: '' };
   child.stdout.on('data', (chunk) => (out.log += chunk));
   child.stderr.on('data', (chunk) => (out.stderr += chunk));
-  const exit = new Promise<number | string | null>((resolve) =>
-    child.once('exit', (code, signal) => resolve(signal ?? code)),
-  );
+  const exit = new Promise<number | string | null>((resolve) => child.once('exit', (code, signal) => resolve(signal ?? code)));
   const lines = () =>
     out.log
       .split('\n')
@@ -255,10 +263,7 @@ test('a worker serves HTTP, says that it is ready, and leaves with 0 on SIGTERM'
   await says('ready');
   assert.equal((await fetch(`${http}/healthz`)).status, 200);
   assert.equal((await fetch(`${http}/readyz`)).status, 200);
-  assert.match(
-    await (await fetch(`${http}/metrics`)).text(),
-    /^inorder_shard_state\{.*shard="1",state="consuming"\} 1$/m,
-  );
+  assert.match(await (await fetch(`${http}/metrics`)).text(), /^inorder_shard_state\{.*shard="1",state="consuming"\} 1$/m);
   const nearby = { HTTP_PORT: new URL(http).port };
   assert.match((await run('status', nearby)).stdout, /^worker inorder: running, 2 shards, 0 held, 0 gaps$/m);
   assert.match((await run('doctor', nearby)).stdout, /^ok +worker: inorder is ready$/m);

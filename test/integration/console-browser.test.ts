@@ -71,7 +71,10 @@ test('dead letters are found, opened and replayed with the keyboard alone', { sk
 
   await press(page, '4');
   await page.getByText('console 127.0.0.1').waitFor();
-  assert.deepEqual(complaints.filter((text) => !text.includes('status of 401')), []);
+  assert.deepEqual(
+    complaints.filter((text) => !text.includes('status of 401')),
+    [],
+  );
 });
 
 test('a message is discarded with the keyboard alone, with a reason, and not by one key too many', { skip }, async (t) => {
@@ -106,14 +109,29 @@ test('a message is discarded with the keyboard alone, with a reason, and not by 
   const { entries } = await client.api('audit');
   assert.equal(entries[0].reason, 'sent by mistake');
   // Its own page asks for it once more.
-  assert.deepEqual(complaints.filter((text) => !text.includes('status of 404')), []);
+  assert.deepEqual(
+    complaints.filter((text) => !text.includes('status of 404')),
+    [],
+  );
 });
 
 test('what hostile producers send is text everywhere, and markup nowhere', { skip }, async (t) => {
   const { run, httpUrl, client, browser } = await useStream(t, 'page-hostile');
   const channel = await run.channel();
-  const event = (sequence: number) => JSON.stringify({ id: `${hostile}${sequence}`, entity_type: hostile, entity_id: hostile, sequence, type: hostile, data: { hostile, close: '</pre><script>document.title="taken over"</script>' } });
-  for (const sequence of [1, 3]) channel.publish(run.stream, hostile, Buffer.from(event(sequence)), { contentType: 'application/json', headers: { [hostile]: hostile } });
+  const event = (sequence: number) =>
+    JSON.stringify({
+      id: `${hostile}${sequence}`,
+      entity_type: hostile,
+      entity_id: hostile,
+      sequence,
+      type: hostile,
+      data: { hostile, close: '</pre><script>document.title="taken over"</script>' },
+    });
+  for (const sequence of [1, 3])
+    channel.publish(run.stream, hostile, Buffer.from(event(sequence)), {
+      contentType: 'application/json',
+      headers: { [hostile]: hostile },
+    });
   channel.publish(run.stream, hostile, Buffer.from(hostile), { contentType: hostile, messageId: hostile });
   await channel.waitForConfirms();
   const { letters } = await client.letters(2);
@@ -124,7 +142,15 @@ test('what hostile producers send is text everywhere, and markup nowhere', { ski
   await page.keyboard.type(adminToken);
   await press(page, 'Enter');
   await page.getByRole('button', { name: 'Lock', exact: true }).waitFor();
-  for (const address of ['#/letters', '#/letters?by=type', '#/letters?by=entity', `#/letters?${new URLSearchParams({ words: hostile, type: hostile })}`, entity, '#/parked', ...letters.map(({ fingerprint }: any) => `#/letters/${fingerprint}`)]) {
+  for (const address of [
+    '#/letters',
+    '#/letters?by=type',
+    '#/letters?by=entity',
+    `#/letters?${new URLSearchParams({ words: hostile, type: hostile })}`,
+    entity,
+    '#/parked',
+    ...letters.map(({ fingerprint }: any) => `#/letters/${fingerprint}`),
+  ]) {
     await page.goto(`${httpUrl}/${address}`);
     await page.locator('main').getByText('<img src=x').first().waitFor();
     if (/letters\/\w{32}$/.test(address)) {
@@ -166,12 +192,16 @@ test('what happens is shown without reloading, and nobody asks while the page is
 
   let requests = 0;
   page.on('request', () => requests++);
-  await page.evaluate("Object.defineProperty(document, 'hidden', { get: () => true, configurable: true }); document.dispatchEvent(new Event('visibilitychange'))");
+  await page.evaluate(
+    "Object.defineProperty(document, 'hidden', { get: () => true, configurable: true }); document.dispatchEvent(new Event('visibilitychange'))",
+  );
   await page.waitForTimeout(300);
   requests = 0;
   await page.waitForTimeout(2_500);
   assert.equal(requests, 0);
-  await page.evaluate("Object.defineProperty(document, 'hidden', { get: () => false, configurable: true }); document.dispatchEvent(new Event('visibilitychange'))");
+  await page.evaluate(
+    "Object.defineProperty(document, 'hidden', { get: () => false, configurable: true }); document.dispatchEvent(new Event('visibilitychange'))",
+  );
   await waitFor(() => requests > 0, { what: 'the page asking again' });
   assert.deepEqual(complaints, []);
 });
@@ -184,7 +214,15 @@ test('every page fits a phone without scrolling sideways, in light and in dark',
   const colours: string[] = [];
   for (const colorScheme of ['light', 'dark'] as const) {
     const { page, complaints } = await openPage(browser, httpUrl, { ...phone, colorScheme });
-    for (const address of ['#/', '#/letters', '#/letters?by=entity', `#/letters/${letters[0].fingerprint}`, `#/entity?${new URLSearchParams({ type: 'trace', id: long })}`, '#/parked', '#/audit']) {
+    for (const address of [
+      '#/',
+      '#/letters',
+      '#/letters?by=entity',
+      `#/letters/${letters[0].fingerprint}`,
+      `#/entity?${new URLSearchParams({ type: 'trace', id: long })}`,
+      '#/parked',
+      '#/audit',
+    ]) {
       await page.goto(`${httpUrl}/${address}`);
       await page.locator('main section, main table, main .nothing').first().waitFor();
       const width = await page.evaluate('document.documentElement.scrollWidth');

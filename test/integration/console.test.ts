@@ -40,14 +40,35 @@ test('a worker shows its shards, an open gap with its countdown and the parked e
   const [gap] = overview.gaps.rows;
   assert.deepEqual([gap.entity_id, gap.version, gap.missing_from, gap.missing_to, gap.held], ['a', 2, 3, 4, 2]);
   assert.ok(gap.ends_in_ms > 0 && gap.ends_in_ms <= 3_000, String(gap.ends_in_ms));
-  assert.deepEqual(overview.shards.map(({ state, consumers }: any) => [state, consumers]), [['consuming', 1], ['consuming', 1]]);
+  assert.deepEqual(
+    overview.shards.map(({ state, consumers }: any) => [state, consumers]),
+    [
+      ['consuming', 1],
+      ['consuming', 1],
+    ],
+  );
   assert.equal(sumOf(overview, 'delivered'), 5);
   const held = await client.api('entity?type=trace&id=a');
-  assert.deepEqual(held.runs.map(({ state, from, to }: any) => [state, from, to]), [['applied', 1, 2], ['missing', 3, 4], ['held', 5, 6]]);
+  assert.deepEqual(
+    held.runs.map(({ state, from, to }: any) => [state, from, to]),
+    [
+      ['applied', 1, 2],
+      ['missing', 3, 4],
+      ['held', 5, 6],
+    ],
+  );
 
   await client.letters(2);
   const entity = await client.api('entity?type=trace&id=a');
-  assert.deepEqual(entity.runs.map(({ state, from, reason }: any) => [state, from, reason]), [['applied', 1, undefined], ['missing', 3, undefined], ['dead-lettered', 5, 'gap_timeout'], ['dead-lettered', 6, 'gap_timeout']]);
+  assert.deepEqual(
+    entity.runs.map(({ state, from, reason }: any) => [state, from, reason]),
+    [
+      ['applied', 1, undefined],
+      ['missing', 3, undefined],
+      ['dead-lettered', 5, 'gap_timeout'],
+      ['dead-lettered', 6, 'gap_timeout'],
+    ],
+  );
   assert.equal(entity.parked.reason, 'gap_timeout');
   const parked = await client.api('parked');
   assert.deepEqual([parked.total, parked.scanned, parked.entities[0].entity_id], [1, 2, 'a']);
@@ -89,7 +110,11 @@ test('dead letters are discarded with a reason that is kept, and a skipped seque
   const { entries } = await client.api('audit');
   assert.deepEqual([entries[0].action, entries[0].who, entries[0].reason], ['discard', 'console 127.0.0.1', 'spam']);
 
-  await publishRaw(run, 'a', JSON.stringify({ id: 'a/1', entity_type: 'trace', entity_id: 'a', sequence: 2, type: 'e2', data: { other: 1 } }));
+  await publishRaw(
+    run,
+    'a',
+    JSON.stringify({ id: 'a/1', entity_type: 'trace', entity_id: 'a', sequence: 2, type: 'e2', data: { other: 1 } }),
+  );
   const conflict = (await client.letters(2, '?entity_id=a')).letters[0];
   assert.equal(conflict.reason, 'message_id_conflict');
   const others = await client.plan({ action: 'discard', reason: 'message_id_conflict', why: 'only looking' });
@@ -98,7 +123,14 @@ test('dead letters are discarded with a reason that is kept, and a skipped seque
   assert.equal(skipped.error, null);
   await run.publish(at('a', 3));
   await waitFor(async () => (await trace('a'))?.version === 3, { what: 'the entity going on' });
-  assert.deepEqual((await client.api('entity?type=trace&id=a')).runs.map(({ state, from, to }: any) => [state, from, to]), [['applied', 1, 1], ['hole', 2, 2], ['applied', 3, 3]]);
+  assert.deepEqual(
+    (await client.api('entity?type=trace&id=a')).runs.map(({ state, from, to }: any) => [state, from, to]),
+    [
+      ['applied', 1, 1],
+      ['hole', 2, 2],
+      ['applied', 3, 3],
+    ],
+  );
 });
 
 test('a sequence that is not the next one is refused in the plan of a discard that would skip it', async (t) => {
@@ -151,7 +183,8 @@ test('strangers, forgers and guessers are kept out, and nothing of it changes an
   await publishRaw(run, 'x', '1');
   await client.letters(1);
   const change = { action: 'discard', all: true, why: 'test' };
-  const post = async (headers: Record<string, string>, admin = true) => (await client.ask('/console/api/changes', { body: change, admin, headers })).status;
+  const post = async (headers: Record<string, string>, admin = true) =>
+    (await client.ask('/console/api/changes', { body: change, admin, headers })).status;
   assert.equal(await post({}, false), 401);
   assert.equal(await post({ host: 'evil.example' }), 403);
   assert.equal(await post({ origin: 'http://evil.example' }), 403);
@@ -187,7 +220,10 @@ test('a reading leaves the queue as it was, and is not made for those who do not
     },
     { what: 'another reading' },
   );
-  assert.deepEqual(again.letters.map(({ fingerprint }: any) => fingerprint), before);
+  assert.deepEqual(
+    again.letters.map(({ fingerprint }: any) => fingerprint),
+    before,
+  );
 });
 
 test('a worker that others can reach without a token goes on without the console, and says so', async (t) => {
@@ -208,15 +244,29 @@ test('inorder console does not start where others can reach it without a token',
 test('inorder console shows workers that it is told of, beyond loopback only with the token', async (t) => {
   const { run, worker } = await useStream(t, 'console-alone');
   const port = await freePort();
-  const variables = { AMQP_URL: run.amqpUrl, REDIS_URL: run.redisUrl, STREAM: run.stream, SHARDS: '2', ADMIN_TOKEN: adminToken, HTTP_HOST: '0.0.0.0', HTTP_PORT: String(port) };
+  const variables = {
+    AMQP_URL: run.amqpUrl,
+    REDIS_URL: run.redisUrl,
+    STREAM: run.stream,
+    SHARDS: '2',
+    ADMIN_TOKEN: adminToken,
+    HTTP_HOST: '0.0.0.0',
+    HTTP_PORT: String(port),
+  };
   const command = startCommand(['console', '--workers', `${worker.httpUrl},http://127.0.0.1:1`], variables);
   t.after(() => command.process.kill('SIGKILL'));
   const client = new ConsoleClient(`http://127.0.0.1:${port}`);
   await waitFor(async () => (await client.ask('/').catch(() => null))?.status === 200, { what: 'the console', timeoutMs: 30_000 });
   assert.equal((await client.ask('/console/api/overview')).status, 401);
   const overview = await client.api('overview', { admin: true });
-  assert.deepEqual(overview.workers.map(({ state }: any) => state), ['running', null]);
-  assert.deepEqual(overview.shards.map(({ worker: name }: any) => `http://${name}`), [worker.httpUrl, worker.httpUrl]);
+  assert.deepEqual(
+    overview.workers.map(({ state }: any) => state),
+    ['running', null],
+  );
+  assert.deepEqual(
+    overview.shards.map(({ worker: name }: any) => `http://${name}`),
+    [worker.httpUrl, worker.httpUrl],
+  );
   assert.equal((await client.ask('/metrics', { admin: true })).status, 404);
   command.process.kill('SIGTERM');
   const { code, stderr } = await command.ended;

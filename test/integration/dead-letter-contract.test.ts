@@ -15,7 +15,11 @@ import { StreamRun } from '../support/stream-run.ts';
 import { readTraces, type TraceEvent } from '../support/trace.ts';
 
 const at = (entityId: string, ...sequences: number[]): TraceEvent[] => sequences.map((sequence) => ({ entityId, sequence }));
-const linesOf = (text: string) => text.split('\n').filter(Boolean).map((line) => JSON.parse(line));
+const linesOf = (text: string) =>
+  text
+    .split('\n')
+    .filter(Boolean)
+    .map((line) => JSON.parse(line));
 const upTo = (last: number, first = 1) => Array.from({ length: last - first + 1 }, (_, index) => first + index);
 
 async function useStream(t: TestContext, name: string, variables: Readonly<Record<string, string>> = {}) {
@@ -28,7 +32,8 @@ async function useStream(t: TestContext, name: string, variables: Readonly<Recor
     return { code: await runCli({ commands, version: '0' }, ['dead-letters', ...words], io), ...out };
   };
   /** The queue from its head: `a3 handler_failed`. */
-  const letters = async () => linesOf((await command('list', '--json')).stdout).map(({ entity_id, sequence, reason }) => `${entity_id}${sequence} ${reason}`);
+  const letters = async () =>
+    linesOf((await command('list', '--json')).stdout).map(({ entity_id, sequence, reason }) => `${entity_id}${sequence} ${reason}`);
   const lettersOf = async (entityId: string) => (await letters()).filter((letter) => letter.startsWith(entityId));
   const untilDeadLettered = (count: number) =>
     waitFor(async () => (await run.ready(run.deadLetters)) === count, { what: `${count} dead letters`, timeoutMs: 60_000 });
@@ -51,20 +56,44 @@ test('enqueue: a letter is kept with its cause; what follows it in its sequence 
   assert.match(shown, /^detail +evolve for "e2" threw PermanentError: the ledger of a is closed$/m);
   assert.match(shown, /^stack +at .*mendable-processor\.[jt]s:\d+:\d+\)?$/m);
   assert.match(linesOf((await command('show', 'a/2', '--json')).stdout)[0].stack, /mendable-processor/);
-  assert.deepEqual(linesOf((await command('list', '--group-by=detail', '--json')).stdout).map(({ group, count }) => [group, count]), [['the entity is parked at version #', 3], ['evolve for "…" threw PermanentError: the ledger of a is closed', 1]]);
+  assert.deepEqual(
+    linesOf((await command('list', '--group-by=detail', '--json')).stdout).map(({ group, count }) => [group, count]),
+    [
+      ['the entity is parked at version #', 3],
+      ['evolve for "…" threw PermanentError: the ledger of a is closed', 1],
+    ],
+  );
   assert.equal(await applied('a'), 'e1');
 });
 
 test('enqueue if present: what belongs to no kept sequence is processed as ever, and several sequences are kept apart', async (t) => {
   const { run, command, lettersOf, untilDeadLettered, untilApplied, applied } = await useStream(t, 'apart');
   await run.worker({ FAILS: 'a/1,b/2' });
-  await run.publish([...at('a', 1), ...at('b', 1), ...at('c', 1), ...at('a', 2), ...at('b', 2), ...at('c', 2), ...at('b', 3), ...at('c', 3)]);
+  await run.publish([
+    ...at('a', 1),
+    ...at('b', 1),
+    ...at('c', 1),
+    ...at('a', 2),
+    ...at('b', 2),
+    ...at('c', 2),
+    ...at('b', 3),
+    ...at('c', 3),
+  ]);
   await untilDeadLettered(4);
   await untilApplied('c', 'e1 e2 e3');
-  assert.deepEqual([await lettersOf('a'), await lettersOf('b')], [['a1 handler_failed', 'a2 entity_parked'], ['b2 handler_failed', 'b3 entity_parked']]);
+  assert.deepEqual(
+    [await lettersOf('a'), await lettersOf('b')],
+    [
+      ['a1 handler_failed', 'a2 entity_parked'],
+      ['b2 handler_failed', 'b3 entity_parked'],
+    ],
+  );
   assert.deepEqual([await applied('a'), await applied('b')], ['', 'e1']);
   const groups = linesOf((await command('list', '--group-by=entity', '--json')).stdout);
-  assert.deepEqual(groups.map(({ group, count }) => [group, count]).sort(), [['trace a', 2], ['trace b', 2]]);
+  assert.deepEqual(groups.map(({ group, count }) => [group, count]).sort(), [
+    ['trace a', 2],
+    ['trace b', 2],
+  ]);
 });
 
 test('process: of any sequence, oldest first; each sequence that is whole leaves the queue', async (t) => {
@@ -103,7 +132,11 @@ test('requeue: a letter that fails again is kept with its new cause and the coun
   await run.end(broken);
   await run.worker({ FAILS: 'a/3' });
   const again = await command('replay', '--entity=a', '--yes');
-  assert.deepEqual([again.code, /trace a is parked again at version 2: handler_failed at sequence 3/.test(again.stdout)], [1, true], again.stdout);
+  assert.deepEqual(
+    [again.code, /trace a is parked again at version 2: handler_failed at sequence 3/.test(again.stdout)],
+    [1, true],
+    again.stdout,
+  );
   await untilDeadLettered(3);
   assert.deepEqual([await letters(), await applied('a')], [['a3 handler_failed', 'a4 entity_parked', 'a5 entity_parked'], 'e1 e2']);
   const replays = async () => linesOf((await command('list', '--json')).stdout).map((letter) => letter.replays);
@@ -127,7 +160,12 @@ test('one at a time: a sequence that is being processed is processed by nobody e
   await waitFor(async () => (await worker.metric('inorder_held')) >= 2, { what: 'the live events held' });
   assert.equal((await first).code, 0);
   assert.deepEqual([(await second).code, (await second).stdout], [1, 'no dead letter is meant by this\n']);
-  await untilApplied('a', upTo(32).map((sequence) => `e${sequence}`).join(' '));
+  await untilApplied(
+    'a',
+    upTo(32)
+      .map((sequence) => `e${sequence}`)
+      .join(' '),
+  );
   assert.deepEqual(await letters(), []);
 });
 
@@ -176,13 +214,19 @@ test('clear: every letter goes, however many pages they fill, and passed over th
 });
 
 test('limits: what is held of one sequence is bounded, and nothing is dropped: beyond it all goes behind the first in the queue', async (t) => {
-  const { run, lettersOf, untilDeadLettered, untilApplied } = await useStream(t, 'limit-sequence', { PREFETCH: '20', MAX_BUFFERED_PER_ENTITY: '5' });
+  const { run, lettersOf, untilDeadLettered, untilApplied } = await useStream(t, 'limit-sequence', {
+    PREFETCH: '20',
+    MAX_BUFFERED_PER_ENTITY: '5',
+  });
   const worker = await run.worker();
   await run.publish(at('a', ...upTo(6, 2)));
   await untilDeadLettered(5);
   await run.publish([...at('a', ...upTo(12, 7)), ...at('b', 1, 3, 2)]);
   await untilDeadLettered(11);
-  assert.deepEqual(await lettersOf('a'), upTo(12, 2).map((sequence) => `a${sequence} ${sequence <= 6 ? 'buffer_overflow' : 'entity_parked'}`));
+  assert.deepEqual(
+    await lettersOf('a'),
+    upTo(12, 2).map((sequence) => `a${sequence} ${sequence <= 6 ? 'buffer_overflow' : 'entity_parked'}`),
+  );
   await untilApplied('b', 'e1 e2 e3');
   assert.equal(await worker.metric('inorder_held'), 0);
 });
@@ -193,7 +237,10 @@ test('limits: sequences that wait are bounded as well: the oldest gives way, and
   await run.publish(upTo(12).flatMap((number) => at(`e-${number}`, 2)));
   await untilDeadLettered(5);
   const given = await letters();
-  assert.ok(given.every((letter) => letter.endsWith('2 buffer_overflow')), given.join());
+  assert.ok(
+    given.every((letter) => letter.endsWith('2 buffer_overflow')),
+    given.join(),
+  );
   assert.ok(!given.includes('e-122 buffer_overflow'), 'the latest is still held');
   await run.publish(at('e-12', 1));
   await untilApplied('e-12', 'e1 e2');
@@ -206,9 +253,15 @@ test('limits: a sequence of more letters than there are records for is kept, lis
   await run.publish(at('a', ...upTo(count)));
   await untilDeadLettered(count);
   await run.end(broken);
-  const groups = linesOf((await command('list', '--group-by=reason', '--json')).stdout).map((group): [string, number] => [group.group, group.count]);
+  const groups = linesOf((await command('list', '--group-by=reason', '--json')).stdout).map((group): [string, number] => [
+    group.group,
+    group.count,
+  ]);
   assert.ok((new Map(groups).get('unknown') ?? 0) > 0, 'some records had to go');
-  assert.equal(groups.reduce((sum, [, letters]) => sum + letters, 0), count);
+  assert.equal(
+    groups.reduce((sum, [, letters]) => sum + letters, 0),
+    count,
+  );
   await run.worker();
   const { code, stdout, stderr } = await command('replay', '--all', '--yes');
   assert.deepEqual([code, await isParked('a'), await run.applied()], [0, false, count], stdout + stderr);

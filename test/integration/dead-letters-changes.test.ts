@@ -30,7 +30,11 @@ async function useStream(t: TestContext, name: string) {
 }
 
 const at = (entityId: string, ...sequences: number[]): TraceEvent[] => sequences.map((sequence) => ({ entityId, sequence }));
-const linesOf = (text: string) => text.split('\n').filter(Boolean).map((line) => JSON.parse(line));
+const linesOf = (text: string) =>
+  text
+    .split('\n')
+    .filter(Boolean)
+    .map((line) => JSON.parse(line));
 
 test('letters are listed by what they have in common, and counted in groups with their first and last time', async (t) => {
   const { run, command, untilDeadLettered } = await useStream(t, 'groups');
@@ -40,7 +44,8 @@ test('letters are listed by what they have in common, and counted in groups with
   await run.publish(at('a', 9));
   await untilDeadLettered(4);
   const list = async (...options: string[]) => linesOf((await command(['dead-letters', 'list', '--json', ...options])).stdout);
-  const sequencesOf = async (...options: string[]) => (await list(...options)).map(({ entity_id, sequence }) => `${entity_id}${sequence}`).sort();
+  const sequencesOf = async (...options: string[]) =>
+    (await list(...options)).map(({ entity_id, sequence }) => `${entity_id}${sequence}`).sort();
   assert.deepEqual(await sequencesOf('--entity=a'), ['a3', 'a4', 'a9']);
   assert.deepEqual(await sequencesOf('--reason=entity_parked'), ['a9']);
   assert.deepEqual(await sequencesOf('--type=e2'), ['b2']);
@@ -52,15 +57,32 @@ test('letters are listed by what they have in common, and counted in groups with
     assert.deepEqual((await list(`--shard=${shard}`)).length, all.filter((letter) => letter.shard === shard).length);
   }
   const groups = await list('--group-by=reason');
-  const times = all.filter(({ reason }) => reason === 'gap_timeout').map(({ dead_lettered_at }) => dead_lettered_at).sort();
+  const times = all
+    .filter(({ reason }) => reason === 'gap_timeout')
+    .map(({ dead_lettered_at }) => dead_lettered_at)
+    .sort();
   assert.deepEqual(groups, [
     { group: 'gap_timeout', count: 3, first: times[0], last: times[2] },
     { group: 'entity_parked', count: 1, first: groups[1].first, last: groups[1].first },
   ]);
-  assert.deepEqual((await list('--group-by=entity')).map(({ group, count }) => [group, count]), [['trace a', 3], ['trace b', 1]]);
-  assert.match((await command(['dead-letters', 'list', '--group-by=type', '--entity=b'])).stdout, /^TYPE +COUNT +FIRST +LAST\ne2 +1 +\S+Z +\S+Z\n$/);
+  assert.deepEqual(
+    (await list('--group-by=entity')).map(({ group, count }) => [group, count]),
+    [
+      ['trace a', 3],
+      ['trace b', 1],
+    ],
+  );
+  assert.match(
+    (await command(['dead-letters', 'list', '--group-by=type', '--entity=b'])).stdout,
+    /^TYPE +COUNT +FIRST +LAST\ne2 +1 +\S+Z +\S+Z\n$/,
+  );
   assert.equal(await run.ready(run.deadLetters), 4);
-  for (const [option, problem] of [['--reason=nope', /--reason is "nope": it must be one of malformed,/], ['--since=yesterday', /--since is "yesterday"/], ['--shard=-1', /--shard is "-1"/], ['--group-by=x', /--group-by is "x"/]] as const) {
+  for (const [option, problem] of [
+    ['--reason=nope', /--reason is "nope": it must be one of malformed,/],
+    ['--since=yesterday', /--since is "yesterday"/],
+    ['--shard=-1', /--shard is "-1"/],
+    ['--group-by=x', /--group-by is "x"/],
+  ] as const) {
     const { code, stderr } = await command(['dead-letters', 'list', option]);
     assert.equal(code, 2);
     assert.match(stderr, problem);
@@ -90,7 +112,10 @@ test('a discarded letter is gone and on record with who and why; its entity goes
   await run.publish(at('a', 2, 3, 4));
   await untilDeadLettered(3);
   const refused = await command(['dead-letters', 'discard', 'a/3', '--why=test', '--skip-sequence', '--yes']);
-  assert.deepEqual([refused.code, refused.stdout, refused.stderr], [2, '', 'inorder: trace "a" is at version 0: sequence 3 is not the next one, and cannot be skipped\n']);
+  assert.deepEqual(
+    [refused.code, refused.stdout, refused.stderr],
+    [2, '', 'inorder: trace "a" is at version 0: sequence 3 is not the next one, and cannot be skipped\n'],
+  );
   const unasked = await command(['dead-letters', 'discard', 'a/3', '--why=test']);
   assert.deepEqual([unasked.code, unasked.stdout], [2, '  trace a: 3\n1 would be lost\n']);
   assert.deepEqual([await run.ready(run.deadLetters), await audited()], [3, []]);
@@ -105,7 +130,14 @@ test('a discarded letter is gone and on record with who and why; its entity goes
   assert.equal((await command(['dead-letters', 'replay', '--entity=a', '--yes'])).code, 0);
   assert.deepEqual(await trace('a'), { version: 4, types: ['e1', 'e3', 'e4'], parked: false });
   const records = await audited();
-  assert.deepEqual(records.map(({ action, entity_id }) => [action, entity_id]), [['replay', 'a'], ['discard', 'a'], ['skip-sequence', 'a']]);
+  assert.deepEqual(
+    records.map(({ action, entity_id }) => [action, entity_id]),
+    [
+      ['replay', 'a'],
+      ['discard', 'a'],
+      ['skip-sequence', 'a'],
+    ],
+  );
   assert.deepEqual([records[1].reason, records[2].what], ['it was a test', 'skipped sequence 2']);
   assert.match(records[1].what, /^discarded a dead letter: 2 gap_timeout a\/2$/);
   assert.match(records[1].who, /.@./);
@@ -121,11 +153,17 @@ test('what changes data does nothing without a terminal and without --yes, and e
   await run.publish(at('a', 2));
   await run.untilApplied(2);
   const changes = [
-    ['dead-letters', 'replay', '--all'], ['dead-letters', 'discard', '--all', '--why=x'], ['entity', 'resync', 'a', '--version=7', '--reason=x'],
+    ['dead-letters', 'replay', '--all'],
+    ['dead-letters', 'discard', '--all', '--why=x'],
+    ['entity', 'resync', 'a', '--version=7', '--reason=x'],
   ];
   for (const words of changes) {
     const unasked = await command(words);
-    assert.deepEqual([unasked.code, unasked.stderr], [2, 'inorder: there is no terminal to ask at: nothing was changed; add --yes to do it\n'], words.join(' '));
+    assert.deepEqual(
+      [unasked.code, unasked.stderr],
+      [2, 'inorder: there is no terminal to ask at: nothing was changed; add --yes to do it\n'],
+      words.join(' '),
+    );
     const refused = await command(words, 'no\n', true);
     assert.deepEqual([refused.code, refused.stderr], [1, 'inorder: nothing was changed\n'], words.join(' '));
   }
@@ -136,10 +174,14 @@ test('what was exported and corrected is published again, and applied', async (t
   const { run, command, untilDeadLettered, trace, untilVersion } = await useStream(t, 'export');
   await run.worker();
   const channel = await run.channel();
-  const bad = '{"id":"x1","entity_type":"trace","entity_id":"a","sequence":"one","type":"e1","data":{"big":12345678901234567890,"one":1.0}}';
+  const bad =
+    '{"id":"x1","entity_type":"trace","entity_id":"a","sequence":"one","type":"e1","data":{"big":12345678901234567890,"one":1.0}}';
   channel.publish(run.stream, 'a', Buffer.from(bad), { contentType: 'application/json' });
   channel.publish(run.stream, 'a', Buffer.from('not json'), { contentType: 'application/json' });
-  channel.publish(run.stream, 'b', bodyOf({ entityId: 'b', sequence: 2 }, { big: '§' }), { contentType: 'application/json', headers: { via: 'test' } });
+  channel.publish(run.stream, 'b', bodyOf({ entityId: 'b', sequence: 2 }, { big: '§' }), {
+    contentType: 'application/json',
+    headers: { via: 'test' },
+  });
   await channel.waitForConfirms();
   await untilDeadLettered(3);
   const whole = linesOf((await command(['dead-letters', 'export'])).stdout);
@@ -148,10 +190,10 @@ test('what was exported and corrected is published again, and applied', async (t
   assert.deepEqual([letter.reason, letter.headers.via, JSON.parse(letter.body).data], ['gap_timeout', 'test', { big: '§' }]);
   const { code, stdout, stderr } = await command(['dead-letters', 'export', '--events']);
   assert.deepEqual([code, stderr.endsWith(' is no JSON object and was left out\n')], [1, true]);
-  assert.deepEqual(stdout.split('\n').filter(Boolean).sort(), [
-    '{"id":"b/2","entity_type":"trace","entity_id":"b","sequence":2,"type":"e2","data":{"big":"§"}}',
-    bad,
-  ].sort());
+  assert.deepEqual(
+    stdout.split('\n').filter(Boolean).sort(),
+    ['{"id":"b/2","entity_type":"trace","entity_id":"b","sequence":2,"type":"e2","data":{"big":"§"}}', bad].sort(),
+  );
   const corrected = stdout.replace('"sequence":"one"', '"sequence":1');
   const published = await command(['publish', '-'], corrected);
   assert.deepEqual([published.code, published.stderr], [0, '']);
@@ -179,10 +221,13 @@ test('a resync sets the version under a running worker, up and down, and is on r
   await run.publish(at('a', 5));
   await untilVersion('a', 5);
   assert.deepEqual((await trace('a'))?.types, ['e1', 'e4', 'e5', 'e5']);
-  assert.deepEqual((await audited()).filter(({ action }) => action === 'resync').map(({ what, reason }) => [what, reason]), [
-    ['from version 5 to 4', '5 has to be applied again'],
-    ['from version 1 to 3', '2 and 3 are lost'],
-  ]);
+  assert.deepEqual(
+    (await audited()).filter(({ action }) => action === 'resync').map(({ what, reason }) => [what, reason]),
+    [
+      ['from version 5 to 4', '5 has to be applied again'],
+      ['from version 1 to 3', '2 and 3 are lost'],
+    ],
+  );
   await run.end(worker);
 });
 
@@ -201,8 +246,17 @@ test('imported entities go on from their version, and a second import changes no
   ];
   await writeFile(file, lines.join('\n'));
   const first = await command(['entity', 'import', file]);
-  assert.deepEqual([first.code, first.stdout], [1, '2 imported (1 with the initial state of PROCESSOR history), 0 known before at the same version, 4 refused\n']);
-  assert.deepEqual(first.stderr.split('\n').filter(Boolean).map((line) => /^inorder: \S+entities\.ndjson, line (\d): ./.exec(line)?.[1]), ['3', '4', '5', '6']);
+  assert.deepEqual(
+    [first.code, first.stdout],
+    [1, '2 imported (1 with the initial state of PROCESSOR history), 0 known before at the same version, 4 refused\n'],
+  );
+  assert.deepEqual(
+    first.stderr
+      .split('\n')
+      .filter(Boolean)
+      .map((line) => /^inorder: \S+entities\.ndjson, line (\d): ./.exec(line)?.[1]),
+    ['3', '4', '5', '6'],
+  );
   const again = await command(['entity', 'import', file]);
   assert.equal(again.stdout, '0 imported, 2 known before at the same version, 4 refused\n');
   assert.match((await command(['entity', 'show', 'a', '--json'])).stdout, /12345678901234567890/);
@@ -212,7 +266,10 @@ test('imported entities go on from their version, and a second import changes no
   assert.deepEqual((await trace('a'))?.types, ['old', 'e8']);
   const moved = await command(['entity', 'import'], '{"entity_id":"a","version":7}');
   assert.deepEqual([moved.code, moved.stderr], [1, 'inorder: standard input, line 1: the entity is at version 8 already, not at 7\n']);
-  assert.deepEqual((await audited()).map(({ what }) => what), [`imported 2 entities from ${file}`]);
+  assert.deepEqual(
+    (await audited()).map(({ what }) => what),
+    [`imported 2 entities from ${file}`],
+  );
 });
 
 test('an entity that is imported without a state begins with the initial one, and takes an event that creates nothing', async (t) => {
@@ -222,10 +279,16 @@ test('an entity that is imported without a state begins with the initial one, an
     return { code: await runCli({ commands, version: '0' }, ['entity', 'import'], io), ...out };
   };
   const order = await imported('order', { entity_id: 'o', version: 3 });
-  assert.deepEqual([order.code, order.stdout], [0, '1 imported (1 with the initial state of PROCESSOR order), 0 known before at the same version, 0 refused\n']);
+  assert.deepEqual(
+    [order.code, order.stdout],
+    [0, '1 imported (1 with the initial state of PROCESSOR order), 0 known before at the same version, 0 refused\n'],
+  );
   const stranger = await imported('order', { entity_type: 'parcel', entity_id: 'p', version: 3 });
   assert.equal(stranger.code, 1);
-  assert.match(stranger.stderr, /^inorder: standard input, line 1: it has no state, and PROCESSOR order has nothing for entities of type "parcel": give it a state, or set PROCESSOR as the workers have it\n$/);
+  assert.match(
+    stranger.stderr,
+    /^inorder: standard input, line 1: it has no state, and PROCESSOR order has nothing for entities of type "parcel": give it a state, or set PROCESSOR as the workers have it\n$/,
+  );
   assert.equal((await imported('order', { entity_type: 'parcel', entity_id: 'p', version: 3, state: [] })).code, 0);
   // Its first event would be `not_created` if it had none before.
   const worker = await run.worker({ PROCESSOR: 'order', ENTITY_TYPE: 'trace' });

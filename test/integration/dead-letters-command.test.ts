@@ -38,14 +38,25 @@ async function useDeadLetters(t: TestContext, sent: readonly Sent[], expected: n
   }
   const listed = async (...options: string[]) => {
     const { stdout } = await run(['dead-letters', 'list', '--json', ...options]);
-    return stdout.split('\n').filter(Boolean).map((line) => JSON.parse(line));
+    return stdout
+      .split('\n')
+      .filter(Boolean)
+      .map((line) => JSON.parse(line));
   };
   return { stream, channel, ready, run, listed, shardQueue: `${stream}.shard.000` };
 }
 
 const event = (entityId: string, sequence: number, more: object = {}): Sent => ({
   entityId,
-  body: JSON.stringify({ id: `${entityId}-${sequence}`, entity_type: 'trace', entity_id: entityId, sequence, type: 'Happened', data: { n: 1.5 }, ...more }),
+  body: JSON.stringify({
+    id: `${entityId}-${sequence}`,
+    entity_type: 'trace',
+    entity_id: entityId,
+    sequence,
+    type: 'Happened',
+    data: { n: 1.5 },
+    ...more,
+  }),
 });
 
 const truncated = '{"id":"cut","entity_id":"c","sequ';
@@ -60,7 +71,18 @@ test('list names every dead letter with its reason, oldest first, and leaves the
   const third = byId.get('a-3');
   assert.deepEqual(
     { ...third, dead_lettered_at: null, shard: null, detail: null },
-    { message_id: 'a-3', entity_type: 'trace', entity_id: 'a', sequence: 3, type: 'Happened', reason: 'gap_timeout', detail: null, shard: null, dead_lettered_at: null, replays: 0 },
+    {
+      message_id: 'a-3',
+      entity_type: 'trace',
+      entity_id: 'a',
+      sequence: 3,
+      type: 'Happened',
+      reason: 'gap_timeout',
+      detail: null,
+      shard: null,
+      dead_lettered_at: null,
+      replays: 0,
+    },
   );
   assert.match(third.detail, /2/, 'says what is missing');
   assert.ok([0, 1].includes(third.shard));

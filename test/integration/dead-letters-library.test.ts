@@ -41,13 +41,22 @@ test('a program reads dead letters: all, by what they have in common, one with i
   assert.deepEqual((await all(letters.list())).flatMap(names).sort(), ['a/3', 'a/4', 'b/2']);
   assert.deepEqual((await all(letters.list({ filter: { entityId: 'a' }, limit: 1 }))).map(names), [['a/3']]);
   const groups = await letters.group('entity', { filter: { reason: 'gap_timeout' } });
-  assert.deepEqual(groups.map(({ name, count }) => [name, count]), [['trace a', 2], ['trace b', 1]]);
+  assert.deepEqual(
+    groups.map(({ name, count }) => [name, count]),
+    [
+      ['trace a', 2],
+      ['trace b', 1],
+    ],
+  );
   const [found, ...copies] = await letters.find('a/4');
   assert.deepEqual([found?.status?.missing, found?.status?.parked, copies.length], [2, true, 0]);
   assert.match(found?.status?.text ?? '', /^waits for 2, which was never seen; here are 3-4$/);
   assert.deepEqual(await letters.find('nobody'), []);
   const exported = await all(letters.export({ filter: { entityId: 'b' }, events: true }));
-  assert.deepEqual(exported.map(({ line }) => JSON.parse(line ?? '').sequence), [2]);
+  assert.deepEqual(
+    exported.map(({ line }) => JSON.parse(line ?? '').sequence),
+    [2],
+  );
   assert.equal(await ready(), 3);
 });
 
@@ -56,7 +65,10 @@ test('what a program planned is replayed in order, and it learns what became of 
   await run.publish(at('a', 1, 4, 3));
   await untilDeadLettered(2);
   const blocked = await letters.plan({ filter: { entityId: 'a' } });
-  assert.deepEqual(blocked.entities.map(({ letters: now, blocked: rest }) => [now.length, rest?.missing]), [[0, 2]]);
+  assert.deepEqual(
+    blocked.entities.map(({ letters: now, blocked: rest }) => [now.length, rest?.missing]),
+    [[0, 2]],
+  );
   assert.equal((await letters.replay(blocked, { who: 'test' })).replayed, 0);
 
   const source = () => [{ sequence: 2, type: 'e2', id: 'a/2' }];
@@ -69,7 +81,10 @@ test('what a program planned is replayed in order, and it learns what became of 
   const report = await letters.replay(plan, { who: 'test', why: 'it has come', onProgress: (count) => void counts.push(count) });
   const { entities } = await letters.outcome(plan, report);
   assert.deepEqual([report.replayed, report.left, counts.at(-1)], [2, 0, 2]);
-  assert.deepEqual(entities.map(({ status, now }) => [status, now.version]), [['recovered', 4]]);
+  assert.deepEqual(
+    entities.map(({ status, now }) => [status, now.version]),
+    [['recovered', 4]],
+  );
   await run.assertNothingLeft();
 });
 
@@ -97,7 +112,10 @@ test('changes take turns within a program and beyond it; another program waits a
     // What is called on what it holds goes without waiting for itself.
     assert.deepEqual(replayed(await held.plan()), []);
     const other = createDeadLetters({ config });
-    await assert.rejects(other.exclusively(async () => order.push('never'), 0), /somebody else is changing the dead letters/);
+    await assert.rejects(
+      other.exclusively(async () => order.push('never'), 0),
+      /somebody else is changing the dead letters/,
+    );
     await other.close();
     order.push('first ends');
   });

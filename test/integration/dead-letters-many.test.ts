@@ -28,12 +28,21 @@ test(`${count} dead letters are listed in a heap of ${heapMegabytes} MiB, oldest
   const limits = { NODE_OPTIONS: `--max-old-space-size=${heapMegabytes}` };
   const listing = await startCommand(['dead-letters', 'list', '--json'], { ...variables, ...limits }).ended;
   assert.deepEqual([listing.code, listing.stderr], [0, '']);
-  const listed = listing.stdout.split('\n').filter(Boolean).map((line) => JSON.parse(line).sequence as number);
-  assert.equal(listed.findIndex((sequence, index) => sequence !== index + 1), -1);
+  const listed = listing.stdout
+    .split('\n')
+    .filter(Boolean)
+    .map((line) => JSON.parse(line).sequence as number);
+  assert.equal(
+    listed.findIndex((sequence, index) => sequence !== index + 1),
+    -1,
+  );
   assert.equal(listed.length, count);
 
   // What the command still had, the broker takes back when its connection has ended.
-  await waitFor(async () => (await channel.checkQueue(queue)).messageCount === count, { what: 'all of them back in the queue', timeoutMs: 30_000 });
+  await waitFor(async () => (await channel.checkQueue(queue)).messageCount === count, {
+    what: 'all of them back in the queue',
+    timeoutMs: 30_000,
+  });
   let place = 0;
   let displaced = 0;
   const draining = await connection.createChannel();

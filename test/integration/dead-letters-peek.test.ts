@@ -54,7 +54,8 @@ const upTo = (last: number) => Array.from({ length: last }, (_, index) => index 
 
 async function readAll(queue: Queue, options: { limit?: number; pageSize?: number } = {}): Promise<number[]> {
   const read: number[] = [];
-  for await (const page of peek(queue.connection, { time: systemTime, queue: queue.name, patienceMs: 100, ...options })) read.push(...numbersOf(page));
+  for await (const page of peek(queue.connection, { time: systemTime, queue: queue.name, patienceMs: 100, ...options }))
+    read.push(...numbersOf(page));
   return read;
 }
 
@@ -85,7 +86,8 @@ test('a reading never holds more than a page in memory', async (t) => {
 test('a reading that is broken off, by the reader or by its limit, gives everything back in order', async (t) => {
   const queue = await useQueue(t);
   await queue.put(1, 1_000);
-  for await (const page of peek(queue.connection, { time: systemTime, queue: queue.name, pageSize: 50 })) if (numbersOf(page).includes(500)) break;
+  for await (const page of peek(queue.connection, { time: systemTime, queue: queue.name, pageSize: 50 }))
+    if (numbersOf(page).includes(500)) break;
   assert.equal(await queue.ready(), 1_000);
   // Shorter than the one before it: the broker keeps what was returned apart from the rest.
   assert.deepEqual(await readAll(queue, { limit: 120, pageSize: 50 }), upTo(120));
@@ -138,7 +140,10 @@ test('an empty queue ends at once, and what another reader holds is passed over'
   await other.next();
   assert.deepEqual(await readAll(queue), [5, 6, 7, 8, 9, 10]);
   await other.return();
-  assert.deepEqual((await readAll(queue)).sort((a, b) => a - b), upTo(10));
+  assert.deepEqual(
+    (await readAll(queue)).sort((a, b) => a - b),
+    upTo(10),
+  );
 });
 
 test('messages that another reader takes in the same moment do not keep a reading waiting', async (t) => {
@@ -183,7 +188,13 @@ test('a reading whose reader is slower than it may last goes on in others: every
   const queue = await useQueue(t);
   await queue.put(1, 40);
   const read: number[] = [];
-  for await (const page of peek(queue.connection, { time: systemTime, queue: queue.name, patienceMs: 100, pageSize: 10, maxReadingMs: 300 })) {
+  for await (const page of peek(queue.connection, {
+    time: systemTime,
+    queue: queue.name,
+    patienceMs: 100,
+    pageSize: 10,
+    maxReadingMs: 300,
+  })) {
     read.push(...numbersOf(page));
     // Given back meanwhile, although the reader does not ask for more.
     await waitFor(async () => (await queue.ready()) === 40, { what: 'what was read to be back', timeoutMs: 60_000 });

@@ -22,12 +22,20 @@ test('a message whose headers nest too deep to be read is dead-lettered, and lis
   // On the same channel, so behind them.
   raw.publish(stream, 'entity-0', bodyOf({ entityId: 'entity-0', sequence: 1 }), { persistent: true, contentType: 'application/json' });
   await untilApplied(redisUrl, stream, 1, 1, 30_000);
-  await waitFor(async () => (await worker.metric('inorder_dead_letters_total', { reason: 'too_large' })) === 2, { what: 'two dead letters' });
+  await waitFor(async () => (await worker.metric('inorder_dead_letters_total', { reason: 'too_large' })) === 2, {
+    what: 'two dead letters',
+  });
   assert.equal(await worker.metric('inorder_reconnects_total'), 0);
 
   const { stdout } = await run(process.execPath, [...commandLine, 'dead-letters', 'list', '--json'], { env: environment(variables) });
-  const letters = stdout.trim().split('\n').map((line) => JSON.parse(line));
-  assert.deepEqual(letters.map(({ reason, detail }) => [reason, detail]), Array(2).fill(['too_large', 'the headers nest too deep to be read']));
+  const letters = stdout
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line));
+  assert.deepEqual(
+    letters.map(({ reason, detail }) => [reason, detail]),
+    Array(2).fill(['too_large', 'the headers nest too deep to be read']),
+  );
 });
 
 /** As raw frames: the client library cannot encode what nests so deep either. */

@@ -66,7 +66,11 @@ async function leftovers(t: TestContext, stream: string, pids: readonly number[]
   const connection = await amqp.connect(amqpUrl);
   const redis = new Redis(redisUrl);
   try {
-    const depths = await queueDepths(connection, planOf(stream).queues.map(({ name }) => name), systemTime);
+    const depths = await queueDepths(
+      connection,
+      planOf(stream).queues.map(({ name }) => name),
+      systemTime,
+    );
     const left = depths.filter(({ ready }) => ready !== null).map(({ queue }) => queue);
     const keys = await redis.keys(`*${stream}*`);
     return [...left, ...keys, ...pids.filter(isAlive).map((pid) => `process ${pid}`)];
@@ -156,7 +160,12 @@ test('a demo that is killed leaves no worker running', async (t) => {
 });
 
 test('orders and seed are checked before anything is started', async () => {
-  for (const args of [['--orders', '19'], ['--orders', '1e3'], ['--seed', '-1'], ['--orders', '100001']]) {
+  for (const args of [
+    ['--orders', '19'],
+    ['--orders', '1e3'],
+    ['--seed', '-1'],
+    ['--orders', '100001'],
+  ]) {
     const child = spawn(process.execPath, [...demoCommand, 'demo', `${args[0]}=${args[1]}`], { env: environment({}), stdio: 'ignore' });
     assert.equal((await once(child, 'exit'))[0], 2);
   }
@@ -165,11 +174,20 @@ test('orders and seed are checked before anything is started', async () => {
 test('traffic feeds workers that run elsewhere until it is stopped, and all of it is confirmed', async (t) => {
   const run = new StreamRun(t, 'traffic', { ...(await useServices(t)), variables: { PROCESSOR: 'order', GAP_TIMEOUT_MS: '2000' } });
   const worker = await run.worker();
-  const { process: child, ended } = startCommand(['demo', '--traffic', '300', '--orders', '20'], { AMQP_URL: run.amqpUrl, STREAM: run.stream });
+  const { process: child, ended } = startCommand(['demo', '--traffic', '300', '--orders', '20'], {
+    AMQP_URL: run.amqpUrl,
+    STREAM: run.stream,
+  });
   t.after(() => child.kill('SIGKILL'));
   // More than one round of twenty orders has.
-  await waitFor(async () => (await worker.metric('inorder_events_total', { outcome: 'applied' })) > 400, { what: 'events of a second round', timeoutMs: 60_000 });
-  await waitFor(async () => (await worker.metric('inorder_dead_letters_total', { reason: 'gap_timeout' })) > 0, { what: 'the dead letters of an event that is lost', timeoutMs: 60_000 });
+  await waitFor(async () => (await worker.metric('inorder_events_total', { outcome: 'applied' })) > 400, {
+    what: 'events of a second round',
+    timeoutMs: 60_000,
+  });
+  await waitFor(async () => (await worker.metric('inorder_dead_letters_total', { reason: 'gap_timeout' })) > 0, {
+    what: 'the dead letters of an event that is lost',
+    timeoutMs: 60_000,
+  });
   assert.ok((await worker.metric('message_ordering_violations_total')) > 0);
   assert.ok((await worker.metric('inorder_events_total', { outcome: 'duplicate' })) > 0);
   child.kill('SIGTERM');

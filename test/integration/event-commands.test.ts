@@ -26,10 +26,12 @@ async function useStream(t: TestContext, kind: (typeof kinds)[number], states: (
   const directory = mkdtempSync(join(tmpdir(), 'events-'));
   t.after(() => rmSync(directory, { recursive: true }));
   const env = { AMQP_URL: run.amqpUrl, REDIS_URL: run.redisUrl, STREAM: run.stream, SHARDS: '2', PROCESSOR: 'history', ...events };
-  const commandWith = (variables: Readonly<Record<string, string>>) => async (...words: string[]) => {
-    const { io, out } = keptIo({ env: { ...env, ...variables } });
-    return { code: await runCli({ commands, version: '0' }, words, io), ...out };
-  };
+  const commandWith =
+    (variables: Readonly<Record<string, string>>) =>
+    async (...words: string[]) => {
+      const { io, out } = keptIo({ env: { ...env, ...variables } });
+      return { code: await runCli({ commands, version: '0' }, words, io), ...out };
+    };
   const command = Object.assign(commandWith({}), { with: commandWith });
   const file = (lines: readonly object[]) => {
     const path = join(directory, 'events.ndjson');
@@ -73,24 +75,28 @@ for (const kind of kinds) {
     assert.deepEqual((await command('events', 'verify', 'e-0')).stdout, '1 verified, 0 wrong, 1 not applied to their end yet\n');
   });
 
-  test(`${kind}: a second relay stands by; killed again and again, relays publish every event, and each is applied once and in order`, needs, async (t) => {
-    const { run, command, file, relay } = await useStream(t, kind);
-    const [entities, length] = [40, 50];
-    await command('events', 'append', file(lines(entities, length)));
-    await run.worker();
-    let active = relay();
-    for (const share of [0.2, 0.5, 0.8]) {
-      const standby = relay();
-      await waitFor(async () => (await run.applied()) >= entities * length * share, { what: `${share} applied`, timeoutMs: 60_000 });
-      active.process.kill('SIGKILL');
-      await active.ended;
-      active = standby;
-    }
-    await untilApplied(run.redisUrl, run.stream, entities, length);
-    assert.deepEqual(wrongTraces(await readTraces(run.redisUrl, run.stream)), []);
-    assert.equal((await command('events', 'verify')).code, 0);
-    await run.assertNothingLeft();
-  });
+  test(
+    `${kind}: a second relay stands by; killed again and again, relays publish every event, and each is applied once and in order`,
+    needs,
+    async (t) => {
+      const { run, command, file, relay } = await useStream(t, kind);
+      const [entities, length] = [40, 50];
+      await command('events', 'append', file(lines(entities, length)));
+      await run.worker();
+      let active = relay();
+      for (const share of [0.2, 0.5, 0.8]) {
+        const standby = relay();
+        await waitFor(async () => (await run.applied()) >= entities * length * share, { what: `${share} applied`, timeoutMs: 60_000 });
+        active.process.kill('SIGKILL');
+        await active.ended;
+        active = standby;
+      }
+      await untilApplied(run.redisUrl, run.stream, entities, length);
+      assert.deepEqual(wrongTraces(await readTraces(run.redisUrl, run.stream)), []);
+      assert.equal((await command('events', 'verify')).code, 0);
+      await run.assertNothingLeft();
+    },
+  );
 
   test(`${kind}: a worker fetches what was never published from the event store`, needs, async (t) => {
     const { run, command, file } = await useStream(t, kind);
@@ -114,7 +120,10 @@ for (const kind of kinds) {
     const path = file([{ count: 99 }]);
     assert.equal((await command('entity', 'resync', 'e-1', '--version=4', `--state=${path}`, '--reason=broken', '--yes')).code, 0);
     const wrong = await command('events', 'verify');
-    assert.deepEqual([wrong.code, wrong.stdout], [1, 'trace "e-1": its state at version 4 is not what its events make of it\n3 verified, 1 wrong, 0 not applied to their end yet\n']);
+    assert.deepEqual(
+      [wrong.code, wrong.stdout],
+      [1, 'trace "e-1": its state at version 4 is not what its events make of it\n3 verified, 1 wrong, 0 not applied to their end yet\n'],
+    );
     const rebuilt = await command('rebuild', '--yes');
     assert.deepEqual([rebuilt.code, rebuilt.stdout], [0, '1 made anew, 2 were the same, 0 failed\n']);
     assert.equal((await command('events', 'verify')).code, 0);
@@ -134,15 +143,25 @@ test('a file that has grown, lines that repeat, and what was read of another day
   assert.deepEqual([twice.code, twice.stdout], [0, '2 appended, 1 known, 0 refused\n']);
   const conflicting = await append(line(5), { ...line(6), data: 1 }, line(8));
   assert.deepEqual([conflicting.code, conflicting.stdout], [1, '1 appended, 1 known, 1 refused\n']);
-  assert.match(conflicting.stderr, /^inorder: \S+events\.ndjson, line 2: message_id_conflict: one of the ids is that of another event of the entity\n$/);
+  assert.match(
+    conflicting.stderr,
+    /^inorder: \S+events\.ndjson, line 2: message_id_conflict: one of the ids is that of another event of the entity\n$/,
+  );
   const another = { entity_id: 'H', type: 't' };
   assert.equal((await append(another, another)).stdout, '2 appended, 0 known, 0 refused\n');
   const again = await append(another, another, another);
   assert.deepEqual([again.code, again.stdout], [0, '1 appended, 2 known, 0 refused\n']);
-  assert.match(again.stderr, /^inorder: \S+: 2 of the known lines have no id: they were taken for repetitions because .*; if they are new events, give them ids\n$/);
+  assert.match(
+    again.stderr,
+    /^inorder: \S+: 2 of the known lines have no id: they were taken for repetitions because .*; if they are new events, give them ids\n$/,
+  );
   const bad = await append({ aggregateId: 'x', type: 't' });
   assert.deepEqual([bad.code, bad.stdout], [1, '0 appended, 0 known, 1 refused\n']);
-  assert.match(bad.stderr, /line 1: invalid_entity: entity_id is missing; is entity_id "aggregateId"\? Then --map entity_id=aggregateId\n$/, 'and nothing of an option that this command has not');
+  assert.match(
+    bad.stderr,
+    /line 1: invalid_entity: entity_id is missing; is entity_id "aggregateId"\? Then --map entity_id=aggregateId\n$/,
+    'and nothing of an option that this command has not',
+  );
 });
 
 test('verify and rebuild without the aggregate say so, once for each type, and call nothing wrong', async (t) => {
@@ -151,10 +170,16 @@ test('verify and rebuild without the aggregate say so, once for each type, and c
   const others = { PROCESSOR: 'order', ENTITY_TYPE: 'order' };
   const said = /^inorder: "trace": PROCESSOR order has no aggregate for entities of this type; set PROCESSOR .*\n$/;
   const verified = await command.with(others)('events', 'verify');
-  assert.deepEqual([verified.code, verified.stdout], [1, '0 verified, 0 wrong, 0 not applied to their end yet, 3 without an aggregate: nothing is said of them\n']);
+  assert.deepEqual(
+    [verified.code, verified.stdout],
+    [1, '0 verified, 0 wrong, 0 not applied to their end yet, 3 without an aggregate: nothing is said of them\n'],
+  );
   assert.match(verified.stderr, said);
   const rebuilt = await command.with(others)('rebuild', '--yes');
-  assert.deepEqual([rebuilt.code, rebuilt.stdout], [1, '0 made anew, 0 were the same, 0 failed, 3 without an aggregate: nothing is said of them\n']);
+  assert.deepEqual(
+    [rebuilt.code, rebuilt.stdout],
+    [1, '0 made anew, 0 were the same, 0 failed, 3 without an aggregate: nothing is said of them\n'],
+  );
   assert.match(rebuilt.stderr, said);
 });
 
@@ -174,19 +199,29 @@ for (const kind of kinds) {
   const needs = kind === 'postgres' ? needsPostgres : {};
   test(`${kind}: with EVENT_LOG workers keep what they apply, each event once and in order, whatever is killed`, needs, async (t) => {
     const { run, command } = await useStream(t, kind, kind);
-    assert.match((await command('events', 'list', 'a', '--applied')).stderr, /there are no events of trace "a"; workers keep what they apply where EVENT_LOG is true/);
+    assert.match(
+      (await command('events', 'list', 'a', '--applied')).stderr,
+      /there are no events of trace "a"; workers keep what they apply where EVENT_LOG is true/,
+    );
     const keeping = { EVENT_LOG: 'true' };
     const first = await run.worker(keeping);
     await run.worker(keeping);
     const at = (...sequences: number[]) => sequences.map((sequence) => ({ entityId: 'a', sequence }));
     await run.publish(at(1, 3, 2, 2, 5));
-    const applied = async () => (await command('events', 'list', 'a', '--applied', '--json')).stdout.trim().split('\n').filter((line) => line !== '');
+    const applied = async () =>
+      (await command('events', 'list', 'a', '--applied', '--json')).stdout
+        .trim()
+        .split('\n')
+        .filter((line) => line !== '');
     await waitFor(async () => (await applied()).length === 3, { what: 'three events kept', timeoutMs: 30_000 });
     await run.kill(first);
     await run.publish(at(4, 3, 1, 6));
     await waitFor(async () => (await applied()).length === 6, { what: 'six events kept', timeoutMs: 30_000 });
     const kept = (await applied()).map((line) => JSON.parse(line));
-    assert.deepEqual(kept.map(({ sequence, type, id, data }) => [sequence, type, id, data.n]), [1, 2, 3, 4, 5, 6].map((n) => [n, `e${n}`, `a/${n}`, n]));
+    assert.deepEqual(
+      kept.map(({ sequence, type, id, data }) => [sequence, type, id, data.n]),
+      [1, 2, 3, 4, 5, 6].map((n) => [n, `e${n}`, `a/${n}`, n]),
+    );
     assert.match((await command('events', 'list', 'a', '--applied')).stdout, /^ +1  -  e1  a\/1$/m);
   });
 }
@@ -202,26 +237,63 @@ test('what `events list --applied --json` prints is published again, also of eve
   }
   await run.untilApplied(3);
   const listed = (await command('events', 'list', 'p', '--applied', '--json')).stdout;
-  assert.deepEqual(listed.trim().split('\n').map((line) => JSON.parse(line).timestamp), ['2026-01-05T10:00:00.000Z', null, '2026-01-05T10:00:00.000Z']);
-  const published = await command('publish', file(listed.trim().split('\n').map((line) => JSON.parse(line))));
+  assert.deepEqual(
+    listed
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line).timestamp),
+    ['2026-01-05T10:00:00.000Z', null, '2026-01-05T10:00:00.000Z'],
+  );
+  const published = await command(
+    'publish',
+    file(
+      listed
+        .trim()
+        .split('\n')
+        .map((line) => JSON.parse(line)),
+    ),
+  );
   assert.equal(published.stdout, '3 events: 3 published, 3 confirmed, 0 returned, 0 failed\n', published.stderr);
-  await waitFor(async () => (await worker.metric('inorder_events_total', { outcome: 'duplicate' })) === 3, { what: 'three duplicates', timeoutMs: 30_000 });
+  await waitFor(async () => (await worker.metric('inorder_events_total', { outcome: 'duplicate' })) === 3, {
+    what: 'three duplicates',
+    timeoutMs: 30_000,
+  });
 });
 
 test('without an ID --type chooses the entities of that type, and of nothing else anything is made anew', async (t) => {
   const { command, file } = await useStream(t, 'redis');
-  const lines = (['trace', 'other'] as const).map((type) => ({ id: type, entity_type: type, entity_id: 'a-$(id)', type: 'Happened', data: {} }));
+  const lines = (['trace', 'other'] as const).map((type) => ({
+    id: type,
+    entity_type: type,
+    entity_id: 'a-$(id)',
+    type: 'Happened',
+    data: {},
+  }));
   assert.equal((await command('events', 'append', file(lines))).code, 0);
   const listed = await command('events', 'list', '--type', 'other', '--json');
-  assert.deepEqual(listed.stdout.trim().split('\n').map((line) => JSON.parse(line).entity_type), ['other']);
+  assert.deepEqual(
+    listed.stdout
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line).entity_type),
+    ['other'],
+  );
   assert.match((await command('events', 'list', '--type', 'none')).stderr, /no events of all entities of type "none"/);
   assert.match((await command('rebuild', '--type', 'trace', '--yes')).stdout, /^1 made anew, 0 were the same, 0 failed/);
   assert.match((await command('events', 'verify', '--type', 'trace')).stdout, /^1 verified, 0 wrong/);
   assert.match((await command('audit')).stdout, /makes the states of all entities of type "trace" anew/);
-  for (const [type, behind] of [['trace', 0], ['other', 1], ['none', 0]] as const) {
+  for (const [type, behind] of [
+    ['trace', 0],
+    ['other', 1],
+    ['none', 0],
+  ] as const) {
     assert.match((await command('recover', '--from', 'event-store', '--type', type)).stdout, new RegExp(`^${behind} behind`, 'm'), type);
   }
-  assert.match((await command('entity', 'show', 'b-$(id)')).stderr, /list --entity 'b-\$\(id\)'$/m, 'a line that can be copied into a shell');
+  assert.match(
+    (await command('entity', 'show', 'b-$(id)')).stderr,
+    /list --entity 'b-\$\(id\)'$/m,
+    'a line that can be copied into a shell',
+  );
 });
 
 test('what recover is to read is looked at first: a mark before it is taken off, and what is no JSON, or empty, is named', async (t) => {

@@ -31,7 +31,8 @@ test('PostgreSQL: neither does one that is told of events, and looks, again and 
   t.after(() => store.close());
   const end = new AbortController();
   const waiting = store.waitForMore(never, end.signal);
-  for (let event = 0; event < 50; event++) await store.append({ entityType: 'a', entityId: '1' }, [{ type: 'A' }], { expectedVersion: event });
+  for (let event = 0; event < 50; event++)
+    await store.append({ entityType: 'a', entityId: '1' }, [{ type: 'A' }], { expectedVersion: event });
   const left = getEventListeners(end.signal, 'abort').length;
   end.abort();
   await waiting;

@@ -46,7 +46,8 @@ async function holdSecond(run: StreamRun, worker: WorkerProcess) {
   return {
     shard: gap.shard,
     publish: async (events: readonly TraceEvent[]) => {
-      for (const event of events) channel.publish(exchange, event.entityId, bodyOf(event), { persistent: true, contentType: 'application/json' });
+      for (const event of events)
+        channel.publish(exchange, event.entityId, bodyOf(event), { persistent: true, contentType: 'application/json' });
       await channel.waitForConfirms();
     },
   };
@@ -63,7 +64,11 @@ async function assertAllApplied(run: StreamRun, worker: WorkerProcess, count: nu
 for (const action of actions) {
   test(`an event that is held while the store is frozen is applied with its predecessor behind a full window (${action})`, async (t) => {
     const [{ amqpUrl }, redis] = [await useServices(t), await useRedisNode(t)];
-    const run = new StreamRun(t, 'gap-store', { amqpUrl, redisUrl: redis.redisUrl, variables: { ...variables, GAP_TIMEOUT_ACTION: action } });
+    const run = new StreamRun(t, 'gap-store', {
+      amqpUrl,
+      redisUrl: redis.redisUrl,
+      variables: { ...variables, GAP_TIMEOUT_ACTION: action },
+    });
     const worker = await run.worker();
     const { publish } = await holdSecond(run, worker);
     redis.suspend();
@@ -79,8 +84,16 @@ for (const action of actions) {
       const directory = await mkdtemp(join(tmpdir(), 'inorder-gate-'));
       t.after(() => rm(directory, { recursive: true }));
       const gate = join(directory, 'open');
-      const processor = { PROCESSOR: fileURLToPath(moduleUrl('test/support/gated-processor.ts')), HANDLER_TIMEOUT_MS: '120000', GATE: gate, WHILE_SHUT: whileShut };
-      const run = new StreamRun(t, 'gap-window', { ...(await useServices(t)), variables: { ...variables, ...processor, GAP_TIMEOUT_ACTION: action } });
+      const processor = {
+        PROCESSOR: fileURLToPath(moduleUrl('test/support/gated-processor.ts')),
+        HANDLER_TIMEOUT_MS: '120000',
+        GATE: gate,
+        WHILE_SHUT: whileShut,
+      };
+      const run = new StreamRun(t, 'gap-window', {
+        ...(await useServices(t)),
+        variables: { ...variables, ...processor, GAP_TIMEOUT_ACTION: action },
+      });
       const worker = await run.worker();
       const { publish, shard } = await holdSecond(run, worker);
       await publish([...others, b(1)]);
@@ -97,7 +110,11 @@ for (const action of actions) {
   test(`what the broker had sent before its answer to the turn is taken in before the gap ends (${action})`, async (t) => {
     const { amqpUrl, redisUrl } = await useServices(t);
     const proxy = await useTcpProxy(t, amqpUrl);
-    const run = new StreamRun(t, 'gap-turn', { amqpUrl, redisUrl, variables: { ...variables, AMQP_URL: proxy.through(amqpUrl), GAP_TIMEOUT_ACTION: action } });
+    const run = new StreamRun(t, 'gap-turn', {
+      amqpUrl,
+      redisUrl,
+      variables: { ...variables, AMQP_URL: proxy.through(amqpUrl), GAP_TIMEOUT_ACTION: action },
+    });
     const worker = await run.worker();
     const { publish } = await holdSecond(run, worker);
     proxy.hold('toClient', true);

@@ -59,7 +59,10 @@ test('what the source lacks too is waited for, and dead-letters its successors a
   await run.publish([...of('a', 1, 5), ...of('b', 1, 5)]);
   await assertLedger(worker, 4, { applied: 3, deadLettered: { gap_timeout: 1 } });
   const letters = await deadLettersOf(run, 1);
-  assert.deepEqual(letters.map(({ entityId, sequence }) => [entityId, sequence]), [['a', 5]]);
+  assert.deepEqual(
+    letters.map(({ entityId, sequence }) => [entityId, sequence]),
+    [['a', 5]],
+  );
   assert.deepEqual([(await storedOf(run, 'a')).version, (await storedOf(run, 'b')).version], [2, 5]);
   assert.ok((await worker.metric('inorder_gap_repairs_total', { outcome: 'missing' })) >= 1);
   await run.assertNothingLeft({ deadLetters: 1 });
@@ -110,7 +113,10 @@ test('a fetched event that cannot be processed parks its entity, and is fetched 
   await run.end(broken);
   await run.worker({ GAP_REPAIR: 'off' });
   const { code, stdout } = await replayWithRepair(run, '--entity=a', '--repair');
-  assert.deepEqual([code, stdout], [0, '  trace a at version 1: 3 goes, with 2 from the source\n1 go\n1 replayed; 1 of 1 entities whole again\n']);
+  assert.deepEqual(
+    [code, stdout],
+    [0, '  trace a at version 1: 3 goes, with 2 from the source\n1 go\n1 replayed; 1 of 1 entities whole again\n'],
+  );
   assert.equal((await storedOf(run, 'a')).types.join(' '), 'e1 e2 e3');
   await run.assertNothingLeft();
 });
@@ -121,10 +127,20 @@ test('a replay fetches what parked entities wait for, publishes it in its place,
   await run.publish([...of('a', 1, 4, 5, 8), ...of('c', 1, 3)]);
   await deadLettersOf(run, 4);
   const replayed = await replayWithRepair(run, '--entity=a', '--repair');
-  assert.deepEqual([replayed.code, replayed.stdout], [0, '  trace a at version 1: 4-5, 8 go, with 2-3, 6-7 from the source\n3 go\n3 replayed; 1 of 1 entities whole again\n']);
-  assert.deepEqual(await storedOf(run, 'a').then(({ version, types, parked }) => [version, types.join(' '), parked]), [8, 'e1 e2 e3 e4 e5 e6 e7 e8', null]);
+  assert.deepEqual(
+    [replayed.code, replayed.stdout],
+    [0, '  trace a at version 1: 4-5, 8 go, with 2-3, 6-7 from the source\n3 go\n3 replayed; 1 of 1 entities whole again\n'],
+  );
+  assert.deepEqual(await storedOf(run, 'a').then(({ version, types, parked }) => [version, types.join(' '), parked]), [
+    8,
+    'e1 e2 e3 e4 e5 e6 e7 e8',
+    null,
+  ]);
   assert.deepEqual(asked(), []);
   const without = await replayWithRepair(run, '--entity=c');
-  assert.deepEqual([without.code, without.stdout.split('\n')[0]], [1, '  trace c at version 1: nothing goes; 3 waits for 2: 2 has not arrived']);
+  assert.deepEqual(
+    [without.code, without.stdout.split('\n')[0]],
+    [1, '  trace c at version 1: nothing goes; 3 waits for 2: 2 has not arrived'],
+  );
   await run.assertNothingLeft({ deadLetters: 1 });
 });

@@ -40,7 +40,9 @@ interface OpenGap {
 
 async function openGaps(worker: WorkerProcess): Promise<OpenGap[]> {
   const { shards } = await worker.status();
-  return shards.flatMap(({ shard, open_gaps }: { shard: number; open_gaps: object[] }) => open_gaps.map((gap) => ({ ...gap, shard: String(shard) })));
+  return shards.flatMap(({ shard, open_gaps }: { shard: number; open_gaps: object[] }) =>
+    open_gaps.map((gap) => ({ ...gap, shard: String(shard) })),
+  );
 }
 
 /** Two workers, each with a shard of its own, and a way to publish to the shard where an entity is not at home: as after a change of the ring. */
@@ -55,7 +57,8 @@ async function useTwoOwners(t: TestContext, entityId: string) {
   const { exchange } = await channel.assertExchange(`${run.stream}.elsewhere`, 'direct', { autoDelete: true });
   await channel.bindQueue(run.queue(elsewhere), exchange, entityId);
   const publishElsewhere = async (...sequences: readonly number[]) => {
-    for (const event of of(entityId, ...sequences)) channel.publish(exchange, entityId, bodyOf(event), { persistent: true, contentType: 'application/json' });
+    for (const event of of(entityId, ...sequences))
+      channel.publish(exchange, entityId, bodyOf(event), { persistent: true, contentType: 'application/json' });
     await channel.waitForConfirms();
   };
   return { run, home: owners[home] as WorkerProcess, elsewhere: owners[elsewhere] as WorkerProcess, publishElsewhere };
@@ -88,7 +91,8 @@ test('what is held behind a gap is applied in order as soon as the gap closes, p
   const run = await useRun(t);
   const worker = await run.worker();
   const entities = Array.from({ length: 20 }, (_, index) => `entity-${index}`);
-  const forAll = (...sequences: readonly number[]) => sequences.flatMap((sequence) => entities.flatMap((entityId) => of(entityId, sequence)));
+  const forAll = (...sequences: readonly number[]) =>
+    sequences.flatMap((sequence) => entities.flatMap((entityId) => of(entityId, sequence)));
   await run.publish(forAll(1, 9, 8, 4, 12, 6));
   await untilHeld(worker, 100);
   assert.equal(await worker.metric('message_buffer_size', { entity_type: 'trace' }), 100);
@@ -115,7 +119,10 @@ test('at the deadline all that is held is dead-lettered in sequence order and th
   await run.publish(others);
   const applied = () => worker.metric('inorder_events_total', { outcome: 'applied' });
   await waitFor(async () => (await applied()) === 1 + others.length, { what: 'the others applied' });
-  assert.ok((await worker.metric('inorder_events_total', { outcome: 'applied', shard })) > 10, 'some of them in the shard of the stuck one');
+  assert.ok(
+    (await worker.metric('inorder_events_total', { outcome: 'applied', shard })) > 10,
+    'some of them in the shard of the stuck one',
+  );
   assert.equal(await worker.metric('inorder_held'), 3, 'it is still stuck');
 
   await untilParked(run, 'stuck');
@@ -127,7 +134,13 @@ test('at the deadline all that is held is dead-lettered in sequence order and th
   const letters = await deadLettersOf(run, 5);
   assert.deepEqual(
     letters.map(({ sequence, reason }) => [sequence, reason]),
-    [[4, 'gap_timeout'], [5, 'gap_timeout'], [6, 'gap_timeout'], [8, 'entity_parked'], [7, 'entity_parked']],
+    [
+      [4, 'gap_timeout'],
+      [5, 'gap_timeout'],
+      [6, 'gap_timeout'],
+      [8, 'entity_parked'],
+      [7, 'entity_parked'],
+    ],
   );
   assert.equal(parked?.detail, letters[0]?.detail);
   const [, waitedMs] = /^waited (\d+) ms for sequences 2 to 3$/.exec(letters[0]?.detail ?? '') ?? [];
@@ -167,7 +180,9 @@ for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
     const held = 4 * entities.length;
     await run.publish(entities.flatMap((entityId) => of(entityId, 1, 4, 3, 5, 4)));
     await untilHeld(first, held);
-    await waitFor(async () => (await openGaps(first)).every(({ waiting_ms }) => waiting_ms >= 500), { what: 'a part of the deadline to pass' });
+    await waitFor(async () => (await openGaps(first)).every(({ waiting_ms }) => waiting_ms >= 500), {
+      what: 'a part of the deadline to pass',
+    });
     assert.equal(await first.metric('inorder_events_total', { outcome: 'applied' }), entities.length);
     const handedOverAtMs = performance.now();
     if (signal === 'SIGTERM') await run.end(first);
@@ -179,11 +194,18 @@ for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
     assert.ok(afterMs >= shortMs, `the deadline passed ${Math.round(afterMs)} ms after the hand-over`);
 
     const letters = await deadLettersOf(run, 4);
-    assert.deepEqual(letters.map(({ entityId, sequence, reason }) => [entityId, sequence, reason]), [3, 4, 4, 5].map((sequence) => ['stays-open', sequence, 'gap_timeout']));
+    assert.deepEqual(
+      letters.map(({ entityId, sequence, reason }) => [entityId, sequence, reason]),
+      [3, 4, 4, 5].map((sequence) => ['stays-open', sequence, 'gap_timeout']),
+    );
     // The broker may lose the last acknowledgements of the first: then what it had applied comes again, as duplicates.
     const arrived = await second.metric('inorder_deliveries_total');
     const again = arrived - held - closing.length;
-    await assertLedger(second, arrived, { applied: 4 * closing.length, duplicate: closing.length + again, deadLettered: { gap_timeout: 4 } });
+    await assertLedger(second, arrived, {
+      applied: 4 * closing.length,
+      duplicate: closing.length + again,
+      deadLettered: { gap_timeout: 4 },
+    });
     const versions = [...(await readTraces(run.redisUrl, run.stream))].map(([entityId, { version }]) => [entityId, version]);
     assert.deepEqual(Object.fromEntries(versions), { 'stays-open': 1, ...Object.fromEntries(closing.map((entityId) => [entityId, 5])) });
     await run.assertNothingLeft({ deadLetters: 4 });
@@ -218,7 +240,10 @@ test('an entity of which too much is held ends its gap at once: all of it is dea
   await run.publish(of('full', 8));
   const letters = await deadLettersOf(run, 6);
   const overflow = [3, 4, 5, 6, 7].map((sequence) => [sequence, 'buffer_overflow']);
-  assert.deepEqual(letters.map(({ sequence, reason }) => [sequence, reason]), [...overflow, [8, 'entity_parked']]);
+  assert.deepEqual(
+    letters.map(({ sequence, reason }) => [sequence, reason]),
+    [...overflow, [8, 'entity_parked']],
+  );
   assert.equal(letters[0]?.detail, 'waited for sequence 2 until 5 events of the entity were held and the buffer was full');
   assert.equal((await storedOf(run, 'full')).parked?.reason, 'buffer_overflow');
   await run.publish(of('beside', 2));
@@ -274,7 +299,12 @@ test('with FIRST_SEQUENCE=any the first event seen is the base line: what lies b
   await assertLedger(worker, 10, { applied: 7, duplicate: 1, deadLettered: { late: 2 } });
   const { version, types, parked } = await storedOf(run, 'running');
   assert.deepEqual([version, types, parked], [11, ['e7', 'e8', 'e9', 'e10', 'e11'], null]);
-  const late = (sequence: number) => ({ entityId: 'running', sequence, reason: 'late', detail: `sequence ${sequence} lies before what is remembered of this entity` });
+  const late = (sequence: number) => ({
+    entityId: 'running',
+    sequence,
+    reason: 'late',
+    detail: `sequence ${sequence} lies before what is remembered of this entity`,
+  });
   assert.deepEqual(await deadLettersOf(run, 2), [late(6), late(1)]);
   await assertAtRest(run, worker, 2);
 });

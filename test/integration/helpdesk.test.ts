@@ -26,85 +26,83 @@ function tracesOf(text: string): Map<string, string[]> {
   return traces;
 }
 
-test(
-  'every ticket of the help desk comes out with its trace, though a worker is killed twice',
-  { skip },
-  async (t) => {
-    const { amqpUrl, redisUrl } = await useServices(t);
-    const stream = uniqueStream('helpdesk');
-    const broker = { AMQP_URL: amqpUrl, STREAM: stream };
-    const variables = {
-      ...broker,
-      REDIS_URL: redisUrl,
-      SHARDS: String(shards),
-      PROCESSOR: 'history',
-      ENTITY_TYPE: 'ticket',
-      GAP_TIMEOUT_MS: '120000',
-    };
-    // Both know shards 3 and 4: there one is the standby of the other.
-    const mortal = { ...variables, WORKER_SHARDS: '0-4' };
-    let worker = await WorkerProcess.ready(t, mortal);
-    const survivor = await WorkerProcess.ready(t, { ...variables, WORKER_SHARDS: '3-7' });
+test('every ticket of the help desk comes out with its trace, though a worker is killed twice', { skip }, async (t) => {
+  const { amqpUrl, redisUrl } = await useServices(t);
+  const stream = uniqueStream('helpdesk');
+  const broker = { AMQP_URL: amqpUrl, STREAM: stream };
+  const variables = {
+    ...broker,
+    REDIS_URL: redisUrl,
+    SHARDS: String(shards),
+    PROCESSOR: 'history',
+    ENTITY_TYPE: 'ticket',
+    GAP_TIMEOUT_MS: '120000',
+  };
+  // Both know shards 3 and 4: there one is the standby of the other.
+  const mortal = { ...variables, WORKER_SHARDS: '0-4' };
+  let worker = await WorkerProcess.ready(t, mortal);
+  const survivor = await WorkerProcess.ready(t, { ...variables, WORKER_SHARDS: '3-7' });
 
-    const map = 'entity_id=CaseID,type=ActivityID,timestamp=CompleteTimestamp';
-    const disarray = ['--shuffle', '500', '--duplicate', '0.1', '--seed', '1', '--rate', '2500'];
-    const publishing = startCommand(['publish', '--format', 'csv', '--map', map, ...disarray, '--json'], broker);
-    t.after(() => publishing.process.kill('SIGKILL'));
-    const text = readFileSync(file, 'utf8');
-    /** Publishes up to this share of the file; what comes after it cannot have been applied. */
-    let given = 0;
-    const publishUpTo = (share: number) => {
-      publishing.process.stdin.write(text.slice(given, Math.round(text.length * share)));
-      given = Math.round(text.length * share);
-    };
-    const expected = tracesOf(text);
-    const total = [...expected.values()].reduce((sum, types) => sum + types.length, 0);
+  const map = 'entity_id=CaseID,type=ActivityID,timestamp=CompleteTimestamp';
+  const disarray = ['--shuffle', '500', '--duplicate', '0.1', '--seed', '1', '--rate', '2500'];
+  const publishing = startCommand(['publish', '--format', 'csv', '--map', map, ...disarray, '--json'], broker);
+  t.after(() => publishing.process.kill('SIGKILL'));
+  const text = readFileSync(file, 'utf8');
+  /** Publishes up to this share of the file; what comes after it cannot have been applied. */
+  let given = 0;
+  const publishUpTo = (share: number) => {
+    publishing.process.stdin.write(text.slice(given, Math.round(text.length * share)));
+    given = Math.round(text.length * share);
+  };
+  const expected = tracesOf(text);
+  const total = [...expected.values()].reduce((sum, types) => sum + types.length, 0);
 
-    const applied = async () =>
-      [...(await readTraces(redisUrl, stream)).values()].reduce((sum, { version }) => sum + version, 0);
-    const appliedMoreThan = async (limit: number) => {
-      const count = await applied();
-      return count > limit ? count : null;
-    };
-    for (const [share, upTo] of [[0.15, 0.4], [0.5, 0.8]] as const) {
-      publishUpTo(upTo);
-      await waitFor(async () => (await worker.metric('inorder_events_total', { outcome: 'applied' })) > 0, {
-        what: 'the worker at work',
-        timeoutMs: 120_000,
-      });
-      const before = await waitFor(() => appliedMoreThan(total * share), {
-        what: `${share * 100} % applied`,
-        timeoutMs: 120_000,
-      });
-      assert.ok(before < total, 'it is killed with work before it');
-      await worker.kill();
-      worker = await WorkerProcess.ready(t, mortal);
-    }
-    publishUpTo(1);
-    publishing.process.stdin.end();
+  const applied = async () => [...(await readTraces(redisUrl, stream)).values()].reduce((sum, { version }) => sum + version, 0);
+  const appliedMoreThan = async (limit: number) => {
+    const count = await applied();
+    return count > limit ? count : null;
+  };
+  for (const [share, upTo] of [
+    [0.15, 0.4],
+    [0.5, 0.8],
+  ] as const) {
+    publishUpTo(upTo);
+    await waitFor(async () => (await worker.metric('inorder_events_total', { outcome: 'applied' })) > 0, {
+      what: 'the worker at work',
+      timeoutMs: 120_000,
+    });
+    const before = await waitFor(() => appliedMoreThan(total * share), {
+      what: `${share * 100} % applied`,
+      timeoutMs: 120_000,
+    });
+    assert.ok(before < total, 'it is killed with work before it');
+    await worker.kill();
+    worker = await WorkerProcess.ready(t, mortal);
+  }
+  publishUpTo(1);
+  publishing.process.stdin.end();
 
-    const { code, stdout, stderr } = await publishing.ended;
-    assert.equal(code, 0, stderr);
-    const report = JSON.parse(stdout);
-    assert.equal(report.events, total);
-    assert.ok(report.published > total * 1.08 && report.published < total * 1.12, stdout);
-    assert.equal(report.confirmed, report.published);
-    assert.equal(report.returned + report.failed, 0);
+  const { code, stdout, stderr } = await publishing.ended;
+  assert.equal(code, 0, stderr);
+  const report = JSON.parse(stdout);
+  assert.equal(report.events, total);
+  assert.ok(report.published > total * 1.08 && report.published < total * 1.12, stdout);
+  assert.equal(report.confirmed, report.published);
+  assert.equal(report.returned + report.failed, 0);
 
-    await waitFor(async () => (await applied()) === total, { what: 'every event applied', timeoutMs: 120_000 });
-    const traces = await readTraces(redisUrl, stream);
-    assert.deepEqual(new Map([...traces].map(([ticket, { types }]) => [ticket, types])), expected);
-    assert.deepEqual(
-      [...traces].filter(([, { parked }]) => parked),
-      [],
-    );
-    const queues = [...Array(shards).keys()].map((shard) => `${stream}.shard.00${shard}`);
-    for (const queue of [...queues, `${stream}.dead-letters`, `${stream}.unrouted`]) {
-      await waitFor(async () => (await readyCount(amqpUrl, queue)) === 0, { what: `${queue} empty` });
-    }
-    for (const process of [worker, survivor]) {
-      process.signal('SIGTERM');
-      assert.deepEqual(await process.exited, { code: 0, signal: null });
-    }
-  },
-);
+  await waitFor(async () => (await applied()) === total, { what: 'every event applied', timeoutMs: 120_000 });
+  const traces = await readTraces(redisUrl, stream);
+  assert.deepEqual(new Map([...traces].map(([ticket, { types }]) => [ticket, types])), expected);
+  assert.deepEqual(
+    [...traces].filter(([, { parked }]) => parked),
+    [],
+  );
+  const queues = [...Array(shards).keys()].map((shard) => `${stream}.shard.00${shard}`);
+  for (const queue of [...queues, `${stream}.dead-letters`, `${stream}.unrouted`]) {
+    await waitFor(async () => (await readyCount(amqpUrl, queue)) === 0, { what: `${queue} empty` });
+  }
+  for (const process of [worker, survivor]) {
+    process.signal('SIGTERM');
+    assert.deepEqual(await process.exited, { code: 0, signal: null });
+  }
+});

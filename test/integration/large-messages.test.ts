@@ -11,7 +11,11 @@ test('messages beyond the memory budget wait at the broker, and every entity is 
   await run.end(first);
   const channel = await run.channel();
   const publish = async (events: readonly TraceEvent[], bytes: number) => {
-    for (const event of events) channel.publish(run.stream, event.entityId, bodyOf(event, 'x'.repeat(bytes)), { persistent: true, messageId: `${event.entityId}/${event.sequence}` });
+    for (const event of events)
+      channel.publish(run.stream, event.entityId, bodyOf(event, 'x'.repeat(bytes)), {
+        persistent: true,
+        messageId: `${event.entityId}/${event.sequence}`,
+      });
     await channel.waitForConfirms();
   };
   await publish([{ entityId: 'late', sequence: 2 }], 50_000);

@@ -59,10 +59,7 @@ test('a killed and restarted RabbitMQ node has its durable message at the same U
 });
 
 test('two RabbitMQ nodes run at once and know nothing of each other', needsRabbit, async (t) => {
-  const [first, second] = await Promise.all([
-    useRabbitNode(t),
-    useRabbitNode(t, { configLines: ['consumer_timeout = 12345'] }),
-  ]);
+  const [first, second] = await Promise.all([useRabbitNode(t), useRabbitNode(t, { configLines: ['consumer_timeout = 12345'] })]);
   await first.ctl('eval', 'rabbit_amqqueue:declare({resource,<<"/">>,queue,<<"only-first">>},true,false,[],none,<<"t">>).');
   assert.match(await first.ctl('list_queues', 'name'), /only-first/);
   assert.doesNotMatch(await second.ctl('list_queues', 'name'), /only-first/);
@@ -110,8 +107,14 @@ test('three Redis nodes form a cluster that spreads the keys', needsRedis, async
   t.after(() => client.disconnect());
   for (let number = 0; number < 30; number += 1) await client.set(`key:${number}`, number);
   const sizes = await Promise.all(cluster.nodes.map((node) => redisClient(t, node.redisUrl).dbsize()));
-  assert.equal(sizes.reduce((sum, size) => sum + size, 0), 30);
-  assert.ok(sizes.every((size) => size > 0), `keys per node: ${sizes.join(', ')}`);
+  assert.equal(
+    sizes.reduce((sum, size) => sum + size, 0),
+    30,
+  );
+  assert.ok(
+    sizes.every((size) => size > 0),
+    `keys per node: ${sizes.join(', ')}`,
+  );
 });
 
 /** Starts a process that owns nodes; resolves with it and their URLs. */

@@ -84,19 +84,32 @@ test('an id that was used under another sequence reaches no handler: the same ev
 test('a handler that fails is tried again with its key, while other entities go on', async (t) => {
   const { send, reply } = await setUp(t);
   const failing = send({ entityId: 'slow', sequence: 1, type: 'fails-twice' });
-  assert.deepEqual(await reply(send({ entityId: 'quick', sequence: 1, type: 'works' })), { key: 'job:quick:1', attempt: 1, run: 1, type: 'works' });
+  assert.deepEqual(await reply(send({ entityId: 'quick', sequence: 1, type: 'works' })), {
+    key: 'job:quick:1',
+    attempt: 1,
+    run: 1,
+    type: 'works',
+  });
   assert.deepEqual(await reply(failing), { key: 'job:slow:1', attempt: 3, run: 3, type: 'fails-twice' });
 });
 
 test('a handler that fails for good parks its entity, and what follows is dead-lettered behind it', async (t) => {
   const { worker, send, reply, parkedReason } = await setUp(t);
-  for (const [entityId, type] of [['a', 'always-fails'], ['b', 'throws-at-once'], ['c', 'never-settles']] as const) {
+  for (const [entityId, type] of [
+    ['a', 'always-fails'],
+    ['b', 'throws-at-once'],
+    ['c', 'never-settles'],
+  ] as const) {
     send({ entityId, sequence: 1, type });
     send({ entityId, sequence: 2, type: 'works' });
     await waitFor(async () => (await parkedReason(entityId)) === 'handler_failed', { what: `${type} parked`, timeoutMs: 20_000 });
   }
-  await waitFor(async () => (await worker.metric('inorder_dead_letters_total', { reason: 'handler_failed' })) === 3, { what: 'three failures' });
-  await waitFor(async () => (await worker.metric('inorder_dead_letters_total', { reason: 'entity_parked' })) === 3, { what: 'three followers' });
+  await waitFor(async () => (await worker.metric('inorder_dead_letters_total', { reason: 'handler_failed' })) === 3, {
+    what: 'three failures',
+  });
+  await waitFor(async () => (await worker.metric('inorder_dead_letters_total', { reason: 'entity_parked' })) === 3, {
+    what: 'three followers',
+  });
   await reply(send({ entityId: 'd', sequence: 1, type: 'works' }));
 });
 
@@ -151,7 +164,13 @@ test('a memory alarm of the broker stops replies and no acknowledgement', async 
   for (let sequence = 2; sequence <= count; sequence++) send({ entityId: 'a', sequence, type: 'slow' });
   await firstReply;
   await node.ctl('set_vm_memory_high_watermark', 'absolute', '1');
-  await waitFor(async () => (await worker.metric('inorder_events_total', { outcome: 'applied' })) === count, { what: 'all applied', timeoutMs: 30_000 });
-  const kept = async () => (await node.ctl('-q', 'list_queues', '--no-table-headers', 'name', 'messages')).match(new RegExp(`^${stream}.shard.000\\s+(\\d+)`, 'm'))?.[1];
+  await waitFor(async () => (await worker.metric('inorder_events_total', { outcome: 'applied' })) === count, {
+    what: 'all applied',
+    timeoutMs: 30_000,
+  });
+  const kept = async () =>
+    (await node.ctl('-q', 'list_queues', '--no-table-headers', 'name', 'messages')).match(
+      new RegExp(`^${stream}.shard.000\\s+(\\d+)`, 'm'),
+    )?.[1];
   await waitFor(async () => (await kept()) === '0', { what: 'all acknowledged', timeoutMs: 20_000 });
 });

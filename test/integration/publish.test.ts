@@ -23,8 +23,7 @@ async function useFile(t: TestContext, name: string, text: string): Promise<stri
 function ndjson(entities: number, length: number): string {
   const lines: string[] = [];
   for (let n = 1; n <= length; n++) {
-    for (let entity = 0; entity < entities; entity++)
-      lines.push(JSON.stringify({ entity_id: `e-${entity}`, type: 'moved', data: { n } }));
+    for (let entity = 0; entity < entities; entity++) lines.push(JSON.stringify({ entity_id: `e-${entity}`, type: 'moved', data: { n } }));
   }
   return `${lines.join('\n')}\n`;
 }
@@ -67,10 +66,7 @@ test('standard input, CSV and disarray: the report as JSON, the seed to repeat i
   assert.equal(stderr, `seed ${report.seed}: --seed ${report.seed} repeats this\n`);
   const bodies = await bodiesOf(amqpUrl, stream);
   assert.equal(report.events, 1_000);
-  assert.deepEqual(
-    [report.confirmed, report.returned, report.failed, report.interrupted_at_line],
-    [bodies.length, 0, 0, null],
-  );
+  assert.deepEqual([report.confirmed, report.returned, report.failed, report.interrupted_at_line], [bodies.length, 0, 0, null]);
   assert.ok(outOfOrder(firstArrivals(bodies)).length > 0, 'it is shuffled');
   assert.ok(firstArrivals(bodies).length < bodies.length, 'some came twice');
   for (const { entity_id, sequence, type, data } of bodies) {
@@ -98,55 +94,45 @@ test('what no queue takes is returned, counted, and ends with 1', async (t) => {
   assert.deepEqual([code, stdout], [1, '10 events: 10 published, 0 confirmed, 10 returned, 0 failed\n']);
 });
 
-test(
-  'a connection cut again and again loses nothing and reorders no first arrival',
-  async (t) => {
-    const { amqpUrl, stream, variables } = await useTopology(t, 'publish-cut');
-    const proxy = await TcpProxy.start(amqpUrl);
-    t.after(() => proxy.stop());
-    const path = await useFile(t, 'events.ndjson', ndjson(10, 1_000));
-    const { ended } = startCommand(['publish', path, '--rate', '4000', '--json'], {
-      ...variables,
-      AMQP_URL: proxy.through(amqpUrl),
+test('a connection cut again and again loses nothing and reorders no first arrival', async (t) => {
+  const { amqpUrl, stream, variables } = await useTopology(t, 'publish-cut');
+  const proxy = await TcpProxy.start(amqpUrl);
+  t.after(() => proxy.stop());
+  const path = await useFile(t, 'events.ndjson', ndjson(10, 1_000));
+  const { ended } = startCommand(['publish', path, '--rate', '4000', '--json'], {
+    ...variables,
+    AMQP_URL: proxy.through(amqpUrl),
+  });
+  for (const arrived of [1_000, 4_000, 7_000]) {
+    await waitFor(async () => (await readyTotal(amqpUrl, stream)) > arrived, {
+      what: `${arrived} events arrived`,
+      timeoutMs: 60_000,
     });
-    for (const arrived of [1_000, 4_000, 7_000]) {
-      await waitFor(async () => (await readyTotal(amqpUrl, stream)) > arrived, {
-        what: `${arrived} events arrived`,
-        timeoutMs: 60_000,
-      });
-      proxy.cut();
-    }
-    const { code, stdout, stderr } = await ended;
-    assert.equal(code, 0, stderr);
-    const { published, confirmed } = JSON.parse(stdout);
-    assert.deepEqual([published, confirmed], [10_000, 10_000]);
-    const bodies = await bodiesOf(amqpUrl, stream);
-    const firsts = firstArrivals(bodies);
-    assert.equal(firsts.length, 10_000);
-    assert.deepEqual(outOfOrder(firsts), []);
-  },
-);
+    proxy.cut();
+  }
+  const { code, stdout, stderr } = await ended;
+  assert.equal(code, 0, stderr);
+  const { published, confirmed } = JSON.parse(stdout);
+  assert.deepEqual([published, confirmed], [10_000, 10_000]);
+  const bodies = await bodiesOf(amqpUrl, stream);
+  const firsts = firstArrivals(bodies);
+  assert.equal(firsts.length, 10_000);
+  assert.deepEqual(outOfOrder(firsts), []);
+});
 
 async function readyTotal(amqpUrl: string, stream: string): Promise<number> {
   const counts = await Promise.all(['000', '001'].map((shard) => readyCount(amqpUrl, `${stream}.shard.${shard}`)));
   return counts.reduce((sum, count) => sum + count, 0);
 }
 
-test(
-  'a bad line is reported with its number, the others are published, and it ends with 1',
-  async (t) => {
-    const { amqpUrl, stream, variables } = await useTopology(t, 'publish-bad');
-    const good = ndjson(1, 2).trim().split('\n');
-    const { code, stdout, stderr } = await runCommand(
-      ['publish', '-'],
-      variables,
-      [good[0], '{"oops', good[1]].join('\n'),
-    );
-    assert.deepEqual([code, stdout], [1, '2 events: 2 published, 2 confirmed, 0 returned, 1 failed\n']);
-    assert.match(stderr, /^inorder: standard input, line 2: malformed: [^\n]*\n$/);
-    assert.equal((await bodiesOf(amqpUrl, stream)).length, 2);
-  },
-);
+test('a bad line is reported with its number, the others are published, and it ends with 1', async (t) => {
+  const { amqpUrl, stream, variables } = await useTopology(t, 'publish-bad');
+  const good = ndjson(1, 2).trim().split('\n');
+  const { code, stdout, stderr } = await runCommand(['publish', '-'], variables, [good[0], '{"oops', good[1]].join('\n'));
+  assert.deepEqual([code, stdout], [1, '2 events: 2 published, 2 confirmed, 0 returned, 1 failed\n']);
+  assert.match(stderr, /^inorder: standard input, line 2: malformed: [^\n]*\n$/);
+  assert.equal((await bodiesOf(amqpUrl, stream)).length, 2);
+});
 
 test('what a worker is sure to dead-letter is refused line by line, and nothing of it is confirmed', async (t) => {
   const { amqpUrl, stream, variables } = await useTopology(t, 'publish-refused');
@@ -159,15 +145,34 @@ test('what a worker is sure to dead-letter is refused line by line, and nothing 
   const foreign = [1, 2, 3].map((n) => JSON.stringify({ eventId: `e${n}`, aggregateId: '7', type: 'A', data: { n } })).join('\n');
   const problems = await refused(foreign);
   assert.equal(problems.length, 3);
-  for (const [index, problem] of problems.entries()) assert.match(problem, new RegExp(`^inorder: standard input, line ${index + 1}: invalid_entity: entity_id is missing; is entity_id "aggregateId"\\? Then --map entity_id=aggregateId,id=eventId; `));
-  assert.match((await refused('{"specversion":"1.0","id":"a","source":"/x","type":"A","data":{}}', '--format=cloudevents')).join(), /line 1: invalid_entity: subject is missing/);
+  for (const [index, problem] of problems.entries())
+    assert.match(
+      problem,
+      new RegExp(
+        `^inorder: standard input, line ${index + 1}: invalid_entity: entity_id is missing; is entity_id "aggregateId"\\? Then --map entity_id=aggregateId,id=eventId; `,
+      ),
+    );
+  assert.match(
+    (await refused('{"specversion":"1.0","id":"a","source":"/x","type":"A","data":{}}', '--format=cloudevents')).join(),
+    /line 1: invalid_entity: subject is missing/,
+  );
   assert.deepEqual(await bodiesOf(amqpUrl, stream), []);
   const mapped = await runCommand(['publish', '--map', 'entity_id=aggregateId,id=eventId'], variables, foreign);
   assert.deepEqual([mapped.code, mapped.stderr], [0, '']);
-  assert.deepEqual((await bodiesOf(amqpUrl, stream)).map(({ entity_id, sequence, data }) => [entity_id, sequence, data.n]), [['7', 1, 1], ['7', 2, 2], ['7', 3, 3]]);
+  assert.deepEqual(
+    (await bodiesOf(amqpUrl, stream)).map(({ entity_id, sequence, data }) => [entity_id, sequence, data.n]),
+    [
+      ['7', 1, 1],
+      ['7', 2, 2],
+      ['7', 3, 3],
+    ],
+  );
   const many = await runCommand(['publish'], variables, Array.from({ length: 500 }, () => '{"kind":"A"}').join('\n'));
   assert.deepEqual([many.code, many.stdout], [1, '']);
-  assert.match(many.stderr, /^inorder: nothing was done, for the first 20 are all refused for one cause; line 1: malformed: type is missing; [^\n]*\n$/);
+  assert.match(
+    many.stderr,
+    /^inorder: nothing was done, for the first 20 are all refused for one cause; line 1: malformed: type is missing; [^\n]*\n$/,
+  );
 });
 
 test('events without a sequence or an entity are sent as they are where that is asked for', async (t) => {
@@ -175,11 +180,17 @@ test('events without a sequence or an entity are sent as they are where that is 
   const text = '{"entity_id":"a","type":"t"}\n{"type":"u"}\n';
   const asked = await runCommand(['publish', '--unsequenced'], variables, text);
   assert.deepEqual([asked.code, asked.stderr], [0, '']);
-  assert.deepEqual((await bodiesOf(amqpUrl, stream)).map(({ type, sequence }) => [type, sequence]).sort(), [['t', undefined], ['u', undefined]]);
+  assert.deepEqual((await bodiesOf(amqpUrl, stream)).map(({ type, sequence }) => [type, sequence]).sort(), [
+    ['t', undefined],
+    ['u', undefined],
+  ]);
   // A stream that takes them: those of an entity are numbered all the same.
   const process = await runCommand(['publish'], { ...variables, UNSEQUENCED: 'process' }, text);
   assert.deepEqual([process.code, process.stderr], [0, '']);
-  assert.deepEqual((await bodiesOf(amqpUrl, stream)).map(({ type, sequence }) => [type, sequence]).sort(), [['t', 1], ['u', undefined]]);
+  assert.deepEqual((await bodiesOf(amqpUrl, stream)).map(({ type, sequence }) => [type, sequence]).sort(), [
+    ['t', 1],
+    ['u', undefined],
+  ]);
   const reject = await runCommand(['publish'], variables, text);
   assert.deepEqual([reject.code, reject.stdout], [1, '1 event: 1 published, 1 confirmed, 0 returned, 1 failed\n']);
   await bodiesOf(amqpUrl, stream);
@@ -193,10 +204,7 @@ test('what is wrong before anything is sent ends with 2 and one line each', asyn
     [['/no/such/file.csv'], '/no/such/file.csv: there is no such file'],
     [[tmpdir(), '--format', 'ndjson'], `${tmpdir()} is a directory, not a file`],
     [[empty], `${empty}: there are no events in it`],
-    [
-      [csv, '--map', 'entity_id=CaseID,type=Step'],
-      `${csv}: --map entity_id=CaseID: there is no such column; there are "Case", "Step"`,
-    ],
+    [[csv, '--map', 'entity_id=CaseID,type=Step'], `${csv}: --map entity_id=CaseID: there is no such column; there are "Case", "Step"`],
     [[csv, '--duplicate', '2'], '--duplicate is "2": it must be a number from 0 to 1, such as 0.05'],
   ];
   for (const [words, expected] of cases) {
@@ -206,23 +214,17 @@ test('what is wrong before anything is sent ends with 2 and one line each', asyn
   assert.deepEqual(await bodiesOf(amqpUrl, stream), []);
 });
 
-test(
-  'a stream without topology ends with the remedy, and a broker that is away with 1',
-  async (t) => {
-    const { amqpUrl } = await useServices(t);
-    const stream = uniqueStream('publish-missing');
-    const missing = await runCommand(['publish'], { AMQP_URL: amqpUrl, STREAM: stream }, ndjson(1, 1));
-    assert.deepEqual([missing.code, missing.stdout], [2, '']);
-    assert.equal(
-      missing.stderr,
-      `inorder: there is no exchange ${stream} at the broker: run \`inorder topology apply\`\n`,
-    );
-    const away = await runCommand(['publish'], { AMQP_URL: 'amqp://user:secret@127.0.0.1:1' }, ndjson(1, 1));
-    assert.equal(away.code, 1);
-    assert.match(away.stderr, /^inorder: the broker at [^\n]* cannot be reached[^\n]*\n$/);
-    assert.doesNotMatch(away.stderr, /secret/);
-  },
-);
+test('a stream without topology ends with the remedy, and a broker that is away with 1', async (t) => {
+  const { amqpUrl } = await useServices(t);
+  const stream = uniqueStream('publish-missing');
+  const missing = await runCommand(['publish'], { AMQP_URL: amqpUrl, STREAM: stream }, ndjson(1, 1));
+  assert.deepEqual([missing.code, missing.stdout], [2, '']);
+  assert.equal(missing.stderr, `inorder: there is no exchange ${stream} at the broker: run \`inorder topology apply\`\n`);
+  const away = await runCommand(['publish'], { AMQP_URL: 'amqp://user:secret@127.0.0.1:1' }, ndjson(1, 1));
+  assert.equal(away.code, 1);
+  assert.match(away.stderr, /^inorder: the broker at [^\n]* cannot be reached[^\n]*\n$/);
+  assert.doesNotMatch(away.stderr, /secret/);
+});
 
 test('SIGINT ends the reading, waits for what was read and says how far it came', async (t) => {
   const { amqpUrl, stream, variables } = await useTopology(t, 'publish-sigint');
@@ -234,8 +236,7 @@ test('SIGINT ends the reading, waits for what was read and says how far it came'
   const { code, stdout, stderr } = await ended;
   assert.equal(stderr, '');
   assert.equal(code, 1);
-  const report =
-    /^([\d,]+) events: \1 published, \1 confirmed, 0 returned, 0 failed; interrupted after line \1\n$/.exec(stdout);
+  const report = /^([\d,]+) events: \1 published, \1 confirmed, 0 returned, 0 failed; interrupted after line \1\n$/.exec(stdout);
   assert.ok(report, stdout);
   assert.equal((await bodiesOf(amqpUrl, stream)).length, Number(report[1]!.replace(',', '')));
 });

@@ -16,7 +16,10 @@ interface Bench {
 }
 
 /** A topic exchange with one quorum queue bound to `entity.#`, and a publisher that reaches it by `through`. */
-async function setUp(t: TestContext, options: Partial<PublisherOptions> & { readonly through?: string; readonly url?: string } = {}): Promise<Bench> {
+async function setUp(
+  t: TestContext,
+  options: Partial<PublisherOptions> & { readonly through?: string; readonly url?: string } = {},
+): Promise<Bench> {
   const url = options.url ?? (await useServices(t)).amqpUrl;
   const exchange = uniqueStream('publisher');
   const queue = `${exchange}.queue`;
@@ -52,7 +55,10 @@ async function drain(raw: amqp.Channel, queue: string, untilDistinct: number): P
   };
   const { consumerTag } = await raw.consume(queue, onMessage);
   const what = `${untilDistinct} distinct events in ${queue}`;
-  await waitFor(async () => distinct.size >= untilDistinct && (await raw.checkQueue(queue)).messageCount === 0, { what, timeoutMs: 30_000 });
+  await waitFor(async () => distinct.size >= untilDistinct && (await raw.checkQueue(queue)).messageCount === 0, {
+    what,
+    timeoutMs: 30_000,
+  });
   await raw.cancel(consumerTag);
   return numbers;
 }
@@ -145,7 +151,10 @@ test('events that no queue takes are told apart from those around them, also whe
     return publisher.publish({ routingKey: n % 3 === 1 ? 'nobody' : 'entity.1', body: Buffer.from('same'), properties: {} });
   });
   const found = await statuses(outcomes);
-  assert.deepEqual(found, range(300).map((n) => (n % 3 === 2 ? 'confirmed' : 'returned')));
+  assert.deepEqual(
+    found,
+    range(300).map((n) => (n % 3 === 2 ? 'confirmed' : 'returned')),
+  );
   assert.deepEqual(await outcomes[0], { status: 'returned', detail: 'NO_ROUTE' });
   assert.equal((await raw.checkQueue(queue)).messageCount, 100);
 });
@@ -241,10 +250,16 @@ test('of many in flight the one event that is too large for the broker is found,
   const node = await useRabbitNode(t, { configLines: ['max_message_size = 10000'] });
   const { publisher, raw, queue } = await setUp(t, { url: node.amqpUrl });
   const outcomes = range(60).map((n) => publisher.publish(n === 30 ? { ...event(n), body: Buffer.alloc(20_000) } : event(n)));
-  assert.deepEqual(await statuses(outcomes), range(60).map((n) => (n === 30 ? 'failed' : 'confirmed')));
+  assert.deepEqual(
+    await statuses(outcomes),
+    range(60).map((n) => (n === 30 ? 'failed' : 'confirmed')),
+  );
   const failed = await outcomes[30]!;
   assert.match(failed.status === 'failed' ? failed.error.message : '', /message size 20000 is larger than configured max size 10000/);
-  assert.deepEqual(firstOccurrences(await drain(raw, queue, 59)), range(60).filter((n) => n !== 30));
+  assert.deepEqual(
+    firstOccurrences(await drain(raw, queue, 59)),
+    range(60).filter((n) => n !== 30),
+  );
 });
 
 test('what cannot be put into frames fails at once, and what comes after it does not wait', async (t) => {

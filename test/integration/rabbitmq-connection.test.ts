@@ -40,7 +40,10 @@ test('a virtual host that does not exist is named', async (t) => {
   const { amqpUrl } = await useServices(t);
   const log = new KeptLog();
   const connection = useConnection(t, `${amqpUrl}/no%2Fwhere`, log);
-  await assert.rejects(connection.ready(20_000), /does not open the virtual host "no\/where": it does not exist, or the user has no access/);
+  await assert.rejects(
+    connection.ready(20_000),
+    /does not open the virtual host "no\/where": it does not exist, or the user has no access/,
+  );
 });
 
 test('a broker that is away is tried again with growing pauses, and one line tells of it', async (t) => {
@@ -83,7 +86,13 @@ test('a lost connection is told to each listener, comes back as another one, and
   const proxy = await useTcpProxy(t, amqpUrl);
   const log = new KeptLog();
   let reconnected = 0;
-  const connection = createConnection({ urls: [proxy.through(amqpUrl)], name: 'test', time: systemTime, log, onReconnected: () => reconnected++ });
+  const connection = createConnection({
+    urls: [proxy.through(amqpUrl)],
+    name: 'test',
+    time: systemTime,
+    log,
+    onReconnected: () => reconnected++,
+  });
   t.after(() => connection.close());
   const told: string[] = [];
   const models = new Set<ChannelModel>();
@@ -156,7 +165,10 @@ test('a memory alarm is known while it lasts to the connection that publishes', 
   assert.match(connection.blocked ?? '', /memory/);
   await node.ctl('set_vm_memory_high_watermark', '0.6');
   await waitFor(() => connection.blocked === null, { what: 'the release', timeoutMs: 20_000 });
-  assert.deepEqual(told.map((reason) => reason === null), [false, true]);
+  assert.deepEqual(
+    told.map((reason) => reason === null),
+    [false, true],
+  );
 });
 
 test('a reply reaches the queue that asked, with its correlation id; one for a queue that is gone harms nothing', async (t) => {
@@ -173,11 +185,14 @@ test('a reply reaches the queue that asked, with its correlation id; one for a q
   const replier = createReplier({ connection, log });
   replier.send(queue, 'early', '{}');
   await connection.ready(20_000);
-  await waitFor(() => {
-    replier.send(`${uniqueStream('gone')}`, 'c-0', '{}');
-    replier.send(queue, 'c-1', '{"ok":true}');
-    return answers.length > 0;
-  }, { what: 'an answer' });
+  await waitFor(
+    () => {
+      replier.send(`${uniqueStream('gone')}`, 'c-0', '{}');
+      replier.send(queue, 'c-1', '{"ok":true}');
+      return answers.length > 0;
+    },
+    { what: 'an answer' },
+  );
   assert.equal(answers[0], 'c-1 {"ok":true}');
   await replier.close();
   replier.send(queue, 'late', '{}');

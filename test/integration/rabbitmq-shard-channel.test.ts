@@ -1,7 +1,15 @@
 /** The consumer of one shard on a real broker: generations, batches, and every way in which a channel ends. */
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
-import { deleteAfterwards, KeptLog, RecordedChannel, sendNumbers, shardArguments, useConnection, useRawChannel } from '../support/rabbitmq.ts';
+import {
+  deleteAfterwards,
+  KeptLog,
+  RecordedChannel,
+  sendNumbers,
+  shardArguments,
+  useConnection,
+  useRawChannel,
+} from '../support/rabbitmq.ts';
 import { uniqueStream, useRabbitNode, useServices, waitFor } from '../support/services.ts';
 import { useTcpProxy } from '../support/tcp-proxy.ts';
 
@@ -35,23 +43,29 @@ test('what lies in the queue arrives in order, in batches, with tags from 1 and 
   const recorded = await RecordedChannel.use(t, connection, queue, log, 1_000);
   await recorded.untilDelivered(500);
   assert.deepEqual(recorded.numbers(), numbers(0, 499));
-  assert.deepEqual(recorded.deliveries().map(({ tag }) => tag), numbers(1, 500));
+  assert.deepEqual(
+    recorded.deliveries().map(({ tag }) => tag),
+    numbers(1, 500),
+  );
   assert.ok(recorded.batches.length <= 100, `${recorded.batches.length} batches for 500 deliveries`);
   assert.ok(recorded.batches.every(({ deliveries }) => deliveries.length > 0));
   const { message, redelivered } = recorded.deliveries()[0]!;
   assert.equal(redelivered, false);
-  assert.deepEqual({ ...message, body: Buffer.from(message.body).toString() }, {
-    body: '0',
-    routingKey: queue,
-    contentType: 'application/json',
-    contentEncoding: 'identity',
-    messageId: 'm-1',
-    type: 'OrderCreated',
-    timestamp: 1_700_000_000,
-    replyTo: 'answers',
-    correlationId: 'c-1',
-    headers: { traceparent: '00-1' },
-  });
+  assert.deepEqual(
+    { ...message, body: Buffer.from(message.body).toString() },
+    {
+      body: '0',
+      routingKey: queue,
+      contentType: 'application/json',
+      contentEncoding: 'identity',
+      messageId: 'm-1',
+      type: 'OrderCreated',
+      timestamp: 1_700_000_000,
+      replyTo: 'answers',
+      correlationId: 'c-1',
+      headers: { traceparent: '00-1' },
+    },
+  );
 });
 
 test('a single event on an idle queue is handed on without waiting for company', async (t) => {
@@ -62,7 +76,10 @@ test('a single event on an idle queue is handed on without waiting for company',
     await recorded.untilDelivered(n);
     recorded.channel.ack(recorded.generation, n, false);
   }
-  assert.deepEqual(recorded.batches.map(({ deliveries }) => deliveries.length), [1, 1, 1]);
+  assert.deepEqual(
+    recorded.batches.map(({ deliveries }) => deliveries.length),
+    [1, 1, 1],
+  );
 });
 
 test('no more is delivered than the prefetch allows until something is settled', async (t) => {
@@ -85,7 +102,10 @@ test('an abandoned generation gives its deliveries to the next one, and nothing 
   await recorded.untilDelivered(5);
   recorded.channel.ack(1, 2, true);
   recorded.channel.abandon(1, new Error('fenced'));
-  assert.deepEqual(recorded.lost.map(({ generation, cause }) => [generation, cause.message]), [[1, 'fenced']]);
+  assert.deepEqual(
+    recorded.lost.map(({ generation, cause }) => [generation, cause.message]),
+    [[1, 'fenced']],
+  );
   await recorded.untilOpen(2);
   await recorded.untilDelivered(3, 2);
   // Tag 3 of the first channel was event 3; on the second it is event 5.
@@ -95,10 +115,20 @@ test('an abandoned generation gives its deliveries to the next one, and nothing 
   assert.equal(await recorded.channel.isAlive(1), false);
   assert.equal(await recorded.channel.isAlive(2), true);
   assert.deepEqual(recorded.numbers(2), [3, 4, 5]);
-  assert.deepEqual(recorded.deliveries(2).map(({ tag, redelivered }) => [tag, redelivered]), [[1, true], [2, true], [3, true]]);
+  assert.deepEqual(
+    recorded.deliveries(2).map(({ tag, redelivered }) => [tag, redelivered]),
+    [
+      [1, true],
+      [2, true],
+      [3, true],
+    ],
+  );
   await recorded.channel.stop();
   await waitFor(async () => (await raw.checkQueue(queue)).messageCount === 3, { what: 'the three unsettled in the queue' });
-  assert.deepEqual(recorded.calls.filter((call) => !call.startsWith('delivered')), ['opened 1', 'lost 1', 'opened 2']);
+  assert.deepEqual(
+    recorded.calls.filter((call) => !call.startsWith('delivered')),
+    ['opened 1', 'lost 1', 'opened 2'],
+  );
 });
 
 test('a bad acknowledgement costs its own channel and no other one of the connection', async (t) => {
@@ -115,7 +145,10 @@ test('a bad acknowledgement costs its own channel and no other one of the connec
   await bystander.untilDelivered(3);
   bystander.channel.ack(1, 3, true);
   assert.equal(await bystander.channel.isAlive(1), true);
-  assert.deepEqual(bystander.calls.filter((call) => !call.startsWith('delivered')), ['opened 1']);
+  assert.deepEqual(
+    bystander.calls.filter((call) => !call.startsWith('delivered')),
+    ['opened 1'],
+  );
   assert.equal(connection.connected, true);
 });
 
@@ -213,7 +246,11 @@ test('stopping gives what is unsettled to the standby, from the head and in orde
   await stopped;
   await standby.untilDelivered(10);
   assert.deepEqual(standby.numbers(), numbers(3, 12));
-  assert.deepEqual(active.calls.filter((call) => !call.startsWith('delivered')), ['opened 1'], 'stopping is no loss');
+  assert.deepEqual(
+    active.calls.filter((call) => !call.startsWith('delivered')),
+    ['opened 1'],
+    'stopping is no loss',
+  );
 });
 
 test('stopping right after starting, and twice, leaves no consumer behind', async (t) => {
@@ -238,7 +275,10 @@ test('a closed connection is one loss, and its deliveries come again in order on
   await node.ctl('close_all_connections', 'maintenance');
   await recorded.untilDelivered(4, 2);
   assert.deepEqual(recorded.numbers(2), [3, 4, 5, 6]);
-  assert.deepEqual(recorded.lost.map(({ generation }) => generation), [1]);
+  assert.deepEqual(
+    recorded.lost.map(({ generation }) => generation),
+    [1],
+  );
   assert.match(log.text, /maintenance/);
 });
 

@@ -23,8 +23,21 @@ const [kept, reached] = [6, 10];
 async function setUp(t: TestContext, variables: Readonly<Record<string, string>> = {}) {
   const { amqpUrl } = await useServices(t);
   const redis = await useRedisNode(t);
-  const run = new StreamRun(t, 'recover', { amqpUrl, redisUrl: redis.redisUrl, variables: { EVENT_LOG: 'true', ENTITY_TYPE: 'trace', ...variables } });
-  const env = { AMQP_URL: amqpUrl, REDIS_URL: redis.redisUrl, STREAM: run.stream, SHARDS: '2', PROCESSOR: 'history', EVENT_LOG: 'true', ENTITY_TYPE: 'trace', ...variables };
+  const run = new StreamRun(t, 'recover', {
+    amqpUrl,
+    redisUrl: redis.redisUrl,
+    variables: { EVENT_LOG: 'true', ENTITY_TYPE: 'trace', ...variables },
+  });
+  const env = {
+    AMQP_URL: amqpUrl,
+    REDIS_URL: redis.redisUrl,
+    STREAM: run.stream,
+    SHARDS: '2',
+    PROCESSOR: 'history',
+    EVENT_LOG: 'true',
+    ENTITY_TYPE: 'trace',
+    ...variables,
+  };
   const command = async (...words: string[]) => {
     const { io, out } = keptIo({ env });
     return { code: await runCli({ commands, version: '0' }, words, io), ...out };
@@ -58,8 +71,17 @@ async function versionsOf(redis: RedisNode, stream: string): Promise<readonly (r
   return [...(await readTraces(redis.redisUrl, stream))].map(([entityId, { version }]) => [entityId, version] as const).sort();
 }
 
-const expected = (version: number) => interleaved(entities, 1).map(({ entityId }) => [entityId, losers.includes(entityId) ? version : kept] as const).sort();
-const named = (stdout: string) => stdout.trim().split('\n').map((line) => JSON.parse(line)).map((line) => [line.entity_id, line.version, line.target, line.status]).sort();
+const expected = (version: number) =>
+  interleaved(entities, 1)
+    .map(({ entityId }) => [entityId, losers.includes(entityId) ? version : kept] as const)
+    .sort();
+const named = (stdout: string) =>
+  stdout
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line))
+    .map((line) => [line.entity_id, line.version, line.target, line.status])
+    .sort();
 
 /** Its next event is applied, and what comes once more is a duplicate. */
 async function assertGoesOn({ redis, run }: Awaited<ReturnType<typeof setUp>>): Promise<void> {
@@ -105,7 +127,17 @@ test('from the event store', needsPostgres, async (t) => {
   const one = await set.command('recover', 'entity-7', '--from', 'event-store', '--yes', '--json');
   assert.deepEqual([one.code, named(one.stdout)], [0, [['entity-7', kept, reached, 'recovered']]], one.stderr);
   const rest = await set.command('recover', '--from', 'event-store', '--yes', '--json');
-  assert.deepEqual([rest.code, named(rest.stdout)], [0, [['entity-2', kept, reached, 'recovered'], ['entity-5', kept, reached, 'recovered']]], rest.stderr);
+  assert.deepEqual(
+    [rest.code, named(rest.stdout)],
+    [
+      0,
+      [
+        ['entity-2', kept, reached, 'recovered'],
+        ['entity-5', kept, reached, 'recovered'],
+      ],
+    ],
+    rest.stderr,
+  );
   assert.deepEqual(await versionsOf(set.redis, set.run.stream), expected(reached));
   await assertGoesOn(set);
 });
@@ -118,7 +150,10 @@ test('without a source: who is parked behind what is missing is named, and resyn
   assert.deepEqual([nothing.code, nothing.stdout.split(',')[0]], [0, '0 behind'], 'nothing shows it yet');
   await run.worker();
   await run.publish(tail(reached, reached + 2));
-  await waitFor(async () => [...(await readTraces(redis.redisUrl, run.stream)).values()].filter(({ parked }) => parked).length === losers.length, { what: 'the entities to be parked', timeoutMs: 120_000 });
+  await waitFor(
+    async () => [...(await readTraces(redis.redisUrl, run.stream)).values()].filter(({ parked }) => parked).length === losers.length,
+    { what: 'the entities to be parked', timeoutMs: 120_000 },
+  );
   const plan = await command('recover', '--json');
   assert.deepEqual([plan.code, named(plan.stdout)], [1, losers.map((entityId) => [entityId, kept, reached, 'behind'])], plan.stderr);
   const unexplained = await command('recover', '--resync', '--yes');

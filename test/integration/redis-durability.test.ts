@@ -60,7 +60,8 @@ test('without its replica nothing is answered as done, and with it the same comm
   await untilCommitted(store, commitTo(order, 0, 1));
   replica.suspend();
   t.after(() => replica.resume());
-  for (const ask of everything(store)) await assert.rejects(ask(), (error) => error instanceof UnavailableError && /0 of 1 replicas/.test(error.message));
+  for (const ask of everything(store))
+    await assert.rejects(ask(), (error) => error instanceof UnavailableError && /0 of 1 replicas/.test(error.message));
   assert.equal((await store.load([order]))[0]?.status, 'ok', 'what nothing is acknowledged by is read as ever');
   replica.resume();
   await waitFor(caughtUp, { what: 'the replica again', timeoutMs: 60_000 });
@@ -99,33 +100,42 @@ test('batches that wait at the same time share their WAIT', needsRedis, async (t
   t.after(() => client.disconnect());
   const waits = async () => Number(/cmdstat_wait:calls=(\d+)/.exec(await client.info('commandstats'))?.[1] ?? 0);
   const before = await waits();
-  const batches = Array.from({ length: 50 }, (_, index) => store.commit([commitTo(orderNamed(`n-${index}`), 0, 1), commitTo(orderNamed(`p-${index}`), 0, 1)]));
+  const batches = Array.from({ length: 50 }, (_, index) =>
+    store.commit([commitTo(orderNamed(`n-${index}`), 0, 1), commitTo(orderNamed(`p-${index}`), 0, 1)]),
+  );
   await Promise.allSettled(batches);
   assert.ok((await waits()) - before < 50, `${(await waits()) - before} for 50 batches`);
 });
 
-test('with DURABILITY=aof a commit is in the file before it is answered; a server that cannot say so is refused by name', needsRedis, async (t) => {
-  const node = await useRedisNode(t, { appendonly: true });
-  const store = openStore(t, node.redisUrl, { kind: 'aof' });
-  const [finding] = (await store.inspect()).filter(({ subject }) => subject === 'Redis durability');
-  if (finding?.level === 'failure') {
-    assert.match(finding.detail, /WAITAOF, which Redis has from 7\.2 on/);
-    const worker = await WorkerProcess.start(t, { REDIS_URL: node.redisUrl, DURABILITY: 'aof', AMQP_URL: 'amqp://127.0.0.1:1' });
-    assert.deepEqual(await worker.exited, { code: 2, signal: null }, worker.output);
-    assert.match(worker.output, /DURABILITY=aof needs WAITAOF/);
-    await assert.rejects(commitOne(store, commitTo(order, 0, 1)), UnavailableError);
-    t.diagnostic('this Redis has no WAITAOF: that a commit waits for the file is not tried');
-    return;
-  }
-  await untilCommitted(store, commitTo(order, 0, 1));
-  await node.kill();
-  await node.restart();
-  const kept = await waitFor(() => store.load([order]).catch(() => null), { what: 'the server again', timeoutMs: 60_000 });
-  assert.equal(kept[0]?.status === 'ok' && kept[0].snapshot.version, 1);
-});
+test(
+  'with DURABILITY=aof a commit is in the file before it is answered; a server that cannot say so is refused by name',
+  needsRedis,
+  async (t) => {
+    const node = await useRedisNode(t, { appendonly: true });
+    const store = openStore(t, node.redisUrl, { kind: 'aof' });
+    const [finding] = (await store.inspect()).filter(({ subject }) => subject === 'Redis durability');
+    if (finding?.level === 'failure') {
+      assert.match(finding.detail, /WAITAOF, which Redis has from 7\.2 on/);
+      const worker = await WorkerProcess.start(t, { REDIS_URL: node.redisUrl, DURABILITY: 'aof', AMQP_URL: 'amqp://127.0.0.1:1' });
+      assert.deepEqual(await worker.exited, { code: 2, signal: null }, worker.output);
+      assert.match(worker.output, /DURABILITY=aof needs WAITAOF/);
+      await assert.rejects(commitOne(store, commitTo(order, 0, 1)), UnavailableError);
+      t.diagnostic('this Redis has no WAITAOF: that a commit waits for the file is not tried');
+      return;
+    }
+    await untilCommitted(store, commitTo(order, 0, 1));
+    await node.kill();
+    await node.restart();
+    const kept = await waitFor(() => store.load([order]).catch(() => null), { what: 'the server again', timeoutMs: 60_000 });
+    assert.equal(kept[0]?.status === 'ok' && kept[0].snapshot.version, 1);
+  },
+);
 
 test('too few replicas are said at the start, and are no reason to refuse', needsRedis, async (t) => {
   const node = await useRedisNode(t, { appendonly: true });
   const findings = await openStore(t, node.redisUrl).inspect();
-  assert.deepEqual(findings.filter(({ subject }) => subject === 'Redis durability').map(({ level, detail }) => [level, detail.slice(0, 31)]), [['warning', '0 of 1 replicas are connected: ']]);
+  assert.deepEqual(
+    findings.filter(({ subject }) => subject === 'Redis durability').map(({ level, detail }) => [level, detail.slice(0, 31)]),
+    [['warning', '0 of 1 replicas are connected: ']],
+  );
 });

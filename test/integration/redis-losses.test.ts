@@ -25,7 +25,14 @@ function outside(t: TestContext, url: string): Redis {
 }
 
 async function answersAgain(store: Store): Promise<void> {
-  await waitFor(() => store.ping().then(() => true, () => false), { what: 'the store to answer again', timeoutMs: 30_000 });
+  await waitFor(
+    () =>
+      store.ping().then(
+        () => true,
+        () => false,
+      ),
+    { what: 'the store to answer again', timeoutMs: 30_000 },
+  );
 }
 
 test('a commit whose reply is lost is unknown, and sent again it is a duplicate', async (t) => {
@@ -126,12 +133,24 @@ test('without a connection every call fails at once and names the cause', async 
   await commitOne(store, commitTo(order, 1, 2, { state: 'on disk' }));
 
   await node.kill();
-  await waitFor(() => store.ping().then(() => false, () => true), { what: 'the loss to be noticed' });
+  await waitFor(
+    () =>
+      store.ping().then(
+        () => false,
+        () => true,
+      ),
+    { what: 'the loss to be noticed' },
+  );
   const failing = [
-    store.load([order]), store.commit([commitTo(order, 2, 3)]), store.nextEpoch(0), store.inspect(), store.ping(),
+    store.load([order]),
+    store.commit([commitTo(order, 2, 3)]),
+    store.nextEpoch(0),
+    store.inspect(),
+    store.ping(),
     store.listEntities({})[Symbol.asyncIterator]().next(),
   ];
-  for (const call of failing) await assert.rejects(call, (error) => error instanceof UnavailableError && error.message.includes(String(node.port)));
+  for (const call of failing)
+    await assert.rejects(call, (error) => error instanceof UnavailableError && error.message.includes(String(node.port)));
 
   await node.restart();
   await answersAgain(store);

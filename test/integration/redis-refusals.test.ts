@@ -102,7 +102,14 @@ test('a server that a script keeps busy refuses until the script has ended', asy
   const endless = new Redis(node.redisUrl);
   t.after(() => endless.disconnect());
   const killed = endless.eval('while true do end', 0).catch((error: Error) => error.message);
-  await waitFor(() => client.ping().then(() => false, (error: Error) => error.message.startsWith('BUSY')), { what: 'the script to be too slow' });
+  await waitFor(
+    () =>
+      client.ping().then(
+        () => false,
+        (error: Error) => error.message.startsWith('BUSY'),
+      ),
+    { what: 'the script to be too slow' },
+  );
   await assert.rejects(commitOne(store, commitTo(order, 1, 2)), /a script has been running/);
   await client.script('KILL');
   assert.match(String(await killed), /killed/i);
@@ -117,7 +124,11 @@ test('a server without enough replicas refuses', async (t) => {
 });
 
 test('a user who may not write is told so, and the rights are used as soon as they are given', async (t) => {
-  const { store, client } = await useStore(t, ['user worker on >p%40ss ~* +@all'], (node) => `redis://worker:p%2540ss@127.0.0.1:${node.port}`);
+  const { store, client } = await useStore(
+    t,
+    ['user worker on >p%40ss ~* +@all'],
+    (node) => `redis://worker:p%2540ss@127.0.0.1:${node.port}`,
+  );
   await commitOne(store, commitTo(order, 0, 1));
   await client.acl('SETUSER', 'worker', '-evalsha');
   await refusedUntil(store, /not accepted, or may not do this/, () => client.acl('SETUSER', 'worker', '+evalsha'));
@@ -139,10 +150,21 @@ test('a server that is loading its data refuses until it has it', async (t) => {
   await store.commit(Array.from({ length: keys }, (_, index) => commitTo(orderNamed(`o-${index}`), 0, 1)));
   await client.save();
   const restarted = node.restart();
-  const isLoading = (): Promise<boolean> => redisCommand(node.port, 'PING').then(() => false, (error: Error) => error.message.startsWith('LOADING'));
+  const isLoading = (): Promise<boolean> =>
+    redisCommand(node.port, 'PING').then(
+      () => false,
+      (error: Error) => error.message.startsWith('LOADING'),
+    );
   await waitFor(isLoading, { what: 'the server to be loading' });
   await assert.rejects(store.load([order]), UnavailableError);
   await restarted;
-  await waitFor(() => store.ping().then(() => true, () => false), { what: 'the store to answer again' });
+  await waitFor(
+    () =>
+      store.ping().then(
+        () => true,
+        () => false,
+      ),
+    { what: 'the store to answer again' },
+  );
   assert.equal((await snapshotOf(store, orderNamed('o-7'))).version, 1);
 });

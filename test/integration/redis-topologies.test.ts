@@ -29,27 +29,41 @@ async function useCluster(t: TestContext): Promise<RedisCluster> {
   return cluster;
 }
 
-test('of a cluster that loses a node, the entities of the other nodes go on, and those of the lost one come back with it', needsRedis, async (t) => {
-  const cluster = await useCluster(t);
-  const store = openStore(t, clusterUrl(cluster));
-  const entities = Array.from({ length: 60 }, (_, index) => orderNamed(`o-${index}`));
-  await store.commit(entities.map((entity) => commitTo(entity, 0, 1)));
-  const lost = cluster.nodes[2];
-  assert.ok(lost !== undefined);
-  await lost.shutdown();
+test(
+  'of a cluster that loses a node, the entities of the other nodes go on, and those of the lost one come back with it',
+  needsRedis,
+  async (t) => {
+    const cluster = await useCluster(t);
+    const store = openStore(t, clusterUrl(cluster));
+    const entities = Array.from({ length: 60 }, (_, index) => orderNamed(`o-${index}`));
+    await store.commit(entities.map((entity) => commitTo(entity, 0, 1)));
+    const lost = cluster.nodes[2];
+    assert.ok(lost !== undefined);
+    await lost.shutdown();
 
-  const answers = await Promise.all(entities.map((entity) => store.load([entity]).then(() => true, (error: Error) => error)));
-  for (const answer of answers) assert.ok(answer === true || answer instanceof UnavailableError, String(answer));
-  const served = answers.filter((answer) => answer === true).length;
-  assert.ok(served > 0 && served < entities.length, `${served} of ${entities.length} are served`);
-  await assert.rejects(store.load(entities), UnavailableError);
+    const answers = await Promise.all(
+      entities.map((entity) =>
+        store.load([entity]).then(
+          () => true,
+          (error: Error) => error,
+        ),
+      ),
+    );
+    for (const answer of answers) assert.ok(answer === true || answer instanceof UnavailableError, String(answer));
+    const served = answers.filter((answer) => answer === true).length;
+    assert.ok(served > 0 && served < entities.length, `${served} of ${entities.length} are served`);
+    await assert.rejects(store.load(entities), UnavailableError);
 
-  await lost.restart();
-  const commits = entities.map((entity) => commitTo(entity, 1, 2));
-  const results = await waitFor(() => store.commit(commits).catch(() => null), { what: 'the whole cluster to be served', timeoutMs: 30_000 });
-  for (const { status } of results) assert.ok(status === 'ok' || status === 'duplicate', status);
-  for (const entity of entities) assert.equal((await snapshotOf(store, entity)).version, 2);
-});
+    await lost.restart();
+    const commits = entities.map((entity) => commitTo(entity, 1, 2));
+    const results = await waitFor(() => store.commit(commits).catch(() => null), {
+      what: 'the whole cluster to be served',
+      timeoutMs: 30_000,
+    });
+    for (const { status } of results) assert.ok(status === 'ok' || status === 'duplicate', status);
+    for (const entity of entities) assert.equal((await snapshotOf(store, entity)).version, 2);
+  },
+);
 
 test('slots that move to another node while they are used are followed', needsRedis, async (t) => {
   const cluster = await useCluster(t);
@@ -93,7 +107,10 @@ test('a cluster says of every node, and of itself, how it is', needsRedis, async
   const findings = await openStore(t, clusterUrl(cluster)).inspect();
   assert.equal(findings.filter((finding) => finding.subject.includes('eviction')).length, 3);
   assert.equal(findings.filter((finding) => finding.subject === 'Redis cluster' && finding.level === 'ok').length, 1);
-  assert.deepEqual(findings.filter((finding) => finding.level !== 'ok'), []);
+  assert.deepEqual(
+    findings.filter((finding) => finding.level !== 'ok'),
+    [],
+  );
 });
 
 test('a node of a cluster whose connection was just lost is asked like the others', needsRedis, async (t) => {
@@ -104,7 +121,10 @@ test('a node of a cluster whose connection was just lost is asked like the other
   const node = new Redis(cluster.redisUrls[0] ?? '');
   t.after(() => node.disconnect());
   const isConnected = async () => /name=inorder /.test(String(await node.client('LIST')));
-  for (const ask of [async () => (await store.inspect()).filter(({ subject }) => subject.includes('eviction')).length, () => count(store.listEntities({}))]) {
+  for (const ask of [
+    async () => (await store.inspect()).filter(({ subject }) => subject.includes('eviction')).length,
+    () => count(store.listEntities({})),
+  ]) {
     const before = await ask();
     await waitFor(isConnected, { what: 'the connection to the node' });
     await node.call('CLIENT', 'KILL', 'TYPE', 'NORMAL', 'SKIPME', 'YES');

@@ -61,10 +61,13 @@ test('expired records of an entity that goes on are removed by and by, and what 
     version += count;
   };
   const isExpired = async (): Promise<boolean> => (await store.lookUp([{ ...order, sequence: first, id: '' }]))[0]?.status === 'unknown';
-  await waitFor(async () => {
-    await commitNext(1);
-    return isExpired();
-  }, { what: 'the first records to expire' });
+  await waitFor(
+    async () => {
+      await commitNext(1);
+      return isExpired();
+    },
+    { what: 'the first records to expire' },
+  );
   assert.ok((await client.hlen(keys.ids(order))) >= 2 * first, 'they are still there');
 
   const from = version;
@@ -144,7 +147,10 @@ test('a server of a good version with nothing amiss is all ok', async (t) => {
   const node = await useRedisNode(t, { appendonly: true });
   const { store } = await useStore(t, 60, node.redisUrl);
   const findings = await store.inspect();
-  assert.deepEqual(findings.filter((finding) => finding.level !== 'ok'), []);
+  assert.deepEqual(
+    findings.filter((finding) => finding.level !== 'ok'),
+    [],
+  );
   assert.match((await findingAbout(store, /version/)).detail, /^\d+\.\d+\.\d+/);
 });
 

@@ -43,9 +43,20 @@ test('dead letters behind a gap go in order once the missing event has arrived, 
   await run.publish([...at('a', 1, 2, 5, 4, 7, 6), ...at('b', 1, 2)]);
   await untilDeadLettered(4);
   const blocked = await command('dead-letters replay --all --yes');
-  assert.deepEqual([blocked.code, blocked.stdout], [1, '  trace a at version 2: nothing goes; 4-7 wait for 3: 3 has not arrived\n0 go, 4 stay: replay them when what they wait for has arrived\n']);
+  assert.deepEqual(
+    [blocked.code, blocked.stdout],
+    [
+      1,
+      '  trace a at version 2: nothing goes; 4-7 wait for 3: 3 has not arrived\n0 go, 4 stay: replay them when what they wait for has arrived\n',
+    ],
+  );
   assert.equal(await run.ready(run.deadLetters), 4);
-  for (const [meant, code] of [['nobody', 1], ['--entity=nobody', 1], ['--ready', 0]] as const) assert.equal((await command(`dead-letters replay ${meant} --yes`)).code, code, meant);
+  for (const [meant, code] of [
+    ['nobody', 1],
+    ['--entity=nobody', 1],
+    ['--ready', 0],
+  ] as const)
+    assert.equal((await command(`dead-letters replay ${meant} --yes`)).code, code, meant);
 
   await run.publish(at('a', 3));
   await waitFor(async () => (await trace('a'))?.version === 3, { what: 'the missing event' });
@@ -82,7 +93,10 @@ test('letters that were moved to their queue by hand, and misrouted ones, go und
   await run.publish(at('a', 1));
   await waitFor(async () => (await trace('a'))?.version === 1, { what: 'the missing event' });
   await moveDeadLetters(run, 2);
-  await waitFor(async () => (await worker.metric('inorder_dead_letters_total', { reason: 'misrouted' })) === 2, { what: 'the moved letters', timeoutMs: 60_000 });
+  await waitFor(async () => (await worker.metric('inorder_dead_letters_total', { reason: 'misrouted' })) === 2, {
+    what: 'the moved letters',
+    timeoutMs: 60_000,
+  });
   await untilDeadLettered(2);
   const channel = await run.channel();
   channel.publish(run.stream, 'elsewhere', bodyOf({ entityId: 'b', sequence: 1 }), { contentType: 'application/json' });
@@ -91,9 +105,13 @@ test('letters that were moved to their queue by hand, and misrouted ones, go und
   const replayed = await command('dead-letters replay --all --yes');
   assert.deepEqual([replayed.code, replayed.stderr], [0, '']);
   assert.match(replayed.stdout, /^3 replayed; 2 of 2 entities whole again$/m);
-  assert.deepEqual([await trace('a'), await trace('b')], [
-    { version: 3, types: ['e1', 'e2', 'e3'], parked: false }, { version: 1, types: ['e1'], parked: false },
-  ]);
+  assert.deepEqual(
+    [await trace('a'), await trace('b')],
+    [
+      { version: 3, types: ['e1', 'e2', 'e3'], parked: false },
+      { version: 1, types: ['e1'], parked: false },
+    ],
+  );
   await run.assertNothingLeft();
 });
 
@@ -107,9 +125,15 @@ test('a reason chooses entities: what follows the letter goes with it, and with 
   await run.publish(at('a', 1));
   await run.untilApplied(1);
   const alone = await command('dead-letters replay --reason entity_parked --only --yes');
-  assert.equal(alone.stdout, '  trace a at version 1: nothing goes; 3-4 wait for 2: 2 is itself a dead letter (gap_timeout), and not part of this\n0 go, 2 stay: replay them when what they wait for has arrived\n');
+  assert.equal(
+    alone.stdout,
+    '  trace a at version 1: nothing goes; 3-4 wait for 2: 2 is itself a dead letter (gap_timeout), and not part of this\n0 go, 2 stay: replay them when what they wait for has arrived\n',
+  );
   const replayed = await command('dead-letters replay --reason entity_parked --yes');
-  assert.deepEqual([replayed.code, replayed.stdout], [0, '  trace a at version 1: 2-4 go\n3 go\n3 replayed; 1 of 1 entities whole again\n']);
+  assert.deepEqual(
+    [replayed.code, replayed.stdout],
+    [0, '  trace a at version 1: 2-4 go\n3 go\n3 replayed; 1 of 1 entities whole again\n'],
+  );
   assert.deepEqual((await trace('a'))?.parked, false);
 });
 
@@ -124,7 +148,10 @@ test('what a replay does not mend stays, with what to do instead, and its entity
   await run.publish([...at('a', 1), ...at('b', 1)]);
   await run.untilApplied(2);
   await publish('a', bodyOf({ entityId: 'a', sequence: 1 }, { other: 'content' }));
-  await publish('b', JSON.stringify({ id: 'b/1', entity_type: 'trace', entity_id: 'b', sequence: 2, type: 'e2', data: { other: 'content' } }));
+  await publish(
+    'b',
+    JSON.stringify({ id: 'b/1', entity_type: 'trace', entity_id: 'b', sequence: 2, type: 'e2', data: { other: 'content' } }),
+  );
   await publish('c', 'not json');
   await untilDeadLettered(3);
   await run.publish([...at('b', 3), ...at('a', 3)]);
@@ -133,8 +160,14 @@ test('what a replay does not mend stays, with what to do instead, and its entity
   await run.untilApplied(3);
   const plan = (await command('dead-letters replay --all')).stdout;
   assert.match(plan, /^  trace a at version 2: 3 goes$/m);
-  assert.match(plan, /^  trace a: 1 stays \(sequence_conflict\): another event was applied under its sequence: publish it under the next one/m);
-  assert.match(plan, /^  trace b: 2 stays \(message_id_conflict\): its id was applied with other content: publish it with an id of its own/m);
+  assert.match(
+    plan,
+    /^  trace a: 1 stays \(sequence_conflict\): another event was applied under its sequence: publish it under the next one/m,
+  );
+  assert.match(
+    plan,
+    /^  trace b: 2 stays \(message_id_conflict\): its id was applied with other content: publish it with an id of its own/m,
+  );
   assert.match(plan, /^  trace b at version 1: nothing goes; 3 waits for 2: 2 is itself a dead letter \(message_id_conflict\)/m);
   assert.match(plan, /stays \(malformed\): it would be refused again \(malformed\): correct it/);
   assert.match(plan, /^1 go, 1 stay: .*, 3 that a replay does not mend stay$/m);
@@ -148,8 +181,19 @@ test('a letter that is dead-lettered again is reported with its reason, what wou
   const { run, command, untilDeadLettered } = await useStream(t, 'replay-again', { PROCESSOR: processor, ENTITY_TYPE: 'growing' });
   await run.worker();
   const channel = await run.channel();
-  for (const [sequence, type] of [[1, 'Grown'], [2, 'Broken'], [3, 'Grown']] as const) {
-    const body = JSON.stringify({ id: `a${sequence}`, entity_type: 'growing', entity_id: 'a', sequence, type, data: { text: String(sequence) } });
+  for (const [sequence, type] of [
+    [1, 'Grown'],
+    [2, 'Broken'],
+    [3, 'Grown'],
+  ] as const) {
+    const body = JSON.stringify({
+      id: `a${sequence}`,
+      entity_type: 'growing',
+      entity_id: 'a',
+      sequence,
+      type,
+      data: { text: String(sequence) },
+    });
     channel.publish(run.stream, 'a', Buffer.from(body), { persistent: true, contentType: 'application/json' });
     await channel.waitForConfirms();
     if (sequence > 1) await untilDeadLettered(sequence - 1);
@@ -159,7 +203,10 @@ test('a letter that is dead-lettered again is reported with its reason, what wou
   assert.match(replayed.stdout, /^  growing a is parked again at version 1: handler_failed at sequence 2 \(/m);
   await untilDeadLettered(2);
   const json = await command('dead-letters replay --all --yes --json');
-  const [, outcome] = json.stdout.trimEnd().split('\n').map((line) => JSON.parse(line));
+  const [, outcome] = json.stdout
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line));
   assert.deepEqual([json.code, outcome.status, outcome.dead_lettered_again[0].reason], [1, 'parked-again', 'handler_failed']);
 });
 
@@ -175,7 +222,10 @@ test('a base line whose handler failed is replayed with its followers once that 
   await run.end(broken);
   const mended = await run.worker();
   const replayed = await command('dead-letters replay --entity a --yes');
-  assert.deepEqual([replayed.code, replayed.stdout, replayed.stderr], [0, '  trace a at version 0: 57-59 go\n3 go\n3 replayed; 1 of 1 entities whole again\n', '']);
+  assert.deepEqual(
+    [replayed.code, replayed.stdout, replayed.stderr],
+    [0, '  trace a at version 0: 57-59 go\n3 go\n3 replayed; 1 of 1 entities whole again\n', ''],
+  );
   await run.publish(at('a', 60));
   await waitFor(async () => (await trace('a'))?.version === 60, { what: 'what comes after the replay' });
   assert.deepEqual(await trace('a'), { version: 60, types: ['e57', 'e58', 'e59', 'e60'], parked: false });
@@ -197,7 +247,17 @@ test('a live event that lies in the queue before the copies is held until they h
   const publisher = createAmqpPublisher({ connection: publishing, exchange: run.stream, log: new KeptLog() });
   t.after(() => Promise.all([publisher.close(), publishing.close(), connection.close(), store.close()]));
   const decoding = { limits: defaultEventLimits, defaultEntityType: 'trace', allowMissingEntityId: false };
-  const access = { connection, publisher, stream: run.stream, store, decoding, filter: {}, firstSequence: 1, who: 'test', time: systemTime } as const;
+  const access = {
+    connection,
+    publisher,
+    stream: run.stream,
+    store,
+    decoding,
+    filter: {},
+    firstSequence: 1,
+    who: 'test',
+    time: systemTime,
+  } as const;
   const leaseMs = 50;
   assert.equal((await replay(await planReplay(access), { ...access, leaseMs })).replayed, 2);
   await new Promise((resolve) => setTimeout(resolve, 4 * leaseMs));
@@ -229,7 +289,11 @@ test('a paced replay outlives a consumer_timeout that is shorter than it: each l
   await run.publish(at('b', 1));
   await run.untilApplied(22);
   const slow = keptIo({ env: { AMQP_URL: run.amqpUrl, REDIS_URL: run.redisUrl, STREAM: run.stream } });
-  assert.equal(await runCli({ commands, version: '0' }, ['dead-letters', 'replay', '--all', '--yes', '--rate=0.25'], slow.io), 0, slow.out.stdout);
+  assert.equal(
+    await runCli({ commands, version: '0' }, ['dead-letters', 'replay', '--all', '--yes', '--rate=0.25'], slow.io),
+    0,
+    slow.out.stdout,
+  );
   assert.match(slow.out.stdout, /^3 replayed; 1 of 1 entities whole again$/m);
   await run.assertNothingLeft();
 });

@@ -44,12 +44,20 @@ function of(entityId: string, ...sequences: readonly number[]): TraceEvent[] {
 async function setUp(t: TestContext, strategy: string) {
   // Keeps every type: `history` forgets all but the last thousand.
   const processor = fileURLToPath(moduleUrl('test/support/mendable-processor.ts'));
-  const run = new StreamRun(t, 'strategy', { ...(await useServices(t)), variables: { PROCESSOR: processor, ORDERING_VIOLATION_STRATEGY: strategy } });
+  const run = new StreamRun(t, 'strategy', {
+    ...(await useServices(t)),
+    variables: { PROCESSOR: processor, ORDERING_VIOLATION_STRATEGY: strategy },
+  });
   return { run, worker: await run.worker() };
 }
 
 /** The metrics and the detector's statistics, exactly: one violation of each type in `types` per entity, with the gaps of the same place. */
-async function assertViolations(worker: WorkerProcess, perEntity: number, types: readonly string[], sizes: readonly number[]): Promise<void> {
+async function assertViolations(
+  worker: WorkerProcess,
+  perEntity: number,
+  types: readonly string[],
+  sizes: readonly number[],
+): Promise<void> {
   const total = types.length * perEntity;
   assert.equal(await worker.metric('message_ordering_violations_total'), total);
   for (const type of types) assert.equal(await worker.metric('message_ordering_violations_total', { event_type: type }), perEntity, type);
@@ -71,7 +79,10 @@ test('buffer holds what comes early until every gap is closed, and applies each 
   const first = forEach(earlyWithCopies);
   await run.publish(first);
   const held = first.length - 2 * entities.length;
-  await waitFor(async () => (await worker.metric('message_buffer_size', { entity_type: 'trace' })) === held, { what: `${held} events held`, timeoutMs: 30_000 });
+  await waitFor(async () => (await worker.metric('message_buffer_size', { entity_type: 'trace' })) === held, {
+    what: `${held} events held`,
+    timeoutMs: 30_000,
+  });
   assert.equal(await run.applied(), 2 * entities.length, 'nothing runs ahead');
   await assertViolations(worker, entities.length, leapTypes, gapSizes);
 
@@ -95,7 +106,10 @@ test('log_and_process applies what comes early as it comes; the gaps stay open f
   await assertViolations(worker, entities.length, leapTypes, gapSizes);
   for (const entityId of entities) {
     const { version, types, holes, parked } = await storedOf(run, entityId);
-    assert.deepEqual({ version, types, parked }, { version: last, types: [...early, ...late].map((sequence) => `e${sequence}`), parked: null });
+    assert.deepEqual(
+      { version, types, parked },
+      { version: last, types: [...early, ...late].map((sequence) => `e${sequence}`), parked: null },
+    );
     assert.equal(holes, '6-7,9,13-18,21-120,123-822,825-1825');
   }
   await assertAtRest(run, worker, 0);
@@ -137,8 +151,14 @@ test('fail dead-letters what comes early at once and parks its entity, of which 
   const follows = ['entity_parked', 'the entity is parked at version 2'];
   for (const gap of gapSizes) {
     const leap = leapOf(gap);
-    const ofOne = letters.filter(({ entityId }) => entityId === `gap-${gap}`).map(({ sequence, reason, detail }) => [sequence, reason, detail]);
-    assert.deepEqual(ofOne, [[leap, 'out_of_order', `expected 3, received ${leap}`], [leap + 1, ...follows], [leap + 3, ...follows]]);
+    const ofOne = letters
+      .filter(({ entityId }) => entityId === `gap-${gap}`)
+      .map(({ sequence, reason, detail }) => [sequence, reason, detail]);
+    assert.deepEqual(ofOne, [
+      [leap, 'out_of_order', `expected 3, received ${leap}`],
+      [leap + 1, ...follows],
+      [leap + 3, ...follows],
+    ]);
     const { version, holes, parked } = await storedOf(run, `gap-${gap}`);
     assert.deepEqual([version, holes, parked?.reason, parked?.sequence], [2, '', 'out_of_order', leap]);
   }
@@ -159,11 +179,21 @@ test('of more holes than are kept the lowest are forgotten: what comes into them
   const even = Array.from({ length: maxIntervals + 2 }, (_, index) => 2 * (index + 1));
   await run.publish(of('riddled', ...even));
   await assertLedger(worker, even.length, { applied: even.length });
-  await assertViolations(worker, 1, even.map((sequence) => `e${sequence}`), even.map(() => 1));
+  await assertViolations(
+    worker,
+    1,
+    even.map((sequence) => `e${sequence}`),
+    even.map(() => 1),
+  );
   const late = of('riddled', 1, 3, 2, 5, 5);
   await run.publish(late);
   await assertLedger(worker, even.length + late.length, { applied: even.length + 1, duplicate: 2, deadLettered: { late: 2 } });
-  const forgotten = (sequence: number) => ({ entityId: 'riddled', sequence, reason: 'late', detail: `sequence ${sequence} lies before what is remembered of this entity` });
+  const forgotten = (sequence: number) => ({
+    entityId: 'riddled',
+    sequence,
+    reason: 'late',
+    detail: `sequence ${sequence} lies before what is remembered of this entity`,
+  });
   assert.deepEqual(await deadLettersOf(run, 2), [forgotten(1), forgotten(3)]);
   const { version, holes, types } = await storedOf(run, 'riddled');
   assert.deepEqual([version, types.length, types.at(-1)], [even.at(-1), even.length + 1, 'e5']);

@@ -41,10 +41,14 @@ async function setUp(t: TestContext) {
 test('of many that change the record at once none takes back what another one wrote', async (t) => {
   const { keeper, count } = await setUp(t);
   const shards = Array.from({ length: 12 }, (_, shard) => shard);
-  const halt = (shard: number) => keeper().change((known) => ({ ...known!, halts: [...known!.halts, { shard, detail: 'test', at: 'now' }] }));
+  const halt = (shard: number) =>
+    keeper().change((known) => ({ ...known!, halts: [...known!.halts, { shard, detail: 'test', at: 'now' }] }));
   await Promise.all(shards.map(halt));
   const found = await keeper().read();
-  assert.deepEqual(found?.halts.map(({ shard }) => shard).sort((a, b) => a! - b!), shards);
+  assert.deepEqual(
+    found?.halts.map(({ shard }) => shard).sort((a, b) => a! - b!),
+    shards,
+  );
   await waitFor(async () => (await count()) === 1, { what: 'one record' });
 });
 
@@ -65,7 +69,10 @@ test('a record that was purged counts as that of a stream that was there before:
   const known = await keeper(100).read();
   const store = createMemoryStore({ stream: 's', idempotencyTtlSeconds: 60 });
   const { halts } = await lookForHalts(store, known, systemTime);
-  assert.deepEqual(halts.map(({ detail }) => detail), ['the store knows nothing of this stream, which was there before']);
+  assert.deepEqual(
+    halts.map(({ detail }) => detail),
+    ['the store knows nothing of this stream, which was there before'],
+  );
   await commitOne(store, commitTo(order, 0, 1));
   assert.deepEqual((await lookForHalts(store, known, systemTime)).halts, []);
 });

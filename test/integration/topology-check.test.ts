@@ -34,7 +34,10 @@ function assertFinding(findings: readonly Finding[], level: Finding['level'], su
 async function usePolicy(t: TestContext, managementUrl: string, kind: 'policies' | 'operator-policies', policy: object): Promise<void> {
   const { origin, username, password } = new URL(managementUrl);
   const url = `${origin}/api/${kind}/%2F/${uniqueStream('policy')}`;
-  const headers = { authorization: `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`, 'content-type': 'application/json' };
+  const headers = {
+    authorization: `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`,
+    'content-type': 'application/json',
+  };
   const response = await fetch(url, { method: 'PUT', headers, body: JSON.stringify(policy) });
   assert.ok(response.ok, `the policy was set: ${response.status}`);
   t.after(() => fetch(url, { method: 'DELETE', headers }));
@@ -99,8 +102,14 @@ test('wrong arguments, types and durability are each named with both values', as
   const shard = `queue ${stream}.shard`;
   assertFinding(findings, 'failure', `${shard}.000`, /^x-delivery-limit is not set instead of 1000000; it has x-max-length 10$/);
   assertFinding(findings, 'failure', `${shard}.001`, /^durable is false instead of true; auto_delete is true instead of false; /);
-  assertFinding(findings, 'failure', `${shard}.001`, /it has x-max-priority 5; it has x-message-ttl 1000; .*x-single-active-consumer is not set instead of true/);
-  const exchange = /^type is topic instead of x-consistent-hash; durable is false instead of true; alternate-exchange is not set instead of "/;
+  assertFinding(
+    findings,
+    'failure',
+    `${shard}.001`,
+    /it has x-max-priority 5; it has x-message-ttl 1000; .*x-single-active-consumer is not set instead of true/,
+  );
+  const exchange =
+    /^type is topic instead of x-consistent-hash; durable is false instead of true; alternate-exchange is not set instead of "/;
   assertFinding(findings, 'failure', `exchange ${stream}`, exchange);
   assert.equal(findings.length, 3);
 });
@@ -109,11 +118,21 @@ test('policies that break order are found on the queues that they reach; those t
   const { stream, managementUrl, trouble } = await setUp(t);
   assert.ok(managementUrl !== null);
   const set = (kind: 'policies' | 'operator-policies', policy: object) => usePolicy(t, managementUrl, kind, policy);
-  await set('policies', { pattern: `^${stream}\\.shard\\.00[01]$`, 'apply-to': 'queues', priority: 5, definition: { 'message-ttl': 60_000, 'max-length': 9 } });
+  await set('policies', {
+    pattern: `^${stream}\\.shard\\.00[01]$`,
+    'apply-to': 'queues',
+    priority: 5,
+    definition: { 'message-ttl': 60_000, 'max-length': 9 },
+  });
   await set('policies', { pattern: `^${stream}\\.shard\\.000`, 'apply-to': 'queues', priority: 1, definition: { expires: 1_800_000 } });
   await set('policies', { pattern: `^${stream}\\.dead-letters$`, 'apply-to': 'all', priority: 0, definition: { 'max-length': 100 } });
   await set('policies', { pattern: `^${stream}`, 'apply-to': 'exchanges', priority: 99, definition: { 'alternate-exchange': 'x' } });
-  await set('operator-policies', { pattern: `^${stream}\\.shard\\.002$`, 'apply-to': 'queues', priority: 0, definition: { 'delivery-limit': 20 } });
+  await set('operator-policies', {
+    pattern: `^${stream}\\.shard\\.002$`,
+    'apply-to': 'queues',
+    priority: 0,
+    definition: { 'delivery-limit': 20 },
+  });
   const findings = await trouble();
   const details = findings.map(({ level, detail }) => `${level} ${detail}`).sort();
   assert.deepEqual(details, [
@@ -127,7 +146,12 @@ test('policies that break order are found on the queues that they reach; those t
 test('a length limit by policy harms classic shard queues, which would drop their head', async (t) => {
   const { stream, managementUrl, trouble } = await setUp(t, { queueType: 'classic' });
   assert.ok(managementUrl !== null);
-  await usePolicy(t, managementUrl, 'policies', { pattern: `^${stream}\\.shard`, 'apply-to': 'queues', priority: 0, definition: { 'max-length': 9 } });
+  await usePolicy(t, managementUrl, 'policies', {
+    pattern: `^${stream}\\.shard`,
+    'apply-to': 'queues',
+    priority: 0,
+    definition: { 'max-length': 9 },
+  });
   assertFinding(await trouble(), 'failure', (await trouble())[0]!.subject, /max-length to 9: a full queue drops its oldest messages/);
 });
 

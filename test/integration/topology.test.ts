@@ -31,7 +31,10 @@ async function problemsOf(promise: Promise<unknown>): Promise<readonly string[]>
   return error.problems;
 }
 
-async function exists(connection: { ready(): Promise<amqp.ChannelModel> }, look: (channel: amqp.Channel) => Promise<unknown>): Promise<boolean> {
+async function exists(
+  connection: { ready(): Promise<amqp.ChannelModel> },
+  look: (channel: amqp.Channel) => Promise<unknown>,
+): Promise<boolean> {
   const channel = await (await connection.ready()).createChannel();
   channel.on('error', () => undefined);
   return look(channel).then(
@@ -47,7 +50,10 @@ for (const queueType of ['quorum', 'classic'] as const) {
     await applyTopology(connection, plan);
     await verifyTopology(connection, plan);
     const findings = await checkTopology({ plan, connection, amqpUrl, managementUrl, gapTimeoutMs: 30_000 });
-    assert.deepEqual(findings.filter(({ level }) => level !== 'ok'), []);
+    assert.deepEqual(
+      findings.filter(({ level }) => level !== 'ok'),
+      [],
+    );
     assert.equal(findings.length, 2 + plan.exchanges.length + plan.queues.length + plan.exchanges.length + 2);
   });
 }
@@ -58,9 +64,15 @@ test('events of an entity stay together, spread over all shards, and arrive nowh
   for (let event = 0; event < 600; event++) raw.publish(stream, `entity-${event % 300}`, Buffer.from('x'), { mandatory: true });
   await raw.waitForConfirms();
   const counts = await Promise.all(plan.queues.map(async ({ name }) => (await raw.checkQueue(name)).messageCount));
-  assert.equal(counts.reduce((sum, count) => sum + count), 600);
+  assert.equal(
+    counts.reduce((sum, count) => sum + count),
+    600,
+  );
   assert.deepEqual(counts.slice(0, 2), [0, 0], 'nothing is unrouted or dead-lettered');
-  assert.ok(counts.slice(2).every((count) => count > 60 && count % 2 === 0), `pairs stay together, spread as ${counts.join(', ')}`);
+  assert.ok(
+    counts.slice(2).every((count) => count > 60 && count % 2 === 0),
+    `pairs stay together, spread as ${counts.join(', ')}`,
+  );
 });
 
 test('a rejected event is in the dead-letter queue with its own routing key, and an unroutable one in the unrouted queue', async (t) => {
@@ -96,7 +108,10 @@ test('what exists with other arguments is named with what differs, all of it at 
   const problems = await problemsOf(applyTopology(connection, plan));
   assert.equal(problems.length, 2);
   assert.match(problems[0]!, new RegExp(`^exchange ${stream}\\.dlx exists with type topic instead of fanout; it was not touched: drain`));
-  assert.match(problems[1]!, new RegExp(`^queue ${stream}\\.shard\\.001 exists with x-delivery-limit 5 instead of 1000000; it was not touched: drain`));
+  assert.match(
+    problems[1]!,
+    new RegExp(`^queue ${stream}\\.shard\\.001 exists with x-delivery-limit 5 instead of 1000000; it was not touched: drain`),
+  );
   assert.equal(await exists(connection, (channel) => channel.checkExchange(stream)), false);
   assert.equal(await exists(connection, (channel) => channel.checkQueue(`${stream}.shard.000`)), false);
   assert.equal(await exists(connection, (channel) => channel.checkQueue(`${stream}.shard.001`)), true);
@@ -129,7 +144,10 @@ test('a process with fewer shards than the stream has is refused; one with more 
   for (const act of [applyTopology, verifyTopology]) {
     const problems = await problemsOf(act(connection, plan));
     assert.equal(problems.length, 1);
-    assert.match(problems[0]!, new RegExp(`^queue ${stream}\\.shard\\.002 exists, but SHARDS is 2: every process of a stream needs the same`));
+    assert.match(
+      problems[0]!,
+      new RegExp(`^queue ${stream}\\.shard\\.002 exists, but SHARDS is 2: every process of a stream needs the same`),
+    );
   }
 });
 
@@ -144,7 +162,13 @@ test('a broker without the plugin says which command enables it, although it clo
   assert.deepEqual(problems, [
     'the broker knows no exchange type x-consistent-hash: run `rabbitmq-plugins enable rabbitmq_consistent_hash_exchange` on every node',
   ]);
-  const findings = await checkTopology({ plan, connection, amqpUrl: node.amqpUrl, managementUrl: node.managementUrl, gapTimeoutMs: 30_000 });
+  const findings = await checkTopology({
+    plan,
+    connection,
+    amqpUrl: node.amqpUrl,
+    managementUrl: node.managementUrl,
+    gapTimeoutMs: 30_000,
+  });
   const plugin = findings.find(({ subject }) => subject === 'plugin');
   assert.equal(plugin?.level, 'failure');
   assert.match(plugin?.remedy ?? '', /rabbitmq-plugins enable/);

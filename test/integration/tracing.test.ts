@@ -35,11 +35,14 @@ async function useTracedStream(t: TestContext) {
     assert.equal(done.code, 0, done.stderr);
   };
   const publish = async (entityId: string, ...sequences: readonly number[]) => {
-    const lines = sequences.map((sequence) => JSON.stringify({ entity_id: entityId, sequence, type: `e${sequence}`, timestamp: new Date().toISOString(), data: {} }));
+    const lines = sequences.map((sequence) =>
+      JSON.stringify({ entity_id: entityId, sequence, type: `e${sequence}`, timestamp: new Date().toISOString(), data: {} }),
+    );
     const done = await runCommand(['publish', '-'], { ...variables, AMQP_URL: run.amqpUrl, STREAM: run.stream }, `${lines.join('\n')}\n`);
     assert.equal(done.code, 0, done.stderr);
   };
-  const spansOf = (entityId: string, kind: number) => readSpans(spanFile).filter((span) => span.kind === kind && span.attributes['messaging.rabbitmq.destination.routing_key'] === entityId);
+  const spansOf = (entityId: string, kind: number) =>
+    readSpans(spanFile).filter((span) => span.kind === kind && span.attributes['messaging.rabbitmq.destination.routing_key'] === entityId);
   return { run, command, publish, spansOf, spans: () => readSpans(spanFile) };
 }
 
@@ -64,9 +67,17 @@ test('a span tells each publishing and each delivery, and what a processor does 
   });
 
   const deliveries = spansOf('held', consumer);
-  assert.deepEqual(deliveries.map(outcome).sort(), [[1, 'applied'], [2, 'applied'], [3, 'applied']]);
+  assert.deepEqual(deliveries.map(outcome).sort(), [
+    [1, 'applied'],
+    [2, 'applied'],
+    [3, 'applied'],
+  ]);
   const of = (sequence: number) => deliveries.find(({ attributes }) => attributes['inorder.sequence'] === sequence)!;
-  for (const [sequence, published] of [[1, first], [2, second], [3, third]] as const) {
+  for (const [sequence, published] of [
+    [1, first],
+    [2, second],
+    [3, third],
+  ] as const) {
     assert.deepEqual([of(sequence).traceId, of(sequence).parentSpanId], [published.traceId, published.spanId], `${sequence}`);
     const work = spans().filter(({ name, parentSpanId }) => name === `work on e${sequence}` && parentSpanId === of(sequence).spanId);
     assert.equal(work.length, sequence === 2 ? 2 : 1, 'the processor works within the span, at every attempt');
@@ -96,8 +107,15 @@ test('a dead letter and its replay are in the trace of the event', async (t) => 
   const [published, missing, replayed] = spansOf('late', producer) as [WrittenSpan, WrittenSpan, WrittenSpan];
   assert.deepEqual(replayed.links, [published.spanId]);
   const deliveries = spansOf('late', consumer);
-  assert.deepEqual(deliveries.map(outcome), [[2, 'dead-lettered'], [1, 'applied'], [2, 'applied']]);
-  assert.deepEqual(deliveries.map(({ traceId }) => traceId), [published.traceId, missing.traceId, published.traceId]);
+  assert.deepEqual(deliveries.map(outcome), [
+    [2, 'dead-lettered'],
+    [1, 'applied'],
+    [2, 'applied'],
+  ]);
+  assert.deepEqual(
+    deliveries.map(({ traceId }) => traceId),
+    [published.traceId, missing.traceId, published.traceId],
+  );
   const [dead] = deliveries as [WrittenSpan];
   assert.equal(dead.attributes['error.type'], 'gap_timeout');
   const line = worker.output.split('\n').find((text) => text.includes('"message":"dead-lettered"'));
@@ -115,7 +133,11 @@ test('without a tracer nothing is added to messages, and the log still names the
   assert.equal(JSON.parse(line!).trace_id, traceId);
   assert.ok(!(await worker.get('/metrics')).body.includes('# EOF'));
   await run.end(worker);
-  await runCommand(['publish', '-'], { AMQP_URL: run.amqpUrl, STREAM: run.stream }, '{"entity_id":"y","sequence":7,"type":"e7","data":{}}\n');
+  await runCommand(
+    ['publish', '-'],
+    { AMQP_URL: run.amqpUrl, STREAM: run.stream },
+    '{"entity_id":"y","sequence":7,"type":"e7","data":{}}\n',
+  );
   const found = new Promise<amqp.ConsumeMessage | null>((resolve) => {
     for (const shard of [0, 1]) void channel.consume(run.queue(shard), resolve, { noAck: true });
   });

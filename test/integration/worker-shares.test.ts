@@ -9,7 +9,9 @@ import type { WorkerProcess } from '../support/worker-process.ts';
 /** Shards of which the worker has been given messages. */
 async function fed(worker: WorkerProcess): Promise<readonly number[]> {
   const { shards } = await worker.status();
-  return shards.filter(({ totals }: { totals: { delivered: number } }) => totals.delivered > 0).map(({ shard }: { shard: number }) => shard);
+  return shards
+    .filter(({ totals }: { totals: { delivered: number } }) => totals.delivered > 0)
+    .map(({ shard }: { shard: number }) => shard);
 }
 
 test('each of two workers is fed by its own share of the shards, and by all once the other is gone', async (t) => {

@@ -17,7 +17,12 @@ const of = (entityId: string, ...sequences: readonly number[]): TraceEvent[] => 
 async function setUp(t: TestContext, kind: 'Redis' | 'PostgreSQL', variables: Readonly<Record<string, string>> = {}) {
   const services = await useServices(t);
   const url = kind === 'PostgreSQL' ? await usePostgres() : null;
-  const store = { FIRST_SEQUENCE: '0', ENTITY_TYPE: 'trace', ...(url === null ? {} : { STATE_STORE: 'postgres', DATABASE_URL: url }), ...variables };
+  const store = {
+    FIRST_SEQUENCE: '0',
+    ENTITY_TYPE: 'trace',
+    ...(url === null ? {} : { STATE_STORE: 'postgres', DATABASE_URL: url }),
+    ...variables,
+  };
   const run = new StreamRun(t, 'zero', { ...services, ...(url === null ? {} : { storeUrl: url }), variables: store });
   const inorder = async (...words: readonly string[]) => {
     const { io, out } = keptIo({ env: { AMQP_URL: run.amqpUrl, REDIS_URL: run.redisUrl, STREAM: run.stream, ...store } });
@@ -30,56 +35,70 @@ async function setUp(t: TestContext, kind: 'Redis' | 'PostgreSQL', variables: Re
     return code === 0 ? JSON.parse(stdout) : null;
   };
   const show = async (entityId: string) => (await find(entityId)) ?? assert.fail(`${entityId} is not known`);
-  const untilAt = (entityId: string, version: number) => waitFor(async () => (await find(entityId))?.version === version, { what: `${entityId} at version ${version}` });
+  const untilAt = (entityId: string, version: number) =>
+    waitFor(async () => (await find(entityId))?.version === version, { what: `${entityId} at version ${version}` });
   return { run, inorder, show, untilAt };
 }
 
 for (const kind of ['Redis', 'PostgreSQL'] as const) {
   const options = kind === 'PostgreSQL' ? needsPostgres : {};
 
-  test(`events that are numbered from 0 are applied from 0, in any order of arrival, and by the worker after a kill (${kind})`, options, async (t) => {
-    const { run, show, untilAt } = await setUp(t, kind);
-    const first = await run.worker();
-    await run.publish([...of('in-order', 0, 1, 2, 3), ...of('swapped', 1, 0), ...of('again', 0, 0)]);
-    await untilAt('in-order', 3);
-    await untilAt('swapped', 1);
-    await untilAt('again', 0);
-    await run.publish(of('waits', 2, 1));
-    await waitFor(async () => (await first.metric('inorder_held')) === 2, { what: '2 events held' });
-    await run.kill(first);
-    const second = await run.worker();
-    await run.publish([...of('waits', 0), ...of('in-order', 0, 4), ...of('again', 1)]);
-    await untilAt('waits', 2);
-    await untilAt('in-order', 4);
-    await untilAt('again', 1);
-    const types = async (entityId: string) => (await show(entityId)).state.types;
-    assert.deepEqual(
-      [await types('in-order'), await types('swapped'), await types('again'), await types('waits')],
-      [['e0', 'e1', 'e2', 'e3', 'e4'], ['e0', 'e1'], ['e0', 'e1'], ['e0', 'e1', 'e2']],
-    );
-    assert.equal(await second.metric('inorder_events_total', { outcome: 'dead-lettered' }), 0);
-    assert.equal(await run.ready(run.deadLetters), 0);
-  });
+  test(
+    `events that are numbered from 0 are applied from 0, in any order of arrival, and by the worker after a kill (${kind})`,
+    options,
+    async (t) => {
+      const { run, show, untilAt } = await setUp(t, kind);
+      const first = await run.worker();
+      await run.publish([...of('in-order', 0, 1, 2, 3), ...of('swapped', 1, 0), ...of('again', 0, 0)]);
+      await untilAt('in-order', 3);
+      await untilAt('swapped', 1);
+      await untilAt('again', 0);
+      await run.publish(of('waits', 2, 1));
+      await waitFor(async () => (await first.metric('inorder_held')) === 2, { what: '2 events held' });
+      await run.kill(first);
+      const second = await run.worker();
+      await run.publish([...of('waits', 0), ...of('in-order', 0, 4), ...of('again', 1)]);
+      await untilAt('waits', 2);
+      await untilAt('in-order', 4);
+      await untilAt('again', 1);
+      const types = async (entityId: string) => (await show(entityId)).state.types;
+      assert.deepEqual(
+        [await types('in-order'), await types('swapped'), await types('again'), await types('waits')],
+        [
+          ['e0', 'e1', 'e2', 'e3', 'e4'],
+          ['e0', 'e1'],
+          ['e0', 'e1'],
+          ['e0', 'e1', 'e2'],
+        ],
+      );
+      assert.equal(await second.metric('inorder_events_total', { outcome: 'dead-lettered' }), 0);
+      assert.equal(await run.ready(run.deadLetters), 0);
+    },
+  );
 
-  test(`an entity whose event 0 does not come in time is parked, and whole once 0 has come and the rest is replayed (${kind})`, options, async (t) => {
-    const { run, inorder, show, untilAt } = await setUp(t, kind, { GAP_TIMEOUT_MS: '1500' });
-    await run.worker();
-    await run.publish(of('late', 1, 2));
-    await waitFor(async () => (await run.ready(run.deadLetters)) === 2, { what: '2 dead letters' });
-    const parked = await show('late');
-    assert.deepEqual([parked.version, parked.parked.sequence], [-1, 1]);
-    assert.match(parked.parked.detail, /^waited \d+ ms for sequence 0$/);
-    const planned = await inorder('dead-letters', 'replay', '--entity', 'late');
-    assert.match(planned.stdout, /0 has not arrived/);
-    await run.publish(of('late', 0));
-    await untilAt('late', 0);
-    assert.notEqual((await show('late')).parked, null);
-    const replayed = await inorder('dead-letters', 'replay', '--entity', 'late', '--yes');
-    assert.equal(replayed.code, 0, replayed.stdout + replayed.stderr);
-    const whole = await show('late');
-    assert.deepEqual([whole.version, whole.parked, whole.state.types], [2, null, ['e0', 'e1', 'e2']]);
-    assert.equal(await run.ready(run.deadLetters), 0);
-  });
+  test(
+    `an entity whose event 0 does not come in time is parked, and whole once 0 has come and the rest is replayed (${kind})`,
+    options,
+    async (t) => {
+      const { run, inorder, show, untilAt } = await setUp(t, kind, { GAP_TIMEOUT_MS: '1500' });
+      await run.worker();
+      await run.publish(of('late', 1, 2));
+      await waitFor(async () => (await run.ready(run.deadLetters)) === 2, { what: '2 dead letters' });
+      const parked = await show('late');
+      assert.deepEqual([parked.version, parked.parked.sequence], [-1, 1]);
+      assert.match(parked.parked.detail, /^waited \d+ ms for sequence 0$/);
+      const planned = await inorder('dead-letters', 'replay', '--entity', 'late');
+      assert.match(planned.stdout, /0 has not arrived/);
+      await run.publish(of('late', 0));
+      await untilAt('late', 0);
+      assert.notEqual((await show('late')).parked, null);
+      const replayed = await inorder('dead-letters', 'replay', '--entity', 'late', '--yes');
+      assert.equal(replayed.code, 0, replayed.stdout + replayed.stderr);
+      const whole = await show('late');
+      assert.deepEqual([whole.version, whole.parked, whole.state.types], [2, null, ['e0', 'e1', 'e2']]);
+      assert.equal(await run.ready(run.deadLetters), 0);
+    },
+  );
 }
 
 test('a dead letter of sequence 0 can be replayed, or discarded with its sequence: then it leaves hole 0', async (t) => {

@@ -33,7 +33,8 @@ describe('holes', () => {
           }
         }
         assert.equal(holes.floor, Holes.none.floor, 'so few are never forgotten');
-        for (let sequence = 0; sequence <= version + 1; sequence++) assert.equal(holes.has(sequence), missing.has(sequence), `sequence ${sequence}`);
+        for (let sequence = 0; sequence <= version + 1; sequence++)
+          assert.equal(holes.has(sequence), missing.has(sequence), `sequence ${sequence}`);
       }),
       { numRuns: 300 },
     );
@@ -113,7 +114,10 @@ describe('a sequence buffer', () => {
           } else {
             const sequence = one.kind === 'take' ? one.sequence : (buffer.lowest() ?? 0);
             const expected = model.filter((held) => held.sequence === sequence).map(({ tag }) => tag);
-            assert.deepEqual((buffer.take(sequence) ?? []).map(({ tag }) => tag), expected);
+            assert.deepEqual(
+              (buffer.take(sequence) ?? []).map(({ tag }) => tag),
+              expected,
+            );
             model = model.filter((held) => held.sequence !== sequence);
           }
           assert.equal(buffer.count, model.length);
@@ -122,7 +126,10 @@ describe('a sequence buffer', () => {
           assert.equal([...buffer.deliveries()].length, model.length);
         });
         const drained = buffer.drain().map(({ event: one }) => one.sequence ?? 0);
-        assert.deepEqual(drained, model.map(({ sequence }) => sequence).sort((a, b) => a - b));
+        assert.deepEqual(
+          drained,
+          model.map(({ sequence }) => sequence).sort((a, b) => a - b),
+        );
         assert.equal(buffer.count, 0);
         assert.equal(buffer.oldestMs(), null);
       }),

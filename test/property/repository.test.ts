@@ -8,9 +8,16 @@ import { createRepository } from '../../src/event-sourcing/create-repository.ts'
 import { foldEvents } from '../../src/event-sourcing/fold.ts';
 import type { CommandOf } from '../../src/event-sourcing/repository.ts';
 
-const item = fc.record({ sku: fc.constantFrom('a', 'b'), quantity: fc.integer({ min: -1, max: 5 }), price: fc.integer({ min: 0, max: 999 }).map((cents) => cents / 100) });
+const item = fc.record({
+  sku: fc.constantFrom('a', 'b'),
+  quantity: fc.integer({ min: -1, max: 5 }),
+  price: fc.integer({ min: 0, max: 999 }).map((cents) => cents / 100),
+});
 const command: fc.Arbitrary<CommandOf<OrderCommands>> = fc.oneof(
-  { weight: 2, arbitrary: fc.record({ type: fc.constant('CreateOrder' as const), data: fc.record({ items: fc.array(item, { maxLength: 3 }) }) }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({ type: fc.constant('CreateOrder' as const), data: fc.record({ items: fc.array(item, { maxLength: 3 }) }) }),
+  },
   { weight: 5, arbitrary: fc.record({ type: fc.constant('AddItem' as const), data: item }) },
   { weight: 1, arbitrary: fc.constant({ type: 'CompleteOrder' as const }) },
   { weight: 1, arbitrary: fc.constant({ type: 'CancelOrder' as const, data: { reason: 'changed my mind' } }) },

@@ -64,7 +64,9 @@ export function namesIn(expression: string): readonly string[] {
     .replaceAll(/\b(by|without|on|ignoring|group_left|group_right)\s*\([^)]*\)/g, ' ')
     .replaceAll(/\boffset\s+\S+/g, ' ')
     .replaceAll(/\b(unless|and|or|bool)\b/g, ' ');
-  return [...new Set([...bare.matchAll(/[a-zA-Z_:][\w:]*(?!\s*\(|[\w:])/g)].map(([name]) => name))].filter((name) => !/^(sum|max|min|avg|count)$/.test(name));
+  return [...new Set([...bare.matchAll(/[a-zA-Z_:][\w:]*(?!\s*\(|[\w:])/g)].map(([name]) => name))].filter(
+    (name) => !/^(sum|max|min|avg|count)$/.test(name),
+  );
 }
 
 /** What an expression reads in the end: recorded names stand for what they are made of. */

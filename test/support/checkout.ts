@@ -16,4 +16,7 @@ export function moduleUrl(path: string): URL {
 }
 
 /** Arguments for `node` that run the command line of this checkout, from any folder. */
-export const commandLine: readonly string[] = [...(compiled ? [] : ['--import', import.meta.resolve('tsx')]), fileURLToPath(moduleUrl('src/main.ts'))];
+export const commandLine: readonly string[] = [
+  ...(compiled ? [] : ['--import', import.meta.resolve('tsx')]),
+  fileURLToPath(moduleUrl('src/main.ts')),
+];

@@ -15,7 +15,11 @@ export interface RunningCommand {
 }
 
 /** Starts it; its standard input stays open. */
-export function startCommand(words: readonly string[], variables: Readonly<Record<string, string>>, launcher: Launcher = fromCheckout): RunningCommand {
+export function startCommand(
+  words: readonly string[],
+  variables: Readonly<Record<string, string>>,
+  launcher: Launcher = fromCheckout,
+): RunningCommand {
   const [file, ...args] = launcher.program;
   const child = spawn(file, [...args, ...words], { env: environment(variables), cwd: launcher.folder });
   const output = { stdout: '', stderr: '' };

@@ -22,13 +22,18 @@ export interface ComposeService {
 }
 
 export function readCompose(): Readonly<Record<string, ComposeService>> {
-  return (parse(readFileSync(`${checkout}docker-compose.yml`, 'utf8'), { merge: true }) as { services: Record<string, ComposeService> }).services;
+  return (parse(readFileSync(`${checkout}docker-compose.yml`, 'utf8'), { merge: true }) as { services: Record<string, ComposeService> })
+    .services;
 }
 
 /** Images that are pulled, and not built, with their defaults in place of variables. */
 export function imagesNeeded(): readonly string[] {
-  const pulled = Object.values(readCompose()).flatMap(({ image, build, pull_policy }) => (build === undefined && pull_policy !== 'never' ? [image] : []));
-  return ['${NODE_IMAGE:-node:24-slim}', ...pulled].map((image) => image.replace(/\$\{(\w+):-([^}]+)\}/, (_, name: string, usual: string) => process.env[name] || usual));
+  const pulled = Object.values(readCompose()).flatMap(({ image, build, pull_policy }) =>
+    build === undefined && pull_policy !== 'never' ? [image] : [],
+  );
+  return ['${NODE_IMAGE:-node:24-slim}', ...pulled].map((image) =>
+    image.replace(/\$\{(\w+):-([^}]+)\}/, (_, name: string, usual: string) => process.env[name] || usual),
+  );
 }
 
 /** Null when an engine with compose has every image, otherwise a sentence for a skipped test. */
@@ -59,7 +64,8 @@ export class ComposeProject {
 
   static async prepare(t: TestContext): Promise<ComposeProject> {
     const ports: Record<string, string> = {};
-    for (const name of ['AMQP_PORT', 'MANAGEMENT_PORT', 'REDIS_PORT', 'PROMETHEUS_PORT', 'ALERTMANAGER_PORT', 'GRAFANA_PORT']) ports[name] = String(await freePort());
+    for (const name of ['AMQP_PORT', 'MANAGEMENT_PORT', 'REDIS_PORT', 'PROMETHEUS_PORT', 'ALERTMANAGER_PORT', 'GRAFANA_PORT'])
+      ports[name] = String(await freePort());
     const workers = await twoFreePorts();
     const project = new ComposeProject({ ...ports, WORKER_PORTS: `${workers}-${workers + 1}` });
     t.after(() => project.#compose('--profile', 'demo', 'down', '--volumes', '--rmi', 'local', '--timeout', '5'));

@@ -108,9 +108,16 @@ const bodies: readonly BadLine[] = [
   bad('malformed', 'metadata that is an array', envelope({ metadata: '[]' })),
   bad('malformed', 'a timestamp that is none', envelope({ timestamp: '"yesterday"' })),
   bad('malformed', 'a timestamp that is a number', envelope({ timestamp: '1714564800' })),
-  ...['2026-02-30T10:00:00Z', '2023-02-29', '2026-01-31T24:00:00Z', '2026-01-31T10:00:00+99:99', '2016-12-31T23:59:60Z', '0000-01-01', '31/01/2026', '1714564800000'].map((text) =>
-    bad('malformed', `the timestamp ${text}`, envelope({ timestamp: JSON.stringify(text) })),
-  ),
+  ...[
+    '2026-02-30T10:00:00Z',
+    '2023-02-29',
+    '2026-01-31T24:00:00Z',
+    '2026-01-31T10:00:00+99:99',
+    '2016-12-31T23:59:60Z',
+    '0000-01-01',
+    '31/01/2026',
+    '1714564800000',
+  ].map((text) => bad('malformed', `the timestamp ${text}`, envelope({ timestamp: JSON.stringify(text) }))),
   bad('too_large', 'a body over the limit', envelope({ data: JSON.stringify('x'.repeat(1_048_576)) })),
   bad('too_large', '100 KB of headers', envelope(), { headers: { padding: 'x'.repeat(100_000) } }),
   bad('too_large', '100 KB of headers in many small ones', envelope(), {
@@ -174,14 +181,27 @@ export const badForTheSequencer: readonly BadLine[] = [
 ];
 
 function cloudEvent(attributes: Readonly<Record<string, unknown>> = {}): Readonly<Record<string, unknown>> {
-  return { specversion: '1.0', id: 'c-1', source: '/shop', type: 'Happened', subject: entityId, sequence: '1', entitytype: 'thing', ...attributes };
+  return {
+    specversion: '1.0',
+    id: 'c-1',
+    source: '/shop',
+    type: 'Happened',
+    subject: entityId,
+    sequence: '1',
+    entitytype: 'thing',
+    ...attributes,
+  };
 }
 
 function structured(attributes: Readonly<Record<string, unknown>> = {}): readonly [string, Partial<CorpusMessage>] {
   return [JSON.stringify({ ...cloudEvent(attributes), data: { n: 1 } }), { contentType: 'application/cloudevents+json' }];
 }
 
-function binary(attributes: Readonly<Record<string, unknown>> = {}, prefix = 'cloudEvents:', body = '{"n":1}'): readonly [string, Partial<CorpusMessage>] {
+function binary(
+  attributes: Readonly<Record<string, unknown>> = {},
+  prefix = 'cloudEvents:',
+  body = '{"n":1}',
+): readonly [string, Partial<CorpusMessage>] {
   const present = Object.entries(cloudEvent(attributes)).filter(([, value]) => value !== undefined);
   return [body, { headers: Object.fromEntries(present.map(([name, value]) => [prefix + name, value])) }];
 }
@@ -230,11 +250,17 @@ function goodOnes(): GoodLine[] {
   for (const id of [...ids, 'UPPER', 'upper', '\u{1f600}', 'x'.repeat(255)]) good(`the entity id ${JSON.stringify(id)}`, id);
   const data = ['[]', '{}', 'null', '""', '0', '1.0', '-0.0', '12345678901234567890123', '0.1000000000000000055511151231257827', '1E400'];
   const spelled = [...data, '{ "b" : 1,\t"a" : [ 1.0 ] }', '{"constructor":{"prototype":{"polluted":true}}}', '"\\u00e9\\ud83d\\ude00\\/"'];
-  for (const text of [...spelled, '['.repeat(63) + ']'.repeat(63)]) good(`the data ${text.slice(0, 40)}`, `data ${lines.length}`, { data: text });
+  for (const text of [...spelled, '['.repeat(63) + ']'.repeat(63)])
+    good(`the data ${text.slice(0, 40)}`, `data ${lines.length}`, { data: text });
   for (const text of ['1.0', '1e0', '0.1e1']) good(`the sequence ${text}`, `sequence ${text}`, { sequence: text });
-  good('forged x-death headers', 'forged', {}, {
-    headers: { 'x-death': [{ count: 99, queue: 'q', reason: 'rejected' }], 'x-first-death-reason': 'expired', 'x-inorder-replay': '1' },
-  });
+  good(
+    'forged x-death headers',
+    'forged',
+    {},
+    {
+      headers: { 'x-death': [{ count: 99, queue: 'q', reason: 'rejected' }], 'x-first-death-reason': 'expired', 'x-inorder-replay': '1' },
+    },
+  );
   good('a type named constructor', 'type', { type: '"constructor"' });
   good('members that the envelope does not know', 'unknown', { constructor: '1', correlation: '"c"' });
   good('a content type with a charset', 'charset', {}, { contentType: 'Application/JSON; charset="UTF-8"', contentEncoding: 'utf-8' });

@@ -64,7 +64,10 @@ export async function fieldProblems(manifests: readonly Manifest[]): Promise<str
     });
     writeFileSync(file, lines.join(''));
     writeFileSync(join(folder, 'package.json'), '{"type":"module"}');
-    const paths = { 'kubernetes-models/*': [`${checkout}node_modules/kubernetes-models/*.d.ts`], '@kubernetes-models/*': [`${checkout}node_modules/@kubernetes-models/*.d.ts`] };
+    const paths = {
+      'kubernetes-models/*': [`${checkout}node_modules/kubernetes-models/*.d.ts`],
+      '@kubernetes-models/*': [`${checkout}node_modules/@kubernetes-models/*.d.ts`],
+    };
     const compilerOptions = { strict: true, module: 'nodenext', target: 'es2023', skipLibCheck: true, noEmit: true, types: [], paths };
     writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify({ compilerOptions, files: [file] }));
     const compiler = join(checkout, 'node_modules', 'typescript', 'bin', 'tsc');

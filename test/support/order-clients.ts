@@ -10,7 +10,9 @@ const { EVENT_STORE, DATABASE_URL = '', REDIS_URL = '', STREAM = '' } = process.
 const clients = 20;
 const orders = 500;
 
-const store = createEventStore(EVENT_STORE === 'postgres' ? { postgres: { url: DATABASE_URL, stream: STREAM } } : { redis: { url: REDIS_URL, stream: STREAM } });
+const store = createEventStore(
+  EVENT_STORE === 'postgres' ? { postgres: { url: DATABASE_URL, stream: STREAM } } : { redis: { url: REDIS_URL, stream: STREAM } },
+);
 const repository = createRepository(orderAggregate(), store, { maxAttempts: 50, snapshotEvery: 3 });
 
 type Give = Parameters<typeof repository.handle>;

@@ -73,7 +73,13 @@ export class PgBouncerNode extends PrivateNode {
 
   protected spawn(): Promise<GuardedProcess> {
     const args = [join(this.#directory, 'pgbouncer.ini')];
-    return GuardedProcess.spawn({ command: this.#command, args, env: { PATH: '/usr/local/bin:/usr/bin:/bin' }, directory: this.#directory, logFile: this.#log });
+    return GuardedProcess.spawn({
+      command: this.#command,
+      args,
+      env: { PATH: '/usr/local/bin:/usr/bin:/bin' },
+      directory: this.#directory,
+      logFile: this.#log,
+    });
   }
 
   protected async waitReady(): Promise<void> {

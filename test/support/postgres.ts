@@ -15,7 +15,9 @@ export const needsPostgres = { skip: isInstalled || process.env['DATABASE_URL'] 
 export const needsPostgresBinaries = { skip: isInstalled ? false : missing };
 
 /** For tests with a pooler before the server. */
-export const needsPgBouncer = { skip: findPgBouncer() === null ? 'PgBouncer is not installed here (Debian: pgbouncer)' : needsPostgres.skip };
+export const needsPgBouncer = {
+  skip: findPgBouncer() === null ? 'PgBouncer is not installed here (Debian: pgbouncer)' : needsPostgres.skip,
+};
 
 let shared: Promise<string> | null = null;
 
@@ -32,7 +34,10 @@ export function findPgBouncer(): string | null {
 
 /** For the runner, before any test: installs what is missing, where that can be done. */
 export async function installPostgres(log: (line: string) => void): Promise<void> {
-  const missing = [...(isInstalled || process.env['DATABASE_URL'] ? [] : ['postgresql']), ...(findPgBouncer() === null ? ['pgbouncer'] : [])];
+  const missing = [
+    ...(isInstalled || process.env['DATABASE_URL'] ? [] : ['postgresql']),
+    ...(findPgBouncer() === null ? ['pgbouncer'] : []),
+  ];
   if (missing.length === 0) return;
   const refused = await installDebianPackages(missing, process.env, log);
   if (refused !== null) log(`tests that need ${missing.join(' or ')} are skipped: ${refused}`);

@@ -22,7 +22,11 @@ export async function missingPrometheus(): Promise<string | null> {
   if (isThere()) return null;
   // Two test files at once must not both put the machine's policy-rc.d aside.
   const lock = join(tmpdir(), 'inorder-prometheus-installation');
-  const mine = () => mkdir(lock).then(() => true, () => false);
+  const mine = () =>
+    mkdir(lock).then(
+      () => true,
+      () => false,
+    );
   await waitFor(mine, { what: 'the other installation of Prometheus', timeoutMs: INSTALL_TIMEOUT_MS });
   try {
     if (isThere()) return null;
@@ -129,7 +133,10 @@ export class PrometheusNode extends PrivateNode {
   protected async waitReady(): Promise<void> {
     const answers = async (): Promise<boolean> => {
       if (!this.running) throw new Error(await readFile(join(this.#directory, 'prometheus.log'), 'utf8'));
-      return fetch(`http://${LOOPBACK}:${this.#port}/-/ready`).then(({ status }) => status === 200, () => false);
+      return fetch(`http://${LOOPBACK}:${this.#port}/-/ready`).then(
+        ({ status }) => status === 200,
+        () => false,
+      );
     };
     await waitFor(answers, { what: 'Prometheus to be ready', timeoutMs: 30_000 });
   }

@@ -133,7 +133,9 @@ export class RecordedChannel {
   }
 
   deliveries(generation?: number): RawDelivery[] {
-    return this.batches.filter((batch) => generation === undefined || batch.generation === generation).flatMap(({ deliveries }) => deliveries);
+    return this.batches
+      .filter((batch) => generation === undefined || batch.generation === generation)
+      .flatMap(({ deliveries }) => deliveries);
   }
 
   async untilOpen(generations: number, timeoutMs = 20_000): Promise<void> {

@@ -69,7 +69,12 @@ export class Reader {
   }
 
   async #startWorker(assignments: string): Promise<void> {
-    const given = Object.fromEntries(assignments.trim().split(' ').map((assignment) => assignment.split('=') as [string, string]));
+    const given = Object.fromEntries(
+      assignments
+        .trim()
+        .split(' ')
+        .map((assignment) => assignment.split('=') as [string, string]),
+    );
     this.#worker = await WorkerProcess.ready(this.#t, { ...this.#options.variables, ...given }, this.#options.launcher);
   }
 

@@ -42,7 +42,10 @@ export async function compileSnippets(folder: string, snippets: readonly string[
     paths: { inorder: [join(checkout, 'src', 'index.ts')] },
     typeRoots: [join(checkout, 'node_modules', '@types')],
   };
-  writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify({ extends: join(checkout, 'tsconfig.json'), compilerOptions, include: [], files }));
+  writeFileSync(
+    join(folder, 'tsconfig.json'),
+    JSON.stringify({ extends: join(checkout, 'tsconfig.json'), compilerOptions, include: [], files }),
+  );
   const complaints = await run(process.execPath, [compiler, '-p', folder]).then(
     ({ stdout }) => stdout,
     ({ stdout, stderr }: { stdout: string; stderr: string }) => `${stdout}${stderr}`,

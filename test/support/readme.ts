@@ -125,7 +125,10 @@ const cell = (text: string) => text.replaceAll('|', '\\|');
 /** The names under which the headings of a text can be linked to. */
 export function anchorsOf(markdown: string): readonly string[] {
   return [...withoutFences(markdown).matchAll(/^#+ (.+)$/gm)].map(([, heading = '']) =>
-    heading.toLowerCase().replaceAll(/[^\p{L}\p{N}_ -]/gu, '').replaceAll(' ', '-'),
+    heading
+      .toLowerCase()
+      .replaceAll(/[^\p{L}\p{N}_ -]/gu, '')
+      .replaceAll(' ', '-'),
   );
 }
 

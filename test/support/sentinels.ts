@@ -46,12 +46,24 @@ async function startSentinel(t: TestContext, masterPort: number): Promise<number
   const [port, directory] = [await freePort(), await createPrivateDirectory('sentinel')];
   await mkdir(directory, { recursive: true });
   const config = join(directory, 'sentinel.conf');
-  await writeFile(config, [
-    'bind 127.0.0.1', `port ${port}`, `dir ${directory}`, `sentinel monitor main 127.0.0.1 ${masterPort} 1`,
-    'sentinel down-after-milliseconds main 1000', 'sentinel failover-timeout main 5000', '',
-  ].join('\n'));
+  await writeFile(
+    config,
+    [
+      'bind 127.0.0.1',
+      `port ${port}`,
+      `dir ${directory}`,
+      `sentinel monitor main 127.0.0.1 ${masterPort} 1`,
+      'sentinel down-after-milliseconds main 1000',
+      'sentinel failover-timeout main 5000',
+      '',
+    ].join('\n'),
+  );
   const process = await GuardedProcess.spawn({
-    command: redisServer ?? '', args: [config, '--sentinel'], env: { PATH: '/usr/local/bin:/usr/bin:/bin' }, directory, logFile: join(directory, 'sentinel.log'),
+    command: redisServer ?? '',
+    args: [config, '--sentinel'],
+    env: { PATH: '/usr/local/bin:/usr/bin:/bin' },
+    directory,
+    logFile: join(directory, 'sentinel.log'),
   });
   t.after(async () => {
     await process.kill();

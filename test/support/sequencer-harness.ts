@@ -67,7 +67,11 @@ export class SequencerHarness {
   readonly #gaps: GapAudit;
   #lastTag = 0;
 
-  constructor(limits: Partial<SequencerLimits> = {}, store = new ModelStore({ initialVersion: initialVersionOf(limits.firstSequence ?? 1) }), owner: Owner = { shard: 0, epoch: 1 }) {
+  constructor(
+    limits: Partial<SequencerLimits> = {},
+    store = new ModelStore({ initialVersion: initialVersionOf(limits.firstSequence ?? 1) }),
+    owner: Owner = { shard: 0, epoch: 1 },
+  ) {
     // The configuration does it the other way round: of the window 80 % may be held.
     const prefetch = limits.maxHeld === undefined ? defaultSequencerLimits.prefetch : Math.ceil(limits.maxHeld / 0.8);
     this.limits = { ...defaultSequencerLimits, prefetch, ...limits };
@@ -203,9 +207,7 @@ export class SequencerHarness {
 
   /** Sequences with this outcome or reason, in the order in which they were settled. */
   sequences(outcome: Outcome | RejectionReason): readonly (number | null)[] {
-    return this.settled
-      .filter((one) => one.outcome === outcome || one.reason === outcome)
-      .map((one) => one.event?.sequence ?? null);
+    return this.settled.filter((one) => one.outcome === outcome || one.reason === outcome).map((one) => one.event?.sequence ?? null);
   }
 
   outcomeOf(tag: number): string | null {
@@ -228,7 +230,11 @@ export class SequencerHarness {
         return { kind: 'lookedUp', op, results: asked.deliveries.map(({ event: one }) => this.store.lookUp(one)) };
       case 'park': {
         const parked = this.store.park(asked.entity, this.owner, asked);
-        return parked === 'ok' ? { kind: 'parked', op } : parked === 'fenced' ? { kind: 'fenced', op } : { kind: 'stale', op, snapshot: parked };
+        return parked === 'ok'
+          ? { kind: 'parked', op }
+          : parked === 'fenced'
+            ? { kind: 'fenced', op }
+            : { kind: 'stale', op, snapshot: parked };
       }
       case 'reject':
         for (const { tag, reason, event: rejected } of asked.rejections) {

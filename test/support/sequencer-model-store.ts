@@ -143,7 +143,9 @@ export class ModelStore {
 
   hasApplied(event: Event): boolean {
     const { applied } = this.entity(event);
-    return applied.some(({ sequence, id, payload }) => id === event.id && payload === event.payloadHash && sequence === (event.sequence ?? sequence));
+    return applied.some(
+      ({ sequence, id, payload }) => id === event.id && payload === event.payloadHash && sequence === (event.sequence ?? sequence),
+    );
   }
 
   /** It is at or below the version, or its id is known with the same payload. */
@@ -187,7 +189,20 @@ export class ModelStore {
     const key = JSON.stringify([entityType, entityId]);
     let entity = this.#entities.get(key);
     if (entity === undefined) {
-      entity = { version: this.#initialVersion, holes: '', parked: null, parkedAt: 0, awaited: 0, replaying: false, epochs: new Map(), missing: new Set(), decided: new Map(), ids: new Map(), applied: [], answers: new Map() };
+      entity = {
+        version: this.#initialVersion,
+        holes: '',
+        parked: null,
+        parkedAt: 0,
+        awaited: 0,
+        replaying: false,
+        epochs: new Map(),
+        missing: new Set(),
+        decided: new Map(),
+        ids: new Map(),
+        applied: [],
+        answers: new Map(),
+      };
       this.#entities.set(key, entity);
     }
     return entity;
@@ -196,7 +211,8 @@ export class ModelStore {
   #process(all: readonly Slot[]): { readonly slots: readonly Slot[]; readonly failure: Answer['failure'] } {
     const { fails = () => false, maxDone = Number.POSITIVE_INFINITY } = this.#options;
     const failing = all.findIndex(({ action, delivery }) => action === 'apply' && fails(delivery.event));
-    if (failing >= 0 && failing < maxDone) return { slots: all.slice(0, failing), failure: { reason: 'handler_failed', detail: 'it fails' } };
+    if (failing >= 0 && failing < maxDone)
+      return { slots: all.slice(0, failing), failure: { reason: 'handler_failed', detail: 'it fails' } };
     return { slots: all.slice(0, maxDone), failure: null };
   }
 

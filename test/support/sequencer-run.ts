@@ -24,7 +24,10 @@ export const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 8, arbitrary: fc.record({ kind: fc.constant('answer' as const), which: number }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('turn' as const) }) },
   { weight: 2, arbitrary: fc.record({ kind: fc.constant('time' as const), ms: fc.integer({ min: 1, max: 4_000 }) }) },
-  { weight: 1, arbitrary: fc.record({ kind: fc.constant('storeUnavailable' as const), count: fc.integer({ min: 1, max: 4 }), executed: fc.boolean() }) },
+  {
+    weight: 1,
+    arbitrary: fc.record({ kind: fc.constant('storeUnavailable' as const), count: fc.integer({ min: 1, max: 4 }), executed: fc.boolean() }),
+  },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('entityUnavailable' as const), which: number, executed: fc.boolean() }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('channelLost' as const) }) },
 );
@@ -39,15 +42,13 @@ export interface Traffic {
 }
 
 /** Every event of a few entities, in any order, some of them several times. */
-export const traffic: fc.Arbitrary<Traffic> = fc
-  .tuple(...entities.map(() => fc.integer({ min: 0, max: 9 })))
-  .chain((lengths) => {
-    const all = lengths.flatMap((length, index) => Array.from({ length }, (_, at) => event(at + 1, { entityId: entities[index] as string })));
-    const again = all.length === 0 ? fc.constant([]) : fc.array(fc.constantFrom(...all), { maxLength: 8 });
-    return again
-      .chain((copies) => fc.shuffledSubarray([...all, ...copies], { minLength: all.length + copies.length }))
-      .map((arrivals) => ({ lengths, arrivals }));
-  });
+export const traffic: fc.Arbitrary<Traffic> = fc.tuple(...entities.map(() => fc.integer({ min: 0, max: 9 }))).chain((lengths) => {
+  const all = lengths.flatMap((length, index) => Array.from({ length }, (_, at) => event(at + 1, { entityId: entities[index] as string })));
+  const again = all.length === 0 ? fc.constant([]) : fc.array(fc.constantFrom(...all), { maxLength: 8 });
+  return again
+    .chain((copies) => fc.shuffledSubarray([...all, ...copies], { minLength: all.length + copies.length }))
+    .map((arrivals) => ({ lengths, arrivals }));
+});
 
 /** The broker's part: it delivers as long as the window has room, and what is not settled comes back before anything new. */
 export class Run {
@@ -81,7 +82,9 @@ export class Run {
         break;
       }
       case 'entityUnavailable': {
-        const alone = asked.findIndex(({ kind }, index) => index >= step.which % (asked.length + 1) && kind !== 'lookUp' && kind !== 'reject');
+        const alone = asked.findIndex(
+          ({ kind }, index) => index >= step.which % (asked.length + 1) && kind !== 'lookUp' && kind !== 'reject',
+        );
         if (alone < 0) break;
         const op = this.#harness.loseReply(alone, step.executed);
         this.#harness.fact({ kind: 'entityUnavailable', op, retryInMs: 50 });

@@ -190,7 +190,10 @@ export class TcpProxy {
     const link: Link = { client, server };
     this.#links.add(link);
     this.#accepted += 1;
-    for (const [socket, other, direction] of [[client, server, 'toServer'], [server, client, 'toClient']] as const) {
+    for (const [socket, other, direction] of [
+      [client, server, 'toServer'],
+      [server, client, 'toClient'],
+    ] as const) {
       socket.on('error', () => undefined);
       socket.on('close', (hadError) => {
         const propagate = () => (hadError ? other.resetAndDestroy() : other.destroy());

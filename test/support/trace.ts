@@ -64,7 +64,10 @@ function storeAt(url: string, stream: string): Store {
 }
 
 /** Reads every entity of the stream: its version and the types that were applied, in order. */
-export async function readTraces(storeUrl: string, stream: string): Promise<Map<string, { version: number; types: string[]; parked: boolean }>> {
+export async function readTraces(
+  storeUrl: string,
+  stream: string,
+): Promise<Map<string, { version: number; types: string[]; parked: boolean }>> {
   const store = storeAt(storeUrl, stream);
   try {
     const traces = new Map<string, { version: number; types: string[]; parked: boolean }>();

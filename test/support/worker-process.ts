@@ -44,7 +44,11 @@ export class WorkerProcess {
   }
 
   /** Starts a worker; it need not be ready yet. */
-  static async start(t: TestContext, variables: Readonly<Record<string, string>>, { program, folder }: Launcher = fromCheckout): Promise<WorkerProcess> {
+  static async start(
+    t: TestContext,
+    variables: Readonly<Record<string, string>>,
+    { program, folder }: Launcher = fromCheckout,
+  ): Promise<WorkerProcess> {
     const port = await freePort();
     const env = environment({ HTTP_PORT: String(port), LOG_LEVEL: 'info', ...variables });
     const [file, ...args] = program;

@@ -19,7 +19,12 @@ test('tags are acknowledged together as far as everything below is settled, and 
   const { acknowledger, frames } = setUp(8);
   for (const tag of [1, 3, 4, 6]) acknowledger.ack(tag);
   acknowledger.flush();
-  assert.deepEqual(frames.splice(0), [[1, 'one'], [3, 'one'], [4, 'one'], [6, 'one']]);
+  assert.deepEqual(frames.splice(0), [
+    [1, 'one'],
+    [3, 'one'],
+    [4, 'one'],
+    [6, 'one'],
+  ]);
   for (const tag of [2, 5, 7]) acknowledger.ack(tag);
   acknowledger.flush();
   assert.deepEqual(frames.splice(0), [[7, 'multiple']]);
@@ -31,7 +36,10 @@ test('a rejected tag is settled, and is never covered by an acknowledgement befo
   acknowledger.reject(2);
   acknowledger.ack(3);
   acknowledger.flush();
-  assert.deepEqual(frames, [[2, 'reject'], [3, 'multiple']]);
+  assert.deepEqual(frames, [
+    [2, 'reject'],
+    [3, 'multiple'],
+  ]);
 });
 
 test('the last tag of all is acknowledged with those before it', () => {

@@ -112,7 +112,13 @@ test('money is added without drift', () => {
   fc.assert(
     fc.property(cents, fc.array(line, { maxLength: 50 }), (base, lines) => {
       const total = lines.reduce((sum, each) => sum + each.cents * each.quantity, base);
-      assert.equal(addUp(base / 100, lines.map((each) => ({ price: each.cents / 100, quantity: each.quantity }))), total / 100);
+      assert.equal(
+        addUp(
+          base / 100,
+          lines.map((each) => ({ price: each.cents / 100, quantity: each.quantity })),
+        ),
+        total / 100,
+      );
     }),
   );
   assert.equal(addUp(1e-7, [{ price: 1e-8, quantity: 3 }]), 1.3e-7);
@@ -124,12 +130,17 @@ test('money is added without drift', () => {
 const history = historyAggregate();
 
 test('a history counts, lists the types in order, and keeps the last data', () => {
-  const state: HistoryState = applied(history, ['A', 'B', 'A'].map((type, n) => ({ type, data: n, dataJson: String(n) })));
+  const state: HistoryState = applied(
+    history,
+    ['A', 'B', 'A'].map((type, n) => ({ type, data: n, dataJson: String(n) })),
+  );
   assert.deepEqual(state, { count: 3, types: ['A', 'B', 'A'], dataJson: '2' });
 });
 
 test('a history keeps the last 1,000 types however long its entity lives, and trims what was stored with more', () => {
-  const stored = history.deserialize(JSON.stringify({ count: 54_000, types: Array.from({ length: 54_000 }, (_, n) => `T${n}`), data: null }));
+  const stored = history.deserialize(
+    JSON.stringify({ count: 54_000, types: Array.from({ length: 54_000 }, (_, n) => `T${n}`), data: null }),
+  );
   const next = evolveEvent(history, stored, eventOf({ type: 'Next' }), { adopts: false });
   assert.ok(next.ok);
   const { count, types } = next.state as HistoryState;
@@ -137,7 +148,16 @@ test('a history keeps the last 1,000 types however long its entity lives, and tr
 });
 
 test('a history gives data back byte for byte', () => {
-  for (const dataJson of ['[]', '{}', '1.0', '-0.0', '1E400', '12345678901234567890123', '{ "data" : [ 1.0 ],\n"b":"\\u00e9"}', '"\\"data\\":1"']) {
+  for (const dataJson of [
+    '[]',
+    '{}',
+    '1.0',
+    '-0.0',
+    '1E400',
+    '12345678901234567890123',
+    '{ "data" : [ 1.0 ],\n"b":"\\u00e9"}',
+    '"\\"data\\":1"',
+  ]) {
     assert.equal(applied(history, [{ data: JSON.parse(dataJson), dataJson }]).dataJson, dataJson);
     const text = history.serialize(applied(history, [{ data: JSON.parse(dataJson), dataJson }]));
     assert.ok(text.endsWith(`"data":${dataJson}}`), text);

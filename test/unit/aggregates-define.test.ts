@@ -106,12 +106,15 @@ test('plain data becomes a definition', () => {
 test('everything wrong with a list of processors is said at once', () => {
   const aggregate = defineAggregate(plain);
   const handler: Processor = defineHandler({ type: 'a', handle });
-  assert.deepEqual(problemsOf(() => createProcessors([aggregate, aggregate, handler, handler, 7, { type: 'b', evolve: {}, initialState: 1 }])), [
-    'there are two aggregates for entities of type "thing"',
-    'the same handler is there twice for entities of type "a"',
-    'number 5 is neither an aggregate (evolve) nor a handler (handle)',
-    'aggregate "b" needs evolve: an object of functions by event type',
-  ]);
+  assert.deepEqual(
+    problemsOf(() => createProcessors([aggregate, aggregate, handler, handler, 7, { type: 'b', evolve: {}, initialState: 1 }])),
+    [
+      'there are two aggregates for entities of type "thing"',
+      'the same handler is there twice for entities of type "a"',
+      'number 5 is neither an aggregate (evolve) nor a handler (handle)',
+      'aggregate "b" needs evolve: an object of functions by event type',
+    ],
+  );
   assert.match(problemsOf(() => createProcessors([]))[0] ?? '', /no processor/);
 });
 

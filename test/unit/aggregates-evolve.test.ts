@@ -32,7 +32,8 @@ const account = defineAggregate({
     Opened: (state) => state,
     Imported: () => ({ balance: 100 }),
     Deposited: ({ balance }, { data }) => ({ balance: balance + data.amount }),
-    Withdrawn: ({ balance }, { data }) => (data.amount > balance ? refuse('an account is never overdrawn') : { balance: balance - data.amount }),
+    Withdrawn: ({ balance }, { data }) =>
+      data.amount > balance ? refuse('an account is never overdrawn') : { balance: balance - data.amount },
     Broken() {
       throw new RangeError('no such thing');
     },
@@ -73,12 +74,19 @@ test('an entity that is adopted in mid-stream begins with any event', () => {
 });
 
 test('what the rules refuse is refused in their words', () => {
-  assert.deepEqual(evolve({ balance: 1 }, 'Withdrawn', { amount: 2 }), { ok: false, reason: 'refused', detail: 'an account is never overdrawn' });
+  assert.deepEqual(evolve({ balance: 1 }, 'Withdrawn', { amount: 2 }), {
+    ok: false,
+    reason: 'refused',
+    detail: 'an account is never overdrawn',
+  });
 });
 
 test('a refusal made by another copy of the package is one', () => {
   const foreign = Object.assign(Object.create(null) as object, { detail: 'by the other', [Symbol.for('inorder.refused')]: true });
-  assert.deepEqual(evolvedBy(() => foreign), { ok: false, reason: 'refused', detail: 'by the other' });
+  assert.deepEqual(
+    evolvedBy(() => foreign),
+    { ok: false, reason: 'refused', detail: 'by the other' },
+  );
 });
 
 test('an event type without a rule is refused, also when its name is one of JavaScript', () => {
@@ -88,9 +96,19 @@ test('an event type without a rule is refused, also when its name is one of Java
 });
 
 test('a rule for "*" takes every event type that has none', () => {
-  const counter = defineAggregate({ type: 'any', initialState: { n: 0 }, evolve: { Reset: () => ({ n: 0 }), '*': ({ n }) => ({ n: n + 1 }) } });
+  const counter = defineAggregate({
+    type: 'any',
+    initialState: { n: 0 },
+    evolve: { Reset: () => ({ n: 0 }), '*': ({ n }) => ({ n: n + 1 }) },
+  });
   const apply = (type: string) => evolveEvent(counter, { n: 4 }, eventOf({ type }), { adopts: false });
-  assert.deepEqual([apply('Reset'), apply('constructor')], [{ ok: true, state: { n: 0 } }, { ok: true, state: { n: 5 } }]);
+  assert.deepEqual(
+    [apply('Reset'), apply('constructor')],
+    [
+      { ok: true, state: { n: 0 } },
+      { ok: true, state: { n: 5 } },
+    ],
+  );
 });
 
 test('data that does not satisfy the schema names the field', () => {
@@ -99,21 +117,50 @@ test('data that does not satisfy the schema names the field', () => {
 });
 
 test('a rule sees what the schema made of the data', () => {
-  const doubling: StandardSchemaV1<unknown, number> = { '~standard': { version: 1, vendor: 'test', validate: (value) => ({ value: Number(value) * 2 }) } };
-  const sum = defineAggregate({ type: 'sum', initialState: { n: 0 }, schema: doubling, evolve: { Add: ({ n }, { data }) => ({ n: n + data }) } });
+  const doubling: StandardSchemaV1<unknown, number> = {
+    '~standard': { version: 1, vendor: 'test', validate: (value) => ({ value: Number(value) * 2 }) },
+  };
+  const sum = defineAggregate({
+    type: 'sum',
+    initialState: { n: 0 },
+    schema: doubling,
+    evolve: { Add: ({ n }, { data }) => ({ n: n + data }) },
+  });
   assert.deepEqual(evolveEvent(sum, null, eventOf({ type: 'Add', data: 21 }), { adopts: false }), { ok: true, state: { n: 42 } });
 });
 
 test('a rule that throws fails the event with its message, bounded', () => {
   const { reason, detail } = failureOf(evolve({ balance: 1 }, 'Broken'));
   assert.deepEqual([reason, detail], ['handler_failed', 'evolve for "Broken" threw RangeError: no such thing']);
-  const long = failureOf(evolvedBy(() => { throw new Error('x'.repeat(10_000)); }));
+  const long = failureOf(
+    evolvedBy(() => {
+      throw new Error('x'.repeat(10_000));
+    }),
+  );
   assert.ok(long.detail.length < 600);
 });
 
 test('whatever is thrown, nothing escapes', () => {
-  for (const thrown of [undefined, null, 'text', Symbol('s'), Object.create(null), { toString: () => { throw new Error('no'); } }]) {
-    assert.equal(failureOf(evolvedBy(() => { throw thrown; })).reason, 'handler_failed');
+  for (const thrown of [
+    undefined,
+    null,
+    'text',
+    Symbol('s'),
+    Object.create(null),
+    {
+      toString: () => {
+        throw new Error('no');
+      },
+    },
+  ]) {
+    assert.equal(
+      failureOf(
+        evolvedBy(() => {
+          throw thrown;
+        }),
+      ).reason,
+      'handler_failed',
+    );
   }
 });
 

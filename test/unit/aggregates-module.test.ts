@@ -54,7 +54,13 @@ test('a CommonJS module will do', async () => {
 });
 
 test('a module that does not load is named, with the reason on one line', async () => {
-  for (const name of ['./no-such-module.mjs', moduleOf('syntax.mjs', 'export default {'), moduleOf('throws.mjs', "throw 'no\\nway';"), moduleOf('odd.mjs', 'throw Object.create(null);'), 'file:no url']) {
+  for (const name of [
+    './no-such-module.mjs',
+    moduleOf('syntax.mjs', 'export default {'),
+    moduleOf('throws.mjs', "throw 'no\\nway';"),
+    moduleOf('odd.mjs', 'throw Object.create(null);'),
+    'file:no url',
+  ]) {
     const [problem = '', ...others] = await problemsOf(name);
     assert.ok(problem.startsWith(`PROCESSOR ${name} does not load: `), problem);
     assert.doesNotMatch(problem, /\n/);

@@ -19,7 +19,8 @@ test('of what is thrown class, words and frames are kept, and its causes behind 
 
 test('no credentials and no payload are kept of it, neither of its words nor of its causes', () => {
   const event = eventOf({ data: { card: '4111-1111' }, dataJson: '{ "card": "4111-1111" }' });
-  const words = 'POST https://bob:hunter2@shop.example/x?token=hunter2 Authorization: Bearer hunter2.abc password="hunter2 x" {"card":"4111-1111"} { "card": "4111-1111" }';
+  const words =
+    'POST https://bob:hunter2@shop.example/x?token=hunter2 Authorization: Bearer hunter2.abc password="hunter2 x" {"card":"4111-1111"} { "card": "4111-1111" }';
   const thrown = new Error(words, { cause: new Error(`${words}\n    at no frame (password=hunter2)`) });
   const { detail, stack } = describeThrown(thrown, event);
   assert.doesNotMatch(`${detail}\n${stack}`, /hunter2|4111|^at no frame/m);
@@ -31,9 +32,16 @@ test('whatever the words quote of the payload goes: pretty-printed, a part of it
   const dataJson = JSON.stringify(data).replace('"amount":1', '"amount":1.0');
   const event = eventOf({ data, dataJson });
   const quotes = [
-    JSON.stringify(data, null, 2), JSON.stringify(data.customer), JSON.stringify(data.customer, null, 1), JSON.stringify(data.lines), dataJson.slice(0, 40),
-    `${'x'.repeat(790)} ${dataJson}`, `{"order":${JSON.stringify(data.customer)}}`, `${'y'.repeat(16_340)} ${dataJson}`,
-    JSON.stringify({ z: 'what the handler made of it', y: 'x'.repeat(200), of: 'Ann' }), `a [TypeError: x] before ${JSON.stringify(data.lines)}`,
+    JSON.stringify(data, null, 2),
+    JSON.stringify(data.customer),
+    JSON.stringify(data.customer, null, 1),
+    JSON.stringify(data.lines),
+    dataJson.slice(0, 40),
+    `${'x'.repeat(790)} ${dataJson}`,
+    `{"order":${JSON.stringify(data.customer)}}`,
+    `${'y'.repeat(16_340)} ${dataJson}`,
+    JSON.stringify({ z: 'what the handler made of it', y: 'x'.repeat(200), of: 'Ann' }),
+    `a [TypeError: x] before ${JSON.stringify(data.lines)}`,
   ];
   for (const quote of quotes) {
     const { detail, stack } = describeThrown(new Error(`cannot be booked: ${quote} (attempt)`, { cause: new Error(quote) }), event);
@@ -46,8 +54,22 @@ test('whatever the words quote of the payload goes: pretty-printed, a part of it
 test('data that a handler made something of that JSON does not know are no reason to throw', () => {
   const circular: Record<string, unknown> = {};
   circular['self'] = circular;
-  for (const data of [circular, { n: 1n }, undefined, () => 1, Symbol('s'), { toJSON: () => { throw new Error('no'); } }]) {
-    assert.equal(describeThrown(new Error('sold out: {"card":"4111"}'), { ...eventOf(), data, dataJson: '{"card":"4111"}' }).detail, 'Error: sold out: [data]');
+  for (const data of [
+    circular,
+    { n: 1n },
+    undefined,
+    () => 1,
+    Symbol('s'),
+    {
+      toJSON: () => {
+        throw new Error('no');
+      },
+    },
+  ]) {
+    assert.equal(
+      describeThrown(new Error('sold out: {"card":"4111"}'), { ...eventOf(), data, dataJson: '{"card":"4111"}' }).detail,
+      'Error: sold out: [data]',
+    );
   }
   const { proxy, revoke } = Proxy.revocable({}, {});
   revoke();
@@ -55,7 +77,12 @@ test('data that a handler made something of that JSON does not know are no reaso
 });
 
 test('however much is thrown, what is kept is bounded', () => {
-  const deep = (n: number): never => (n === 0 ? (() => { throw new Error('x'.repeat(1_000_000)); })() : deep(n - 1));
+  const deep = (n: number): never =>
+    n === 0
+      ? (() => {
+          throw new Error('x'.repeat(1_000_000));
+        })()
+      : deep(n - 1);
   try {
     deep(50);
   } catch (error) {
@@ -67,7 +94,11 @@ test('however much is thrown, what is kept is bounded', () => {
 });
 
 test('anything can be thrown, also what hides its stack or cannot be printed', () => {
-  const hidden = Object.defineProperty(new Error('hidden'), 'stack', { get: () => { throw new Error('no'); } });
+  const hidden = Object.defineProperty(new Error('hidden'), 'stack', {
+    get: () => {
+      throw new Error('no');
+    },
+  });
   assert.deepEqual(describeThrown(hidden, eventOf()), { detail: 'Error: hidden', stack: null });
   for (const thrown of [null, undefined, 7, Symbol('s'), 'text', {}]) assert.equal(describeThrown(thrown, eventOf()).stack, null);
   assert.equal(describeThrown(Object.create(null), eventOf()).detail, 'something that cannot be printed');
@@ -75,13 +106,35 @@ test('anything can be thrown, also what hides its stack or cannot be printed', (
 
 test('whatever names itself a secret is one', () => {
   for (const text of [
-    'PGPASSWORD=hunter2', 'password: hunter2', '"client_secret":"hunter2 with spaces"', "api_key='hunter2'", '?access_token=hunter2&x=1', 'x-api-key: hunter2',
-    'authorization: Basic hunter2==', 'sent Bearer hunter2-abc', 'amqp://u:hunter2@h', 'postgres://u:p@hunter2@h/db', 'amqp://u:p/hunter2@h/vhost', 'amqp://u:p@h,amqp://u:hunter2/x@h', 'the password is hunter2', 'secret was "hunter two hunter2"', 'eyJhbGciOiJI.eyJodW50ZXIyIjoi.hunter2',
+    'PGPASSWORD=hunter2',
+    'password: hunter2',
+    '"client_secret":"hunter2 with spaces"',
+    "api_key='hunter2'",
+    '?access_token=hunter2&x=1',
+    'x-api-key: hunter2',
+    'authorization: Basic hunter2==',
+    'sent Bearer hunter2-abc',
+    'amqp://u:hunter2@h',
+    'postgres://u:p@hunter2@h/db',
+    'amqp://u:p/hunter2@h/vhost',
+    'amqp://u:p@h,amqp://u:hunter2/x@h',
+    'the password is hunter2',
+    'secret was "hunter two hunter2"',
+    'eyJhbGciOiJI.eyJodW50ZXIyIjoi.hunter2',
     '-----BEGIN RSA PRIVATE KEY-----\nhunter2\n-----END RSA PRIVATE KEY-----',
   ]) {
     assert.doesNotMatch(redactSecrets(text), /hunter2|eyJ/, text);
   }
-  for (const text of ['the bearer of bad news', 'no password was given', 'at pay (/srv/shop/pay.mjs:3:9)', 'token expired', 'the password is wrong', 'amqp://h,amqp://h/a:b@c', 'https://shop.example/a@b']) assert.equal(redactSecrets(text), text);
+  for (const text of [
+    'the bearer of bad news',
+    'no password was given',
+    'at pay (/srv/shop/pay.mjs:3:9)',
+    'token expired',
+    'the password is wrong',
+    'amqp://h,amqp://h/a:b@c',
+    'https://shop.example/a@b',
+  ])
+    assert.equal(redactSecrets(text), text);
 });
 
 test('a thousand details of one cause are one, whatever ids, numbers, times and values they name', () => {

@@ -13,12 +13,30 @@ import { waitFor } from '../support/services.ts';
 const quick: AutoReplayPace = { gatherMs: 5, patienceMs: 5, pauseMs: 5, backOff: { initialMs: 2, maxMs: 10 } };
 const nothing: AutomaticReport = { entities: [], replayed: 0, blocked: 0, complete: true };
 const entity = (entityId: string): EntityRef => ({ entityType: 'thing', entityId });
-const parkedFor = (sequence: number, over: Partial<Parked> = {}): Parked => ({ reason: 'gap_timeout', detail: '', sequence, at: 'then', replaying: false, ...over });
+const parkedFor = (sequence: number, over: Partial<Parked> = {}): Parked => ({
+  reason: 'gap_timeout',
+  detail: '',
+  sequence,
+  at: 'then',
+  replaying: false,
+  ...over,
+});
 
 /** What went of an entity that was at `version`. */
 function reportOf(entityId: string, version: number, parked: Parked | null, ...sequences: number[]): AutomaticReport {
-  const letters = sequences.map((sequence) => ({ messageId: '', fingerprint: '', ...entity(entityId), sequence, reason: 'gap_timeout' as const }));
-  return { entities: [{ entity: entity(entityId), version, parked, letters, fetched: [], blocked: null }], replayed: letters.length, blocked: 0, complete: true };
+  const letters = sequences.map((sequence) => ({
+    messageId: '',
+    fingerprint: '',
+    ...entity(entityId),
+    sequence,
+    reason: 'gap_timeout' as const,
+  }));
+  return {
+    entities: [{ entity: entity(entityId), version, parked, letters, fetched: [], blocked: null }],
+    replayed: letters.length,
+    blocked: 0,
+    complete: true,
+  };
 }
 
 function setUp(t: TestContext, pace: Partial<AutoReplayPace> = {}) {
@@ -32,7 +50,10 @@ function setUp(t: TestContext, pace: Partial<AutoReplayPace> = {}) {
       load: async (entities) => {
         state.loads++;
         return entities.map(({ entityId }) => {
-          return { status: 'ok', snapshot: { exists: true, state: null, holes: '', version: 3, parked: parkedFor(4), ...snapshots.get(entityId) } };
+          return {
+            status: 'ok',
+            snapshot: { exists: true, state: null, holes: '', version: 3, parked: parkedFor(4), ...snapshots.get(entityId) },
+          };
         });
       },
     },
@@ -64,7 +85,10 @@ test('entities that came together are replayed together, and what comes during a
   auto.advanced(0, entity('a'), 3, parkedFor(4));
   finish(nothing);
   await untilAsked(2);
-  assert.deepEqual(asked(), [['a', 'b'], ['c', 'a']]);
+  assert.deepEqual(asked(), [
+    ['a', 'b'],
+    ['c', 'a'],
+  ]);
 });
 
 test('the pause between two replays is as long as the first of them took', async (t) => {
@@ -122,7 +146,12 @@ test('an entity that was parked anew is left alone until its version moves', asy
   // Much later than any try at the first.
   auto.advanced(0, entity('z'), 3, parkedFor(9));
   await waitFor(() => asked().flat().includes('z'), { what: 'the other entity' });
-  assert.deepEqual(asked().flat().filter((name) => name === 'a'), ['a']);
+  assert.deepEqual(
+    asked()
+      .flat()
+      .filter((name) => name === 'a'),
+    ['a'],
+  );
   const count = asked().length;
   auto.advanced(0, entity('a'), 5, parkedFor(5, { at: 'later' }));
   await untilAsked(count + 1);
@@ -142,7 +171,10 @@ test('an entity whose live events ended in a gap meanwhile is tried again: what 
 
 test('an entity that stays parked as it is gets a few tries and no more, and new ones when its version moves', async (t) => {
   const { auto, asked, untilAsked } = setUp(t, { patienceMs: 400 });
-  const triesAt = (name: string) => asked().flat().filter((other) => other === name).length;
+  const triesAt = (name: string) =>
+    asked()
+      .flat()
+      .filter((other) => other === name).length;
   auto.advanced(0, entity('a'), 3, parkedFor(4));
   auto.advanced(0, entity('z'), 3, parkedFor(9));
   await waitFor(() => triesAt('z') > 0, { what: 'the other entity' });
@@ -218,7 +250,10 @@ test('a shard in which more may be ready than one replay takes is searched again
   state.answer = async () => ({ ...nothing, complete: requests.length > 1 });
   auto.search(3);
   await untilAsked(2);
-  assert.deepEqual(requests.map(({ shards }) => [...shards]), [[3], [3]]);
+  assert.deepEqual(
+    requests.map(({ shards }) => [...shards]),
+    [[3], [3]],
+  );
 });
 
 test('of a flood of entities a bounded number is remembered; for the rest their shard is searched', async (t) => {
@@ -226,12 +261,16 @@ test('of a flood of entities a bounded number is remembered; for the rest their 
   snapshots.get = () => ({ version: 3, parked: null });
   for (let n = 0; n < 10_001; n++) auto.advanced(n % 2, entity(`e-${n}`), 3, parkedFor(9));
   await waitFor(() => requests.some(({ shards }) => shards.has(0)), { what: 'the shard searched', timeoutMs: 20_000 });
-  assert.equal(requests.reduce((sum, { entities }) => sum + entities.length, 0), 10_000);
+  assert.equal(
+    requests.reduce((sum, { entities }) => sum + entities.length, 0),
+    10_000,
+  );
 });
 
 test('after it is stopped nothing begins, and what was under way is told to end', async (t) => {
   const { auto, requests, untilAsked, state } = setUp(t);
-  state.answer = ({ signal }) => new Promise((_, reject) => signal.addEventListener('abort', () => reject(new UnavailableError('stopped'))));
+  state.answer = ({ signal }) =>
+    new Promise((_, reject) => signal.addEventListener('abort', () => reject(new UnavailableError('stopped'))));
   auto.search(0);
   await untilAsked(1);
   await auto.stop(10_000);

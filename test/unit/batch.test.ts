@@ -6,7 +6,15 @@ import { nextBatch } from '../../src/worker/store-batch.ts';
 
 const entity = { entityType: 'order', entityId: 'a' };
 const load = (op: number): OperationEffect => ({ kind: 'load', op, entity });
-const commit = (op: number): OperationEffect => ({ kind: 'commit', op, entity, expectedVersion: 0, expectedHoles: '', slots: [], adopts: false });
+const commit = (op: number): OperationEffect => ({
+  kind: 'commit',
+  op,
+  entity,
+  expectedVersion: 0,
+  expectedHoles: '',
+  slots: [],
+  adopts: false,
+});
 const reject = (op: number): OperationEffect => ({ kind: 'reject', op, rejections: [] });
 const ops = (operations: readonly OperationEffect[]) => operations.map(({ op }) => op);
 
@@ -16,5 +24,11 @@ test('what reads is not kept waiting by commits that come without end, and rejec
   assert.deepEqual([ops(now), ops(later)], [[4, 1, 2], [3]]);
   gathered = [...later, load(5), commit(6), commit(7)];
   const next = nextBatch(gathered, 16, 1);
-  assert.deepEqual([ops(next.now), ops(next.later)], [[3, 5], [6, 7]]);
+  assert.deepEqual(
+    [ops(next.now), ops(next.later)],
+    [
+      [3, 5],
+      [6, 7],
+    ],
+  );
 });

@@ -13,7 +13,13 @@ function atTerminal() {
 }
 
 test('only a yes is one', async () => {
-  for (const [typed, goesOn] of [['y\n', true], ['Yes\r\n', true], ['n\n', false], ['\n', false], ['yesterday\n', false]] as const) {
+  for (const [typed, goesOn] of [
+    ['y\n', true],
+    ['Yes\r\n', true],
+    ['n\n', false],
+    ['\n', false],
+    ['yesterday\n', false],
+  ] as const) {
     const { io, keyboard } = atTerminal();
     const answer = confirm('Sure?', false, io);
     keyboard.write(typed);
@@ -42,7 +48,11 @@ test('a signal ends the question, and a yes after it counts no more', async () =
 
 test('where nobody can be asked nothing is done, and it is said how to', async () => {
   const { io, out } = keptIo();
-  await assert.rejects(confirm('Sure?', false, io), (error) => error instanceof ConfigError && error.problems[0] === 'there is no terminal to ask at: nothing was changed; add --yes to do it');
+  await assert.rejects(
+    confirm('Sure?', false, io),
+    (error) =>
+      error instanceof ConfigError && error.problems[0] === 'there is no terminal to ask at: nothing was changed; add --yes to do it',
+  );
   assert.equal(out.stdout, '');
   assert.equal(await confirm('Sure?', true, io), true);
 });

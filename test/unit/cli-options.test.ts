@@ -37,7 +37,9 @@ test('a value that an option cannot have is named with what it must be, before a
 });
 
 test('--since is a time, in UTC where it names no zone, or a time ago', () => {
-  const none = Object.fromEntries(Object.keys(selectionOptions).map((name) => [name, null])) as { [Name in keyof typeof selectionOptions]: null };
+  const none = Object.fromEntries(Object.keys(selectionOptions).map((name) => [name, null])) as {
+    [Name in keyof typeof selectionOptions]: null;
+  };
   const sinceMs = (since: string) => filterOf({ ...none, since }, systemTime).sinceMs;
   assert.equal(sinceMs('2026-01-31T08:00:00+02:00'), Date.UTC(2026, 0, 31, 6));
   const zone = process.env.TZ;
@@ -61,7 +63,11 @@ test('a file that cannot be a state is refused before anything is connected to',
   const file = join(folder, 'state.json');
   const resync = () => inorder('entity', 'resync', 'x', '--version=1', '--reason=y', `--state=${file}`, '--yes');
   assert.match((await resync()).stderr, /state\.json cannot be read/);
-  for (const [content, problem] of [[Buffer.from([0x22, 0xe9, 0x22]), /is not valid UTF-8/], ['\n', /is empty/], ['"123456"x', /is longer than 8 bytes/]] as const) {
+  for (const [content, problem] of [
+    [Buffer.from([0x22, 0xe9, 0x22]), /is not valid UTF-8/],
+    ['\n', /is empty/],
+    ['"123456"x', /is longer than 8 bytes/],
+  ] as const) {
     writeFileSync(file, content);
     const { code, stderr } = await resync();
     assert.equal(code, 2);

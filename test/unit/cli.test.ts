@@ -178,7 +178,11 @@ test('an output whose reader has gone answers false and throws nothing', async (
 });
 
 test('a command whose output could not be written fails, unless it has failed already', async () => {
-  for (const [exitCode, seenAs] of [[0, 1], [1, 1], [2, 2]] as const) {
+  for (const [exitCode, seenAs] of [
+    [0, 1],
+    [1, 1],
+    [2, 2],
+  ] as const) {
     const { io, out } = keptIo();
     const full = new Writable({ write: (_chunk, _encoding, done) => done(Object.assign(new Error('no space left'), { code: 'ENOSPC' })) });
     const export_ = { ...command('export', async (_args, { stdout }) => ((await stdout.write('data\n')) ? 0 : exitCode)), positionals: [] };
@@ -218,7 +222,10 @@ test('doctor advises to start what does not answer, and nothing that would need 
   const env = { AMQP_URL: 'amqp://127.0.0.1:1', REDIS_URL: 'redis://127.0.0.1:1', HTTP_PORT: '0' };
   const { io, out } = keptIo({ env });
   assert.equal(await runCli({ commands: [doctor], version: '0' }, ['doctor', '--json'], io), 1);
-  const findings = out.stdout.trimEnd().split('\n').map((line) => JSON.parse(line) as Finding);
+  const findings = out.stdout
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line) as Finding);
   const remedies = findings.filter(({ level }) => level === 'failure').map(({ subject, remedy }) => `${subject}: ${remedy}`);
   const broker = 'start RabbitMQ, or correct AMQP_URL';
   const store = 'start Redis, or correct REDIS_URL';

@@ -88,16 +88,7 @@ const refused: Readonly<Record<string, readonly string[]>> = {
   HTTP_HOST: ['a b'],
   ENTITY_TYPE: ['a\u0007b'],
   MANAGEMENT_URL: ['localhost:15672', 'amqp://localhost'],
-  AMQP_URL: [
-    'localhost',
-    'amqp:localhost',
-    'http://localhost',
-    'amqp://',
-    'amqp://a,',
-    'amqp://a:99999',
-    'amqp://u:%@h',
-    'amqp://a b',
-  ],
+  AMQP_URL: ['localhost', 'amqp:localhost', 'http://localhost', 'amqp://', 'amqp://a,', 'amqp://a:99999', 'amqp://u:%@h', 'amqp://a b'],
   REDIS_URL: [
     'localhost:6379',
     'redis:localhost',
@@ -111,8 +102,7 @@ const refused: Readonly<Record<string, readonly string[]>> = {
 
 for (const [name, values] of Object.entries(refused)) {
   test(`${name} refuses ${values.map((value) => JSON.stringify(value)).join(', ')}`, () => {
-    for (const value of values)
-      assert.match(problemOf({ [name]: value }), new RegExp(`^${name}\\b.*it must be`, 's'), value);
+    for (const value of values) assert.match(problemOf({ [name]: value }), new RegExp(`^${name}\\b.*it must be`, 's'), value);
   });
 }
 
@@ -131,10 +121,7 @@ test('URLs of clusters, sentinels and with encoded credentials are accepted', ()
 
 test('WORKER_SHARDS takes ranges and repeats, and only shards that exist', () => {
   assert.deepEqual(loadConfig({ WORKER_SHARDS: '6, 0-3,2' }).broker.workerShards, [0, 1, 2, 3, 6]);
-  assert.equal(
-    problemOf({ WORKER_SHARDS: '0-3,8,9' }),
-    'WORKER_SHARDS names 8, 9: with SHARDS 8 there are shards 0 to 7',
-  );
+  assert.equal(problemOf({ WORKER_SHARDS: '0-3,8,9' }), 'WORKER_SHARDS names 8, 9: with SHARDS 8 there are shards 0 to 7');
 });
 
 test('a prefetch below a window that was set is refused, while the default window gives way', () => {
@@ -165,11 +152,29 @@ test('white space around a value is none of it, seen or unseen, and leaves nothi
   const directory = mkdtempSync(join(tmpdir(), 'inorder-blank-'));
   t.after(() => rmSync(directory, { recursive: true }));
   const path = join(directory, 'url');
-  for (const [before, after] of [[' ', ' '], ['', '\r'], ['\t', '\r\n'], ['\ufeff', '\u00a0'], ['\u200b', '\u200b'], ['\u2060\u00a0 ', '\u200e']] as const) {
+  for (const [before, after] of [
+    [' ', ' '],
+    ['', '\r'],
+    ['\t', '\r\n'],
+    ['\ufeff', '\u00a0'],
+    ['\u200b', '\u200b'],
+    ['\u2060\u00a0 ', '\u200e'],
+  ] as const) {
     const within = (text: string) => `${before}${text}${after}`;
-    const env = { SHARDS: within('4'), STREAM: within('s'), UNSEQUENCED: within('process'), ENTITY_TYPE: within('a b'), AMQP_URL: within('amqp://h'), HTTP_PORT: within('') };
+    const env = {
+      SHARDS: within('4'),
+      STREAM: within('s'),
+      UNSEQUENCED: within('process'),
+      ENTITY_TYPE: within('a b'),
+      AMQP_URL: within('amqp://h'),
+      HTTP_PORT: within(''),
+    };
     const config = loadConfig(env);
-    assert.deepEqual([config.broker.shards, config.broker.stream, config.ordering.unsequenced, config.processing.entityType], [4, 's', 'process', 'a b'], JSON.stringify(after));
+    assert.deepEqual(
+      [config.broker.shards, config.broker.stream, config.ordering.unsequenced, config.processing.entityType],
+      [4, 's', 'process', 'a b'],
+      JSON.stringify(after),
+    );
     assert.deepEqual([config.broker.urls, config.http.port], [['amqp://h'], 9464]);
     writeFileSync(path, within('redis://:pw@h:6379'));
     assert.equal(loadConfig({ REDIS_URL_FILE: within(path), REDIS_URL: within('') }).store.redisUrl, 'redis://:pw@h:6379');
@@ -182,17 +187,31 @@ test('quotes around a value, and what is invisible within it, are named for ever
   const path = join(directory, 'token');
   writeFileSync(path, '"0123456789abcdef"\n');
   const remove = 'it stands in quotes, which belong to where it was copied from: remove them';
-  assert.deepEqual(problemsOf({ SHARDS: '"8"', ENTITY_TYPE: "'order' ", AMQP_URL: '“amqp://me:hush@h”', ADMIN_TOKEN_FILE: path, STREAM: 'a\u200bb', PROCESSOR: 'my\u00a0processor.js', REDIS_URL: 'redis://h\r\nredis://i' }), [
-    'AMQP_URL: its value is not shown; ' + remove,
-    'REDIS_URL: its value is not shown; it has a line end in it: remove it',
-    'STREAM is "a\\u200bb": it has a zero-width space (U+200B) in it: remove it',
-    `SHARDS is "\\"8\\"": ${remove}`,
-    'PROCESSOR is "my\\u00a0processor.js": it has a no-break space (U+00A0) in it: remove it',
-    `ENTITY_TYPE is "'order'": ${remove}`,
-    `ADMIN_TOKEN: its value is not shown; ${remove}`,
-  ]);
+  assert.deepEqual(
+    problemsOf({
+      SHARDS: '"8"',
+      ENTITY_TYPE: "'order' ",
+      AMQP_URL: '“amqp://me:hush@h”',
+      ADMIN_TOKEN_FILE: path,
+      STREAM: 'a\u200bb',
+      PROCESSOR: 'my\u00a0processor.js',
+      REDIS_URL: 'redis://h\r\nredis://i',
+    }),
+    [
+      'AMQP_URL: its value is not shown; ' + remove,
+      'REDIS_URL: its value is not shown; it has a line end in it: remove it',
+      'STREAM is "a\\u200bb": it has a zero-width space (U+200B) in it: remove it',
+      `SHARDS is "\\"8\\"": ${remove}`,
+      'PROCESSOR is "my\\u00a0processor.js": it has a no-break space (U+00A0) in it: remove it',
+      `ENTITY_TYPE is "'order'": ${remove}`,
+      `ADMIN_TOKEN: its value is not shown; ${remove}`,
+    ],
+  );
   writeFileSync(path, Buffer.from('0123456789abcdef\r\n', 'utf16le'));
-  assert.equal(problemOf({ ADMIN_TOKEN_FILE: path }), 'ADMIN_TOKEN: its value is not shown; it has a character that is not UTF-8 in it: remove it');
+  assert.equal(
+    problemOf({ ADMIN_TOKEN_FILE: path }),
+    'ADMIN_TOKEN: its value is not shown; it has a character that is not UTF-8 in it: remove it',
+  );
 });
 
 test('names that were copied with something around them are near misses', () => {
@@ -208,10 +227,7 @@ test('a _FILE variable is read without its last line end; two sources, no file a
   const path = join(directory, 'url');
   writeFileSync(path, 'redis://:pw@h:6379\r\n');
   assert.equal(loadConfig({ REDIS_URL_FILE: path }).store.redisUrl, 'redis://:pw@h:6379');
-  assert.match(
-    problemOf({ REDIS_URL_FILE: path, REDIS_URL: 'redis://h' }),
-    /^REDIS_URL and REDIS_URL_FILE are both set/,
-  );
+  assert.match(problemOf({ REDIS_URL_FILE: path, REDIS_URL: 'redis://h' }), /^REDIS_URL and REDIS_URL_FILE are both set/);
   assert.match(problemOf({ AMQP_URL_FILE: join(directory, 'none') }), /^AMQP_URL_FILE is .* cannot be read \(ENOENT\)/);
   assert.match(problemOf({ SHARDS_FILE: path }), /^SHARDS_FILE is set, but SHARDS cannot be given as a file/);
   writeFileSync(path, '\n');
@@ -230,11 +246,20 @@ test('the token of the console is a secret of at least 16 characters', (t) => {
 
 test('a store in PostgreSQL needs to be told where that is', () => {
   assert.match(problemOf({ DURABILITY: 'replicas:0' }), /^DURABILITY is "replicas:0": it must be `none`, `aof`, or `replicas:`/);
-  assert.match(problemOf({ DURABILITY: 'aof', STATE_STORE: 'postgres', DATABASE_URL: 'postgres://u:pw@h/d' }), /^DURABILITY is for Redis: .*synchronous_commit/);
-  assert.match(problemOf({ DURABILITY: 'replicas:2', REDIS_URL: 'redis+cluster://a:1,b:2' }), /^DURABILITY is for one Redis .* names a cluster/);
+  assert.match(
+    problemOf({ DURABILITY: 'aof', STATE_STORE: 'postgres', DATABASE_URL: 'postgres://u:pw@h/d' }),
+    /^DURABILITY is for Redis: .*synchronous_commit/,
+  );
+  assert.match(
+    problemOf({ DURABILITY: 'replicas:2', REDIS_URL: 'redis+cluster://a:1,b:2' }),
+    /^DURABILITY is for one Redis .* names a cluster/,
+  );
   assert.deepEqual(loadConfig({ DURABILITY: 'replicas:2' }).store.durability, { kind: 'replicas', count: 2 });
   assert.match(problemOf({ STATE_STORE: 'postgres' }), /^STATE_STORE is `postgres`, and DATABASE_URL is not set/);
-  assert.match(problemOf({ STATE_STORE: 'postgres', DATABASE_URL: 'postgres://u:pw@h' }), /^DATABASE_URL: its value is not shown; it must be a `postgres/);
+  assert.match(
+    problemOf({ STATE_STORE: 'postgres', DATABASE_URL: 'postgres://u:pw@h' }),
+    /^DATABASE_URL: its value is not shown; it must be a `postgres/,
+  );
   const { store, warnings } = loadConfig({ STATE_STORE: 'postgres', DATABASE_URL: 'postgres://u:pw@h/d' });
   assert.deepEqual([store.kind, store.databaseUrl, warnings], ['postgres', 'postgres://u:pw@h/d', []]);
 });
@@ -301,5 +326,8 @@ test('table, help and example have every variable once', () => {
 test('a stream that counts from 0 is taken as one, and refused where the event store, which counts from 1, repairs its gaps', () => {
   const { ordering, limits } = loadConfig({ FIRST_SEQUENCE: '0', GAP_REPAIR: './missing.js' });
   assert.deepEqual([ordering.firstSequence, limits.firstSequence, loadConfig({ FIRST_SEQUENCE: 'any' }).limits.firstSequence], [0, 0, 1]);
-  assert.match(problemOf({ FIRST_SEQUENCE: '0', GAP_REPAIR: 'event-store' }), /^GAP_REPAIR is `event-store` and FIRST_SEQUENCE is 0: the event store counts from 1; set FIRST_SEQUENCE=1/);
+  assert.match(
+    problemOf({ FIRST_SEQUENCE: '0', GAP_REPAIR: 'event-store' }),
+    /^GAP_REPAIR is `event-store` and FIRST_SEQUENCE is 0: the event store counts from 1; set FIRST_SEQUENCE=1/,
+  );
 });

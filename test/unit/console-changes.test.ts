@@ -5,7 +5,14 @@ import { type Change, type ChangeRequest, Changes, type ChangeWork } from '../..
 import { searchOf } from '../../src/console/letter-search.ts';
 import { ManualTime } from '../support/manual-time.ts';
 
-const request: ChangeRequest = { action: 'discard', search: searchOf({ entity_id: 'e' }), readyOnly: false, skipSequence: false, reason: 'broken', who: 'console a' };
+const request: ChangeRequest = {
+  action: 'discard',
+  search: searchOf({ entity_id: 'e' }),
+  readyOnly: false,
+  skipSequence: false,
+  reason: 'broken',
+  who: 'console a',
+};
 const letters = [{ messageId: 'm', fingerprint: 'f', entityType: null, entityId: null, sequence: null, reason: 'malformed' as const }];
 const plan: ChangePlan = { action: 'discard', survey: { entities: [], unordered: letters } };
 const outcome: ChangeOutcome = { action: 'discard', discarded: 1 };

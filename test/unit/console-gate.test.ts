@@ -21,7 +21,16 @@ function gateOn(host: string, adminToken: string | null = token) {
 
 test('loopback is localhost, 127.0.0.0/8 and ::1, and nothing that only looks like them', () => {
   for (const host of ['localhost', 'LOCALHOST', 'localhost.', '127.0.0.1', '127.9.8.7', '::1', '[::1]']) assert.ok(isLoopback(host), host);
-  for (const host of ['0.0.0.0', '::', '10.0.0.1', 'localhost.evil.example', '127.0.0.1.evil.example', '127.0.0.1.nip.io', 'example.com', '']) {
+  for (const host of [
+    '0.0.0.0',
+    '::',
+    '10.0.0.1',
+    'localhost.evil.example',
+    '127.0.0.1.evil.example',
+    '127.0.0.1.nip.io',
+    'example.com',
+    '',
+  ]) {
     assert.ok(!isLoopback(host), host);
   }
 });
@@ -45,7 +54,15 @@ test('without ADMIN_TOKEN no token opens anything, not even an empty one', () =>
 });
 
 test('only the bearer scheme and only the whole token count', () => {
-  for (const authorization of [token, `Basic ${token}`, `Bearer ${token} `, `Bearer ${token.slice(1)}`, `Bearer x${token}`, `Bearer  ${token}`, 'Bearer']) {
+  for (const authorization of [
+    token,
+    `Basic ${token}`,
+    `Bearer ${token} `,
+    `Bearer ${token.slice(1)}`,
+    `Bearer x${token}`,
+    `Bearer  ${token}`,
+    'Bearer',
+  ]) {
     assert.equal(gateOn('127.0.0.1').status({ authorization }, true), 401, authorization);
   }
   assert.equal(gateOn('127.0.0.1').status({ authorization: `bearer ${token}` }, true), 'admin');

@@ -22,13 +22,18 @@ test('an address leads back to where it was made, with any id', () => {
     { page: 'letter', id: '0123456789abcdef0123456789abcdef' },
     { page: 'letters', search: {}, by: 'reason' },
     { page: 'letters', search: { words: 'a b&c=?#/%', reason: 'late', entity_id: '' + '<script>' }, by: 'entity' },
-    ...['a', '', ' ', '#', '?', '&id=x', '%', 'ä', '../..', '<b>', '}x', '\u202e'].map((id) => ({ page: 'entity', type: 'order type', id })),
+    ...['a', '', ' ', '#', '?', '&id=x', '%', 'ä', '../..', '<b>', '}x', '\u202e'].map((id) => ({
+      page: 'entity',
+      type: 'order type',
+      id,
+    })),
   ];
   for (const route of routes) assert.deepEqual(parseRoute(hrefOf(route)), route);
 });
 
 test('an address that says nothing leads to the stream, and one with nonsense in it to no harm', () => {
-  for (const hash of ['', '#', '#/', '#/nothing', '#javascript:alert(1)', '#/__proto__']) assert.deepEqual(parseRoute(hash), { page: 'stream' });
+  for (const hash of ['', '#', '#/', '#/nothing', '#javascript:alert(1)', '#/__proto__'])
+    assert.deepEqual(parseRoute(hash), { page: 'stream' });
   assert.deepEqual(parseRoute('#/letters?by=constructor&colour=red&reason='), { page: 'letters', search: {}, by: 'reason' });
   assert.deepEqual(parseRoute('#/letters/not-a-fingerprint'), { page: 'letters', search: {}, by: 'reason' });
 });
@@ -42,7 +47,10 @@ test('what cannot be seen in text from outside is written out', () => {
 test('numbers, times and ranges', () => {
   assert.deepEqual([text.number(1234567), text.number(null), text.number(undefined), text.number(0)], ['1,234,567', '–', '–', '0']);
   assert.deepEqual([text.rate(null), text.rate(0), text.rate(0.25), text.rate(1234.6)], ['–', '0', '0.3', '1,235']);
-  assert.deepEqual([text.duration(-5), text.duration(59_400), text.duration(61_000), text.duration(3_700_000), text.duration(1e9)], ['0 s', '59 s', '1 min 01 s', '1 h 01 min', '11 d']);
+  assert.deepEqual(
+    [text.duration(-5), text.duration(59_400), text.duration(61_000), text.duration(3_700_000), text.duration(1e9)],
+    ['0 s', '59 s', '1 min 01 s', '1 h 01 min', '11 d'],
+  );
   assert.deepEqual([text.range(4, 4), text.range(4, 1_000)], ['4', '4–1,000']);
   assert.equal(text.ago('2026-01-01T00:00:00.000Z', Date.parse('2026-01-01T00:03:30Z')), '3 min ago');
   assert.equal(text.time('2026-01-01T02:03:04.567Z'), '2026-01-01 02:03:04');
@@ -53,13 +61,20 @@ test('the header does not say live of a stream of which a shard does not work', 
   assert.deepEqual(text.healthOf(state), ['on', 'live']);
   assert.deepEqual(text.healthOf({ ...state, overview: null }), ['on', 'live'], 'nothing is known yet');
   const troubled = ['off', 'not all of it works'];
-  assert.deepEqual(text.healthOf({ ...state, overview: { problems: [], shards: [{ state: 'consuming' }, { state: 'halted' }] } }), troubled);
+  assert.deepEqual(
+    text.healthOf({ ...state, overview: { problems: [], shards: [{ state: 'consuming' }, { state: 'halted' }] } }),
+    troubled,
+  );
   assert.deepEqual(text.healthOf({ ...state, overview: { ...state.overview, problems: ['nobody consumes events.shard.001'] } }), troubled);
   assert.deepEqual(text.healthOf({ ...state, silence: 'the server does not answer' }), ['off', 'no answer']);
   assert.deepEqual(text.healthOf({ ...state, locked: true }), ['', 'locked']);
 });
 
-const shard = (ended: number, worker = 'w', number = 0) => ({ shard: number, worker, totals: { delivered: 0, applied: ended, duplicate: 0, skipped: 0, dead_lettered: 0 } });
+const shard = (ended: number, worker = 'w', number = 0) => ({
+  shard: number,
+  worker,
+  totals: { delivered: 0, applied: ended, duplicate: 0, skipped: 0, dead_lettered: 0 },
+});
 
 test('a rate is what ended between two moments, over about five seconds', () => {
   const rates = new Rates();

@@ -12,10 +12,32 @@ import { systemTime } from '../../src/time.ts';
 import { ManualTime } from '../support/manual-time.ts';
 
 function letterOf(index: number, bytes = 10): DeadLetter {
-  const message = { body: Buffer.alloc(bytes, 120), routingKey: 'e', contentType: undefined, contentEncoding: undefined, messageId: undefined, type: undefined, timestamp: undefined, replyTo: undefined, correlationId: undefined, headers: {} };
+  const message = {
+    body: Buffer.alloc(bytes, 120),
+    routingKey: 'e',
+    contentType: undefined,
+    contentEncoding: undefined,
+    messageId: undefined,
+    type: undefined,
+    timestamp: undefined,
+    replyTo: undefined,
+    correlationId: undefined,
+    headers: {},
+  };
   return {
-    messageId: `m${index}`, fingerprint: `f${index}`, entityType: 't', entityId: `e${index % 3}`, sequence: index + 2, type: 'x', reason: index % 2 ? 'late' : 'gap_timeout', detail: '', stack: null, shard: 0,
-    deadLetteredAt: `2026-01-01T00:00:0${index % 10}.000Z`, replayedAt: [], message,
+    messageId: `m${index}`,
+    fingerprint: `f${index}`,
+    entityType: 't',
+    entityId: `e${index % 3}`,
+    sequence: index + 2,
+    type: 'x',
+    reason: index % 2 ? 'late' : 'gap_timeout',
+    detail: '',
+    stack: null,
+    shard: 0,
+    deadLetteredAt: `2026-01-01T00:00:0${index % 10}.000Z`,
+    replayedAt: [],
+    message,
   };
 }
 
@@ -106,8 +128,22 @@ test('all letters are counted, and only so many are kept, with so many bytes of 
   await look(9);
   const kept = catalogue.catalogue;
   assert.deepEqual([kept?.total, kept?.letters.length], [9, 4]);
-  assert.deepEqual(kept?.groups.reason.map(({ name, count }) => [name, count]), [['gap_timeout', 5], ['late', 4]]);
-  assert.deepEqual(kept?.letters.map(({ bodyIsKept, bodyBytes }) => [bodyIsKept, bodyBytes]), [[true, 10], [true, 10], [false, 10], [false, 10]]);
+  assert.deepEqual(
+    kept?.groups.reason.map(({ name, count }) => [name, count]),
+    [
+      ['gap_timeout', 5],
+      ['late', 4],
+    ],
+  );
+  assert.deepEqual(
+    kept?.letters.map(({ bodyIsKept, bodyBytes }) => [bodyIsKept, bodyBytes]),
+    [
+      [true, 10],
+      [true, 10],
+      [false, 10],
+      [false, 10],
+    ],
+  );
   assert.equal(kept?.entities.of({ entityType: 't', entityId: 'e0' })?.matched.length, 3);
 });
 
@@ -116,7 +152,13 @@ test('a shared reading is made once for all that ask, and again when it is old',
   let readings = 0;
   const shared = new SharedReading({ time: clock, minAgeMs: 1_000, read: async () => ++readings });
   const [a, b] = await Promise.all([shared.get(), shared.get()]);
-  assert.deepEqual([a, b], [{ ok: true, value: 1 }, { ok: true, value: 1 }]);
+  assert.deepEqual(
+    [a, b],
+    [
+      { ok: true, value: 1 },
+      { ok: true, value: 1 },
+    ],
+  );
   clock.atMs = 999;
   assert.deepEqual(await shared.get(), { ok: true, value: 1 });
   clock.atMs = 1_000;
@@ -181,23 +223,64 @@ test('an entity is told with its version, its parking and its timeline, one that
   const { store, view } = viewOf();
   const entity = { entityType: 'order', entityId: '<b>A</b>' };
   const slot = (sequence: number) => ({ id: `i${sequence}`, recordId: true, sequence, payloadHash: 'h', result: null, consumed: false });
-  await store.commit([{ ...entity, token: '1:1', expectedVersion: 0, expectedHoles: '', newVersion: 2, newHoles: '', state: '{}', events: [slot(1), slot(2)] }]);
-  await store.park([{ ...entity, shard: 0, epoch: 1, session: 'one', expectedVersion: 2, reason: 'gap_timeout', detail: 'd', sequence: 4 }]);
+  await store.commit([
+    {
+      ...entity,
+      token: '1:1',
+      expectedVersion: 0,
+      expectedHoles: '',
+      newVersion: 2,
+      newHoles: '',
+      state: '{}',
+      events: [slot(1), slot(2)],
+    },
+  ]);
+  await store.park([
+    { ...entity, shard: 0, epoch: 1, session: 'one', expectedVersion: 2, reason: 'gap_timeout', detail: 'd', sequence: 4 },
+  ]);
   const told = (await view.entity(entity)) as Record<string, unknown>;
-  assert.deepEqual([told['entity_id'], told['version'], told['exists'], told['runs']], ['<b>A</b>', 2, true, [{ state: 'applied', from: 1, to: 2 }]]);
+  assert.deepEqual(
+    [told['entity_id'], told['version'], told['exists'], told['runs']],
+    ['<b>A</b>', 2, true, [{ state: 'applied', from: 1, to: 2 }]],
+  );
   assert.equal((told['parked'] as { reason: string }).reason, 'gap_timeout');
   const parked = (await view.parked()) as { total: number; scanned: number; entities: { entity_id: string }[] };
   assert.deepEqual([parked.total, parked.scanned, parked.entities[0]?.entity_id], [1, 1, '<b>A</b>']);
   assert.deepEqual(await view.entity({ entityType: 'order', entityId: 'none' }), {
-    entity_type: 'order', entity_id: 'none', exists: false, version: 0, holes: '', parked: null, gap: null, dead_letters: 0, unread: 0, letters_as_of: null, runs: [], more: 0, passed: [],
+    entity_type: 'order',
+    entity_id: 'none',
+    exists: false,
+    version: 0,
+    holes: '',
+    parked: null,
+    gap: null,
+    dead_letters: 0,
+    unread: 0,
+    letters_as_of: null,
+    runs: [],
+    more: 0,
+    passed: [],
   });
 });
 
 test('the audit trail is told the latest first', async () => {
   const { store, view } = viewOf();
-  const entry = { action: 'discard' as const, who: 'console 127.0.0.1', entityType: null, entityId: null, what: 'discarded', reason: 'why' };
+  const entry = {
+    action: 'discard' as const,
+    who: 'console 127.0.0.1',
+    entityType: null,
+    entityId: null,
+    what: 'discarded',
+    reason: 'why',
+  };
   await store.operator.appendAudit([entry]);
   await store.operator.appendAudit([{ ...entry, reason: 'later' }]);
   const { entries } = (await view.audit()) as { entries: { who: string; reason: string }[] };
-  assert.deepEqual(entries.map(({ who, reason }) => [who, reason]), [['console 127.0.0.1', 'later'], ['console 127.0.0.1', 'why']]);
+  assert.deepEqual(
+    entries.map(({ who, reason }) => [who, reason]),
+    [
+      ['console 127.0.0.1', 'later'],
+      ['console 127.0.0.1', 'why'],
+    ],
+  );
 });

@@ -21,7 +21,12 @@ const pageModules = readdirSync(pageFolder)
 const routes: readonly Route[] = [
   { method: 'GET', path: /^things$/, needsAdmin: () => false, answer: async ({ query }) => json(200, { words: query.get('words') }) },
   { method: 'GET', path: /^secret$/, needsAdmin: () => true, answer: async ({ admin }) => json(200, { admin }) },
-  { method: 'POST', path: /^things\/(\w+)$/, needsAdmin: () => true, answer: async ({ id, body, address }) => json(200, { id, body, address }) },
+  {
+    method: 'POST',
+    path: /^things\/(\w+)$/,
+    needsAdmin: () => true,
+    answer: async ({ id, body, address }) => json(200, { id, body, address }),
+  },
   {
     method: 'GET',
     path: /^broken$/,
@@ -42,18 +47,39 @@ async function serve(t: TestContext) {
     },
   });
   t.after(() => server.close());
-  const ask = (path: string, init: RequestInit = {}) => fetch(`http://127.0.0.1:${server.port}${path}`, { ...init, headers: { connection: 'close', ...init.headers } });
+  const ask = (path: string, init: RequestInit = {}) =>
+    fetch(`http://127.0.0.1:${server.port}${path}`, { ...init, headers: { connection: 'close', ...init.headers } });
   const post = (body: string, headers: Record<string, string> = {}) =>
-    ask('/console/api/things/a1', { method: 'POST', body, headers: { 'content-type': 'application/json', authorization: `Bearer ${token}`, ...headers } });
+    ask('/console/api/things/a1', {
+      method: 'POST',
+      body,
+      headers: { 'content-type': 'application/json', authorization: `Bearer ${token}`, ...headers },
+    });
   return { ask, post };
 }
 
 test('every answer forbids frames, foreign content and markup made from text, also a refusal', async (t) => {
   const { ask } = await serve(t);
-  for (const path of ['/', '/console/main.js', '/console/none', '/console/api/things', '/console/api/secret', '/console/api/none', '/console/api/broken']) {
+  for (const path of [
+    '/',
+    '/console/main.js',
+    '/console/none',
+    '/console/api/things',
+    '/console/api/secret',
+    '/console/api/none',
+    '/console/api/broken',
+  ]) {
     const { headers } = await ask(path);
     const policy = headers.get('content-security-policy') ?? '';
-    for (const rule of ["default-src 'none'", "script-src 'self';", "style-src 'self';", "frame-ancestors 'none'", "form-action 'none'", "base-uri 'none'", "require-trusted-types-for 'script'"]) {
+    for (const rule of [
+      "default-src 'none'",
+      "script-src 'self';",
+      "style-src 'self';",
+      "frame-ancestors 'none'",
+      "form-action 'none'",
+      "base-uri 'none'",
+      "require-trusted-types-for 'script'",
+    ]) {
       assert.ok(policy.includes(rule), `${path}: ${rule}`);
     }
     assert.ok(!policy.includes('unsafe'), path);
@@ -69,7 +95,13 @@ test('the console answers at / and below /console/ and leaves other paths alone'
   const { ask } = await serve(t);
   assert.match(await (await ask('/')).text(), /<script type="module" src="console\/main\.js">/);
   for (const path of ['/metrics', '/status', '/consoles', '/index.html']) assert.equal((await ask(path)).status, 418, path);
-  for (const path of ['/console/../package.json', '/console/%2e%2e/gate.ts', '/console/vendor/preact.d.ts', '/console/tsconfig.json', '/console/__proto__']) {
+  for (const path of [
+    '/console/../package.json',
+    '/console/%2e%2e/gate.ts',
+    '/console/vendor/preact.d.ts',
+    '/console/tsconfig.json',
+    '/console/__proto__',
+  ]) {
     assert.ok([404, 418].includes((await ask(path)).status), path);
   }
 });
@@ -117,20 +149,37 @@ test('what fails is told without its cause and without credentials', async (t) =
 
 test('everything that the page loads is a file that is served', () => {
   const files = loadPageFiles();
-  const loaded = pageModules.flatMap(({ name, text }) => [...text.matchAll(/^import [^;]*'(\.\/[^']+)';$/gm)].map(([, path = '']) => posix.join(posix.dirname(name), path)));
+  const loaded = pageModules.flatMap(({ name, text }) =>
+    [...text.matchAll(/^import [^;]*'(\.\/[^']+)';$/gm)].map(([, path = '']) => posix.join(posix.dirname(name), path)),
+  );
   const index = files.get('index.html')?.content.toString() ?? '';
   const linked = [...index.matchAll(/(?:src|href)="console\/([^"]+)"/g)].map(([, path = '']) => path);
   assert.ok(loaded.length > 20 && linked.length >= 4);
-  assert.deepEqual([...loaded, ...linked].filter((path) => !files.has(path)), []);
-  assert.deepEqual(pageModules.filter(({ name }) => name !== 'main.js' && !loaded.includes(name)).map(({ name }) => name), [], 'nobody imports it');
+  assert.deepEqual(
+    [...loaded, ...linked].filter((path) => !files.has(path)),
+    [],
+  );
+  assert.deepEqual(
+    pageModules.filter(({ name }) => name !== 'main.js' && !loaded.includes(name)).map(({ name }) => name),
+    [],
+    'nobody imports it',
+  );
 });
 
 test('the page has no inline script or style, asks nobody else, and never makes markup of text', () => {
   const index = readFileSync(`${pageFolder}index.html`, 'utf8');
   assert.doesNotMatch(index, /<style|style=|<script(?![^>]*\bsrc=)|\bon\w+=/i);
-  for (const { name, text } of [...pageModules, { name: 'index.html', text: index }, { name: 'console.css', text: readFileSync(`${pageFolder}console.css`, 'utf8') }]) {
+  for (const { name, text } of [
+    ...pageModules,
+    { name: 'index.html', text: index },
+    { name: 'console.css', text: readFileSync(`${pageFolder}console.css`, 'utf8') },
+  ]) {
     assert.doesNotMatch(text, /innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|@import/, name);
     const addresses = [...text.matchAll(/https?:\/\/[^\s'"`<]+/g)].map(([address]) => address);
-    assert.deepEqual(addresses.filter((address) => address !== 'http://host:9464'), [], name);
+    assert.deepEqual(
+      addresses.filter((address) => address !== 'http://host:9464'),
+      [],
+      name,
+    );
   }
 });

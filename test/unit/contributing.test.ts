@@ -14,7 +14,10 @@ function pathsIn(words: string): readonly string[] {
 test('every path that CONTRIBUTING names is there', () => {
   const paths = pathsIn(text);
   assert.ok(paths.length >= 30, `${paths.length} paths`);
-  assert.deepEqual(paths.filter((path) => !existsSync(checkout + path)), []);
+  assert.deepEqual(
+    paths.filter((path) => !existsSync(checkout + path)),
+    [],
+  );
   assert.deepEqual(pathsIn('`src/nowhere/at-all.ts` and .ci/run, see deploy/x.'), ['src/nowhere/at-all.ts', '.ci/run', 'deploy/x']);
 });
 
@@ -23,12 +26,20 @@ test('every script of npm that CONTRIBUTING names is one, and it names all that 
   const named = new Set([...text.matchAll(/npm (?:run )?([a-z:]+)/g)].map(([, script = '']) => script));
   const ofNpmItself = ['prepack'];
   const forUsers = ['build', 'clean', 'inorder'];
-  assert.deepEqual([...named].sort(), Object.keys(scripts).filter((script) => ![...ofNpmItself, ...forUsers].includes(script)).sort());
+  assert.deepEqual(
+    [...named].sort(),
+    Object.keys(scripts)
+      .filter((script) => ![...ofNpmItself, ...forUsers].includes(script))
+      .sort(),
+  );
 });
 
 test('it says of a command, a variable, a metric, a reason and a store which files a new one touches', () => {
   const section = /^## What a new one touches$([\s\S]*?)^## /m.exec(text)?.[1] ?? '';
   const items = [...section.matchAll(/^- \*\*A (\w+)\*\*:([\s\S]*?)(?=^- \*\*|\n\n)/gm)];
-  assert.deepEqual(items.map(([, thing]) => thing), ['command', 'variable', 'metric', 'reason', 'store']);
+  assert.deepEqual(
+    items.map(([, thing]) => thing),
+    ['command', 'variable', 'metric', 'reason', 'store'],
+  );
   for (const [, thing, words = ''] of items) assert.ok(pathsIn(words).length >= 2, thing);
 });

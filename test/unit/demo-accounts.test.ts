@@ -47,7 +47,10 @@ test('three events are missing, one message more is cut off, one event is marked
   }
   const cutOff = messages.find(({ event }) => event === null);
   assert.throws(() => JSON.parse(cutOff?.encoded.body.toString() ?? '{}'));
-  assert.ok(messages.some(({ event, orderId }) => event?.sequence === 3 && orderId === cutOff?.orderId), 'its event is there, whole');
+  assert.ok(
+    messages.some(({ event, orderId }) => event?.sequence === 3 && orderId === cutOff?.orderId),
+    'its event is there, whole',
+  );
   assert.equal(messages.filter(({ encoded }) => encoded.event.metadata['note'] !== undefined).length, 1);
   const affected = [...faults.lost, faults.failing, faults.malformed].map(({ orderId }) => orderId);
   assert.equal(new Set(affected).size, 5);
@@ -98,7 +101,14 @@ test('behind a lost or a failing event every copy is expected among the dead let
   const cutOff: DemoMessage = { id: 'x', orderId: 'o', event: null, encoded: undefined as never };
   const lost = expect([...published, cutOff, cutOff], nowhere);
   assert.deepEqual([lost.applied, lost.duplicates, lost.deadLettered], [2, 0, 5]);
-  assert.deepEqual([...lost.deadLetters], [['x', 2], ['o-4', 2], ['o-5', 1]]);
+  assert.deepEqual(
+    [...lost.deadLetters],
+    [
+      ['x', 2],
+      ['o-4', 2],
+      ['o-5', 1],
+    ],
+  );
   const failing = expect(published, { orderId: 'o', sequence: 2 });
   assert.deepEqual([failing.applied, failing.deadLettered], [1, 4]);
 });
@@ -119,16 +129,36 @@ function rightOutcome() {
   const confirmed = [...messages, ...messages.slice(0, 10)];
   const expectation = expect(confirmed, faults.failing);
   const parked = new Set([...faults.lost, faults.failing].map(({ orderId }) => orderId));
-  const stored = new Map([...expectation.orders].map(([orderId, { version, state }]) => [orderId, { version, state: JSON.stringify(state), parked: parked.has(orderId) }]));
+  const stored = new Map(
+    [...expectation.orders].map(([orderId, { version, state }]) => [
+      orderId,
+      { version, state: JSON.stringify(state), parked: parked.has(orderId) },
+    ]),
+  );
   const deadLetters = confirmed
     .filter(({ id }) => expectation.deadLetters.has(id))
     .map(({ id, orderId, event }) => {
       const failed = orderId === faults.failing.orderId && event?.sequence === faults.failing.sequence;
-      const reason = event === null ? 'malformed' : failed ? 'handler_failed' : orderId === faults.failing.orderId ? 'entity_parked' : 'gap_timeout';
-      const letter = { messageId: id, entityId: event === null ? null : orderId, sequence: event?.sequence ?? null, reason, detail: 'why', message: { routingKey: orderId } };
+      const reason =
+        event === null ? 'malformed' : failed ? 'handler_failed' : orderId === faults.failing.orderId ? 'entity_parked' : 'gap_timeout';
+      const letter = {
+        messageId: id,
+        entityId: event === null ? null : orderId,
+        sequence: event?.sequence ?? null,
+        reason,
+        detail: 'why',
+        message: { routingKey: orderId },
+      };
       return letter as unknown as DeadLetter;
     });
-  return { confirmed: confirmed.length, expectation, faults, stored, deadLetters, depths: { shards: 0, deadLetters: deadLetters.length, unrouted: 0 } };
+  return {
+    confirmed: confirmed.length,
+    expectation,
+    faults,
+    stored,
+    deadLetters,
+    depths: { shards: 0, deadLetters: deadLetters.length, unrouted: 0 },
+  };
 }
 
 function problemsOf(outcome: ReturnType<typeof rightOutcome>): Promise<readonly string[]> {
@@ -156,11 +186,36 @@ const wrongs: readonly (readonly [string, (outcome: ReturnType<typeof rightOutco
   ['a message left in a queue', (o) => ({ ...o, depths: { ...o.depths, shards: 1 } }), /left in the shard queues: 1/],
   ['a message that no queue took', (o) => ({ ...o, depths: { ...o.depths, unrouted: 1 } }), /no queue took: 1/],
   ['a dead letter missing', (o) => ({ ...o, deadLetters: o.deadLetters.slice(1) }), /^dead letters: /],
-  ['a false gap', (o) => ({ ...o, deadLetters: o.deadLetters.map((letter, index) => (index > 0 ? letter : { ...letter, messageId: 'order-40-2', entityId: 'order-40' })) }), /order-40-2/],
-  ['another reason', (o) => ({ ...o, deadLetters: o.deadLetters.map((letter) => ({ ...letter, reason: 'late' as const })) }), /was dead-lettered as late/],
-  ['an order that lost an event', (o) => ({ ...o, stored: new Map(o.stored).set('order-40', { version: 9, state: '{}', parked: false }) }), /order-40 is at version 9/],
-  ['an order nobody published', (o) => ({ ...o, stored: new Map(o.stored).set('ghost', { version: 2, state: '{}', parked: false }) }), /applied events: /],
-  ['an order parked without need', (o) => ({ ...o, stored: new Map([...o.stored].map(([id, order]) => [id, { ...order, parked: order.parked || id === 'order-40' }])) }), /^parked are .*order-40/],
+  [
+    'a false gap',
+    (o) => ({
+      ...o,
+      deadLetters: o.deadLetters.map((letter, index) =>
+        index > 0 ? letter : { ...letter, messageId: 'order-40-2', entityId: 'order-40' },
+      ),
+    }),
+    /order-40-2/,
+  ],
+  [
+    'another reason',
+    (o) => ({ ...o, deadLetters: o.deadLetters.map((letter) => ({ ...letter, reason: 'late' as const })) }),
+    /was dead-lettered as late/,
+  ],
+  [
+    'an order that lost an event',
+    (o) => ({ ...o, stored: new Map(o.stored).set('order-40', { version: 9, state: '{}', parked: false }) }),
+    /order-40 is at version 9/,
+  ],
+  [
+    'an order nobody published',
+    (o) => ({ ...o, stored: new Map(o.stored).set('ghost', { version: 2, state: '{}', parked: false }) }),
+    /applied events: /,
+  ],
+  [
+    'an order parked without need',
+    (o) => ({ ...o, stored: new Map([...o.stored].map(([id, order]) => [id, { ...order, parked: order.parked || id === 'order-40' }])) }),
+    /^parked are .*order-40/,
+  ],
 ];
 
 for (const [what, spoil, said] of wrongs) {

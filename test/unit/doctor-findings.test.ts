@@ -11,8 +11,15 @@ const plan = planTopology({ stream: 'events', shards: 2, queueType: 'quorum', ex
 
 test('alarms, partitions and nodes that are down are failures, each with its remedy', () => {
   const well = { name: 'a', running: true, mem_alarm: false, disk_free_alarm: false, partitions: [] };
-  assert.deepEqual(alarmFindings([well, { ...well, name: 'b' }]).map(({ level, detail }) => [level, detail]), [['ok', 'none at 2 nodes']]);
-  const found = alarmFindings([well, { ...well, name: 'b', mem_alarm: true, disk_free_alarm: true, partitions: ['a'] }, { name: 'c', running: false }]);
+  assert.deepEqual(
+    alarmFindings([well, { ...well, name: 'b' }]).map(({ level, detail }) => [level, detail]),
+    [['ok', 'none at 2 nodes']],
+  );
+  const found = alarmFindings([
+    well,
+    { ...well, name: 'b', mem_alarm: true, disk_free_alarm: true, partitions: ['a'] },
+    { name: 'c', running: false },
+  ]);
   assert.deepEqual(
     found.map(({ level, subject, detail }) => `${level} ${subject}: ${detail}`),
     [
@@ -27,28 +34,60 @@ test('alarms, partitions and nodes that are down are failures, each with its rem
 
 test('a broker whose clock is far off is a warning', () => {
   assert.equal(brokerClockFinding(-4_000).level, 'ok');
-  assert.deepEqual([brokerClockFinding(60_000).level, brokerClockFinding(60_000).detail], ['warning', "it is 60 s ahead of this machine's"]);
+  assert.deepEqual(
+    [brokerClockFinding(60_000).level, brokerClockFinding(60_000).detail],
+    ['warning', "it is 60 s ahead of this machine's"],
+  );
   assert.equal(brokerClockFinding(-60_000).detail, "it is 60 s behind this machine's");
 });
 
 test('a policy that delays what goes back to the queue is a failure, unless it says that it does not', () => {
-  const policy = (value: string) => ({ name: 'later', pattern: '^events', 'apply-to': 'queues', priority: 0, definition: { 'delayed-retry-type': value } });
-  const found = (value: string) => policyFindings(plan, { exchanges: [], queues: [], bindings: [], policies: [policy(value)], operatorPolicies: [] });
-  assert.deepEqual(found('disabled').map(({ level }) => level), ['ok']);
+  const policy = (value: string) => ({
+    name: 'later',
+    pattern: '^events',
+    'apply-to': 'queues',
+    priority: 0,
+    definition: { 'delayed-retry-type': value },
+  });
+  const found = (value: string) =>
+    policyFindings(plan, { exchanges: [], queues: [], bindings: [], policies: [policy(value)], operatorPolicies: [] });
+  assert.deepEqual(
+    found('disabled').map(({ level }) => level),
+    ['ok'],
+  );
   assert.equal(found('all')[0]?.level, 'failure');
   assert.match(found('all')[0]?.detail ?? '', /delayed-retry-type to "all": .* behind its successors/);
 });
 
 test('a policy whose consumer timeout leaves a gap too little time is a failure', () => {
   const found = (timeout: number | null, kind: 'policies' | 'operatorPolicies' = 'policies') => {
-    const policy = { name: 'short', pattern: '^events', 'apply-to': 'queues', priority: 0, definition: timeout === null ? {} : { 'consumer-timeout': timeout } };
+    const policy = {
+      name: 'short',
+      pattern: '^events',
+      'apply-to': 'queues',
+      priority: 0,
+      definition: timeout === null ? {} : { 'consumer-timeout': timeout },
+    };
     const seen = { exchanges: [], queues: [], bindings: [], policies: [], operatorPolicies: [], [kind]: [policy] };
     return consumerTimeoutFinding(plan, seen, 30_000);
   };
-  assert.equal(found(null).detail, 'no policy sets it; rabbitmq.conf cannot be seen from here, and its default is 1800000 ms; GAP_TIMEOUT_MS is 30000');
+  assert.equal(
+    found(null).detail,
+    'no policy sets it; rabbitmq.conf cannot be seen from here, and its default is 1800000 ms; GAP_TIMEOUT_MS is 30000',
+  );
   assert.equal(found(90_000).detail, '90000 ms by policy; GAP_TIMEOUT_MS is 30000');
-  const elsewhere = { name: 'short', pattern: '^events\\.dead-letters$', 'apply-to': 'queues', priority: 0, definition: { 'consumer-timeout': 1_000 } };
-  assert.equal(consumerTimeoutFinding(plan, { exchanges: [], queues: [], bindings: [], policies: [elsewhere], operatorPolicies: [] }, 30_000).level, 'ok', 'nothing is held there');
+  const elsewhere = {
+    name: 'short',
+    pattern: '^events\\.dead-letters$',
+    'apply-to': 'queues',
+    priority: 0,
+    definition: { 'consumer-timeout': 1_000 },
+  };
+  assert.equal(
+    consumerTimeoutFinding(plan, { exchanges: [], queues: [], bindings: [], policies: [elsewhere], operatorPolicies: [] }, 30_000).level,
+    'ok',
+    'nothing is held there',
+  );
   for (const kind of ['policies', 'operatorPolicies'] as const) {
     assert.equal(found(89_999, kind).level, 'failure');
     assert.equal(found(89_999, kind).remedy, 'set it to 90000 or more, or lower GAP_TIMEOUT_MS');
@@ -56,12 +95,16 @@ test('a policy whose consumer timeout leaves a gap too little time is a failure'
 });
 
 test('a store that is far away or whose clock is off is a warning, and one that is neither is not', async () => {
-  const levels = async (readClock: () => Promise<number>) => (await measureRoundTrips('Redis', readClock, systemTime)).map(({ level, subject }) => `${subject} ${level}`);
+  const levels = async (readClock: () => Promise<number>) =>
+    (await measureRoundTrips('Redis', readClock, systemTime)).map(({ level, subject }) => `${subject} ${level}`);
   assert.deepEqual(await levels(async () => Date.now()), ['Redis latency ok', 'Redis clock ok']);
   assert.deepEqual(await levels(async () => Date.now() - 90_000), ['Redis latency ok', 'Redis clock warning']);
   const far = () => new Promise<number>((resolve) => setTimeout(() => resolve(Date.now()), 15));
   assert.deepEqual(await levels(far), ['Redis latency warning', 'Redis clock ok']);
   const [, behind] = await measureRoundTrips('Redis', async () => Date.now() - 90_000, systemTime);
   assert.match(behind?.detail ?? '', /^It is 90\.0 s behind this machine's/);
-  await assert.rejects(measureRoundTrips('Redis', async () => Promise.reject(new Error('away')), systemTime), /away/);
+  await assert.rejects(
+    measureRoundTrips('Redis', async () => Promise.reject(new Error('away')), systemTime),
+    /away/,
+  );
 });

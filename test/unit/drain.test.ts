@@ -6,7 +6,14 @@ import type { QueuePage } from '../../src/dead-letters/queue-reading.ts';
 import type { LetterSummary } from '../../src/dead-letters/replay-plan.ts';
 import { UnavailableError } from '../../src/errors.ts';
 
-const letter = (sequence: number): LetterSummary => ({ messageId: '', fingerprint: `f${sequence}`, entityType: 'a', entityId: 'b', sequence, reason: 'gap_timeout' });
+const letter = (sequence: number): LetterSummary => ({
+  messageId: '',
+  fingerprint: `f${sequence}`,
+  entityType: 'a',
+  entityId: 'b',
+  sequence,
+  reason: 'gap_timeout',
+});
 const message = { content: Buffer.alloc(1) } as ConsumeMessage;
 
 /** A reading that can be lost. */
@@ -31,14 +38,20 @@ test('what had its turn and did not use it before the reading ended is taken by 
   const first = usePage();
   drain.meet('f2', message, first.page);
   const taken = drain.meet('f1', message, first.page);
-  assert.deepEqual(taken.map((one) => one.letter.sequence), [1, 2]);
+  assert.deepEqual(
+    taken.map((one) => one.letter.sequence),
+    [1, 2],
+  );
   taken[0]!.remove();
   drain.endReading();
   assert.equal(drain.remaining, 2);
   const next = usePage();
   assert.deepEqual(drain.meet('f3', message, next.page), []);
   assert.deepEqual(drain.meet('f1', message, next.page), [], 'it went before');
-  assert.deepEqual(drain.meet('f2', message, next.page).map((one) => one.letter.sequence), [2, 3]);
+  assert.deepEqual(
+    drain.meet('f2', message, next.page).map((one) => one.letter.sequence),
+    [2, 3],
+  );
 });
 
 test('a letter whose copy went when its reading was lost leaves the queue when it is met again, and goes no second time', () => {

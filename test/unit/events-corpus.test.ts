@@ -57,7 +57,8 @@ test('the corpus has each of its lines once, and each good line an entity of its
 });
 
 test('every message has a fingerprint, and what decides how it is read is in it', () => {
-  for (const { message } of [...badLines, ...badForTheSequencer, ...goodLines]) assert.match(messageFingerprint(raw(message)), /^[0-9a-f]{32}$/);
+  for (const { message } of [...badLines, ...badForTheSequencer, ...goodLines])
+    assert.match(messageFingerprint(raw(message)), /^[0-9a-f]{32}$/);
   const withTime = (value: unknown) => messageFingerprint(raw({ ...goodLines[0]!.message, headers: { 'cloudEvents:time': value } }));
   const times = ['2026-01-01T00:00:00Z', { '!': 'timestamp', value: 1 }, { '!': 'timestamp', value: 2 }, 1, Buffer.from([1]), [[]]];
   assert.equal(new Set(times.map(withTime)).size, times.length);

@@ -151,7 +151,8 @@ test('the payload hash is the first 16 base64url characters of a SHA-256 over ty
   assert.equal(eventOf(plain).payloadHash, expected);
 });
 
-const hashOf = (data: string, type = 'T') => eventOf(`{"entity_id":"a","sequence":1,"type":${JSON.stringify(type)},"data":${data}}`).payloadHash;
+const hashOf = (data: string, type = 'T') =>
+  eventOf(`{"entity_id":"a","sequence":1,"type":${JSON.stringify(type)},"data":${data}}`).payloadHash;
 
 test('payloads that mean the same have the same hash', () => {
   for (const [one, other] of [
@@ -206,7 +207,7 @@ test('attributes of a CloudEvent that have no other place become metadata', () =
     'cloudEvents:source': '/shop',
     'cloudEvents:type': 'T',
     'cloudEvents:subject': 'a',
-    'cloudEvents_sequence': 2,
+    cloudEvents_sequence: 2,
     'cloudEvents:time': { '!': 'timestamp', value: 1_714_564_800 },
     'cloudEvents:tenant': 'x',
     'cloudEvents:__proto__': { entitytype: 'forged' },
@@ -229,7 +230,15 @@ test('a time without an offset is UTC, in whatever zone the worker stands', (t) 
   process.env.TZ = 'America/New_York';
   assert.notEqual(new Date(0).getTimezoneOffset(), 0);
   const noon = Date.UTC(2024, 4, 1, 12);
-  const forms = ['2024-05-01T12:00:00Z', '2024-05-01 12:00:00', '2024-05-01T12:00', '2024-05-01T14:00:00+02:00', '2024-05-01 07:00:00.000 -0500', '2024-05-01T12:00:00,0z', '2024-05-01T13:00+01'];
+  const forms = [
+    '2024-05-01T12:00:00Z',
+    '2024-05-01 12:00:00',
+    '2024-05-01T12:00',
+    '2024-05-01T14:00:00+02:00',
+    '2024-05-01 07:00:00.000 -0500',
+    '2024-05-01T12:00:00,0z',
+    '2024-05-01T13:00+01',
+  ];
   for (const timestamp of forms) assert.equal(eventOf({ ...plain, timestamp }).timestampMs, noon, timestamp);
   assert.equal(eventOf({ ...plain, timestamp: '2024-05-01' }).timestampMs, Date.UTC(2024, 4, 1));
   for (const timestamp of ['2024-13-01', '2024-05-01T25:00Z', '1714564800', '', '2024-05-01T', 'Wed May 1 2024']) {
@@ -262,7 +271,10 @@ const headerValue = fc.oneof(fc.string(), fc.double(), fc.boolean(), fc.constant
 const properties = fc.record({
   contentType: fc.constantFrom(undefined, 'application/json', 'application/cloudevents+json', 'text/plain', ';', 'a/b;charset'),
   contentEncoding: fc.option(fc.string(), { nil: undefined }),
-  headers: fc.dictionary(fc.constantFrom('cloudEvents:specversion', 'cloudEvents:id', 'cloudEvents_sequence', 'cloudEvents:time', 'x'), headerValue),
+  headers: fc.dictionary(
+    fc.constantFrom('cloudEvents:specversion', 'cloudEvents:id', 'cloudEvents_sequence', 'cloudEvents:time', 'x'),
+    headerValue,
+  ),
   timestamp: fc.option(fc.double(), { nil: undefined }),
 });
 
@@ -284,7 +296,11 @@ test('no bytes and no properties make the decoder throw', () => {
 
 test('whatever is cut out of an envelope or put into it, an accepted event is a good one', () => {
   const text = JSON.stringify({ ...plain, metadata: { é: '\n' } });
-  const edit = fc.record({ at: fc.nat(text.length), cut: fc.nat(4), put: fc.constantFrom('', '"', '\\', '{', '}', ',', ':', '0', '1', '\\ud800', ' ') });
+  const edit = fc.record({
+    at: fc.nat(text.length),
+    cut: fc.nat(4),
+    put: fc.constantFrom('', '"', '\\', '{', '}', ',', ':', '0', '1', '\\ud800', ' '),
+  });
   fc.assert(
     fc.property(edit, ({ at, cut, put }) => {
       const edited = text.slice(0, at) + put + text.slice(at + cut);
@@ -303,11 +319,21 @@ test('a stream that counts from 0 takes a sequence 0 in every format; elsewhere 
   const body = (sequence: string) => `{"entity_id":"a","type":"T","sequence":${sequence}}`;
   for (const text of ['0', '0.0', '-0', '0e3']) assert.ok(Object.is(eventOf(body(text), {}, zero).sequence, 0), text);
   assert.equal(refusalOf(body('-1'), {}, zero).detail, 'sequence is not a whole number from 0 to 2^53 - 1');
-  const headers = { 'cloudEvents:specversion': '1.0', 'cloudEvents:id': 'e', 'cloudEvents:source': '/', 'cloudEvents:type': 'T', 'cloudEvents:subject': 'a', 'cloudEvents:sequence': '0' };
+  const headers = {
+    'cloudEvents:specversion': '1.0',
+    'cloudEvents:id': 'e',
+    'cloudEvents:source': '/',
+    'cloudEvents:type': 'T',
+    'cloudEvents:subject': 'a',
+    'cloudEvents:sequence': '0',
+  };
   assert.equal(eventOf('', { headers }, zero).sequence, 0);
   assert.equal(refusalOf('{"entity_id":"a","sequence":0,"type":"T"', {}, zero).sequence, 0);
   for (const refusal of [refusalOf(body('0')), refusalOf('', { headers })]) {
-    assert.deepEqual([refusal.reason, refusal.detail], ['invalid_sequence', 'sequence is not a whole number from 1 to 2^53 - 1; for producers that count from 0 set FIRST_SEQUENCE=0']);
+    assert.deepEqual(
+      [refusal.reason, refusal.detail],
+      ['invalid_sequence', 'sequence is not a whole number from 1 to 2^53 - 1; for producers that count from 0 set FIRST_SEQUENCE=0'],
+    );
   }
   assert.equal(refusalOf(body('1.5')).detail, 'sequence is not a whole number from 1 to 2^53 - 1');
 });

@@ -47,7 +47,9 @@ test('an event is written as the envelope, with properties that repeat it', () =
   });
 });
 
-const name = fc.string({ unit: 'grapheme', minLength: 1, maxLength: 40 }).filter((text) => !/\p{Cc}/u.test(text) && Buffer.byteLength(text) <= 255);
+const name = fc
+  .string({ unit: 'grapheme', minLength: 1, maxLength: 40 })
+  .filter((text) => !/\p{Cc}/u.test(text) && Buffer.byteLength(text) <= 255);
 const newEvent: fc.Arbitrary<NewEvent> = fc.record(
   {
     id: name,
@@ -110,8 +112,16 @@ test('data given as JSON text is sent as it is written', () => {
 });
 
 test('what workers with UNSEQUENCED=reject are sure to dead-letter is refused, and what others take is not', () => {
-  for (const encode of [encodeEvent, (event: NewEvent, options = {}) => encodeCloudEvent(event, 'structured', options), (event: NewEvent, options = {}) => encodeCloudEvent(event, 'binary', options)]) {
-    const refused = (event: NewEvent) => assert.throws(() => encode(event), (error: unknown) => error instanceof EventError && /^invalid_(sequence|entity)$/.test(error.reason));
+  for (const encode of [
+    encodeEvent,
+    (event: NewEvent, options = {}) => encodeCloudEvent(event, 'structured', options),
+    (event: NewEvent, options = {}) => encodeCloudEvent(event, 'binary', options),
+  ]) {
+    const refused = (event: NewEvent) =>
+      assert.throws(
+        () => encode(event),
+        (error: unknown) => error instanceof EventError && /^invalid_(sequence|entity)$/.test(error.reason),
+      );
     refused({ entityId: 'a', type: 't' });
     refused({ type: 't', id: 'x' });
     assert.equal(encode({ entityId: 'a', type: 't' }, processing).event.sequence, null);

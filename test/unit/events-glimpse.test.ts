@@ -12,7 +12,14 @@ const noise = Array.from({ length: 10_000 }, (_, n) => ((n * 7_919) % 99_991).to
 const whole = ['e-1', 'thing', 'a', 3, 'Happened'];
 
 function raw(body: string | Uint8Array, rest: Partial<RawMessage> = {}): RawMessage {
-  const nothing = { contentEncoding: undefined, messageId: undefined, type: undefined, timestamp: undefined, replyTo: undefined, correlationId: undefined };
+  const nothing = {
+    contentEncoding: undefined,
+    messageId: undefined,
+    type: undefined,
+    timestamp: undefined,
+    replyTo: undefined,
+    correlationId: undefined,
+  };
   return { body: Buffer.from(body as string), routingKey: 'a', contentType: 'application/json', headers: {}, ...nothing, ...rest };
 }
 
@@ -31,7 +38,11 @@ test('a message that is refused for its form still tells whose event it is', () 
     ['a wrong content encoding', text, { contentEncoding: 'gzip' }],
     ['a compressed body', gzipSync(text), { contentEncoding: 'gzip' }],
     ['a body that is compressed another way', deflateSync(text), { contentEncoding: 'deflate' }],
-    ['a compressed body that is cut off', gzipSync(`${text.slice(0, -1)},"more":"${noise}"}`).subarray(0, 2_000), { contentEncoding: 'gzip' }],
+    [
+      'a compressed body that is cut off',
+      gzipSync(`${text.slice(0, -1)},"more":"${noise}"}`).subarray(0, 2_000),
+      { contentEncoding: 'gzip' },
+    ],
     ['a compressed body over the limit', gzipSync(`${text.slice(0, -1)},"more":"${'x'.repeat(4_000_000)}"}`), { contentEncoding: 'gzip' }],
     ['a byte-order mark', `\ufeff${text}`],
     ['a NaN', text.replace('"n":1', '"n":NaN')],
@@ -40,7 +51,10 @@ test('a message that is refused for its form still tells whose event it is', () 
     ['__proto__', `${text.slice(0, -1)},"__proto__":1}`],
     ['a comma too many', `${text.slice(0, -1)},}`],
     ['spaces everywhere', `${text.replaceAll(/([:,{}])/g, ' $1\n')} ,`],
-    ['bad UTF-8 in the data', Buffer.concat([Buffer.from(text.slice(0, -1)), Buffer.from(',"x":"'), Buffer.from([0xc3, 0x28]), Buffer.from('"}')])],
+    [
+      'bad UTF-8 in the data',
+      Buffer.concat([Buffer.from(text.slice(0, -1)), Buffer.from(',"x":"'), Buffer.from([0xc3, 0x28]), Buffer.from('"}')]),
+    ],
     ['a body over the limit', `${text.slice(0, -1)},"more":"${'x'.repeat(1_048_576)}"}`, {}],
     ['headers over the limit', text, { headers: { padding: 'x'.repeat(100_000) } }],
     ['headers that nest too deep', text, { unreadable: true }],
@@ -72,7 +86,8 @@ test('of two answers none is taken', () => {
 test('a name or a sequence that is bad is not taken from what cannot be read either', () => {
   const cut = (members: string) => `{${members},"data":NaN}`;
   assert.deepEqual(readOf(cut('"entity_id":"a\\nb","sequence":"3","type":7,"id":""')), [null, 'order', 'a', null, null]);
-  for (const sequence of ['-1', '1.5', '9007199254740993', '1e999', '"3"', 'true', '[3]', 'NaN']) assert.equal(readOf(cut(`"sequence":${sequence}`))[3], null, sequence);
+  for (const sequence of ['-1', '1.5', '9007199254740993', '1e999', '"3"', 'true', '[3]', 'NaN'])
+    assert.equal(readOf(cut(`"sequence":${sequence}`))[3], null, sequence);
   const badBytes = Buffer.concat([Buffer.from('{"entity_id":"b'), Buffer.from([0xff]), Buffer.from('","type":"T"}')]);
   assert.deepEqual(readOf(badBytes), [null, 'order', 'a', null, 'T']);
 });
@@ -88,18 +103,32 @@ test('a refused CloudEvent tells whose event it is, from its headers or from its
   }
   assert.deepEqual(readOf('{"n":', { headers }), read);
   assert.deepEqual(readOf(JSON.stringify(attributes).replace('}', ',"data":NaN}'), { contentType: 'application/cloudevents+json' }), read);
-  assert.deepEqual(readOf(JSON.stringify([attributes]), { contentType: 'application/cloudevents-batch+json' }), [null, null, 'a', null, null]);
+  assert.deepEqual(readOf(JSON.stringify([attributes]), { contentType: 'application/cloudevents-batch+json' }), [
+    null,
+    null,
+    'a',
+    null,
+    null,
+  ]);
 });
 
 test('whatever the bytes, looking for what can be read throws nothing, and finds nothing that is not there', () => {
   fc.assert(fc.property(fc.uint8Array(), (bytes) => void readOf(bytes, { contentType: 'text/plain' })));
-  const value = fc.oneof(fc.string(), fc.integer(), fc.constant(null), fc.json().map((json) => JSON.parse(json) as unknown));
+  const value = fc.oneof(
+    fc.string(),
+    fc.integer(),
+    fc.constant(null),
+    fc.json().map((json) => JSON.parse(json) as unknown),
+  );
   fc.assert(
     fc.property(fc.record({ id: value, sequence: value, subject: value, other: value }), fc.constantFrom('', ' '), (object, space) => {
       const { members, isWhole } = glimpseMembers(JSON.stringify(object, null, space));
       assert.ok(isWhole);
       for (const name of ['id', 'sequence', 'subject'] as const) {
-        const plain = typeof object[name] === 'string' ? !/[\ud800-\udfff]/u.test(object[name]) && !object[name].includes('\ufffd') : typeof object[name] === 'number';
+        const plain =
+          typeof object[name] === 'string'
+            ? !/[\ud800-\udfff]/u.test(object[name]) && !object[name].includes('\ufffd')
+            : typeof object[name] === 'number';
         if (plain && !Object.is(object[name], -0)) assert.equal(members.get(name), object[name]);
       }
       assert.equal(members.has('other'), false);
@@ -109,12 +138,22 @@ test('whatever the bytes, looking for what can be read throws nothing, and finds
 });
 
 test('the work of looking grows with the text and not with its square', () => {
-  const shapes = [(n: number) => '"'.repeat(n), (n: number) => `{${'"a'.repeat(n / 2)}`, (n: number) => `{"a":${' '.repeat(n)}`, (n: number) => '{"a":['.repeat(n / 6), (n: number) => `{"id":${'\\'.repeat(n)}`, (n: number) => `{"${'\\"'.repeat(n / 2)}`];
-  const fastestMs = (text: string) => Math.min(...Array.from({ length: 5 }, () => {
-    const startedMs = performance.now();
-    glimpseMembers(text);
-    return performance.now() - startedMs;
-  }));
+  const shapes = [
+    (n: number) => '"'.repeat(n),
+    (n: number) => `{${'"a'.repeat(n / 2)}`,
+    (n: number) => `{"a":${' '.repeat(n)}`,
+    (n: number) => '{"a":['.repeat(n / 6),
+    (n: number) => `{"id":${'\\'.repeat(n)}`,
+    (n: number) => `{"${'\\"'.repeat(n / 2)}`,
+  ];
+  const fastestMs = (text: string) =>
+    Math.min(
+      ...Array.from({ length: 5 }, () => {
+        const startedMs = performance.now();
+        glimpseMembers(text);
+        return performance.now() - startedMs;
+      }),
+    );
   for (const shape of shapes) {
     fastestMs(shape(4_096));
     // 32 times the text takes 32 times as long, or, as a square, 1,024 times.
@@ -125,7 +164,10 @@ test('the work of looking grows with the text and not with its square', () => {
 
 test('messages that are read from other headers have other fingerprints, also where those are of another binding', () => {
   const of = (headers: Readonly<Record<string, unknown>>) => messageFingerprint(raw('{}', { headers }));
-  const ids = ['ce-id', 'ce_id', 'cloudevents:id', 'cloudEvents:id', 'Ce-Id'].flatMap((header) => [of({ [header]: '1' }), of({ [header]: '2' })]);
+  const ids = ['ce-id', 'ce_id', 'cloudevents:id', 'cloudEvents:id', 'Ce-Id'].flatMap((header) => [
+    of({ [header]: '1' }),
+    of({ [header]: '2' }),
+  ]);
   assert.equal(new Set([...ids, of({})]).size, ids.length + 1);
   assert.equal(of({}), of({ traceparent: 'x' }));
 });

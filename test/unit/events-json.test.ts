@@ -4,7 +4,10 @@ import fc from 'fast-check';
 import { canonicalNumber } from '../../src/events/exact-number.ts';
 import { canonicalJson, scanJson, scanMembers } from '../../src/events/json-scan.ts';
 
-const key = fc.oneof(fc.string({ unit: 'grapheme' }), fc.constantFrom('', '1', '10', '9', 'constructor', 'é', 'e\u0301', '"', '\\', 'a:b,c'));
+const key = fc.oneof(
+  fc.string({ unit: 'grapheme' }),
+  fc.constantFrom('', '1', '10', '9', 'constructor', 'é', 'e\u0301', '"', '\\', 'a:b,c'),
+);
 const { value: json } = fc.letrec<{ value: unknown }>((tie) => ({
   value: fc.oneof(
     { maxDepth: 4 },
@@ -12,7 +15,11 @@ const { value: json } = fc.letrec<{ value: unknown }>((tie) => ({
     fc.double({ noNaN: true, noDefaultInfinity: true }),
     fc.string({ unit: 'grapheme' }),
     fc.array(tie('value'), { maxLength: 4 }),
-    fc.dictionary(key.filter((name) => name !== '__proto__'), tie('value'), { maxKeys: 5 }),
+    fc.dictionary(
+      key.filter((name) => name !== '__proto__'),
+      tie('value'),
+      { maxKeys: 5 },
+    ),
   ),
 }));
 
@@ -20,7 +27,11 @@ const { value: json } = fc.letrec<{ value: unknown }>((tie) => ({
 function reversed(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(reversed);
   if (typeof value !== 'object' || value === null) return value;
-  return Object.fromEntries(Object.entries(value).reverse().map(([name, inner]) => [name, reversed(inner)]));
+  return Object.fromEntries(
+    Object.entries(value)
+      .reverse()
+      .map(([name, inner]) => [name, reversed(inner)]),
+  );
 }
 
 /** An independent reading of "sorted keys, no spaces". */
@@ -108,7 +119,10 @@ test('a sum in an exponent that no number can hold is exact', () => {
     fc.property(fc.bigInt({ min: -(10n ** 30n), max: 10n ** 30n }), fc.nat(400), (exponent, zeros) => {
       const huge = exponent < 0n ? exponent - 10n ** 16n : exponent + 10n ** 16n;
       assert.equal(canonicalNumber(`7${'0'.repeat(zeros)}e${huge}`), `7e${huge + BigInt(zeros)}`);
-      assert.equal(canonicalNumber(`0.${'0'.repeat(zeros)}7e+000${huge < 0n ? -huge : huge}`), `7e${(huge < 0n ? -huge : huge) - BigInt(zeros + 1)}`);
+      assert.equal(
+        canonicalNumber(`0.${'0'.repeat(zeros)}7e+000${huge < 0n ? -huge : huge}`),
+        `7e${(huge < 0n ? -huge : huge) - BigInt(zeros + 1)}`,
+      );
     }),
   );
 });
@@ -129,7 +143,15 @@ function costOf(text: string): number {
 test('a number costs no more than a text of its length, wherever its million digits are', () => {
   const n = 1_000_000;
   const many = '7'.repeat(n);
-  for (const [where, number] of Object.entries({ whole: many, fraction: `0.${many}`, exponent: `1e${many}`, 'negative exponent': `1e-${many}`, zeros: `1${'0'.repeat(n)}`, 'zeros of an exponent': `1e${'0'.repeat(n)}1`, carries: `10e${'9'.repeat(n)}` })) {
+  for (const [where, number] of Object.entries({
+    whole: many,
+    fraction: `0.${many}`,
+    exponent: `1e${many}`,
+    'negative exponent': `1e-${many}`,
+    zeros: `1${'0'.repeat(n)}`,
+    'zeros of an exponent': `1e${'0'.repeat(n)}1`,
+    carries: `10e${'9'.repeat(n)}`,
+  })) {
     const cost = costOf(number);
     // What grows with the square of the digits costs hundreds.
     assert.ok(cost < 25, `${where}: ${cost} times`);

@@ -26,7 +26,14 @@ test('a time is read as JavaScript reads it, to the millisecond, in every year f
 
 test('offsets of every kind are taken off', () => {
   const noon = Date.UTC(2024, 1, 29, 12);
-  for (const [local, offset] of [['14:00', '+02:00'], ['14:00:00,0', ' +0200'], ['07:00:00.000', '-05'], ['12:00', 'z'], ['12:00:00', '-00:00'], ['17:45', '+05:45']] as const) {
+  for (const [local, offset] of [
+    ['14:00', '+02:00'],
+    ['14:00:00,0', ' +0200'],
+    ['07:00:00.000', '-05'],
+    ['12:00', 'z'],
+    ['12:00:00', '-00:00'],
+    ['17:45', '+05:45'],
+  ] as const) {
     assert.equal(readTime(`2024-02-29T${local}${offset}`), noon, local + offset);
   }
   assert.equal(readTime('2024-02-29t12:00:00.123456789Z'), noon + 123);
@@ -34,16 +41,25 @@ test('offsets of every kind are taken off', () => {
 
 test('a time that is not in the calendar is refused', () => {
   for (const day of ['2026-02-30', '2023-02-29', '1900-02-29', '2026-04-31', '2026-13-01', '2026-00-10', '2026-01-00', '2026-01-32']) {
-    for (const text of [day, `${day}T10:00:00Z`, `${day} 10:00`]) assert.match(String(readTime(text)), /names a day that is not in the calendar/, text);
+    for (const text of [day, `${day}T10:00:00Z`, `${day} 10:00`])
+      assert.match(String(readTime(text)), /names a day that is not in the calendar/, text);
   }
-  for (const time of ['24:00:00', '25:00', '10:60', '10:00:61', '99:99']) assert.match(String(readTime(`2026-01-31T${time}Z`)), /names a time that no day has/, time);
-  for (const offset of ['+99:99', '+24:00', '-10:60', '+2400']) assert.match(String(readTime(`2026-01-31T10:00:00${offset}`)), /offset that no zone has/, offset);
+  for (const time of ['24:00:00', '25:00', '10:60', '10:00:61', '99:99'])
+    assert.match(String(readTime(`2026-01-31T${time}Z`)), /names a time that no day has/, time);
+  for (const offset of ['+99:99', '+24:00', '-10:60', '+2400'])
+    assert.match(String(readTime(`2026-01-31T10:00:00${offset}`)), /offset that no zone has/, offset);
   assert.match(String(readTime('2016-12-31T23:59:60Z')), /leap seconds are not read/);
   assert.equal(readTime('2000-02-29'), Date.UTC(2000, 1, 29));
 });
 
 test('a time outside the years 1 to 9999 is refused, also where only its offset leads out of them', () => {
-  for (const text of ['0000-12-31T23:59:59Z', '0001-01-01T00:00:00+00:01', '9999-12-31T23:59:59-00:01', '+012026-01-01T00:00:00Z', '-000001-01-01']) {
+  for (const text of [
+    '0000-12-31T23:59:59Z',
+    '0001-01-01T00:00:00+00:01',
+    '9999-12-31T23:59:59-00:01',
+    '+012026-01-01T00:00:00Z',
+    '-000001-01-01',
+  ]) {
     assert.match(String(readTime(text)), /outside the years 1 to 9999/, text);
   }
   assert.equal(timeText(lastMs + 1), null);
@@ -84,15 +100,19 @@ test('an AMQP timestamp in milliseconds is read as such, and one that makes no t
   const noon = Date.UTC(2024, 4, 1, 12);
   assert.equal(fromAmqpTimestamp(noon / 1_000), noon);
   assert.equal(fromAmqpTimestamp(noon), noon);
-  for (const value of [0, -1, Number.NaN, 1e300, noon * 1_000, 0.0005, undefined, 'now', Number.POSITIVE_INFINITY]) assert.equal(fromAmqpTimestamp(value), null, String(value));
-  fc.assert(fc.property(fc.double(), (value) => {
-    const ms = fromAmqpTimestamp(value);
-    assert.ok(ms === null || readTime(timeText(ms)) === ms);
-  }));
+  for (const value of [0, -1, Number.NaN, 1e300, noon * 1_000, 0.0005, undefined, 'now', Number.POSITIVE_INFINITY])
+    assert.equal(fromAmqpTimestamp(value), null, String(value));
+  fc.assert(
+    fc.property(fc.double(), (value) => {
+      const ms = fromAmqpTimestamp(value);
+      assert.ok(ms === null || readTime(timeText(ms)) === ms);
+    }),
+  );
 });
 
-test("a time of death that a forged header puts beyond the year 9999 is not printed", () => {
-  const deathAt = (value: unknown) => readBrokerDeath({ 'x-death': [{ reason: 'expired', queue: 'q', time: { '!': 'timestamp', value } }] }).at;
+test('a time of death that a forged header puts beyond the year 9999 is not printed', () => {
+  const deathAt = (value: unknown) =>
+    readBrokerDeath({ 'x-death': [{ reason: 'expired', queue: 'q', time: { '!': 'timestamp', value } }] }).at;
   assert.equal(deathAt(1_714_564_800), '2024-05-01T12:00:00.000Z');
   for (const value of [9e14, 1e18, -1e12, 'x', Number.NaN]) assert.equal(deathAt(value), null);
 });
@@ -114,5 +134,6 @@ test('the forms that help and README list are read', () => {
     assert.equal(typeof readTime(form), 'number', form);
     assert.ok(readme.includes(`\`${form}\``), form);
   }
-  for (const name of ['publish', 'events append']) assert.ok(commands.find((command) => command.name === name)?.description.includes(timeForms), name);
+  for (const name of ['publish', 'events append'])
+    assert.ok(commands.find((command) => command.name === name)?.description.includes(timeForms), name);
 });

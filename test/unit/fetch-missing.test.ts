@@ -6,7 +6,13 @@ import { encodeEvent } from '../../src/events/encode.ts';
 import type { Snapshot } from '../../src/stores/store.ts';
 
 const entity = { entityType: 'thing', entityId: 'a' };
-const letter = (sequence: number): LetterSummary => ({ messageId: '', fingerprint: String(sequence), ...entity, sequence, reason: 'gap_timeout' });
+const letter = (sequence: number): LetterSummary => ({
+  messageId: '',
+  fingerprint: String(sequence),
+  ...entity,
+  sequence,
+  reason: 'gap_timeout',
+});
 
 async function plan({ at, matched, others = [], lacks = [] }: { at: number; matched: number[]; others?: number[]; lacks?: number[] }) {
   const asked: string[] = [];
@@ -29,11 +35,23 @@ async function plan({ at, matched, others = [], lacks = [] }: { at: number; matc
 }
 
 test('what is missing between version and letters, and between letters, is asked for and lets them go', async () => {
-  assert.deepEqual(await plan({ at: 1, matched: [4, 5, 8] }), { asked: '2-3 6-7', goes: '4 5 8', fetched: '2 3 6 7', stays: '', missing: null });
+  assert.deepEqual(await plan({ at: 1, matched: [4, 5, 8] }), {
+    asked: '2-3 6-7',
+    goes: '4 5 8',
+    fetched: '2 3 6 7',
+    stays: '',
+    missing: null,
+  });
 });
 
 test('behind what the source lacks everything stays, and nothing that would be of no use is taken', async () => {
-  assert.deepEqual(await plan({ at: 1, matched: [3, 6], lacks: [5] }), { asked: '2-2 4-5', goes: '3', fetched: '2', stays: '6', missing: 4 });
+  assert.deepEqual(await plan({ at: 1, matched: [3, 6], lacks: [5] }), {
+    asked: '2-2 4-5',
+    goes: '3',
+    fetched: '2',
+    stays: '6',
+    missing: 4,
+  });
 });
 
 test('what is itself a dead letter is not asked for', async () => {

@@ -10,7 +10,12 @@ import { ManualTime } from '../support/manual-time.ts';
 import { KeptLog } from '../support/rabbitmq.ts';
 import { waitFor } from '../support/services.ts';
 
-const gapOf = (entityId: string, from: number, to = from, generation = 1): RepairableGap => ({ entity: { entityType: 'thing', entityId }, from, to, generation });
+const gapOf = (entityId: string, from: number, to = from, generation = 1): RepairableGap => ({
+  entity: { entityType: 'thing', entityId },
+  from,
+  to,
+  generation,
+});
 const event = (sequence: number, over: Partial<NewEvent> = {}): NewEvent => ({ sequence, type: 'Happened', ...over });
 const everything = ({ from, to }: MissingEvents) => Array.from({ length: to - from + 1 }, (_, index) => event(from + index));
 
@@ -76,7 +81,11 @@ test('an entity is asked for once at a time, and again with growing pauses as lo
     pauses.push(time.atMs - 1 - sinceMs);
     await untilEnded(tries + 1);
   }
-  assert.deepEqual(pauses.map((ms, index) => Math.round(ms / pauses[0]!) === 2 ** index), [true, true, true, true], String(pauses));
+  assert.deepEqual(
+    pauses.map((ms, index) => Math.round(ms / pauses[0]!) === 2 ** index),
+    [true, true, true, true],
+    String(pauses),
+  );
   assert.deepEqual(outcomes, Array(5).fill('missing'));
   assert.equal(log.lines.length, 1, 'said once');
 });
@@ -102,7 +111,13 @@ test('a source that fails is asked again, and what it had to say is logged until
 });
 
 test('what was not asked for, or is no event, is not delivered', async () => {
-  for (const wrong of [event(9), event(2, { entityId: 'b' }), event(2, { entityType: 'other' }), { type: 'Happened' }, event(2, { type: '' })]) {
+  for (const wrong of [
+    event(9),
+    event(2, { entityId: 'b' }),
+    event(2, { entityType: 'other' }),
+    { type: 'Happened' },
+    event(2, { type: '' }),
+  ]) {
     const { state, repair, outcomes, delivered, untilEnded } = setUp(() => [event(2), wrong]);
     state.gaps = [gapOf('a', 2, 3)];
     repair.look();

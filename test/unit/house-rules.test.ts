@@ -17,8 +17,6 @@ import {
   type Source,
 } from '../support/house-rules.ts';
 
-
-
 function sourcesIn(folder: string, extension: RegExp): readonly Source[] {
   if (!existsSync(join(checkout, folder))) return [];
   return readdirSync(join(checkout, folder), { recursive: true, encoding: 'utf8' })
@@ -46,27 +44,17 @@ test('imports run along the arrows of the design', () => {
     'src/ordering/x.ts: ordering must not import stores',
   ]);
   assert.equal(brokenArrows(planted('src/events/x.ts', "import { readFileSync } from 'node:fs';")).length, 1);
-  assert.equal(
-    brokenArrows(planted('src/stores/redis/x.ts', "import type {\n  A,\n} from '../../worker/worker.ts';")).length,
-    1,
-  );
+  assert.equal(brokenArrows(planted('src/stores/redis/x.ts', "import type {\n  A,\n} from '../../worker/worker.ts';")).length, 1);
   assert.equal(brokenArrows(planted('src/rabbitmq/x.ts', "const a = await import('../worker/worker.ts');")).length, 1);
   assert.equal(brokenArrows(planted('src/worker/x.ts', "import '../main.ts';")).length, 1);
   assert.equal(brokenArrows(planted('src/worker/x.ts', "import '../../test/support/services.ts';")).length, 1);
   assert.equal(brokenArrows(planted('src/plumbing/x.ts', '')).length, 1);
-  assert.deepEqual(
-    brokenArrows(planted('src/worker/x.ts', "import { E } from '../errors.ts';\nimport '../stores/store.ts';")),
-    [],
-  );
+  assert.deepEqual(brokenArrows(planted('src/worker/x.ts', "import { E } from '../errors.ts';\nimport '../stores/store.ts';")), []);
 });
 
 test('no file of src is imported by nobody', () => {
   assert.deepEqual(orphans(src, ['src/main.ts', 'src/index.ts']), []);
-  const lonely = [
-    planted('src/main.ts', "import { a } from './a.ts';"),
-    planted('src/a.ts', ''),
-    planted('src/b.ts', "import './a.ts';"),
-  ];
+  const lonely = [planted('src/main.ts', "import { a } from './a.ts';"), planted('src/a.ts', ''), planted('src/b.ts', "import './a.ts';")];
   assert.deepEqual(orphans(lonely, ['src/main.ts']), ['src/b.ts: nobody imports it']);
 });
 
@@ -82,8 +70,7 @@ test('files and functions keep to their length', () => {
     '): Promise<{ a: 1 }> {',
   ]) {
     const indent = /^ */.exec(signature)![0];
-    const filled = (lines: number) =>
-      planted('x.ts', `${signature}\n${`${indent}  x;\n`.repeat(lines - 2)}${indent}}\n`);
+    const filled = (lines: number) => planted('x.ts', `${signature}\n${`${indent}  x;\n`.repeat(lines - 2)}${indent}}\n`);
     assert.equal(tooLong(filled(maxFunctionLines)).length, 0, signature);
     assert.equal(tooLong(filled(maxFunctionLines + 1)).length, 1, signature);
   }
@@ -96,13 +83,7 @@ test('the README fits into one reading: everything else is in the folder that it
 
 test('files and folders are named after what they hold', () => {
   assert.deepEqual(all.flatMap(forbiddenName), []);
-  for (const path of [
-    'src/utils/x.ts',
-    'src/worker/helpers.ts',
-    'src/common/a.ts',
-    'src/types.ts',
-    'src/events/util.test.ts',
-  ]) {
+  for (const path of ['src/utils/x.ts', 'src/worker/helpers.ts', 'src/common/a.ts', 'src/types.ts', 'src/events/util.test.ts']) {
     assert.equal(forbiddenName(planted(path, '')).length, 1, path);
   }
   assert.deepEqual(forbiddenName(planted('src/events/event-types.ts', '')), []);
@@ -140,20 +121,11 @@ test('nothing forbidden is written', () => {
 
 test('every source begins with what it guarantees, and a script with its KEYS, ARGV and what it returns', () => {
   assert.deepEqual([...src, ...lua, ...page].flatMap(missingHeader), []);
-  assert.equal(
-    missingHeader(planted('a.ts', "import './b.ts';\n/** Far too late to be a header of the file. */")).length,
-    1,
-  );
+  assert.equal(missingHeader(planted('a.ts', "import './b.ts';\n/** Far too late to be a header of the file. */")).length, 1);
   assert.equal(missingHeader(planted('a.ts', '/** short */')).length, 1);
-  assert.deepEqual(
-    missingHeader(planted('a.ts', '#!/usr/bin/env node\n/** The command, and nothing else at all. */')),
-    [],
-  );
+  assert.deepEqual(missingHeader(planted('a.ts', '#!/usr/bin/env node\n/** The command, and nothing else at all. */')), []);
   assert.equal(missingHeader(planted('a.lua', '-- KEYS[1] the entity\n-- ARGV[1] the version\nreturn 1')).length, 1);
-  assert.deepEqual(
-    missingHeader(planted('a.lua', '-- KEYS[1] the entity\n-- ARGV[1] the version\n-- Returns 1\nreturn 1')),
-    [],
-  );
+  assert.deepEqual(missingHeader(planted('a.lua', '-- KEYS[1] the entity\n-- ARGV[1] the version\n-- Returns 1\nreturn 1')), []);
 });
 
 test('imports are found in every form in which they are written', () => {
@@ -162,6 +134,12 @@ test('imports are found in every form in which they are written', () => {
 });
 
 test('no test has a time limit of its own', () => {
-  assert.deepEqual(sourcesIn('test', /\.test\.ts$/).filter(({ path }) => path !== 'test/unit/house-rules.test.ts').flatMap(ownTimeLimits), []);
-  for (const text of ["test('a', { timeout: 60_000 }, async () => {", "  { ...needs, timeout: 60_000 },"]) assert.equal(ownTimeLimits(planted('test/unit/x.test.ts', text)).length, 1, text);
+  assert.deepEqual(
+    sourcesIn('test', /\.test\.ts$/)
+      .filter(({ path }) => path !== 'test/unit/house-rules.test.ts')
+      .flatMap(ownTimeLimits),
+    [],
+  );
+  for (const text of ["test('a', { timeout: 60_000 }, async () => {", '  { ...needs, timeout: 60_000 },'])
+    assert.equal(ownTimeLimits(planted('test/unit/x.test.ts', text)).length, 1, text);
 });

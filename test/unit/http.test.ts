@@ -85,10 +85,7 @@ test('a port in use is a configuration error that names the variable', async (t)
     ready: () => [],
     status: () => ({}),
   });
-  await assert.rejects(
-    again,
-    (error) => error instanceof ConfigError && new RegExp(`^HTTP_PORT is ${server.port}:`).test(error.message),
-  );
+  await assert.rejects(again, (error) => error instanceof ConfigError && new RegExp(`^HTTP_PORT is ${server.port}:`).test(error.message));
 });
 
 test('closing ends idle connections too', async (t) => {
@@ -103,10 +100,7 @@ test('closing ends idle connections too', async (t) => {
 
 test('garbage and oversized headers are answered with an error and nothing else happens', async (t) => {
   const { server, ask } = await serve(t);
-  for (const request of [
-    '\u0000\u0001garbage\r\n\r\n',
-    `GET /healthz HTTP/1.1\r\nhost: x\r\nx: ${'y'.repeat(12_000)}\r\n\r\n`,
-  ]) {
+  for (const request of ['\u0000\u0001garbage\r\n\r\n', `GET /healthz HTTP/1.1\r\nhost: x\r\nx: ${'y'.repeat(12_000)}\r\n\r\n`]) {
     const socket = connect(server.port, '127.0.0.1', () => socket.write(request));
     let answer = '';
     socket.on('data', (chunk) => (answer += chunk));

@@ -112,7 +112,10 @@ describe('an idempotent handler', () => {
     }, 10_000);
     const both = Promise.allSettled([run({ id: 'm' }), run({ id: 'm' })]);
     open();
-    assert.deepEqual((await both).map((one) => (one.status === 'fulfilled' ? one.value : 'failed')), ['failed', 'second']);
+    assert.deepEqual(
+      (await both).map((one) => (one.status === 'fulfilled' ? one.value : 'failed')),
+      ['failed', 'second'],
+    );
   });
 
   it('takes over from one that crashed once its lease is over', async () => {
@@ -151,7 +154,10 @@ describe('an idempotent handler', () => {
 
   it('takes the id that it is told to take', async () => {
     let runs = 0;
-    const run = idempotent((_: { readonly key: number }) => ++runs, { store: createMemoryIdempotencyStore(), idOf: ({ key }) => String(key) });
+    const run = idempotent((_: { readonly key: number }) => ++runs, {
+      store: createMemoryIdempotencyStore(),
+      idOf: ({ key }) => String(key),
+    });
     assert.equal(await run({ key: 7 }), 1);
     assert.equal(await run({ key: 7 }), 1);
     assert.equal(await run({ key: 8 }), 2);

@@ -11,8 +11,16 @@ const each = deliveryBytes({ body: new Uint8Array(size) });
 
 function delivery(tag: number, id: number, { redelivered = false, bytes = size } = {}): RawDelivery {
   const message = {
-    body: new Uint8Array(bytes), routingKey: 'a', contentType: undefined, contentEncoding: undefined, messageId: `m-${id}`,
-    type: undefined, timestamp: undefined, replyTo: undefined, correlationId: undefined, headers: {},
+    body: new Uint8Array(bytes),
+    routingKey: 'a',
+    contentType: undefined,
+    contentEncoding: undefined,
+    messageId: `m-${id}`,
+    type: undefined,
+    timestamp: undefined,
+    replyTo: undefined,
+    correlationId: undefined,
+    headers: {},
   };
   return { tag, redelivered, message };
 }
@@ -24,7 +32,14 @@ const tags = (admitted: readonly Admitted[]) => admitted.map(({ delivery }) => d
 function setUp(memory = new DeliveryMemory(each * 8), options: Partial<IntakeOptions> = {}) {
   const given: number[] = [];
   let missed = 0;
-  const intake = new Intake({ memory, waiting: () => 0, giveBack: (tag) => given.push(tag), onMissed: () => missed++, time: systemTime, ...options });
+  const intake = new Intake({
+    memory,
+    waiting: () => 0,
+    giveBack: (tag) => given.push(tag),
+    onMissed: () => missed++,
+    time: systemTime,
+    ...options,
+  });
   return { intake, memory, given, missed: () => missed };
 }
 
@@ -38,7 +53,10 @@ test('what fits is let in; the rest is given back in order as room comes, and le
   assert.equal(intake.refill(), 2);
   assert.deepEqual(given, [5, 6]);
   // What is new comes in between and waits behind.
-  assert.deepEqual(tags(intake.admit([delivery(11, 11), delivery(12, 5, { redelivered: true }), delivery(13, 6, { redelivered: true })])), [12, 13]);
+  assert.deepEqual(
+    tags(intake.admit([delivery(11, 11), delivery(12, 5, { redelivered: true }), delivery(13, 6, { redelivered: true })])),
+    [12, 13],
+  );
   assert.equal(intake.outside, 5);
   for (const tag of [3, 4, 12, 13]) intake.settled(tag);
   intake.refill();
@@ -78,7 +96,10 @@ test('a shard that is full leaves room for the others', () => {
   const memory = new DeliveryMemory(each * 9);
   const shards = [setUp(memory), setUp(memory), setUp(memory)];
   const taken = shards.map(({ intake }) => intake.admit(numbered(1, 100)).length);
-  assert.ok(taken.every((count) => count >= 1), `${taken}`);
+  assert.ok(
+    taken.every((count) => count >= 1),
+    `${taken}`,
+  );
   assert.ok(memory.usedBytes <= memory.maxBytes);
   for (const { intake } of shards) intake.end();
 });

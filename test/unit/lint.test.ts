@@ -73,5 +73,8 @@ test('every rule that is switched off has its reason above it', () => {
   const switchedOff = lines.flatMap((line, index) => (/^\s*"no\w+": "off"|^\s*"use\w+": "off"/.test(line) ? [index] : []));
   assert.ok(switchedOff.length >= 5);
   const bare = switchedOff.filter((index) => !/^\s*\/\//.test(lines[index - 1] ?? ''));
-  assert.deepEqual(bare.map((index) => lines[index]?.trim()), []);
+  assert.deepEqual(
+    bare.map((index) => lines[index]?.trim()),
+    [],
+  );
 });

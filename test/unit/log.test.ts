@@ -66,7 +66,10 @@ test('what was thrown and cannot be turned into text is logged as that', () => {
   log.error({ error: Object.create(null) }, 'failed');
   log.error({ error: new Error('outer', { cause: Object.create(null) }) }, 'failed');
   const unprintable = { message: 'something that cannot be printed' };
-  assert.deepEqual(lines.map((line) => JSON.parse(line).error), [unprintable, { message: 'outer', cause: unprintable }]);
+  assert.deepEqual(
+    lines.map((line) => JSON.parse(line).error),
+    [unprintable, { message: 'outer', cause: unprintable }],
+  );
 });
 
 test('a chain of causes that closes in a circle is cut', () => {
@@ -89,25 +92,18 @@ function loggingProgram(t: TestContext, body: string): string {
   return path;
 }
 
-test(
-  'a log on a full disk does not stop the process',
-  { skip: !existsSync('/dev/full') && 'there is no /dev/full here' },
-  (t) => {
-    const path = loggingProgram(
-      t,
-      `for (let n = 0; n < 1000; n++) log.info({ n }, 'x'.repeat(1000));\nconsole.error('alive');`,
-    );
-    const full = openSync('/dev/full', 'w');
-    t.after(() => closeSync(full));
-    const { status, stderr } = spawnSync(process.execPath, ['--import', 'tsx', path], {
-      stdio: ['ignore', full, 'pipe'],
-      encoding: 'utf8',
-      timeout: 600_000,
-    });
-    assert.equal(status, 0, stderr);
-    assert.match(stderr, /alive/);
-  },
-);
+test('a log on a full disk does not stop the process', { skip: !existsSync('/dev/full') && 'there is no /dev/full here' }, (t) => {
+  const path = loggingProgram(t, `for (let n = 0; n < 1000; n++) log.info({ n }, 'x'.repeat(1000));\nconsole.error('alive');`);
+  const full = openSync('/dev/full', 'w');
+  t.after(() => closeSync(full));
+  const { status, stderr } = spawnSync(process.execPath, ['--import', 'tsx', path], {
+    stdio: ['ignore', full, 'pipe'],
+    encoding: 'utf8',
+    timeout: 600_000,
+  });
+  assert.equal(status, 0, stderr);
+  assert.match(stderr, /alive/);
+});
 
 test('a log whose reader has gone does not stop the process', async (t) => {
   const path = loggingProgram(

@@ -145,7 +145,7 @@ test('two sets of metrics in one process do not see each other', async () => {
   assert.equal((await scrape(other)).get('inorder_store_unavailable_total{service="s"}'), 0);
 });
 
-test("the table of metrics has one row for each metric, with all its labels", () => {
+test('the table of metrics has one row for each metric, with all its labels', () => {
   const table = renderMetricsTable();
   assert.equal(table.trim().split('\n').length, Object.keys(metricTable).length + 2);
   assert.ok(table.includes('| `message_sequence_gap{service,entity_type}` | histogram |'));
@@ -155,7 +155,12 @@ test('counts of queues that nobody knows are not told', async () => {
   const metrics = createMetrics('s');
   assert.ok(![...(await scrape(metrics)).keys()].some((name) => name.includes('queue')), 'before anybody asked');
   const counts = { ready: 7, unacked: null, consumers: 2 };
-  metrics.readQueuesFrom(() => ({ shards: [counts, { ...counts, unacked: 3 }], deadLetters: { ...counts, ready: 1 }, unrouted: 0, ageSeconds: 4 }));
+  metrics.readQueuesFrom(() => ({
+    shards: [counts, { ...counts, unacked: 3 }],
+    deadLetters: { ...counts, ready: 1 },
+    unrouted: 0,
+    ageSeconds: 4,
+  }));
   const known = await scrape(metrics);
   assert.equal(known.get('inorder_shard_queue_messages{service="s",shard="0",state="ready"}'), 7);
   assert.equal(known.has('inorder_shard_queue_messages{service="s",shard="0",state="unacked"}'), false);
@@ -165,7 +170,10 @@ test('counts of queues that nobody knows are not told', async () => {
   assert.equal(known.get('inorder_unrouted_messages{service="s"}'), 0);
   metrics.readQueuesFrom(() => ({ shards: [], deadLetters: null, unrouted: null, ageSeconds: 61 }));
   const stale = await scrape(metrics);
-  assert.deepEqual([...stale].filter(([name]) => /queue|unrouted/.test(name)), [['inorder_queue_reading_age_seconds{service="s"}', 61]]);
+  assert.deepEqual(
+    [...stale].filter(([name]) => /queue|unrouted/.test(name)),
+    [['inorder_queue_reading_age_seconds{service="s"}', 61]],
+  );
 });
 
 test('what is configured and what runs can be compared with', async () => {

@@ -48,7 +48,11 @@ describe('the ordering detector', () => {
 
   it('tells entities apart by type and id', () => {
     const detector = new OrderingDetector();
-    const refs = [{ entityType: 'a', entityId: 'bc' }, { entityType: 'ab', entityId: 'c' }, { entityType: 'a', entityId: 'b' }];
+    const refs = [
+      { entityType: 'a', entityId: 'bc' },
+      { entityType: 'ab', entityId: 'c' },
+      { entityType: 'a', entityId: 'b' },
+    ];
     for (const ref of refs) assert.equal(detector.observe(observed(1, ref)).kind, 'in-order');
   });
 
@@ -58,24 +62,42 @@ describe('the ordering detector', () => {
     for (const sequence of [1, 3, 10]) detector.observe(observed(sequence));
     detector.observe(observed(2, { entityId: 'e2' }));
     const { total, affectedEntities, averageGap, maxGap } = detector.statistics();
-    assert.deepEqual({ total, affectedEntities, averageGap, maxGap }, { total: 3, affectedEntities: 2, averageGap: (1 + 6 + 1) / 3, maxGap: 6 });
+    assert.deepEqual(
+      { total, affectedEntities, averageGap, maxGap },
+      { total: 3, affectedEntities: 2, averageGap: (1 + 6 + 1) / 3, maxGap: 6 },
+    );
   });
 
   it('keeps the last ten violations, the latest last', () => {
     const detector = new OrderingDetector();
     for (let sequence = 2; sequence <= 30; sequence += 2) detector.observe(observed(sequence));
-    assert.deepEqual(detector.statistics().recent.map(({ received }) => received), [12, 14, 16, 18, 20, 22, 24, 26, 28, 30]);
+    assert.deepEqual(
+      detector.statistics().recent.map(({ received }) => received),
+      [12, 14, 16, 18, 20, 22, 24, 26, 28, 30],
+    );
   });
 
   it('keeps as many as it is told to', () => {
     const detector = new OrderingDetector({ recent: 2 });
     for (const sequence of [2, 4, 6]) detector.observe(observed(sequence));
-    assert.deepEqual(detector.statistics().recent.map(({ received }) => received), [4, 6]);
+    assert.deepEqual(
+      detector.statistics().recent.map(({ received }) => received),
+      [4, 6],
+    );
   });
 
   it('counts what was found elsewhere', () => {
     const detector = new OrderingDetector();
-    const violation: Violation = { entityType: 'order', entityId: 'e9', expected: 3, received: 7, messageId: 'x', type: 'Changed', gap: 4, atMs: 5 };
+    const violation: Violation = {
+      entityType: 'order',
+      entityId: 'e9',
+      expected: 3,
+      received: 7,
+      messageId: 'x',
+      type: 'Changed',
+      gap: 4,
+      atMs: 5,
+    };
     detector.record(violation);
     assert.deepEqual(detector.statistics(), { total: 1, affectedEntities: 1, averageGap: 4, maxGap: 4, recent: [violation] });
   });
@@ -136,12 +158,18 @@ describe('the ordering middleware', () => {
     const { give, handled, violations } = wrapped('skip');
     assert.equal(await give(3), undefined);
     assert.deepEqual(handled, []);
-    assert.deepEqual(violations.map(({ received, atMs }) => [received, atMs]), [[3, 77]]);
+    assert.deepEqual(
+      violations.map(({ received, atMs }) => [received, atMs]),
+      [[3, 77]],
+    );
   });
 
   it('rejects an early event as out_of_order with strategy fail', async () => {
     const { give, handled, violations } = wrapped('fail');
-    await assert.rejects(give(3), (error) => error instanceof EventError && error.reason === 'out_of_order' && /expected sequence 1, received 3/.test(error.message));
+    await assert.rejects(
+      give(3),
+      (error) => error instanceof EventError && error.reason === 'out_of_order' && /expected sequence 1, received 3/.test(error.message),
+    );
     assert.deepEqual(handled, []);
     assert.equal(violations.length, 1);
   });
@@ -163,7 +191,10 @@ describe('the ordering middleware', () => {
 
   it('expects sequence 0 first where it is told so', () => {
     const detector = new OrderingDetector({ firstSequence: 0 });
-    assert.deepEqual([0, 1, 0].map((sequence) => detector.observe(observed(sequence)).kind), ['in-order', 'in-order', 'old']);
+    assert.deepEqual(
+      [0, 1, 0].map((sequence) => detector.observe(observed(sequence)).kind),
+      ['in-order', 'in-order', 'old'],
+    );
     const seen = new OrderingDetector({ firstSequence: 0 }).observe(observed(1));
     assert.equal(seen.kind === 'violation' && seen.violation.expected, 0);
   });

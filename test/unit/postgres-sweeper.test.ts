@@ -42,7 +42,10 @@ test('as many rows go as come, at once, though no time passes: a table never gro
     // That after what was owed before.
     state.pausing.shift()?.();
     await waitFor(() => state.pausing.length > 0, { what: `${written} rows made up for` });
-    assert.ok(1_000_000 - state.expired > 2 * written - 2 * batchRows, `${1_000_000 - state.expired} removed after ${written} were written`);
+    assert.ok(
+      1_000_000 - state.expired > 2 * written - 2 * batchRows,
+      `${1_000_000 - state.expired} removed after ${written} were written`,
+    );
   }
   assert.ok(1_000_000 - state.expired < 45_000, `${1_000_000 - state.expired} removed`);
   assert.equal(state.atOnce, 1);
@@ -61,10 +64,13 @@ test('a failure is made up for by the next', async (t) => {
   sweeper.wrote(batchRows);
   await endPause();
   state.fails = false;
-  await waitFor(() => {
-    sweeper.wrote(batchRows);
-    return state.expired === 0;
-  }, { what: 'what had failed' });
+  await waitFor(
+    () => {
+      sweeper.wrote(batchRows);
+      return state.expired === 0;
+    },
+    { what: 'what had failed' },
+  );
 });
 
 test('whoever has written nothing removes nothing, and nothing is removed after the end', async (t) => {

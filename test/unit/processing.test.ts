@@ -13,16 +13,47 @@ import { type CommitEffect, prepare } from '../../src/worker/processing.ts';
 import { eventOf } from '../support/event-of.ts';
 
 const life = new AbortController().signal;
-const handlerRun = { limits: { maxAttempts: 2, initialMs: 1, maxMs: 1, timeoutMs: 10 }, life, time: systemTime, onAttempt: () => undefined };
+const handlerRun = {
+  limits: { maxAttempts: 2, initialMs: 1, maxMs: 1, timeoutMs: 10 },
+  life,
+  time: systemTime,
+  onAttempt: () => undefined,
+};
 
-function prepareRun(types: readonly string[], processors: readonly Processor[], { eventLog = false, skipped = [] as readonly number[], state = null as string | null } = {}) {
+function prepareRun(
+  types: readonly string[],
+  processors: readonly Processor[],
+  { eventLog = false, skipped = [] as readonly number[], state = null as string | null } = {},
+) {
   const slots = types.map((type, index) => {
     const sequence = index + 1;
-    return { delivery: { tag: sequence, event: eventOf({ id: `e-${sequence}`, sequence, type }) }, sequence, action: skipped.includes(sequence) ? 'skip' : 'apply', versionAfter: sequence, holesAfter: '' } as const;
+    return {
+      delivery: { tag: sequence, event: eventOf({ id: `e-${sequence}`, sequence, type }) },
+      sequence,
+      action: skipped.includes(sequence) ? 'skip' : 'apply',
+      versionAfter: sequence,
+      holesAfter: '',
+    } as const;
   });
-  const effect: CommitEffect = { kind: 'commit', op: 1, entity: { entityType: 'thing', entityId: 'a' }, expectedVersion: 0, expectedHoles: '', slots, adopts: false };
+  const effect: CommitEffect = {
+    kind: 'commit',
+    op: 1,
+    entity: { entityType: 'thing', entityId: 'a' },
+    expectedVersion: 0,
+    expectedHoles: '',
+    slots,
+    adopts: false,
+  };
   const before = { version: 0, holes: '', text: state, parsed: state === null ? null : { state: JSON.parse(state) as unknown } };
-  return prepare(effect, '1:1', before, { processors: createProcessors(processors), maxStateBytes: 60, eventLog, handlerRun, headersOf: () => ({}), onRetry: () => {}, within: (_tag, work) => work() });
+  return prepare(effect, '1:1', before, {
+    processors: createProcessors(processors),
+    maxStateBytes: 60,
+    eventLog,
+    handlerRun,
+    headersOf: () => ({}),
+    onRetry: () => {},
+    within: (_tag, work) => work(),
+  });
 }
 
 const texts = defineAggregate({
@@ -40,10 +71,16 @@ test('the log gets what is applied, and nothing of what is passed over; without 
   const logged = prepared?.commit?.events.map(({ log }) => (log === undefined ? null : readAppliedText(log).sequence));
   assert.deepEqual(logged, [1, null, 3]);
   const unlogged = await prepareRun(['Good'], [texts]);
-  assert.deepEqual(unlogged?.commit?.events.map(({ log }) => log), [undefined]);
+  assert.deepEqual(
+    unlogged?.commit?.events.map(({ log }) => log),
+    [undefined],
+  );
 });
 
-for (const [type, reason] of [['Unwritable', 'handler_failed'], ['Large', 'state_too_large']] as const) {
+for (const [type, reason] of [
+  ['Unwritable', 'handler_failed'],
+  ['Large', 'state_too_large'],
+] as const) {
   test(`the event after which the state is ${type} is rejected, and not the good ones that were folded with it`, async () => {
     const prepared = await prepareRun(['Good', 'Good', type], [texts]);
     assert.deepEqual([prepared?.done, prepared?.failure?.reason, prepared?.commit?.state], [2, reason, '{"count":2,"value":null}']);
@@ -111,7 +148,10 @@ test('what a handler returns has a limit, and may be nothing that can be printed
       throw Object.create(null);
     },
   });
-  for (const [handler, detail] of [[large, /^what the handler returned has 102 bytes, MAX_STATE_BYTES allows 60/], [unprintable, /^something that cannot be printed \(attempt 2\)$/]] as const) {
+  for (const [handler, detail] of [
+    [large, /^what the handler returned has 102 bytes, MAX_STATE_BYTES allows 60/],
+    [unprintable, /^something that cannot be printed \(attempt 2\)$/],
+  ] as const) {
     const prepared = await prepareRun(['Good'], [handler]);
     assert.deepEqual([prepared?.done, prepared?.failure?.reason], [0, 'handler_failed']);
     assert.match(prepared?.failure?.detail ?? '', detail);

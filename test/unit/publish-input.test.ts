@@ -14,8 +14,7 @@ async function* chunks(text: string | Uint8Array, size = 3): AsyncGenerator<Uint
 /** `number text` or `number! problem` of each. */
 async function shown(lines: AsyncIterable<TextLine>): Promise<string[]> {
   const result: string[] = [];
-  for await (const { line, text, problem } of lines)
-    result.push(text === null ? `${line}! ${problem}` : `${line} ${text}`);
+  for await (const { line, text, problem } of lines) result.push(text === null ? `${line}! ${problem}` : `${line} ${text}`);
   return result;
 }
 
@@ -28,12 +27,7 @@ const json = (text: string) => shown(jsonTexts(readLines(chunks(text))));
 
 test('lines come out whole whatever the pieces, without carriage returns', async () => {
   for (const size of [1, 2, 3, 100]) {
-    assert.deepEqual(await shown(readLines(chunks('one\r\n\r\nzwölf €\nlast', size))), [
-      '1 one',
-      '2 ',
-      '3 zwölf €',
-      '4 last',
-    ]);
+    assert.deepEqual(await shown(readLines(chunks('one\r\n\r\nzwölf €\nlast', size))), ['1 one', '2 ', '3 zwölf €', '4 last']);
   }
   assert.deepEqual(await shown(readLines(chunks('a\n'))), ['1 a']);
   assert.deepEqual(await shown(readLines(chunks(''))), []);
@@ -60,11 +54,7 @@ test('a JSON array gives its elements, each with the line on which it begins', a
 });
 
 test('an array that does not end, and something behind its end, are problems', async () => {
-  assert.deepEqual(await json('[{"a":1},\n{"b":2'), [
-    '1 {"a":1}',
-    '2 {"b":2',
-    '2! the input ends before its array does',
-  ]);
+  assert.deepEqual(await json('[{"a":1},\n{"b":2'), ['1 {"a":1}', '2 {"b":2', '2! the input ends before its array does']);
   assert.deepEqual(await json('[1]\n2'), ['1 1', '2! there is something behind the end of the array']);
 });
 
@@ -89,18 +79,26 @@ test('quoted fields may hold commas, quotes and line ends; blank lines are passe
 });
 
 test('lines may end in any way, also each in another one', async () => {
-  const rows = (...ends: string[]) => ['entity_id,type,note', 'a,t,1', '"b","t","2\r\n3"', 'c,t,'].map((row, at) => row + ends[at % ends.length]).join('');
+  const rows = (...ends: string[]) =>
+    ['entity_id,type,note', 'a,t,1', '"b","t","2\r\n3"', 'c,t,'].map((row, at) => row + ends[at % ends.length]).join('');
   for (const ends of [['\n'], ['\r\n'], ['\r'], ['\n', '\r\n'], ['\r\n', '\n', '\n']]) {
     for (const size of [1, 2, 3, 100]) {
       const lines = await shown(readCsv(chunks(rows(...ends), size), commas));
       assert.deepEqual(
         lines.map((line) => JSON.parse(line.replace(/^\d+ /, ''))),
-        [['a', '1'], ['b', '2\r\n3'], ['c', '']].map(([entity_id, note]) => ({ entity_id, type: 't', data: { note } })),
+        [
+          ['a', '1'],
+          ['b', '2\r\n3'],
+          ['c', ''],
+        ].map(([entity_id, note]) => ({ entity_id, type: 't', data: { note } })),
         `${JSON.stringify(ends)}, ${size} bytes at a time`,
       );
     }
   }
-  assert.deepEqual((await csv('entity_id,type\r\na,t\nb,t\r\n')).map((line) => line.slice(0, 2)), ['2 ', '3 ']);
+  assert.deepEqual(
+    (await csv('entity_id,type\r\na,t\nb,t\r\n')).map((line) => line.slice(0, 2)),
+    ['2 ', '3 '],
+  );
 });
 
 test('a row that does not fit is a problem of its own line', async () => {
@@ -121,10 +119,7 @@ test('a stray quote ends the reading, and every row before it is read', async ()
   // The parser would find its feet again, and nobody could say what it had passed over.
   const stray = await csv(`entity_id,type\n${rows}x,"y"z"\nlost,t\n`);
   assert.equal(stray.length, 101);
-  assert.equal(
-    stray.at(-1),
-    '102! a quote stands within a field that is not quoted as a whole; nothing from here on was read',
-  );
+  assert.equal(stray.at(-1), '102! a quote stands within a field that is not quoted as a whole; nothing from here on was read');
   const open = await csv(`entity_id,type\n${rows}"x,t\nlost,t\n`);
   assert.equal(open.length, 101);
   assert.match(open.at(-1)!, /^\d+! a quote is opened and never closed; nothing from here on was read$/);
@@ -142,11 +137,9 @@ test('columns that are not there, occur twice or are not said are refused before
   assert.deepEqual(await problems('Case,Activity', { entity_id: 'CaseID', type: 'Activity' }), [
     '--map entity_id=CaseID: there is no such column; there are "Case", "Activity"',
   ]);
-  assert.deepEqual(await problems('Case,type', {}), [
-    'no column is called entity_id: is entity_id "Case"? Then --map entity_id=Case',
-  ]);
+  assert.deepEqual(await problems('Case,type', {}), ['no column is called entity_id: is entity_id "Case"? Then --map entity_id=Case']);
   assert.deepEqual(await problems('Vorgang;x,y', {}), [
-    "no column is called entity_id or type: --map 'entity_id=…,type=…' says what is entity_id and type; there are \"Vorgang;x\", \"y\"",
+    'no column is called entity_id or type: --map \'entity_id=…,type=…\' says what is entity_id and type; there are "Vorgang;x", "y"',
   ]);
   assert.deepEqual(await problems('entity_id,type,x,x', {}), ['the column "x" occurs twice in the header']);
 });

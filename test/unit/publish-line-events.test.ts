@@ -17,8 +17,7 @@ const defaults = {
 
 async function read(texts: readonly (string | null)[], options: Partial<LineEventOptions> = {}) {
   async function* lines(): AsyncGenerator<TextLine> {
-    for (const [index, text] of texts.entries())
-      yield { line: index + 1, text, problem: text === null ? 'it cannot be read' : null };
+    for (const [index, text] of texts.entries()) yield { line: index + 1, text, problem: text === null ? 'it cannot be read' : null };
   }
   const events: LineEvent[] = [];
   const problems: string[] = [];
@@ -27,17 +26,10 @@ async function read(texts: readonly (string | null)[], options: Partial<LineEven
   return { events, problems, bodies: events.map(({ body }) => body.toString()) };
 }
 
-const event = (entityId: string, more: Record<string, unknown> = {}) =>
-  JSON.stringify({ entity_id: entityId, type: 't', ...more });
+const event = (entityId: string, more: Record<string, unknown> = {}) => JSON.stringify({ entity_id: entityId, type: 't', ...more });
 
 test('lines without a sequence are numbered 1, 2, 3 per entity in the order of the lines', async () => {
-  const { events, problems } = await read([
-    event('a'),
-    event('b'),
-    event('a'),
-    event('a', { entity_type: 'other' }),
-    event('a'),
-  ]);
+  const { events, problems } = await read([event('a'), event('b'), event('a'), event('a', { entity_type: 'other' }), event('a')]);
   assert.deepEqual(problems, []);
   assert.deepEqual(
     events.map(({ line, event: { entityType, entityId, sequence } }) => [line, entityType, entityId, sequence]),
@@ -74,9 +66,7 @@ test('a line that lacks nothing is published as it stands, byte for byte', async
 });
 
 test('a line that is completed keeps the values it has as they were written, and a null gives way', async () => {
-  const { bodies, problems } = await read([
-    '{"entity_id":"a","sequence":null,"type":"t","data":{"big":12345678901234567890,"one":1.0}}',
-  ]);
+  const { bodies, problems } = await read(['{"entity_id":"a","sequence":null,"type":"t","data":{"big":12345678901234567890,"one":1.0}}']);
   assert.deepEqual(problems, []);
   assert.deepEqual(bodies, ['{"entity_id":"a","type":"t","data":{"big":12345678901234567890,"one":1.0},"sequence":1}']);
 });
@@ -184,10 +174,7 @@ test('structured CloudEvents are read and numbered', async () => {
   const { events, problems, bodies } = await read([text], { format: 'cloudevents', entityType: 'ticket' });
   assert.deepEqual(problems, []);
   assert.equal(events[0]!.properties.contentType, 'application/cloudevents+json');
-  assert.deepEqual(
-    [events[0]!.event.entityType, events[0]!.event.entityId, events[0]!.event.sequence],
-    ['ticket', 'a', 1],
-  );
+  assert.deepEqual([events[0]!.event.entityType, events[0]!.event.entityId, events[0]!.event.sequence], ['ticket', 'a', 1]);
   assert.match(bodies[0]!, /"entitytype":"ticket","sequence":"1"}$/);
 });
 
@@ -197,13 +184,19 @@ test('a CloudEvent among envelopes is noticed instead of being taken for an even
 });
 
 test('what a map names may be the place of another field: neither is lost, whatever the order', async () => {
-  const idsOf = async (text: string, map: string) => (await read([text], { map: parseFieldMap(map) })).events.map(({ event }) => `${event.id} of ${event.entityId}`);
-  for (const map of ['id=eventId,entity_id=id', 'entity_id=id,id=eventId']) assert.deepEqual(await idsOf('{"id":"A","eventId":"e-1","type":"t"}', map), ['e-1 of A'], map);
-  for (const map of ['id=entity_id,entity_id=id', 'entity_id=id,id=entity_id']) assert.deepEqual(await idsOf('{"id":"A","entity_id":"e-1","type":"t"}', map), ['e-1 of A'], map);
+  const idsOf = async (text: string, map: string) =>
+    (await read([text], { map: parseFieldMap(map) })).events.map(({ event }) => `${event.id} of ${event.entityId}`);
+  for (const map of ['id=eventId,entity_id=id', 'entity_id=id,id=eventId'])
+    assert.deepEqual(await idsOf('{"id":"A","eventId":"e-1","type":"t"}', map), ['e-1 of A'], map);
+  for (const map of ['id=entity_id,entity_id=id', 'entity_id=id,id=entity_id'])
+    assert.deepEqual(await idsOf('{"id":"A","entity_id":"e-1","type":"t"}', map), ['e-1 of A'], map);
   assert.deepEqual(await idsOf('{"key":7,"type":"t"}', 'id=key,entity_id=key'), ['7 of 7']);
 });
 
 test('for a stream that counts from 0 lines are numbered from 0', async () => {
   const { events } = await read([event('a'), event('b'), event('a')], { limits: { ...defaultEventLimits, firstSequence: 0 } });
-  assert.deepEqual(events.map(({ event: { entityId, sequence } }) => `${entityId}${sequence}`), ['a0', 'b0', 'a1']);
+  assert.deepEqual(
+    events.map(({ event: { entityId, sequence } }) => `${entityId}${sequence}`),
+    ['a0', 'b0', 'a1'],
+  );
 });

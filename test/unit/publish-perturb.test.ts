@@ -36,8 +36,7 @@ test('shuffling alone brings every element once, each at most a window from wher
         [...result].sort((a, b) => a - b),
         [...Array(count).keys()],
       );
-      for (const [place, element] of result.entries())
-        assert.ok(Math.abs(place - element) <= window, `${element} at ${place}`);
+      for (const [place, element] of result.entries()) assert.ok(Math.abs(place - element) <= window, `${element} at ${place}`);
     }),
   );
 });

@@ -94,13 +94,38 @@ test('a map says which column is which field; a column may contain an equals sig
 
 test('a name with a comma, a quote or an equals sign is mapped in quotes, and what is proposed can be typed again', () => {
   const { map } = parseRequest('a.csv', { ...nothing, map: 'entity_id="Case, ID", type="Type=of" ,id="say ""x"""' });
-  assert.deepEqual([...map], [['entity_id', 'Case, ID'], ['type', 'Type=of'], ['id', 'say "x"']]);
-  const hostile: [MappableField, string][] = [['entity_id', 'Case, "ID" = x'], ['type', ' blank '], ['id', "it's"]];
-  assert.deepEqual([...parseFieldMap(hostile.map(([field, name]) => mapOption([[field, name]])).map(typed).join(','))], hostile);
+  assert.deepEqual(
+    [...map],
+    [
+      ['entity_id', 'Case, ID'],
+      ['type', 'Type=of'],
+      ['id', 'say "x"'],
+    ],
+  );
+  const hostile: [MappableField, string][] = [
+    ['entity_id', 'Case, "ID" = x'],
+    ['type', ' blank '],
+    ['id', "it's"],
+  ];
+  assert.deepEqual(
+    [
+      ...parseFieldMap(
+        hostile
+          .map(([field, name]) => mapOption([[field, name]]))
+          .map(typed)
+          .join(','),
+      ),
+    ],
+    hostile,
+  );
 });
 
 /** What the shell makes of it. */
-const typed = (option: string) => option.replace(/^--map /, '').replace(/^'|'$/g, '').replaceAll("'\\''", "'");
+const typed = (option: string) =>
+  option
+    .replace(/^--map /, '')
+    .replace(/^'|'$/g, '')
+    .replaceAll("'\\''", "'");
 
 test('everything that is wrong is said at once, one line for each', () => {
   const problems = problemsOf('a.csv', {
@@ -113,7 +138,7 @@ test('everything that is wrong is said at once, one line for each', () => {
     'entity-type': '',
   });
   const fields =
-    "it must be FIELD=Name, with a field of id, entity_type, entity_id, sequence, type, timestamp; a name with a comma is written in quotes: --map 'entity_id=\"Case, ID\"'";
+    'it must be FIELD=Name, with a field of id, entity_type, entity_id, sequence, type, timestamp; a name with a comma is written in quotes: --map \'entity_id="Case, ID"\'';
   assert.deepEqual(problems, [
     `--map "entity=Case": ${fields}`,
     `--map "type=": ${fields}`,
@@ -125,9 +150,7 @@ test('everything that is wrong is said at once, one line for each', () => {
     '--seed is "1e3": it must be a whole number from 0 to 4,294,967,295',
     '--entity-type is empty',
   ]);
-  assert.deepEqual(problemsOf('-', { format: 'xml' }), [
-    '--format is "xml": it must be one of ndjson, csv, cloudevents',
-  ]);
+  assert.deepEqual(problemsOf('-', { format: 'xml' }), ['--format is "xml": it must be one of ndjson, csv, cloudevents']);
   assert.deepEqual(problemsOf('a.ndjson', { map: 'type=A', delimiter: ';' }), [
     '--delimiter is for tables, and the format is ndjson: give --format csv',
   ]);

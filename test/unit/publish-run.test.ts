@@ -29,9 +29,7 @@ test('a stream is handed over in order, and its outcomes are counted by kind', a
     sent.push(`${routingKey} ${properties.type}`);
     return outcomes[sent.length - 1]!;
   };
-  const counts = await publishStream(events(4), { publish, room: roomy }, (so) =>
-    seen.push(so.confirmed + so.returned + so.failed),
-  );
+  const counts = await publishStream(events(4), { publish, room: roomy }, (so) => seen.push(so.confirmed + so.returned + so.failed));
   assert.deepEqual(sent, ['a t1', 'a t2', 'a t3', 'a t4']);
   assert.deepEqual(counts, { published: 4, confirmed: 2, returned: 1, failed: 1 });
   assert.deepEqual(seen, [1, 2, 3, 4]);
@@ -67,9 +65,7 @@ test('a stream that fails is reported when what was handed over has its outcome'
     publish: () => new Promise((resolve) => (settle = resolve)),
     room: roomy,
   });
-  const rejected = assert
-    .rejects(publishing, /the disk is gone/)
-    .then(() => assert.ok(settled, 'it waits for the first one'));
+  const rejected = assert.rejects(publishing, /the disk is gone/).then(() => assert.ok(settled, 'it waits for the first one'));
   await nextTurn();
   settled = true;
   settle(confirmed);
@@ -99,7 +95,10 @@ test('a publisher that could never publish anything is refused, with every reaso
     () => createPublisher(options as unknown as PublisherOptions),
     (error: unknown) => {
       assert.ok(error instanceof ConfigError);
-      assert.deepEqual(error.problems.map((problem) => /^\w+/.exec(problem)?.[0]), ['urls', 'stream', 'format', 'maxOutstanding']);
+      assert.deepEqual(
+        error.problems.map((problem) => /^\w+/.exec(problem)?.[0]),
+        ['urls', 'stream', 'format', 'maxOutstanding'],
+      );
       return !error.message.includes('hush');
     },
   );
@@ -158,8 +157,7 @@ test('sequences are given before events are shuffled, repeated and dropped', asy
   );
   // Line n has sequence n, wherever it ended up.
   assert.ok(Math.max(...sequences) > 190);
-  for (const { event } of sent)
-    assert.equal(event.id, sent.find((other) => other.event.sequence === event.sequence)!.event.id);
+  for (const { event } of sent) assert.equal(event.id, sent.find((other) => other.event.sequence === event.sequence)!.event.id);
 });
 
 test('a line that is no event counts as failed, and the report says that not all is done', async () => {
@@ -220,10 +218,7 @@ test('an input that ends because it was interrupted does not pass for a whole on
 
 test('progress is one line, with a bar where the size of the input is known', () => {
   const counts = { published: 3_400, confirmed: 3_380, returned: 0, failed: 0, elapsedMs: 1_000 };
-  assert.equal(
-    progressLine({ ...counts, share: 0.25 }),
-    '[######··················]  25 %  3,400 published, 3,380 confirmed, 3,380/s',
-  );
+  assert.equal(progressLine({ ...counts, share: 0.25 }), '[######··················]  25 %  3,400 published, 3,380 confirmed, 3,380/s');
   assert.equal(
     progressLine({ ...counts, share: null, returned: 2, failed: 1 }),
     '3,400 published, 3,380 confirmed, 2 returned, 1 failed, 3,380/s',

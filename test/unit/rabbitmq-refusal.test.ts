@@ -4,7 +4,7 @@ import { blameOf, brokerWords, describeConnectFailure, virtualHostOf } from '../
 
 test("the broker's words are freed of what the client library puts around them", () => {
   const closed = new Error('Channel closed by server: 404 (NOT-FOUND) with message "NOT_FOUND - no queue \'a "b"\' in vhost \'/\'"');
-  assert.equal(brokerWords(closed), 'no queue \'a "b"\' in vhost \'/\'');
+  assert.equal(brokerWords(closed), "no queue 'a \"b\"' in vhost '/'");
   assert.equal(brokerWords(Object.assign(new AggregateError([]), { code: 'ECONNREFUSED' })), 'ECONNREFUSED');
 });
 
@@ -18,14 +18,25 @@ test('only codes that speak of the message or the exchange lay blame on them', (
 test('what is said of a failed connection names host and port, and neither user nor password', () => {
   const said = describeConnectFailure(new Error('connect ECONNREFUSED 10.0.0.1:5672'), 'amqp://me:pass%40word@rabbit:5671/v');
   assert.equal(said, 'the broker at rabbit:5671 cannot be reached: connect ECONNREFUSED 10.0.0.1:5672');
-  assert.equal(describeConnectFailure(new Error('Invalid URL'), 'amqp//me:word@x'), 'the broker at the given address cannot be reached: Invalid URL');
+  assert.equal(
+    describeConnectFailure(new Error('Invalid URL'), 'amqp//me:word@x'),
+    'the broker at the given address cannot be reached: Invalid URL',
+  );
 });
 
 test('a connection that ends in the middle of its handshake is told in one way, however it ended', () => {
-  const said = ['read ECONNRESET', 'write EPIPE', 'write ECONNRESET', 'Socket closed abruptly during opening handshake'].map((text) => describeConnectFailure(new Error(text), 'amqp://rabbit'));
+  const said = ['read ECONNRESET', 'write EPIPE', 'write ECONNRESET', 'Socket closed abruptly during opening handshake'].map((text) =>
+    describeConnectFailure(new Error(text), 'amqp://rabbit'),
+  );
   assert.deepEqual([...new Set(said)], ['the broker at rabbit ends the connection before it is open']);
 });
 
 test('a URL without a path means the virtual host "/", and an encoded one is decoded', () => {
-  assert.deepEqual(['amqp://h', 'amqp://h/', 'amqp://h/%2F', 'amqp://h/a%2Fb', 'amqp://h/x'].map(virtualHostOf), ['/', '/', '/', 'a/b', 'x']);
+  assert.deepEqual(['amqp://h', 'amqp://h/', 'amqp://h/%2F', 'amqp://h/a%2Fb', 'amqp://h/x'].map(virtualHostOf), [
+    '/',
+    '/',
+    '/',
+    'a/b',
+    'x',
+  ]);
 });

@@ -8,7 +8,10 @@ test('shards are bound once each with weight "1", in the order of their padded n
   const ring = planTopology(options).bindings.filter(({ exchange }) => exchange === 'events');
   assert.equal(ring.length, 12);
   assert.deepEqual(ring[11], { exchange: 'events', queue: 'events.shard.011', routingKey: '1' });
-  assert.deepEqual(ring.map(({ queue }) => queue), ring.map(({ queue }) => queue).toSorted());
+  assert.deepEqual(
+    ring.map(({ queue }) => queue),
+    ring.map(({ queue }) => queue).toSorted(),
+  );
   assert.deepEqual(new Set(ring.map(({ routingKey }) => routingKey)), new Set(['1']));
 });
 
@@ -44,8 +47,14 @@ test('classic shards have only arguments that classic queues know; dead letters 
 
 test('an exchange is made after what it names, and a queue after the exchange of its dead letters', () => {
   const { exchanges, queues } = planTopology(options);
-  assert.deepEqual(exchanges.map(({ name }) => name), ['events.unrouted', 'events.dlx', 'events']);
-  assert.deepEqual(queues.slice(0, 3).map(({ name }) => name), ['events.unrouted', 'events.dead-letters', 'events.shard.000']);
+  assert.deepEqual(
+    exchanges.map(({ name }) => name),
+    ['events.unrouted', 'events.dlx', 'events'],
+  );
+  assert.deepEqual(
+    queues.slice(0, 3).map(({ name }) => name),
+    ['events.unrouted', 'events.dead-letters', 'events.shard.000'],
+  );
 });
 
 test('names of shard queues are told from others that look like them', () => {

@@ -48,19 +48,33 @@ test('every variable that a README names is one, and they name all of them', () 
   const inExamples = examplesOf(written).flatMap(({ command }) => [...command.matchAll(/\b([A-Z][A-Z_]+)=/g)].map(([, name = '']) => name));
   const inProse = inlineCode.map((code) => /^([A-Z][A-Z0-9_]+)(?:=.*)?$/.exec(code)?.[1]).filter((name) => name !== undefined);
   const named = new Set([...inExamples, ...inProse]);
-  assert.deepEqual([...named].filter((name) => !known.includes(name) && !ofOthers.includes(name)), []);
-  assert.deepEqual(known.filter((name) => !named.has(name)), []);
+  assert.deepEqual(
+    [...named].filter((name) => !known.includes(name) && !ofOthers.includes(name)),
+    [],
+  );
+  assert.deepEqual(
+    known.filter((name) => !named.has(name)),
+    [],
+  );
 });
 
 test('every file that a README names is there, and every link leads somewhere', () => {
   const paths = [...whole.matchAll(/(?<![\w/.:-])(?:src|test|deploy)\/[\w./@-]*\w/g)].map(([path]) => path);
   const pictured = [...readReadme().matchAll(/ (src\/[\w./-]+\.ts)$/gm)];
   assert.ok(pictured.length >= 8, 'the picture names its source files');
-  assert.deepEqual(paths.filter((path) => !existsSync(checkout + path)), []);
+  assert.deepEqual(
+    paths.filter((path) => !existsSync(checkout + path)),
+    [],
+  );
   const linking = [...readmes, 'CONTRIBUTING.md', 'CHANGELOG.md'];
-  const links = linking.flatMap((path) => linksOf(path, readFileSync(checkout + path, 'utf8')).map(([file, anchor]) => ({ path, file, anchor })));
+  const links = linking.flatMap((path) =>
+    linksOf(path, readFileSync(checkout + path, 'utf8')).map(([file, anchor]) => ({ path, file, anchor })),
+  );
   assert.ok(links.length > 50);
-  assert.deepEqual(links.filter(({ file, anchor }) => !leads(file, anchor)), []);
+  assert.deepEqual(
+    links.filter(({ file, anchor }) => !leads(file, anchor)),
+    [],
+  );
 });
 
 function leads(file: string, anchor: string): boolean {
@@ -71,11 +85,19 @@ function leads(file: string, anchor: string): boolean {
 test('links and anchors are found as a reader of the page follows them', () => {
   const page = '# A `b`: c-d\n[x](../y/README.md#z) [q](#here) [w](https://x.org/)\n```sh\n# no heading\n[no](link)\n```\n';
   assert.deepEqual(anchorsOf(page), ['a-b-c-d']);
-  assert.deepEqual(linksOf('src/a/README.md', page), [['src/y/README.md', 'z'], ['src/a/README.md', 'here']]);
+  assert.deepEqual(linksOf('src/a/README.md', page), [
+    ['src/y/README.md', 'z'],
+    ['src/a/README.md', 'here'],
+  ]);
 });
 
 test('code within a line ends on it, or nobody sees what it names', () => {
-  assert.deepEqual(withoutFences(whole).split('\n').filter((line) => line.split('`').length % 2 === 0), []);
+  assert.deepEqual(
+    withoutFences(whole)
+      .split('\n')
+      .filter((line) => line.split('`').length % 2 === 0),
+    [],
+  );
 });
 
 /** The words behind `inorder`, however it was started. */
@@ -90,25 +112,52 @@ function commandOf(words: readonly string[]) {
 
 test('every command that a README names exists, with its options', () => {
   const spoken = inlineCode.map(wordsOf).filter((words) => words !== null && words.length > 0) as (readonly string[])[];
-  assert.deepEqual(spoken.filter((words) => commandOf(words) === undefined).map((words) => words.join(' ')), []);
-  const typed = examplesOf(written).map(({ command }) => wordsOf(command)).filter((words) => words !== null);
+  assert.deepEqual(
+    spoken.filter((words) => commandOf(words) === undefined).map((words) => words.join(' ')),
+    [],
+  );
+  const typed = examplesOf(written)
+    .map(({ command }) => wordsOf(command))
+    .filter((words) => words !== null);
   assert.ok(typed.length >= 12);
   for (const words of typed) {
     const command = commandOf(words);
     assert.ok(command, words.join(' '));
     assert.doesNotThrow(() => parseArguments(command, words.slice(command.name.split(' ').length)), words.join(' '));
   }
-  const options = new Set(['help', 'version', 'wait', 'import', 'profile', 'now', 'from-literal', 'ignore-not-found', 'pack-destination', 'test', ...commands.flatMap((command) => Object.keys(command.options))]);
+  const options = new Set([
+    'help',
+    'version',
+    'wait',
+    'import',
+    'profile',
+    'now',
+    'from-literal',
+    'ignore-not-found',
+    'pack-destination',
+    'test',
+    ...commands.flatMap((command) => Object.keys(command.options)),
+  ]);
   const flags = [...written.matchAll(/(?<![\w-])--([a-z][a-z-]*)/g)].map(([, flag = '']) => flag);
-  assert.deepEqual(flags.filter((flag) => !options.has(flag)), []);
+  assert.deepEqual(
+    flags.filter((flag) => !options.has(flag)),
+    [],
+  );
 });
 
 test('what a README imports and names of the library is exported', () => {
-  const imported = fencesOf(whole).flatMap(({ text }) => [...text.matchAll(/^import \{ (.+) \} from 'inorder';$/gm)].flatMap(([, names = '']) => names.split(', ')));
-  const called = inlineCode.map((code) => /^((?:create|define)[A-Z]\w+|[A-Z]\w+Error|idempotent|refuse)\b/.exec(code)?.[1]).filter((name) => name !== undefined);
+  const imported = fencesOf(whole).flatMap(({ text }) =>
+    [...text.matchAll(/^import \{ (.+) \} from 'inorder';$/gm)].flatMap(([, names = '']) => names.split(', ')),
+  );
+  const called = inlineCode
+    .map((code) => /^((?:create|define)[A-Z]\w+|[A-Z]\w+Error|idempotent|refuse)\b/.exec(code)?.[1])
+    .filter((name) => name !== undefined);
   assert.ok(imported.length > 10 && called.length > 3);
   const values = [...imported, ...called].filter((name) => !name.startsWith('type '));
-  assert.deepEqual(values.filter((name) => !(name in library)), []);
+  assert.deepEqual(
+    values.filter((name) => !(name in library)),
+    [],
+  );
 });
 
 /** A section of the design. */
@@ -121,16 +170,36 @@ function sectionOf(title: string): string {
 test('the names in the design are all that there are: variables, commands, reasons, exports and folders', () => {
   const names = sectionOf('4. Names that users see');
   const codes = new Set([...names.matchAll(/`([^`\n]+)`/g)].flatMap(([, code = '']) => [code, code.split('=')[0] ?? '']));
-  assert.deepEqual(variableNames.filter((name) => !codes.has(name)), []);
-  assert.deepEqual(Object.keys({ ...library.rejectionReasons, ...brokerReasons }).filter((reason) => !codes.has(reason)), []);
+  assert.deepEqual(
+    variableNames.filter((name) => !codes.has(name)),
+    [],
+  );
+  assert.deepEqual(
+    Object.keys({ ...library.rejectionReasons, ...brokerReasons }).filter((reason) => !codes.has(reason)),
+    [],
+  );
   const lines = names.split('\n');
-  const isListed = (name: string) => lines.some((line) => line.includes(`inorder ${name.split(' ')[0]}`) && name.split(' ').every((word) => line.split(/[ |]+/).includes(word)));
-  assert.deepEqual(commands.map(({ name }) => name).filter((name) => !isListed(name)), []);
+  const isListed = (name: string) =>
+    lines.some(
+      (line) => line.includes(`inorder ${name.split(' ')[0]}`) && name.split(' ').every((word) => line.split(/[ |]+/).includes(word)),
+    );
+  assert.deepEqual(
+    commands.map(({ name }) => name).filter((name) => !isListed(name)),
+    [],
+  );
   const inWords = /Error$|Store$|^(defaultEventLimits|rejectionReasons|Refused)$/;
-  assert.deepEqual(Object.keys(library).filter((name) => !codes.has(name) && !inWords.test(name)), []);
-  const folders = readdirSync(`${checkout}src`, { withFileTypes: true }).filter((entry) => entry.isDirectory()).map(({ name }) => `${name}/`);
+  assert.deepEqual(
+    Object.keys(library).filter((name) => !codes.has(name) && !inWords.test(name)),
+    [],
+  );
+  const folders = readdirSync(`${checkout}src`, { withFileTypes: true })
+    .filter((entry) => entry.isDirectory())
+    .map(({ name }) => `${name}/`);
   const house = sectionOf('8. The house');
-  assert.deepEqual(folders.filter((folder) => !house.includes(`\n  ${folder} `)), []);
+  assert.deepEqual(
+    folders.filter((folder) => !house.includes(`\n  ${folder} `)),
+    [],
+  );
 });
 
 test("the demo's table in the README has the rows that the demo prints", () => {

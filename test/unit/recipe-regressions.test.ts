@@ -37,7 +37,10 @@ test('an event popped from the heap before its handler fails is lost: here a cra
   harness.arrive(event(1));
   assert.deepEqual(harness.askedKinds, ['commit']);
   const again = harness.loseChannel();
-  assert.deepEqual(again.map((one) => one?.sequence), [2, 1]);
+  assert.deepEqual(
+    again.map((one) => one?.sequence),
+    [2, 1],
+  );
   harness.process(event(2), event(1));
   assert.deepEqual(harness.store.applied(), [1, 2]);
 });
@@ -80,14 +83,23 @@ test('"last seen" never advances after a violation, so everything after it is on
   const detector = new OrderingDetector();
   const observe = (sequence: number) =>
     detector.observe({ messageId: `m${sequence}`, entityType: 'order', entityId: 'e1', sequence, type: 'Changed', receivedAtMs: sequence });
-  assert.deepEqual([1, 3, 4, 5, 6].map((sequence) => observe(sequence).kind), ['in-order', 'violation', 'in-order', 'in-order', 'in-order']);
+  assert.deepEqual(
+    [1, 3, 4, 5, 6].map((sequence) => observe(sequence).kind),
+    ['in-order', 'violation', 'in-order', 'in-order', 'in-order'],
+  );
   const harness = new SequencerHarness();
   harness.process(event(1), event(3), event(4), event(5));
-  assert.deepEqual(harness.effects('violation').map(({ received }) => received), [3]);
+  assert.deepEqual(
+    harness.effects('violation').map(({ received }) => received),
+    [3],
+  );
 });
 
 test('an unknown strategy silently processes: here nothing starts with it', () => {
   const env = { AMQP_URL: 'amqp://localhost', REDIS_URL: 'redis://localhost', ORDERING_VIOLATION_STRATEGY: 'proces' };
-  assert.throws(() => loadConfig(env), (error) => error instanceof ConfigError && /ORDERING_VIOLATION_STRATEGY/.test(error.message));
+  assert.throws(
+    () => loadConfig(env),
+    (error) => error instanceof ConfigError && /ORDERING_VIOLATION_STRATEGY/.test(error.message),
+  );
   assert.throws(() => withOrdering(new OrderingDetector(), { strategy: 'proces' as MiddlewareStrategy, now: () => 0 }), ConfigError);
 });

@@ -18,7 +18,10 @@ function setUp(withHandlers: boolean, sequences = [1, 2, 3]) {
   const store = createMemoryStore({ stream: 's', idempotencyTtlSeconds: 60, time: new ManualTime(1_000) });
   let handled = 0;
   const published: (number | null)[] = [];
-  const processors = createProcessors([historyAggregate(), ...(withHandlers ? [defineHandler({ type: '*', handle: () => void handled++ })] : [])]);
+  const processors = createProcessors([
+    historyAggregate(),
+    ...(withHandlers ? [defineHandler({ type: '*', handle: () => void handled++ })] : []),
+  ]);
   const publish = async (event: Event) => void published.push(event.sequence);
   const read = async function* (from: number, to: number) {
     for (const sequence of sequences) if (sequence >= from && sequence <= to) yield eventOf({ id: `i${sequence}`, ...entity, sequence });
@@ -28,7 +31,8 @@ function setUp(withHandlers: boolean, sequences = [1, 2, 3]) {
     const [loaded] = await store.load([entity]);
     return loaded?.status === 'ok' ? loaded.snapshot.version : null;
   };
-  const recover = (mayBeUnprocessed: boolean) => recoverEntity(behind, { kind: 'events', read, mayBeUnprocessed } satisfies Remedy, recovery);
+  const recover = (mayBeUnprocessed: boolean) =>
+    recoverEntity(behind, { kind: 'events', read, mayBeUnprocessed } satisfies Remedy, recovery);
   return { store, published, recover, version, handled: () => handled };
 }
 

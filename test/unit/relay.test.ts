@@ -23,7 +23,18 @@ function setUp(t: TestContext) {
     for (const name of names) {
       const [entityId = '', sequence] = name.split('/');
       const position = events.length + 1;
-      events.push({ entityType: 'thing', entityId, sequence: Number(sequence), position, id: name, type: 'Happened', timestamp: '2026-01-01T00:00:00Z', data: null, dataJson: 'null', metadata: {} });
+      events.push({
+        entityType: 'thing',
+        entityId,
+        sequence: Number(sequence),
+        position,
+        id: name,
+        type: 'Happened',
+        timestamp: '2026-01-01T00:00:00Z',
+        data: null,
+        dataJson: 'null',
+        metadata: {},
+      });
     }
     state.woken();
   };
@@ -57,7 +68,8 @@ function setUp(t: TestContext) {
     };
     return { ended, stop };
   };
-  const untilPublished = (...names: string[]) => waitFor(() => published.length >= names.length, { what: `${names.length} published` }).then(() => assert.deepEqual(published, names));
+  const untilPublished = (...names: string[]) =>
+    waitFor(() => published.length >= names.length, { what: `${names.length} published` }).then(() => assert.deepEqual(published, names));
   return { log, leases, state, append, start, published, untilPublished };
 }
 
@@ -154,7 +166,10 @@ test('what keeps events from getting on is told once for each cause, and tried a
   cause = 'it has no exchange';
   await waitFor(() => triedAtMs.length >= 5, { what: 'one more', timeoutMs: 60_000 });
   state.answer = async () => confirmed;
-  await waitFor(() => log.lines.some((line) => JSON.stringify(line).includes('relaying again')), { what: 'the end of it', timeoutMs: 60_000 });
+  await waitFor(() => log.lines.some((line) => JSON.stringify(line).includes('relaying again')), {
+    what: 'the end of it',
+    timeoutMs: 60_000,
+  });
   await untilPublished('a/1');
   const said = (text: string) => log.lines.filter((line) => JSON.stringify(line).includes(text)).length;
   assert.deepEqual(['its queue is full', 'it has no exchange', '"relaying"', 'relaying again'].map(said), [1, 1, 1, 1]);
@@ -182,7 +197,10 @@ test('an event that AMQP cannot carry ends the relay by its name, with everythin
   const { append, start, untilPublished, leases } = setUp(t);
   append('a/1', 'a/2', `${'x'.repeat(300)}/1`, 'a/3');
   const { ended } = start(10);
-  await assert.rejects(ended, (error: Error) => error instanceof PermanentError && /event 1 of thing "x{300}" .*position 3\) cannot be published/.test(error.message));
+  await assert.rejects(
+    ended,
+    (error: Error) => error instanceof PermanentError && /event 1 of thing "x{300}" .*position 3\) cannot be published/.test(error.message),
+  );
   await untilPublished('a/1', 'a/2');
   const lease = await leases.acquire(AbortSignal.timeout(10_000));
   assert.equal(lease?.position, 2, 'and gave the lease back');

@@ -11,10 +11,24 @@ import { systemTime } from '../../src/time.ts';
 
 const entity = { entityType: 'order', entityId: 'o-1' };
 const letter = (sequence: number, payloadHash = `p${sequence}`): LetterSummary => ({
-  messageId: `m${sequence}`, fingerprint: `f${sequence}`, ...entity, sequence, reason: 'gap_timeout', copy: { fingerprint: `f${sequence}`, payloadHash, refused: null },
+  messageId: `m${sequence}`,
+  fingerprint: `f${sequence}`,
+  ...entity,
+  sequence,
+  reason: 'gap_timeout',
+  copy: { fingerprint: `f${sequence}`, payloadHash, refused: null },
 });
 const recordOf = ({ fingerprint, sequence }: LetterSummary, over: Partial<DeadLetterRecord> = {}): DeadLetterRecord => ({
-  fingerprint, id: null, ...entity, sequence, type: 'T', reason: 'sequence_conflict', detail: 'another payload', shard: 0, deadLetteredAt: 'later', ...over,
+  fingerprint,
+  id: null,
+  ...entity,
+  sequence,
+  type: 'T',
+  reason: 'sequence_conflict',
+  detail: 'another payload',
+  shard: 0,
+  deadLetteredAt: 'later',
+  ...over,
 });
 /** The queue is not reached: what is asked of it fails. */
 const nobody = {
@@ -26,8 +40,17 @@ const nobody = {
 
 async function storeAt(version: number): Promise<Store> {
   const store = createMemoryStore({ stream: 's', idempotencyTtlSeconds: 3_600 });
-  const events = Array.from({ length: version }, (_, index) => ({ id: `i${index + 1}`, recordId: true, sequence: index + 1, payloadHash: `p${index + 1}`, result: null, consumed: false }));
-  await store.commit([{ ...entity, token: 't', expectedVersion: 0, expectedHoles: '', newVersion: version, newHoles: '', state: null, events }]);
+  const events = Array.from({ length: version }, (_, index) => ({
+    id: `i${index + 1}`,
+    recordId: true,
+    sequence: index + 1,
+    payloadHash: `p${index + 1}`,
+    result: null,
+    consumed: false,
+  }));
+  await store.commit([
+    { ...entity, token: 't', expectedVersion: 0, expectedHoles: '', newVersion: version, newHoles: '', state: null, events },
+  ]);
   return store;
 }
 
@@ -42,7 +65,10 @@ test('a letter that was dead-lettered again is told with its reason, although th
   const sent = new Map(letters.map((one) => [one, 'before']));
   const outcome = await awaitOutcomes(planOf(...letters), { sent }, { ...nobody, store });
   const [found] = outcome.entities;
-  assert.deepEqual([found?.status, found?.again.map(({ letter: { sequence }, reason }) => [sequence, reason])], ['dead-lettered-again', [[4, 'sequence_conflict']]]);
+  assert.deepEqual(
+    [found?.status, found?.again.map(({ letter: { sequence }, reason }) => [sequence, reason])],
+    ['dead-lettered-again', [[4, 'sequence_conflict']]],
+  );
   assert.equal(isDone(planOf(...letters), { replayed: 2 }, outcome), false);
 });
 
@@ -64,12 +90,28 @@ test('what is asked for slowly is still progress: the waiting ends when nothing 
     findDeadLetters: (queries) => store.findDeadLetters(queries),
     async load(entities) {
       const version = 3 + asked++;
-      if (version === 4 || version === 5) await store.commit([{ ...entity, token: `t${version}`, expectedVersion: version - 1, expectedHoles: '', newVersion: version, newHoles: '', state: null, events: [{ id: `i${version}`, recordId: true, sequence: version, payloadHash: `p${version}`, result: null, consumed: false }] }]);
+      if (version === 4 || version === 5)
+        await store.commit([
+          {
+            ...entity,
+            token: `t${version}`,
+            expectedVersion: version - 1,
+            expectedHoles: '',
+            newVersion: version,
+            newHoles: '',
+            state: null,
+            events: [{ id: `i${version}`, recordId: true, sequence: version, payloadHash: `p${version}`, result: null, consumed: false }],
+          },
+        ]);
       await new Promise((resolve) => setTimeout(resolve, 60));
       return store.load(entities);
     },
   };
-  const waiting = awaitOutcomes(planOf(...letters), { sent: new Map(letters.map((one) => [one, null])) }, { ...nobody, store: slow, timeoutMs: 30, signal: undefined });
+  const waiting = awaitOutcomes(
+    planOf(...letters),
+    { sent: new Map(letters.map((one) => [one, null])) },
+    { ...nobody, store: slow, timeoutMs: 30, signal: undefined },
+  );
   // It comes as far as the queue, which is asked last.
   await assert.rejects(waiting, /there is no broker/);
   assert.equal(asked, 3);
@@ -88,9 +130,20 @@ test('what the version has passed goes as a duplicate only where it is one', asy
   const store = await storeAt(5);
   const letters = [letter(2), letter(3, 'other'), letter(6)];
   const [snapshot] = (await store.load([entity])).flatMap((result) => (result.status === 'ok' ? [result.snapshot] : []));
-  const { entities, unmendable } = await withoutUnmendable([{ entity, matched: letters, others: [], unread: [] }], [snapshot!], store, 'buffer');
-  assert.deepEqual(entities[0]?.matched.map(({ sequence }) => sequence), [2, 6]);
-  assert.deepEqual(unmendable.map(({ letter: { sequence } }) => sequence), [3]);
+  const { entities, unmendable } = await withoutUnmendable(
+    [{ entity, matched: letters, others: [], unread: [] }],
+    [snapshot!],
+    store,
+    'buffer',
+  );
+  assert.deepEqual(
+    entities[0]?.matched.map(({ sequence }) => sequence),
+    [2, 6],
+  );
+  assert.deepEqual(
+    unmendable.map(({ letter: { sequence } }) => sequence),
+    [3],
+  );
   assert.match(unmendable[0]?.why ?? '', /^another event was applied under its sequence: publish it under the next one/);
 });
 
@@ -103,7 +156,13 @@ test('what would fall into a hole stays as late, unless the workers take it', as
 });
 
 test('where a stream is adopted, a base line that failed stands as what it is: replayable, and those behind it with it', () => {
-  const snapshot = { exists: false, version: 0, state: null, holes: '', parked: { at: 'now', sequence: 5, reason: 'handler_failed', detail: '', replaying: false } } as const;
+  const snapshot = {
+    exists: false,
+    version: 0,
+    state: null,
+    holes: '',
+    parked: { at: 'now', sequence: 5, reason: 'handler_failed', detail: '', replaying: false },
+  } as const;
   const base: LetterSummary = { ...letter(5), reason: 'handler_failed' };
   const letters = { entity, matched: [base, letter(6), letter(8)], others: [], unread: [] };
   const texts = letters.matched.map((one) => statusOf(one, letters, snapshot, 'any').text);

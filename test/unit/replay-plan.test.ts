@@ -5,10 +5,20 @@ import { type LetterSummary, planEntity } from '../../src/dead-letters/replay-pl
 import type { Snapshot } from '../../src/stores/store.ts';
 
 const entity = { entityType: 'thing', entityId: 'a' };
-const letter = (sequence: number): LetterSummary => ({ messageId: '', fingerprint: String(sequence), ...entity, sequence, reason: 'entity_parked' });
+const letter = (sequence: number): LetterSummary => ({
+  messageId: '',
+  fingerprint: String(sequence),
+  ...entity,
+  sequence,
+  reason: 'entity_parked',
+});
 
-function plan(firstSequence: 1 | 'any', { version = 0, parkedAt, matched }: { version?: number; parkedAt: number | null; matched: readonly number[] }) {
-  const parked = parkedAt === null ? null : { reason: 'handler_failed', sequence: parkedAt, detail: '', at: '', replaying: false } as const;
+function plan(
+  firstSequence: 1 | 'any',
+  { version = 0, parkedAt, matched }: { version?: number; parkedAt: number | null; matched: readonly number[] },
+) {
+  const parked =
+    parkedAt === null ? null : ({ reason: 'handler_failed', sequence: parkedAt, detail: '', at: '', replaying: false } as const);
   const snapshot: Snapshot = { exists: parked !== null || version > 0, version, state: null, holes: '', parked };
   const { letters, blocked } = planEntity({ entity, matched: matched.map(letter), others: [], unread: [] }, snapshot, firstSequence);
   return { goes: letters.map(({ sequence }) => sequence), waitsFor: blocked?.missing ?? null };

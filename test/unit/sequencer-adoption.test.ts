@@ -85,7 +85,10 @@ describe('FIRST_SEQUENCE=any', () => {
   });
 
   it('decides an event once whose id is known when its entity was set back to version 0', () => {
-    for (const [payloadHash, outcome] of [[event(3).payloadHash, 'duplicate'], ['other', 'message_id_conflict']] as const) {
+    for (const [payloadHash, outcome] of [
+      [event(3).payloadHash, 'duplicate'],
+      ['other', 'message_id_conflict'],
+    ] as const) {
       const harness = adopting();
       harness.process(event(1), event(2), event(3));
       harness.store.resync(0);

@@ -47,7 +47,10 @@ describe('the limits on what is held', () => {
     harness.pass(200);
     harness.answerAll();
     assert.equal(harness.sequencer.overview().held, 5);
-    assert.deepEqual(['a', 'b', 'c', 'd', 'z'].map((entityId) => harness.store.parkedFor(entityId) !== null), [true, true, true, false, false]);
+    assert.deepEqual(
+      ['a', 'b', 'c', 'd', 'z'].map((entityId) => harness.store.parkedFor(entityId) !== null),
+      [true, true, true, false, false],
+    );
   });
 
   it('do not end a gap that closes in time', () => {
@@ -68,7 +71,10 @@ describe('the limits on what is held', () => {
   });
 
   it('skip ahead where that is chosen', () => {
-    const harness = new SequencerHarness({ ...limits, maxHeldPerEntity: 2, gapTimeoutAction: 'skip-ahead' }, new ModelStore({ allowsLeaps: true }));
+    const harness = new SequencerHarness(
+      { ...limits, maxHeldPerEntity: 2, gapTimeoutAction: 'skip-ahead' },
+      new ModelStore({ allowsLeaps: true }),
+    );
     harness.process(event(3), event(4));
     assert.deepEqual(harness.store.applied(), [3, 4]);
   });

@@ -6,7 +6,11 @@ import { event, ModelStore, SequencerHarness } from '../support/sequencer-harnes
 describe('a failing processor', () => {
   const failingAt = (bad: number) => new SequencerHarness({}, new ModelStore({ fails: ({ sequence }) => sequence === bad }));
 
-  for (const [place, bad] of [['first', 1], ['middle', 3], ['last', 5]] as const) {
+  for (const [place, bad] of [
+    ['first', 1],
+    ['middle', 3],
+    ['last', 5],
+  ] as const) {
     it(`rejects the ${place} event of a run, keeps what is before it and lets nothing pass it`, () => {
       const harness = failingAt(bad);
       harness.process(...[1, 2, 3, 4, 5].map((sequence) => event(sequence)));
@@ -28,7 +32,10 @@ describe('a failing processor', () => {
     assert.deepEqual(harness.askedKinds, ['park']);
     assert.equal(harness.settled.length, 0);
     harness.answerAll();
-    assert.deepEqual(harness.settled.map(({ event: one }) => one?.sequence), [1, 2]);
+    assert.deepEqual(
+      harness.settled.map(({ event: one }) => one?.sequence),
+      [1, 2],
+    );
   });
 
   it('rejects what was held behind it', () => {

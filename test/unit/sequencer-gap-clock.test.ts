@@ -80,12 +80,16 @@ for (const gapTimeoutAction of ['dead-letter', 'skip-ahead'] as const) {
     });
 
     it('runs where what is held has reached its limit and nothing else has moved for as long as a gap is waited for', () => {
-      const harness = new SequencerHarness({ ...limits, prefetch: 10, maxHeld: 8, gapTimeoutAction }, new ModelStore({ allowsLeaps: true }));
+      const harness = new SequencerHarness(
+        { ...limits, prefetch: 10, maxHeld: 8, gapTimeoutAction },
+        new ModelStore({ allowsLeaps: true }),
+      );
       harness.arrive(...others(1));
       const [stuck] = harness.asked;
       harness.arrive(...Array.from({ length: 9 }, (_, index) => event(2, { entityId: `e${index}` })));
       const answerOthers = () => {
-        for (let at = harness.asked.findIndex((one) => one !== stuck); at >= 0; at = harness.asked.findIndex((one) => one !== stuck)) harness.answer(at);
+        for (let at = harness.asked.findIndex((one) => one !== stuck); at >= 0; at = harness.asked.findIndex((one) => one !== stuck))
+          harness.answer(at);
       };
       answerOthers();
       assert.equal(harness.unsettledCount, 10);
@@ -143,7 +147,10 @@ for (const gapTimeoutAction of ['dead-letter', 'skip-ahead'] as const) {
         harness.pass(20);
         harness.process(...others(1, at * 10));
       }
-      assert.deepEqual([harness.store.parkedFor('b'), harness.store.applied('b')], gapTimeoutAction === 'dead-letter' ? ['gap_timeout', []] : [null, [2]]);
+      assert.deepEqual(
+        [harness.store.parkedFor('b'), harness.store.applied('b')],
+        gapTimeoutAction === 'dead-letter' ? ['gap_timeout', []] : [null, [2]],
+      );
     });
 
     it('wants another turn where the window was full during the first', () => {
@@ -164,7 +171,7 @@ for (const gapTimeoutAction of ['dead-letter', 'skip-ahead'] as const) {
 }
 
 describe('after the clock of a gap has stood still', () => {
-  it('a tenth of that time, at most a second, is the broker\'s before anything counts', () => {
+  it("a tenth of that time, at most a second, is the broker's before anything counts", () => {
     const harness = fullWindow();
     harness.pass(4_000);
     harness.answerAll();
@@ -232,7 +239,10 @@ describe('what is stuck in work', () => {
 
 describe('a processor that has failed', () => {
   it('says nothing of the store: what was counted since that answered is taken back all the same', () => {
-    const harness = new SequencerHarness({ ...limits, gapRereadMs: 1_000_000, prefetch: 100 }, new ModelStore({ fails: ({ entityId }) => entityId === 'o0' }));
+    const harness = new SequencerHarness(
+      { ...limits, gapRereadMs: 1_000_000, prefetch: 100 },
+      new ModelStore({ fails: ({ entityId }) => entityId === 'o0' }),
+    );
     harness.process(b(2));
     harness.pass(4_000);
     harness.arrive(...others(2));

@@ -57,7 +57,10 @@ describe('opening a gap', () => {
     harness.process(event(1));
     harness.store.claim(event(1), { shard: 0, epoch: 2 });
     harness.process(event(3));
-    assert.deepEqual(harness.effects('halt').map(({ cause }) => cause), ['fenced']);
+    assert.deepEqual(
+      harness.effects('halt').map(({ cause }) => cause),
+      ['fenced'],
+    );
     assert.equal(harness.sequencer.overview().state, 'halted');
   });
 });
@@ -99,7 +102,10 @@ describe('an open gap', () => {
     harness.process(event(2));
     assert.deepEqual(harness.sequencer.heldOf('order', 'e1'), { version: 3, sequences: [6] });
     assert.equal(harness.sequencer.overview().gaps, 1);
-    assert.deepEqual(harness.sequencer.openGaps(10, harness.nowMs).map(({ lane, waitedMs }) => [lane.version, waitedMs]), [[3, 0]]);
+    assert.deepEqual(
+      harness.sequencer.openGaps(10, harness.nowMs).map(({ lane, waitedMs }) => [lane.version, waitedMs]),
+      [[3, 0]],
+    );
   });
 });
 
@@ -168,8 +174,14 @@ describe("a gap's deadline", () => {
     harness.process(event(7), event(5), event(5), event(4));
     harness.pass(30_000);
     harness.answer();
-    assert.deepEqual(harness.effects('park').map(({ sequence, reason, expectedVersion }) => [sequence, reason, expectedVersion]), [[3, 'gap_timeout', 1]]);
-    assert.deepEqual(harness.settled.filter(({ reason }) => reason !== null), []);
+    assert.deepEqual(
+      harness.effects('park').map(({ sequence, reason, expectedVersion }) => [sequence, reason, expectedVersion]),
+      [[3, 'gap_timeout', 1]],
+    );
+    assert.deepEqual(
+      harness.settled.filter(({ reason }) => reason !== null),
+      [],
+    );
     harness.answerAll();
     assert.deepEqual(harness.sequences('gap_timeout'), [3, 4, 5, 5, 7]);
     assert.equal(harness.effects('reject').length, 1);

@@ -13,7 +13,10 @@ describe('a commit', () => {
   it('carries at most so many events, and the rest follows in order', () => {
     const harness = new SequencerHarness({ maxFold: 3 });
     harness.process(...series(1, 8));
-    assert.deepEqual(harness.effects('commit').map(({ slots }) => slots.length), [3, 3, 2]);
+    assert.deepEqual(
+      harness.effects('commit').map(({ slots }) => slots.length),
+      [3, 3, 2],
+    );
     assert.deepEqual(harness.sequences('applied'), [1, 2, 3, 4, 5, 6, 7, 8]);
   });
 
@@ -21,7 +24,14 @@ describe('a commit', () => {
     const harness = new SequencerHarness({ maxFold: 3 });
     harness.process(...series(2, 8));
     harness.process(event(1));
-    assert.deepEqual(harness.effects('commit').map(({ slots }) => slots.map(({ sequence }) => sequence)), [[1, 2, 3], [4, 5, 6], [7, 8]]);
+    assert.deepEqual(
+      harness.effects('commit').map(({ slots }) => slots.map(({ sequence }) => sequence)),
+      [
+        [1, 2, 3],
+        [4, 5, 6],
+        [7, 8],
+      ],
+    );
   });
 
   it('says where the entity stands, with its holes, after each of its events', () => {
@@ -29,7 +39,14 @@ describe('a commit', () => {
     harness.process(event(1), event(4), event(5));
     const [commit] = harness.effects('commit');
     assert.deepEqual([commit?.expectedVersion, commit?.expectedHoles, commit?.adopts], [0, '', false]);
-    assert.deepEqual(commit?.slots.map(({ versionAfter, holesAfter }) => [versionAfter, holesAfter]), [[1, ''], [4, '2-3'], [5, '2-3']]);
+    assert.deepEqual(
+      commit?.slots.map(({ versionAfter, holesAfter }) => [versionAfter, holesAfter]),
+      [
+        [1, ''],
+        [4, '2-3'],
+        [5, '2-3'],
+      ],
+    );
   });
 });
 
@@ -151,8 +168,17 @@ describe('the overview', () => {
     harness.nowMs = 50;
     harness.process(event(2, { entityId: 'b' }), event(3, { entityId: 'b' }), event(5, { entityId: 'c', entityType: 'invoice' }));
     const gaps = harness.sequencer.openGaps(2, 50).map(({ lane, waitedMs, endsInMs }) => [lane.entity.entityId, waitedMs, endsInMs]);
-    assert.deepEqual(gaps, [['late', 50, 29_950], ['b', 0, 30_000]]);
-    assert.deepEqual([...harness.sequencer.heldByEntityType()], [['order', 3], ['invoice', 1]]);
+    assert.deepEqual(gaps, [
+      ['late', 50, 29_950],
+      ['b', 0, 30_000],
+    ]);
+    assert.deepEqual(
+      [...harness.sequencer.heldByEntityType()],
+      [
+        ['order', 3],
+        ['invoice', 1],
+      ],
+    );
   });
 
   it('tells the version and the held sequences of one entity, and nothing of one it does not know', () => {

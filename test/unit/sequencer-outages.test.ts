@@ -236,7 +236,10 @@ describe('a lost channel', () => {
     harness.process(event(1), event(3));
     harness.arrive(event(2));
     const op = harness.asked[0]?.op ?? 0;
-    assert.deepEqual(harness.loseChannel().map((one) => one?.sequence), [3, 2]);
+    assert.deepEqual(
+      harness.loseChannel().map((one) => one?.sequence),
+      [3, 2],
+    );
     const { held, gaps, entities, unsettled, operations } = harness.sequencer.overview();
     assert.deepEqual({ held, gaps, entities, unsettled, operations }, { held: 0, gaps: 0, entities: 0, unsettled: 0, operations: 0 });
     assert.equal(harness.sequencer.nextDeadlineMs(), null);

@@ -65,7 +65,10 @@ describe('skip-ahead at the end of a gap', () => {
   });
 
   it('goes on at once where the id of that event is known: it consumes the slot, or is rejected and parks', () => {
-    for (const [payloadHash, outcome] of [[event(1).payloadHash, 'duplicate'], ['other', 'message_id_conflict']] as const) {
+    for (const [payloadHash, outcome] of [
+      [event(1).payloadHash, 'duplicate'],
+      ['other', 'message_id_conflict'],
+    ] as const) {
       const harness = new SequencerHarness(limits, leaping());
       harness.process(event(1), event(4, { id: 'e1-1', payloadHash }));
       harness.pass(10_000);

@@ -24,7 +24,10 @@ describe('draining', () => {
     const harness = new SequencerHarness();
     harness.process(event(2));
     const effects = harness.fact({ kind: 'drainRequested' });
-    assert.deepEqual(effects.map(({ kind }) => kind), ['drained']);
+    assert.deepEqual(
+      effects.map(({ kind }) => kind),
+      ['drained'],
+    );
   });
 
   it('leaves what arrives to the broker', () => {
@@ -69,7 +72,10 @@ describe('draining', () => {
     assert.deepEqual(harness.sequences('handler_failed'), [1]);
     assert.equal(harness.store.parkedFor(), 'handler_failed');
     assert.equal(harness.effects('drained').length, 1);
-    assert.deepEqual(harness.unsettled().map((one) => one?.sequence), [2]);
+    assert.deepEqual(
+      harness.unsettled().map((one) => one?.sequence),
+      [2],
+    );
   });
 
   it('waits for the store when that is away', () => {
@@ -102,9 +108,10 @@ describe('a store that went backwards', () => {
     harness.arrive(event(4));
     const op = harness.loseReply(0, false);
     harness.fact({ kind: 'loaded', op, snapshot: snapshot({ version: 1 }) });
-    assert.deepEqual(harness.effects('halt').map(({ cause, detail }) => [cause, detail]), [
-      ['store-went-backwards', 'order e1 is at version 1, but 2 was committed'],
-    ]);
+    assert.deepEqual(
+      harness.effects('halt').map(({ cause, detail }) => [cause, detail]),
+      [['store-went-backwards', 'order e1 is at version 1, but 2 was committed']],
+    );
   });
 
   it('halts the shard when a commit is refused by a lower version', () => {
@@ -121,7 +128,10 @@ describe('a store that went backwards', () => {
     harness.process(event(1), event(2));
     harness.store.entity(event(1)).version = 1;
     harness.process(event(2));
-    assert.deepEqual(harness.effects('halt').map(({ cause }) => cause), ['store-went-backwards']);
+    assert.deepEqual(
+      harness.effects('halt').map(({ cause }) => cause),
+      ['store-went-backwards'],
+    );
   });
 
   it('goes on from a lower version that an operator has set, and applies again what lies above it', () => {

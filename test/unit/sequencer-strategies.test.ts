@@ -22,7 +22,10 @@ describe('a violation', () => {
   it('is reported for every new gap', () => {
     const harness = new SequencerHarness();
     harness.process(event(3), event(6), event(7));
-    assert.deepEqual(violations(harness), [[1, 3], [4, 6]]);
+    assert.deepEqual(violations(harness), [
+      [1, 3],
+      [4, 6],
+    ]);
   });
 
   it('is reported once, although the event may be decided several times', () => {
@@ -92,14 +95,20 @@ describe('strategy log_and_process', () => {
   it('consumes or rejects an early or late event whose id is known, like any other', () => {
     const harness = new SequencerHarness({ strategy: 'log_and_process' }, leaping());
     harness.process(event(1), event(6));
-    const [same, other] = harness.process(event(3, { id: 'e1-1', payloadHash: event(1).payloadHash }), event(4, { id: 'e1-1' })) as [number, number];
+    const [same, other] = harness.process(event(3, { id: 'e1-1', payloadHash: event(1).payloadHash }), event(4, { id: 'e1-1' })) as [
+      number,
+      number,
+    ];
     assert.equal(harness.outcomeOf(same), 'duplicate');
     assert.equal(harness.outcomeOf(other), 'message_id_conflict');
     assert.equal(harness.store.parkedFor(), null);
   });
 
   it('rejects a late event whose processor fails and parks nothing, for its successors were applied long ago', () => {
-    const harness = new SequencerHarness({ strategy: 'log_and_process' }, new ModelStore({ allowsLeaps: true, fails: ({ sequence }) => sequence === 2 }));
+    const harness = new SequencerHarness(
+      { strategy: 'log_and_process' },
+      new ModelStore({ allowsLeaps: true, fails: ({ sequence }) => sequence === 2 }),
+    );
     const [, late, next] = harness.process(event(4), event(2), event(5)) as [number, number, number];
     assert.equal(harness.outcomeOf(late), 'handler_failed');
     assert.equal(harness.outcomeOf(next), 'applied');
@@ -107,7 +116,10 @@ describe('strategy log_and_process', () => {
   });
 
   it('parks the entity when the processor fails on an early event, so that its successors do not pass it', () => {
-    const harness = new SequencerHarness({ strategy: 'log_and_process' }, new ModelStore({ allowsLeaps: true, fails: ({ sequence }) => sequence === 4 }));
+    const harness = new SequencerHarness(
+      { strategy: 'log_and_process' },
+      new ModelStore({ allowsLeaps: true, fails: ({ sequence }) => sequence === 4 }),
+    );
     const [, failed, next] = harness.process(event(1), event(4), event(5)) as [number, number, number];
     assert.equal(harness.outcomeOf(failed), 'handler_failed');
     assert.equal(harness.outcomeOf(next), 'entity_parked');

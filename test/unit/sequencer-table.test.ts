@@ -26,7 +26,10 @@ describe('an event that is next in line', () => {
   it('is committed together with everything that arrived with it and follows', () => {
     const harness = new SequencerHarness();
     harness.process(event(1), event(2), event(3));
-    assert.deepEqual(harness.effects('commit').map(({ slots }) => slots.map(({ sequence }) => sequence)), [[1, 2, 3]]);
+    assert.deepEqual(
+      harness.effects('commit').map(({ slots }) => slots.map(({ sequence }) => sequence)),
+      [[1, 2, 3]],
+    );
     assert.deepEqual(harness.store.applied(), [1, 2, 3]);
   });
 
@@ -123,7 +126,10 @@ describe('an event at or below the version', () => {
     const harness = new SequencerHarness();
     harness.process(event(1), event(1, { entityId: 'e2' }));
     harness.arrive(event(1), event(1, { entityId: 'e2' }));
-    assert.deepEqual(harness.effects('lookUp').map(({ deliveries }) => deliveries.length), [2]);
+    assert.deepEqual(
+      harness.effects('lookUp').map(({ deliveries }) => deliveries.length),
+      [2],
+    );
   });
 
   it('waits for the commit when its copy is part of it', () => {
@@ -141,7 +147,14 @@ describe('an event at or below the version', () => {
     harness.process(event(1), event(1, { entityId: 'e2' }));
     const [bad, good] = harness.arrive(event(1), event(1, { entityId: 'e2' })) as [number, number];
     const op = harness.loseReply(0, false);
-    harness.fact({ kind: 'lookedUp', op, results: [{ status: 'failed', error: new Error('wrong type') }, { status: 'known', sequence: 1, payloadHash: 'hash of e2 1', result: null }] });
+    harness.fact({
+      kind: 'lookedUp',
+      op,
+      results: [
+        { status: 'failed', error: new Error('wrong type') },
+        { status: 'known', sequence: 1, payloadHash: 'hash of e2 1', result: null },
+      ],
+    });
     assert.equal(harness.outcomeOf(good), 'duplicate');
     assert.equal(harness.outcomeOf(bad), null);
     assert.deepEqual(harness.askedKinds, []);
@@ -173,7 +186,10 @@ describe('an event whose id was applied under another sequence', () => {
     assert.equal(harness.outcomeOf(next), 'applied');
     assert.deepEqual(harness.store.applied(), [1, 3]);
     const last = harness.effects('commit').at(-1);
-    assert.deepEqual(last?.slots.map(({ action }) => action), ['absorb', 'apply']);
+    assert.deepEqual(
+      last?.slots.map(({ action }) => action),
+      ['absorb', 'apply'],
+    );
   });
 
   it('is told each time, with the sequence that was passed and the one under which the id was applied', () => {
@@ -181,7 +197,13 @@ describe('an event whose id was applied under another sequence', () => {
     harness.process(event(1), event(2));
     harness.process(event(3, { id: 'e1-2', payloadHash: event(2).payloadHash }), event(4));
     harness.process(event(5, { id: 'e1-1', payloadHash: event(1).payloadHash }));
-    assert.deepEqual(harness.effects('absorbed').map(({ sequence, appliedAs }) => [sequence, appliedAs]), [[3, 2], [5, 1]]);
+    assert.deepEqual(
+      harness.effects('absorbed').map(({ sequence, appliedAs }) => [sequence, appliedAs]),
+      [
+        [3, 2],
+        [5, 1],
+      ],
+    );
   });
 
   it('is noticed within one batch as well', () => {
@@ -230,7 +252,10 @@ describe('an event whose id was applied under another sequence', () => {
     const harness = new SequencerHarness();
     const repeated = event(4, { id: 'e1-2', payloadHash: event(2).payloadHash });
     harness.process(event(1), event(2), event(3), repeated, event(5));
-    assert.deepEqual(harness.effects('commit')[0]?.slots.map(({ sequence }) => sequence), [1, 2, 3]);
+    assert.deepEqual(
+      harness.effects('commit')[0]?.slots.map(({ sequence }) => sequence),
+      [1, 2, 3],
+    );
     assert.deepEqual(harness.store.applied(), [1, 2, 3, 5]);
     assert.deepEqual(harness.sequences('duplicate'), [4]);
   });

@@ -10,14 +10,20 @@ describe('an event without a sequence', () => {
     const harness = new SequencerHarness();
     const [tag] = harness.process(loose('x')) as [number];
     assert.equal(harness.outcomeOf(tag), 'invalid_sequence');
-    assert.deepEqual(harness.log.map(({ kind }) => kind), ['reject']);
+    assert.deepEqual(
+      harness.log.map(({ kind }) => kind),
+      ['reject'],
+    );
   });
 
   it('is applied in the order of delivery when UNSEQUENCED is process', () => {
     const harness = new SequencerHarness({ unsequenced: 'process' });
     harness.process(loose('x'), loose('y'));
     harness.process(loose('z'));
-    assert.deepEqual(harness.store.entity(event(1)).applied.map(({ id }) => id), ['x', 'y', 'z']);
+    assert.deepEqual(
+      harness.store.entity(event(1)).applied.map(({ id }) => id),
+      ['x', 'y', 'z'],
+    );
   });
 
   it('is a duplicate when its id is known', () => {
@@ -50,7 +56,10 @@ describe('an event without a sequence', () => {
   it('shares no commit with events that have one', () => {
     const harness = new SequencerHarness({ unsequenced: 'process' });
     harness.process(event(1), loose('x'), event(3));
-    assert.deepEqual(harness.effects('commit').map(({ slots }) => slots.length), [1, 1, 1]);
+    assert.deepEqual(
+      harness.effects('commit').map(({ slots }) => slots.length),
+      [1, 1, 1],
+    );
     assert.deepEqual(harness.store.applied(), [1, 2, 3]);
   });
 

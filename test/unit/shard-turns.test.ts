@@ -18,7 +18,14 @@ test('the shares of all workers are every shard once, and differ by one at most'
 
 test('without a share every shard is started at once, and nobody is asked', async () => {
   const started: number[] = [];
-  await startInTurn({ shards, share: null, start: (shard) => started.push(shard), consumersOf: async () => assert.fail('asked'), signal: life, time: systemTime });
+  await startInTurn({
+    shards,
+    share: null,
+    start: (shard) => started.push(shard),
+    consumersOf: async () => assert.fail('asked'),
+    signal: life,
+    time: systemTime,
+  });
   assert.deepEqual(started, shards);
 });
 
@@ -30,7 +37,15 @@ test('the others follow when they have a consumer, and without one when patience
     assert.deepEqual(started.slice(0, 3), [0, 2, 4], 'its own share comes first');
     return others.map((shard) => (shard === 3 ? 1 : asked.length > 1 ? null : 0));
   };
-  await startInTurn({ shards, share: { ordinal: 0, replicas: 2 }, start: (shard) => started.push(shard), consumersOf, signal: life, time: systemTime, patienceMs: 300 });
+  await startInTurn({
+    shards,
+    share: { ordinal: 0, replicas: 2 },
+    start: (shard) => started.push(shard),
+    consumersOf,
+    signal: life,
+    time: systemTime,
+    patienceMs: 300,
+  });
   assert.deepEqual(started, [0, 2, 4, 3, 1]);
   assert.deepEqual(asked.slice(0, 2), [[1, 3], [1]], 'what has been taken is not asked for again');
 });
@@ -42,6 +57,13 @@ test('a worker that is asked to stop while it waits starts nothing more', async 
     stop.abort();
     return others.map(() => 1);
   };
-  await startInTurn({ shards, share: { ordinal: 1, replicas: 5 }, start: (shard) => started.push(shard), consumersOf, signal: stop.signal, time: systemTime });
+  await startInTurn({
+    shards,
+    share: { ordinal: 1, replicas: 5 },
+    start: (shard) => started.push(shard),
+    consumersOf,
+    signal: stop.signal,
+    time: systemTime,
+  });
   assert.deepEqual(started, [1]);
 });

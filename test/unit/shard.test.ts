@@ -30,7 +30,10 @@ interface SetUp {
   readonly budgetBytes?: number;
 }
 
-function setUp(t: TestContext, { processors = [historyAggregate()], store = {}, tracer, random = () => 0, budgetBytes = 64 * 1_048_576 }: SetUp = {}) {
+function setUp(
+  t: TestContext,
+  { processors = [historyAggregate()], store = {}, tracer, random = () => 0, budgetBytes = 64 * 1_048_576 }: SetUp = {},
+) {
   const memory = createMemoryStore({ stream: 's', idempotencyTtlSeconds: 60, time: new ManualTime(1_000) });
   const metrics = createMetrics('test');
   const log = new KeptLog();
@@ -83,9 +86,19 @@ function setUp(t: TestContext, { processors = [historyAggregate()], store = {}, 
   t.after(() => worker.stop(0));
   /** Delivers events of these entities, all in one turn. */
   const deliver = (...of: readonly (readonly [entityId: string, sequence: number])[]) =>
-    told[0]?.delivered(generation, of.map(([entityId, sequence]) => ({ tag: ++tag, redelivered: false, message: messageOf(entityId, sequence) })));
+    told[0]?.delivered(
+      generation,
+      of.map(([entityId, sequence]) => ({ tag: ++tag, redelivered: false, message: messageOf(entityId, sequence) })),
+    );
   const deliverEvents = (...events: readonly Partial<Event>[]) =>
-    told[0]?.delivered(generation, events.map((event) => ({ tag: ++tag, redelivered: false, message: { ...messageOf('', 0), body: Buffer.from(JSON.stringify(event)) } })));
+    told[0]?.delivered(
+      generation,
+      events.map((event) => ({
+        tag: ++tag,
+        redelivered: false,
+        message: { ...messageOf('', 0), body: Buffer.from(JSON.stringify(event)) },
+      })),
+    );
   const untilSaid = (what: string) => waitFor(() => said.includes(what), { what: `"${what}" among ${said.join(', ')}` });
   told[0]?.opened(generation);
   const lose = () => told[0]?.lost(generation, new Error('gone'));
@@ -94,8 +107,16 @@ function setUp(t: TestContext, { processors = [historyAggregate()], store = {}, 
 
 function messageOf(entityId: string, sequence: number): RawMessage {
   return {
-    body: Buffer.from('{}'), routingKey: entityId, contentType: undefined, contentEncoding: undefined, messageId: String(sequence),
-    type: undefined, timestamp: undefined, replyTo: undefined, correlationId: undefined, headers: {},
+    body: Buffer.from('{}'),
+    routingKey: entityId,
+    contentType: undefined,
+    contentEncoding: undefined,
+    messageId: String(sequence),
+    type: undefined,
+    timestamp: undefined,
+    replyTo: undefined,
+    correlationId: undefined,
+    headers: {},
   };
 }
 
@@ -188,7 +209,10 @@ describe('spans', () => {
     assert.deepEqual(exporter.getFinishedSpans().length, 1);
     lose();
     const outcomes = exporter.getFinishedSpans().map(({ attributes }) => [attributes['inorder.sequence'], attributes['inorder.outcome']]);
-    assert.deepEqual(outcomes, [[1, 'applied'], [3, 'returned']]);
+    assert.deepEqual(outcomes, [
+      [1, 'applied'],
+      [3, 'returned'],
+    ]);
   });
 });
 
@@ -197,12 +221,22 @@ describe('an id that comes again under another sequence with the same content', 
     const { deliverEvents, untilSaid, log, metrics } = setUp(t);
     const again = (entityId: string, sequence: number, fields = {}) => ({ id: `first of ${entityId}`, entityId, sequence, ...fields });
     deliverEvents(again('a', 1), again('a', 2), again('a', 3), again('b', 1), again('b', 2));
-    await waitFor(async () => (await metrics.render()).includes('inorder_repeated_ids_total{service="test",shard="0"} 3'), { what: 'three repetitions counted' });
+    await waitFor(async () => (await metrics.render()).includes('inorder_repeated_ids_total{service="test",shard="0"} 3'), {
+      what: 'three repetitions counted',
+    });
     const warnings = log.lines.filter(({ message }) => message.startsWith('an id came again'));
-    assert.deepEqual(warnings.map(({ fields }) => [fields['entity_id'], fields['sequence'], fields['applied_as']]), [['a', 2, 1], ['b', 2, 1]]);
+    assert.deepEqual(
+      warnings.map(({ fields }) => [fields['entity_id'], fields['sequence'], fields['applied_as']]),
+      [
+        ['a', 2, 1],
+        ['b', 2, 1],
+      ],
+    );
     deliverEvents({ id: 'other', entityId: 'a', sequence: 2, payloadHash: 'of other content' });
     await untilSaid('reject 6');
     const letters = log.lines.filter(({ message }) => message === 'dead-lettered').map(({ fields }) => fields['detail']);
-    assert.deepEqual(letters, ['sequence 2 was taken by a repetition of id "first of a", which was applied under sequence 1: nothing was applied here']);
+    assert.deepEqual(letters, [
+      'sequence 2 was taken by a repetition of id "first of a", which was applied under sequence 1: nothing was applied here',
+    ]);
   });
 });

@@ -21,15 +21,26 @@ import { ManualTime } from '../support/manual-time.ts';
 import { waitFor } from '../support/services.ts';
 
 const message: RawMessage = {
-  body: Buffer.from('{}'), routingKey: 'a', contentType: undefined, contentEncoding: undefined, messageId: undefined,
-  type: undefined, timestamp: undefined, replyTo: undefined, correlationId: undefined, headers: {},
+  body: Buffer.from('{}'),
+  routingKey: 'a',
+  contentType: undefined,
+  contentEncoding: undefined,
+  messageId: undefined,
+  type: undefined,
+  timestamp: undefined,
+  replyTo: undefined,
+  correlationId: undefined,
+  headers: {},
 };
 
 const away = async () => {
   throw new UnavailableError('the store is away');
 };
 
-function setUp(t: TestContext, { store = {}, handlers = [] }: { readonly store?: Partial<Store>; readonly handlers?: readonly Handler[] } = {}) {
+function setUp(
+  t: TestContext,
+  { store = {}, handlers = [] }: { readonly store?: Partial<Store>; readonly handlers?: readonly Handler[] } = {},
+) {
   const life = new AbortController();
   t.after(() => life.abort());
   const facts: Fact[] = [];
@@ -49,9 +60,16 @@ function setUp(t: TestContext, { store = {}, handlers = [] }: { readonly store?:
     processing: {
       processors: createProcessors(handlers.length > 0 ? handlers : [historyAggregate()]),
       maxStateBytes: 10_000,
-      handlerRun: { limits: { maxAttempts: 1, initialMs: 1, maxMs: 1, timeoutMs: 60_000 }, life: life.signal, time: systemTime, onAttempt: () => undefined },
+      handlerRun: {
+        limits: { maxAttempts: 1, initialMs: 1, maxMs: 1, timeoutMs: 60_000 },
+        life: life.signal,
+        time: systemTime,
+        onAttempt: () => undefined,
+      },
       eventLog: false,
-      headersOf: () => ({}), onRetry: () => {}, within: (_tag, work) => work(),
+      headersOf: () => ({}),
+      onRetry: () => {},
+      within: (_tag, work) => work(),
     },
     time: { ...systemTime, random: () => 1 },
     rawMessageOf: () => message,
@@ -85,12 +103,24 @@ function loadOf(op: number): OperationEffect {
   return { kind: 'load', op, entity: { entityType: 'thing', entityId: 'a' } };
 }
 
-function commitOf(op: number, fields: Partial<Event> & { readonly entityId: string; readonly sequence: number }, tag = op): OperationEffect {
+function commitOf(
+  op: number,
+  fields: Partial<Event> & { readonly entityId: string; readonly sequence: number },
+  tag = op,
+): OperationEffect {
   const event = eventOf({ id: `${fields.entityId}-${fields.sequence}`, ...fields });
   const { entityType, entityId } = event;
   const sequence = fields.sequence;
   const slot = { delivery: { tag, event }, sequence, action: 'apply', versionAfter: sequence, holesAfter: '' } as const;
-  return { kind: 'commit', op, entity: { entityType, entityId }, expectedVersion: sequence - 1, expectedHoles: '', slots: [slot], adopts: false };
+  return {
+    kind: 'commit',
+    op,
+    entity: { entityType, entityId },
+    expectedVersion: sequence - 1,
+    expectedHoles: '',
+    slots: [slot],
+    adopts: false,
+  };
 }
 
 describe('a store that is away', () => {
@@ -126,12 +156,17 @@ describe('a commit of a parked entity', () => {
   it('says so with the version that was reached, unless it ends the parking', async (t) => {
     const { ask, reported, stillParked, memory } = setUp(t);
     const entity = { entityType: 'thing', entityId: 'a' };
-    await memory.park([{ ...entity, shard: 0, epoch: 1, session: 'one', expectedVersion: 0, reason: 'gap_timeout', detail: '', sequence: 3 }]);
+    await memory.park([
+      { ...entity, shard: 0, epoch: 1, session: 'one', expectedVersion: 0, reason: 'gap_timeout', detail: '', sequence: 3 },
+    ]);
     for (const [index, sequence] of [1, 2, 3, 4].entries()) {
       ask(commitOf(sequence, { entityId: 'a', sequence }));
       await reported(index + 1);
     }
-    assert.deepEqual(stillParked, [['a', 1], ['a', 2]]);
+    assert.deepEqual(stillParked, [
+      ['a', 1],
+      ['a', 2],
+    ]);
   });
 });
 
@@ -188,8 +223,23 @@ describe('a batch', () => {
   it('says that it has parked an entity, also when the channel is lost before all of it is answered', async (t) => {
     const { promise, resolve } = withResolvers();
     const { ask, batches, counted, memory } = setUp(t, { store: { load: () => promise as Promise<never> } });
-    ask({ kind: 'park', op: 1, entity: { entityType: 'thing', entityId: 'a' }, expectedVersion: 0, sequence: 2, reason: 'gap_timeout', detail: '' }, loadOf(2));
-    await waitFor(async () => (await memory.load([{ entityType: 'thing', entityId: 'a' }])).some((one) => one.status === 'ok' && one.snapshot.parked !== null), { what: 'the parking at the store' });
+    ask(
+      {
+        kind: 'park',
+        op: 1,
+        entity: { entityType: 'thing', entityId: 'a' },
+        expectedVersion: 0,
+        sequence: 2,
+        reason: 'gap_timeout',
+        detail: '',
+      },
+      loadOf(2),
+    );
+    await waitFor(
+      async () =>
+        (await memory.load([{ entityType: 'thing', entityId: 'a' }])).some((one) => one.status === 'ok' && one.snapshot.parked !== null),
+      { what: 'the parking at the store' },
+    );
     batches.end();
     resolve([{ status: 'ok', snapshot: { exists: false, version: 0, state: null, holes: '', parked: null } }]);
     await waitFor(() => counted.parked === 1, { what: 'the parking' });
@@ -223,24 +273,37 @@ describe('an event whose id is known under another sequence', () => {
     const conflicts = [{ index: 0, recordedSequence: 1, samePayload: true }];
     assert.deepEqual((await reported(3))[2], { kind: 'idConflict', op: 2, conflicts });
     assert.deepEqual(handled, [1]);
-    assert.deepEqual(remembered, [[1, '{"answer":42}'], [2, '{"answer":42}']]);
+    assert.deepEqual(remembered, [
+      [1, '{"answer":42}'],
+      [2, '{"answer":42}'],
+    ]);
   });
 
   it('is given to no handler when its payload is another', async (t) => {
     const handled: unknown[] = [];
-    const { ask, reported, remembered } = setUp(t, { handlers: [defineHandler({ type: 'thing', handle: ({ sequence }) => handled.push(sequence) })] });
+    const { ask, reported, remembered } = setUp(t, {
+      handlers: [defineHandler({ type: 'thing', handle: ({ sequence }) => handled.push(sequence) })],
+    });
     ask(commitOf(1, { entityId: 'a', sequence: 1, ...idOf }));
     await reported(2);
     ask(commitOf(2, { entityId: 'a', sequence: 2, ...idOf, payloadHash: 'another' }));
-    assert.deepEqual((await reported(3))[2], { kind: 'idConflict', op: 2, conflicts: [{ index: 0, recordedSequence: 1, samePayload: false }] });
+    assert.deepEqual((await reported(3))[2], {
+      kind: 'idConflict',
+      op: 2,
+      conflicts: [{ index: 0, recordedSequence: 1, samePayload: false }],
+    });
     assert.deepEqual(handled, [1]);
     assert.deepEqual(remembered, [[1, '1']]);
   });
 
   it('is handled on another entity, and where only a failed commit has left the id under its own sequence', async (t) => {
-    const lookUp: Store['lookUp'] = async (queries) => queries.map(() => ({ status: 'known', sequence: 1, payloadHash: 'hash-of-16-chars', result: null }));
+    const lookUp: Store['lookUp'] = async (queries) =>
+      queries.map(() => ({ status: 'known', sequence: 1, payloadHash: 'hash-of-16-chars', result: null }));
     const handled: unknown[] = [];
-    const { ask, reported } = setUp(t, { store: { lookUp }, handlers: [defineHandler({ type: 'thing', handle: ({ entityId }) => handled.push(entityId) })] });
+    const { ask, reported } = setUp(t, {
+      store: { lookUp },
+      handlers: [defineHandler({ type: 'thing', handle: ({ entityId }) => handled.push(entityId) })],
+    });
     ask(commitOf(1, { entityId: 'a', sequence: 1, ...idOf }), commitOf(2, { entityId: 'b', sequence: 1, ...idOf }));
     await reported(4);
     assert.deepEqual(handled, ['a', 'b']);
@@ -254,12 +317,18 @@ describe('an event whose id is known under another sequence', () => {
       if (calls === 1) return away();
       return queries.map(() => (calls === 2 ? { status: 'failed', error: new Error('wrong type') } : { status: 'unknown' }));
     };
-    const { ask, facts, reported } = setUp(t, { store: { lookUp }, handlers: [defineHandler({ type: 'thing', handle: () => handled.push(calls) })] });
+    const { ask, facts, reported } = setUp(t, {
+      store: { lookUp },
+      handlers: [defineHandler({ type: 'thing', handle: () => handled.push(calls) })],
+    });
     for (const count of [1, 2, 4]) {
       ask(commitOf(1, { entityId: 'a', sequence: 1 }));
       await reported(count);
     }
-    assert.deepEqual(facts.map(({ kind }) => kind), ['storeUnavailable', 'entityUnavailable', 'processing', 'committed']);
+    assert.deepEqual(
+      facts.map(({ kind }) => kind),
+      ['storeUnavailable', 'entityUnavailable', 'processing', 'committed'],
+    );
     assert.deepEqual(handled, [3]);
   });
 });

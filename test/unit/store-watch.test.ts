@@ -36,7 +36,12 @@ class World {
     const errors: unknown[] = [];
     const log = new KeptLog();
     const watch = new StoreWatch({
-      store: new Proxy({} as Store, { get: (_, name) => (...args: unknown[]) => this.#ask(own, name, args) }),
+      store: new Proxy({} as Store, {
+        get:
+          (_, name) =>
+          (...args: unknown[]) =>
+            this.#ask(own, name, args),
+      }),
       record: {
         trouble: null,
         read: async () => this.#atBroker(() => null),
@@ -85,7 +90,10 @@ test('a new stream takes the store that it is started with, however many workers
 test('of two workers that begin a stream with different stores, one is refused', async (t) => {
   const world = new World(t);
   const workers = await Promise.all([world.begin(), world.begin({ own: emptyStore() })]);
-  assert.deepEqual(workers.map(({ halted }) => halted[0] === null), [true, false]);
+  assert.deepEqual(
+    workers.map(({ halted }) => halted[0] === null),
+    [true, false],
+  );
   assert.match(workers[1]?.halted[0] ?? '', /another one/);
   assert.deepEqual((await world.store.standing()).halts, [], 'the right store is not halted by it');
 });
@@ -240,7 +248,10 @@ test('an empty store, an older copy and another store are refused at a start; wh
 test('a stream that is older than its record adopts a store that is not empty, and refuses an empty one', async (t) => {
   const used = emptyStore();
   await used.nextEpoch(0);
-  for (const [own, isRefused] of [[used, false], [emptyStore(), true]] as const) {
+  for (const [own, isRefused] of [
+    [used, false],
+    [emptyStore(), true],
+  ] as const) {
     const world = new World(t);
     world.record = { ...first, isOlder: true };
     const { halted } = await world.begin({ own });

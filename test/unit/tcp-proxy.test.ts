@@ -42,8 +42,7 @@ async function useClient(t: TestContext, proxy: TcpProxy): Promise<Client> {
   return client;
 }
 
-const hears = (client: Client, text: string): Promise<unknown> =>
-  waitFor(() => client.text === text, { what: `the echo of ${text}` });
+const hears = (client: Client, text: string): Promise<unknown> => waitFor(() => client.text === text, { what: `the echo of ${text}` });
 
 test('bytes pass in both directions and are counted', async (t) => {
   const { proxy } = await useEcho(t);
@@ -115,10 +114,13 @@ test('dropping one direction loses its bytes and only those', async (t) => {
   client.socket.write('lost reply');
   await waitFor(() => Buffer.concat(received).toString() === 'lost reply', { what: 'the request' });
   proxy.drop('toClient', false);
-  await waitFor(() => {
-    client.socket.write('.');
-    return client.text.includes('.');
-  }, { what: 'replies again' });
+  await waitFor(
+    () => {
+      client.socket.write('.');
+      return client.text.includes('.');
+    },
+    { what: 'replies again' },
+  );
   assert.doesNotMatch(client.text, /lost/);
 });
 

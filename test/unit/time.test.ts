@@ -50,8 +50,14 @@ test('a limit aborts with what tells a time-out from a stop', () => {
 
 test('a pause doubles up to its limit, and a part of it is left to chance', () => {
   const limits = { initialMs: 100, maxMs: 1_000 };
-  assert.deepEqual([1, 2, 3, 4, 5, 1_000].map((failures) => backOffMs(limits, failures, random(1))), [100, 200, 400, 800, 1_000, 1_000]);
-  assert.deepEqual([1, 2, 1_000].map((failures) => backOffMs(limits, failures, random(0))), [10, 20, 100]);
+  assert.deepEqual(
+    [1, 2, 3, 4, 5, 1_000].map((failures) => backOffMs(limits, failures, random(1))),
+    [100, 200, 400, 800, 1_000, 1_000],
+  );
+  assert.deepEqual(
+    [1, 2, 1_000].map((failures) => backOffMs(limits, failures, random(0))),
+    [10, 20, 100],
+  );
   assert.equal(backOffMs({ ...limits, leastShare: 0.5 }, 1, random(0)), 50);
   assert.equal(backOffMs({ ...limits, leastShare: 0 }, 1, random(0)), 0);
 });

@@ -5,7 +5,16 @@ import { systemTime } from '../../src/time.ts';
 import { Watchdog } from '../../src/worker/watchdog.ts';
 
 function watched(initial: { deliveries?: number | null; ready?: number; alive?: boolean } = {}) {
-  const state = { deliveries: 5 as number | null, ready: 3, alive: true, asked: 0, anew: [] as string[], errors: [] as unknown[], fails: null as Error | null, ...initial };
+  const state = {
+    deliveries: 5 as number | null,
+    ready: 3,
+    alive: true,
+    asked: 0,
+    anew: [] as string[],
+    errors: [] as unknown[],
+    fails: null as Error | null,
+    ...initial,
+  };
   const watchdog = new Watchdog({
     shards: [
       {

@@ -41,7 +41,12 @@ export interface Overview {
   readonly shards: readonly Shard[];
   readonly gaps: { readonly rows: readonly Gap[]; readonly total: number | null };
   readonly unrouted: number | null;
-  readonly dead_letters: { readonly ready: number | null; readonly revision: number; readonly reading: number | null; readonly trouble: string | null };
+  readonly dead_letters: {
+    readonly ready: number | null;
+    readonly revision: number;
+    readonly reading: number | null;
+    readonly trouble: string | null;
+  };
 }
 
 export interface ParkedState {
@@ -55,7 +60,12 @@ export interface ParkedState {
 export interface ParkedList {
   readonly total: number;
   readonly scanned: number;
-  readonly entities: readonly { readonly entity_type: string; readonly entity_id: string; readonly version: number; readonly parked: ParkedState }[];
+  readonly entities: readonly {
+    readonly entity_type: string;
+    readonly entity_id: string;
+    readonly version: number;
+    readonly parked: ParkedState;
+  }[];
 }
 
 export interface Group {
@@ -144,7 +154,12 @@ export interface Entity {
   readonly letters_as_of: string | null;
   readonly runs: readonly Run[];
   readonly more: number;
-  readonly passed: readonly { readonly message_id: string; readonly sequence: number | null; readonly reason: string; readonly fingerprint: string }[];
+  readonly passed: readonly {
+    readonly message_id: string;
+    readonly sequence: number | null;
+    readonly reason: string;
+    readonly fingerprint: string;
+  }[];
 }
 
 export interface AuditEntry {
@@ -183,7 +198,13 @@ export interface Change {
     readonly entity_count: number;
     readonly entities: readonly PlannedEntity[];
     readonly unmendable_count?: number;
-    readonly unmendable?: readonly { readonly entity_type: string | null; readonly entity_id: string | null; readonly sequence: number | null; readonly reason: string; readonly why: string }[];
+    readonly unmendable?: readonly {
+      readonly entity_type: string | null;
+      readonly entity_id: string | null;
+      readonly sequence: number | null;
+      readonly reason: string;
+      readonly why: string;
+    }[];
   } | null;
   readonly outcome: {
     readonly replayed?: number;
@@ -191,7 +212,14 @@ export interface Change {
     readonly whole?: number;
     readonly discarded?: number;
     readonly entity_count?: number;
-    readonly entities?: readonly { readonly entity_type: string; readonly entity_id: string; readonly status: string; readonly version: number; readonly parked: ParkedState | null; readonly again: string | null }[];
+    readonly entities?: readonly {
+      readonly entity_type: string;
+      readonly entity_id: string;
+      readonly status: string;
+      readonly version: number;
+      readonly parked: ParkedState | null;
+      readonly again: string | null;
+    }[];
     readonly again?: number;
     readonly undecided?: number;
   } | null;

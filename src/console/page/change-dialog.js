@@ -40,7 +40,8 @@ function DiscardForm() {
 /** @param {{ change: Change }} props */
 function Progress({ change: { state, read, done, total, action } }) {
   if (state === 'planning') return html`<p role="status">Reading the dead letters: ${number(read)} so far…</p>`;
-  if (state === 'running') return html`<p role="status">${action === 'replay' ? 'Replaying' : 'Discarding'}: ${number(done)} of ${number(total)} <progress max=${total ?? 1} value=${done}></progress></p>`;
+  if (state === 'running')
+    return html`<p role="status">${action === 'replay' ? 'Replaying' : 'Discarding'}: ${number(done)} of ${number(total)} <progress max=${total ?? 1} value=${done}></progress></p>`;
   if (state === 'settling') return html`<p role="status">Waiting until the workers have processed them… <progress></progress></p>`;
   return null;
 }
@@ -53,22 +54,32 @@ function Plan({ change: { plan, action, skip_sequence } }) {
   return html`
     <p class="sum"><b>${number(going)}</b> ${going === 1 ? 'goes' : 'go'}${blocked > 0 ? html`, <b>${number(blocked)}</b> ${blocked === 1 ? 'stays' : 'stay'} until what ${blocked === 1 ? 'it waits' : 'they wait'} for has arrived` : null}${action === 'discard' ? ' for good' : ''}${skip_sequence ? ', and their sequences are skipped' : ''}.</p>
     ${unordered > 0 ? html`<p class="quiet">${number(unordered)} of them ${unordered === 1 ? 'has' : 'have'} no entity or no sequence that can be read${action === 'replay' ? ', and will be decided anew' : ''}.</p>` : null}
-    ${unmendable_count === 0 ? null : html`<p>${counted(unmendable_count, 'message')} that a replay does not mend ${unmendable_count === 1 ? 'stays' : 'stay'}:</p>
-    <ul class="plain plan" tabindex="0">${unmendable.map(({ entity_id, sequence, reason, why }, index) => html`<li key=${index}>${entity_id === null ? null : html`<${Foreign} text=${entity_id} /> `}${sequence === null ? null : number(sequence)} <${Reason} reason=${reason} /> <span class="quiet">${why}</span></li>`)}</ul>`}
-    ${entities.length === 0 ? null : html`<div class="plan" tabindex="0">
+    ${
+      unmendable_count === 0
+        ? null
+        : html`<p>${counted(unmendable_count, 'message')} that a replay does not mend ${unmendable_count === 1 ? 'stays' : 'stay'}:</p>
+    <ul class="plain plan" tabindex="0">${unmendable.map(({ entity_id, sequence, reason, why }, index) => html`<li key=${index}>${entity_id === null ? null : html`<${Foreign} text=${entity_id} /> `}${sequence === null ? null : number(sequence)} <${Reason} reason=${reason} /> <span class="quiet">${why}</span></li>`)}</ul>`
+    }
+    ${
+      entities.length === 0
+        ? null
+        : html`<div class="plan" tabindex="0">
       <table class=${`cards ${action}`}>
         <thead><tr><th>entity</th>${action === 'replay' ? html`<th class="n">version</th>` : null}<th>${action === 'replay' ? 'goes' : 'is discarded'}</th>${action === 'replay' ? html`<th>stays</th>` : null}</tr></thead>
         <tbody>
-          ${entities.map((entity) => html`<tr key=${`${entity.entity_type} ${entity.entity_id}`}>
+          ${entities.map(
+            (entity) => html`<tr key=${`${entity.entity_type} ${entity.entity_id}`}>
             <td data-label="entity" class="long"><span class="kind"><${Foreign} text=${entity.entity_type} /></span> <${Foreign} text=${entity.entity_id} /></td>
             ${action === 'replay' ? html`<td data-label="version" class="n">${number(entity.version)}</td>` : null}
             <td data-label=${action === 'replay' ? 'goes' : 'is discarded'}>${entity.sequences || (entity.going === 0 ? html`<span class="quiet">nothing</span>` : counted(entity.going, 'message'))}</td>
             ${action === 'replay' ? html`<td data-label="stays">${entity.blocked === null ? html`<span class="quiet">nothing</span>` : html`${entity.blocked.sequences}: <span class="quiet">${entity.blocked.why}</span>`}</td>` : null}
-          </tr>`)}
+          </tr>`,
+          )}
         </tbody>
       </table>
       ${entity_count > entities.length ? html`<p class="quiet">and ${counted(entity_count - entities.length, 'more entity', 'more entities')}</p>` : null}
-    </div>`}
+    </div>`
+    }
   `;
 }
 
@@ -98,7 +109,8 @@ function Buttons({ change }) {
   if (change === null || isOver(change)) {
     return html`<div class="bar" key="over"><button type="button" class="primary" ref=${focus} onClick=${closeDialog}>Close</button></div>`;
   }
-  if (change.state !== 'planned') return html`<div class="bar" key="under-way"><button type="button" ref=${focus} onClick=${stopChange}>Stop</button></div>`;
+  if (change.state !== 'planned')
+    return html`<div class="bar" key="under-way"><button type="button" ref=${focus} onClick=${stopChange}>Stop</button></div>`;
   const going = change.plan?.going ?? 0;
   const isDiscard = change.action === 'discard';
   return html`

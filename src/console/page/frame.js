@@ -66,7 +66,8 @@ function Alerts({ state: { silence, overview, locked } }) {
 /** @param {{ state: State }} props */
 function Page({ state }) {
   const { overview, route } = state;
-  if (state.locked) return html`<${Nothing}>This console can be reached from other machines, so it shows nothing without the ADMIN_TOKEN. <button type="button" class="primary" onClick=${() => unlock()}>Unlock</button><//>`;
+  if (state.locked)
+    return html`<${Nothing}>This console can be reached from other machines, so it shows nothing without the ADMIN_TOKEN. <button type="button" class="primary" onClick=${() => unlock()}>Unlock</button><//>`;
   if (overview === null) return html`<${Nothing}>Asking the server…<//>`;
   switch (route.page) {
     case 'letters':

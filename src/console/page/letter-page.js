@@ -10,7 +10,8 @@ import { counted, number, time, visible, visibleLines } from './text.js';
 /** @param {{ state: import('./state.js').State }} props */
 export function LetterPage({ state }) {
   const { letter, missing, canUnlock } = state;
-  if (missing !== null) return html`<${Nothing}>This message is no dead letter (any more): it was replayed or discarded, or is among those that the console does not keep. <a href="#/letters">All dead letters</a><//>`;
+  if (missing !== null)
+    return html`<${Nothing}>This message is no dead letter (any more): it was replayed or discarded, or is among those that the console does not keep. <a href="#/letters">All dead letters</a><//>`;
   if (letter === null) return html`<${Nothing}>Looking for the message…<//>`;
   const { entity_type, entity_id } = letter;
   const entity = entity_type === null || entity_id === null ? null : { entity_type, entity_id };

@@ -18,15 +18,17 @@ export function LettersPage({ state }) {
     <${Search} search=${search} />
     <p class="reading" role="status">${readingText(state)} <button type="button" class="plain" onClick=${readAgain} disabled=${dead_letters.reading !== null}>Read again</button></p>
     ${dead_letters.trouble === null ? null : html`<p class="note bad">${dead_letters.trouble}</p>`}
-    ${letters === null
-      ? null
-      : html`<div class="letters">
+    ${
+      letters === null
+        ? null
+        : html`<div class="letters">
           <${Groups} letters=${letters} search=${search} by=${by} />
           <section>
             <${Bar} state=${state} letters=${letters} search=${search} />
             <${List} letters=${letters} nowMs=${state.nowMs} />
           </section>
-        </div>`}
+        </div>`
+    }
   `;
 }
 
@@ -45,10 +47,12 @@ function Search({ search }) {
     <form class="search" role="search" onSubmit=${(/** @type {Event} */ event) => event.preventDefault()}>
       <input type="search" name="words" value=${words} placeholder="Search id, entity, type, reason, detail" aria-label="Search the dead letters" autocomplete="off" spellcheck=${false}
         onInput=${(/** @type {InputEvent} */ event) => searchFor({ words: /** @type {HTMLInputElement} */ (event.target).value })} />
-      ${Object.entries(chosen).map(([field, value]) => html`
+      ${Object.entries(chosen).map(
+        ([field, value]) => html`
         <button type="button" class="chip" key=${field} onClick=${() => searchFor({ [field]: '' })} aria-label=${`Remove ${field} ${value}`}>
           <span>${field.replace('_', ' ')}</span> <${Foreign} text=${value} /> <span aria-hidden="true">×</span>
-        </button>`)}
+        </button>`,
+      )}
     </form>
   `;
 }
@@ -92,7 +96,8 @@ function Bar({ state, letters, search }) {
 
 /** @param {{ letters: import('./answers.js').Letters, nowMs: number }} props */
 function List({ letters, nowMs }) {
-  if (letters.letters.length === 0) return html`<${Nothing}>${letters.total === 0 ? 'There are no dead letters.' : 'Nothing was found.'}<//>`;
+  if (letters.letters.length === 0)
+    return html`<${Nothing}>${letters.total === 0 ? 'There are no dead letters.' : 'Nothing was found.'}<//>`;
   /** Copies of a message share a fingerprint. @type {Map<string, number>} */
   const copies = new Map();
   const keyOf = (/** @type {string} */ fingerprint) => {

@@ -83,7 +83,8 @@ async function askRoute() {
   if (route.page === 'letters') await askLetters(route.search);
   else if (route.page === 'parked' && isRare) update({ parked: await ask('parked') });
   else if (route.page === 'audit' && isRare) update({ audit: (await ask('audit')).entries });
-  else if (route.page === 'entity') await askMissing(async () => update({ entity: await ask('entity', { type: route.type, id: route.id }), missing: null }));
+  else if (route.page === 'entity')
+    await askMissing(async () => update({ entity: await ask('entity', { type: route.type, id: route.id }), missing: null }));
   else if (route.page === 'letter') await askLetter(route.id, isRare);
 }
 

@@ -9,11 +9,13 @@ export function ParkedPage({ state: { parked, nowMs } }) {
   return html`
     <h1 class="unseen">Parked entities</h1>
     <p class="reading"><b>${number(parked.total)}</b> of ${counted(parked.scanned, 'entity', 'entities')} ${parked.total === 1 ? 'is' : 'are'} parked${parked.total > parked.entities.length ? `; ${number(parked.entities.length)} of them are shown` : ''}.</p>
-    ${parked.entities.length === 0
-      ? html`<${Nothing}>Every entity can go on.<//>`
-      : html`<table class="cards">
+    ${
+      parked.entities.length === 0
+        ? html`<${Nothing}>Every entity can go on.<//>`
+        : html`<table class="cards">
           <thead><tr><th>entity</th><th class="n">version</th><th class="n">at</th><th>reason</th><th>detail</th><th>since</th></tr></thead>
-          <tbody>${parked.entities.map(({ entity_type, entity_id, version, parked: { reason, sequence, detail, at, replaying } }) => html`
+          <tbody>${parked.entities.map(
+            ({ entity_type, entity_id, version, parked: { reason, sequence, detail, at, replaying } }) => html`
             <tr key=${`${entity_type} ${entity_id}`}>
               <td data-label="entity" class="long"><${EntityLink} type=${entity_type} id=${entity_id} row=${true} /></td>
               <td data-label="version" class="n">${number(version)}</td>
@@ -21,7 +23,9 @@ export function ParkedPage({ state: { parked, nowMs } }) {
               <td data-label="reason"><${Reason} reason=${reason} />${replaying ? html` <${State} name="being replayed" tone="warn" />` : null}</td>
               <td data-label="detail" class="detail"><${Foreign} text=${detail} /></td>
               <td data-label="since" class="since" title=${`${time(at)} UTC`}>${ago(at, nowMs)}</td>
-            </tr>`)}</tbody>
-        </table>`}
+            </tr>`,
+          )}</tbody>
+        </table>`
+    }
   `;
 }

@@ -44,7 +44,14 @@ async function call(method, path, body) {
   if (token !== null) headers['authorization'] = `Bearer ${token}`;
   let response;
   try {
-    response = await fetch(`console/api/${path}`, { method, headers, body, signal: AbortSignal.timeout(timeoutMs), credentials: 'omit', redirect: 'error' });
+    response = await fetch(`console/api/${path}`, {
+      method,
+      headers,
+      body,
+      signal: AbortSignal.timeout(timeoutMs),
+      credentials: 'omit',
+      redirect: 'error',
+    });
   } catch {
     throw new Refused(0, 'the server does not answer');
   }

@@ -10,7 +10,11 @@ import { duration, number, range, rate, visible } from './text.js';
 export function StreamPage({ overview }) {
   const { shards, gaps, dead_letters, unrouted } = overview;
   /** @param {(shard: import('./answers.js').Shard) => number | null} pick */
-  const sum = (pick) => shards.reduce((/** @type {number | null} */ total, shard) => (pick(shard) === null ? total : (total ?? 0) + /** @type {number} */ (pick(shard))), null);
+  const sum = (pick) =>
+    shards.reduce(
+      (/** @type {number | null} */ total, shard) => (pick(shard) === null ? total : (total ?? 0) + /** @type {number} */ (pick(shard))),
+      null,
+    );
   const ready = sum(({ ready }) => ready);
   return html`
     <h1 class="unseen">Stream</h1>
@@ -42,7 +46,17 @@ function Shards({ shards }) {
 }
 
 /** @type {Record<string, string>} */
-const tones = { consuming: 'good', paused: 'warn', draining: 'warn', closed: 'bad', halted: 'bad', 'no queue': 'bad', 'no consumer': 'bad', standby: 'quiet', elsewhere: 'quiet' };
+const tones = {
+  consuming: 'good',
+  paused: 'warn',
+  draining: 'warn',
+  closed: 'bad',
+  halted: 'bad',
+  'no queue': 'bad',
+  'no consumer': 'bad',
+  standby: 'quiet',
+  elsewhere: 'quiet',
+};
 
 /** @param {{ shard: import('./answers.js').Shard }} props */
 function ShardRow({ shard }) {
@@ -77,12 +91,14 @@ function Gaps({ gaps }) {
   return html`
     <section>
       <h2>Open gaps <small>${gaps.rows.length < (gaps.total ?? 0) ? `the ${number(gaps.rows.length)} that end soonest of ${number(gaps.total)}` : ''}</small></h2>
-      ${gaps.rows.length === 0
-        ? html`<${Nothing}>${gaps.total === null ? 'Not known: no worker answers that could tell.' : 'No event waits for a predecessor.'}<//>`
-        : html`<table class="cards gaps">
+      ${
+        gaps.rows.length === 0
+          ? html`<${Nothing}>${gaps.total === null ? 'Not known: no worker answers that could tell.' : 'No event waits for a predecessor.'}<//>`
+          : html`<table class="cards gaps">
             <thead><tr><th>entity</th><th class="n">version</th><th class="n">missing</th><th class="n">held</th><th class="n">shard</th><th>ends in</th></tr></thead>
             <tbody>${gaps.rows.map((gap) => html`<${GapRow} key=${`${gap.entity_type} ${gap.entity_id}`} gap=${gap} />`)}</tbody>
-          </table>`}
+          </table>`
+      }
     </section>
   `;
 }
@@ -106,7 +122,11 @@ function GapRow({ gap }) {
 
 /** Only where one of them has something to say that the shards do not. @param {{ workers: Overview['workers'] }} props */
 function Workers({ workers }) {
-  if (workers.length === 0) return html`<p class="note">No worker is asked here, so what is held and open is not known: start with <code>--workers http://host:9464</code>.</p>`;
+  if (workers.length === 0)
+    return html`<p class="note">No worker is asked here, so what is held and open is not known: start with <code>--workers http://host:9464</code>.</p>`;
   const troubled = workers.filter(({ state, not_ready }) => state !== 'running' || not_ready.length > 0);
-  return troubled.map(({ name, state, not_ready }) => html`<p class="note bad" key=${name}>${visible(name)}: ${state ?? 'no worker of this stream answers'}${not_ready.map((reason) => `; ${visible(reason)}`)}</p>`);
+  return troubled.map(
+    ({ name, state, not_ready }) =>
+      html`<p class="note bad" key=${name}>${visible(name)}: ${state ?? 'no worker of this stream answers'}${not_ready.map((reason) => `; ${visible(reason)}`)}</p>`,
+  );
 }

@@ -13,10 +13,12 @@ export function Timeline({ runs, version, more }) {
   if (runs.length === 0) return html`<p class="nothing">Nothing of this entity was seen.</p>`;
   return html`
     <ol class="timeline">
-      ${runs.map((run) => html`
+      ${runs.map(
+        (run) => html`
         <li key=${run.from} class=${`run ${run.state}${run.to === version ? ' at-version' : ''}`} style=${{ flexGrow: 1 + Math.log2(run.to - run.from + 1) }}>
           <${Block} run=${run} />
-        </li>`)}
+        </li>`,
+      )}
       ${more > 0 ? html`<li class="run more">and ${number(more)} more runs</li>` : null}
     </ol>
     <p class="legend">${['applied', 'held', 'missing', 'dead-lettered', 'hole'].map((state) => html`<span key=${state} class=${`run ${state}`}><i></i>${state}</span>`)}</p>

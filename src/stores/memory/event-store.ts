@@ -1,8 +1,27 @@
 /** The event store in memory, exact and deterministic: for tests, and to try things with. Nothing survives the process. */
 import type { EntityRef } from '../../events/event.ts';
 import { entityKey } from '../../events/identity.ts';
-import { type AppendRules, expectedNumber, idConflict, isExpected, type PreparedEvent, prepareAppend, rangeOf, recorded, versionConflict } from '../append-rules.ts';
-import type { AppendOptions, AppendResult, EventStore, EventToAppend, ReadAllOptions, ReadOptions, RecordedEvent, StateSnapshot } from '../event-store.ts';
+import {
+  type AppendRules,
+  expectedNumber,
+  idConflict,
+  isExpected,
+  type PreparedEvent,
+  prepareAppend,
+  rangeOf,
+  recorded,
+  versionConflict,
+} from '../append-rules.ts';
+import type {
+  AppendOptions,
+  AppendResult,
+  EventStore,
+  EventToAppend,
+  ReadAllOptions,
+  ReadOptions,
+  RecordedEvent,
+  StateSnapshot,
+} from '../event-store.ts';
 
 export function createMemoryEventStore(options: AppendRules = {}): EventStore {
   return new MemoryEventStore(options);

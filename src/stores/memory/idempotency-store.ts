@@ -3,7 +3,11 @@
  * takes effect at once.
  */
 import {
-  type Begun, defaultIdempotencyLeaseMs, defaultIdempotencyTtlSeconds, type IdempotencyStore, type IdempotencyStoreOptions,
+  type Begun,
+  defaultIdempotencyLeaseMs,
+  defaultIdempotencyTtlSeconds,
+  type IdempotencyStore,
+  type IdempotencyStoreOptions,
 } from '../idempotency-store.ts';
 import { systemTime, type Time } from '../../time.ts';
 

@@ -7,13 +7,40 @@ import type { EntityRef } from '../../events/event.ts';
 import { entityKey } from '../../events/identity.ts';
 import type { Finding } from '../../finding.ts';
 import {
-  awaitDeadLetter, beginReplay, decideClaim, decideCommit, decidePark, type IdRecord, parkedOf, snapshotOf, type StoredEntity, unknownEntity, versionOf,
+  awaitDeadLetter,
+  beginReplay,
+  decideClaim,
+  decideCommit,
+  decidePark,
+  type IdRecord,
+  parkedOf,
+  snapshotOf,
+  type StoredEntity,
+  unknownEntity,
+  versionOf,
 } from '../../ordering/entity-rules.ts';
 import { isoNow, systemTime, type Time } from '../../time.ts';
 import { type AuditRecord, type EntityReplaying, maxAuditRecords, type OperatorStore } from '../operator-store.ts';
 import type {
-  Claim, ClaimResult, Commit, CommitResult, DeadLetterHistory, DeadLetterQuery, DeadLetterRecord, EntitySummary, EpochResult, Halt, InitialVersion, LoadResult, Park,
-  ParkResult, LookupQuery, LookupResult, Standing, Store, StoreOptions,
+  Claim,
+  ClaimResult,
+  Commit,
+  CommitResult,
+  DeadLetterHistory,
+  DeadLetterQuery,
+  DeadLetterRecord,
+  EntitySummary,
+  EpochResult,
+  Halt,
+  InitialVersion,
+  LoadResult,
+  Park,
+  ParkResult,
+  LookupQuery,
+  LookupResult,
+  Standing,
+  Store,
+  StoreOptions,
 } from '../store.ts';
 import { MemoryDeadLetters } from './memory-dead-letters.ts';
 
@@ -75,7 +102,10 @@ class MemoryStore implements Store {
   }
 
   async load(entities: readonly EntityRef[]): Promise<readonly LoadResult[]> {
-    return entities.map((ref) => ({ status: 'ok', snapshot: snapshotOf(this.#entities.get(entityKey(ref)) ?? unknownEntity(this.#initialVersion), this.#time.wallMs()) }));
+    return entities.map((ref) => ({
+      status: 'ok',
+      snapshot: snapshotOf(this.#entities.get(entityKey(ref)) ?? unknownEntity(this.#initialVersion), this.#time.wallMs()),
+    }));
   }
 
   async commit(commits: readonly Commit[]): Promise<readonly CommitResult[]> {
@@ -194,7 +224,14 @@ class MemoryStore implements Store {
     const known = this.#entities.get(name);
     if (known !== undefined) return known;
     const { entityType, entityId } = ref;
-    const created: Entity = { entityType, entityId, ...unknownEntity(this.#initialVersion), bySequence: new Map(), byId: new Map(), log: [] };
+    const created: Entity = {
+      entityType,
+      entityId,
+      ...unknownEntity(this.#initialVersion),
+      bySequence: new Map(),
+      byId: new Map(),
+      log: [],
+    };
     this.#entities.set(name, created);
     return created;
   }

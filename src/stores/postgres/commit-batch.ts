@@ -16,7 +16,12 @@ interface Applied {
 /** What is remembered of ids, by row number and id: of the table, and of commits of the same batch. */
 type IdRecords = Map<string, IdRecord>;
 
-export async function commitBatch(query: Query, stream: StreamOfEntities, commits: readonly Commit[], idTtlMs: number): Promise<readonly CommitResult[]> {
+export async function commitBatch(
+  query: Query,
+  stream: StreamOfEntities,
+  commits: readonly Commit[],
+  idTtlMs: number,
+): Promise<readonly CommitResult[]> {
   const entities = await lockEntities(query, stream, commits);
   const ids = await readIds(query, commits, entities);
   const changed = new Set<LockedEntity>();
@@ -83,7 +88,9 @@ async function writeApplied(query: Query, applied: readonly Applied[], expiresAt
       ],
     );
   }
-  const byId = [...new Map(applied.filter(({ event }) => remembersId(event)).map((one) => [idName(one.entity, one.event.id), one])).values()];
+  const byId = [
+    ...new Map(applied.filter(({ event }) => remembersId(event)).map((one) => [idName(one.entity, one.event.id), one])).values(),
+  ];
   if (byId.length === 0) return;
   await query(
     `INSERT INTO inorder.applied_ids (entity, id, sequence, payload_hash, expires_at_ms)
@@ -111,7 +118,12 @@ async function writeLog(query: Query, applied: readonly Applied[]): Promise<void
 }
 
 /** Whoever was stale reads the state as well, which nobody else needs. */
-async function withStates(query: Query, results: readonly CommitResult[], commits: readonly Commit[], entities: LockedEntities): Promise<readonly CommitResult[]> {
+async function withStates(
+  query: Query,
+  results: readonly CommitResult[],
+  commits: readonly Commit[],
+  entities: LockedEntities,
+): Promise<readonly CommitResult[]> {
   const entityAt = (index: number) => entities.of(commits[index]!).entity;
   const stale = results.flatMap(({ status }, index) => (status === 'stale' ? [entityAt(index)] : []));
   const states = await readStates(query, stale);

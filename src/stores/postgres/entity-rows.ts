@@ -32,7 +32,8 @@ interface Row {
   readonly now_ms: number;
 }
 
-const columns = 'entity, key, version, holes, token, parked, awaited, replay_until_ms, replayed_to, epochs, (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms';
+const columns =
+  'entity, key, version, holes, token, parked, awaited, replay_until_ms, replayed_to, epochs, (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms';
 
 export interface StreamOfEntities {
   readonly stream: string;
@@ -40,7 +41,11 @@ export interface StreamOfEntities {
 }
 
 /** Rows are locked in the order of their numbers, and made in the order of their keys, so that nobody waits in a circle. */
-export async function lockEntities(query: Query, { stream, initialVersion }: StreamOfEntities, refs: readonly EntityRef[]): Promise<LockedEntities> {
+export async function lockEntities(
+  query: Query,
+  { stream, initialVersion }: StreamOfEntities,
+  refs: readonly EntityRef[],
+): Promise<LockedEntities> {
   const byKey = new Map(refs.map((ref) => [entityKey(ref).toString('hex'), ref]));
   const keys = [...byKey.keys()].sort();
   let rows = await lockRows(query, stream, keys);
@@ -68,11 +73,19 @@ async function insertMissing(query: Query, stream: string, keys: readonly string
   await query(
     `INSERT INTO inorder.entities (stream, key, entity_type, entity_id)
      SELECT $1, * FROM unnest ($2::bytea[], $3::text[], $4::text[]) ON CONFLICT DO NOTHING`,
-    [stream, keys.map((key) => Buffer.from(key, 'hex')), refs.map(({ entityType }) => toText(entityType)), refs.map(({ entityId }) => toText(entityId))],
+    [
+      stream,
+      keys.map((key) => Buffer.from(key, 'hex')),
+      refs.map(({ entityType }) => toText(entityType)),
+      refs.map(({ entityId }) => toText(entityId)),
+    ],
   );
 }
 
-function lockedOf({ entity, version, holes, token, parked, awaited, replay_until_ms, replayed_to, epochs }: Row, initialVersion: InitialVersion): LockedEntity {
+function lockedOf(
+  { entity, version, holes, token, parked, awaited, replay_until_ms, replayed_to, epochs }: Row,
+  initialVersion: InitialVersion,
+): LockedEntity {
   return {
     ...unknownEntity(initialVersion),
     entity,
@@ -89,7 +102,14 @@ function lockedOf({ entity, version, holes, token, parked, awaited, replay_until
 
 /** Epochs by shard, and beside them the sessions: a worker of an earlier version reads the epochs alone. */
 function ownersText(owners: StoredEntity['owners']): string {
-  return JSON.stringify(Object.fromEntries([...owners].flatMap(([shard, { epoch, session }]) => [[shard, epoch], [`session${shard}`, session]])));
+  return JSON.stringify(
+    Object.fromEntries(
+      [...owners].flatMap(([shard, { epoch, session }]) => [
+        [shard, epoch],
+        [`session${shard}`, session],
+      ]),
+    ),
+  );
 }
 
 function ownersFrom(json: string): StoredEntity['owners'] {
@@ -130,6 +150,9 @@ export async function writeEntities(query: Query, entities: readonly LockedEntit
 /** States by row number. */
 export async function readStates(query: Query, entities: readonly number[]): Promise<ReadonlyMap<number, string | null>> {
   if (entities.length === 0) return new Map();
-  const rows = await query<{ entity: number; state: Buffer | null }>('SELECT entity, state FROM inorder.entities WHERE entity = ANY ($1::bigint[])', [entities]);
+  const rows = await query<{ entity: number; state: Buffer | null }>(
+    'SELECT entity, state FROM inorder.entities WHERE entity = ANY ($1::bigint[])',
+    [entities],
+  );
   return new Map(rows.map(({ entity, state }) => [entity, fromBytes(state)]));
 }

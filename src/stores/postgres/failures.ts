@@ -36,9 +36,22 @@ const refusals: readonly Condition[] = [
     meaning: 'its certificate is not trusted',
     remedy: 'Name the authority with sslrootcert in DATABASE_URL, or correct the certificate.',
   },
-  { code: /^3D000/, words: /no such database|database ".*" does not exist/i, meaning: 'there is no such database', remedy: 'Create it, or correct DATABASE_URL.' },
-  { words: /bouncer config error|no such user/i, meaning: 'the pooler knows no such database or user', remedy: 'Name it in the configuration of the pooler, or correct DATABASE_URL.' },
-  { code: /^42501/, meaning: 'the user may not do this', remedy: 'Grant it the schema inorder with its tables and functions, or the right to create them.' },
+  {
+    code: /^3D000/,
+    words: /no such database|database ".*" does not exist/i,
+    meaning: 'there is no such database',
+    remedy: 'Create it, or correct DATABASE_URL.',
+  },
+  {
+    words: /bouncer config error|no such user/i,
+    meaning: 'the pooler knows no such database or user',
+    remedy: 'Name it in the configuration of the pooler, or correct DATABASE_URL.',
+  },
+  {
+    code: /^42501/,
+    meaning: 'the user may not do this',
+    remedy: 'Grant it the schema inorder with its tables and functions, or the right to create them.',
+  },
   {
     code: /^28/,
     words: /password authentication failed|authentication failed|password must be a string|login rejected/i,
@@ -49,7 +62,12 @@ const refusals: readonly Condition[] = [
 
 /** These end by themselves, or when whoever runs the server has mended it. */
 const outages: readonly Condition[] = [
-  { code: /^53300/, words: /too many clients|no more connections allowed/i, meaning: 'it has no connection free', remedy: 'Raise max_connections (max_client_conn of a pooler), or run fewer workers.' },
+  {
+    code: /^53300/,
+    words: /too many clients|no more connections allowed/i,
+    meaning: 'it has no connection free',
+    remedy: 'Raise max_connections (max_client_conn of a pooler), or run fewer workers.',
+  },
   {
     words: /query_wait_timeout|server_login_retry|server login has been failing|pgbouncer cannot connect/i,
     meaning: 'the pooler has no connection of the server',
@@ -59,7 +77,11 @@ const outages: readonly Condition[] = [
   { code: /^57014/, meaning: 'it did not answer in time', remedy: 'Look for slow statements and locks.' },
   { code: /^40/, meaning: 'others changed the same rows', remedy: 'Nothing has to be done.' },
   { code: /^53/, meaning: 'it is out of disk, memory or connections', remedy: 'Look at its disk and at max_connections.' },
-  { code: /^25006/, meaning: 'it is a standby and takes no writes', remedy: 'Name the primary in DATABASE_URL, or wait for the fail-over to end.' },
+  {
+    code: /^25006/,
+    meaning: 'it is a standby and takes no writes',
+    remedy: 'Name the primary in DATABASE_URL, or wait for the fail-over to end.',
+  },
   { code: /^42P01|^3F000/, meaning: 'its tables are gone', remedy: 'Restore them, then restart the worker.' },
   { code: /^55P03/, meaning: 'a lock was not to be had in time', remedy: 'Look at pg_locks.' },
   { code: /^58|^XX/, meaning: 'it has trouble of its own', remedy: 'Look at its log.' },
@@ -82,7 +104,8 @@ export function failureOf(where: string, error: unknown, { hasServed }: { readon
   // An answer of the server, which always has a digit (EPIPE has none); everything else is the network's or the client's.
   if (/^(?=.*\d)[0-9A-Z]{5}$/.test(code)) return new InvariantError(`${where} refuses a statement of ours: ${words} (${code})`, { cause });
   // The client's own limit of time.
-  if (words === 'Query read timeout') return new UnavailableError(`${where} did not answer in time. Look for slow statements, locks and the network.`, { cause });
+  if (words === 'Query read timeout')
+    return new UnavailableError(`${where} did not answer in time. Look for slow statements, locks and the network.`, { cause });
   return new UnavailableError(`${where} cannot be reached: ${words}. Is it running, and is the address right?`, { cause });
 }
 

@@ -20,9 +20,12 @@ export async function inspectServer(database: Database): Promise<readonly Findin
        current_setting('server_encoding') AS encoding, pg_is_in_recovery() AS is_standby,
        current_setting('fsync') AS fsync, current_setting('synchronous_commit') AS synchronous_commit`,
   );
-  const readClock = async () => (await database.query<{ readonly ms: number }>('SELECT extract(epoch FROM clock_timestamp())::float8 * 1000 AS ms'))[0]?.ms ?? 0;
+  const readClock = async () =>
+    (await database.query<{ readonly ms: number }>('SELECT extract(epoch FROM clock_timestamp())::float8 * 1000 AS ms'))[0]?.ms ?? 0;
   const roundTrips = await measureRoundTrips('PostgreSQL', readClock, database.time);
-  return settings === undefined ? [] : [versionFinding(settings), roleFinding(settings), encodingFinding(settings), durabilityFinding(settings), ...roundTrips];
+  return settings === undefined
+    ? []
+    : [versionFinding(settings), roleFinding(settings), encodingFinding(settings), durabilityFinding(settings), ...roundTrips];
 }
 
 function versionFinding({ version_number, version }: Settings): Finding {
@@ -47,7 +50,11 @@ function durabilityFinding({ fsync, synchronous_commit }: Settings): Finding {
   const subject = 'PostgreSQL durability';
   if (fsync === 'off') return failure(subject, 'fsync is off: a crash of the machine may lose everything.', 'Set fsync = on.');
   if (synchronous_commit === 'off') {
-    return warning(subject, 'synchronous_commit is off: a crash loses the last commits.', 'Set synchronous_commit = on for the user of DATABASE_URL.');
+    return warning(
+      subject,
+      'synchronous_commit is off: a crash loses the last commits.',
+      'Set synchronous_commit = on for the user of DATABASE_URL.',
+    );
   }
   return ok(subject, `synchronous_commit ${synchronous_commit}`);
 }

@@ -238,7 +238,9 @@ export async function migrate(query: Query): Promise<void> {
   const [row] = await query<{ done: number }>('SELECT coalesce(max(step), 0)::int AS done FROM inorder.migrations');
   const done = row?.done ?? 0;
   if (done > steps.length) {
-    throw new ConfigError([`DATABASE_URL: its tables are of a newer version of Inorder (step ${done}, this one knows ${steps.length}): use that version`]);
+    throw new ConfigError([
+      `DATABASE_URL: its tables are of a newer version of Inorder (step ${done}, this one knows ${steps.length}): use that version`,
+    ]);
   }
   for (const [index, step] of steps.entries()) {
     if (index < done) continue;

@@ -64,7 +64,12 @@ export class Notifications {
   }
 
   async #connect(): Promise<pg.Client | null> {
-    const client = new pg.Client({ connectionString: this.#url, application_name: 'inorder', keepAlive: true, connectionTimeoutMillis: lookAgainMs.listening });
+    const client = new pg.Client({
+      connectionString: this.#url,
+      application_name: 'inorder',
+      keepAlive: true,
+      connectionTimeoutMillis: lookAgainMs.listening,
+    });
     const gone = () => {
       this.#client = null;
     };

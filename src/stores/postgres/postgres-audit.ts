@@ -17,7 +17,10 @@ export class PostgresAudit {
     if (entries.length === 0) return;
     const bodies = entries.map((entry) => JSON.stringify(entry));
     await this.#database.transaction(async (query) => {
-      await query('INSERT INTO inorder.audit (stream, body) SELECT $1, body FROM unnest ($2::text[]) WITH ORDINALITY AS u (body, n) ORDER BY n', [this.#stream, bodies]);
+      await query(
+        'INSERT INTO inorder.audit (stream, body) SELECT $1, body FROM unnest ($2::text[]) WITH ORDINALITY AS u (body, n) ORDER BY n',
+        [this.#stream, bodies],
+      );
       await query(
         `DELETE FROM inorder.audit WHERE stream = $1 AND entry <= (SELECT entry FROM inorder.audit WHERE stream = $1 ORDER BY entry DESC OFFSET ${maxAuditRecords} LIMIT 1)`,
         [this.#stream],

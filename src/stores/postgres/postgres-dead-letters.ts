@@ -5,7 +5,6 @@ import type { Database } from './database.ts';
 import type { Query } from './migrations.ts';
 import { beganMs, clockMs, digest, entityKey } from './names.ts';
 
-
 export class PostgresDeadLetters {
   readonly #database: Database;
   readonly #stream: string;
@@ -22,7 +21,12 @@ export class PostgresDeadLetters {
       `INSERT INTO inorder.dead_letters AS d (stream, owner, fingerprint, recorded_at_ms, record)
        SELECT $1, owner, fingerprint, ${clockMs}, record FROM unnest ($2::bytea[], $3::text[], $4::text[]) AS u (owner, fingerprint, record)
        ON CONFLICT (stream, owner, fingerprint) DO UPDATE SET recorded_at_ms = excluded.recorded_at_ms, record = excluded.record`,
-      [this.#stream, latest.map(ownerOf), latest.map(({ fingerprint }) => fingerprint), latest.map((record) => JSON.stringify(keptRecord(record)))],
+      [
+        this.#stream,
+        latest.map(ownerOf),
+        latest.map(({ fingerprint }) => fingerprint),
+        latest.map((record) => JSON.stringify(keptRecord(record))),
+      ],
     );
     await query(
       `DELETE FROM inorder.dead_letters AS d USING (

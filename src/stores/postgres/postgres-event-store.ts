@@ -9,7 +9,16 @@ import type { EntityRef } from '../../events/event.ts';
 import type { Log } from '../../observability/log.ts';
 import { systemTime } from '../../time.ts';
 import { type AppendRules, expectedNumber, idConflict, prepareAppend, rangeOf, recorded, versionConflict } from '../append-rules.ts';
-import type { AppendOptions, AppendResult, EventStore, EventToAppend, ReadAllOptions, ReadOptions, RecordedEvent, StateSnapshot } from '../event-store.ts';
+import type {
+  AppendOptions,
+  AppendResult,
+  EventStore,
+  EventToAppend,
+  ReadAllOptions,
+  ReadOptions,
+  RecordedEvent,
+  StateSnapshot,
+} from '../event-store.ts';
 import { Database } from './database.ts';
 import { digest, entityKey, fromText, toText } from './names.ts';
 import { Notifications, type Wait } from './notifications.ts';
@@ -64,19 +73,22 @@ class PostgresEventStore implements EventStore {
 
   async append(entity: EntityRef, events: readonly EventToAppend[], { expectedVersion }: AppendOptions): Promise<AppendResult> {
     const prepared = prepareAppend(entity, events, this.#rules);
-    const [result] = await this.#database.query<Appended>('SELECT status, version, "position" FROM inorder.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)', [
-      this.#stream,
-      entityKey(entity),
-      toText(entity.entityType),
-      toText(entity.entityId),
-      expectedNumber(expectedVersion),
-      prepared.map(({ id }) => toText(id)),
-      prepared.map(({ id }) => digest(id)),
-      prepared.map(({ type }) => toText(type)),
-      prepared.map(({ timestamp }) => timestamp),
-      prepared.map(({ dataJson }) => dataJson),
-      prepared.map(({ metadataJson }) => metadataJson),
-    ]);
+    const [result] = await this.#database.query<Appended>(
+      'SELECT status, version, "position" FROM inorder.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)',
+      [
+        this.#stream,
+        entityKey(entity),
+        toText(entity.entityType),
+        toText(entity.entityId),
+        expectedNumber(expectedVersion),
+        prepared.map(({ id }) => toText(id)),
+        prepared.map(({ id }) => digest(id)),
+        prepared.map(({ type }) => toText(type)),
+        prepared.map(({ timestamp }) => timestamp),
+        prepared.map(({ dataJson }) => dataJson),
+        prepared.map(({ metadataJson }) => metadataJson),
+      ],
+    );
     const { status, version, position } = result!;
     if (status === 'conflict') throw versionConflict(expectedVersion, version);
     if (status === 'id_conflict') throw idConflict();
@@ -135,15 +147,17 @@ class PostgresEventStore implements EventStore {
   }
 
   async #lastPosition(): Promise<number> {
-    const [row] = await this.#database.query<{ last_position: number }>('SELECT last_position FROM inorder.streams WHERE stream = $1', [this.#stream]);
+    const [row] = await this.#database.query<{ last_position: number }>('SELECT last_position FROM inorder.streams WHERE stream = $1', [
+      this.#stream,
+    ]);
     return row?.last_position ?? 0;
   }
 
   async version(entity: EntityRef): Promise<number> {
-    const [row] = await this.#database.query<{ version: number }>('SELECT version FROM inorder.event_heads WHERE stream = $1 AND key = $2', [
-      this.#stream,
-      entityKey(entity),
-    ]);
+    const [row] = await this.#database.query<{ version: number }>(
+      'SELECT version FROM inorder.event_heads WHERE stream = $1 AND key = $2',
+      [this.#stream, entityKey(entity)],
+    );
     return row?.version ?? 0;
   }
 
@@ -172,5 +186,10 @@ class PostgresEventStore implements EventStore {
 
 function eventFrom({ entity_type, entity_id, sequence, position, id, type, timestamp, data, metadata }: Row): RecordedEvent {
   const entity = { entityType: fromText(entity_type), entityId: fromText(entity_id) };
-  return recorded(entity, { id: fromText(id), type: fromText(type), timestamp, dataJson: data, metadataJson: metadata }, sequence, position);
+  return recorded(
+    entity,
+    { id: fromText(id), type: fromText(type), timestamp, dataJson: data, metadataJson: metadata },
+    sequence,
+    position,
+  );
 }

@@ -29,7 +29,9 @@ export class PostgresStanding {
   }
 
   async read(): Promise<Standing> {
-    const [row] = await this.#database.query<StreamRow>('SELECT epoch, identity, halts FROM inorder.streams WHERE stream = $1', [this.#stream]);
+    const [row] = await this.#database.query<StreamRow>('SELECT epoch, identity, halts FROM inorder.streams WHERE stream = $1', [
+      this.#stream,
+    ]);
     return standingFrom(row);
   }
 
@@ -44,7 +46,7 @@ export class PostgresStanding {
   }
 
   async resume(epoch: number): Promise<Standing> {
-    const values = 'greatest(s.epoch, $2::bigint), coalesce(s.identity, $3::text), \'{}\'::jsonb';
+    const values = "greatest(s.epoch, $2::bigint), coalesce(s.identity, $3::text), '{}'::jsonb";
     const first = "$2::bigint, $3::text, '{}'::jsonb";
     return standingFrom(await this.#write('epoch, identity, halts', first, values, epoch, this.#database.time.uuid()));
   }

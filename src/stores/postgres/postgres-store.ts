@@ -5,12 +5,38 @@
 import type { EntityRef } from '../../events/event.ts';
 import type { Finding } from '../../finding.ts';
 import type { Log } from '../../observability/log.ts';
-import { awaitedSequence, beginReplay, decideClaim, decidePark, snapshotOf, type StoredEntity, unknownEntity } from '../../ordering/entity-rules.ts';
+import {
+  awaitedSequence,
+  beginReplay,
+  decideClaim,
+  decidePark,
+  snapshotOf,
+  type StoredEntity,
+  unknownEntity,
+} from '../../ordering/entity-rules.ts';
 import { systemTime } from '../../time.ts';
 import type { EntityReplaying, OperatorStore } from '../operator-store.ts';
 import type {
-  Claim, ClaimResult, Commit, CommitResult, DeadLetterHistory, DeadLetterQuery, DeadLetterRecord, EntitySummary, EpochResult, Halt, InitialVersion, LoadResult,
-  Park, ParkResult, LookupQuery, LookupResult, Snapshot, Standing, Store, StoreOptions,
+  Claim,
+  ClaimResult,
+  Commit,
+  CommitResult,
+  DeadLetterHistory,
+  DeadLetterQuery,
+  DeadLetterRecord,
+  EntitySummary,
+  EpochResult,
+  Halt,
+  InitialVersion,
+  LoadResult,
+  Park,
+  ParkResult,
+  LookupQuery,
+  LookupResult,
+  Snapshot,
+  Standing,
+  Store,
+  StoreOptions,
 } from '../store.ts';
 import { commitBatch } from './commit-batch.ts';
 import { Database } from './database.ts';
@@ -71,7 +97,10 @@ class PostgresStore implements Store {
       [this.#stream, entities.map(entityKey)],
     );
     const found = new Map(rows.map((row) => [row.key.toString('hex'), this.#snapshotFrom(row)]));
-    return entities.map((ref) => ({ status: 'ok', snapshot: found.get(entityKey(ref).toString('hex')) ?? snapshotOf(unknownEntity(this.#initialVersion), 0) }));
+    return entities.map((ref) => ({
+      status: 'ok',
+      snapshot: found.get(entityKey(ref).toString('hex')) ?? snapshotOf(unknownEntity(this.#initialVersion), 0),
+    }));
   }
 
   async commit(commits: readonly Commit[]): Promise<readonly CommitResult[]> {
@@ -97,7 +126,13 @@ class PostgresStore implements Store {
        LEFT JOIN inorder.entities AS e ON e.stream = $1 AND e.key = asked.key
        LEFT JOIN inorder.applied_ids AS i ON asked.sequence IS NULL AND i.entity = e.entity AND i.id = asked.id AND i.expires_at_ms > ${clockMs}
        LEFT JOIN inorder.applied AS a ON a.entity = e.entity AND a.sequence = coalesce(asked.sequence, i.sequence) AND a.expires_at_ms > ${clockMs}`,
-      [this.#stream, queries.map((_, at) => at), queries.map(entityKey), queries.map(({ sequence }) => sequence), queries.map(({ id }) => digest(id))],
+      [
+        this.#stream,
+        queries.map((_, at) => at),
+        queries.map(entityKey),
+        queries.map(({ sequence }) => sequence),
+        queries.map(({ id }) => digest(id)),
+      ],
     );
     const found = new Map(rows.map((row) => [row.at, row]));
     return queries.map((query, at) => lookedUp(query, found.get(at), this.#initialVersion));
@@ -120,7 +155,9 @@ class PostgresStore implements Store {
     if (records.length === 0) return;
     await this.#database.transaction(async (query) => {
       // A parked entity stays so until it has passed its dead letters.
-      const awaited = records.filter((record) => record.entityType !== null && record.entityId !== null && awaitedSequence(record) !== null);
+      const awaited = records.filter(
+        (record) => record.entityType !== null && record.entityId !== null && awaitedSequence(record) !== null,
+      );
       await query(
         `UPDATE inorder.entities AS e SET awaited = greatest(e.awaited, u.sequence)
          FROM (SELECT key, max(sequence) AS sequence FROM unnest ($2::bytea[], $3::bigint[]) AS asked (key, sequence) GROUP BY key) AS u
@@ -161,7 +198,12 @@ class PostgresStore implements Store {
         [this.#stream, after, entityType === undefined ? null : toText(entityType)],
       );
       for (const row of page) {
-        yield { entityType: fromText(row.entity_type), entityId: fromText(row.entity_id), version: row.version ?? this.#initialVersion, parked: this.#snapshotFrom(row).parked };
+        yield {
+          entityType: fromText(row.entity_type),
+          entityId: fromText(row.entity_id),
+          version: row.version ?? this.#initialVersion,
+          parked: this.#snapshotFrom(row).parked,
+        };
         after = row.entity;
       }
       if (page.length < listPage) return;
@@ -189,13 +231,18 @@ class PostgresStore implements Store {
     if (asks.length === 0) return [];
     return this.#database.transaction(async (query) => {
       const entities = await lockEntities(query, this.#ofStream(), asks);
-      const states = await readStates(query, [...entities.all()].map(({ entity }) => entity));
+      const states = await readStates(
+        query,
+        [...entities.all()].map(({ entity }) => entity),
+      );
       const changed = new Set<LockedEntity>();
       const results = asks.map((ask) => {
         const row = entities.of(ask);
         const result = decide(row, ask, entities.nowMs);
         if (result.status === 'ok') changed.add(row);
-        return 'snapshot' in result ? { ...result, snapshot: { ...(result.snapshot as Snapshot), state: states.get(row.entity) ?? null } } : result;
+        return 'snapshot' in result
+          ? { ...result, snapshot: { ...(result.snapshot as Snapshot), state: states.get(row.entity) ?? null } }
+          : result;
       });
       await writeEntities(query, [...changed]);
       return results;
@@ -213,9 +260,23 @@ class PostgresStore implements Store {
     return { stream: this.#stream, initialVersion: this.#initialVersion };
   }
 
-  #snapshotFrom({ version, parked, replay_until_ms, replayed_to, now_ms, ...row }: SummaryRow & Partial<Pick<SnapshotRow, 'holes' | 'state'>>): Snapshot {
+  #snapshotFrom({
+    version,
+    parked,
+    replay_until_ms,
+    replayed_to,
+    now_ms,
+    ...row
+  }: SummaryRow & Partial<Pick<SnapshotRow, 'holes' | 'state'>>): Snapshot {
     const { holes = '', state = null } = row;
-    const entity = { version, holes, state: fromBytes(state), parked: parkedFrom(parked), replayUntilMs: replay_until_ms, replayedTo: replayed_to };
+    const entity = {
+      version,
+      holes,
+      state: fromBytes(state),
+      parked: parkedFrom(parked),
+      replayUntilMs: replay_until_ms,
+      replayedTo: replayed_to,
+    };
     return snapshotOf({ ...unknownEntity(this.#initialVersion), ...entity }, now_ms);
   }
 

@@ -40,7 +40,10 @@ export function createPostgresRelayLeases(options: PostgresRelayLeasesOptions): 
   const database = new Database({ url, log, maxConnections: 1, answerTimeoutMs: leaseMs / 2, time });
   const row: LeaseRow = {
     async step(what, session, epoch, position) {
-      const held = what === 'take' ? database.query<Held>(take, [stream, leaseMs, session]) : database.query<Held>(keep, [stream, what === 'release' ? 0 : leaseMs, epoch, position, session]);
+      const held =
+        what === 'take'
+          ? database.query<Held>(take, [stream, leaseMs, session])
+          : database.query<Held>(keep, [stream, what === 'release' ? 0 : leaseMs, epoch, position, session]);
       return (await held)[0] ?? null;
     },
     close: () => database.close(),

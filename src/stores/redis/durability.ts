@@ -54,7 +54,8 @@ export class Durable {
     const lives = await this.#sameServer(second);
     const result = await work();
     await this.#nextWait(second);
-    if (this.#lives(second) !== lives) throw new UnavailableError(`The connection to ${this.#options.main.where} was lost before it was known that the data are kept.`);
+    if (this.#lives(second) !== lives)
+      throw new UnavailableError(`The connection to ${this.#options.main.where} was lost before it was known that the data are kept.`);
     return result;
   }
 
@@ -94,7 +95,8 @@ export class Durable {
 
   async #wait(second: Connection): Promise<void> {
     const { durability, key, waitMs, main } = this.#options;
-    const wait: Command = durability.kind === 'replicas' ? ['WAIT', String(durability.count), String(waitMs)] : ['WAITAOF', '1', '0', String(waitMs)];
+    const wait: Command =
+      durability.kind === 'replicas' ? ['WAIT', String(durability.count), String(waitMs)] : ['WAITAOF', '1', '0', String(waitMs)];
     const [written, waited] = await second.send([['SET', key, ''], wait]);
     const error = written?.[0] ?? waited?.[0];
     if (error) throw unavailable(main.where, error);
@@ -103,7 +105,9 @@ export class Durable {
     const wanted = durability.kind === 'replicas' ? durability.count : 1;
     if (confirmed >= wanted) return;
     const who = durability.kind === 'replicas' ? `${confirmed} of ${wanted} replicas have` : 'its append-only file does not have';
-    throw new UnavailableError(`${main.where} has the data, but after ${waitMs / 1_000} s ${who} them (DURABILITY): nothing is acknowledged. Look at INFO replication and the disks.`);
+    throw new UnavailableError(
+      `${main.where} has the data, but after ${waitMs / 1_000} s ${who} them (DURABILITY): nothing is acknowledged. Look at INFO replication and the disks.`,
+    );
   }
 }
 
@@ -119,11 +123,19 @@ export function durabilityFinding(durability: Durability, info: ReadonlyMap<stri
     const connected = Number(info.get('connected_slaves') ?? 0);
     const detail = `${connected} of ${durability.count} replicas are connected`;
     if (connected >= durability.count) return ok(subject, detail);
-    return warning(subject, `${detail}: with DURABILITY=replicas:${durability.count} nothing is acknowledged until they are.`, 'Bring the replicas back.');
+    return warning(
+      subject,
+      `${detail}: with DURABILITY=replicas:${durability.count} nothing is acknowledged until they are.`,
+      'Bring the replicas back.',
+    );
   }
   const [major = 0, minor = 0] = (info.get('redis_version') ?? '').split('.').map(Number);
   if (major < 7 || (major === 7 && minor < 2)) {
-    return failure(subject, `DURABILITY=aof needs WAITAOF, which Redis has from 7.2 on; this is ${info.get('redis_version')}.`, 'Upgrade Redis, or use DURABILITY=replicas:N.');
+    return failure(
+      subject,
+      `DURABILITY=aof needs WAITAOF, which Redis has from 7.2 on; this is ${info.get('redis_version')}.`,
+      'Upgrade Redis, or use DURABILITY=replicas:N.',
+    );
   }
   if (info.get('aof_enabled') !== '1') {
     return failure(subject, 'DURABILITY=aof, and the append-only file is off.', 'CONFIG SET appendonly yes, and put it in redis.conf.');

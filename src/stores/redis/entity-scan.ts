@@ -13,7 +13,12 @@ import { withTimes } from './script.ts';
 /** Keys that Redis looks at for one page; it serves nobody else meanwhile. */
 const PAGE = '1000';
 
-export async function* scanEntities(connection: Connection, keys: Keys, entityType: string | undefined, initialVersion: InitialVersion): AsyncGenerator<EntitySummary> {
+export async function* scanEntities(
+  connection: Connection,
+  keys: Keys,
+  entityType: string | undefined,
+  initialVersion: InitialVersion,
+): AsyncGenerator<EntitySummary> {
   for (const master of await connection.masters()) {
     let cursor = '0';
     do {
@@ -26,10 +31,19 @@ export async function* scanEntities(connection: Connection, keys: Keys, entityTy
   }
 }
 
-async function summarise(connection: Connection, keys: Keys, found: readonly string[], initialVersion: InitialVersion): Promise<EntitySummary[]> {
+async function summarise(
+  connection: Connection,
+  keys: Keys,
+  found: readonly string[],
+  initialVersion: InitialVersion,
+): Promise<EntitySummary[]> {
   const entities = found.map((key) => keys.parseEntity(key)).filter((entity): entity is EntityRef => entity !== null);
   const names = entities.map((entity) => keys.entity(entity));
-  const replies = await withTimes(connection, names, await connection.send(names.map((name): Command => ['HMGET', name, ...summaryFields])));
+  const replies = await withTimes(
+    connection,
+    names,
+    await connection.send(names.map((name): Command => ['HMGET', name, ...summaryFields])),
+  );
   const summaries: EntitySummary[] = [];
   for (const [index, [error, value]] of replies.entries()) {
     if (error && !isEntityFailure(error)) throw unavailable(connection.where, error);

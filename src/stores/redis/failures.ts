@@ -18,19 +18,44 @@ interface Condition {
 }
 
 const CONDITIONS: readonly Condition[] = [
-  { matches: /^OOM\b/, meaning: 'it has reached maxmemory', remedy: 'Raise maxmemory or free memory; the eviction policy must stay noeviction.' },
-  { matches: /^READONLY\b/, meaning: 'this node is a replica', remedy: 'Wait for the fail-over to end, or name the master (or the sentinels) in the URL.' },
+  {
+    matches: /^OOM\b/,
+    meaning: 'it has reached maxmemory',
+    remedy: 'Raise maxmemory or free memory; the eviction policy must stay noeviction.',
+  },
+  {
+    matches: /^READONLY\b/,
+    meaning: 'this node is a replica',
+    remedy: 'Wait for the fail-over to end, or name the master (or the sentinels) in the URL.',
+  },
   { matches: /cannot be used with replica instances/, meaning: 'this node has become a replica', remedy: 'Wait for the fail-over to end.' },
   { matches: /^LOADING\b/, meaning: 'it is still loading its data', remedy: 'Wait.' },
-  { matches: /^BUSY\b/, meaning: 'a script has been running for too long', remedy: 'Find who runs it; SCRIPT KILL ends one that has not written.' },
+  {
+    matches: /^BUSY\b/,
+    meaning: 'a script has been running for too long',
+    remedy: 'Find who runs it; SCRIPT KILL ends one that has not written.',
+  },
   { matches: /^NOREPLICAS\b/, meaning: 'it has fewer replicas than min-replicas-to-write', remedy: 'Bring the replicas back.' },
-  { matches: /^(NOPERM|NOAUTH|WRONGPASS)\b|^(ERR )?The user executing the script can't\b/, meaning: 'user and password are not accepted, or may not do this', remedy: 'Correct the credentials or the ACL: the stream needs its keys inorder:<stream>:* and EVALSHA, SCRIPT, HMGET, SCAN, INFO, and for DURABILITY SET and WAIT or WAITAOF.' },
-  { matches: /^(CLUSTERDOWN|MASTERDOWN|TRYAGAIN|ASK)\b|\bscript attempted to access a non local key\b/i, meaning: 'a part of the cluster cannot serve now', remedy: 'Wait for the fail-over or the move of slots to end; look at CLUSTER INFO.' },
+  {
+    matches: /^(NOPERM|NOAUTH|WRONGPASS)\b|^(ERR )?The user executing the script can't\b/,
+    meaning: 'user and password are not accepted, or may not do this',
+    remedy:
+      'Correct the credentials or the ACL: the stream needs its keys inorder:<stream>:* and EVALSHA, SCRIPT, HMGET, SCAN, INFO, and for DURABILITY SET and WAIT or WAITAOF.',
+  },
+  {
+    matches: /^(CLUSTERDOWN|MASTERDOWN|TRYAGAIN|ASK)\b|\bscript attempted to access a non local key\b/i,
+    meaning: 'a part of the cluster cannot serve now',
+    remedy: 'Wait for the fail-over or the move of slots to end; look at CLUSTER INFO.',
+  },
   { matches: /^(MOVED|CROSSSLOT)\b/, meaning: 'it is a node of a cluster', remedy: 'Use a URL that starts with redis+cluster://.' },
   { matches: /^MISCONF\b/, meaning: 'it cannot write its snapshots', remedy: 'Look at its log and its disk.' },
   { matches: /^NOSCRIPT\b/, meaning: 'scripts are removed faster than they can be loaded', remedy: 'Find who calls SCRIPT FLUSH.' },
   { matches: /^(EXECABORT|NOMULTI|UNKILLABLE|NOQUORUM)\b/, meaning: 'it refuses commands', remedy: 'Look at its log.' },
-  { matches: /unknown command|max number of clients|max clients/i, meaning: 'it refuses this command or connection', remedy: 'Allow the command (rename-command, ACL), or raise maxclients.' },
+  {
+    matches: /unknown command|max number of clients|max clients/i,
+    meaning: 'it refuses this command or connection',
+    remedy: 'Allow the command (rename-command, ACL), or raise maxclients.',
+  },
   { matches: /timed? ?out/i, meaning: 'it did not answer in time', remedy: 'Look for slow commands, swapping and the network.' },
 ];
 

@@ -5,7 +5,11 @@
  */
 import type { Log } from '../../observability/log.ts';
 import {
-  type Begun, defaultIdempotencyLeaseMs, defaultIdempotencyTtlSeconds, type IdempotencyStore, type IdempotencyStoreOptions,
+  type Begun,
+  defaultIdempotencyLeaseMs,
+  defaultIdempotencyTtlSeconds,
+  type IdempotencyStore,
+  type IdempotencyStoreOptions,
 } from '../idempotency-store.ts';
 import { systemTime } from '../../time.ts';
 import { Connection } from './connection.ts';

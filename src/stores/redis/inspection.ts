@@ -74,7 +74,11 @@ function checkMemory(info: Info): Finding {
   if (!(limit > 0)) return ok(subject, 'maxmemory is not set');
   const percent = Math.round((100 * used) / limit);
   if (used < MEMORY_WARNING_SHARE * limit) return ok(subject, `${percent} % of maxmemory`);
-  return warning(subject, `It uses ${percent} % of maxmemory; at 100 % nothing is committed any more.`, 'Raise maxmemory, or keep ids for a shorter time.');
+  return warning(
+    subject,
+    `It uses ${percent} % of maxmemory; at 100 % nothing is committed any more.`,
+    'Raise maxmemory, or keep ids for a shorter time.',
+  );
 }
 
 function checkPersistence(info: Info): Finding {
@@ -91,7 +95,13 @@ function checkPersistence(info: Info): Finding {
 
 function checkClusterMode(info: Info, isCluster: boolean): readonly Finding[] {
   if (isCluster || info.get('cluster_enabled') !== '1') return [];
-  return [failure('Redis cluster', 'It is a node of a cluster, but the URL names a single server.', 'Use the form redis+cluster://host1:6379,host2:6379.')];
+  return [
+    failure(
+      'Redis cluster',
+      'It is a node of a cluster, but the URL names a single server.',
+      'Use the form redis+cluster://host1:6379,host2:6379.',
+    ),
+  ];
 }
 
 function checkClusterState(info: Info): Finding {

@@ -7,8 +7,26 @@ import { UnavailableError } from '../../errors.ts';
 import type { EntityRef } from '../../events/event.ts';
 import type { Log } from '../../observability/log.ts';
 import { systemTime } from '../../time.ts';
-import { type AppendRules, expectedNumber, idConflict, type PreparedEvent, prepareAppend, rangeOf, recorded, versionConflict } from '../append-rules.ts';
-import type { AppendOptions, AppendResult, EventStore, EventToAppend, ReadAllOptions, ReadOptions, RecordedEvent, StateSnapshot } from '../event-store.ts';
+import {
+  type AppendRules,
+  expectedNumber,
+  idConflict,
+  type PreparedEvent,
+  prepareAppend,
+  rangeOf,
+  recorded,
+  versionConflict,
+} from '../append-rules.ts';
+import type {
+  AppendOptions,
+  AppendResult,
+  EventStore,
+  EventToAppend,
+  ReadAllOptions,
+  ReadOptions,
+  RecordedEvent,
+  StateSnapshot,
+} from '../event-store.ts';
 import type { Durability } from '../../config/config.ts';
 import { Connection } from './connection.ts';
 import { Durable } from './durability.ts';
@@ -64,9 +82,15 @@ class RedisEventStore implements EventStore {
   async append(entity: EntityRef, events: readonly EventToAppend[], { expectedVersion }: AppendOptions): Promise<AppendResult> {
     const prepared = prepareAppend(entity, events, this.#options);
     const expected = expectedNumber(expectedVersion);
-    const args = prepared.flatMap((event) => [idField(event.id), fingerprintOf(event), JSON.stringify({ ...entity, ...event } satisfies Kept)]);
+    const args = prepared.flatMap((event) => [
+      idField(event.id),
+      fingerprintOf(event),
+      JSON.stringify({ ...entity, ...event } satisfies Kept),
+    ]);
     const keys = [this.#keys.log, this.#keys.entity(entity), this.#keys.ids(entity)];
-    const [status, version, position] = (await this.#durable.keep(() => this.#run(appendScript, [...keys, expected === null ? '' : String(expected), ...args]))) as [string, number, number];
+    const [status, version, position] = (await this.#durable.keep(() =>
+      this.#run(appendScript, [...keys, expected === null ? '' : String(expected), ...args]),
+    )) as [string, number, number];
     if (status === 'conflict') throw versionConflict(expectedVersion, version);
     if (status === 'id_conflict') throw idConflict();
     return { status: status === 'repeated' ? 'repeated' : 'appended', version, position };
@@ -91,7 +115,10 @@ class RedisEventStore implements EventStore {
   async *readAll({ after = 0, limit = Number.POSITIVE_INFINITY }: ReadAllOptions = {}): AsyncGenerator<RecordedEvent> {
     for (let [position, left] = [after, limit]; left > 0; ) {
       const size = Math.min(page, left);
-      const entries = (await this.#connection.ask(['XRANGE', this.#keys.log, `(${position}-0`, '+', 'COUNT', String(size)])) as [string, string[]][];
+      const entries = (await this.#connection.ask(['XRANGE', this.#keys.log, `(${position}-0`, '+', 'COUNT', String(size)])) as [
+        string,
+        string[],
+      ][];
       for (const [id, [, sequence = '', , event = '']] of entries) {
         position = Number(id.split('-')[0]);
         yield eventFrom(event, Number(sequence), position);
@@ -115,7 +142,10 @@ class RedisEventStore implements EventStore {
   }
 
   async readSnapshot(entity: EntityRef): Promise<StateSnapshot | null> {
-    const [version, schemaVersion, state] = (await this.#connection.ask(['HMGET', this.#keys.snapshot(entity), 'v', 'c', 's'])) as (string | null)[];
+    const [version, schemaVersion, state] = (await this.#connection.ask(['HMGET', this.#keys.snapshot(entity), 'v', 'c', 's'])) as (
+      | string
+      | null
+    )[];
     if (version == null || schemaVersion == null || state == null) return null;
     return { version: Number(version), schemaVersion: Number(schemaVersion), state };
   }
@@ -138,10 +168,16 @@ class RedisEventStore implements EventStore {
   }
 
   async #readRange(entity: EntityRef, first: number, last: number): Promise<RecordedEvent[]> {
-    const found = (await this.#run(readScript, [this.#keys.log, this.#keys.entity(entity), String(first - 1), String(last - 1)])) as string[];
+    const found = (await this.#run(readScript, [
+      this.#keys.log,
+      this.#keys.entity(entity),
+      String(first - 1),
+      String(last - 1),
+    ])) as string[];
     const events: RecordedEvent[] = [];
     for (let at = 0; at < found.length; at += 3) events.push(eventFrom(found[at + 2]!, Number(found[at + 1]), Number(found[at])));
-    if (events.length < last - first + 1) throw new UnavailableError(`events of ${this.#connection.where} are missing: was the log trimmed?`);
+    if (events.length < last - first + 1)
+      throw new UnavailableError(`events of ${this.#connection.where} are missing: was the log trimmed?`);
     return events;
   }
 
@@ -162,7 +198,9 @@ function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T | 'a
 }
 
 function fingerprintOf({ type, dataJson }: PreparedEvent): string {
-  return createHash('sha256').update(JSON.stringify([type, dataJson])).digest('base64url');
+  return createHash('sha256')
+    .update(JSON.stringify([type, dataJson]))
+    .digest('base64url');
 }
 
 function eventFrom(json: string, sequence: number, position: number): RecordedEvent {

@@ -29,7 +29,10 @@ export class RedisOperatorStore implements OperatorStore {
 
   async beginReplay(replays: readonly EntityReplaying[], leaseMs: number): Promise<readonly LoadResult[]> {
     const calls = replays.map(({ parkedAt, replayedTo = this.#initialVersion, ...entity }) => [
-      this.#keys.entity(entity), String(leaseMs), parkedAt === undefined ? '' : String(Date.parse(parkedAt)), String(replayedTo),
+      this.#keys.entity(entity),
+      String(leaseMs),
+      parkedAt === undefined ? '' : String(Date.parse(parkedAt)),
+      String(replayedTo),
     ]);
     const replies = await runScript(this.#connection, beginReplayScript, calls);
     return replies.map(([error, reply], index): LoadResult => {
@@ -62,7 +65,10 @@ export class RedisOperatorStore implements OperatorStore {
   async *readAudit(): AsyncGenerator<AuditRecord, void, void> {
     let before = '+';
     for (;;) {
-      const page = (await this.#connection.ask(['XREVRANGE', this.#keys.audit, before, '-', 'COUNT', String(AUDIT_PAGE)])) as [string, string[]][];
+      const page = (await this.#connection.ask(['XREVRANGE', this.#keys.audit, before, '-', 'COUNT', String(AUDIT_PAGE)])) as [
+        string,
+        string[],
+      ][];
       for (const [id, [, json = '{}']] of page) {
         yield { at: new Date(Number(id.split('-')[0])).toISOString(), ...(JSON.parse(json) as AuditEntry) };
       }

@@ -16,8 +16,25 @@ import { awaitedSequence, deadLetterTtlMs, keptRecord, maxDeadLettersPerEntity }
 import { systemTime } from '../../time.ts';
 import type { OperatorStore } from '../operator-store.ts';
 import type {
-  Claim, ClaimResult, Commit, CommitResult, DeadLetterHistory, DeadLetterQuery, DeadLetterRecord, EntitySummary, EpochResult, Halt, InitialVersion, LoadResult,
-  Park, ParkResult, LookupQuery, LookupResult, Standing, Store, StoreOptions,
+  Claim,
+  ClaimResult,
+  Commit,
+  CommitResult,
+  DeadLetterHistory,
+  DeadLetterQuery,
+  DeadLetterRecord,
+  EntitySummary,
+  EpochResult,
+  Halt,
+  InitialVersion,
+  LoadResult,
+  Park,
+  ParkResult,
+  LookupQuery,
+  LookupResult,
+  Standing,
+  Store,
+  StoreOptions,
 } from '../store.ts';
 import { Connection, type Command, type Reply } from './connection.ts';
 import { Durable } from './durability.ts';
@@ -27,7 +44,17 @@ import { inspectServers } from './inspection.ts';
 import { idField, Keys, sequenceField } from './keys.ts';
 import { RedisOperatorStore } from './redis-operator-store.ts';
 import { parseRedisUrl } from './redis-url.ts';
-import { readClaim, readCommit, readDeadLetter, readPark, readLookup, readSnapshot, snapshotFields, writeParked, writeResult } from './replies.ts';
+import {
+  readClaim,
+  readCommit,
+  readDeadLetter,
+  readPark,
+  readLookup,
+  readSnapshot,
+  snapshotFields,
+  writeParked,
+  writeResult,
+} from './replies.ts';
 import { loadScript, runScript, type Script, withTimes } from './script.ts';
 import { RedisStanding } from './standing.ts';
 
@@ -64,7 +91,13 @@ export function createRedisStore(options: RedisStoreOptions): Store {
   const target = parseRedisUrl(options.url);
   const connection = new Connection({ target, commandTimeoutMs, log, onReconnect, time });
   const connect = () => new Connection({ target, commandTimeoutMs, log, onReconnect: undefined, time });
-  const durable = new Durable({ durability, main: connection, connect, key: new Keys(options.stream).kept, waitMs: Math.floor(commandTimeoutMs / 2) });
+  const durable = new Durable({
+    durability,
+    main: connection,
+    connect,
+    key: new Keys(options.stream).kept,
+    waitMs: Math.floor(commandTimeoutMs / 2),
+  });
   return new RedisStore(connection, durable, { ...options, durability });
 }
 
@@ -91,7 +124,11 @@ class RedisStore implements Store {
 
   async load(entities: readonly EntityRef[]): Promise<readonly LoadResult[]> {
     const keys = entities.map((entity) => this.#keys.entity(entity));
-    const replies = await withTimes(this.#connection, keys, await this.#connection.send(keys.map((key): Command => ['HMGET', key, ...snapshotFields])));
+    const replies = await withTimes(
+      this.#connection,
+      keys,
+      await this.#connection.send(keys.map((key): Command => ['HMGET', key, ...snapshotFields])),
+    );
     return this.#read(replies, keys, (reply) => ({ status: 'ok', snapshot: readSnapshot(reply, this.#initialVersion) }));
   }
 
@@ -107,7 +144,13 @@ class RedisStore implements Store {
 
   async park(parks: readonly Park[]): Promise<readonly ParkResult[]> {
     const calls = parks.map((park) => [
-      this.#keys.entity(park), String(park.shard), String(park.epoch), String(park.expectedVersion), writeParked(park), String(park.sequence), park.session,
+      this.#keys.entity(park),
+      String(park.shard),
+      String(park.epoch),
+      String(park.expectedVersion),
+      writeParked(park),
+      String(park.sequence),
+      park.session,
       String(this.#initialVersion),
     ]);
     return this.#run(parkScript, calls, readPark);
@@ -136,7 +179,10 @@ class RedisStore implements Store {
   async #recordDeadLetters(records: readonly DeadLetterRecord[]): Promise<void> {
     const failures = await this.#writeDeadLetters(records, (record) => [this.#keys.deadLetters(record), awaitedSequence(record)]);
     for (const { error } of failures) if (!isEntityFailure(error)) throw unavailable(this.#connection.where, error);
-    const [failed] = await this.#writeDeadLetters(failures.map(({ record }) => record), (record) => [this.#keys.deadLetters(ofNoEntity(record)), null]);
+    const [failed] = await this.#writeDeadLetters(
+      failures.map(({ record }) => record),
+      (record) => [this.#keys.deadLetters(ofNoEntity(record)), null],
+    );
     if (failed !== undefined) throw unavailable(this.#connection.where, failed.error);
   }
 
@@ -181,14 +227,25 @@ class RedisStore implements Store {
   }
 
   /** Returns what could not be written. */
-  async #writeDeadLetters(records: readonly DeadLetterRecord[], placeOf: (record: DeadLetterRecord) => readonly [key: string, awaited: number | null]): Promise<{ record: DeadLetterRecord; error: Error }[]> {
+  async #writeDeadLetters(
+    records: readonly DeadLetterRecord[],
+    placeOf: (record: DeadLetterRecord) => readonly [key: string, awaited: number | null],
+  ): Promise<{ record: DeadLetterRecord; error: Error }[]> {
     const limits = [String(deadLetterTtlMs), String(maxDeadLettersPerEntity)];
     const calls = records.map((record) => {
       const [key, awaited] = placeOf(record);
       const { entityType, entityId, fingerprint } = record;
       // Without an entity that waits, the second key is not looked at; it has to be in the slot of the first.
       const entity = awaited === null || entityType === null || entityId === null ? null : this.#keys.entity({ entityType, entityId });
-      return [key, entity ?? key, fingerprint, JSON.stringify(keptRecord(record)), ...limits, entity === null ? '' : String(awaited), String(this.#initialVersion)];
+      return [
+        key,
+        entity ?? key,
+        fingerprint,
+        JSON.stringify(keptRecord(record)),
+        ...limits,
+        entity === null ? '' : String(awaited),
+        String(this.#initialVersion),
+      ];
     });
     const replies = await runScript(this.#connection, recordDeadLetterScript, calls);
     return records.flatMap((record, index) => {
@@ -198,7 +255,9 @@ class RedisStore implements Store {
   }
 
   async #readDeadLetters(queries: readonly DeadLetterQuery[]): Promise<(DeadLetterHistory | null)[]> {
-    const replies = await this.#connection.send(queries.map((query): Command => ['HGET', this.#keys.deadLetters(query), query.fingerprint]));
+    const replies = await this.#connection.send(
+      queries.map((query): Command => ['HGET', this.#keys.deadLetters(query), query.fingerprint]),
+    );
     return replies.map(([error, value]) => {
       if (error && !isEntityFailure(error)) throw unavailable(this.#connection.where, error);
       // What cannot be used is not known.
@@ -210,9 +269,20 @@ class RedisStore implements Store {
     const { events, state } = commit;
     const trims = events.filter((event) => event.sequence % TRIM_EVERY === 0).length;
     const call = [
-      this.#keys.entity(commit), this.#keys.ids(commit), this.#keys.log(commit),
-      commit.token, String(commit.expectedVersion), commit.expectedHoles, String(commit.newVersion), commit.newHoles,
-      state === null ? '0' : '1', state ?? '', this.#idTtlMs, String(trims * TRIM_STRETCH), String(this.#initialVersion), '0',
+      this.#keys.entity(commit),
+      this.#keys.ids(commit),
+      this.#keys.log(commit),
+      commit.token,
+      String(commit.expectedVersion),
+      commit.expectedHoles,
+      String(commit.newVersion),
+      commit.newHoles,
+      state === null ? '0' : '1',
+      state ?? '',
+      this.#idTtlMs,
+      String(trims * TRIM_STRETCH),
+      String(this.#initialVersion),
+      '0',
     ];
     const countAt = call.length - 1;
     for (const { log } of events) if (log !== undefined) call.push(log);
@@ -225,9 +295,15 @@ class RedisStore implements Store {
   }
 
   /** What is written, and what is read to acknowledge by it, is kept before it is answered. */
-  async #run<T>(script: Script, calls: readonly (readonly string[])[], read: (reply: unknown, initialVersion: InitialVersion) => T): Promise<(T | { status: 'failed'; error: Error })[]> {
+  async #run<T>(
+    script: Script,
+    calls: readonly (readonly string[])[],
+    read: (reply: unknown, initialVersion: InitialVersion) => T,
+  ): Promise<(T | { status: 'failed'; error: Error })[]> {
     if (calls.length === 0) return [];
-    return this.#durable.keep(async () => this.#read(await runScript(this.#connection, script, calls), firstOf(calls), (reply) => read(reply, this.#initialVersion)));
+    return this.#durable.keep(async () =>
+      this.#read(await runScript(this.#connection, script, calls), firstOf(calls), (reply) => read(reply, this.#initialVersion)),
+    );
   }
 
   /** One entity's failure is its result; any other is the failure of the call. */

@@ -37,7 +37,10 @@ const DEFAULT_SENTINEL_PORT = 26379;
 export function parseRedisUrl(text: string): RedisTarget {
   const scheme = /^(rediss?)(?:\+(sentinel|cluster))?:\/\//.exec(text);
   if (scheme === null) throw invalid('it starts with none of redis://, rediss://, redis+sentinel://, redis+cluster://');
-  const parts = text.slice(scheme[0].length).split(',').map((part) => parsePart(part.replace(/^rediss?:\/\//, '')));
+  const parts = text
+    .slice(scheme[0].length)
+    .split(',')
+    .map((part) => parsePart(part.replace(/^rediss?:\/\//, '')));
   const [first, ...others] = parts;
   if (first === undefined) throw invalid('it names no host');
   const last = parts.at(-1) ?? first;

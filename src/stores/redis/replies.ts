@@ -4,7 +4,18 @@
  */
 import type { RejectionReason } from '../../events/reasons.ts';
 import type {
-  ClaimResult, CommitResult, DeadLetterHistory, DeadLetterRecord, EntitySummary, IdConflict, InitialVersion, Park, Parked, ParkResult, LookupResult, Snapshot,
+  ClaimResult,
+  CommitResult,
+  DeadLetterHistory,
+  DeadLetterRecord,
+  EntitySummary,
+  IdConflict,
+  InitialVersion,
+  Park,
+  Parked,
+  ParkResult,
+  LookupResult,
+  Snapshot,
 } from '../store.ts';
 import type { EntityRef } from '../../events/event.ts';
 import { isReplaying } from '../../ordering/entity-rules.ts';
@@ -38,7 +49,12 @@ export function readSnapshot(reply: unknown, initialVersion: InitialVersion): Sn
 export function readSummary({ entityType, entityId }: EntityRef, reply: unknown, initialVersion: InitialVersion): EntitySummary | null {
   const [version, parked, replay, now] = texts(reply);
   if (version === null && parked === null) return null;
-  return { entityType, entityId, version: readVersion(version) ?? initialVersion, parked: readParked(initialVersion, version, parked, replay, now) };
+  return {
+    entityType,
+    entityId,
+    version: readVersion(version) ?? initialVersion,
+    parked: readParked(initialVersion, version, parked, replay, now),
+  };
 }
 
 export function readCommit(reply: unknown, initialVersion: InitialVersion): CommitResult {
@@ -113,8 +129,17 @@ function readParked(initialVersion: InitialVersion, version?: Text, text?: Text,
   const why = parseJson(text.slice(bar + 1)) as { reason: RejectionReason; sequence: number; detail: string };
   if (!(atMs > 0)) throw new UnusableEntityError('the record of its parking has no time');
   const [leaseUntil = '0', replayedTo = initialVersion] = replay?.split('|') ?? [];
-  const replaying = isReplaying({ version: readVersion(version), initialVersion, replayUntilMs: Number(leaseUntil), replayedTo: Number(replayedTo) }, Number(now ?? 0));
-  return { reason: why.reason, detail: why.detail, sequence: why.sequence, at: new Date(atMs).toISOString(), replaying: replay != null && replaying };
+  const replaying = isReplaying(
+    { version: readVersion(version), initialVersion, replayUntilMs: Number(leaseUntil), replayedTo: Number(replayedTo) },
+    Number(now ?? 0),
+  );
+  return {
+    reason: why.reason,
+    detail: why.detail,
+    sequence: why.sequence,
+    at: new Date(atMs).toISOString(),
+    replaying: replay != null && replaying,
+  };
 }
 
 function readVersion(text: Text | undefined): number | null {

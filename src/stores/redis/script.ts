@@ -47,7 +47,11 @@ const timeScript = loadScript('time-1');
 export async function withTimes(connection: Connection, keys: readonly string[], replies: readonly Reply[]): Promise<readonly Reply[]> {
   const timed = [...replies.keys()].filter((index) => needsTime(replies[index]?.[1]));
   if (timed.length === 0) return replies;
-  const times = await runScript(connection, timeScript, timed.map((index) => [keys[index] ?? '']));
+  const times = await runScript(
+    connection,
+    timeScript,
+    timed.map((index) => [keys[index] ?? '']),
+  );
   const complete = [...replies];
   for (const [at, index] of timed.entries()) {
     const [error, now] = times[at] ?? [null];

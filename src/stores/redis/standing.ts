@@ -27,7 +27,10 @@ export class RedisStanding {
   }
 
   async read(): Promise<Standing> {
-    const [epoch, fields] = await this.#connection.send([['GET', this.#keys.epoch], ['HGETALL', this.#keys.standing]]);
+    const [epoch, fields] = await this.#connection.send([
+      ['GET', this.#keys.epoch],
+      ['HGETALL', this.#keys.standing],
+    ]);
     for (const reply of [epoch, fields]) if (reply?.[0]) throw unavailable(this.#connection.where, reply[0]);
     const known = entriesOf(fields?.[1] as readonly string[]);
     return {
