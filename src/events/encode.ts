@@ -67,18 +67,7 @@ export function encodedAs(
   { body, contentType, headers, entityId }: Draft,
   { limits = defaultEventLimits, unsequenced = 'reject' }: EncodeOptions,
 ): EncodedEvent {
-  const message: RawMessage = {
-    body,
-    routingKey: entityId ?? '',
-    contentType,
-    contentEncoding: undefined,
-    messageId: undefined,
-    type: undefined,
-    timestamp: undefined,
-    replyTo: undefined,
-    correlationId: undefined,
-    headers,
-  };
+  const message = asDelivered({ body, routingKey: entityId ?? '', properties: { contentType, persistent: true, headers } });
   const decoded = decodeMessage(message, { limits, defaultEntityType: '', allowMissingEntityId: unsequenced === 'process' });
   if (!decoded.ok) throw new EventError(decoded.refusal.reason, decoded.refusal.detail);
   const { event } = decoded;
@@ -92,6 +81,13 @@ export function encodedAs(
     );
   }
   return { body, properties: propertiesOf(event, contentType, headers), routingKey: event.entityId, event };
+}
+
+/** What a consumer is given of it. */
+export function asDelivered({ body, routingKey, properties }: Omit<EncodedEvent, 'event'>): RawMessage {
+  const { contentType, messageId, type, timestamp, headers } = properties;
+  const absent = { contentEncoding: undefined, replyTo: undefined, correlationId: undefined };
+  return { body, routingKey, contentType, messageId, type, timestamp, headers, ...absent };
 }
 
 /** The properties only repeat what the message says: one that AMQP has no room for is left out. */

@@ -11,8 +11,8 @@
  * lost the session ends: answers that come later are dropped, and everything that was not settled comes back from the broker.
  */
 import { setMaxListeners } from 'node:events';
-import { InvariantError, messageOf, UnavailableError } from '../errors.ts';
-import type { EncodedEvent } from '../events/encode.ts';
+import { InvariantError, messageOf } from '../errors.ts';
+import { asDelivered, type EncodedEvent } from '../events/encode.ts';
 import type { Decoded, RawMessage } from '../events/event.ts';
 import { HourlyPerEntity } from '../observability/hourly.ts';
 import type { ShardReading, ShardState } from '../observability/metrics.ts';
@@ -21,7 +21,7 @@ import type { SequencerLimits } from '../ordering/limits.ts';
 import { ShardSequencer } from '../ordering/sequencer.ts';
 import type { RawDelivery, ShardChannel, ShardChannelEvents } from '../rabbitmq/shard-channel.ts';
 import type { EpochResult, Store } from '../stores/store.ts';
-import { backOffMs, sleep, type Timer, within } from '../time.ts';
+import { type Timer, within } from '../time.ts';
 import { Acknowledger } from './acknowledger.ts';
 import type { AutoReplay } from './auto-replay.ts';
 import { DeliveryReport, type DeliveryReportOptions } from './delivery-report.ts';
@@ -43,8 +43,8 @@ export interface ShardOptions
   readonly retry: RetryLimits;
   readonly decode: (message: RawMessage) => Decoded;
   readonly openChannel: (events: ShardChannelEvents) => ShardChannel;
-  /** Of this shard. Rejects with `UnavailableError`. */
-  readonly nextEpoch: () => Promise<EpochResult>;
+  /** Of this shard, asked for until the store answers. Null when `signal` aborted first. */
+  readonly nextEpoch: (signal: AbortSignal) => Promise<EpochResult | null>;
   /** Null: what was dead-lettered waits for an operator. */
   readonly autoReplay: Pick<AutoReplay, 'advanced' | 'search'> | null;
   /** Sends what a handler returned to whoever asked for it. */
@@ -75,7 +75,6 @@ interface Session {
 }
 
 const gapsInStatus = 100;
-const epochBackOff = { initialMs: 100, maxMs: 5_000 };
 
 export class Shard implements WatchedShard, RepairableShard, HaltableShard {
   readonly shard: number;
@@ -150,14 +149,10 @@ export class Shard implements WatchedShard, RepairableShard, HaltableShard {
     const session = this.#session;
     if (session === null || this.state !== 'consuming') return [];
     const gaps = this.#sequencer.openGaps(Number.POSITIVE_INFINITY, this.#options.time.nowMs()).filter(({ waitedMs }) => waitedMs >= ms);
-    return gaps
-      .map(({ lane }) => ({
-        entity: lane.entity,
-        from: lane.version + 1,
-        to: (lane.held.lowest() ?? 0) - 1,
-        generation: session.generation,
-      }))
-      .filter(({ from, to }) => from >= 0 && from <= to);
+    return gaps.flatMap(({ lane: { entity, version, held } }) => {
+      const [from, to] = [version + 1, (held.lowest() ?? 0) - 1];
+      return from >= 0 && from <= to ? [{ entity, from, to, generation: session.generation }] : [];
+    });
   }
 
   deliverMissing(generation: number, events: readonly EncodedEvent[]): boolean {
@@ -165,7 +160,7 @@ export class Shard implements WatchedShard, RepairableShard, HaltableShard {
     if (session === null || session.generation !== generation || this.state !== 'consuming') return false;
     const deliveries = events.map((encoded): Delivery => {
       const tag = --session.lastFetchedTag;
-      session.messages.set(tag, messageOfFetched(encoded));
+      session.messages.set(tag, asDelivered(encoded));
       return { tag, event: encoded.event };
     });
     this.#handle([{ kind: 'delivered', deliveries }]);
@@ -190,16 +185,8 @@ export class Shard implements WatchedShard, RepairableShard, HaltableShard {
   status(): ShardStatus {
     const { shard, queue } = this;
     const open_gaps = this.#sequencer.openGaps(gapsInStatus, this.#options.time.nowMs()).map(gapStatus);
-    const epoch = this.#session?.epoch ?? null;
-    return {
-      shard,
-      queue,
-      channel: this.state,
-      epoch,
-      totals: { ...this.#options.shardMetrics.totals },
-      ...this.#sequencer.overview(),
-      open_gaps,
-    };
+    const [epoch, totals] = [this.#session?.epoch ?? null, { ...this.#options.shardMetrics.totals }];
+    return { shard, queue, channel: this.state, epoch, totals, ...this.#sequencer.overview(), open_gaps };
   }
 
   #makeChannel(): ShardChannel {
@@ -232,19 +219,8 @@ export class Shard implements WatchedShard, RepairableShard, HaltableShard {
       onMissed: () => this.#handle([]),
       time: this.#options.time,
     });
-    this.#session = {
-      generation,
-      epoch: null,
-      waiting: null,
-      life,
-      acknowledger,
-      report,
-      intake,
-      messages,
-      results: new Map(),
-      batches: null,
-      lastFetchedTag: 0,
-    };
+    const known = { generation, life, acknowledger, report, intake, messages };
+    this.#session = { ...known, epoch: null, waiting: null, results: new Map(), batches: null, lastFetchedTag: 0 };
   }
 
   #delivered(generation: number, raw: readonly RawDelivery[]): void {
@@ -300,20 +276,12 @@ export class Shard implements WatchedShard, RepairableShard, HaltableShard {
   }
 
   async #askForEpoch(session: Session): Promise<void> {
-    const { nextEpoch, metrics, time, log } = this.#options;
-    const { signal } = session.life;
-    for (let failures = 1; !signal.aborted; failures++) {
-      try {
-        const result = await nextEpoch();
-        if (signal.aborted) return;
-        return result.status === 'ok' ? this.#begin(session, result.epoch) : this.haltBecauseStoreWentBackwards(result.halt.detail);
-      } catch (error) {
-        if (signal.aborted) return;
-        if (!(error instanceof UnavailableError)) return this.#failed(error);
-        metrics.storeUnavailable();
-        if (failures === 1) log.warn({ shard: this.shard, cause: error.message }, 'the store is unavailable: no epoch yet');
-        await sleep(time, backOffMs(epochBackOff, failures, time), signal);
-      }
+    try {
+      const result = await this.#options.nextEpoch(session.life.signal);
+      if (result?.status === 'ok') this.#begin(session, result.epoch);
+      else if (result !== null) this.haltBecauseStoreWentBackwards(result.halt.detail);
+    } catch (error) {
+      if (!session.life.signal.aborted) this.#failed(error);
     }
   }
 
@@ -512,22 +480,6 @@ export class Shard implements WatchedShard, RepairableShard, HaltableShard {
 /** The broker knows nothing of it: it came from a source of missing events. */
 function isFetched(tag: number): boolean {
   return tag < 0;
-}
-
-function messageOfFetched({ body, routingKey, properties }: EncodedEvent): RawMessage {
-  const { contentType, messageId, type, timestamp, headers } = properties;
-  return {
-    body,
-    routingKey,
-    contentType,
-    contentEncoding: undefined,
-    messageId,
-    type,
-    timestamp,
-    replyTo: undefined,
-    correlationId: undefined,
-    headers,
-  };
 }
 
 function forget({ messages, results, intake }: Session, tag: number): void {

@@ -9,6 +9,7 @@
  */
 import { messageOf, UnavailableError } from '../errors.ts';
 import type { Log } from '../observability/log.ts';
+import type { Metrics } from '../observability/metrics.ts';
 import type { StreamRecord, StreamRecordKeeper } from '../rabbitmq/stream-record.ts';
 import { lookForHalts } from '../stores/halts.ts';
 import type { EpochResult, Halt, Store } from '../stores/store.ts';
@@ -21,6 +22,7 @@ export interface StoreWatchOptions {
   readonly intervalMs: number;
   readonly shards: readonly HaltableShard[];
   readonly onError: (error: unknown) => void;
+  readonly metrics: Pick<Metrics, 'storeUnavailable'>;
   readonly log: Pick<Log, 'warn'>;
   readonly time: Time;
 }
@@ -33,6 +35,7 @@ export interface HaltableShard {
 }
 
 const retry = { initialMs: 100, maxMs: 2_000 };
+const epochBackOff = { initialMs: 100, maxMs: 5_000 };
 
 export class StoreWatch {
   readonly #options: StoreWatchOptions;
@@ -86,8 +89,26 @@ export class StoreWatch {
     this.#tell(halts);
   }
 
+  /** Asks until the store answers. Null when `signal` aborted first. */
+  async nextEpoch(shard: number, signal: AbortSignal): Promise<EpochResult | null> {
+    const { metrics, log, time } = this.#options;
+    for (let failures = 1; !signal.aborted; failures++) {
+      try {
+        const result = await this.#nextEpoch(shard);
+        return signal.aborted ? null : result;
+      } catch (error) {
+        if (signal.aborted) return null;
+        if (!(error instanceof UnavailableError)) throw error;
+        metrics.storeUnavailable();
+        if (failures === 1) log.warn({ shard, cause: error.message }, 'the store is unavailable: no epoch yet');
+        await sleep(time, backOffMs(epochBackOff, failures, time), signal);
+      }
+    }
+    return null;
+  }
+
   /** A store that was emptied counts from 1, and might have caught up before anybody looks: the identity tells. */
-  async nextEpoch(shard: number): Promise<EpochResult> {
+  async #nextEpoch(shard: number): Promise<EpochResult> {
     // Taken before asking, as below.
     const [expected, identity] = [this.#highest, this.#identity];
     const result = await this.#options.store.nextEpoch(shard);

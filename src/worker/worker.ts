@@ -133,6 +133,7 @@ class ShardedWorker implements Worker {
       record: new StreamRecordKeeper({ source: this.#connection, publishing: this.#publishing, stream: config.broker.stream }),
       shards: this.#shards,
       intervalMs: storeWatchMs,
+      metrics,
       log,
       time,
       onError: (error) => this.#fail(error),
@@ -259,7 +260,7 @@ class ShardedWorker implements Worker {
       tracer,
       reply: (replyTo, correlationId, result) => this.#replier?.send(replyTo, correlationId, result),
       openChannel: (events) => createShardChannel({ connection: this.#connection, queue, prefetch: broker.prefetch, shard, events, log }),
-      nextEpoch: () => this.#watch.nextEpoch(shard),
+      nextEpoch: (signal) => this.#watch.nextEpoch(shard, signal),
       onHalt: (cause, error) => this.#shardHalted(shard, cause, error),
     });
   }

@@ -25,6 +25,7 @@ class World {
   record: StreamRecord | null = first;
   isStoreAway = false;
   isBrokerAway = false;
+  unavailable = 0;
   readonly #t: TestContext;
 
   constructor(t: TestContext) {
@@ -53,6 +54,7 @@ class World {
         haltBecauseStoreWentBackwards: (detail: string) => void (halted[shard] ??= detail),
         resume: async () => void (halted[shard] = null),
       })),
+      metrics: { storeUnavailable: () => void this.unavailable++ },
       log,
       time: systemTime,
       onError: (error) => errors.push(error),
@@ -77,7 +79,8 @@ class World {
   }
 }
 
-const epochOf = (result: EpochResult) => (result.status === 'ok' ? result.epoch : result.status);
+const { signal: life } = new AbortController();
+const epochOf = (result: EpochResult | null) => (result?.status === 'ok' ? result.epoch : result?.status);
 const noted = (world: World, epoch: number) => waitFor(() => world.record?.epoch === epoch, { what: `epoch ${epoch} at the broker` });
 
 test('a new stream takes the store that it is started with, however many workers start at once', async (t) => {
@@ -102,10 +105,10 @@ test('an emptied store that counts up again is noticed by a session, also one th
   for (const lead of [0, 10]) {
     const world = new World(t);
     const { watch, halted } = await world.begin();
-    assert.deepEqual([epochOf(await watch.nextEpoch(0)), epochOf(await watch.nextEpoch(1))], [1, 2]);
+    assert.deepEqual([epochOf(await watch.nextEpoch(0, life)), epochOf(await watch.nextEpoch(1, life))], [1, 2]);
     world.store = emptyStore();
     for (let epoch = 0; epoch < lead; epoch++) await world.store.nextEpoch(0);
-    assert.equal((await watch.nextEpoch(0)).status, 'halted');
+    assert.equal((await watch.nextEpoch(0, life))?.status, 'halted');
     assert.match(halted[1] ?? '', /no longer knows this stream/);
   }
 });
@@ -113,17 +116,20 @@ test('an emptied store that counts up again is noticed by a session, also one th
 test('an epoch that is given out a second time is noticed by a session', async (t) => {
   const world = new World(t);
   const { watch, halted } = await world.begin();
-  assert.equal(epochOf(await watch.nextEpoch(0)), 1);
+  assert.equal(epochOf(await watch.nextEpoch(0, life)), 1);
   const { store } = world;
   world.store = { ...store, nextEpoch: async () => ({ status: 'ok', epoch: 1, identity: await store.identify() }) } as Store;
-  assert.equal((await watch.nextEpoch(0)).status, 'halted');
+  assert.equal((await watch.nextEpoch(0, life))?.status, 'halted');
   assert.match(halted[0] ?? '', /^epoch 1 was given out, and now 1$/);
 });
 
 test('epochs asked for at the same time are no step back, in whatever order the answers come', async (t) => {
   const world = new World(t);
   const { watch, halted } = await world.begin();
-  assert.deepEqual((await Promise.all([watch.nextEpoch(0), watch.nextEpoch(1), watch.nextEpoch(0)])).map(epochOf), [1, 2, 3]);
+  assert.deepEqual(
+    (await Promise.all([watch.nextEpoch(0, life), watch.nextEpoch(1, life), watch.nextEpoch(0, life)])).map(epochOf),
+    [1, 2, 3],
+  );
   watch.start();
   watch.lookNow();
   await noted(world, 3);
@@ -146,10 +152,15 @@ test('a store that is away says nothing, and is looked at again', async (t) => {
   const { watch, halted } = await world.begin({ intervalMs: 1 });
   world.isStoreAway = true;
   watch.start();
-  await assert.rejects(watch.nextEpoch(0), UnavailableError);
+  const leaving = new AbortController();
+  const [epoch, given] = [watch.nextEpoch(0, life), watch.nextEpoch(1, leaving.signal)];
+  await waitFor(() => world.unavailable >= 2, { what: 'an epoch being asked for' });
+  leaving.abort();
+  assert.equal(await given, null, 'whoever leaves meanwhile gets none');
   assert.deepEqual(halted, [null, null]);
   world.store = emptyStore();
   world.isStoreAway = false;
+  assert.equal((await epoch)?.status, 'halted', 'it is asked for until the store answers');
   await waitFor(() => halted[0] !== null, { what: 'the loss being noticed' });
 });
 
@@ -157,8 +168,8 @@ test('a halted shard is so for a standby and for whoever starts later, also wher
   const world = new World(t);
   const [active, standby] = [await world.begin(), await world.begin({ intervalMs: 1 })];
   await active.watch.putOnRecord(1, 'version 5 was acknowledged');
-  assert.equal((await standby.watch.nextEpoch(1)).status, 'halted');
-  assert.equal((await standby.watch.nextEpoch(0)).status, 'ok');
+  assert.equal((await standby.watch.nextEpoch(1, life))?.status, 'halted');
+  assert.equal((await standby.watch.nextEpoch(0, life))?.status, 'ok');
   standby.watch.start();
   await waitFor(() => standby.halted[1] !== null, { what: 'the standby seeing it' });
   assert.equal(standby.halted[0], null);
@@ -193,9 +204,9 @@ test('a halt that the store never got, or lost, is found at the broker by the ne
   await world.store.operator.resume(0);
   let epoch = 9;
   world.store = Object.assign(world.store, { nextEpoch: async () => ({ status: 'ok', epoch: epoch++, identity }) });
-  assert.equal((await standby.watch.nextEpoch(1)).status, 'halted');
+  assert.equal((await standby.watch.nextEpoch(1, life))?.status, 'halted');
   assert.equal(standby.halted[1], 'why');
-  assert.equal((await standby.watch.nextEpoch(0)).status, 'ok');
+  assert.equal((await standby.watch.nextEpoch(0, life))?.status, 'ok');
 });
 
 test('a worker whose server has become another one halts alone, and goes on by itself at the right one', async (t) => {
@@ -230,7 +241,7 @@ test('where the broker keeps no record, a store that another worker has begun an
 test('an empty store, an older copy and another store are refused at a start; what is away is waited for by whoever asks', async (t) => {
   const world = new World(t);
   const { watch } = await world.begin();
-  for (let epoch = 0; epoch < 3; epoch++) await watch.nextEpoch(0);
+  for (let epoch = 0; epoch < 3; epoch++) await watch.nextEpoch(0, life);
   await noted(world, 3);
   const { store } = world;
   const standing = await store.standing();
@@ -263,7 +274,7 @@ test('without a record at the broker a worker begins with whatever store it has,
   const world = new World(t);
   world.record = null;
   const { watch, halted } = await world.begin();
-  assert.equal(epochOf(await watch.nextEpoch(0)), 1);
+  assert.equal(epochOf(await watch.nextEpoch(0, life)), 1);
   assert.deepEqual(halted, [null, null]);
   await watch.putOnRecord(0, 'why');
   assert.equal((await world.store.nextEpoch(0)).status, 'halted');
@@ -272,7 +283,7 @@ test('without a record at the broker a worker begins with whatever store it has,
 test('once an operator has ended it the shards go on by themselves, with the store as it is', async (t) => {
   const world = new World(t);
   const { watch, halted } = await world.begin({ intervalMs: 1 });
-  assert.equal(epochOf(await watch.nextEpoch(0)), 1);
+  assert.equal(epochOf(await watch.nextEpoch(0, life)), 1);
   await noted(world, 1);
   watch.start();
   world.store = emptyStore();
@@ -281,6 +292,6 @@ test('once an operator has ended it the shards go on by themselves, with the sto
   assert.notEqual(halted[0], null, 'the broker still says so');
   world.record = { ...world.record!, generation: 1, identity, epoch, halts: [] };
   await waitFor(() => halted[0] === null && halted[1] === null, { what: 'the shards going on' });
-  assert.equal(epochOf(await watch.nextEpoch(0)), 2);
+  assert.equal(epochOf(await watch.nextEpoch(0, life)), 2);
   assert.deepEqual(halted, [null, null]);
 });
