@@ -5,7 +5,7 @@
  *   node deploy/local/bootstrap.mjs demo [arguments]    inorder demo
  *   node deploy/local/bootstrap.mjs test [files]        every test, with services   (unit: those that need none)
  *   node deploy/local/bootstrap.mjs bench [arguments]   the benchmark
- *   node deploy/local/bootstrap.mjs dev [arguments]     a worker that starts anew when a source changes; nothing is built for it
+ *   node deploy/local/bootstrap.mjs dev [arguments]     a worker that restarts when a source changes; nothing is built for it
  *   node deploy/local/bootstrap.mjs lint [arguments]    the linter; nothing is built for it either
  *
  * It needs nothing but Node: it installs the locked dependencies where they are missing or others, and compiles where the

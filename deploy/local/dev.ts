@@ -1,5 +1,5 @@
 /**
- * `npm run dev`: a worker that starts anew whenever a source changes, with a broker and a store brought up as the demo does.
+ * `npm run dev`: a worker that restarts whenever a source changes, with a broker and a store brought up as the demo does.
  *
  *   dev.ts [command and its arguments]      default: worker; `console`, for one, does as well
  *

@@ -2,7 +2,7 @@
  * The built-in `history`: for any entity and any event, how many there were, of which types in which order, and
  * the last data, byte for byte as the producer wrote it. With it a stream can be watched, and compared with
  * its source, before anything is programmed. Of the types the last 1,000 are kept, so that a state stays small however
- * long its entity lives: each commit writes it anew.
+ * long its entity lives: each commit writes it again.
  */
 import { scanMembers } from '../events/json-scan.ts';
 import { defineAggregate } from './define.ts';

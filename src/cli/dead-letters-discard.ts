@@ -49,7 +49,7 @@ export const command = defineCommand({
         if (signal.aborted) return 1;
         const count = countMatched(survey);
         if (count === 0) {
-          await io.stderr.write('inorder: no dead letter is meant by this\n');
+          await io.stderr.write('inorder: no dead letter matches\n');
           return 1;
         }
         await io.stdout.write(asText(survey, count));

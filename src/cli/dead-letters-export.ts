@@ -30,7 +30,7 @@ export const command = defineCommand({
         } else if (!(await io.stdout.write(line))) return;
       }
     });
-    if (matched === 0 && !signal.aborted) await io.stderr.write('inorder: no dead letter is meant by this\n');
+    if (matched === 0 && !signal.aborted) await io.stderr.write('inorder: no dead letter matches\n');
     return signal.aborted || leftOut > 0 ? 1 : 0;
   },
 });

@@ -101,5 +101,5 @@ async function printGroups(letters: DeadLetters, by: Grouping, { limit, json, ..
 }
 
 function nothingIn(queue: string, filter: LetterFilter): string {
-  return isSelective(filter) ? `nothing in ${queue} is meant by this` : `${queue} is empty`;
+  return isSelective(filter) ? `nothing in ${queue} matches` : `${queue} is empty`;
 }

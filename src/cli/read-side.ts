@@ -1,4 +1,4 @@
-/** `inorder events verify` and `inorder rebuild`: the workers' states, held against the log or made from it anew. */
+/** `inorder events verify` and `inorder rebuild`: the workers' states, compared with the log or rebuilt from it. */
 import { loadConfig } from '../config/load.ts';
 import { printable } from '../printable.ts';
 import { checkEntity, entitiesOf, type ReadSide, rebuildEntity } from '../event-sourcing/read-side.ts';
@@ -29,7 +29,7 @@ export const verify = defineCommand({
       const progress = new CountDisplay(io, 'verified');
       const without = new WithoutAggregate(io, progress);
       let [checked, behind, wrong] = [0, 0, 0];
-      for await (const entity of meant(entityChoice(entityId, options.type, defaultType), side, signal)) {
+      for await (const entity of chosenEntities(entityChoice(entityId, options.type, defaultType), side, signal)) {
         const check = await checkEntity(entity, side);
         if (check.status === 'no-aggregate') {
           await without.pass(entity);
@@ -55,10 +55,10 @@ export const verify = defineCommand({
 
 export const rebuild = defineCommand({
   name: 'rebuild',
-  summary: 'Makes the states of entities from their events anew, while workers go on.',
+  summary: 'Rebuilds the states of entities from their events while workers run.',
   description: [
     'For a changed aggregate, or a store that has lost something: folds the events of each entity with the aggregate of PROCESSOR and',
-    'writes the state at the version that the entity has; what the store does not know gets all of its events. Interrupted, it is run again.',
+    'writes the state at the version that the entity has; what the store does not know gets all of its events. After an interruption run it again.',
   ].join('\n'),
   positionals: ['[ID]'],
   options: { type: entityTypeOption, yes: yesOption },
@@ -67,12 +67,12 @@ export const rebuild = defineCommand({
     return withReadSide(io, async (side, defaultType, signal, audit) => {
       const choice = entityChoice(entityId, options.type, defaultType);
       const what = choiceText(choice);
-      if (!(await confirm(`Make the states of ${printable(what)} anew?`, options.yes, io, signal))) return 1;
+      if (!(await confirm(`Rebuild the states of ${printable(what)}?`, options.yes, io, signal))) return 1;
       await audit(what);
       const progress = new CountDisplay(io, 'looked at');
       const without = new WithoutAggregate(io, progress);
       let [seen, rebuilt, failed] = [0, 0, 0];
-      for await (const entity of meant(choice, side, signal)) {
+      for await (const entity of chosenEntities(choice, side, signal)) {
         const result = await rebuildEntity(entity, side);
         if (result.status === 'no-aggregate') {
           await without.pass(entity);
@@ -89,7 +89,7 @@ export const rebuild = defineCommand({
       }
       progress.end();
       await io.stdout.write(
-        `${grouped(rebuilt)} made anew, ${grouped(seen - rebuilt - failed)} were the same, ${grouped(failed)} failed${without.counted}\n`,
+        `${grouped(rebuilt)} rebuilt, ${grouped(seen - rebuilt - failed)} unchanged, ${grouped(failed)} failed${without.counted}\n`,
       );
       return failed > 0 || without.count > 0 || signal.aborted ? 1 : 0;
     });
@@ -140,7 +140,7 @@ async function withReadSide(io: CommandIo, use: Use): Promise<ExitCode> {
             who: operatorName(),
             entityType: null,
             entityId: null,
-            what: `makes the states of ${what} anew`,
+            what: `rebuilds the states of ${what}`,
             reason: '',
           },
         ]);
@@ -149,7 +149,7 @@ async function withReadSide(io: CommandIo, use: Use): Promise<ExitCode> {
   );
 }
 
-async function* meant(choice: EntityChoice, { events }: ReadSide, signal: AbortSignal): AsyncGenerator<EntityRef> {
+async function* chosenEntities(choice: EntityChoice, { events }: ReadSide, signal: AbortSignal): AsyncGenerator<EntityRef> {
   const one = oneOf(choice);
   if (one !== null) return yield one;
   for await (const entity of entitiesOf(events, signal)) if (isChosen(choice, entity)) yield entity;

@@ -12,7 +12,7 @@ import { readInput } from '../publishing/read-input.ts';
 import type { Store } from '../stores/store.ts';
 import { loadProcessors } from '../worker/processor-module.ts';
 import { type Behind, type Recovered, recoverEntity, type Recovery, type Remedy } from '../worker/recovery.ts';
-import { fromEventStore, fromFile, fromLetters, type Meant, type RecoverySource } from '../worker/recovery-sources.ts';
+import { fromEventStore, fromFile, fromLetters, type Selection, type RecoverySource } from '../worker/recovery-sources.ts';
 import { type CommandIo, defineCommand, entityTypeOption, type ExitCode, jsonOption } from './command.ts';
 import { confirm, operatorName, yesOption } from './confirm.ts';
 import { CountDisplay } from './count-display.ts';
@@ -52,13 +52,13 @@ export const command = defineCommand({
     const config = loadConfig(io.env);
     const signal = io.takeSignals();
     const choice = entityChoice(entityId, options.type, config.processing.entityType);
-    const meant: Meant = { choice, signal };
+    const selection: Selection = { choice, signal };
     const changes = options.from !== null || options.resync;
     return withStore(
       config,
       io,
       async (store): Promise<ExitCode> =>
-        withSource(options.from, { config, io, store, meant }, async (source) => {
+        withSource(options.from, { config, io, store, selection }, async (source) => {
           const plan = await listed(source, !options.json ? 'text' : changes && options.yes ? 'nothing' : 'json', io);
           if (!changes || plan.length === 0 || signal.aborted) return plan.length > 0 || signal.aborted ? 1 : 0;
           if (!(await confirm(`Bring them there with ${source.name}?`, options.yes, io, signal))) return 1;
@@ -82,16 +82,16 @@ interface Access {
 
 async function withSource<T>(
   from: string | null,
-  { config, io, store, meant }: Access & { readonly meant: Meant },
+  { config, io, store, selection }: Access & { readonly selection: Selection },
   use: (source: RecoverySource) => Promise<T>,
 ): Promise<T> {
-  if (from === null) return use(fromLetters(store, meant));
-  if (from === 'event-store') return withEventStore(config, io, (events) => use(fromEventStore(events, store, meant)));
-  const input = await openInput(from, io.stdin, meant.signal);
+  if (from === null) return use(fromLetters(store, selection));
+  if (from === 'event-store') return withEventStore(config, io, (events) => use(fromEventStore(events, store, selection)));
+  const input = await openInput(from, io.stdin, selection.signal);
   try {
     const texts = await readInput(input, { format: 'ndjson', map: new Map(), delimiter: null, remedy });
     const file = { path: input.name, texts, defaultEntityType: config.processing.entityType, limits: config.limits };
-    return await use(await fromFile(file, store, meant));
+    return await use(await fromFile(file, store, selection));
   } finally {
     input.close();
   }

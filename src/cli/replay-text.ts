@@ -5,25 +5,22 @@ import type { EntityOutcome, LetterAgain, ReplayOutcome } from '../dead-letters/
 import { countLetters, type EntityReplay, type ReplayPlan, sequencesText, type Unmendable } from '../dead-letters/replay-plan.ts';
 import type { ReplayReport } from '../dead-letters/replay.ts';
 
-/** Entities that are told one by one; of the others only how many. */
+/** Entities that are listed; of the others only how many. */
 const maxShown = 50;
 
 export function asPlanText(plan: ReplayPlan): string {
   const { replayable, blocked } = countLetters(plan);
   const { unmendable = [] } = plan;
-  if (replayable + blocked + unmendable.length === 0) return 'no dead letter is meant by this\n';
+  if (replayable + blocked + unmendable.length === 0) return 'no dead letter matches\n';
   const shown = plan.entities.slice(0, maxShown).map(planLine);
   if (plan.entities.length > maxShown) shown.push(`  and ${grouped(plan.entities.length - maxShown)} more entities\n`);
   const unordered =
     plan.unordered.length === 0
       ? ''
-      : `  ${grouped(plan.unordered.length)} without an entity or a sequence that can be read: decided anew\n`;
-  const stays = blocked === 0 ? '' : `, ${grouped(blocked)} stay: replay them when what they wait for has arrived`;
-  const kept =
-    unmendable.length === 0
-      ? ''
-      : `, ${grouped(unmendable.length)} that a replay does not mend ${unmendable.length === 1 ? 'stays' : 'stay'}`;
-  return `${shown.join('')}${unordered}${unmendableLines(unmendable)}${grouped(replayable)} go${stays}${kept}\n`;
+      : `  ${grouped(plan.unordered.length)} without an entity or a sequence that can be read: decided again\n`;
+  const waiting = blocked === 0 ? '' : `, ${grouped(blocked)} blocked: replay them when what they wait for has arrived`;
+  const kept = unmendable.length === 0 ? '' : `, ${grouped(unmendable.length)} not replayable`;
+  return `${shown.join('')}${unordered}${unmendableLines(unmendable)}${grouped(replayable)} replayable${waiting}${kept}\n`;
 }
 
 export function asPlanJson(plan: ReplayPlan): string {
@@ -54,12 +51,12 @@ export function outcomeText(
   { replayed, left }: Pick<ReplayReport, 'replayed' | 'left'>,
   { entities: outcomes, unordered }: ReplayOutcome,
 ): string {
-  const told = outcomes.filter(({ status }) => status !== 'recovered');
-  const shown = told.slice(0, maxShown).map(outcomeLine);
-  if (told.length > maxShown) shown.push(`  and ${grouped(told.length - maxShown)} more entities\n`);
+  const others = outcomes.filter(({ status }) => status !== 'recovered');
+  const shown = others.slice(0, maxShown).map(outcomeLine);
+  if (others.length > maxShown) shown.push(`  and ${grouped(others.length - maxShown)} more entities\n`);
   const recovered = outcomes.filter(({ status }) => status === 'recovered').length;
-  const gone = left === 0 ? '' : `, ${grouped(left)} were not come to or are in the queue no more`;
-  return `${grouped(replayed)} replayed${gone}; ${grouped(recovered)} of ${grouped(outcomes.length)} entities whole again\n${shown.join('')}${looseLines(unordered)}`;
+  const gone = left === 0 ? '' : `, ${grouped(left)} not reached, or no longer in the queue`;
+  return `${grouped(replayed)} replayed${gone}; ${grouped(recovered)} of ${grouped(outcomes.length)} entities recovered\n${shown.join('')}${looseLines(unordered)}`;
 }
 
 export function outcomeJson(
@@ -68,7 +65,7 @@ export function outcomeJson(
 ): string {
   const entities = outcomes.map(({ replay, now, status, again, left: inQueue }) => ({
     ...fieldsOf(replay.entity),
-    status: statusName(status),
+    status,
     version: now.version,
     parked: now.parked,
     dead_lettered_again: again.map(againFields),
@@ -78,16 +75,11 @@ export function outcomeJson(
   return jsonLines([...entities, ...loose, { replayed, left, undecided: unordered.undecided }]);
 }
 
-/** Its name in JSON. */
-function statusName(status: EntityOutcome['status']): string {
-  return status === 'recovered' ? 'whole' : status;
-}
-
 function againFields({ letter, reason, detail }: LetterAgain): object {
   return { message_id: letter.messageId, sequence: letter.sequence, reason, detail };
 }
 
-/** Those of one entity that stay for the same reason in one line. */
+/** One line for those of one entity with the same reason. */
 function unmendableLines(unmendable: readonly Unmendable[]): string {
   const groups = new Map<string, Unmendable[]>();
   for (const one of unmendable) {
@@ -107,7 +99,7 @@ function unmendableLines(unmendable: readonly Unmendable[]): string {
       inOrder.length === group.length ? sequencesText(inOrder) : group.length === 1 ? printable(letter.messageId) : grouped(group.length);
     const entity =
       letter.entityId === null ? '' : `${printable([letter.entityType, letter.entityId].filter((part) => part !== null).join(' '))}: `;
-    return `  ${entity}${which} ${group.length === 1 ? 'stays' : 'stay'} (${letter.reason}): ${why}\n`;
+    return `  ${entity}${which} not replayable (${letter.reason}): ${why}\n`;
   });
   if (groups.size > maxShown) shown.push(`  and ${grouped(groups.size - maxShown)} more of them\n`);
   return shown.join('');
@@ -128,13 +120,13 @@ function looseLines({ again, undecided }: ReplayOutcome['unordered']): string {
 }
 
 function planLine({ entity, version, letters, fetched, blocked }: EntityReplay): string {
-  const goes = letters.length === 0 ? 'nothing goes' : `${sequencesText(letters)} ${letters.length === 1 ? 'goes' : 'go'}`;
+  const replayable = `${letters.length === 0 ? 'nothing' : sequencesText(letters)} replayable`;
   const source = fetched.length === 0 ? '' : `, with ${sequencesText(fetched.map(({ event }) => event))} from the source`;
-  const stays =
+  const waiting =
     blocked === null
       ? ''
       : `; ${sequencesText(blocked.letters)} ${blocked.letters.length === 1 ? 'waits' : 'wait'} for ${blocked.missing}: ${blocked.why}`;
-  return `  ${nameOf(entity)} at version ${version}: ${goes}${source}${stays}\n`;
+  return `  ${nameOf(entity)} at version ${version}: ${replayable}${source}${waiting}\n`;
 }
 
 function outcomeLine({ replay, now, status, again, left }: EntityOutcome): string {

@@ -81,7 +81,7 @@ export interface ProcessingConfig {
   readonly retryMaxMs: number;
   /** One attempt of a handler may take this long, in milliseconds. */
   readonly handlerTimeoutMs: number;
-  /** Dead letters that waited for a missing event are replayed unasked when it has arrived. */
+  /** Dead letters that waited for a missing event are replayed automatically when it has arrived. */
   readonly autoReplay: boolean;
 }
 

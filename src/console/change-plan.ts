@@ -16,7 +16,7 @@ export type ChangeOutcome =
   | ({ readonly action: 'replay'; readonly replayed: number; readonly left: number } & ReplayOutcome)
   | { readonly action: 'discard'; readonly discarded: number };
 
-/** Entities that are told one by one; of the others only how many. */
+/** Entities that are listed; of the others only how many. */
 const maxShown = 50;
 
 /** How many letters it takes out of the queue. */
@@ -30,11 +30,11 @@ export function entitiesOf(change: ChangePlan): number {
 }
 
 export function planFields(change: ChangePlan): object {
-  const going = lettersOf(change);
+  const letters = lettersOf(change);
   if (change.action === 'discard') {
     const { entities, unordered } = change.survey;
     return {
-      going,
+      letters,
       blocked: 0,
       unordered: unordered.length,
       entity_count: entities.length,
@@ -43,10 +43,10 @@ export function planFields(change: ChangePlan): object {
   }
   const { entities, unordered } = change.plan;
   const { blocked } = countLetters(change.plan);
-  // What goes is asked about; what stays is told behind it.
+  // What is replayable comes first.
   const shown = [...entities].sort((a, b) => Number(b.letters.length > 0) - Number(a.letters.length > 0)).slice(0, maxShown);
   const unmendable = unmendableFields(change.plan.unmendable ?? []);
-  return { going, blocked, unordered: unordered.length, entity_count: entities.length, entities: shown.map(replayFields), ...unmendable };
+  return { letters, blocked, unordered: unordered.length, entity_count: entities.length, entities: shown.map(replayFields), ...unmendable };
 }
 
 /** How many a replay does not mend, and of the first of them why. */
@@ -61,13 +61,13 @@ function unmendableFields(unmendable: readonly Unmendable[]): object {
 export function outcomeFields(outcome: ChangeOutcome): object {
   if (outcome.action === 'discard') return { discarded: outcome.discarded };
   const { replayed, left, entities } = outcome;
-  const told = entities.filter(({ status }) => status !== 'recovered');
+  const others = entities.filter(({ status }) => status !== 'recovered');
   return {
     replayed,
     left,
     entity_count: entities.length,
-    whole: entities.length - told.length,
-    entities: told.slice(0, maxShown).map(({ replay, status, now, again }) => ({
+    recovered: entities.length - others.length,
+    entities: others.slice(0, maxShown).map(({ replay, status, now, again }) => ({
       ...nameOf(replay.entity),
       status,
       version: now.version,
@@ -81,12 +81,12 @@ export function outcomeFields(outcome: ChangeOutcome): object {
 
 function replayFields({ entity, version, letters, blocked }: EntityReplay): object {
   const waits = blocked === null ? null : { sequences: sequencesText(blocked.letters), missing: blocked.missing, why: blocked.why };
-  return { ...nameOf(entity), version, going: letters.length, sequences: sequencesText(letters), blocked: waits };
+  return { ...nameOf(entity), version, letters: letters.length, sequences: sequencesText(letters), blocked: waits };
 }
 
 function discardFields({ entity, matched }: LettersOfEntity): object {
   const inOrder = [...matched].sort((a, b) => (a.sequence ?? 0) - (b.sequence ?? 0));
-  return { ...nameOf(entity), version: null, going: matched.length, sequences: sequencesText(inOrder), blocked: null };
+  return { ...nameOf(entity), version: null, letters: matched.length, sequences: sequencesText(inOrder), blocked: null };
 }
 
 function nameOf({ entityType, entityId }: { readonly entityType: string | null; readonly entityId: string | null }): object {

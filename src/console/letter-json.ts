@@ -47,7 +47,7 @@ export function detailFields(letter: KeptLetter, copies: number, status: LetterS
     remedy,
     stack: letter.stack,
     replayed_at: letter.replayedAt,
-    standing: status?.text ?? null,
+    status: status?.text ?? null,
     entity_version: status?.version ?? null,
     entity_parked: status?.parked ?? null,
     missing: status?.missing ?? null,

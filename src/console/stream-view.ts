@@ -67,7 +67,7 @@ export class StreamView {
       read: async () => ({ asked: await workers(), atMs: time.nowMs() }),
     });
     this.#consumers = new SharedReading({ time, minAgeMs: ageMs.consumers, read: () => this.#readConsumers() });
-    this.#halts = new SharedReading({ time, minAgeMs: ageMs.halts, read: async () => (await options.sources.store.standing()).halts });
+    this.#halts = new SharedReading({ time, minAgeMs: ageMs.halts, read: async () => (await options.sources.store.streamState()).halts });
     this.#parked = new SharedReading({ time, minAgeMs: ageMs.parked, read: () => this.#readParked() });
     this.catalogue = new LetterCatalogue({ time, read: (each) => this.#readLetters(each) });
   }

@@ -214,7 +214,7 @@ export class DeadLetters {
    * Publishes the letters of a plan again, of each entity in the order of its sequences, and takes each out of the queue once its
    * copy is confirmed. It is in the audit trail before the first one goes. What the workers make of them, `outcome` says.
    * @throws UnavailableError when broker or store become unavailable, the exchange has no queue for a letter, or somebody else is changing
-   * the dead letters: the rest stays where it is, and can be planned anew.
+   * the dead letters: the rest stays where it is, and can be planned again.
    */
   replay(plan: ReplayPlan, { abandonAfterMs, ...options }: CarryOutOptions): Promise<ReplayReport> {
     const { broker } = this.#parts;

@@ -113,11 +113,11 @@ function lastSequenceOf(letters: readonly LetterSummary[]): number {
   return letters.reduce((highest, { sequence }) => Math.max(highest, sequence ?? highest), Number.NEGATIVE_INFINITY);
 }
 
-const isParkedAnew = (replay: EntityReplay, now: Snapshot) => now.parked !== null && now.parked.at !== replay.parked?.at;
+const isParkedAgain = (replay: EntityReplay, now: Snapshot) => now.parked !== null && now.parked.at !== replay.parked?.at;
 
 /** Whether the workers have come to the last of its letters, or no further. */
 function isReached(replay: EntityReplay, now: Snapshot, sent: Sent): boolean {
-  return now.version >= lastSequenceOf(sentOf(replay, sent)) || isParkedAnew(replay, now);
+  return now.version >= lastSequenceOf(sentOf(replay, sent)) || isParkedAgain(replay, now);
 }
 
 function outcomeOf(replay: EntityReplay, now: Snapshot, sent: Sent, verdicts: Verdicts): EntityOutcome {
@@ -125,7 +125,7 @@ function outcomeOf(replay: EntityReplay, now: Snapshot, sent: Sent, verdicts: Ve
   const again = isReached(replay, now, sent) ? againOf(letters, verdicts) : [];
   const outcome = { replay, now, again, left: 0 };
   if (!isReached(replay, now, sent)) return { ...outcome, status: 'undecided' };
-  const isParkedForIt = isParkedAnew(replay, now) && again.length > 0;
+  const isParkedForIt = isParkedAgain(replay, now) && again.length > 0;
   if (now.version < lastSequenceOf(letters) || isParkedForIt) return { ...outcome, status: 'parked-again' };
   if (letters.some((letter) => verdicts.get(letter) === 'pending')) return { ...outcome, status: 'undecided' };
   if (again.length > 0) return { ...outcome, status: 'dead-lettered-again' };

@@ -69,7 +69,7 @@ export interface Unmendable {
 
 export interface ReplayPlan {
   readonly entities: readonly EntityReplay[];
-  /** Of no entity that could be read, or without a sequence: each is decided anew, in the order of the queue. */
+  /** Of no entity that could be read, or without a sequence: each is decided again, in the order of the queue. */
   readonly unordered: readonly LetterSummary[];
   /** Matched, and left where they are, for a replay would not mend them. Default: none. */
   readonly unmendable?: readonly Unmendable[];

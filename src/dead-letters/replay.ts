@@ -5,7 +5,7 @@
  *
  * From before the first letter of an entity is published until the last copy has come, what arrives for it is held by its
  * worker. Should the replay die, that ends by itself: `leaseMs` later, once the copies that it had published have come. Where a
- * letter fails again its entity is parked anew, and no more of its letters go.
+ * letter fails again its entity is parked again, and no more of its letters go.
  */
 import { UnavailableError } from '../errors.ts';
 import type { EncodedEvent } from '../events/encode.ts';
@@ -99,7 +99,7 @@ class ReplayRun {
   readonly #under = new Map<EntityReplay, number>();
   /** The highest sequence of which a copy was published. */
   readonly #replayedTo = new Map<EntityReplay, number>();
-  /** Entities that were parked anew since the plan was made. */
+  /** Entities that were parked again since the plan was made. */
   readonly #failed = new Set<EntityReplay>();
   /** How many of the events that were fetched for an entity have been published. */
   readonly #fetchedSent = new Map<EntityReplay, number>();

@@ -81,7 +81,7 @@ export interface AggregateClass<A extends AggregateRoot> {
 }
 
 export interface ClassRepositoryOptions {
-  /** How often work is done anew because somebody else was faster. Default 10. */
+  /** How often work is done again because somebody else was faster. Default 10. */
   readonly maxAttempts?: number;
   /** Default: that of the computer. */
   readonly time?: Time;

@@ -33,7 +33,7 @@ export async function appendEach(
 }
 
 /**
- * The log compares type and data. An event of another time under the same id is another event, as where ids begin anew each day;
+ * The log compares type and data. An event of another time under the same id is another event, as where ids begin again each day;
  * only events that say a time are looked up.
  */
 async function knownFates(

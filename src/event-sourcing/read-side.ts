@@ -1,5 +1,5 @@
 /**
- * The states that workers keep, held against the log of events or made from it anew. One entity at a time, in bounded memory,
+ * The states that workers keep, held against the log of events or rebuilt from it. One entity at a time, in bounded memory,
  * while workers go on: a state is compared and written at the version that it has, and one that moves meanwhile is looked at again.
  */
 import type { Processors } from '../aggregates/processors.ts';

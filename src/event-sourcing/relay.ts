@@ -176,7 +176,7 @@ function encodedPage(page: readonly RecordedEvent[], limits: EventLimits, troubl
     const { position, sequence, entityType, entityId, id } = event;
     throw new PermanentError(
       `event ${sequence} of ${entityType} ${JSON.stringify(entityId)} (id ${JSON.stringify(id)}, position ${position}) cannot be published: its entity id has more than the 255 bytes ` +
-        'that a routing key takes, or its body more than the 128 MiB that a broker takes. Nothing behind it is published before it is taken out of the log, or the entity named anew.',
+        'that a routing key takes, or its body more than the 128 MiB that a broker takes. Nothing behind it is published before it is taken out of the log, or the entity named again.',
     );
   }
   return messages;

@@ -19,7 +19,7 @@ import { retryConflicts } from './retry-conflicts.ts';
 export interface RepositoryOptions {
   /** A snapshot of the state is kept whenever so many more events are there. Default: none. */
   readonly snapshotEvery?: number;
-  /** How often a command is decided anew because somebody else was faster. Default 10. */
+  /** How often a command is decided again because somebody else was faster. Default 10. */
   readonly maxAttempts?: number;
   /** Default: that of the computer. */
   readonly time?: Time;

@@ -3,7 +3,7 @@
  * when they are compared. The same for a worker that starts and for whoever looks at the stream.
  */
 import { isoNow, type Time } from '../time.ts';
-import type { Halt, Standing, Store } from './store.ts';
+import type { Halt, StreamState, Store } from './store.ts';
 
 /** What the broker keeps; `rabbitmq/stream-record.ts` says more of each. */
 export interface KnownStore {
@@ -14,27 +14,27 @@ export interface KnownStore {
 }
 
 export interface Outlook {
-  readonly standing: Standing;
+  readonly state: StreamState;
   /** Empty: all of them may. */
   readonly halts: readonly Halt[];
 }
 
-type Reading = Pick<Store, 'standing' | 'listEntities'>;
+type Reading = Pick<Store, 'streamState' | 'listEntities'>;
 
 /** `known` is null where the broker keeps nothing. @throws UnavailableError */
 export async function lookForHalts(store: Reading, known: KnownStore | null, time: Time): Promise<Outlook> {
-  const standing = await store.standing();
-  const recorded = [...standing.halts, ...(known?.halts ?? []).filter(({ shard }) => !standing.halts.some((halt) => halt.shard === shard))];
+  const state = await store.streamState();
+  const recorded = [...state.halts, ...(known?.halts ?? []).filter(({ shard }) => !state.halts.some((halt) => halt.shard === shard))];
   // What was noticed first says more than what follows from it.
-  if (known === null || recorded.some(({ shard }) => shard === null)) return { standing, halts: recorded };
-  const detail = await whyNotThisStore(store, standing, known);
+  if (known === null || recorded.some(({ shard }) => shard === null)) return { state, halts: recorded };
+  const detail = await whyNotThisStore(store, state, known);
   const mismatch = detail === null ? [] : [{ shard: null, detail, at: isoNow(time) }];
-  return { standing, halts: [...recorded, ...mismatch] };
+  return { state, halts: [...recorded, ...mismatch] };
 }
 
 async function whyNotThisStore(
   store: Pick<Store, 'listEntities'>,
-  { identity, epoch }: Standing,
+  { identity, epoch }: StreamState,
   known: KnownStore,
 ): Promise<string | null> {
   const isUnused = identity === null && epoch === 0;

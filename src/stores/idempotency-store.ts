@@ -21,7 +21,7 @@ export interface IdempotencyStore {
   begin(id: string): Promise<Begun>;
   /** Remembers the result. False when the lease had ended and somebody else has begun or remembered another one meanwhile: theirs stays. */
   complete(id: string, lease: string, result: string | null): Promise<boolean>;
-  /** Gives the lease up without a trace: the next caller starts anew. Without effect when the lease has ended. */
+  /** Gives the lease up without a trace: the next caller starts again. Without effect when the lease has ended. */
   release(id: string, lease: string): Promise<void>;
   close(): Promise<void>;
 }

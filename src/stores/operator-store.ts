@@ -4,7 +4,7 @@
  */
 import type { EntityRef } from '../events/event.ts';
 import type { Replaying } from '../ordering/entity-rules.ts';
-import type { DeadLetterQuery, LoadResult, Standing } from './store.ts';
+import type { DeadLetterQuery, LoadResult, StreamState } from './store.ts';
 
 export const auditActions = ['replay', 'discard', 'skip-sequence', 'resync', 'import', 'rebuild', 'recover', 'resume'] as const;
 export type AuditAction = (typeof auditActions)[number];
@@ -44,7 +44,7 @@ export interface OperatorStore {
   /** Counts a replay of each of these messages. */
   noteReplays(messages: readonly DeadLetterQuery[]): Promise<void>;
   /** Ends every halt: the store counts as right as it is. It gets an identity where it has none; later epochs are above `epoch`. */
-  resume(epoch: number): Promise<Standing>;
+  resume(epoch: number): Promise<StreamState>;
   appendAudit(entries: readonly AuditEntry[]): Promise<void>;
   /** The latest first, in bounded memory. */
   readAudit(): AsyncIterable<AuditRecord>;

@@ -82,7 +82,7 @@ export interface Halt {
 }
 
 /** Which store this is, and where it stands. */
-export interface Standing {
+export interface StreamState {
   /** Random, made once for the stream. Null where there is none: the store is empty, or was filled by a version that made none. */
   readonly identity: string | null;
   /** The highest epoch that was ever handed out; lower than one that is known means that the store went backwards. */
@@ -91,7 +91,7 @@ export interface Standing {
 }
 
 export type EpochResult =
-  /** Greater than every one before it, for all shards and workers. `identity` is the one of `Standing`. */
+  /** Greater than every one before it, for all shards and workers. `identity` is the one of `StreamState`. */
   | { readonly status: 'ok'; readonly epoch: number; readonly identity: string | null }
   /** The shard must not go on. */
   | { readonly status: 'halted'; readonly halt: Halt };
@@ -111,7 +111,7 @@ export interface Store {
   findDeadLetters(queries: readonly DeadLetterQuery[]): Promise<readonly (DeadLetterHistory | null)[]>;
   /** Begins a session of the shard, unless it is halted: both are one step, so that no session begins without having looked. */
   nextEpoch(shard: number): Promise<EpochResult>;
-  standing(): Promise<Standing>;
+  streamState(): Promise<StreamState>;
   /** Makes the identity where there is none, and answers the one that is there. */
   identify(): Promise<string>;
   /** Puts a halt on record, before any later session of the shard begins. Of several for the same shard the first stays. */

@@ -244,7 +244,7 @@ interface Open {
 function judge({ tries, tried }: Candidate, { version, parked }: Snapshot): 'try' | 'wait' | 'done' {
   if (tried === null) return parked?.replaying ? 'wait' : 'try';
   if (parked === null) return 'done';
-  // Parked anew because one of its letters failed again. (What ended in a gap meanwhile may wait for a letter that is there.)
+  // Parked again because one of its letters failed again. (What ended in a gap meanwhile may wait for a letter that is there.)
   if (parked.at !== tried.parkedAt && !waitingReasons.has(parked.reason)) return 'done';
   if (parked.replaying && version < tried.last) return 'wait';
   return tries < maxTries || version > tried.version ? 'try' : 'done';

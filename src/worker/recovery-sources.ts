@@ -24,14 +24,14 @@ export interface RecoverySource {
   behind(): AsyncIterable<readonly [Behind, Remedy]>;
 }
 
-export interface Meant {
+export interface Selection {
   readonly choice: EntityChoice;
   readonly signal: AbortSignal;
 }
 
 type Reading = Pick<Store, 'load' | 'listEntities'>;
 
-export function fromLetters(store: Reading, { choice, signal }: Meant): RecoverySource {
+export function fromLetters(store: Reading, { choice, signal }: Selection): RecoverySource {
   return {
     name: 'the dead letters that wait behind what is missing',
     async *behind() {
@@ -46,7 +46,7 @@ export function fromLetters(store: Reading, { choice, signal }: Meant): Recovery
 export function fromEventStore(
   events: Pick<EventStore, 'read' | 'readAll' | 'version'>,
   store: Reading,
-  { choice, signal }: Meant,
+  { choice, signal }: Selection,
 ): RecoverySource {
   return {
     name: 'the event store',
@@ -73,7 +73,7 @@ export interface FileOptions {
 }
 
 /** @throws ConfigError when a line is not what the first one is: of half a file nobody knows what is missing. */
-export async function fromFile(file: FileOptions, store: Reading, meant: Meant): Promise<RecoverySource> {
+export async function fromFile(file: FileOptions, store: Reading, selection: Selection): Promise<RecoverySource> {
   const lines = file.texts[Symbol.asyncIterator]();
   const first = await lines.next();
   async function* whole(): AsyncGenerator<TextLine> {
@@ -82,10 +82,14 @@ export async function fromFile(file: FileOptions, store: Reading, meant: Meant):
   }
   const text = first.done ? null : first.value.text;
   const isOfVersions = text !== null && /"version"\s*:/.test(text) && !/"sequence"\s*:/.test(text);
-  return (isOfVersions ? fromVersions : fromApplied)({ ...file, texts: whole() }, store, meant);
+  return (isOfVersions ? fromVersions : fromApplied)({ ...file, texts: whole() }, store, selection);
 }
 
-function fromVersions({ path, texts, defaultEntityType, limits }: FileOptions, store: Reading, { choice, signal }: Meant): RecoverySource {
+function fromVersions(
+  { path, texts, defaultEntityType, limits }: FileOptions,
+  store: Reading,
+  { choice, signal }: Selection,
+): RecoverySource {
   const options: EntityLineOptions = {
     defaultEntityType,
     maxDepth: limits.maxJsonDepth,
@@ -113,7 +117,11 @@ interface Lost {
   readonly events: Event[];
 }
 
-function fromApplied({ path, texts, defaultEntityType, limits }: FileOptions, store: Reading, { choice, signal }: Meant): RecoverySource {
+function fromApplied(
+  { path, texts, defaultEntityType, limits }: FileOptions,
+  store: Reading,
+  { choice, signal }: Selection,
+): RecoverySource {
   const onProblem = (line: number, problem: string) => refuse(path, line, problem);
   return {
     name: `the events in ${path}`,

@@ -123,7 +123,7 @@ export class Shard implements WatchedShard, RepairableShard, HaltableShard {
   async resume(): Promise<void> {
     this.#resuming = true;
     await this.#haltEnding;
-    // Halted anew meanwhile, or gone on already.
+    // Halted again meanwhile, or resumed already.
     if (!this.#resuming || !this.#halted || this.#stopped) return;
     this.#resuming = this.#halted = false;
     this.#channel = this.#makeChannel();
@@ -141,7 +141,7 @@ export class Shard implements WatchedShard, RepairableShard, HaltableShard {
     return this.#session !== null && (await this.#channel.isAlive(this.#session.generation));
   }
 
-  consumeAnew(cause: Error): void {
+  reopenChannel(cause: Error): void {
     if (this.#session !== null) this.#channel.abandon(this.#session.generation, cause);
   }
 

@@ -16,7 +16,7 @@ import type { EpochResult, Halt, Store } from '../stores/store.ts';
 import { backOffMs, isoNow, sleep, type Time, type Timer } from '../time.ts';
 
 export interface StoreWatchOptions {
-  readonly store: Pick<Store, 'standing' | 'nextEpoch' | 'identify' | 'halt' | 'listEntities'>;
+  readonly store: Pick<Store, 'streamState' | 'nextEpoch' | 'identify' | 'halt' | 'listEntities'>;
   /** The broker's side. */
   readonly record: Pick<StreamRecordKeeper, 'read' | 'change' | 'trouble'>;
   readonly intervalMs: number;
@@ -74,10 +74,10 @@ export class StoreWatch {
   async begin(): Promise<void> {
     const { store, record, log, time } = this.#options;
     const known = await record.read();
-    const { standing, halts } = await lookForHalts(store, known, time);
+    const { state, halts } = await lookForHalts(store, known, time);
     if (!isAll(halts)) {
       this.#identity = await store.identify();
-      this.#highest = Math.max(standing.epoch, known?.epoch ?? 0);
+      this.#highest = Math.max(state.epoch, known?.epoch ?? 0);
       // A broker short of memory takes no note, and needs workers that start.
       if (known?.identity === this.#identity) void this.#noteLater();
       // Of two that begin with different stores at once, one finds the other's.
@@ -179,7 +179,7 @@ export class StoreWatch {
   async #lookAtStore(isBack: boolean): Promise<void> {
     // Taken before asking: an epoch seen while the answer is on its way may be newer than the answer.
     const expected = this.#highest;
-    const { identity, epoch, halts } = await this.#options.store.standing();
+    const { identity, epoch, halts } = await this.#options.store.streamState();
     if (this.#stopping.signal.aborted) return;
     if (identity !== this.#identity) this.#noticed(null, otherStore(identity));
     else if (epoch < expected) this.#noticed(null, `epoch ${expected} was given out, but the store's counter stands at ${epoch}`);
@@ -195,11 +195,11 @@ export class StoreWatch {
   async #lookAtHalts(): Promise<void> {
     const { store, record, time } = this.#options;
     const known = await record.read();
-    const { standing, halts } = await lookForHalts(store, known, time);
+    const { state, halts } = await lookForHalts(store, known, time);
     if (this.#stopping.signal.aborted || this.#pending > 0) return;
     if (isAll(this.#halts) && !isAll(halts)) {
-      this.#identity = standing.identity ?? (await store.identify());
-      this.#highest = Math.max(standing.epoch, known?.epoch ?? 0);
+      this.#identity = state.identity ?? (await store.identify());
+      this.#highest = Math.max(state.epoch, known?.epoch ?? 0);
     }
     this.#tell(halts);
   }
@@ -245,7 +245,7 @@ export class StoreWatch {
   /** A store that is not the stream's is none of ours to halt; where the broker does not know whose it is, it is the only place. */
   async #haltInStore(halt: Halt): Promise<void> {
     const { store, record } = this.#options;
-    const { identity } = await store.standing();
+    const { identity } = await store.streamState();
     if (this.#isForeign(identity) && (await record.read())?.identity != null) return;
     await store.halt(halt);
   }
@@ -253,7 +253,7 @@ export class StoreWatch {
   async #haltAtBroker(halt: Halt): Promise<void> {
     const { store, record } = this.#options;
     // One that does not answer may be the stream's.
-    const { identity } = await store.standing().catch(() => ({ identity: null }));
+    const { identity } = await store.streamState().catch(() => ({ identity: null }));
     if (this.#isForeign(identity)) return;
     await record.change((known) => {
       if (known === null || this.#isForeign(known.identity) || known.halts.some(({ shard }) => shard === halt.shard)) return null;

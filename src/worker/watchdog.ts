@@ -1,6 +1,6 @@
 /**
  * Notices a shard that is given nothing although its queue has messages: a broker may wedge a queue with a single active
- * consumer, for instance after a consumer time-out. What looks so twice in a row is consumed anew on another channel,
+ * consumer, for instance after a consumer time-out. What looks so twice in a row is consumed again on another channel,
  * and a channel that is dead without having said so is at once. A busy shard is not looked at, nor one that
  * waits for what it has given back for want of memory, nor a standby, which has been given nothing yet: that its queue has messages is
  * the business of whoever is active.
@@ -17,7 +17,7 @@ export interface WatchedShard {
   /** Asks the broker whether the channel lives. */
   isAlive(): Promise<boolean>;
   /** Gives the channel up and consumes on another. */
-  consumeAnew(cause: Error): void;
+  reopenChannel(cause: Error): void;
 }
 
 export interface WatchdogOptions {
@@ -93,7 +93,7 @@ export class Watchdog {
     }
     this.#seen.delete(shard);
     const cause = new Error(isAlive ? 'the queue has messages and delivers none' : 'the channel does not answer');
-    this.#options.log.warn({ shard: shard.shard, queue: shard.queue, cause: cause.message }, 'consuming anew');
-    shard.consumeAnew(cause);
+    this.#options.log.warn({ shard: shard.shard, queue: shard.queue, cause: cause.message }, 'reopening the channel');
+    shard.reopenChannel(cause);
   }
 }

@@ -190,7 +190,7 @@ test('a stream of a version without records is taken over with its store, and re
     await connection.close();
   };
   await forget();
-  await redisCommand(Number(new URL(store.redisUrl).port), `DEL ${new Keys(run.stream).standing}`);
+  await redisCommand(Number(new URL(store.redisUrl).port), `DEL ${new Keys(run.stream).streamState}`);
   const after = await run.worker();
   await run.publish(more);
   await run.untilApplied(2 * total);

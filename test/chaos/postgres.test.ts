@@ -182,7 +182,7 @@ test('dead letters are inspected, replayed and audited as with Redis', needsPost
   await publishTrace(amqpUrl, stream, at(3));
   await waitFor(async () => (await readTraces(node.url, stream)).get('a')?.version === 3, { what: 'the missing event' });
   const replayed = await command('dead-letters', 'replay', '--ready', '--yes');
-  assert.deepEqual([replayed.code, replayed.stdout.split('\n').at(-2)], [0, '2 replayed; 1 of 1 entities whole again']);
+  assert.deepEqual([replayed.code, replayed.stdout.split('\n').at(-2)], [0, '2 replayed; 1 of 1 entities recovered']);
   assert.deepEqual((await readTraces(node.url, stream)).get('a'), { version: 5, types: ['e1', 'e2', 'e3', 'e4', 'e5'], parked: false });
   assert.match((await command('audit')).stdout, /replay trace a: replays 2 dead letters/);
 });

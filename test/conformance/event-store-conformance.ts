@@ -293,7 +293,7 @@ const cases: Readonly<Record<string, Case>> = {
       // In another order than in the log, and again: each is known for itself.
       assert.deepEqual(await fates(at('5', 5), at('1', 1), at('11', 11)), ['known', 'known', 'known']);
       assert.equal(await log(), '1,2,3,4,5,6,7,8,9,11');
-      // Ids that begin anew each day: the log compares neither time nor the rest.
+      // Ids that begin again each day: the log compares neither time nor the rest.
       assert.deepEqual(await fates(at('m1', 1, '2026-01-01T08:00:00Z'), at('m2', 2, '2026-01-01T08:00:01Z')), ['appended', 'appended']);
       assert.deepEqual(await fates(at('m1', 1, '2026-01-01 09:00:00.0+01:00'), at('m2', 2, '2026-01-02T08:00:01Z'), at('m3', 3)), [
         'known',

@@ -69,7 +69,7 @@ export const firstSequenceCases: Cases = {
     assert.deepEqual(await commitOne(store, commitTo(other, 9, 10)), { status: 'ok', parked: null, unparked: true });
   },
 
-  'set back to where nothing was applied it stays parked for its sequence 0, and begins anew': async (harness) => {
+  'set back to where nothing was applied it stays parked for its sequence 0, and begins again': async (harness) => {
     const store = await fromZero(harness);
     await commitOne(store, commitTo(order, -1, 3));
     await store.park([parkOf(order, 3, { sequence: 4 })]);

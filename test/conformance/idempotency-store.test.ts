@@ -58,7 +58,7 @@ function describeIdempotencyStore(name: string, { open, until }: Harness): void 
       for (const id of ids) assert.deepEqual(await store.begin(id), { status: 'done', result: id });
     });
 
-    it('starts anew after a release', async (t) => {
+    it('starts again after a release', async (t) => {
       const store = await open(t);
       await store.release('m', await start(store, 'm'));
       await start(store, 'm');

@@ -148,7 +148,7 @@ export const ownershipCases: Cases = {
   'epochs only ever rise, for every user of the stream': async (harness) => {
     const stream = `epochs-${process.pid}-${Date.now()}`;
     const [one, other] = [await harness.open({ stream }), await harness.open({ stream })];
-    const epochOf = async (store: Store) => (await store.standing()).epoch;
+    const epochOf = async (store: Store) => (await store.streamState()).epoch;
     const next = async (store: Store, shard: number) => {
       const result = await store.nextEpoch(shard);
       return result.status === 'ok' ? result.epoch : 0;

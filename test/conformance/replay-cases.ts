@@ -130,7 +130,7 @@ export const replayCases: Cases = {
     assert.equal(await replaying(), false);
   },
 
-  'an entity that was parked anew is left as it is by the replay of what it was parked for before': async (harness) => {
+  'an entity that was parked again is left as it is by the replay of what it was parked for before': async (harness) => {
     const store = await parkedAt(harness, 3);
     const before = (await snapshotOf(store, order)).parked!;
     await store.operator.beginReplay([{ ...order, parkedAt: before.at }], 60_000);

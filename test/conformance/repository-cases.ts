@@ -125,7 +125,7 @@ export const repositoryCases: Readonly<Record<string, (store: EventStore) => Pro
     assert.deepEqual(await idsOf(store, 'order', 'o'), ['c1.1', 'c2.1']);
   },
 
-  'a version that is expected and no longer there is a conflict, and is not decided anew': async (store) => {
+  'a version that is expected and no longer there is a conflict, and is not decided again': async (store) => {
     const counters = createRepository(counter, store);
     await counters.handle('n', { type: 'Add', data: { by: 1 } }, { expectedVersion: 0 });
     await assert.rejects(counters.handle('n', { type: 'Add', data: { by: 1 } }, { expectedVersion: 0 }), (error) => {
@@ -209,7 +209,7 @@ export const repositoryCases: Readonly<Record<string, (store: EventStore) => Pro
     await assert.rejects(classes.save(theirs), VersionConflictError);
   },
 
-  'work of the class form is refused with its code, repeated without effect, and done anew when somebody was faster': async (store) => {
+  'work of the class form is refused with its code, repeated without effect, and done again when somebody was faster': async (store) => {
     const classes = createRepository(Order, store, { maxAttempts: 1_000 });
     const create = () => classes.handle('o', (one) => one.create([item]), { commandId: 'c1' });
     assert.deepEqual([(await create()).status, (await create()).status], ['handled', 'repeated']);

@@ -14,7 +14,7 @@ import { loadCases } from './load-cases.ts';
 import { logCases } from './log-cases.ts';
 import { ownershipCases } from './ownership-cases.ts';
 import { replayCases } from './replay-cases.ts';
-import { standingCases } from './standing-cases.ts';
+import { streamStateCases } from './stream-state-cases.ts';
 import { unusableEntityCases } from './unusable-entity-cases.ts';
 
 /** One test's access to the implementation. */
@@ -41,7 +41,7 @@ export function describeStore(name: string, openHarness: OpenHarness, { skip = f
     'a commit': commitCases,
     'ids and what is remembered': idCases,
     'claims, parks and epochs': ownershipCases,
-    'identity, halts and their end': standingCases,
+    'identity, halts and their end': streamStateCases,
     'the log of an entity': logCases,
     'dead letters': deadLetterCases,
     'replays and the audit trail': replayCases,

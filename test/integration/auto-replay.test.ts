@@ -12,7 +12,7 @@ import { StreamRun } from '../support/stream-run.ts';
 import { readTraces, type TraceEvent } from '../support/trace.ts';
 import type { WorkerProcess } from '../support/worker-process.ts';
 
-const unasked = { AUTO_REPLAY: 'true' };
+const automatic = { AUTO_REPLAY: 'true' };
 
 async function useStream(t: TestContext, name: string, more: Readonly<Record<string, string>> = {}) {
   const services = await useServices(t);
@@ -22,9 +22,9 @@ async function useStream(t: TestContext, name: string, more: Readonly<Record<str
   const untilDeadLettered = (count: number) =>
     waitFor(async () => (await run.ready(run.deadLetters)) === count, { what: `${count} dead letters`, timeoutMs: 30_000 });
   const trace = async (entityId: string) => (await readTraces(run.redisUrl, run.stream)).get(entityId);
-  const untilWhole = (entityId: string, version: number) =>
+  const untilRecovered = (entityId: string, version: number) =>
     waitFor(async () => ((found) => found?.version === version && !found.parked)(await trace(entityId)), {
-      what: `${entityId} whole at ${version}`,
+      what: `${entityId} recovered at ${version}`,
       timeoutMs: 30_000,
     });
   const audited = async () => {
@@ -33,19 +33,19 @@ async function useStream(t: TestContext, name: string, more: Readonly<Record<str
       records.push(`${who} ${action} ${entityId}: ${what}: ${reason}`);
     return records;
   };
-  return { run, untilDeadLettered, untilWhole, trace, audited };
+  return { run, untilDeadLettered, untilRecovered, trace, audited };
 }
 
 const at = (entityId: string, ...sequences: number[]): TraceEvent[] => sequences.map((sequence) => ({ entityId, sequence }));
 const replayed = (worker: WorkerProcess) => worker.metric('inorder_auto_replayed_letters_total');
 
 test('when the missing event arrives, the dead letters that waited for it go by themselves, and others stay', async (t) => {
-  const { run, untilDeadLettered, untilWhole, audited } = await useStream(t, 'auto');
-  const worker = await run.worker(unasked);
+  const { run, untilDeadLettered, untilRecovered, audited } = await useStream(t, 'auto');
+  const worker = await run.worker(automatic);
   await run.publish([...at('a', 1, 2, 5, 4, 7, 6), ...at('b', 1, 3)]);
   await untilDeadLettered(5);
   await run.publish(at('a', 3));
-  await untilWhole('a', 7);
+  await untilRecovered('a', 7);
   // Told and counted when it is done, which is after the last letter was applied.
   await waitFor(async () => (await worker.metric('inorder_auto_replays_total', { outcome: 'replayed' })) > 0, {
     what: 'the end of the replay',
@@ -58,7 +58,7 @@ test('when the missing event arrives, the dead letters that waited for it go by 
 });
 
 test('unless it is asked for, nothing goes by itself; a worker that is asked finds what was ready before it started', async (t) => {
-  const { run, untilDeadLettered, untilWhole, trace } = await useStream(t, 'auto-later');
+  const { run, untilDeadLettered, untilRecovered, trace } = await useStream(t, 'auto-later');
   const first = await run.worker();
   await run.publish([...at('a', 2, 3), ...at('b', 2, 3)]);
   await untilDeadLettered(4);
@@ -66,16 +66,16 @@ test('unless it is asked for, nothing goes by itself; a worker that is asked fin
   await waitFor(async () => (await trace('a'))?.version === 1, { what: 'the missing event' });
   await run.end(first);
   assert.equal(await run.ready(run.deadLetters), 4);
-  await run.worker(unasked);
-  await untilWhole('a', 3);
+  await run.worker(automatic);
+  await untilRecovered('a', 3);
   await run.assertNothingLeft({ deadLetters: 2 });
 });
 
 test('a worker that takes a shard over looks for what its owner could not replay any more', async (t) => {
-  const { run, untilDeadLettered, untilWhole, trace } = await useStream(t, 'auto-takeover');
+  const { run, untilDeadLettered, untilRecovered, trace } = await useStream(t, 'auto-takeover');
   const owner = await run.worker();
   // The standby has looked at its start, when nothing was there.
-  const standby = await run.worker(unasked);
+  const standby = await run.worker(automatic);
   await waitFor(async () => (await standby.metric('inorder_auto_replays_total')) > 0, { what: 'the search at the start' });
   await run.publish(at('a', 2, 3));
   await untilDeadLettered(2);
@@ -83,13 +83,13 @@ test('a worker that takes a shard over looks for what its owner could not replay
   await waitFor(async () => (await trace('a'))?.version === 1, { what: 'the missing event' });
   await run.end(owner);
   await run.publish(at('a', 4));
-  await untilWhole('a', 4);
+  await untilRecovered('a', 4);
 });
 
 test('what fails again goes no second time, neither at once nor after a restart', async (t) => {
   const processor = fileURLToPath(moduleUrl('test/support/ledger-processor.ts'));
   const { run, untilDeadLettered, trace } = await useStream(t, 'auto-fails', { PROCESSOR: processor, ENTITY_TYPE: 'growing' });
-  const worker = await run.worker(unasked);
+  const worker = await run.worker(automatic);
   const channel = await run.channel();
   const publish = async (sequence: number, type: string, entityId = 'a') => {
     const body = JSON.stringify({ id: `${entityId}${sequence}`, entity_id: entityId, sequence, type, data: { text: String(sequence) } });
@@ -116,7 +116,7 @@ test('what fails again goes no second time, neither at once nor after a restart'
   await waitFor(async () => (await trace('b'))?.parked === false, { what: 'the other entity' });
   assert.equal(await replayed(worker), 4);
   await run.end(worker);
-  const next = await run.worker(unasked);
+  const next = await run.worker(automatic);
   await waitFor(async () => (await next.metric('inorder_auto_replays_total', { outcome: 'nothing' })) > 0, {
     what: 'the search at the start',
   });
@@ -125,14 +125,14 @@ test('what fails again goes no second time, neither at once nor after a restart'
   // Corrected, it is applied, and what waited for it follows.
   await publish(3, 'Grown');
   await waitFor(async () => ((found) => found?.version === 4 && !found.parked)(await trace('a')), {
-    what: 'the entity whole',
+    what: 'the entity recovered',
     timeoutMs: 30_000,
   });
 });
 
 test('while somebody else changes dead letters it waits, and goes when they are done', async (t) => {
-  const { run, untilDeadLettered, untilWhole, trace } = await useStream(t, 'auto-lock');
-  const worker = await run.worker(unasked);
+  const { run, untilDeadLettered, untilRecovered, trace } = await useStream(t, 'auto-lock');
+  const worker = await run.worker(automatic);
   await run.publish(at('a', 2, 3));
   await untilDeadLettered(2);
   const connection = await amqp.connect(run.amqpUrl);
@@ -146,13 +146,13 @@ test('while somebody else changes dead letters it waits, and goes when they are 
     assert.deepEqual([await run.ready(run.deadLetters), (await trace('a'))?.parked], [2, true]);
   });
   assert.match(worker.output, /somebody else is changing the dead letters/);
-  await untilWhole('a', 3);
+  await untilRecovered('a', 3);
   await run.assertNothingLeft();
 });
 
-test('entities that are published to without a pause become whole, each event applied once and in order', async (t) => {
+test('entities that are published to without a pause recover, each event applied once and in order', async (t) => {
   const { run, untilDeadLettered } = await useStream(t, 'auto-live');
-  await run.worker(unasked);
+  await run.worker(automatic);
   const names = Array.from({ length: 30 }, (_, index) => `e-${index}`);
   await run.publish(names.flatMap((name) => at(name, 2, 4, 3)));
   await untilDeadLettered(90);

@@ -61,10 +61,10 @@ test('dead letters are found, opened and replayed with the keyboard alone', { sk
   await page.keyboard.type(adminToken);
   await press(page, 'Enter');
   await page.getByRole('button', { name: 'Replay 2 messages' }).waitFor();
-  assert.match(await dialogText(page), /2 go\.[\s\S]*trace a\s+3\s+4-5/);
+  assert.match(await dialogText(page), /2 replayable\.[\s\S]*trace a\s+3\s+4-5/);
   assert.equal(await run.ready(run.deadLetters), 3, 'a plan changes nothing');
   await press(page, 'Enter');
-  await page.getByText('2 replayed; 1 of 1 entity is whole again.').waitFor();
+  await page.getByText('2 replayed; 1 of 1 entity recovered.').waitFor();
   await press(page, 'Enter');
   await page.locator('dialog').waitFor({ state: 'detached' });
   assert.deepEqual((await trace('a'))?.version, 5);

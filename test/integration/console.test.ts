@@ -85,7 +85,7 @@ test('dead letters are replayed through the console in order, as it was planned,
   await waitFor(async () => (await trace('a'))?.version === 3, { what: 'the missing event' });
 
   const done = await client.carryOut({ action: 'replay', ready_only: true });
-  assert.deepEqual([done.state, done.outcome.replayed, done.outcome.whole, done.error], ['done', 3, 1, null]);
+  assert.deepEqual([done.state, done.outcome.replayed, done.outcome.recovered, done.error], ['done', 3, 1, null]);
   assert.deepEqual(await trace('a'), { version: 6, types: ['e1', 'e2', 'e3', 'e4', 'e5', 'e6'], parked: false });
   const { entries } = await client.api('audit');
   assert.deepEqual([entries.length, entries[0].action, entries[0].who, entries[0].entity_id], [1, 'replay', 'console 127.0.0.1', 'a']);
@@ -175,7 +175,7 @@ test('headers and body are shown with the token and asked for only; hostile ids 
   assert.ok(body.payload.headers.some(([name, value]: [string, string]) => name === 'secret' && value === hostile));
   assert.match(body.remedy, /\w/);
   const detail = await client.api(`letters/${gap.fingerprint}`);
-  assert.deepEqual([detail.missing, detail.entity_version, detail.standing], [2, 1, 'waits for 2, which was never seen; here is 3']);
+  assert.deepEqual([detail.missing, detail.entity_version, detail.status], [2, 1, 'waits for 2, which was never seen; here is 3']);
 });
 
 test('strangers, forgers and guessers are kept out, and nothing of it changes anything', async (t) => {

@@ -96,7 +96,7 @@ test('enqueue if present: what belongs to no kept sequence is processed as ever,
   ]);
 });
 
-test('process: of any sequence, oldest first; each sequence that is whole leaves the queue', async (t) => {
+test('process: of any sequence, oldest first; each sequence that is recovered leaves the queue', async (t) => {
   const { run, command, untilDeadLettered, applied, isParked } = await useStream(t, 'process');
   const broken = await run.worker({ FAILS: 'a/2,b/1' });
   await run.publish([...at('a', 1, 2, 3, 4), ...at('b', 1, 2)]);
@@ -104,7 +104,7 @@ test('process: of any sequence, oldest first; each sequence that is whole leaves
   await run.end(broken);
   await run.worker();
   const { code, stdout } = await command('replay', '--all', '--yes');
-  assert.deepEqual([code, /5 replayed; 2 of 2 entities whole again/.test(stdout)], [0, true], stdout);
+  assert.deepEqual([code, /5 replayed; 2 of 2 entities recovered/.test(stdout)], [0, true], stdout);
   assert.deepEqual([await applied('a'), await applied('b')], ['e1 e2 e3 e4', 'e1 e2']);
   assert.deepEqual([await isParked('a'), await isParked('b')], [false, false]);
   await run.assertNothingLeft();
@@ -121,7 +121,7 @@ test('process: of a given sequence, and of no other', async (t) => {
   assert.deepEqual([await applied('a'), await applied('b')], ['', 'e1 e2']);
   assert.deepEqual(await letters(), ['a1 handler_failed', 'a2 entity_parked']);
   const none = await command('replay', '--entity=nobody', '--yes');
-  assert.deepEqual([none.code, none.stdout], [1, 'no dead letter is meant by this\n']);
+  assert.deepEqual([none.code, none.stdout], [1, 'no dead letter matches\n']);
 });
 
 test('requeue: a letter that fails again is kept with its new cause and the count of its attempts; the rest stays behind it', async (t) => {
@@ -159,7 +159,7 @@ test('one at a time: a sequence that is being processed is processed by nobody e
   await run.publish(at('a', 31, 32));
   await waitFor(async () => (await worker.metric('inorder_held')) >= 2, { what: 'the live events held' });
   assert.equal((await first).code, 0);
-  assert.deepEqual([(await second).code, (await second).stdout], [1, 'no dead letter is meant by this\n']);
+  assert.deepEqual([(await second).code, (await second).stdout], [1, 'no dead letter matches\n']);
   await untilApplied(
     'a',
     upTo(32)
@@ -176,7 +176,7 @@ test('evict: a letter goes for good, whoever is not there is no matter, and the 
   await untilDeadLettered(4);
   await run.end(broken);
   const unknown = await command('discard', 'a/9', '--why=test', '--yes');
-  assert.deepEqual([unknown.code, unknown.stderr], [1, 'inorder: no dead letter is meant by this\n']);
+  assert.deepEqual([unknown.code, unknown.stderr], [1, 'inorder: no dead letter matches\n']);
   assert.equal((await command('discard', 'a/3', '--why=test', '--yes')).code, 0);
   assert.deepEqual(await letters(), ['a1 handler_failed', 'a2 entity_parked', 'a4 entity_parked']);
   // Its place in the sequence is empty now: what is before it goes, what is behind it waits.

@@ -40,7 +40,7 @@ async function end(child: ChildProcess): Promise<number | null> {
   return child.exitCode;
 }
 
-test('npm run dev starts a worker, starts it anew when a source or a script changes, and ends it in order', async (t) => {
+test('npm run dev starts a worker, restarts it when a source or a script changes, and ends it in order', async (t) => {
   const services = await useServices(t);
   const copy = copyOfTheCheckout(t);
   const stream = uniqueStream();

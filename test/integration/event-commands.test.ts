@@ -111,7 +111,7 @@ for (const kind of kinds) {
     await run.assertNothingLeft();
   });
 
-  test(`${kind}: a state that is wrong is found, and made anew from the events`, needs, async (t) => {
+  test(`${kind}: a state that is wrong is found, and rebuilt from the events`, needs, async (t) => {
     const { run, command, file, relay } = await useStream(t, kind);
     await command('events', 'append', file(lines(3, 4)));
     await run.worker();
@@ -125,10 +125,10 @@ for (const kind of kinds) {
       [1, 'trace "e-1": its state at version 4 is not what its events make of it\n3 verified, 1 wrong, 0 not applied to their end yet\n'],
     );
     const rebuilt = await command('rebuild', '--yes');
-    assert.deepEqual([rebuilt.code, rebuilt.stdout], [0, '1 made anew, 2 were the same, 0 failed\n']);
+    assert.deepEqual([rebuilt.code, rebuilt.stdout], [0, '1 rebuilt, 2 unchanged, 0 failed\n']);
     assert.equal((await command('events', 'verify')).code, 0);
     assert.deepEqual(wrongTraces(await readTraces(run.redisUrl, run.stream)), []);
-    assert.match((await command('audit')).stdout, /rebuild: makes the states of all entities anew/);
+    assert.match((await command('audit')).stdout, /rebuild: rebuilds the states of all entities/);
   });
 }
 
@@ -178,7 +178,7 @@ test('verify and rebuild without the aggregate say so, once for each type, and c
   const rebuilt = await command.with(others)('rebuild', '--yes');
   assert.deepEqual(
     [rebuilt.code, rebuilt.stdout],
-    [1, '0 made anew, 0 were the same, 0 failed, 3 without an aggregate: nothing is said of them\n'],
+    [1, '0 rebuilt, 0 unchanged, 0 failed, 3 without an aggregate: nothing is said of them\n'],
   );
   assert.match(rebuilt.stderr, said);
 });
@@ -260,7 +260,7 @@ test('what `events list --applied --json` prints is published again, also of eve
   });
 });
 
-test('without an ID --type chooses the entities of that type, and of nothing else anything is made anew', async (t) => {
+test('without an ID --type chooses the entities of that type, and nothing else is rebuilt', async (t) => {
   const { command, file } = await useStream(t, 'redis');
   const lines = (['trace', 'other'] as const).map((type) => ({
     id: type,
@@ -279,9 +279,9 @@ test('without an ID --type chooses the entities of that type, and of nothing els
     ['other'],
   );
   assert.match((await command('events', 'list', '--type', 'none')).stderr, /no events of all entities of type "none"/);
-  assert.match((await command('rebuild', '--type', 'trace', '--yes')).stdout, /^1 made anew, 0 were the same, 0 failed/);
+  assert.match((await command('rebuild', '--type', 'trace', '--yes')).stdout, /^1 rebuilt, 0 unchanged, 0 failed/);
   assert.match((await command('events', 'verify', '--type', 'trace')).stdout, /^1 verified, 0 wrong/);
-  assert.match((await command('audit')).stdout, /makes the states of all entities of type "trace" anew/);
+  assert.match((await command('audit')).stdout, /rebuilds the states of all entities of type "trace"/);
   for (const [type, behind] of [
     ['trace', 0],
     ['other', 1],

@@ -115,13 +115,13 @@ test('a fetched event that cannot be processed parks its entity, and is fetched 
   const { code, stdout } = await replayWithRepair(run, '--entity=a', '--repair');
   assert.deepEqual(
     [code, stdout],
-    [0, '  trace a at version 1: 3 goes, with 2 from the source\n1 go\n1 replayed; 1 of 1 entities whole again\n'],
+    [0, '  trace a at version 1: 3 replayable, with 2 from the source\n1 replayable\n1 replayed; 1 of 1 entities recovered\n'],
   );
   assert.equal((await storedOf(run, 'a')).types.join(' '), 'e1 e2 e3');
   await run.assertNothingLeft();
 });
 
-test('a replay fetches what parked entities wait for, publishes it in its place, and they are whole again', async (t) => {
+test('a replay fetches what parked entities wait for, publishes it in its place, and they recover', async (t) => {
   const { run, asked } = await useRun(t, { GAP_REPAIR: 'off', GAP_TIMEOUT_MS: '300' });
   await run.worker();
   await run.publish([...of('a', 1, 4, 5, 8), ...of('c', 1, 3)]);
@@ -129,7 +129,7 @@ test('a replay fetches what parked entities wait for, publishes it in its place,
   const replayed = await replayWithRepair(run, '--entity=a', '--repair');
   assert.deepEqual(
     [replayed.code, replayed.stdout],
-    [0, '  trace a at version 1: 4-5, 8 go, with 2-3, 6-7 from the source\n3 go\n3 replayed; 1 of 1 entities whole again\n'],
+    [0, '  trace a at version 1: 4-5, 8 replayable, with 2-3, 6-7 from the source\n3 replayable\n3 replayed; 1 of 1 entities recovered\n'],
   );
   assert.deepEqual(await storedOf(run, 'a').then(({ version, types, parked }) => [version, types.join(' '), parked]), [
     8,
@@ -140,7 +140,7 @@ test('a replay fetches what parked entities wait for, publishes it in its place,
   const without = await replayWithRepair(run, '--entity=c');
   assert.deepEqual(
     [without.code, without.stdout.split('\n')[0]],
-    [1, '  trace c at version 1: nothing goes; 3 waits for 2: 2 has not arrived'],
+    [1, '  trace c at version 1: nothing replayable; 3 waits for 2: 2 has not arrived'],
   );
   await run.assertNothingLeft({ deadLetters: 1 });
 });

@@ -85,7 +85,7 @@ test('a replica refuses, and is used again once it is the master', async (t) => 
   await refusedUntil(store, /replica/, () => client.replicaof('NO', 'ONE'));
 });
 
-test('a replica makes the connection be made anew, for the address may lead to the master by now', async (t) => {
+test('a replica makes the connection be made again, for the address may lead to the master by now', async (t) => {
   const node = await useRedisNode(t);
   const proxy = await useTcpProxy(t, node.redisUrl);
   const { store, client } = useStoreOn(t, node, proxy.through(node.redisUrl));

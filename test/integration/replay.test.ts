@@ -37,7 +37,7 @@ async function useStream(t: TestContext, name: string, more: Record<string, stri
 
 const at = (entityId: string, ...sequences: number[]): TraceEvent[] => sequences.map((sequence) => ({ entityId, sequence }));
 
-test('dead letters behind a gap go in order once the missing event has arrived, and the entity is whole again', async (t) => {
+test('dead letters behind a gap go in order once the missing event has arrived, and the entity is recovered', async (t) => {
   const { run, command, untilDeadLettered, trace } = await useStream(t, 'replay');
   await run.worker();
   await run.publish([...at('a', 1, 2, 5, 4, 7, 6), ...at('b', 1, 2)]);
@@ -47,7 +47,7 @@ test('dead letters behind a gap go in order once the missing event has arrived, 
     [blocked.code, blocked.stdout],
     [
       1,
-      '  trace a at version 2: nothing goes; 4-7 wait for 3: 3 has not arrived\n0 go, 4 stay: replay them when what they wait for has arrived\n',
+      '  trace a at version 2: nothing replayable; 4-7 wait for 3: 3 has not arrived\n0 replayable, 4 blocked: replay them when what they wait for has arrived\n',
     ],
   );
   assert.equal(await run.ready(run.deadLetters), 4);
@@ -62,12 +62,12 @@ test('dead letters behind a gap go in order once the missing event has arrived, 
   await waitFor(async () => (await trace('a'))?.version === 3, { what: 'the missing event' });
   assert.equal((await trace('a'))?.parked, true);
   const plan = await command('dead-letters replay --ready');
-  assert.deepEqual([plan.code, plan.stdout], [2, '  trace a at version 3: 4-7 go\n4 go\n']);
+  assert.deepEqual([plan.code, plan.stdout], [2, '  trace a at version 3: 4-7 replayable\n4 replayable\n']);
   assert.match(plan.stderr, /nothing was changed; add --yes/);
   assert.equal(await run.ready(run.deadLetters), 4);
 
   const replayed = await command('dead-letters replay --ready --yes');
-  assert.deepEqual([replayed.code, replayed.stdout, replayed.stderr], [0, `${plan.stdout}4 replayed; 1 of 1 entities whole again\n`, '']);
+  assert.deepEqual([replayed.code, replayed.stdout, replayed.stderr], [0, `${plan.stdout}4 replayed; 1 of 1 entities recovered\n`, '']);
   assert.deepEqual(await trace('a'), { version: 7, types: ['e1', 'e2', 'e3', 'e4', 'e5', 'e6', 'e7'], parked: false });
   await run.publish(at('a', 9, 8));
   await run.untilApplied(11);
@@ -85,7 +85,7 @@ async function moveDeadLetters(run: StreamRun, count: number): Promise<void> {
   await channel.waitForConfirms();
 }
 
-test('letters that were moved to their queue by hand, and misrouted ones, go under the id of their entity, which becomes whole', async (t) => {
+test('letters that were moved to their queue by hand, and misrouted ones, go under the id of their entity, which recovers', async (t) => {
   const { run, command, untilDeadLettered, trace } = await useStream(t, 'replay-moved');
   const worker = await run.worker();
   await run.publish(at('a', 2, 3));
@@ -104,7 +104,7 @@ test('letters that were moved to their queue by hand, and misrouted ones, go und
   await untilDeadLettered(3);
   const replayed = await command('dead-letters replay --all --yes');
   assert.deepEqual([replayed.code, replayed.stderr], [0, '']);
-  assert.match(replayed.stdout, /^3 replayed; 2 of 2 entities whole again$/m);
+  assert.match(replayed.stdout, /^3 replayed; 2 of 2 entities recovered$/m);
   assert.deepEqual(
     [await trace('a'), await trace('b')],
     [
@@ -127,17 +127,17 @@ test('a reason chooses entities: what follows the letter goes with it, and with 
   const alone = await command('dead-letters replay --reason entity_parked --only --yes');
   assert.equal(
     alone.stdout,
-    '  trace a at version 1: nothing goes; 3-4 wait for 2: 2 is itself a dead letter (gap_timeout), and not part of this\n0 go, 2 stay: replay them when what they wait for has arrived\n',
+    '  trace a at version 1: nothing replayable; 3-4 wait for 2: 2 is itself a dead letter (gap_timeout), and not part of this\n0 replayable, 2 blocked: replay them when what they wait for has arrived\n',
   );
   const replayed = await command('dead-letters replay --reason entity_parked --yes');
   assert.deepEqual(
     [replayed.code, replayed.stdout],
-    [0, '  trace a at version 1: 2-4 go\n3 go\n3 replayed; 1 of 1 entities whole again\n'],
+    [0, '  trace a at version 1: 2-4 replayable\n3 replayable\n3 replayed; 1 of 1 entities recovered\n'],
   );
   assert.deepEqual((await trace('a'))?.parked, false);
 });
 
-test('what a replay does not mend stays, with what to do instead, and its entity is not called whole', async (t) => {
+test('what a replay does not mend stays, with what to do instead, and its entity is not called recovered', async (t) => {
   const { run, command, untilDeadLettered } = await useStream(t, 'replay-unmendable');
   await run.worker();
   const channel = await run.channel();
@@ -159,20 +159,20 @@ test('what a replay does not mend stays, with what to do instead, and its entity
   await run.publish(at('a', 2));
   await run.untilApplied(3);
   const plan = (await command('dead-letters replay --all')).stdout;
-  assert.match(plan, /^  trace a at version 2: 3 goes$/m);
+  assert.match(plan, /^  trace a at version 2: 3 replayable$/m);
   assert.match(
     plan,
-    /^  trace a: 1 stays \(sequence_conflict\): another event was applied under its sequence: publish it under the next one/m,
+    /^  trace a: 1 not replayable \(sequence_conflict\): another event was applied under its sequence: publish it under the next one/m,
   );
   assert.match(
     plan,
-    /^  trace b: 2 stays \(message_id_conflict\): its id was applied with other content: publish it with an id of its own/m,
+    /^  trace b: 2 not replayable \(message_id_conflict\): its id was applied with other content: publish it with an id of its own/m,
   );
-  assert.match(plan, /^  trace b at version 1: nothing goes; 3 waits for 2: 2 is itself a dead letter \(message_id_conflict\)/m);
+  assert.match(plan, /^  trace b at version 1: nothing replayable; 3 waits for 2: 2 is itself a dead letter \(message_id_conflict\)/m);
   assert.match(plan, /stays \(malformed\): it would be refused again \(malformed\): correct it/);
-  assert.match(plan, /^1 go, 1 stay: .*, 3 that a replay does not mend stay$/m);
+  assert.match(plan, /^1 replayable, 1 blocked: .*, 3 not replayable$/m);
   const replayed = await command('dead-letters replay --entity a --yes');
-  assert.match(replayed.stdout, /^1 replayed; 0 of 1 entities whole again\n  trace a is at version 3, and 1 of its dead letters is left$/m);
+  assert.match(replayed.stdout, /^1 replayed; 0 of 1 entities recovered\n  trace a is at version 3, and 1 of its dead letters is left$/m);
   assert.match((await command('dead-letters show b/1')).stdout, /^stands +its id was applied with other content/m);
 });
 
@@ -224,7 +224,7 @@ test('a base line whose handler failed is replayed with its followers once that 
   const replayed = await command('dead-letters replay --entity a --yes');
   assert.deepEqual(
     [replayed.code, replayed.stdout, replayed.stderr],
-    [0, '  trace a at version 0: 57-59 go\n3 go\n3 replayed; 1 of 1 entities whole again\n', ''],
+    [0, '  trace a at version 0: 57-59 replayable\n3 replayable\n3 replayed; 1 of 1 entities recovered\n', ''],
   );
   await run.publish(at('a', 60));
   await waitFor(async () => (await trace('a'))?.version === 60, { what: 'what comes after the replay' });
@@ -281,7 +281,7 @@ test('a paced replay outlives a consumer_timeout that is shorter than it: each l
   const { io, out } = keptIo({ env: { AMQP_URL: run.amqpUrl, REDIS_URL: run.redisUrl, STREAM: run.stream } });
   const code = await runCli({ commands, version: '0' }, ['dead-letters', 'replay', '--all', '--yes', '--rate=2'], io);
   assert.deepEqual([code, out.stderr], [0, ''], out.stdout);
-  assert.match(out.stdout, /^20 replayed; 1 of 1 entities whole again$/m);
+  assert.match(out.stdout, /^20 replayed; 1 of 1 entities recovered$/m);
   assert.equal(await worker.metric('inorder_events_total', { outcome: 'duplicate' }), 0);
   // Each pause is longer than a reading may last.
   await run.publish(at('b', 2, 3, 4));
@@ -294,6 +294,6 @@ test('a paced replay outlives a consumer_timeout that is shorter than it: each l
     0,
     slow.out.stdout,
   );
-  assert.match(slow.out.stdout, /^3 replayed; 1 of 1 entities whole again$/m);
+  assert.match(slow.out.stdout, /^3 replayed; 1 of 1 entities recovered$/m);
   await run.assertNothingLeft();
 });

@@ -57,7 +57,7 @@ test('a letter that could not be read is listed for its entity, and nothing says
   ];
   assert.match(shown[0]!, /^stands +waits for 1, which may be the letter m-2 \(malformed\), whose sequence cannot be read; here are 2-3$/m);
   assert.match(shown[1]!, /2-3 wait for 1: 1 may be the letter m-2 \(malformed\), whose sequence cannot be read/);
-  assert.match(shown[1]!, /^  M-2: m-2 stays \(malformed\): it would be refused again/m, 'all of the entity are looked at');
+  assert.match(shown[1]!, /^  M-2: m-2 not replayable \(malformed\): it would be refused again/m, 'all of the entity are looked at');
   for (const text of shown.slice(2)) assert.match(text, /^version +0\nparked +since .* gap_timeout \(waited \d+ ms for sequence 1\)$/m);
   const follower = (await list('M-1')).find(({ sequence }) => sequence === 2);
   assert.match(
@@ -97,5 +97,5 @@ test('a letter that could not be read is listed for its entity, and nothing says
     .split('\n')
     .map((line) => JSON.parse(line))
     .find(({ status }) => status !== undefined);
-  assert.deepEqual([outcome.status, outcome.version, outcome.left_in_queue], ['passed', 3, 1], 'nobody knows that it is whole');
+  assert.deepEqual([outcome.status, outcome.version, outcome.left_in_queue], ['passed', 3, 1], 'nobody knows that it is recovered');
 });

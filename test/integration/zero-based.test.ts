@@ -77,7 +77,7 @@ for (const kind of ['Redis', 'PostgreSQL'] as const) {
   );
 
   test(
-    `an entity whose event 0 does not come in time is parked, and whole once 0 has come and the rest is replayed (${kind})`,
+    `an entity whose event 0 does not come in time is parked, and recovered once 0 has come and the rest is replayed (${kind})`,
     options,
     async (t) => {
       const { run, inorder, show, untilAt } = await setUp(t, kind, { GAP_TIMEOUT_MS: '1500' });
@@ -94,8 +94,8 @@ for (const kind of ['Redis', 'PostgreSQL'] as const) {
       assert.notEqual((await show('late')).parked, null);
       const replayed = await inorder('dead-letters', 'replay', '--entity', 'late', '--yes');
       assert.equal(replayed.code, 0, replayed.stdout + replayed.stderr);
-      const whole = await show('late');
-      assert.deepEqual([whole.version, whole.parked, whole.state.types], [2, null, ['e0', 'e1', 'e2']]);
+      const recovered = await show('late');
+      assert.deepEqual([recovered.version, recovered.parked, recovered.state.types], [2, null, ['e0', 'e1', 'e2']]);
       assert.equal(await run.ready(run.deadLetters), 0);
     },
   );

@@ -139,7 +139,7 @@ describe('the sequencer', () => {
     );
   });
 
-  it('makes every entity whole again, and parks it no longer, when what was lost and what was dead-lettered comes again', () => {
+  it('recovers every entity, and parks it no longer, when what was lost and what was dead-lettered comes again', () => {
     const replay = fc.record({ order: fc.infiniteStream(fc.nat()), steps: fc.array(step, { maxLength: 30, size: 'max' }) });
     const lossesOf = fc.array(fc.record({ entity: fc.nat({ max: 2 }), sequence: fc.integer({ min: 1, max: 9 }) }), { maxLength: 4 });
     fc.assert(

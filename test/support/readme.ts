@@ -1,7 +1,7 @@
 /**
  * The README of the project and those of its folders, as data: the blocks that code makes, fenced blocks, the examples in them
  * with the output that they show, headings and links. Tests hold each of these against the code; refresh-readme.ts writes the
- * blocks anew.
+ * blocks again.
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import { posix } from 'node:path';

@@ -108,19 +108,19 @@ test('the pause between two replays is as long as the first of them took', async
   assert.ok(again - ended >= ended - began - 5, `${again - ended} ms after ${ended - began} ms`);
 });
 
-test('an entity that is whole after its replay is not asked for again; one that something raced with is', async (t) => {
+test('an entity that is recovered after its replay is not asked for again; one that something raced with is', async (t) => {
   const { auto, asked, untilAsked, state, snapshots } = setUp(t);
   state.answer = async () => {
-    snapshots.set('whole', { version: 5, parked: null });
+    snapshots.set('recovered', { version: 5, parked: null });
     // 6 was dead-lettered behind the plan's back: all that went was applied, and the parking goes on.
     snapshots.set('raced', { version: 5, parked: parkedFor(4, { replaying: true }) });
-    const [whole, raced] = ['whole', 'raced'].map((name) => reportOf(name, 3, parkedFor(4), 4, 5));
-    return { ...nothing, entities: [...whole!.entities, ...raced!.entities], replayed: 4 };
+    const [recovered, raced] = ['recovered', 'raced'].map((name) => reportOf(name, 3, parkedFor(4), 4, 5));
+    return { ...nothing, entities: [...recovered!.entities, ...raced!.entities], replayed: 4 };
   };
-  auto.advanced(0, entity('whole'), 3, parkedFor(4));
+  auto.advanced(0, entity('recovered'), 3, parkedFor(4));
   auto.advanced(0, entity('raced'), 3, parkedFor(4));
   await untilAsked(2);
-  assert.deepEqual(asked().slice(0, 2), [['whole', 'raced'], ['raced']]);
+  assert.deepEqual(asked().slice(0, 2), [['recovered', 'raced'], ['raced']]);
 });
 
 test('while what went is under way, the queue is not read again', async (t) => {
@@ -136,7 +136,7 @@ test('while what went is under way, the queue is not read again', async (t) => {
   assert.deepEqual(asked(), [['a']]);
 });
 
-test('an entity that was parked anew is left alone until its version moves', async (t) => {
+test('an entity that was parked again is left alone until its version moves', async (t) => {
   const { auto, asked, untilAsked, state, snapshots } = setUp(t, { patienceMs: 150 });
   state.answer = async ({ entities }) => {
     snapshots.set('a', { version: 4, parked: parkedFor(5, { at: 'later', reason: 'handler_failed' }) });

@@ -264,7 +264,7 @@ test('a store in PostgreSQL needs to be told where that is', () => {
   assert.deepEqual([store.kind, store.databaseUrl, warnings], ['postgres', 'postgres://u:pw@h/d', []]);
 });
 
-test('dead letters are replayed unasked only where that is chosen', () => {
+test('dead letters are replayed automatically only where that is chosen', () => {
   const chosen = [{}, { AUTO_REPLAY: 'false' }, { AUTO_REPLAY: 'true' }].map((env) => loadConfig(env).processing.autoReplay);
   assert.deepEqual(chosen, [false, false, true]);
 });

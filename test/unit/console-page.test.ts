@@ -88,7 +88,7 @@ test('a rate is what ended between two moments, over about five seconds', () => 
   assert.equal(rates.total([{ shard: 1 }]), null);
 });
 
-test('a rate begins anew when a shard has another worker, or its worker began anew', () => {
+test('a rate begins again when a shard has another worker, or its worker began again', () => {
   const rates = new Rates();
   rates.note(0, [shard(100)]);
   rates.note(1_000, [shard(5_000, 'other')]);

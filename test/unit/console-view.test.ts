@@ -258,27 +258,27 @@ test('how many gaps are open is not known where no worker tells', () => {
 });
 
 test('a plan tells what goes before what stays', () => {
-  const entity = (entityId: string, going: number) => ({
+  const entity = (entityId: string, count: number) => ({
     entity: { entityType: 't', entityId },
     version: 1,
     parked: null,
-    letters: Array.from({ length: going }, (_, index) => letter(index + 2)),
+    letters: Array.from({ length: count }, (_, index) => letter(index + 2)),
     fetched: [],
-    blocked: going > 0 ? null : { letters: [letter(4), letter(5)], missing: 2, next: 4, isDeadLetter: false, why: '2 has not arrived' },
+    blocked: count > 0 ? null : { letters: [letter(4), letter(5)], missing: 2, next: 4, isDeadLetter: false, why: '2 has not arrived' },
   });
   const fields = planFields({ action: 'replay', plan: { entities: [entity('stays', 0), entity('goes', 3)], unordered: [letter(null)] } });
   assert.deepEqual(fields, {
-    going: 4,
+    letters: 4,
     blocked: 2,
     unordered: 1,
     entity_count: 2,
     entities: [
-      { entity_type: 't', entity_id: 'goes', version: 1, going: 3, sequences: '2-4', blocked: null },
+      { entity_type: 't', entity_id: 'goes', version: 1, letters: 3, sequences: '2-4', blocked: null },
       {
         entity_type: 't',
         entity_id: 'stays',
         version: 1,
-        going: 0,
+        letters: 0,
         sequences: '',
         blocked: { sequences: '4-5', missing: 2, why: '2 has not arrived' },
       },

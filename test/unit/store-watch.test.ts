@@ -98,7 +98,7 @@ test('of two workers that begin a stream with different stores, one is refused',
     [true, false],
   );
   assert.match(workers[1]?.halted[0] ?? '', /another one/);
-  assert.deepEqual((await world.store.standing()).halts, [], 'the right store is not halted by it');
+  assert.deepEqual((await world.store.streamState()).halts, [], 'the right store is not halted by it');
 });
 
 test('an emptied store that counts up again is noticed by a session, also one that has caught up', async (t) => {
@@ -192,14 +192,14 @@ test('a shard gives up what it has only once its halt is on record, in the store
   assert.equal(isOnRecord, false);
   world.isStoreAway = false;
   await recording;
-  assert.equal((await world.store.standing()).halts[0]?.detail, 'why');
+  assert.equal((await world.store.streamState()).halts[0]?.detail, 'why');
 });
 
 test('a halt that the store never got, or lost, is found at the broker by the next session of the shard', async (t) => {
   const world = new World(t);
   const [active, standby] = [await world.begin(), await world.begin()];
   await active.watch.putOnRecord(1, 'why');
-  const { identity } = await world.store.standing();
+  const { identity } = await world.store.streamState();
   world.store = emptyStore();
   await world.store.operator.resume(0);
   let epoch = 9;
@@ -219,13 +219,13 @@ test('a worker whose server has become another one halts alone, and goes on by i
   watch.start();
   await waitFor(() => halted[0] !== null, { what: 'it being noticed' });
   await watch.putOnRecord(0, 'why');
-  assert.deepEqual([world.record?.halts, (await other.standing()).halts], [[], []]);
+  assert.deepEqual([world.record?.halts, (await other.streamState()).halts], [[], []]);
   assert.deepEqual((await world.begin({ own: store })).halted, [null, null]);
   world.store = store;
   await waitFor(() => halted[0] === null && halted[1] === null, { what: 'the shards going on' });
 });
 
-test('where the broker keeps no record, a store that another worker has begun anew is halted for both, until an operator ends it', async (t) => {
+test('where the broker keeps no record, a store that another worker has begun again is halted for both, until an operator ends it', async (t) => {
   const world = new World(t);
   world.record = null;
   const { watch, halted } = await world.begin({ intervalMs: 1 });
@@ -244,14 +244,14 @@ test('an empty store, an older copy and another store are refused at a start; wh
   for (let epoch = 0; epoch < 3; epoch++) await watch.nextEpoch(0, life);
   await noted(world, 3);
   const { store } = world;
-  const standing = await store.standing();
+  const state = await store.streamState();
   const refused = async (own: Store) => (await world.begin({ own })).halted[0] ?? 'not refused';
   assert.match(await refused(emptyStore()), /has had a store that gave out epoch 3, and this one knows nothing of it/);
   const other = emptyStore();
   await other.identify();
   for (let epoch = 0; epoch < 5; epoch++) await other.nextEpoch(0);
   assert.match(await refused(other), /this is another one/);
-  const copy = Object.assign(emptyStore(), { standing: async () => ({ ...standing, epoch: 2 }) });
+  const copy = Object.assign(emptyStore(), { streamState: async () => ({ ...state, epoch: 2 }) });
   assert.match(await refused(copy), /this one stands at 2: it is an older copy/);
   assert.equal(await refused(store), 'not refused');
 });

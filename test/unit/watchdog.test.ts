@@ -10,7 +10,7 @@ function watched(initial: { deliveries?: number | null; ready?: number; alive?: 
     ready: 3,
     alive: true,
     asked: 0,
-    anew: [] as string[],
+    reopened: [] as string[],
     errors: [] as unknown[],
     fails: null as Error | null,
     ...initial,
@@ -22,7 +22,7 @@ function watched(initial: { deliveries?: number | null; ready?: number; alive?: 
         queue: 'q',
         settledDeliveries: () => state.deliveries,
         isAlive: async () => state.alive,
-        consumeAnew: (cause) => void state.anew.push(cause.message),
+        reopenChannel: (cause) => void state.reopened.push(cause.message),
       },
     ],
     readyIn: async () => {
@@ -39,21 +39,21 @@ function watched(initial: { deliveries?: number | null; ready?: number; alive?: 
 }
 
 describe('the watchdog', () => {
-  it('consumes anew from a queue that twice in a row has messages and delivers none', async () => {
+  it('reopens the channel of a queue that twice in a row has messages and delivers none', async () => {
     const { state, watchdog } = watched();
     for (let look = 0; look < 2; look++) await watchdog.look();
-    assert.deepEqual(state.anew, []);
+    assert.deepEqual(state.reopened, []);
     await watchdog.look();
-    assert.deepEqual(state.anew, ['the queue has messages and delivers none']);
+    assert.deepEqual(state.reopened, ['the queue has messages and delivers none']);
     await watchdog.look();
-    assert.equal(state.anew.length, 1);
+    assert.equal(state.reopened.length, 1);
   });
 
   it('does so at once where the channel does not answer', async () => {
     const { state, watchdog } = watched({ alive: false });
     await watchdog.look();
     await watchdog.look();
-    assert.deepEqual(state.anew, ['the channel does not answer']);
+    assert.deepEqual(state.reopened, ['the channel does not answer']);
   });
 
   it('leaves a shard alone that is given something, is empty, has work in hand, or has had nothing yet', async () => {
@@ -62,11 +62,11 @@ describe('the watchdog', () => {
       await busy.watchdog.look();
       busy.state.deliveries = (busy.state.deliveries ?? 0) + 1;
     }
-    assert.deepEqual([busy.state.anew, busy.state.asked], [[], 0]);
+    assert.deepEqual([busy.state.reopened, busy.state.asked], [[], 0]);
     for (const initial of [{ ready: 0 }, { deliveries: null }]) {
       const { state, watchdog } = watched(initial);
       for (let look = 0; look < 5; look++) await watchdog.look();
-      assert.deepEqual(state.anew, []);
+      assert.deepEqual(state.reopened, []);
     }
   });
 
@@ -77,7 +77,7 @@ describe('the watchdog', () => {
     state.deliveries = 6;
     await watchdog.look();
     await watchdog.look();
-    assert.deepEqual(state.anew, []);
+    assert.deepEqual(state.reopened, []);
   });
 
   it('learns nothing from a broker that is away, and reports anything else', async () => {
@@ -85,7 +85,7 @@ describe('the watchdog', () => {
     await watchdog.look();
     state.fails = new UnavailableError('away');
     await watchdog.look();
-    assert.deepEqual([state.anew, state.errors], [[], []]);
+    assert.deepEqual([state.reopened, state.errors], [[], []]);
     state.fails = new TypeError('a bug');
     await watchdog.look();
     assert.deepEqual(state.errors, [state.fails]);

@@ -123,7 +123,7 @@ export interface LetterDetail extends Letter {
   /** Where in a processor it came from. */
   readonly stack: string | null;
   readonly replayed_at: readonly string[];
-  readonly standing: string | null;
+  readonly status: string | null;
   readonly entity_version: number | null;
   readonly entity_parked: boolean | null;
   readonly missing: number | null;
@@ -176,7 +176,7 @@ export interface PlannedEntity {
   readonly entity_type: string;
   readonly entity_id: string;
   readonly version: number | null;
-  readonly going: number;
+  readonly letters: number;
   readonly sequences: string;
   readonly blocked: { readonly sequences: string; readonly missing: number; readonly why: string } | null;
 }
@@ -192,7 +192,7 @@ export interface Change {
   readonly total: number | null;
   readonly error: string | null;
   readonly plan: {
-    readonly going: number;
+    readonly letters: number;
     readonly blocked: number;
     readonly unordered: number;
     readonly entity_count: number;
@@ -209,7 +209,7 @@ export interface Change {
   readonly outcome: {
     readonly replayed?: number;
     readonly left?: number;
-    readonly whole?: number;
+    readonly recovered?: number;
     readonly discarded?: number;
     readonly entity_count?: number;
     readonly entities?: readonly {

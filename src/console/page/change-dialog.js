@@ -49,15 +49,15 @@ function Progress({ change: { state, read, done, total, action } }) {
 /** @param {{ change: Change }} props */
 function Plan({ change: { plan, action, skip_sequence } }) {
   if (plan === null) return null;
-  const { going, blocked, unordered, entity_count, entities, unmendable_count = 0, unmendable = [] } = plan;
-  if (going + blocked + unmendable_count === 0) return html`<p>No dead letter is meant by this.</p>`;
+  const { letters, blocked, unordered, entity_count, entities, unmendable_count = 0, unmendable = [] } = plan;
+  if (letters + blocked + unmendable_count === 0) return html`<p>No dead letter matches.</p>`;
   return html`
-    <p class="sum"><b>${number(going)}</b> ${going === 1 ? 'goes' : 'go'}${blocked > 0 ? html`, <b>${number(blocked)}</b> ${blocked === 1 ? 'stays' : 'stay'} until what ${blocked === 1 ? 'it waits' : 'they wait'} for has arrived` : null}${action === 'discard' ? ' for good' : ''}${skip_sequence ? ', and their sequences are skipped' : ''}.</p>
-    ${unordered > 0 ? html`<p class="quiet">${number(unordered)} of them ${unordered === 1 ? 'has' : 'have'} no entity or no sequence that can be read${action === 'replay' ? ', and will be decided anew' : ''}.</p>` : null}
+    <p class="sum"><b>${number(letters)}</b> ${action === 'replay' ? 'replayable' : 'to discard for good'}${blocked > 0 ? html`, <b>${number(blocked)}</b> blocked until what ${blocked === 1 ? 'it waits' : 'they wait'} for has arrived` : null}${skip_sequence ? ', and their sequences are skipped' : ''}.</p>
+    ${unordered > 0 ? html`<p class="quiet">${number(unordered)} of them ${unordered === 1 ? 'has' : 'have'} no entity or no sequence that can be read${action === 'replay' ? ', and will be decided again' : ''}.</p>` : null}
     ${
       unmendable_count === 0
         ? null
-        : html`<p>${counted(unmendable_count, 'message')} that a replay does not mend ${unmendable_count === 1 ? 'stays' : 'stay'}:</p>
+        : html`<p>${counted(unmendable_count, 'message')} not replayable:</p>
     <ul class="plain plan" tabindex="0">${unmendable.map(({ entity_id, sequence, reason, why }, index) => html`<li key=${index}>${entity_id === null ? null : html`<${Foreign} text=${entity_id} /> `}${sequence === null ? null : number(sequence)} <${Reason} reason=${reason} /> <span class="quiet">${why}</span></li>`)}</ul>`
     }
     ${
@@ -65,14 +65,14 @@ function Plan({ change: { plan, action, skip_sequence } }) {
         ? null
         : html`<div class="plan" tabindex="0">
       <table class=${`cards ${action}`}>
-        <thead><tr><th>entity</th>${action === 'replay' ? html`<th class="n">version</th>` : null}<th>${action === 'replay' ? 'goes' : 'is discarded'}</th>${action === 'replay' ? html`<th>stays</th>` : null}</tr></thead>
+        <thead><tr><th>entity</th>${action === 'replay' ? html`<th class="n">version</th>` : null}<th>${action === 'replay' ? 'replayable' : 'to discard'}</th>${action === 'replay' ? html`<th>blocked</th>` : null}</tr></thead>
         <tbody>
           ${entities.map(
             (entity) => html`<tr key=${`${entity.entity_type} ${entity.entity_id}`}>
             <td data-label="entity" class="long"><span class="kind"><${Foreign} text=${entity.entity_type} /></span> <${Foreign} text=${entity.entity_id} /></td>
             ${action === 'replay' ? html`<td data-label="version" class="n">${number(entity.version)}</td>` : null}
-            <td data-label=${action === 'replay' ? 'goes' : 'is discarded'}>${entity.sequences || (entity.going === 0 ? html`<span class="quiet">nothing</span>` : counted(entity.going, 'message'))}</td>
-            ${action === 'replay' ? html`<td data-label="stays">${entity.blocked === null ? html`<span class="quiet">nothing</span>` : html`${entity.blocked.sequences}: <span class="quiet">${entity.blocked.why}</span>`}</td>` : null}
+            <td data-label=${action === 'replay' ? 'replayable' : 'to discard'}>${entity.sequences || (entity.letters === 0 ? html`<span class="quiet">nothing</span>` : counted(entity.letters, 'message'))}</td>
+            ${action === 'replay' ? html`<td data-label="blocked">${entity.blocked === null ? html`<span class="quiet">nothing</span>` : html`${entity.blocked.sequences}: <span class="quiet">${entity.blocked.why}</span>`}</td>` : null}
           </tr>`,
           )}
         </tbody>
@@ -88,9 +88,9 @@ function Outcome({ change: { state, error, outcome, done, action } }) {
   if (state === 'failed') return html`<p class="error" role="alert">${error}${done > 0 ? ` (${number(done)} had gone before)` : ''}</p>`;
   if (outcome === null) return html`<p role="status">Stopped. Nothing was changed.</p>`;
   if (action === 'discard') return html`<p role="status" class="sum"><b>${number(outcome.discarded)}</b> discarded.</p>`;
-  const { replayed = 0, left = 0, whole = 0, entity_count = 0, entities = [], again = 0, undecided = 0 } = outcome;
+  const { replayed = 0, left = 0, recovered = 0, entity_count = 0, entities = [], again = 0, undecided = 0 } = outcome;
   return html`
-    <p role="status" class="sum"><b>${number(replayed)}</b> replayed${left > 0 ? `, ${number(left)} were not come to or are in the queue no more` : ''}; ${number(whole)} of ${counted(entity_count, 'entity', 'entities')} ${whole === 1 ? 'is' : 'are'} whole again.</p>
+    <p role="status" class="sum"><b>${number(replayed)}</b> replayed${left > 0 ? `, ${number(left)} not reached, or no longer in the queue` : ''}; ${number(recovered)} of ${counted(entity_count, 'entity', 'entities')} recovered.</p>
     ${again + undecided === 0 ? null : html`<p>Of those without a sequence ${number(again)} were dead-lettered again, and ${number(undecided)} are not processed yet.</p>`}
     ${entities.length === 0 ? null : html`<ul class="plain plan" tabindex="0">${entities.map((entity) => html`<li key=${`${entity.entity_type} ${entity.entity_id}`}><${EntityLink} type=${entity.entity_type} id=${entity.entity_id} /> at version ${number(entity.version)}: ${statusText(entity.status)}${entity.parked === null ? (entity.again === null ? null : html` <${Reason} reason=${entity.again} />`) : html` <${Reason} reason=${entity.parked.reason} />`}</li>`)}</ul>`}
   `;
@@ -111,12 +111,12 @@ function Buttons({ change }) {
   }
   if (change.state !== 'planned')
     return html`<div class="bar" key="under-way"><button type="button" ref=${focus} onClick=${stopChange}>Stop</button></div>`;
-  const going = change.plan?.going ?? 0;
+  const letters = change.plan?.letters ?? 0;
   const isDiscard = change.action === 'discard';
   return html`
     <div class="bar" key="planned">
-      <button type="button" ref=${going === 0 || isDiscard ? focus : undefined} onClick=${closeDialog}>${going === 0 ? 'Close' : 'Cancel'}</button>
-      ${going === 0 ? null : html`<button type="button" class=${isDiscard ? 'primary danger' : 'primary'} ref=${isDiscard ? undefined : focus} onClick=${confirmChange}>${isDiscard ? 'Discard' : 'Replay'} ${counted(going, 'message')}</button>`}
+      <button type="button" ref=${letters === 0 || isDiscard ? focus : undefined} onClick=${closeDialog}>${letters === 0 ? 'Close' : 'Cancel'}</button>
+      ${letters === 0 ? null : html`<button type="button" class=${isDiscard ? 'primary danger' : 'primary'} ref=${isDiscard ? undefined : focus} onClick=${confirmChange}>${isDiscard ? 'Discard' : 'Replay'} ${counted(letters, 'message')}</button>`}
     </div>
   `;
 }

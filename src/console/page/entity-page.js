@@ -25,7 +25,7 @@ export function EntityPage({ state }) {
     <section>
       <dl class="facts">
         <${Fact} name="version"><b>${number(version)}</b>${exists ? null : html` <span class="quiet">nothing of it was applied</span>`}<//>
-        <${Fact} name="state"><${Standing} entity=${entity} /><//>
+        <${Fact} name="state"><${EntityStatus} entity=${entity} /><//>
         <${Fact} name="dead letters">${dead_letters === 0 ? 'none' : html`<a href=${hrefOf({ page: 'letters', search: unread === 0 ? which : { entity_id }, by: 'reason' })}>${number(dead_letters)}</a>`}<//>
         ${entity.holes === '' ? null : html`<${Fact} name="holes"><code>${entity.holes}</code><//>`}
       </dl>
@@ -40,7 +40,7 @@ export function EntityPage({ state }) {
 }
 
 /** @param {{ entity: import('./answers.js').Entity }} props */
-function Standing({ entity: { parked, gap } }) {
+function EntityStatus({ entity: { parked, gap } }) {
   if (parked !== null) {
     const { reason, sequence, detail, at, replaying } = parked;
     return html`<${State} name=${replaying ? 'parked, being replayed' : 'parked'} tone="bad" /> since ${time(at)} UTC, at sequence ${number(sequence)}: <${Reason} reason=${reason} /> <span class="quiet"><${Foreign} text=${detail} /></span>`;

@@ -29,7 +29,7 @@ export function LetterPage({ state }) {
       <p><${Reason} reason=${letter.reason} /> <b>${letter.meaning}</b></p>
       <dl class="facts">
         <${Fact} name="detail"><${Foreign} text=${letter.detail} /><//>
-        ${letter.standing === null ? null : html`<${Fact} name="stands"><${Foreign} text=${letter.standing} /><//>`}
+        ${letter.status === null ? null : html`<${Fact} name="status"><${Foreign} text=${letter.status} /><//>`}
         <${Fact} name="usual cause">${letter.cause}<//>
         <${Fact} name="remedy">${letter.remedy}<//>
       </dl>

@@ -1,4 +1,4 @@
-/** Everything that the page shows comes from this one object; whoever changes it says so, and the page is drawn anew. */
+/** Everything that the page shows comes from this one object; whoever changes it says so, and the page is drawn again. */
 import { parseRoute } from './route.js';
 
 /**

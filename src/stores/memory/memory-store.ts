@@ -38,7 +38,7 @@ import type {
   ParkResult,
   LookupQuery,
   LookupResult,
-  Standing,
+  StreamState,
   Store,
   StoreOptions,
 } from '../store.ts';
@@ -83,7 +83,7 @@ class MemoryStore implements Store {
       this.#halts = [];
       this.#epoch = Math.max(this.#epoch, epoch);
       await this.identify();
-      return this.standing();
+      return this.streamState();
     },
     appendAudit: async (entries) => {
       for (const entry of entries) this.#audit.push({ at: isoNow(this.#time), ...entry });
@@ -145,7 +145,7 @@ class MemoryStore implements Store {
     return { status: 'ok', epoch: ++this.#epoch, identity: this.#identity };
   }
 
-  async standing(): Promise<Standing> {
+  async streamState(): Promise<StreamState> {
     return { identity: this.#identity, epoch: this.#epoch, halts: [...this.#halts] };
   }
 

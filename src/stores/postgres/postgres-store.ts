@@ -34,7 +34,7 @@ import type {
   LookupQuery,
   LookupResult,
   Snapshot,
-  Standing,
+  StreamState,
   Store,
   StoreOptions,
 } from '../store.ts';
@@ -45,7 +45,7 @@ import { inspectServer } from './inspection.ts';
 import { beganMs, clockMs, digest, entityKey, fromBytes, fromText, toText } from './names.ts';
 import { PostgresAudit } from './postgres-audit.ts';
 import { PostgresDeadLetters } from './postgres-dead-letters.ts';
-import { PostgresStanding } from './postgres-standing.ts';
+import { PostgresStreamState } from './stream-state.ts';
 import { Sweeper } from './sweeper.ts';
 
 export interface PostgresStoreOptions extends StoreOptions {
@@ -70,7 +70,7 @@ class PostgresStore implements Store {
   readonly #idTtlMs: number;
   readonly #deadLetters: PostgresDeadLetters;
   readonly #sweeper: Sweeper;
-  readonly #standing: PostgresStanding;
+  readonly #streamState: PostgresStreamState;
 
   constructor({ stream, idempotencyTtlSeconds, initialVersion = 0, time = systemTime, ...options }: PostgresStoreOptions) {
     this.#database = new Database({ ...options, time });
@@ -79,12 +79,12 @@ class PostgresStore implements Store {
     this.#idTtlMs = Math.ceil(idempotencyTtlSeconds * 1_000);
     this.#deadLetters = new PostgresDeadLetters(this.#database, stream);
     this.#sweeper = new Sweeper({ remove: (rows) => this.#removeExpired(rows), time });
-    this.#standing = new PostgresStanding(this.#database, stream);
+    this.#streamState = new PostgresStreamState(this.#database, stream);
     const audit = new PostgresAudit(this.#database, stream);
     this.operator = {
       beginReplay: (replays, leaseMs) => this.#beginReplay(replays, leaseMs),
       noteReplays: (messages) => this.#deadLetters.noteReplays(messages),
-      resume: (epoch) => this.#standing.resume(epoch),
+      resume: (epoch) => this.#streamState.resume(epoch),
       appendAudit: (entries) => audit.append(entries),
       readAudit: () => audit.read(),
     };
@@ -174,19 +174,19 @@ class PostgresStore implements Store {
   }
 
   nextEpoch(shard: number): Promise<EpochResult> {
-    return this.#standing.nextEpoch(shard);
+    return this.#streamState.nextEpoch(shard);
   }
 
-  standing(): Promise<Standing> {
-    return this.#standing.read();
+  streamState(): Promise<StreamState> {
+    return this.#streamState.read();
   }
 
   identify(): Promise<string> {
-    return this.#standing.identify();
+    return this.#streamState.identify();
   }
 
   halt(halt: Halt): Promise<void> {
-    return this.#standing.halt(halt);
+    return this.#streamState.halt(halt);
   }
 
   async *listEntities({ entityType }: { readonly entityType?: string }): AsyncGenerator<EntitySummary> {
@@ -280,7 +280,7 @@ class PostgresStore implements Store {
     return snapshotOf({ ...unknownEntity(this.#initialVersion), ...entity }, now_ms);
   }
 
-  /** What somebody else is removing or writing anew is passed over. */
+  /** What somebody else is removing or writing again is passed over. */
   async #removeExpired(rows: number): Promise<number> {
     let most = await this.#deadLetters.removeExpired(rows);
     for (const table of ['applied', 'applied_ids']) {

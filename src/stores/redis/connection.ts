@@ -130,7 +130,7 @@ export class Connection {
     return this.#life;
   }
 
-  /** Connects anew, to whatever is behind the address by now. */
+  /** Connects again, to whatever the address leads to now. */
   renew(): void {
     if (this.#client instanceof Redis && this.#isReady()) this.#client.disconnect(true);
   }

@@ -7,7 +7,7 @@
  *   inorder:<stream>:{<type>:<id>}:dead     reasons of dead letters
  *   inorder:<stream>:{:<fingerprint>}:dead  the reason of a dead letter that names no entity, or one whose key is unusable
  *   inorder:<stream>:epoch                  the last epoch handed out
- *   inorder:<stream>:{…}:standing           which store it is, and which shards are halted; in the slot of the epoch
+ *   inorder:<stream>:{…}:state           which store it is, and which shards are halted; in the slot of the epoch
  *   inorder:<stream>:audit                  who changed what
  *   inorder:<stream>:kept                   written before each WAIT; nobody reads it
  *
@@ -25,7 +25,7 @@ export class Keys {
   /** What every key of the stream starts with. */
   readonly #prefix: string;
   readonly epoch: string;
-  readonly standing: string;
+  readonly streamState: string;
   readonly audit: string;
   readonly kept: string;
 
@@ -33,7 +33,7 @@ export class Keys {
     this.#prefix = `inorder:${encode(stream)}:`;
     this.epoch = `${this.#prefix}epoch`;
     // What stands between braces decides the slot: the whole of the other key.
-    this.standing = `${this.#prefix}{${this.epoch}}:standing`;
+    this.streamState = `${this.#prefix}{${this.epoch}}:state`;
     this.audit = `${this.#prefix}audit`;
     this.kept = `${this.#prefix}kept`;
   }

@@ -1,13 +1,13 @@
 /** What the Redis store does for operators; see `operator-store.ts`. The audit trail is a Redis stream. */
 import { deadLetterTtlMs, maxRememberedReplays } from '../../ordering/entity-rules.ts';
 import { type AuditEntry, type AuditRecord, type EntityReplaying, maxAuditRecords, type OperatorStore } from '../operator-store.ts';
-import type { DeadLetterQuery, InitialVersion, LoadResult, Standing } from '../store.ts';
+import type { DeadLetterQuery, InitialVersion, LoadResult, StreamState } from '../store.ts';
 import type { Connection } from './connection.ts';
 import { entityFailure, isEntityFailure, unavailable } from './failures.ts';
 import type { Keys } from './keys.ts';
 import { readSnapshot } from './replies.ts';
 import { loadScript, runScript } from './script.ts';
-import type { RedisStanding } from './standing.ts';
+import type { RedisStreamState } from './stream-state.ts';
 
 const beginReplayScript = loadScript('begin-replay-1');
 const noteReplayScript = loadScript('note-replay-1');
@@ -17,13 +17,13 @@ const AUDIT_PAGE = 500;
 export class RedisOperatorStore implements OperatorStore {
   readonly #connection: Connection;
   readonly #keys: Keys;
-  readonly #standing: RedisStanding;
+  readonly #streamState: RedisStreamState;
   readonly #initialVersion: InitialVersion;
 
-  constructor(connection: Connection, keys: Keys, standing: RedisStanding, initialVersion: InitialVersion) {
+  constructor(connection: Connection, keys: Keys, streamState: RedisStreamState, initialVersion: InitialVersion) {
     this.#connection = connection;
     this.#keys = keys;
-    this.#standing = standing;
+    this.#streamState = streamState;
     this.#initialVersion = initialVersion;
   }
 
@@ -51,8 +51,8 @@ export class RedisOperatorStore implements OperatorStore {
     }
   }
 
-  resume(epoch: number): Promise<Standing> {
-    return this.#standing.resume(epoch);
+  resume(epoch: number): Promise<StreamState> {
+    return this.#streamState.resume(epoch);
   }
 
   async appendAudit(entries: readonly AuditEntry[]): Promise<void> {

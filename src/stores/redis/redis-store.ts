@@ -32,7 +32,7 @@ import type {
   ParkResult,
   LookupQuery,
   LookupResult,
-  Standing,
+  StreamState,
   Store,
   StoreOptions,
 } from '../store.ts';
@@ -56,7 +56,7 @@ import {
   writeResult,
 } from './replies.ts';
 import { loadScript, runScript, type Script, withTimes } from './script.ts';
-import { RedisStanding } from './standing.ts';
+import { RedisStreamState } from './stream-state.ts';
 
 export interface RedisStoreOptions extends StoreOptions {
   /** One of the forms of `redis-url.ts`. */
@@ -106,7 +106,7 @@ class RedisStore implements Store {
   readonly #durable: Durable;
   readonly #durability: Durability;
   readonly #keys: Keys;
-  readonly #standing: RedisStanding;
+  readonly #streamState: RedisStreamState;
   readonly #idTtlMs: string;
   readonly #initialVersion: InitialVersion;
   readonly operator: OperatorStore;
@@ -116,9 +116,9 @@ class RedisStore implements Store {
     this.#durable = durable;
     this.#durability = options.durability;
     this.#keys = new Keys(options.stream);
-    this.#standing = new RedisStanding(connection, this.#keys);
+    this.#streamState = new RedisStreamState(connection, this.#keys);
     this.#initialVersion = options.initialVersion ?? 0;
-    this.operator = new RedisOperatorStore(connection, this.#keys, this.#standing, this.#initialVersion);
+    this.operator = new RedisOperatorStore(connection, this.#keys, this.#streamState, this.#initialVersion);
     this.#idTtlMs = String(Math.ceil(options.idempotencyTtlSeconds * 1000));
   }
 
@@ -194,19 +194,19 @@ class RedisStore implements Store {
   }
 
   nextEpoch(shard: number): Promise<EpochResult> {
-    return this.#durable.keep(() => this.#standing.nextEpoch(shard));
+    return this.#durable.keep(() => this.#streamState.nextEpoch(shard));
   }
 
-  standing(): Promise<Standing> {
-    return this.#standing.read();
+  streamState(): Promise<StreamState> {
+    return this.#streamState.read();
   }
 
   identify(): Promise<string> {
-    return this.#durable.keep(() => this.#standing.identify());
+    return this.#durable.keep(() => this.#streamState.identify());
   }
 
   halt(halt: Halt): Promise<void> {
-    return this.#durable.keep(() => this.#standing.halt(halt));
+    return this.#durable.keep(() => this.#streamState.halt(halt));
   }
 
   /** An entity may be listed twice when Redis moves its keys about meanwhile. */

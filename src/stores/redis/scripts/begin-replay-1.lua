@@ -1,5 +1,5 @@
 -- Announces that the dead letters of an entity are being replayed, or that this goes on: until then its events are held
--- rather than made to follow them. An entity that is not parked, or was parked anew, is left as it is.
+-- rather than made to follow them. An entity that is not parked, or was parked again, is left as it is.
 --
 -- KEYS[1]  entity: see commit-3.lua
 -- ARGV[1]  how long the lease lasts, in ms   ARGV[2]  time of the parking that is meant, in ms; '' for any

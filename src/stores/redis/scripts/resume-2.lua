@@ -1,6 +1,6 @@
 -- Ends every halt of the stream, and sees that later epochs are above one that is known.
 --
--- KEYS[1]  epoch   KEYS[2]  standing: see next-epoch-2.lua
+-- KEYS[1]  epoch   KEYS[2]  state: see next-epoch-2.lua
 -- ARGV[1]  an epoch that was handed out   ARGV[2]  an identity, for a stream that has none
 --
 -- Returns nothing. Both epochs are below 2^53, so that numbers of Lua hold them.

@@ -1,5 +1,5 @@
 /** What the database keeps of a stream as a whole, in one row: the epochs, which store it is, and what must not go on. */
-import type { EpochResult, Halt, Standing } from '../store.ts';
+import type { EpochResult, Halt, StreamState } from '../store.ts';
 import type { Database } from './database.ts';
 import { fromText, toText } from './names.ts';
 
@@ -12,7 +12,7 @@ interface StreamRow {
   readonly halts: Readonly<Record<string, Why>>;
 }
 
-export class PostgresStanding {
+export class PostgresStreamState {
   readonly #database: Database;
   readonly #stream: string;
 
@@ -28,11 +28,11 @@ export class PostgresStanding {
     return Object.hasOwn(halts, name) ? { status: 'halted', halt: haltFrom(name, halts[name]!) } : { status: 'ok', epoch, identity };
   }
 
-  async read(): Promise<Standing> {
+  async read(): Promise<StreamState> {
     const [row] = await this.#database.query<StreamRow>('SELECT epoch, identity, halts FROM inorder.streams WHERE stream = $1', [
       this.#stream,
     ]);
-    return standingFrom(row);
+    return streamStateFrom(row);
   }
 
   async identify(): Promise<string> {
@@ -45,10 +45,10 @@ export class PostgresStanding {
     await this.#write('epoch, halts', '0, $2::jsonb', 's.epoch, $2::jsonb || s.halts', halts);
   }
 
-  async resume(epoch: number): Promise<Standing> {
+  async resume(epoch: number): Promise<StreamState> {
     const values = "greatest(s.epoch, $2::bigint), coalesce(s.identity, $3::text), '{}'::jsonb";
     const first = "$2::bigint, $3::text, '{}'::jsonb";
-    return standingFrom(await this.#write('epoch, identity, halts', first, values, epoch, this.#database.time.uuid()));
+    return streamStateFrom(await this.#write('epoch, identity, halts', first, values, epoch, this.#database.time.uuid()));
   }
 
   /** The row of the stream, made with `first` or changed to `then`. */
@@ -62,7 +62,7 @@ export class PostgresStanding {
   }
 }
 
-function standingFrom(row: StreamRow | undefined): Standing {
+function streamStateFrom(row: StreamRow | undefined): StreamState {
   const halts = Object.entries(row?.halts ?? {}).map(([name, why]) => haltFrom(name, why));
   return { identity: row?.identity ?? null, epoch: row?.epoch ?? 0, halts };
 }

@@ -5,9 +5,9 @@ import type { Cases } from './store-conformance.ts';
 const at = '2026-11-28T10:00:00.000Z';
 const detail = 'version 5 of order o-1 was acknowledged, "3" is there\n\\ 😀 {}';
 
-export const standingCases: Cases = {
+export const streamStateCases: Cases = {
   'a store that nobody has used has no identity, no epoch and no halt': async (harness) => {
-    assert.deepEqual(await (await harness.open()).standing(), { identity: null, epoch: 0, halts: [] });
+    assert.deepEqual(await (await harness.open()).streamState(), { identity: null, epoch: 0, halts: [] });
   },
 
   'an identity is made once, whoever asks first, and stays; another stream has another': async (harness) => {
@@ -18,7 +18,7 @@ export const standingCases: Cases = {
     assert.notEqual(identities[0], '');
     await commitOne(stores[0]!, commitTo(order, 0, 1));
     assert.deepEqual(await stores[1]!.nextEpoch(0), { status: 'ok', epoch: 1, identity: identities[0] });
-    assert.deepEqual(await stores[2]!.standing(), { identity: identities[0], epoch: 1, halts: [] });
+    assert.deepEqual(await stores[2]!.streamState(), { identity: identities[0], epoch: 1, halts: [] });
     assert.notEqual(await (await harness.open()).identify(), identities[0]);
   },
 
@@ -28,7 +28,7 @@ export const standingCases: Cases = {
     const halt = { shard: 1, detail, at };
     await store.halt(halt);
     assert.deepEqual(await store.nextEpoch(1), { status: 'halted', halt });
-    assert.deepEqual((await store.standing()).halts, [halt]);
+    assert.deepEqual((await store.streamState()).halts, [halt]);
     for (const shard of [0, 11]) assert.equal((await store.nextEpoch(shard)).status, 'ok');
   },
 
@@ -46,7 +46,7 @@ export const standingCases: Cases = {
     await store.halt({ shard: 3, detail: 'first', at });
     await store.halt({ shard: 3, detail: 'second', at });
     await store.halt({ shard: null, detail: 'all', at });
-    const { halts } = await store.standing();
+    const { halts } = await store.streamState();
     assert.deepEqual(halts.map((halt) => halt.detail).sort(), ['all', 'first']);
   },
 

@@ -2,7 +2,7 @@
  * What Redis keeps of a stream as a whole: the epochs, which store it is, and what must not go on. Two keys in one slot,
  * so that a session begins in one step.
  */
-import type { EpochResult, Halt, Standing } from '../store.ts';
+import type { EpochResult, Halt, StreamState } from '../store.ts';
 import type { Connection } from './connection.ts';
 import { unavailable } from './failures.ts';
 import type { Keys } from './keys.ts';
@@ -11,11 +11,11 @@ import { loadScript, runScript, type Script } from './script.ts';
 const nextEpochScript = loadScript('next-epoch-2');
 const resumeScript = loadScript('resume-2');
 
-export class RedisStanding {
+export class RedisStreamState {
   readonly #connection: Connection;
-  readonly #keys: Pick<Keys, 'epoch' | 'standing'>;
+  readonly #keys: Pick<Keys, 'epoch' | 'streamState'>;
 
-  constructor(connection: Connection, keys: Pick<Keys, 'epoch' | 'standing'>) {
+  constructor(connection: Connection, keys: Pick<Keys, 'epoch' | 'streamState'>) {
     this.#connection = connection;
     this.#keys = keys;
   }
@@ -26,10 +26,10 @@ export class RedisStanding {
     return { status: 'ok', epoch: Number(rest[0]), identity: (rest[1] as string | null | undefined) ?? null };
   }
 
-  async read(): Promise<Standing> {
+  async read(): Promise<StreamState> {
     const [epoch, fields] = await this.#connection.send([
       ['GET', this.#keys.epoch],
-      ['HGETALL', this.#keys.standing],
+      ['HGETALL', this.#keys.streamState],
     ]);
     for (const reply of [epoch, fields]) if (reply?.[0]) throw unavailable(this.#connection.where, reply[0]);
     const known = entriesOf(fields?.[1] as readonly string[]);
@@ -42,24 +42,24 @@ export class RedisStanding {
 
   async identify(): Promise<string> {
     const [made, found] = await this.#connection.send([
-      ['HSETNX', this.#keys.standing, 'identity', this.#connection.time.uuid()],
-      ['HGET', this.#keys.standing, 'identity'],
+      ['HSETNX', this.#keys.streamState, 'identity', this.#connection.time.uuid()],
+      ['HGET', this.#keys.streamState, 'identity'],
     ]);
     for (const reply of [made, found]) if (reply?.[0]) throw unavailable(this.#connection.where, reply[0]);
     return String(found?.[1]);
   }
 
   async halt({ shard, detail, at }: Halt): Promise<void> {
-    await this.#connection.ask(['HSETNX', this.#keys.standing, `halt:${shard ?? '*'}`, JSON.stringify({ detail, at })]);
+    await this.#connection.ask(['HSETNX', this.#keys.streamState, `halt:${shard ?? '*'}`, JSON.stringify({ detail, at })]);
   }
 
-  async resume(epoch: number): Promise<Standing> {
+  async resume(epoch: number): Promise<StreamState> {
     await this.#run(resumeScript, [String(epoch), this.#connection.time.uuid()]);
     return this.read();
   }
 
   async #run(script: Script, args: readonly string[]): Promise<unknown> {
-    const [reply] = await runScript(this.#connection, script, [[this.#keys.epoch, this.#keys.standing, ...args]]);
+    const [reply] = await runScript(this.#connection, script, [[this.#keys.epoch, this.#keys.streamState, ...args]]);
     if (reply?.[0]) throw unavailable(this.#connection.where, reply[0]);
     return reply?.[1];
   }
