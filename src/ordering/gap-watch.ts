@@ -9,11 +9,29 @@
  * move of its version. Reaching a limit on what is held brings the deadline forward, so that the missing event always
  * finds room in the prefetch window.
  */
+import { InvariantError } from '../errors.ts';
 import type { RejectionReason } from '../events/reasons.ts';
 import { Deadlines } from './deadlines.ts';
 import { GapClock } from './gap-clock.ts';
-import type { Gap, Lane } from './lane.ts';
+import type { Lane } from './lane.ts';
 import { longestReplayStallMs, type SequencerLimits } from './limits.ts';
+
+/** What is held of one entity, and the gap below it. A new gap begins whenever the version has moved and something is still held. */
+export interface Gap {
+  /** As counted into the totals of the shard. */
+  held: number;
+  heldBytes: number;
+  /** The version it stands above: the first missing sequence is one more. Null until the lane can go no further. */
+  aboveVersion: number | null;
+  /** Ends it early: too much is held. */
+  overflow: boolean;
+  /** Its time is over, and the version is being, or has been, read since. */
+  final: boolean;
+  /** When it is to be claimed and read next; at once when it was opened. */
+  nextReadMs: number;
+}
+
+const notOpened = { aboveVersion: null, overflow: false, final: false, nextReadMs: Number.NEGATIVE_INFINITY };
 
 export type GapStep =
   | { readonly kind: 'wait'; readonly untilMs: number }
@@ -66,14 +84,16 @@ export class GapWatch {
   /** Counts what the lane holds now; call it whenever that may have changed. */
   note(lane: Lane): void {
     const { count, bytes } = lane.held;
-    const more = count - lane.heldNoted;
-    const moreBytes = bytes - lane.heldBytesNoted;
-    lane.heldNoted = count;
-    lane.heldBytesNoted = bytes;
+    if (count === 0 && lane.gap === null) return;
+    lane.gap ??= { held: 0, heldBytes: 0, ...notOpened };
+    const more = count - lane.gap.held;
+    const moreBytes = bytes - lane.gap.heldBytes;
+    lane.gap.held = count;
+    lane.gap.heldBytes = bytes;
     this.#held += more;
     this.#heldBytes += moreBytes;
-    if (lane.gap?.overflow === true) this.#leave(more, moreBytes);
-    if (lane.held.count > 0 || lane.gap === null) return;
+    if (lane.gap.overflow) this.#leave(more, moreBytes);
+    if (count > 0) return;
     lane.gap = null;
     this.#lanes.delete(lane);
     this.#ends.delete(lane);
@@ -143,7 +163,7 @@ export class GapWatch {
     }
     if (oldest?.gap == null) return null;
     oldest.gap.overflow = true;
-    this.#leave(oldest.heldNoted, oldest.heldBytesNoted);
+    this.#leave(oldest.gap.held, oldest.gap.heldBytes);
     return oldest;
   }
 
@@ -190,24 +210,26 @@ export class GapWatch {
   }
 
   #gapOf(lane: Lane): Gap {
-    if (lane.gap !== null && lane.gap.aboveVersion === lane.version) return lane.gap;
-    if (lane.gap?.overflow === true) this.#leave(-lane.heldNoted, -lane.heldBytesNoted);
+    const { gap, known } = lane;
+    if (gap === null) throw new InvariantError('a lane that holds nothing has a gap');
+    if (gap.aboveVersion === known.version) return gap;
+    if (gap.overflow) this.#leave(-gap.held, -gap.heldBytes);
     this.#awaitTurn.delete(lane);
     this.#lanes.delete(lane);
     this.#lanes.add(lane);
-    lane.gap = { aboveVersion: lane.version, overflow: false, final: false, nextReadMs: Number.NEGATIVE_INFINITY };
-    return lane.gap;
+    return Object.assign(gap, notOpened, { aboveVersion: known.version });
   }
 
   #deadlineMs(lane: Lane): number {
     const { gapTimeoutMs } = this.#limits;
-    const waitsFromMs = Math.max(lane.held.oldestMs() ?? Number.POSITIVE_INFINITY, lane.replayMovedMs);
-    return waitsFromMs + (lane.isReplayed ? Math.max(gapTimeoutMs, longestReplayStallMs) : gapTimeoutMs);
+    const { state, heldFromMs } = lane.known;
+    const waitsFromMs = Math.max(lane.held.oldestMs() ?? Number.POSITIVE_INFINITY, heldFromMs);
+    return waitsFromMs + (state === 'replayed' ? Math.max(gapTimeoutMs, longestReplayStallMs) : gapTimeoutMs);
   }
 
   #park(lane: Lane, full: boolean): GapStep {
-    const lowest = lane.held.lowest() ?? lane.version + 2;
-    const first = lane.version + 1;
+    const first = lane.known.version + 1;
+    const lowest = lane.held.lowest() ?? first + 1;
     const missing = first === lowest - 1 ? `sequence ${first}` : `sequences ${first} to ${lowest - 1}`;
     const { countedMs } = this.clock;
     const waitedMs = Math.max(0, countedMs - (lane.held.oldestMs() ?? countedMs));

@@ -1,7 +1,7 @@
 /**
  * What must hold of a sequencer after every step. Slow, for tests and the simulation.
  */
-import { type Lane, unknownVersion } from './lane.ts';
+import type { Lane } from './lane.ts';
 import type { Operation } from './operations.ts';
 
 export interface Totals {
@@ -39,17 +39,19 @@ export function checkInvariants(lanes: Iterable<Lane>, operations: Iterable<Oper
     const name = `${lane.entity.entityType} ${lane.entity.entityId}`;
     for (const delivery of lane.arrivals) see(delivery.tag, 'arrivals');
     for (const delivery of lane.held.deliveries()) see(delivery.tag, 'held');
-    if (lane.failure !== null) see(lane.failure.delivery.tag, 'failure');
+    if (lane.verdict?.delivery) see(lane.verdict.delivery.tag, 'verdict');
     held += lane.held.count;
     lookingUp -= lane.lookingUp;
-    if (lane.gap !== null) gaps++;
+    const { version, state } = lane.known;
+    const isOpen = lane.gap !== null && lane.gap.aboveVersion !== null;
+    if (isOpen) gaps++;
     if (lane.op !== null && !underWay.has(lane.op)) problem ??= `${name} waits for an operation that is over`;
     if (totals.running && lane.idle) problem ??= `${name} is at rest and its lane is kept`;
-    if (lane.op === null && lane.version === unknownVersion && lane.held.count > 0) problem ??= `${name} holds without knowing its version`;
+    if (lane.op === null && state === 'unknown' && lane.held.count > 0) problem ??= `${name} holds without knowing its version`;
     if (!totals.running) continue;
     const lowest = lane.held.lowest();
-    if (lane.op === null && lowest !== null && lowest <= lane.version + 1) problem ??= `${name} holds ${lowest} at version ${lane.version}`;
-    if (lane.op === null && lowest !== null && lane.gap === null) problem ??= `${name} holds ${lowest} and watches no gap`;
+    if (lane.op === null && lowest !== null && lowest <= version + 1) problem ??= `${name} holds ${lowest} at version ${version}`;
+    if (lane.op === null && lowest !== null && !isOpen) problem ??= `${name} holds ${lowest} and watches no gap`;
   }
   if (problem !== null) return problem;
   if (lookingUp !== 0) return `${lookingUp} deliveries are asked about that no lane waits for`;

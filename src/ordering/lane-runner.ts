@@ -6,10 +6,10 @@ import { InvariantError } from '../errors.ts';
 import type { RejectionReason } from '../events/reasons.ts';
 import type { Deadlines } from './deadlines.ts';
 import { absorbedIn, type LookupResult, type Snapshot } from './entity.ts';
-import type { Delivery, Fact } from './facts.ts';
+import type { Delivery, Fact, FailureText, Slot } from './facts.ts';
 import type { GapWatch } from './gap-watch.ts';
 import { Holes } from './holes.ts';
-import { type Failure, type Lane, type Lanes, unknownVersion } from './lane.ts';
+import type { Lane, Lanes, Verdict } from './lane.ts';
 import type { SequencerLimits } from './limits.ts';
 import type { NewOperation, Operation, Operations } from './operations.ts';
 import { planLane } from './plan.ts';
@@ -45,48 +45,49 @@ export class LaneRunner {
   advance(lane: Lane, nowMs: number, starts: boolean, brokerHadTurn = false): void {
     if (lane.op === null) this.#settlePark(lane);
     while (lane.op === null && starts) {
-      if (lane.version === unknownVersion) {
+      if (lane.known.state === 'unknown') {
         if (lane.arrivals.length > 0) this.#begin(lane, { kind: 'load', entity: lane.entity });
         return;
       }
       const step = planLane(lane, this.#limits, this.#gaps.clock.countedMs, this.#settlements);
       this.#gaps.note(lane);
-      if (step.kind === 'idle') {
-        lane.parkedIsFresh = false;
-        return;
-      }
-      if (step.kind === 'read') {
-        this.#begin(lane, { kind: 'load', entity: lane.entity });
-        return;
-      }
-      if (step.kind === 'fail') this.#fail(lane, step);
-      else if (step.kind === 'gap') {
-        if (!this.#watchGap(lane, nowMs, brokerHadTurn)) return;
-      } else {
-        const { slots, adopts } = step.run;
-        const expected = { expectedVersion: lane.version, expectedHoles: lane.holes.toString() };
-        this.#begin(lane, { kind: 'commit', entity: lane.entity, ...expected, slots, adopts });
+      switch (step.kind) {
+        case 'idle':
+          return lane.learn({ kind: 'asked' });
+        case 'read':
+          return this.#begin(lane, { kind: 'load', entity: lane.entity });
+        case 'fail':
+          this.#fail(lane, step);
+          break;
+        case 'gap':
+          if (!this.#watchGap(lane, nowMs, brokerHadTurn)) return;
+          break;
+        case 'commit': {
+          const { slots, adopts } = step.run;
+          const { version, holes } = lane.known;
+          const expected = { expectedVersion: version, expectedHoles: holes.toString() };
+          return this.#begin(lane, { kind: 'commit', entity: lane.entity, ...expected, slots, adopts });
+        }
       }
     }
   }
 
   /** The first slots are in the store; the next may have failed for good. */
-  committed(lane: Lane, operation: Operation, fact: Answer<'committed'>): void {
-    const { slots } = operation;
-    lane.settle(slots, fact.done);
-    if (fact.done > 0) lane.stand(fact.parked, true, this.#gaps.clock.countedMs);
-    this.#ackSlots(slots, fact.done);
-    if (fact.failure === null) {
-      if (fact.done < slots.length) lane.putBack(slots.slice(fact.done));
-      return;
+  committed(lane: Lane, { slots }: Operation, { done, parked, failure }: Answer<'committed'>): void {
+    const settled = done === slots.length ? slots : slots.slice(0, done);
+    const last = settled.at(-1);
+    if (last !== undefined) {
+      const atMs = this.#gaps.clock.countedMs;
+      lane.learn({ kind: 'committed', version: last.versionAfter, holes: last.holesAfter, parked, atMs });
+      lane.forgetIds(deliveriesOf(settled));
+      this.#ackSlots(settled);
     }
-    const failed = slots[fact.done];
+    const left = deliveriesOf(slots.slice(done));
+    if (failure === null) return lane.putBack(left);
+    const [failed, ...rest] = left;
     if (failed === undefined) throw new InvariantError('a commit failed behind its last slot');
-    lane.arrivals = slots
-      .slice(fact.done + 1)
-      .map((slot) => slot.delivery)
-      .concat(lane.arrivals);
-    this.#fail(lane, { delivery: failed.delivery, ...fact.failure });
+    lane.putBack(rest);
+    this.#fail(lane, { delivery: failed, ...failure });
   }
 
   /** Ids are known under other sequences: what that means is decided slot by slot when the lane goes on. */
@@ -104,22 +105,22 @@ export class LaneRunner {
     }
     // Where the gap's time was over it still is: the lane goes on with the same event, as what is now known of it.
     const [first] = operation.slots;
-    lane.skipsAhead = first !== undefined && first.sequence > lane.version + 1;
-    lane.putBack(operation.slots.filter((slot) => !settled.has(slot.delivery)));
+    lane.skipsAhead = first !== undefined && first.sequence > lane.known.version + 1;
+    lane.putBack(deliveriesOf(operation.slots).filter((delivery) => !settled.has(delivery)));
   }
 
   /** Takes over a reading of the store. Returns why the shard has to stop, or null. */
   read(lane: Lane, operation: Operation, snapshot: Snapshot, nowMs: number): string | null {
-    if (operation.effect.kind === 'commit') lane.putBack(operation.slots);
-    const wasSet = Holes.parse(snapshot.holes).resyncs !== lane.holes.resyncs;
-    if (lane.version !== unknownVersion && snapshot.version < lane.version && !wasSet) {
+    lane.putBack(deliveriesOf(operation.slots));
+    const { version, holes, parked } = snapshot;
+    const wasSet = Holes.parse(holes).resyncs !== lane.known.holes.resyncs;
+    if (version < lane.known.version && !wasSet) {
       const { entityType, entityId } = lane.entity;
-      return `${entityType} ${entityId} is at version ${snapshot.version}, but ${lane.version} was committed`;
+      return `${entityType} ${entityId} is at version ${version}, but ${lane.known.version} was committed`;
     }
-    if (lane.failure !== null) lane.arrivals.unshift(lane.failure.delivery);
-    lane.failure = null;
+    if (lane.verdict?.delivery) lane.putBack([lane.verdict.delivery]);
     lane.verdict = null;
-    lane.update(snapshot, this.#gaps.clock.countedMs);
+    lane.learn({ kind: 'read', version, holes, parked, atMs: this.#gaps.clock.countedMs });
     if (operation.effect.kind === 'claimAndRead') this.#gaps.read(lane, nowMs);
     return null;
   }
@@ -138,7 +139,7 @@ export class LaneRunner {
         lane.arrivals.push(delivery);
         this.#deadlines.set(lane, nowMs + this.#limits.entityRetryMs);
       } else if (result.status === 'above') {
-        lane.isDoubtful = true;
+        lane.learn({ kind: 'contradicted' });
         lane.arrivals.push(delivery);
         undecided.add(lane);
       } else {
@@ -158,7 +159,7 @@ export class LaneRunner {
 
   /** Why what is remembered of its sequence makes it no duplicate, or null. */
   #lookupProblem(
-    { holes }: Lane,
+    { known: { holes } }: Lane,
     { event }: Delivery,
     result: Extract<LookupResult, { readonly status: 'known' | 'unknown' }>,
   ): readonly [RejectionReason, string] | null {
@@ -175,11 +176,11 @@ export class LaneRunner {
     ];
   }
 
-  #ackSlots(slots: Operation['slots'], done: number): void {
+  #ackSlots(slots: readonly Slot[]): void {
     const applied: Delivery[] = [];
     const duplicate: Delivery[] = [];
     const skipped: Delivery[] = [];
-    for (const { action, delivery, sequence, appliedAs } of done === slots.length ? slots : slots.slice(0, done)) {
+    for (const { action, delivery, sequence, appliedAs } of slots) {
       (action === 'apply' ? applied : action === 'absorb' ? duplicate : skipped).push(delivery);
       if (appliedAs !== undefined) this.#settlements.absorbed(delivery, sequence, appliedAs);
     }
@@ -187,28 +188,23 @@ export class LaneRunner {
     this.#settlements.ack('duplicate', duplicate);
     this.#settlements.ack('skipped', skipped);
   }
+
   /** The event that was next in line cannot be processed: its entity is parked first, then it is rejected. */
-  #fail(lane: Lane, failure: Failure): void {
-    const { delivery, reason, detail, stack } = failure;
+  #fail(lane: Lane, { delivery, reason, detail, stack = null }: FailureText & { readonly delivery: Delivery }): void {
     const sequence = delivery.event.sequence;
-    lane.forgetId(delivery);
+    lane.forgetIds([delivery]);
     // Above the version it was next in line, if only by a strategy that leaps or by adoption: nothing may pass it.
-    if (sequence === null || sequence <= lane.version) {
-      this.#settlements.reject(delivery, reason, detail, stack);
-      return;
-    }
-    lane.failure = failure;
-    this.#park(lane, sequence, reason, detail);
+    if (sequence === null || sequence <= lane.known.version) this.#settlements.reject(delivery, reason, detail, stack);
+    else this.#park(lane, sequence, { delivery, reason, detail, stack });
   }
 
-  /** Once its entity is parked, what caused it is rejected before anything that follows: the event that failed, or all that was held. */
+  /** Once its entity is parked, what caused it is rejected before anything that follows. */
   #settlePark(lane: Lane): void {
-    const { failure, verdict } = lane;
-    lane.failure = null;
-    lane.verdict = null;
-    if (failure !== null) this.#settlements.reject(failure.delivery, failure.reason, failure.detail, failure.stack);
+    const { verdict } = lane;
     if (verdict === null) return;
-    for (const delivery of lane.held.drain()) this.#settlements.reject(delivery, verdict.reason, verdict.detail);
+    lane.verdict = null;
+    const { delivery, reason, detail, stack } = verdict;
+    for (const rejected of delivery === null ? lane.held.drain() : [delivery]) this.#settlements.reject(rejected, reason, detail, stack);
     this.#gaps.note(lane);
   }
 
@@ -228,8 +224,7 @@ export class LaneRunner {
         lane.skipsAhead = true;
         return true;
       case 'park':
-        lane.verdict = { reason: next.reason, detail: next.detail };
-        this.#park(lane, next.sequence, next.reason, next.detail);
+        this.#park(lane, next.sequence, { delivery: null, reason: next.reason, detail: next.detail });
         return false;
     }
   }
@@ -241,13 +236,18 @@ export class LaneRunner {
     }
   }
 
-  #park(lane: Lane, sequence: number, reason: RejectionReason, detail: string): void {
-    const { entity, version } = lane;
-    this.#begin(lane, { kind: 'park', entity, expectedVersion: version, sequence, reason, detail });
+  #park(lane: Lane, sequence: number, verdict: Verdict): void {
+    const { reason, detail } = verdict;
+    lane.verdict = verdict;
+    this.#begin(lane, { kind: 'park', entity: lane.entity, expectedVersion: lane.known.version, sequence, reason, detail });
   }
 
   #begin(lane: Lane, operation: NewOperation): void {
-    lane.parkedIsFresh = false;
+    lane.learn({ kind: 'asked' });
     this.#operations.begin(lane, operation, this.#settlements.effects);
   }
+}
+
+function deliveriesOf(slots: readonly Slot[]): Delivery[] {
+  return slots.map(({ delivery }) => delivery);
 }

@@ -1,42 +1,120 @@
 /**
- * One entity's lane: what is known of its version, what has arrived and is not yet decided, what is held, and
- * the one operation that may be under way. Lanes do not see each other, so a stuck entity delays no other.
+ * One entity's lane: what is known of the entity, what has arrived and is not yet decided, what is held, and the one operation that
+ * may be under way. Lanes do not see each other, so a stuck entity delays no other.
+ *
+ * What is known has a state, which decides what becomes of an arrival. It changes in `learned` alone:
+ *
+ *   unknown ──read──▶ open ◀──read, committed──▶ parked ──asked──▶ parked-before ──read──▶ any of the three
+ *                      ▲                            ▲
+ *                      └──────read, committed───────┴────▶ replayed          any ──contradicted──▶ doubtful ──read──▶ any of the three
+ *
+ * Everything else belongs to one file each, which alone writes it: `op` to operations.ts, `gap` to gap-watch.ts, `workSinceMs` to
+ * work.ts, `verdict` to lane-runner.ts; arrivals come and go by the methods.
  *
  * A lane lives while something of its entity arrives, is held or is under way; at rest only what is known of the entity is
- * remembered, in tens of bytes, and the oldest of that is forgotten when it takes too many: the entity is then read again.
+ * remembered, in tens of bytes, and the oldest of that is forgotten when it takes too much: the entity is then read again.
  */
 import type { EntityRef } from '../events/event.ts';
 import { entityKey } from '../events/identity.ts';
-import type { RejectionReason } from '../events/reasons.ts';
 import { ByteLru } from './byte-lru.ts';
-import type { Parked, Snapshot } from './entity.ts';
-import type { Delivery, FailureText, Slot } from './facts.ts';
+import type { Parked } from './entity.ts';
+import type { Delivery, FailureText } from './facts.ts';
+import type { Gap } from './gap-watch.ts';
 import { Holes } from './holes.ts';
 import type { Operation } from './operations.ts';
 import { SequenceBuffer } from './sequence-buffer.ts';
 
-/** The version before the store was asked: below every one that there is. */
-export const unknownVersion = Number.NEGATIVE_INFINITY;
+export type LaneState =
+  /** The store was not asked yet. */
+  | 'unknown'
+  /** Events are applied in sequence; one that comes early is held. */
+  | 'open'
+  /** So the store has just said: an event that comes early follows into the dead letters. */
+  | 'parked'
+  /** It was parked when the store was last asked, and may be replayed by now: it is read before anything follows. */
+  | 'parked-before'
+  /** Its dead letters are being replayed: an event that comes early is held until they have come. */
+  | 'replayed'
+  /** The store has said something that does not go with the version known here: it is read before anything else. */
+  | 'doubtful';
 
-/** A gap below the lowest held sequence. A new one begins whenever the version has moved and something is still held. */
-export interface Gap {
-  /** The version it stands above: the first missing sequence is one more. */
-  readonly aboveVersion: number;
-  /** Ends it early: too much is held. */
-  overflow: boolean;
-  /** Its time is over, and the version is being, or has been, read since. */
-  final: boolean;
-  /** When it is to be claimed and read next; at once when it was opened. */
-  nextReadMs: number;
+/** What is known of an entity. */
+export interface Known {
+  readonly state: LaneState;
+  /** Below every version that there is while the state is `unknown`. */
+  readonly version: number;
+  readonly holes: Holes;
+  /** The highest sequence seen; what comes above it by more than one reveals a new gap. */
+  readonly highest: number;
+  /** Of an entity that is replayed: the sequence that was dead-lettered first. */
+  readonly parkedAt: number | null;
+  /** What is held waits from then at the earliest, in the time of the gap clock: when the version last moved in a replay, or that ended. */
+  readonly heldFromMs: number;
 }
 
-/** An event that was next in line and cannot be processed, waiting until its entity is parked. */
-export interface Failure extends FailureText {
-  readonly delivery: Delivery;
+export type News =
+  /** What the store has, by a reading or after a commit. */
+  | {
+      readonly kind: 'read' | 'committed';
+      readonly version: number;
+      readonly holes: string;
+      readonly parked: Parked | null;
+      /** By the gap clock. */
+      readonly atMs: number;
+    }
+  /** A delivery with this sequence has come. */
+  | { readonly kind: 'seen'; readonly sequence: number }
+  | { readonly kind: 'parked' | 'contradicted' }
+  /** The store is asked something, or nothing more is to be decided: what it said last is no longer new. */
+  | { readonly kind: 'asked' };
+
+const nothing: Known = {
+  state: 'unknown',
+  version: Number.NEGATIVE_INFINITY,
+  holes: Holes.none,
+  highest: Number.NEGATIVE_INFINITY,
+  parkedAt: null,
+  heldFromMs: 0,
+};
+
+/** The one transition function of `Known`. */
+export function learned(known: Known, news: News): Known {
+  switch (news.kind) {
+    case 'seen':
+      return news.sequence > known.highest ? { ...known, highest: news.sequence } : known;
+    case 'asked':
+      return known.state === 'parked' ? { ...known, state: 'parked-before' } : known;
+    case 'contradicted':
+      return { ...known, state: 'doubtful' };
+    case 'parked':
+      return known.state === 'doubtful' ? known : { ...known, state: 'parked' };
+    default:
+      return taken(known, news);
+  }
+}
+
+function taken(known: Known, { kind, version, holes, parked, atMs }: Extract<News, { readonly version: number }>): Known {
+  const isDoubtful = known.state === 'doubtful' && kind === 'committed';
+  const state = isDoubtful ? 'doubtful' : parked === null ? 'open' : parked.replaying ? 'replayed' : 'parked';
+  const staysReplayed = known.state === 'replayed' && state === 'replayed' && kind === 'read' && version === known.version;
+  const concernsReplay = known.state === 'replayed' || known.state === 'doubtful' || state === 'replayed';
+  return {
+    state,
+    version,
+    holes: Holes.parse(holes),
+    highest: Math.max(known.highest, version),
+    parkedAt: parked?.sequence ?? null,
+    heldFromMs: concernsReplay && !staysReplayed ? atMs : known.heldFromMs,
+  };
+}
+
+/** Why the entity is being parked, and what is rejected once it is: the event that failed or, with null, all that is held. */
+export interface Verdict extends FailureText {
+  readonly delivery: Delivery | null;
 }
 
 /** What is kept of an entity at rest: its version alone, as a rule. */
-export type Remembered = number | { readonly version: number; readonly holes: Holes; readonly parked: boolean; readonly highest: number };
+export type Remembered = number | Known;
 
 /** What becomes of an event whose id was applied under another sequence. */
 export interface IdVerdict {
@@ -51,47 +129,33 @@ export class Lane {
   readonly held = new SequenceBuffer();
   /** Arrived and not yet decided, in order of arrival. */
   arrivals: Delivery[] = [];
-  version = unknownVersion;
-  holes = Holes.none;
-  parked = false;
-  /** Its dead letters are being replayed. */
-  isReplayed = false;
-  parkedAt: number | null = null;
-  /** When the version last moved in a replay, or that ended, in the time of the gap clock: what is held has waited from then. */
-  replayMovedMs = 0;
-  /** Whether that was just read. What was read long ago may have ended: only a fresh reading makes an event follow into the dead letters. */
-  parkedIsFresh = false;
-  /** The store has said something that does not go with the version known here: it is read before anything else. */
-  isDoubtful = false;
-  /** The highest sequence seen; what comes above it by more than one reveals a new gap. */
-  highest = unknownVersion;
   op: Operation | null = null;
   /** Deliveries at or below the version of which the store is asked what it remembers. */
   lookingUp = 0;
+  /** Null while nothing is held. */
   gap: Gap | null = null;
-  /** `held.count` as it was last counted into the shard's total. */
-  heldNoted = 0;
-  heldBytesNoted = 0;
   /** Since when it has work without an answer, in the time of work.ts. */
   workSinceMs = 0;
-  failure: Failure | null = null;
-  /** Why everything held is to be rejected, once the entity is parked. */
-  verdict: { readonly reason: RejectionReason; readonly detail: string } | null = null;
+  verdict: Verdict | null = null;
   /** The gap's time is over and `skip-ahead` is chosen: go on with the lowest held sequence. */
   skipsAhead = false;
+  #known: Known;
   /** Deliveries whose id is known under another sequence: consume the slot, or fail. */
   #idVerdicts: Map<Delivery, IdVerdict> | null = null;
 
   constructor(entity: EntityRef, remembered: Remembered | null) {
     this.entity = entity;
-    if (typeof remembered === 'number') {
-      this.version = this.highest = remembered;
-    } else if (remembered !== null) {
-      this.version = remembered.version;
-      this.holes = remembered.holes;
-      this.parked = remembered.parked;
-      this.highest = remembered.highest;
-    }
+    if (remembered === null) this.#known = nothing;
+    else if (typeof remembered === 'object') this.#known = remembered;
+    else this.#known = { ...nothing, state: 'open', version: remembered, highest: remembered };
+  }
+
+  get known(): Known {
+    return this.#known;
+  }
+
+  learn(news: News): void {
+    this.#known = learned(this.#known, news);
   }
 
   get idVerdicts(): ReadonlyMap<Delivery, IdVerdict> {
@@ -103,42 +167,13 @@ export class Lane {
     this.#idVerdicts.set(delivery, verdict);
   }
 
-  forgetId(delivery: Delivery): void {
-    this.#idVerdicts?.delete(delivery);
+  forgetIds(deliveries: readonly Delivery[]): void {
+    if (this.#idVerdicts !== null) for (const delivery of deliveries) this.#idVerdicts.delete(delivery);
   }
 
-  /** Takes over what the store says. */
-  update({ version, holes, parked }: Pick<Snapshot, 'version' | 'holes' | 'parked'>, countedMs: number): void {
-    this.stand(parked, version !== this.version, countedMs);
-    this.parkedAt = parked?.sequence ?? null;
-    this.version = version;
-    this.isDoubtful = false;
-    this.holes = Holes.parse(holes);
-    if (this.highest < version) this.highest = version;
-  }
-
-  /** As the store has just said: what arrives has to follow its dead letters, or is held until they have come, for they are being replayed. */
-  stand(parked: Parked | null, hasMoved: boolean, countedMs: number): void {
-    const isReplayed = parked?.replaying ?? false;
-    if (this.isReplayed !== isReplayed || (isReplayed && hasMoved)) this.replayMovedMs = countedMs;
-    this.isReplayed = isReplayed;
-    this.parked = parked !== null && !isReplayed;
-    this.parkedIsFresh = true;
-  }
-
-  /** The first `done` slots are in the store. */
-  settle(slots: readonly Slot[], done: number): void {
-    const last = slots[done - 1];
-    if (last === undefined) return;
-    this.version = last.versionAfter;
-    this.holes = Holes.parse(last.holesAfter);
-    if (this.highest < this.version) this.highest = this.version;
-    if (this.#idVerdicts !== null) for (const slot of slots.slice(0, done)) this.forgetId(slot.delivery);
-  }
-
-  /** Slots that were not committed are to be decided again, before what arrived since. */
-  putBack(slots: readonly Slot[]): void {
-    this.arrivals = slots.map((slot) => slot.delivery).concat(this.arrivals);
+  /** To be decided again, before what arrived since. */
+  putBack(deliveries: readonly Delivery[]): void {
+    if (deliveries.length > 0) this.arrivals = deliveries.concat(this.arrivals);
   }
 
   /** True when nothing of it is left but what `remembered` says. */
@@ -146,12 +181,13 @@ export class Lane {
     return this.op === null && this.lookingUp === 0 && this.arrivals.length === 0 && this.held.count === 0;
   }
 
-  /** Null when nothing is known, or what is known is in doubt. */
+  /** Null when the entity is to be read again. */
   remembered(): Remembered | null {
-    const { version, holes, parked, highest } = this;
-    // Which event may be the base line of an entity that is replayed is read anew.
-    if (version === unknownVersion || this.isDoubtful || (this.isReplayed && version === 0)) return null;
-    return !parked && highest === version && holes.toString() === '' ? version : { version, holes, parked, highest };
+    const { state, version, holes, highest } = this.#known;
+    if (state === 'unknown' || state === 'doubtful') return null;
+    // Which event may be the base line of an entity that is replayed is read again.
+    if (state === 'replayed') return version === 0 ? null : this.#known;
+    return state === 'open' && highest === version && holes.toString() === '' ? version : learned(this.#known, { kind: 'asked' });
   }
 }
 

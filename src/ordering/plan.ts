@@ -30,7 +30,7 @@ export interface PlanSink {
 }
 
 export function planLane(lane: Lane, limits: SequencerLimits, countedMs: number, sink: PlanSink): Step {
-  if (lane.isDoubtful) return { kind: 'read' };
+  if (lane.known.state === 'doubtful') return { kind: 'read' };
   releaseOvertaken(lane);
   const { skipsAhead } = lane;
   lane.skipsAhead = false;
@@ -70,10 +70,10 @@ export function planLane(lane: Lane, limits: SequencerLimits, countedMs: number,
 /** What another owner has committed meanwhile is held no longer: it is decided as what it is now, a duplicate or a hole. */
 function releaseOvertaken(lane: Lane): void {
   const overtaken: Delivery[] = [];
-  for (let lowest = lane.held.lowest(); lowest !== null && lowest <= lane.version; lowest = lane.held.lowest()) {
+  for (let lowest = lane.held.lowest(); lowest !== null && lowest <= lane.known.version; lowest = lane.held.lowest()) {
     overtaken.push(...(lane.held.take(lowest) ?? []));
   }
-  if (overtaken.length > 0) lane.arrivals = overtaken.concat(lane.arrivals);
+  lane.putBack(overtaken);
 }
 
 /** Moves what is held for the next sequence into the run. */
@@ -97,7 +97,8 @@ function placeArrival(lane: Lane, run: Run, delivery: Delivery, limits: Sequence
   const sequence = delivery.event.sequence;
   if (!run.takes(sequence === null)) return 'stop';
   if (sequence === null) return placeUnsequenced(lane, run, delivery);
-  if (sequence <= lane.version) return placeSettled(lane, run, delivery, sequence, limits, sink);
+  const { version, state, parkedAt } = lane.known;
+  if (sequence <= version) return placeSettled(lane, run, delivery, sequence, limits, sink);
   // What the run itself has passed over is decided once that is committed, and before what came after it.
   if (sequence <= run.version) return run.holes.has(sequence) ? 'stop' : 'later';
   if (sequence === run.version + 1) {
@@ -105,18 +106,18 @@ function placeArrival(lane: Lane, run: Run, delivery: Delivery, limits: Sequence
   }
   // Before the limit on how far ahead: a running stream may have passed any number. Parked at version 0 means
   // that its base line was dead-lettered, and what follows must not take its place, nor while that is being replayed.
-  const hasBaseLine = lane.version > 0 || limits.firstSequence !== 'any';
-  const mayBeBaseLine = !hasBaseLine && !lane.parked && (!lane.isReplayed || sequence <= (lane.parkedAt ?? sequence));
+  const hasBaseLine = version > 0 || limits.firstSequence !== 'any';
+  const mayBeBaseLine = !hasBaseLine && (state === 'open' || (state === 'replayed' && sequence <= (parkedAt ?? sequence)));
   if (mayBeBaseLine && run.isEmpty) return placeAs(lane, run, delivery, (action) => run.adopt(delivery, sequence, action));
-  if (sequence > lane.version + maxAhead && (hasBaseLine || (!lane.parked && !lane.isReplayed))) {
+  if (sequence > version + maxAhead && (hasBaseLine || state === 'open')) {
     // How far ahead it is can be said once the run is committed.
     if (!run.isEmpty) return 'stop';
-    sink.reject(delivery, 'invalid_sequence', `sequence ${sequence} is more than ${maxAhead} ahead of version ${lane.version}`);
+    sink.reject(delivery, 'invalid_sequence', `sequence ${sequence} is more than ${maxAhead} ahead of version ${version}`);
     return 'placed';
   }
-  if (lane.parked) {
-    if (!lane.parkedIsFresh) return 'read';
-    sink.reject(delivery, 'entity_parked', `the entity is parked at version ${lane.version}`);
+  if (state === 'parked-before') return 'read';
+  if (state === 'parked') {
+    sink.reject(delivery, 'entity_parked', `the entity is parked at version ${version}`);
     return 'placed';
   }
   return placeEarly(lane, run, delivery, sequence, limits, countedMs, sink);
@@ -128,7 +129,8 @@ function placeUnsequenced(lane: Lane, run: Run, delivery: Delivery): Placement {
 
 /** At or below the version: a duplicate, unless it falls into a hole. */
 function placeSettled(lane: Lane, run: Run, delivery: Delivery, sequence: number, limits: SequencerLimits, sink: PlanSink): Placement {
-  if (!lane.holes.has(sequence)) {
+  const { version, holes } = lane.known;
+  if (!holes.has(sequence)) {
     lane.lookingUp++;
     sink.lookUp(delivery);
     return 'placed';
@@ -139,7 +141,7 @@ function placeSettled(lane: Lane, run: Run, delivery: Delivery, sequence: number
     return 'placed';
   }
   if (limits.strategy !== 'log_and_process') {
-    sink.reject(delivery, 'late', `version ${lane.version} has passed over sequence ${sequence}`);
+    sink.reject(delivery, 'late', `version ${version} has passed over sequence ${sequence}`);
     return 'placed';
   }
   return placeAs(lane, run, delivery, (action) => run.close(delivery, sequence, action));
@@ -166,9 +168,9 @@ function placeEarly(
   sink: PlanSink,
 ): Placement {
   if (limits.strategy === 'fail' && !run.isEmpty) return 'stop';
-  const expected = Math.max(lane.highest, run.version) + 1;
+  const expected = Math.max(lane.known.highest, run.version) + 1;
   if (sequence > expected) sink.violation(delivery, sequence, expected);
-  if (lane.highest < sequence) lane.highest = sequence;
+  lane.learn({ kind: 'seen', sequence });
   switch (limits.strategy) {
     case 'buffer':
       lane.held.add(sequence, delivery, countedMs);
@@ -194,9 +196,10 @@ function conflict(delivery: Delivery, appliedAs: number): Extract<Step, { kind: 
 
 /** Nothing follows the version: what is held is rejected when the entity is parked, or the gap is skipped. */
 function settleHeld(lane: Lane, run: Run, skipsAhead: boolean, sink: PlanSink): Placement {
-  if (lane.parked) {
-    if (!lane.parkedIsFresh) return 'read';
-    const detail = `the entity is parked at version ${lane.version}`;
+  const { state, version } = lane.known;
+  if (state === 'parked-before') return 'read';
+  if (state === 'parked') {
+    const detail = `the entity is parked at version ${version}`;
     for (const delivery of lane.held.drain()) sink.reject(delivery, 'entity_parked', detail);
     return 'placed';
   }
@@ -219,8 +222,8 @@ class Run {
   #ids: Set<string> | null = null;
 
   constructor(lane: Lane) {
-    this.version = lane.version;
-    this.holes = lane.holes;
+    this.version = lane.known.version;
+    this.holes = lane.known.holes;
   }
 
   get isEmpty(): boolean {

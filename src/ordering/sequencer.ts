@@ -16,7 +16,7 @@ import { Deadlines } from './deadlines.ts';
 import type { Delivery, Effect, Fact, RefusedDelivery } from './facts.ts';
 import { GapWatch, type OpenGap } from './gap-watch.ts';
 import { checkInvariants } from './invariants.ts';
-import { type Lane, Lanes, unknownVersion } from './lane.ts';
+import { type Lane, Lanes } from './lane.ts';
 import { type Answer, LaneRunner } from './lane-runner.ts';
 import type { SequencerLimits } from './limits.ts';
 import { Operations } from './operations.ts';
@@ -109,9 +109,9 @@ export class ShardSequencer {
   /** Deliveries held for one entity, lowest sequence first, with what they wait for; null when it is not known here. */
   heldOf(entityType: string, entityId: string): { readonly version: number; readonly sequences: readonly number[] } | null {
     const lane = this.#lanes.look(entityType, entityId);
-    if (lane === undefined || lane.version === unknownVersion) return null;
+    if (lane === undefined || lane.known.state === 'unknown') return null;
     const sequences = [...lane.held.deliveries()].map((delivery) => delivery.event.sequence ?? 0);
-    return { version: lane.version, sequences: sequences.sort((a, b) => a - b) };
+    return { version: lane.known.version, sequences: sequences.sort((a, b) => a - b) };
   }
 
   /** Deliveries held, by entity type. */
@@ -251,7 +251,7 @@ export class ShardSequencer {
     if (lane === null) throw new InvariantError(`${fact.kind} answers an operation without an entity`);
     if (fact.kind === 'committed') this.#runner.committed(lane, operation, fact);
     else if (fact.kind === 'idConflict') this.#runner.idConflict(lane, operation, fact);
-    else if (fact.kind === 'parked') lane.parked = lane.parkedIsFresh = true;
+    else if (fact.kind === 'parked') lane.learn(fact);
     else {
       const wentBackwards = this.#runner.read(lane, operation, fact.snapshot, this.#nowMs);
       if (wentBackwards !== null) return this.#halt('store-went-backwards', wentBackwards);

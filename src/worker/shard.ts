@@ -149,8 +149,8 @@ export class Shard implements WatchedShard, RepairableShard, HaltableShard {
     const session = this.#session;
     if (session === null || this.state !== 'consuming') return [];
     const gaps = this.#sequencer.openGaps(Number.POSITIVE_INFINITY, this.#options.time.nowMs()).filter(({ waitedMs }) => waitedMs >= ms);
-    return gaps.flatMap(({ lane: { entity, version, held } }) => {
-      const [from, to] = [version + 1, (held.lowest() ?? 0) - 1];
+    return gaps.flatMap(({ lane: { entity, known, held } }) => {
+      const [from, to] = [known.version + 1, (held.lowest() ?? 0) - 1];
       return from >= 0 && from <= to ? [{ entity, from, to, generation: session.generation }] : [];
     });
   }

@@ -67,12 +67,13 @@ export interface WorkerStatus {
 const runsInStatus = 50;
 
 export function gapStatus({ lane, waitedMs, endsInMs }: ReturnType<ShardSequencer['openGaps']>[number]): GapStatus {
+  const { version } = lane.known;
   return {
     entity_type: lane.entity.entityType,
     entity_id: lane.entity.entityId,
-    version: lane.version,
-    missing_from: lane.version + 1,
-    missing_to: Math.max(lane.version, (lane.held.lowest() ?? 0) - 1),
+    version,
+    missing_from: version + 1,
+    missing_to: Math.max(version, (lane.held.lowest() ?? 0) - 1),
     held: lane.held.count,
     held_sequences: lane.held.runs().slice(0, runsInStatus),
     waiting_ms: waitedMs,

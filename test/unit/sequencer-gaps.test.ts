@@ -103,7 +103,7 @@ describe('an open gap', () => {
     assert.deepEqual(harness.sequencer.heldOf('order', 'e1'), { version: 3, sequences: [6] });
     assert.equal(harness.sequencer.overview().gaps, 1);
     assert.deepEqual(
-      harness.sequencer.openGaps(10, harness.nowMs).map(({ lane, waitedMs }) => [lane.version, waitedMs]),
+      harness.sequencer.openGaps(10, harness.nowMs).map(({ lane, waitedMs }) => [lane.known.version, waitedMs]),
       [[3, 0]],
     );
   });
