@@ -4,10 +4,9 @@
  */
 import { once } from 'node:events';
 import { loadConfig } from '../config/load.ts';
-import { json, send } from '../console/answer.ts';
 import { createConsole } from '../console/console.ts';
 import { ConfigError } from '../errors.ts';
-import { listenHttp, type ListenOptions } from '../observability/http-server.ts';
+import { serveHttp } from '../observability/http.ts';
 import { askWorkerAt, urlOf } from '../observability/worker-report.ts';
 import { processLog } from './process-log.ts';
 import { defineCommand } from './command.ts';
@@ -51,11 +50,8 @@ export const command = defineCommand({
     const ask = async (url: string) => ({ name: new URL(url).host, report: await askWorkerAt(url, stream, io.time) });
     const page = createConsole({ config, log, workers: () => Promise.all(urls.map(ask)) });
     const stopSignal = io.takeSignals();
-    const handle: ListenOptions['handle'] = (request, response) => {
-      if (!page.handle(request, response)) send(request, response, json(404, { error: 'the console is at /' }));
-    };
     try {
-      const server = await listenHttp({ host: config.http.host, port: config.http.port, handle });
+      const server = await serveHttp(config.http, page.routes);
       log.info({ http: urlOf(server), stream, changes: config.http.adminToken !== null }, 'serving the console');
       if (!stopSignal.aborted) await once(stopSignal, 'abort');
       await server.close();

@@ -8,7 +8,7 @@ import type { Config } from '../config/config.ts';
 import { loadConfig } from '../config/load.ts';
 import { variableNames } from '../config/variables.ts';
 import { type Console, consoleRefusal, createConsole } from '../console/console.ts';
-import { createHttpServer } from '../observability/http.ts';
+import { serveHttp, workerRoutes } from '../observability/http.ts';
 import type { Log } from '../observability/log.ts';
 import { createMetrics } from '../observability/metrics.ts';
 import { registeredTracer } from '../observability/tracing.ts';
@@ -40,16 +40,8 @@ export const command = defineCommand({
     const metrics = createMetrics(config.serviceName, { exemplars: registeredTracer() !== null });
     const worker = createWorker({ config, processors, gapSource: gaps?.source, log, metrics, time: io.time });
     const page = mountConsole(config, worker, log, io);
-    const server = await createHttpServer({
-      host: config.http.host,
-      port: config.http.port,
-      metrics,
-      // The process answers, so it lives: what it lacks is for /readyz, and a restart would not bring it.
-      health: () => [],
-      ready: () => worker.notReady(),
-      status: () => worker.status(),
-      further: (request, response) => page?.handle(request, response) ?? false,
-    }).catch(async (error: unknown) => {
+    const routes = [...workerRoutes(metrics, worker), ...(page?.routes ?? [])];
+    const server = await serveHttp(config.http, routes).catch(async (error: unknown) => {
       await worker.stop();
       throw error;
     });

@@ -1,89 +1,56 @@
 /**
- * The console's API: one row for each thing that can be asked, with whether it needs the token. Whoever comes here has
- * passed the gate for that.
- *
- * Why no router: a dozen rows, looked through in order, take four lines in `console.ts`; a router keeps neither the gate nor these rows.
+ * The console's API: one row for each thing that can be asked, with who may. On loopback everybody reads; changes, and the headers
+ * and bodies of messages, need the token.
  */
 import { ConfigError } from '../errors.ts';
-import { type Answer, json } from './answer.ts';
+import { type Answer, type Guard, json, type Route } from '../observability/http.ts';
 import type { Change, ChangeRequest, Changes } from './changes.ts';
+import type { Gate } from './gate.ts';
 import { searchOf } from './letter-search.ts';
 import type { StreamView } from './stream-view.ts';
-
-export interface ApiRequest {
-  /** What the path's pattern left open. */
-  readonly id: string;
-  readonly query: URLSearchParams;
-  readonly body: Readonly<Record<string, unknown>>;
-  /** Whether the token was shown. */
-  readonly admin: boolean;
-  /** Where the request comes from. */
-  readonly address: string;
-}
-
-export interface Route {
-  readonly method: 'GET' | 'POST';
-  /** Below `/console/api/`; its group is the id. */
-  readonly path: RegExp;
-  readonly needsAdmin: (query: URLSearchParams) => boolean;
-  readonly answer: (request: ApiRequest) => Promise<Answer>;
-}
 
 export interface ApiParts {
   readonly view: StreamView;
   readonly changes: Changes;
-  /** Whether ADMIN_TOKEN is set. */
-  readonly hasToken: boolean;
+  readonly gate: Gate;
 }
 
-const always = () => true;
-const never = () => false;
 const gone = json(404, { error: 'there is nothing of that name (any more)' });
 
-export function apiRoutes({ view, changes, hasToken }: ApiParts): readonly Route[] {
-  const get = (path: RegExp, answer: Route['answer'], needsAdmin: Route['needsAdmin'] = never): Route => ({
-    method: 'GET',
-    path,
-    needsAdmin,
-    answer,
-  });
-  const post = (path: RegExp, answer: Route['answer'], needsAdmin: Route['needsAdmin'] = always): Route => ({
-    method: 'POST',
-    path,
-    needsAdmin,
+export function apiRoutes({ view, changes, gate }: ApiParts): readonly Route[] {
+  const readers: Guard = (visitor) => gate.judge(visitor, false);
+  const admins: Guard = (visitor) => gate.judge(visitor, true);
+  const payloadForAdmins: Guard = (visitor, query) => gate.judge(visitor, wantsPayload(query));
+  const row = (method: 'GET' | 'POST', path: string, guard: Guard, answer: Route['answer']): Route => ({
+    method,
+    path: `/console/api/${path}`,
+    guard,
     answer,
   });
   return [
-    get(/^session$/, async ({ admin }) => json(200, { admin, has_token: hasToken })),
-    get(/^overview$/, async ({ query }) => json(200, await view.overview(query.get('watch') === 'letters'))),
-    get(/^parked$/, async () => json(200, await view.parked())),
-    get(/^letters$/, async ({ query }) => json(200, view.letters(searchOf(Object.fromEntries(query))) ?? { revision: 0 })),
-    get(/^letters\/([0-9a-f]{32})$/, ({ id, query }) => found(view.letter(id, wantsPayload(query))), wantsPayload),
-    get(/^entity$/, async ({ query }) => json(200, await view.entity(entityOf(query)))),
-    get(/^audit$/, async () => json(200, await view.audit())),
+    row('GET', 'session', readers, ({ admin }) => json(200, { admin, has_token: gate.hasToken })),
+    row('GET', 'overview', readers, async ({ query }) => json(200, await view.overview(query.get('watch') === 'letters'))),
+    row('GET', 'parked', readers, async () => json(200, await view.parked())),
+    row('GET', 'letters', readers, ({ query }) => json(200, view.letters(searchOf(Object.fromEntries(query))) ?? { revision: 0 })),
+    row('GET', 'letters/:id', payloadForAdmins, async ({ id, query }) => found(await view.letter(id, wantsPayload(query)))),
+    row('GET', 'entity', readers, async ({ query }) => json(200, await view.entity(entityOf(query)))),
+    row('GET', 'audit', readers, async () => json(200, await view.audit())),
     // It changes nothing but what the broker notes of a reading.
-    post(/^letters\/read$/, async () => readAgain(view), never),
-    post(/^changes$/, async ({ body, address }) => accepted(changes.begin(changeOf(body, address)))),
-    get(/^changes\/([0-9a-f-]{36})$/, async ({ id }) => found(changes.find(id)?.view() ?? null), always),
-    post(/^changes\/([0-9a-f-]{36})\/confirm$/, async ({ id }) => confirmed(changes.find(id))),
-    post(/^changes\/([0-9a-f-]{36})\/stop$/, async ({ id }) => stopped(changes.find(id))),
+    row('POST', 'letters/read', readers, () => {
+      view.catalogue.outdate();
+      return json(202, {});
+    }),
+    row('POST', 'changes', admins, ({ body, address }) => json(202, changes.begin(changeOf(body, address)).view())),
+    row('GET', 'changes/:id', admins, ({ id }) => found(changes.find(id)?.view() ?? null)),
+    row('POST', 'changes/:id/confirm', admins, ({ id }) => confirmed(changes.find(id))),
+    row('POST', 'changes/:id/stop', admins, ({ id }) => stopped(changes.find(id))),
   ];
 }
 
 const wantsPayload = (query: URLSearchParams) => query.get('payload') === '1';
 
-async function found(value: Promise<object | null> | object | null): Promise<Answer> {
-  const object = await value;
-  return object === null ? gone : json(200, object);
-}
-
-function readAgain(view: StreamView): Answer {
-  view.catalogue.outdate();
-  return json(202, {});
-}
-
-function accepted(change: Change): Answer {
-  return json(202, change.view());
+function found(value: object | null): Answer {
+  return value === null ? gone : json(200, value);
 }
 
 function confirmed(change: Change | null): Answer {

@@ -1,75 +1,226 @@
 /**
- * What a worker shows on HTTP: `/metrics`, `/healthz` (the process only), `/readyz` (with the reasons when it
- * is not) and `/status`. It only reads, so it needs no authority. Four fixed paths need no router.
+ * HTTP, for all that Inorder serves: what a worker says of itself, and the console. A server has one table of routes; a handler
+ * answers with data, and `write` alone puts an answer on the socket, always with the same protection. What fails is answered in
+ * a sentence, never with a stack. Connections, header size and time are bounded, so that whoever reaches the port cannot hold
+ * the process up.
+ *
+ * Why no router of a library: the table is looked through in order, which takes ten lines; a library knows neither the guards nor these rows.
  */
-import type { IncomingMessage, ServerResponse } from 'node:http';
-import { type HttpServer, listenHttp } from './http-server.ts';
+import { createServer, type IncomingHttpHeaders, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import type { HttpConfig } from '../config/config.ts';
+import { ConfigError, InorderError } from '../errors.ts';
+import { isJsonObject, readJsonBody } from '../events/json-body.ts';
+import type { Metrics } from './metrics.ts';
+import { redactUrls } from '../redaction.ts';
 
-export interface HttpSources {
-  readonly metrics: { render(): Promise<string>; readonly contentType: string };
-  /** Reasons why the process should be restarted; none: healthy. */
-  readonly health: () => readonly string[];
-  /** Reasons why it cannot do its work now; none: ready. */
-  readonly ready: () => readonly string[];
-  /** Anything that JSON can hold. */
-  readonly status: () => object;
-  /** What else is served on the port: true when the request is its own, and then it answers. */
-  readonly further?: (request: IncomingMessage, response: ServerResponse) => boolean;
-}
-
-export interface HttpServerOptions extends HttpSources {
-  readonly host: string;
-  /** 0: any free port. */
-  readonly port: number;
-}
-
-interface Answer {
+export interface Answer {
   readonly status: number;
   readonly contentType: string;
-  readonly body: string;
+  readonly body: string | Buffer;
+  /** Besides those that every answer has. */
+  readonly headers?: Readonly<Record<string, string>>;
 }
 
-/** @throws ConfigError when the address cannot be listened on, saying why. */
-export function createHttpServer({ host, port, ...sources }: HttpServerOptions): Promise<HttpServer> {
-  const handle = (request: IncomingMessage, response: ServerResponse) => {
-    if (!sources.further?.(request, response)) void answer(sources, request, response);
-  };
-  return listenHttp({ host, port, handle });
+/** Who asks, before anything else is known of the request. */
+export interface Visitor {
+  readonly headers: IncomingHttpHeaders;
+  /** Where the request comes from. */
+  readonly address: string;
 }
 
-async function answer(sources: HttpSources, request: IncomingMessage, response: ServerResponse): Promise<void> {
-  const { status, contentType, body } = await route(sources, request).catch(() => internalError);
-  response.writeHead(status, {
-    'content-type': contentType,
-    'content-length': Buffer.byteLength(body),
-    'cache-control': 'no-store',
-    ...(status === 405 ? { allow: 'GET, HEAD' } : {}),
+export type Verdict =
+  | { readonly ok: true /** It showed the token. */; readonly admin: boolean }
+  | { readonly ok: false; readonly status: 401 | 403 | 429; readonly error: string; readonly retryAfterSeconds?: number };
+
+/** Whether a visitor may come in. */
+export type Guard = (visitor: Visitor, query: URLSearchParams) => Verdict;
+
+export interface HttpRequest {
+  /** What stands in the path's place for it. */
+  readonly id: string;
+  readonly query: URLSearchParams;
+  /** Of a POST: the JSON object that it must be. */
+  readonly body: Readonly<Record<string, unknown>>;
+  /** Whether the token was shown. */
+  readonly admin: boolean;
+  readonly address: string;
+}
+
+export interface Route {
+  readonly method: 'GET' | 'GET, HEAD' | 'POST';
+  /** `:id` stands for one segment. */
+  readonly path: string;
+  readonly guard: Guard;
+  readonly answer: (request: HttpRequest) => Answer | Promise<Answer>;
+}
+
+export const everybody: Guard = () => ({ ok: true, admin: false });
+
+/** What a worker says of itself. */
+export interface WorkerSource {
+  /** Reasons why it cannot do its work now; none: ready. */
+  notReady(): readonly string[];
+  /** Anything that JSON can hold. */
+  status(): object;
+}
+
+export function workerRoutes(metrics: Pick<Metrics, 'render' | 'contentType'>, worker: WorkerSource): readonly Route[] {
+  const get = (path: string, answer: Route['answer']): Route => ({ method: 'GET, HEAD', path, guard: everybody, answer });
+  return [
+    get('/metrics', async () => ({ status: 200, contentType: metrics.contentType, body: await metrics.render() })),
+    // The process answers, so it lives: what it lacks is for /readyz, and a restart would not bring it.
+    get('/healthz', () => json(200, { healthy: true, reasons: [] })),
+    get('/readyz', () => {
+      const reasons = worker.notReady();
+      return json(reasons.length === 0 ? 200 : 503, { ready: reasons.length === 0, reasons });
+    }),
+    get('/status', () => json(200, worker.status())),
+  ];
+}
+
+export interface HttpServer {
+  readonly host: string;
+  /** The port that it listens on, also when 0 was asked for. */
+  readonly port: number;
+  /** Closes the port and every connection. */
+  close(): Promise<void>;
+}
+
+const maxConnections = 64;
+const limits = { maxHeaderSize: 8_192, headersTimeout: 5_000, requestTimeout: 10_000, keepAliveTimeout: 5_000 };
+const maxBodyBytes = 65_536;
+
+/** Of two routes for the same, the first answers. Port 0: any free one. @throws ConfigError when the address cannot be listened on, saying why. */
+export async function serveHttp({ host, port }: Pick<HttpConfig, 'host' | 'port'>, routes: readonly Route[]): Promise<HttpServer> {
+  const table = routes.map((route) => ({
+    ...route,
+    pattern: new RegExp(`^${route.path.replaceAll('.', '\\.').replace(':id', '([^/]+)')}$`),
+  }));
+  const server = createServer(limits, (request, response) => {
+    const answered = answerTo(request, table).catch(failure);
+    // A browser that has gone away is told nothing.
+    void answered.then((answer) => write(answer, request, response)).catch(() => response.destroy());
   });
-  response.end(request.method === 'HEAD' ? undefined : body);
+  server.maxConnections = maxConnections;
+  await listen(server, host, port);
+  return {
+    host,
+    port: (server.address() as AddressInfo).port,
+    close: () =>
+      new Promise((resolve) => {
+        server.close(() => resolve());
+        server.closeAllConnections();
+      }),
+  };
 }
 
-const internalError: Answer = json(500, { error: 'the answer could not be made' });
+export function json(status: number, value: object, headers: Answer['headers'] = {}): Answer {
+  return { status, contentType: 'application/json; charset=utf-8', body: `${JSON.stringify(value)}\n`, headers };
+}
 
-async function route(sources: HttpSources, request: IncomingMessage): Promise<Answer> {
-  if (request.method !== 'GET' && request.method !== 'HEAD') return json(405, { error: 'only GET and HEAD' });
-  switch (request.url?.split('?', 1)[0]) {
-    case '/metrics':
-      return { status: 200, contentType: sources.metrics.contentType, body: await sources.metrics.render() };
-    case '/healthz':
-      return verdict('healthy', sources.health());
-    case '/readyz':
-      return verdict('ready', sources.ready());
-    case '/status':
-      return json(200, sources.status());
-    default:
-      return json(404, { error: 'there are /metrics, /healthz, /readyz and /status' });
+async function answerTo(request: IncomingMessage, table: readonly (Route & { readonly pattern: RegExp })[]): Promise<Answer> {
+  const { method = '', url = '', headers, socket } = request;
+  const [path = '', search] = url.split('?', 2);
+  const here = table.filter(({ pattern }) => pattern.test(path));
+  if (here.length === 0) return json(404, { error: `there is nothing here: there are ${topPaths(table)}` });
+  const route = here.find((one) => one.method.split(', ').includes(method));
+  const allow = here.map((one) => one.method).join(', ');
+  if (route === undefined) return json(405, { error: `only ${allow}` }, { allow });
+  const query = new URLSearchParams(search);
+  const address = socket.remoteAddress ?? 'unknown';
+  const verdict = route.guard({ headers, address }, query);
+  if (!verdict.ok) {
+    const { status, error, retryAfterSeconds } = verdict;
+    return json(status, { error }, retryAfterSeconds === undefined ? {} : { 'retry-after': String(retryAfterSeconds) });
   }
+  const body = method === 'POST' ? await readJsonObject(request) : {};
+  const id = route.pattern.exec(path)?.[1] ?? '';
+  return route.answer({ id, query, body, admin: verdict.admin, address });
 }
 
-function verdict(name: string, reasons: readonly string[]): Answer {
-  return json(reasons.length === 0 ? 200 : 503, { [name]: reasons.length === 0, reasons });
+function topPaths(routes: readonly Route[]): string {
+  return routes
+    .map(({ path }) => path)
+    .filter((path) => path.lastIndexOf('/') === 0)
+    .join(', ');
 }
 
-function json(status: number, value: object): Answer {
-  return { status, contentType: 'application/json; charset=utf-8', body: `${JSON.stringify(value)}\n` };
+function failure(error: unknown): Answer {
+  if (error instanceof ConfigError) return json(400, { error: error.problems.join('; ') });
+  if (error instanceof InorderError) return json(503, { error: redactUrls(error.message) });
+  return json(500, { error: 'the answer could not be made' });
+}
+
+/** No script, style or connection but from here, no frame around it, and no text that becomes markup by way of the DOM. */
+const policy = [
+  "default-src 'none'",
+  "script-src 'self'",
+  "style-src 'self'",
+  "img-src 'self'",
+  "connect-src 'self'",
+  "base-uri 'none'",
+  "form-action 'none'",
+  "frame-ancestors 'none'",
+  "require-trusted-types-for 'script'",
+  "trusted-types 'none'",
+].join('; ');
+
+/** A browser does no more with an answer than is meant, and nobody keeps one. */
+const protection = {
+  'content-security-policy': policy,
+  'cross-origin-opener-policy': 'same-origin',
+  'cross-origin-resource-policy': 'same-origin',
+  'x-content-type-options': 'nosniff',
+  'x-frame-options': 'DENY',
+  'referrer-policy': 'no-referrer',
+  'cache-control': 'no-store',
+};
+
+function write({ status, contentType, body, headers }: Answer, { method }: IncomingMessage, response: ServerResponse): void {
+  response.writeHead(status, { ...protection, 'content-type': contentType, 'content-length': Buffer.byteLength(body), ...headers });
+  response.end(method === 'HEAD' ? undefined : body);
+}
+
+/** The object in the body. @throws ConfigError when it is none, or too large. */
+async function readJsonObject(request: IncomingMessage): Promise<Readonly<Record<string, unknown>>> {
+  // A form of another site can send other types without asking first.
+  if (!/^application\/json(;|$)/.test(request.headers['content-type'] ?? ''))
+    throw new ConfigError(['the content type must be application/json']);
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  for await (const chunk of request as AsyncIterable<Buffer>) {
+    bytes += chunk.length;
+    if (bytes > maxBodyBytes) throw new ConfigError([`the body is over ${maxBodyBytes} bytes`]);
+    chunks.push(chunk);
+  }
+  const read = readJsonBody(Buffer.concat(chunks));
+  if (!read.ok) throw new ConfigError([read.detail]);
+  if (!isJsonObject(read.value)) throw new ConfigError(['the body must be a JSON object']);
+  return read.value;
+}
+
+function listen(server: Server, host: string, port: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', (error: NodeJS.ErrnoException) => {
+      reject(new ConfigError([listenProblem(host, port, error)], { cause: error }));
+    });
+    server.listen(port, host, () => {
+      server.removeAllListeners('error');
+      // Out of file descriptors, for one: the connection is lost, the worker is not.
+      server.on('error', () => undefined);
+      resolve();
+    });
+  });
+}
+
+function listenProblem(host: string, port: number, error: NodeJS.ErrnoException): string {
+  switch (error.code) {
+    case 'EADDRINUSE':
+      return `HTTP_PORT is ${port}: another process on ${host} uses it; choose another, or 0 for any free one`;
+    case 'EACCES':
+      return `HTTP_PORT is ${port}: this user may not listen on it; choose one above 1023`;
+    default:
+      return `HTTP_HOST is ${host}: it is not an address of this machine (${error.code ?? error.message})`;
+  }
 }

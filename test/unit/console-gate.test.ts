@@ -2,8 +2,7 @@ import assert from 'node:assert/strict';
 import type { IncomingHttpHeaders } from 'node:http';
 import test from 'node:test';
 import { consoleRefusal } from '../../src/console/console.ts';
-import { FailedAttempts } from '../../src/console/failed-attempts.ts';
-import { Gate, isLoopback } from '../../src/console/gate.ts';
+import { FailedAttempts, Gate, isLoopback } from '../../src/console/gate.ts';
 import { ManualTime } from '../support/manual-time.ts';
 
 const token = 'correct-horse-battery';

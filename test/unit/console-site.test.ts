@@ -2,13 +2,10 @@ import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { posix } from 'node:path';
 import test, { type TestContext } from 'node:test';
-import type { Route } from '../../src/console/api.ts';
-import { json } from '../../src/console/answer.ts';
-import { Site } from '../../src/console/console.ts';
+import { loadPageFiles, pageRoutes } from '../../src/console/console.ts';
 import { Gate } from '../../src/console/gate.ts';
-import { loadPageFiles } from '../../src/console/page-files.ts';
 import { UnavailableError } from '../../src/errors.ts';
-import { listenHttp } from '../../src/observability/http-server.ts';
+import { everybody, type Guard, json, type Route, serveHttp } from '../../src/observability/http.ts';
 import { systemTime } from '../../src/time.ts';
 import { checkout } from '../support/checkout.ts';
 
@@ -18,34 +15,31 @@ const pageModules = readdirSync(pageFolder)
   .filter((name) => name.endsWith('.js'))
   .map((name) => ({ name, text: readFileSync(pageFolder + name, 'utf8') }));
 
-const routes: readonly Route[] = [
-  { method: 'GET', path: /^things$/, needsAdmin: () => false, answer: async ({ query }) => json(200, { words: query.get('words') }) },
-  { method: 'GET', path: /^secret$/, needsAdmin: () => true, answer: async ({ admin }) => json(200, { admin }) },
-  {
-    method: 'POST',
-    path: /^things\/(\w+)$/,
-    needsAdmin: () => true,
-    answer: async ({ id, body, address }) => json(200, { id, body, address }),
-  },
-  {
-    method: 'GET',
-    path: /^broken$/,
-    needsAdmin: () => false,
-    answer: async ({ query }) => {
-      throw query.has('away') ? new UnavailableError('the broker at amqp://user:pass@host is away') : new Error('secret cause');
+function routesOf(gate: Gate): readonly Route[] {
+  const readers: Guard = (visitor) => gate.judge(visitor, false);
+  const admins: Guard = (visitor) => gate.judge(visitor, true);
+  const api = '/console/api';
+  const elsewhere = (path: string): Route => ({ method: 'GET', path, guard: everybody, answer: () => json(418, {}) });
+  return [
+    ...pageRoutes(gate),
+    { method: 'GET', path: `${api}/things`, guard: readers, answer: ({ query }) => json(200, { words: query.get('words') }) },
+    { method: 'GET', path: `${api}/secret`, guard: admins, answer: ({ admin }) => json(200, { admin }) },
+    { method: 'POST', path: `${api}/things/:id`, guard: admins, answer: ({ id, body, address }) => json(200, { id, body, address }) },
+    {
+      method: 'GET',
+      path: `${api}/broken`,
+      guard: readers,
+      answer: ({ query }) => {
+        throw query.has('away') ? new UnavailableError('the broker at amqp://user:pass@host is away') : new Error('secret cause');
+      },
     },
-  },
-];
+    ...['/metrics', '/status', '/consoles', '/index.html'].map(elsewhere),
+  ];
+}
 
 async function serve(t: TestContext) {
-  const site = new Site(new Gate({ host: '127.0.0.1', token, time: systemTime }), routes);
-  const server = await listenHttp({
-    host: '127.0.0.1',
-    port: 0,
-    handle: (request, response) => {
-      if (!site.handle(request, response)) response.writeHead(418).end();
-    },
-  });
+  const gate = new Gate({ host: '127.0.0.1', token, time: systemTime });
+  const server = await serveHttp({ host: '127.0.0.1', port: 0 }, routesOf(gate));
   t.after(() => server.close());
   const ask = (path: string, init: RequestInit = {}) =>
     fetch(`http://127.0.0.1:${server.port}${path}`, { ...init, headers: { connection: 'close', ...init.headers } });
@@ -152,7 +146,7 @@ test('everything that the page loads is a file that is served', () => {
   const loaded = pageModules.flatMap(({ name, text }) =>
     [...text.matchAll(/^import [^;]*'(\.\/[^']+)';$/gm)].map(([, path = '']) => posix.join(posix.dirname(name), path)),
   );
-  const index = files.get('index.html')?.content.toString() ?? '';
+  const index = files.get('index.html')?.body.toString() ?? '';
   const linked = [...index.matchAll(/(?:src|href)="console\/([^"]+)"/g)].map(([, path = '']) => path);
   assert.ok(loaded.length > 20 && linked.length >= 4);
   assert.deepEqual(

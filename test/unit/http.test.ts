@@ -2,18 +2,12 @@ import assert from 'node:assert/strict';
 import { connect } from 'node:net';
 import test, { type TestContext } from 'node:test';
 import { ConfigError } from '../../src/errors.ts';
-import { createHttpServer, type HttpSources } from '../../src/observability/http.ts';
+import { serveHttp, type WorkerSource, workerRoutes } from '../../src/observability/http.ts';
 
-async function serve(t: TestContext, sources: Partial<HttpSources> = {}) {
-  const server = await createHttpServer({
-    host: '127.0.0.1',
-    port: 0,
-    metrics: { render: async () => 'up 1\n', contentType: 'text/plain; version=0.0.4; charset=utf-8' },
-    health: () => [],
-    ready: () => [],
-    status: () => ({ shards: [] }),
-    ...sources,
-  });
+async function serve(t: TestContext, source: Partial<WorkerSource> = {}) {
+  const metrics = { render: async () => 'up 1\n', contentType: 'text/plain; version=0.0.4; charset=utf-8' };
+  const routes = workerRoutes(metrics, { notReady: () => [], status: () => ({ shards: [] }), ...source });
+  const server = await serveHttp({ host: '127.0.0.1', port: 0 }, routes);
   t.after(() => server.close());
   const ask = (path: string, init?: RequestInit) => fetch(`http://127.0.0.1:${server.port}${path}`, init);
   return { server, ask };
@@ -34,7 +28,7 @@ test('/metrics has the content type of Prometheus', async (t) => {
 
 test('/readyz is 503 with the reasons while there are any, and /healthz does not care', async (t) => {
   let reasons = ['the broker is not connected'];
-  const { ask } = await serve(t, { ready: () => reasons });
+  const { ask } = await serve(t, { notReady: () => reasons });
   const response = await ask('/readyz');
   assert.equal(response.status, 503);
   assert.deepEqual(await response.json(), { ready: false, reasons });
@@ -77,14 +71,7 @@ test('an answer that cannot be made is a 500 without its cause, and the server g
 
 test('a port in use is a configuration error that names the variable', async (t) => {
   const { server } = await serve(t);
-  const again = createHttpServer({
-    host: '127.0.0.1',
-    port: server.port,
-    metrics: { render: async () => '', contentType: '' },
-    health: () => [],
-    ready: () => [],
-    status: () => ({}),
-  });
+  const again = serveHttp({ host: '127.0.0.1', port: server.port }, []);
   await assert.rejects(again, (error) => error instanceof ConfigError && new RegExp(`^HTTP_PORT is ${server.port}:`).test(error.message));
 });
 
