@@ -18,7 +18,7 @@ export class Acknowledger {
   readonly #channel: SettlingChannel;
   /** The last tag that has arrived. */
   #last = 0;
-  /** In the order of arrival, which is ascending. Kept instead of the settled ones, which have no bound above a held tag. */
+  /** In ascending order. The unsettled tags are kept because the number of settled tags above a held one has no bound. */
   readonly #unsettled = new Set<number>();
   #toAck: number[] = [];
 
@@ -32,13 +32,13 @@ export class Acknowledger {
     this.#unsettled.add(tag);
   }
 
-  /** Acknowledged with the next `flush`. */
+  /** Takes effect with the next `flush`. */
   ack(tag: number): void {
     this.#unsettled.delete(tag);
     this.#toAck.push(tag);
   }
 
-  /** Rejected at once: rejects of one entity must leave in the order in which they are decided. */
+  /** Sent at once: the rejects of an entity must leave in the order in which they were decided. */
   reject(tag: number): void {
     this.#unsettled.delete(tag);
     this.#channel.reject(tag);

@@ -1,14 +1,14 @@
 /**
  * Decides when the worker replays dead letters automatically (AUTO_REPLAY), and of which entities.
  *
- *   an event was applied, and its entity is still parked ──┐
- *   a shard was taken over: who had it may have died ──────┼─▶ gathered ──▶ one replay for all ──▶ a pause, and again
- *   replayed, and still parked: something raced with it ───┘
+ *   an event was applied, and its entity is still parked ────────┐
+ *   a shard was taken over: its previous owner may have died ────┼─▶ gathered ──▶ one replay for all ──▶ a pause, and again
+ *   an entity is still parked after its replay: something raced ─┘
  *
- * Guarantees that what processes events is neither kept waiting nor ended by it; that there is one replay at a time,
- * and between two at least as long a pause as the first took, so that a flood does not read the queue without end; that
- * an entity of which a letter fails again is left alone, and every entity after a few tries that did not move its version.
- * What is gathered is in memory: after a crash, whoever takes the shard over looks for what was lost with it.
+ * Guarantees that a replay never delays or stops event processing; that one replay runs at a time, followed by a pause of at
+ * least its own duration, so that a flood does not keep the queue under reading; that an entity is left alone once one of its
+ * letters fails again, or after a few tries that did not move its version. Gathered entities are kept in memory only: after a
+ * crash the next owner of the shard searches for them.
  */
 import type { Config } from '../config/config.ts';
 import { waitingReasons } from '../dead-letters/dead-letter.ts';
@@ -24,7 +24,7 @@ import { type AutomaticReport, replayAutomatically, type ReplayRequest } from '.
 
 export interface AutoReplayOptions {
   readonly store: Pick<Store, 'load'>;
-  /** Rejects with `UnavailableError` when it is to be tried again later. */
+  /** Rejects with `UnavailableError` when the replay should be tried again later. */
   readonly replay: (request: ReplayRequest) => Promise<AutomaticReport>;
   readonly metrics: Pick<Metrics, 'autoReplayEnded'>;
   readonly log: Log;
@@ -39,15 +39,15 @@ export interface AutoReplayPace {
   readonly patienceMs: number;
   /** Shortest pause between two replays, in milliseconds. Default 1,000. */
   readonly pauseMs: number;
-  /** Between the tries at one entity, and after replays that could not be. Default from 1 s to 30 s. */
+  /** Between the tries at one entity, and after failed replays. Default from 1 s to 30 s. */
   readonly backOff: BackOffLimits;
 }
 
 const defaultPace: AutoReplayPace = { gatherMs: 100, patienceMs: 5_000, pauseMs: 1_000, backOff: { initialMs: 1_000, maxMs: 30_000 } };
 
-/** Readings of the queue for one entity whose version does not move. */
+/** How often the queue is read for an entity whose version does not move. */
 const maxTries = 4;
-/** Beyond it the entity's shard is searched instead. */
+/** Beyond this number the entity's shard is searched instead. */
 const maxGathered = 10_000;
 
 /** An entity whose dead letters may be ready. */
@@ -55,7 +55,7 @@ interface Candidate {
   readonly entity: EntityRef;
   readonly tries: number;
   readonly dueMs: number;
-  /** What the last try found, and the highest sequence that went then. Null before the first. */
+  /** What the last try found, and the highest sequence that it replayed. Null before the first try. */
   readonly tried: { readonly version: number; readonly parkedAt: string | null; readonly last: number } | null;
 }
 
@@ -85,7 +85,7 @@ export class AutoReplay {
       this.search(shard);
       return;
     }
-    // The first dead letter is mostly the lowest. Where it is not next, more events are missing, and likely to come.
+    // The first dead letter usually has the lowest sequence. If that is not next, more events are missing and likely to arrive.
     const isNext = parked.sequence <= version + 1;
     const dueMs = this.#options.time.nowMs() + (isNext ? this.#pace.gatherMs : this.#pace.patienceMs);
     const known = this.#candidates.get(name)?.dueMs ?? Number.POSITIVE_INFINITY;
@@ -93,14 +93,14 @@ export class AutoReplay {
     this.#arm(dueMs);
   }
 
-  /** Dead letters of this shard may be ready, although nobody here saw how. */
+  /** Dead letters of this shard may be ready without this worker having seen the cause. */
   search(shard: number): void {
     this.#shards.add(shard);
     this.#shardsDueMs = Math.min(this.#shardsDueMs, this.#options.time.nowMs() + this.#pace.gatherMs);
     this.#arm(this.#shardsDueMs);
   }
 
-  /** Begins nothing more; resolves when what is under way has ended, or after `timeoutMs`. */
+  /** Starts nothing more. Resolves when the running replay has ended, or after `timeoutMs`. */
   async stop(timeoutMs: number): Promise<void> {
     this.#stopping.abort();
     this.#timer?.cancel();
@@ -158,14 +158,14 @@ export class AutoReplay {
     }
   }
 
-  /** With what would be due a moment later: it came together with the first. */
+  /** Includes candidates that become due a moment later: they came together with the first. */
   #takeDue(nowMs: number): readonly Candidate[] {
     const due = [...this.#candidates].filter(([, { dueMs }]) => dueMs <= nowMs + this.#pace.gatherMs);
     for (const [name] of due) this.#candidates.delete(name);
     return due.map(([, candidate]) => candidate);
   }
 
-  /** Those for which the queue is to be read. Others wait for a replay that is under way, or are done with. */
+  /** The candidates for which the queue has to be read. The others wait for a running replay, or are finished. */
   async #stillOpen(due: readonly Candidate[]): Promise<readonly Open[]> {
     const snapshots = await snapshotsOf(
       this.#options.store,
@@ -175,7 +175,7 @@ export class AutoReplay {
     for (const [index, candidate] of due.entries()) {
       const snapshot = snapshots[index]!;
       const verdict = judge(candidate, snapshot);
-      // Each step forward is worth as many tries again; there are not more of them than events.
+      // Each step forward resets the count of tries; there are at most as many steps as events.
       const progress = candidate.tried !== null && snapshot.version > candidate.tried.version;
       if (verdict === 'try') open.push({ candidate: progress ? { ...candidate, tries: 0 } : candidate, snapshot });
       else if (verdict === 'wait') this.#putBack({ ...candidate, dueMs: this.#options.time.nowMs() + this.#pace.pauseMs });
@@ -183,7 +183,7 @@ export class AutoReplay {
     return open;
   }
 
-  /** What was tried is looked at again, for something may have been dead-lettered in the same moment. */
+  /** Checks the tried entities again: more may have been dead-lettered at the same moment. */
   #settle(open: readonly Open[], { entities }: AutomaticReport): void {
     const triesOf = new Map(open.map(({ candidate }) => [entityKey(candidate.entity), candidate.tries]));
     const nowMs = this.#options.time.nowMs();
@@ -215,7 +215,7 @@ export class AutoReplay {
     else log.error({ error, retry_in_ms: retryInMs }, 'a bug: dead letters could not be replayed; trying again');
   }
 
-  /** What was learnt meanwhile is newer, and stays. */
+  /** A candidate that was added meanwhile is newer, and stays. */
   #putBack(candidate: Candidate): void {
     const name = entityKey(candidate.entity);
     if (!this.#candidates.has(name)) this.#candidates.set(name, candidate);
@@ -230,7 +230,7 @@ export interface AutoReplayParts {
   readonly time: Time;
 }
 
-/** As a worker uses it. */
+/** The automatic replay as a worker uses it. */
 export function createAutoReplay({ config, store, metrics, log, time }: AutoReplayParts): AutoReplay {
   const options = { config, store, log, time, onReplayed: (letters: number) => metrics.autoReplayed(letters) };
   return new AutoReplay({ store, metrics, log, time, replay: (request) => replayAutomatically(request, options) });
@@ -244,7 +244,7 @@ interface Open {
 function judge({ tries, tried }: Candidate, { version, parked }: Snapshot): 'try' | 'wait' | 'done' {
   if (tried === null) return parked?.replaying ? 'wait' : 'try';
   if (parked === null) return 'done';
-  // Parked again because one of its letters failed again. (What ended in a gap meanwhile may wait for a letter that is there.)
+  // Parked again because one of its letters failed again. (One that was parked by a new gap may wait for a letter in the queue.)
   if (parked.at !== tried.parkedAt && !waitingReasons.has(parked.reason)) return 'done';
   if (parked.replaying && version < tried.last) return 'wait';
   return tries < maxTries || version > tried.version ? 'try' : 'done';

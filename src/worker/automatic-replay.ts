@@ -1,7 +1,7 @@
 /**
- * One automatic replay (AUTO_REPLAY), on connections of its own: reads the dead-letter queue once for all entities that are asked
- * for, and replays what of them died of its predecessor alone. It is the only one of its stream, and no operator changes dead
- * letters meanwhile. When to do it is for `auto-replay.ts`.
+ * One automatic replay (AUTO_REPLAY), on its own connections: reads the dead-letter queue once for all given entities, and
+ * replays those of their letters that only lacked a predecessor. It excludes every other replay or change of the stream's dead
+ * letters while it runs. `auto-replay.ts` decides when it runs.
  */
 import type { Config } from '../config/config.ts';
 import { isWaiting } from '../dead-letters/dead-letter.ts';
@@ -19,38 +19,38 @@ export interface AutomaticReplayOptions {
   readonly store: Store;
   readonly log: Log;
   readonly time: Time;
-  /** Called while it goes on, with how many more letters were replayed. */
+  /** Called during the replay with the number of letters replayed since the last call. */
   readonly onReplayed: (letters: number) => void;
 }
 
 export interface ReplayRequest {
-  /** Their letters are replayed as far as they can go. */
+  /** The replayable letters of these entities are replayed. */
   readonly entities: readonly EntityRef[];
-  /** Entities of which letters lie there from these shards, and that are ready, as well. */
+  /** Ready entities with letters from these shards are replayed as well. */
   readonly shards: ReadonlySet<number>;
-  /** Most entities that are looked for in shards. */
+  /** The most entities to take from `shards`. */
   readonly maxFound: number;
   readonly signal: AbortSignal;
 }
 
 export interface AutomaticReport {
-  /** Of which letters were found; also those of which none could go. */
+  /** The entities with letters in the queue, replayable or not. */
   readonly entities: readonly EntityReplay[];
   readonly replayed: number;
   readonly blocked: number;
-  /** False when a shard may hold more entities that are ready. */
+  /** False when a shard may have more entities that are ready. */
   readonly complete: boolean;
 }
 
-/** How long a broker that takes no publishes may keep what was begun when this has to end. */
+/** How long a stop waits for a broker that does not accept publishes. */
 const endTimeoutMs = 2_000;
 
-/** @throws UnavailableError when broker or store become unavailable, somebody else changes dead letters, or `signal` ends it. */
+/** @throws UnavailableError when broker or store become unavailable, dead letters are being changed elsewhere, or `signal` aborts. */
 export async function replayAutomatically(request: ReplayRequest, options: AutomaticReplayOptions): Promise<AutomaticReport> {
   const { config, store, log, time } = options;
   const { urls, stream } = config.broker;
   const names = { reading: `${config.serviceName} auto-replay`, publishing: `${config.serviceName} auto-replay publishes` };
-  // They come and go with each replay, which is told when it is done.
+  // The connections open and close with each replay; only its result is logged.
   const quiet: Log = { debug: log.debug.bind(log), info: log.debug.bind(log), warn: log.warn.bind(log), error: log.error.bind(log) };
   const broker = new KeptBroker({ urls, stream, names, log: quiet, time });
   const all = new DeadLetters({ ...letterSettings(config), store, broker, time });

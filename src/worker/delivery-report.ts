@@ -1,6 +1,6 @@
 /**
- * Tells what becomes of one shard's deliveries during one life of its channel: to the metrics, the log, the detector and,
- * where there is a tracer, by spans. It decides nothing.
+ * Reports the outcomes of one shard's deliveries during one life of its channel: to the metrics, the log, the detector and,
+ * with a tracer, as spans. It decides nothing.
  */
 import type { Tracer } from '@opentelemetry/api';
 import { messageOf } from '../errors.ts';
@@ -18,12 +18,12 @@ export interface DeliveryReportOptions {
   readonly shard: number;
   readonly queue: string;
   readonly detector: OrderingDetector;
-  /** Which entities have been warned of because ids of theirs come again. */
+  /** The entities for which a repeated id was logged in the last hour. */
   readonly repetitions: HourlyPerEntity;
   readonly metrics: Metrics;
   readonly shardMetrics: ShardMetrics;
   readonly log: Log;
-  /** Null: nothing is traced. */
+  /** Null: no tracing. */
   readonly tracer: Tracer | null;
   readonly time: Time;
 }
@@ -35,7 +35,7 @@ export class DeliveryReport {
   readonly #rawMessageOf: RawMessageOf;
   readonly #spans: DeliverySpans | null;
 
-  /** `rawMessageOf` finds what has not been settled yet. */
+  /** `rawMessageOf` finds the message of an unsettled delivery. */
   constructor(options: DeliveryReportOptions, rawMessageOf: RawMessageOf) {
     this.#options = options;
     this.#rawMessageOf = rawMessageOf;
@@ -57,7 +57,7 @@ export class DeliveryReport {
     log.debug({ shard, ...this.#about(tag, event), expected, received }, 'an event came before its predecessor');
   }
 
-  /** Its id was applied under another sequence: nothing was applied, and the slot is gone. One warning per entity and hour. */
+  /** The id was applied before under another sequence: the sequence is passed, nothing is applied. One warning per entity and hour. */
   absorbed({ delivery, sequence, appliedAs }: Extract<Effect, { kind: 'absorbed' }>): void {
     const { shardMetrics, repetitions, log, shard, time } = this.#options;
     shardMetrics.absorbed();
@@ -65,11 +65,11 @@ export class DeliveryReport {
     const about = { shard, ...this.#about(delivery.tag, delivery.event), sequence, applied_as: appliedAs };
     log.warn(
       about,
-      'an id came again under another sequence with the same content: the sequence was passed, nothing was applied; more of this entity are counted, not logged, for an hour',
+      'an event id was repeated under another sequence with the same content: the sequence was passed, nothing was applied; further ones of this entity are counted but not logged for an hour',
     );
   }
 
-  /** Messages of the broker that came to a good end together, in sequence. */
+  /** Deliveries of the broker that were applied, skipped or recognised as duplicates together, in sequence. */
   settled(outcome: Outcome, deliveries: readonly Delivery[]): void {
     const { shardMetrics, metrics, time } = this.#options;
     if (outcome === 'applied') {
@@ -82,7 +82,7 @@ export class DeliveryReport {
     shardMetrics.ended(outcome, deliveries.length);
   }
 
-  /** One line for each reason, which names the first. */
+  /** Logs one line per reason, with the first event of each. */
   deadLettered(rejections: readonly Rejection[]): void {
     const { shard, shardMetrics, log } = this.#options;
     const byReason = new Map<Rejection['reason'], Rejection[]>();
@@ -99,7 +99,7 @@ export class DeliveryReport {
     for (const { tag, reason, detail } of rejections) this.#spans?.deadLettered(tag, reason, detail);
   }
 
-  /** No message becomes a dead letter: it is still at the source, from where a replay can fetch it again. */
+  /** Nothing is dead-lettered: the event is still at the source, from which a replay can fetch it again. */
   fetchedWasRefused({ tag, reason, detail, event }: Rejection): void {
     const { shard, log } = this.#options;
     log.warn({ shard, reason, detail, ...this.#about(tag, event) }, 'an event that was fetched from the source was refused');
@@ -113,12 +113,12 @@ export class DeliveryReport {
     log.warn({ shard, ...this.#about(tag, event), attempt, cause }, 'the processor failed; trying again');
   }
 
-  /** Runs a processor's code as part of what is traced of its event. */
+  /** Runs a processor's code within the span of its event. */
   within<T>(tag: number, work: () => T): T {
     return this.#spans === null ? work() : this.#spans.within(tag, work);
   }
 
-  /** The channel has ended: what was not settled goes back to the broker. */
+  /** The channel has ended: unsettled deliveries go back to the broker. */
   ended(): void {
     this.#spans?.abandoned();
   }

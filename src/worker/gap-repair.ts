@@ -1,14 +1,14 @@
 /**
- * Fetches missing events instead of waiting for them (GAP_REPAIR): a gap that has been open for a while is looked up in
- * a source, and what is found there goes to the shard as if the broker had delivered it.
+ * Fetches missing events instead of waiting for them (GAP_REPAIR): the events of a gap that has been open for a while are
+ * looked up in a source, and those found go to the shard as if the broker had delivered them.
  *
- *   gap older than GAP_REPAIR_AFTER_MS ──▶ ask the source ──┬─ has it ────▶ delivered; a late delivery is a duplicate
- *                                               ▲           ├─ has it not ─▶ back off ─┐
- *                                               └───────────┴─ fails ──────▶ back off ─┘   until the gap's own deadline
+ *   gap older than GAP_REPAIR_AFTER_MS ──▶ ask the source ──┬─ found ─────▶ delivered; a late delivery is a duplicate
+ *                                               ▲           ├─ not found ─▶ back off ─┐
+ *                                               └───────────┴─ fails ─────▶ back off ─┘   until the gap's own deadline
  *
- * Guarantees that only the owner of a shard repairs it, and only with what belongs to a gap that is open; that the source is
- * asked for a bounded number of events, of a bounded number of entities at a time and in a second. Leaves to the sequencer
- * what becomes of an event, and to the deadline of the gap when to give up: a source that is unavailable changes nothing.
+ * Guarantees that only the owner of a shard repairs its gaps, and only while they are open; that the number of events per
+ * request, of concurrent requests, and of requests per second is bounded. The sequencer decides what becomes of a fetched event.
+ * The gap's own deadline ends the attempts: an unavailable source changes nothing.
  */
 import { entityKey } from '../events/identity.ts';
 import { messageOf, UnavailableError } from '../errors.ts';
@@ -26,22 +26,22 @@ export interface RepairableGap {
   readonly from: number;
   /** Last one before the lowest held. */
   readonly to: number;
-  /** The life of the channel in which it was opened. */
+  /** The life of the channel in which the gap was opened. */
   readonly generation: number;
 }
 
 export interface RepairableShard {
   readonly shard: number;
-  /** Gaps in which something has waited for `ms` or longer, the longest first. */
+  /** Gaps for which an event has waited at least `ms`, the longest wait first. */
   gapsOlderThan(ms: number): readonly RepairableGap[];
-  /** As if the broker had delivered them. False when the channel is another by now: then nothing was done. */
+  /** Handles the events as if the broker had delivered them. Returns false, and does nothing, when the channel has changed since. */
   deliverMissing(generation: number, events: readonly EncodedEvent[]): boolean;
 }
 
 export interface GapRepairOptions {
   readonly source: GapSource;
   readonly shards: readonly RepairableShard[];
-  /** How long a gap is waited for before the source is asked, in milliseconds. */
+  /** How long a gap stays open before the source is asked, in milliseconds. */
   readonly afterMs: number;
   readonly limits: EventLimits;
   readonly metrics: Pick<Metrics, 'gapRepairEnded'>;
@@ -49,16 +49,16 @@ export interface GapRepairOptions {
   readonly time: Time;
 }
 
-/** Sequences that are asked for at once; what is missing beyond them is asked for next. */
+/** Sequences per request; the rest of a longer gap is requested afterwards. */
 const maxEventsPerRead = 500;
 const maxReadsAtATime = 8;
 const maxReadsPerSecond = 50;
 const readTimeoutMs = 10_000;
 const shortestLookMs = 50;
 const longestLookMs = 1_000;
-/** From one try at an entity to the next. */
+/** Between two tries at an entity. */
 const backOff = { initialMs: 500, maxMs: 30_000 };
-/** Beyond it what is known of earlier tries is forgotten. */
+/** Beyond this number of entities the record of earlier tries is cleared. */
 const maxRemembered = 10_000;
 
 interface Tries {
@@ -73,8 +73,8 @@ export class GapRepair {
   readonly #reading = new Map<string, Promise<void>>();
   readonly #tries = new Map<string, Tries>();
   #timer: Timer | null = null;
-  /** Said once, until it answers again. */
-  #sourceIsAway = false;
+  /** Logged once, until the source answers again. */
+  #sourceUnavailable = false;
 
   constructor(options: GapRepairOptions) {
     this.#options = options;
@@ -85,14 +85,14 @@ export class GapRepair {
     this.#timer = every(this.#options.time, this.#lookMs, () => this.look());
   }
 
-  /** Begins nothing more; resolves when what is under way has ended, or after `timeoutMs`. */
+  /** Starts nothing more. Resolves when running requests have ended, or after `timeoutMs`. */
   async stop(timeoutMs: number): Promise<void> {
     this.#stopping.abort();
     this.#timer?.cancel();
     await within(this.#options.time, Promise.all(this.#reading.values()), timeoutMs);
   }
 
-  /** Begins to repair what has waited long enough. */
+  /** Starts to repair the gaps that have been open long enough. */
   look(): void {
     const nowMs = this.#options.time.nowMs();
     let begun = 0;
@@ -116,14 +116,14 @@ export class GapRepair {
     const of = { shard: shard.shard, entity_type: gap.entity.entityType, entity_id: gap.entity.entityId, from: gap.from };
     try {
       const events = await this.#read(gap);
-      this.#sourceIsAway = false;
+      this.#sourceUnavailable = false;
       if (events.length === 0) {
         metrics.gapRepairEnded('missing');
-        if (this.#putOff(name) === 1) log.info({ ...of, to: gap.to }, 'the missing events are not at the source either');
+        if (this.#putOff(name) === 1) log.info({ ...of, to: gap.to }, 'the source does not have the missing events either');
         return;
       }
       if (this.#stopping.signal.aborted || !shard.deliverMissing(gap.generation, events)) return;
-      // Until they are committed the gap is still there.
+      // The gap stays open until the events are committed.
       this.#tries.set(name, { failures: 0, notBeforeMs: this.#options.time.nowMs() + backOff.initialMs });
       metrics.gapRepairEnded('repaired');
       log.info({ ...of, to: gap.to, count: events.length }, 'missing events were fetched from the source');
@@ -131,13 +131,13 @@ export class GapRepair {
       if (this.#stopping.signal.aborted) return;
       metrics.gapRepairEnded('failed');
       this.#putOff(name);
-      if (!this.#sourceIsAway)
-        log.warn({ ...of, to: gap.to, cause: messageOf(error) }, 'missing events could not be fetched from the source; trying again');
-      this.#sourceIsAway = true;
+      if (!this.#sourceUnavailable)
+        log.warn({ ...of, to: gap.to, cause: messageOf(error) }, 'fetching missing events from the source failed; trying again');
+      this.#sourceUnavailable = true;
     }
   }
 
-  /** A source need not heed its signal. */
+  /** Ends at the time limit even if the source ignores its signal. */
   async #read({ entity, from, to }: RepairableGap): Promise<readonly EncodedEvent[]> {
     const { source, limits, time } = this.#options;
     const signal = AbortSignal.any([timeLimit(time, readTimeoutMs), this.#stopping.signal]);
@@ -148,7 +148,7 @@ export class GapRepair {
     return Promise.race([readMissing(source, missing, limits), ended]);
   }
 
-  /** Returns how many tries at it have failed by now. */
+  /** Returns how many tries have failed so far. */
   #putOff(name: string): number {
     if (this.#tries.size >= maxRemembered) this.#tries.clear();
     const failures = (this.#tries.get(name)?.failures ?? 0) + 1;

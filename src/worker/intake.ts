@@ -1,20 +1,20 @@
 /**
- * Lets deliveries in by their bytes: PREFETCH counts them, and a thousand may be a megabyte or a gigabyte. What finds no
- * room is not kept; it stays unacknowledged, and when room has come it goes back to the head of its queue, as much as
- * fits, in order, and is delivered again.
+ * Admits deliveries by their size: PREFETCH only counts them, and a thousand may be a megabyte or a gigabyte. A delivery that
+ * does not fit is not kept. It stays unacknowledged; when memory is free, as many as fit are requeued at the head of their
+ * queue, in order, and are delivered again.
  *
- *   delivered ──fits──▶ in work or held ──settled──▶ room
- *       └──no room──▶ left outside ──room──▶ given back ──▶ delivered again, in the room kept for it
+ *   delivered ──fits──▶ in work or held ──settled──▶ memory is free
+ *       └──no room──▶ left outside ──memory is free──▶ given back ──▶ delivered again, into the memory reserved for it
  *
- * A shard may take as much as is free in all, so that a few busy ones have most of the memory and none takes the last of
- * it. Where nothing is in it but what is held, or stuck (src/ordering/work.ts), one delivery is let in at a time, whatever
- * its size: it is settled, or held until that reaches its limit and the oldest gap ends (src/ordering/gap-clock.ts). So
- * neither a gap nor a stuck entity keeps the others of its shard outside for ever.
+ * A shard may use at most as much memory as is still free, so that a few busy shards get most of it and none takes the last of
+ * it. While all admitted deliveries of a shard are held or stuck (src/ordering/work.ts), one more is admitted at a time, whatever
+ * its size: it is settled, or held until the limit on held events ends the oldest gap (src/ordering/gap-clock.ts). So
+ * neither a gap nor a stuck entity blocks the other entities of its shard for ever.
  */
 import type { RawDelivery } from '../rabbitmq/shard-channel.ts';
 import type { Time, Timer } from '../time.ts';
 
-/** What the unsettled deliveries of a process may take, over all of its shards. */
+/** The memory for the unsettled deliveries of all shards of a process. */
 export class DeliveryMemory {
   readonly maxBytes: number;
   usedBytes = 0;
@@ -26,13 +26,13 @@ export class DeliveryMemory {
 
 export interface IntakeOptions {
   readonly memory: DeliveryMemory;
-  /** Deliveries of this shard that nobody waits for to be settled: held, or stuck in work. */
+  /** The number of this shard's deliveries that are not expected to be settled soon: held, or stuck in work. */
   readonly waiting: () => number;
   /** Gives a delivery back to the head of its queue. */
   readonly giveBack: (tag: number) => void;
-  /** What was given back has not come again: its room is free, and `refill` may use it. */
+  /** Deliveries that were given back did not come again: their memory is free, and `refill` may use it. */
   readonly onMissed: () => void;
-  /** How long what was given back may take to come again before its room is used otherwise, in milliseconds. Default 10,000. */
+  /** How long memory stays reserved for a delivery that was given back, in milliseconds. Default 10,000. */
   readonly patienceMs?: number;
   readonly time: Time;
 }
@@ -43,26 +43,26 @@ interface Outside {
   readonly messageId: string | undefined;
 }
 
-/** A delivery that is let in. */
+/** A delivery that was admitted. */
 export interface Admitted {
   readonly delivery: RawDelivery;
-  /** What it takes in memory until it is settled. */
+  /** The memory it takes until it is settled. */
   readonly bytes: number;
 }
 
-/** A body, its text and what is parsed of it, about as large each, and what goes with any delivery. */
+/** The body, its text and the parsed event, each about as large, plus the overhead of a delivery. */
 export function deliveryBytes({ body }: Pick<RawDelivery['message'], 'body'>): number {
   return 1_024 + 3 * body.byteLength;
 }
 
 export class Intake {
   readonly #options: IntakeOptions;
-  /** What each delivery takes that is in, by tag. */
+  /** The bytes of each admitted delivery, by tag. */
   readonly #inside = new Map<number, number>();
   #bytes = 0;
   /** In order of arrival. */
   #outside: Outside[] = [];
-  /** Given back and not delivered again yet. Their room is kept. */
+  /** Given back and not delivered again yet. Their memory is reserved. */
   #expected: Outside[] = [];
   #timer: Timer | null = null;
 
@@ -70,12 +70,12 @@ export class Intake {
     this.#options = options;
   }
 
-  /** Deliveries that the broker counts as ours and that are not here. */
+  /** Deliveries that the broker counts as unacknowledged and that were not admitted. */
   get outside(): number {
     return this.#outside.length + this.#expected.length;
   }
 
-  /** Returns what is let in now, in order. */
+  /** Returns the admitted deliveries, in order. */
   admit(deliveries: readonly RawDelivery[]): readonly Admitted[] {
     const admitted: Admitted[] = [];
     for (const delivery of deliveries) {
@@ -92,7 +92,7 @@ export class Intake {
     this.#use(-bytes);
   }
 
-  /** Calls back as much as there is room for; call it when something has been settled. Returns how many were given back. */
+  /** Gives back as many deliveries as now fit; call it after deliveries were settled. Returns how many were given back. */
   refill(): number {
     let count = 0;
     for (let next = this.#outside[count]; next !== undefined && this.#fits(next.bytes); next = this.#outside[count]) {
@@ -107,7 +107,7 @@ export class Intake {
     return count;
   }
 
-  /** The channel is gone, and all of it belongs to the broker again. */
+  /** The channel is gone: all its deliveries belong to the broker again. */
   end(): void {
     this.#use(-this.#bytes);
     this.#inside.clear();
@@ -120,7 +120,7 @@ export class Intake {
     if (redelivered && this.#expected.length > 0) {
       const at = this.#expected.findIndex((expected) => expected.bytes === bytes && expected.messageId === message.messageId);
       if (at >= 0) {
-        // They come in order: what was before it comes no more.
+        // They come in order: the ones before it do not come any more.
         for (const missed of this.#expected.splice(0, at + 1)) this.#use(-missed.bytes);
         this.#wait();
         this.#letIn(tag, bytes);
@@ -151,7 +151,7 @@ export class Intake {
     this.#options.memory.usedBytes += bytes;
   }
 
-  /** What does not come again was dropped by somebody else, as by a purge of the queue: the others must not wait for it. */
+  /** A delivery that does not come again was removed by somebody else, for instance by a purge: the others must not wait for it. */
   #wait(): void {
     this.#timer?.cancel();
     this.#timer = null;

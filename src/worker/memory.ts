@@ -1,6 +1,6 @@
 /**
- * How a worker's memory budget is shared out: unsettled deliveries, the states of entities, and what is remembered of
- * those at rest. Everything that grows with traffic is in it; what the process takes by itself is not.
+ * How a worker's memory budget is divided: unsettled deliveries, the states of entities, and what is remembered of idle
+ * entities. The budget covers everything that grows with traffic, not the base size of the process.
  */
 import type { SequencerLimits } from '../ordering/limits.ts';
 import { DeliveryMemory } from './intake.ts';
@@ -9,14 +9,14 @@ import { StateMemory } from './state-cache.ts';
 export interface WorkerMemory {
   readonly deliveries: DeliveryMemory;
   readonly states: StateMemory;
-  /** States of one shard that are read or written at a time, in bytes of everything that is made of them on the way. */
+  /** Limit on the states that one shard reads or writes at a time, in bytes, all copies counted. */
   readonly maxStateWorkBytes: number;
   readonly limits: Pick<SequencerLimits, 'maxRememberedBytes' | 'maxHeldBytes'>;
 }
 
 const shares = { deliveries: 0.6, cachedStates: 0.16, statesInWork: 0.16, remembered: 0.08 };
 
-/** Of its part of the memory for deliveries, as of the prefetch: the rest is room for the event that is missing. */
+/** The share of a shard's delivery memory, as of its prefetch, that held events may take: the rest is for the missing event. */
 const heldShare = 0.8;
 
 export function shareOut(budgetBytes: number, shards: number): WorkerMemory {
@@ -27,7 +27,7 @@ export function shareOut(budgetBytes: number, shards: number): WorkerMemory {
     maxStateWorkBytes: (budgetBytes * shares.statesInWork) / shards,
     limits: {
       maxRememberedBytes: (budgetBytes * shares.remembered) / shards,
-      // Where all shards are busy each gets as much as stays free.
+      // When all shards are busy, each gets as much as stays free.
       maxHeldBytes: (forDeliveries / (shards + 1)) * heldShare,
     },
   };

@@ -1,9 +1,9 @@
 /**
- * From the sequencer's decision to a commit that can be sent: runs the processors over the slots and folds
- * the states. An aggregate's rules are asked before its handlers run, so what is refused has no side effect.
+ * Turns the sequencer's decision into a commit that can be sent: runs the processors over the slots and folds
+ * the states. An aggregate's rules are checked before its handlers run, so a refused event has no side effect.
  *
- * With aggregates alone all slots fold into one commit, synchronously. Where handlers run, a commit carries
- * one handled event: a crash then repeats the side effects of one event and not of a whole run. A handler runs until it
+ * With aggregates alone all slots fold into one commit, synchronously. With a handler each commit carries
+ * one event: a crash then repeats the side effects of one event, not of a whole run. A handler runs until it
  * succeeds, fails for good, or the shard is lost:
  *
  *   attempt ──ok──▶ result
@@ -13,8 +13,8 @@
  *      ├─ attempts left ────▶ back off ─▶ attempt
  *      └─ RETRY_MAX_ATTEMPTS made ──────▶ failed
  *
- * An attempt that timed out may still be running when the next begins: its signal is aborted, and its
- * idempotency key is the same.
+ * An attempt that timed out may still be running when the next one begins: its signal is aborted, and both have the
+ * same idempotency key.
  */
 import type { Handler } from '../aggregates/definition.ts';
 import { evolveEvent } from '../aggregates/evolve.ts';
@@ -35,22 +35,22 @@ export interface Prepared {
   readonly effect: CommitEffect;
   /** Null when nothing can be committed: the first slot failed. */
   readonly commit: Commit | null;
-  /** Slots that the commit carries. */
+  /** The number of slots in the commit. */
   readonly done: number;
   readonly failure: FailureText | null;
-  /** What the entity's state is once the commit has succeeded. */
+  /** The entity's state once the commit has succeeded. */
   readonly after: CachedState;
 }
 
 export interface ProcessingOptions {
   readonly processors: Processors;
   readonly maxStateBytes: number;
-  /** Whether the entity's log keeps what is applied. */
+  /** Whether applied events are kept in the entity's log. */
   readonly eventLog: boolean;
-  /** Everything of a handler's run that does not depend on its event. */
+  /** What a handler needs apart from its event. */
   readonly handlerRun: Omit<HandlerRun, 'headers' | 'onRetry'>;
   readonly onRetry: (delivery: Delivery, attempt: number, error: unknown) => void;
-  /** Runs a handler's code, for whoever wants to be around it. */
+  /** Wraps the call of a handler, for instance in a span. */
   readonly within: <T>(tag: number, work: () => T) => T;
   readonly headersOf: (tag: number) => Readonly<Record<string, unknown>>;
 }
@@ -73,7 +73,7 @@ export function prepare(
   return processors.handlers.length > 0 ? foldWithHandlers(fold, processors, options) : foldAll(fold);
 }
 
-/** Nobody processes this type: slots that need no processor pass, the first that does fails. */
+/** No processor for this type: slots that need none pass, the first that needs one fails. */
 function prepareWithout(effect: CommitEffect, token: string, before: CachedState): Prepared {
   const fold = new Fold(
     effect,
@@ -143,7 +143,7 @@ function resultText(
   }
 }
 
-/** The slots of one commit, folded so far. */
+/** The fold over the slots of one commit. */
 class Fold {
   readonly #effect: CommitEffect;
   readonly #token: string;
@@ -178,7 +178,7 @@ class Fold {
     return this.#effect.slots;
   }
 
-  /** Computes the state after the slot; `add` takes it over. */
+  /** Computes the state after the slot; `add` adopts it. */
   evolve(slot: Slot): FailureText | null {
     const aggregate = this.#processors.aggregate;
     this.#pending = this.#state;
@@ -189,7 +189,7 @@ class Fold {
     return null;
   }
 
-  /** Why the state that `evolve` has computed cannot be stored, or null. */
+  /** Why the state that `evolve` computed cannot be stored, or null. */
   unstorable(): FailureText | null {
     const written = this.#write(this.#pending);
     return written.ok ? null : written.failure;
@@ -207,7 +207,7 @@ class Fold {
   }
 
   finish(failure: FailureText | null): Prepared {
-    // An `evolve` may have changed the state in place before it refused, or before its handler failed.
+    // `evolve` may have changed the state in place before it refused the event, or before the handler failed.
     if (failure !== null && this.#processors.aggregate !== null) return this.#foldAgain(failure);
     if (!this.#changed || this.#processors.aggregate === null) return this.#prepared(this.#events, this.#before.text, this.#state, failure);
     const written = this.#write(this.#state);
@@ -215,8 +215,8 @@ class Fold {
   }
 
   /**
-   * Rare: once more from the stored state, event by event, through what was added. It finds where the state outgrew its limit or became
-   * one that cannot be written, and leaves nothing of an event that was not added.
+   * Rare: folds the added events again from the stored state, one by one. This finds the event at which the state outgrew its limit
+   * or became unwritable, and discards the effects of events that were not added.
    */
   #foldAgain(failure: FailureText | null): Prepared {
     let text = this.#before.text;
@@ -274,7 +274,7 @@ class Fold {
   }
 }
 
-/** An event without an id of its own is identified by its sequence, where it has one. */
+/** An event without its own id is identified by its sequence, if it has one. */
 export function recordsId({ idDerived, sequence }: Event): boolean {
   return !idDerived || sequence === null;
 }
@@ -293,10 +293,10 @@ export interface RetryLimits extends BackOffLimits {
 export interface HandlerRun {
   readonly limits: RetryLimits;
   readonly headers: Readonly<Record<string, unknown>>;
-  /** Aborted when the shard is lost or stops: the outcome is then nobody's business any more. */
+  /** Aborted when the shard is lost or stops: the outcome no longer matters. */
   readonly life: AbortSignal;
   readonly time: Time;
-  /** An attempt begins. */
+  /** Called when an attempt begins. */
   readonly onAttempt: () => void;
   readonly onRetry: (attempt: number, error: unknown) => void;
 }
@@ -317,7 +317,7 @@ export async function runHandler(handler: Handler, event: Event, run: HandlerRun
       return { kind: 'ok', value };
     } catch (error) {
       if (life.aborted) return { kind: 'abandoned' };
-      // By code and not by class: a processor's module may have brought a copy of the package of its own.
+      // By code and not by class: a processor's module may have its own copy of the package.
       const code = error instanceof Error && 'code' in error ? error.code : null;
       if (code === 'PERMANENT') return { kind: 'failed', ...describeThrown(error, event) };
       if (code !== 'UNAVAILABLE') counted++;
@@ -335,7 +335,7 @@ function attemptOnce(handler: Handler, event: Event, attempt: number, run: Handl
   const { timeoutMs } = run.limits;
   const abort = new AbortController();
   return new Promise((resolve, reject) => {
-    // Whatever ends the attempt, nothing of it stays with the shard: a handler may never settle.
+    // However the attempt ends, the shard keeps no reference to it: a handler may never settle.
     const end = () => {
       timer.cancel();
       run.life.removeEventListener('abort', onLost);
@@ -349,7 +349,7 @@ function attemptOnce(handler: Handler, event: Event, attempt: number, run: Handl
     const timer = run.time.after(timeoutMs, () => giveUp(new Error(`the handler did not finish within ${timeoutMs} ms`)));
     run.life.addEventListener('abort', onLost, { once: true });
     const context = { idempotencyKey: idempotencyKeyOf(event), attempt, signal: abort.signal, headers: run.headers };
-    // Called within the promise chain, so that a synchronous throw is a failed attempt like any other.
+    // Called within the promise chain, so that a synchronous throw counts as a failed attempt.
     Promise.resolve()
       .then(() => handler.handle(event, context))
       .then(resolve, reject)
@@ -357,7 +357,7 @@ function attemptOnce(handler: Handler, event: Event, attempt: number, run: Handl
   });
 }
 
-/** `type:id:sequence`; for an event without a sequence its own id takes that place. */
+/** `type:id:sequence`; an event without a sequence has its id in that place. */
 export function idempotencyKeyOf(event: Event): string {
   return `${event.entityType}:${event.entityId}:${event.sequence ?? event.id}`;
 }

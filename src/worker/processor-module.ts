@@ -1,6 +1,6 @@
 /**
- * Finds what PROCESSOR names: a built-in, or a module of the operator's whose default export is what
- * `defineAggregate` or `defineHandler` returned, or an array of these. Loading runs the module's code.
+ * Loads what PROCESSOR names: a built-in, or a module whose default export is the result of
+ * `defineAggregate` or `defineHandler`, or an array of these. Loading runs the module's code.
  */
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -46,7 +46,7 @@ async function defaultExport(processor: string): Promise<unknown> {
   return module.default;
 }
 
-/** A module's own code may throw anything, and over many lines. */
+/** A module may throw anything, with a message of many lines. */
 function firstLineOf(error: unknown): string {
   return messageOf(error).split('\n')[0] ?? '';
 }

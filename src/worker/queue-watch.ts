@@ -1,6 +1,6 @@
 /**
- * How full the stream's queues are, asked of the broker in the background and never while somebody scrapes. Every worker asks for
- * all of them, so that nobody has to be elected; what could not be asked lately is not told at all.
+ * The sizes of the stream's queues, asked of the broker in the background and not during a scrape. Every worker asks for all
+ * queues, so that no leader is needed. Counts that are too old are left out.
  */
 import type { Config } from '../config/config.ts';
 import type { QueueReading } from '../observability/metrics.ts';
@@ -20,7 +20,7 @@ export interface QueueWatchOptions {
 }
 
 const defaultIntervalMs = 15_000;
-/** Older counts are not told: they would look like a queue that stands still. */
+/** In intervals. Older counts are left out: they would look like a queue that stands still. */
 const staleAfter = 4;
 
 export class QueueWatch {
@@ -41,7 +41,7 @@ export class QueueWatch {
     this.#management = managementUrl === null ? null : new ManagementClient({ url: managementUrl, ...asked });
   }
 
-  /** Asks at once, and from then on. */
+  /** Asks at once, then at every interval. */
   start(): void {
     void this.#ask().finally(() => {
       if (!this.#stopped) this.#timer = this.#options.time.after(this.#intervalMs, () => this.start(), { unref: true });
@@ -53,7 +53,7 @@ export class QueueWatch {
     this.#timer?.cancel();
   }
 
-  /** What was last counted, without counts that are too old. */
+  /** The last counts, without those that are too old. */
   reading(): QueueReading {
     const ageMs = this.#options.time.nowMs() - this.#lastAtMs;
     const known = this.#last === null || ageMs > staleAfter * this.#intervalMs ? nothing : this.#last;
@@ -78,11 +78,11 @@ export class QueueWatch {
       this.#last = { shards: counts.slice(0, shards), deadLetters: counts[shards] ?? null, unrouted: counts[shards + 1]?.ready ?? null };
       this.#lastAtMs = this.#options.time.nowMs();
     } catch {
-      // A broker that is unavailable is noticed by the connection; here it only means that nothing is known.
+      // The connection notices an unavailable broker; here it only means that the counts are unknown.
     }
   }
 
-  /** Only the management API tells; empty where there is none. */
+  /** Known to the management API only; empty without it. */
   async #unacked(): Promise<ReadonlyMap<string, number>> {
     const answer = await this.#management?.queues();
     if (answer?.ok !== true) return new Map();

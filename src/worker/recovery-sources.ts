@@ -1,7 +1,7 @@
 /**
- * What knows more than a store that lost its tail: the event store, a file of applied events (`events list --applied --json`) or of
- * versions and states (as `entity import` takes it), or the letters that wait behind what is missing. Each says who is behind,
- * and how the one it named last is brought to where it should be. In memory is what was lost, not what there is.
+ * The sources from which a store that lost its tail is recovered: the event store, a file of applied events (`events list
+ * --applied --json`) or of versions and states (as `entity import` reads it), or the dead letters behind the missing events. Each
+ * lists the entities that are behind, with the remedy for each. Only what was lost is kept in memory.
  */
 import { entityKey } from '../events/identity.ts';
 import { ConfigError } from '../errors.ts';
@@ -18,9 +18,9 @@ import type { Store } from '../stores/store.ts';
 import { type Behind, behindTheirLetters, comparedWith, type Remedy } from './recovery.ts';
 
 export interface RecoverySource {
-  /** For people: what is compared with. */
+  /** For messages: what the store is compared with. */
   readonly name: string;
-  /** Of each that is behind, how it is brought to where it should be. */
+  /** The entities that are behind, with the remedy for each. */
   behind(): AsyncIterable<readonly [Behind, Remedy]>;
 }
 
@@ -72,7 +72,7 @@ export interface FileOptions {
   readonly limits: EventLimits;
 }
 
-/** @throws ConfigError when a line is not what the first one is: of half a file nobody knows what is missing. */
+/** @throws ConfigError when a line is not of the kind of the first one: a partly readable file does not show what is missing. */
 export async function fromFile(file: FileOptions, store: Reading, selection: Selection): Promise<RecoverySource> {
   const lines = file.texts[Symbol.asyncIterator]();
   const first = await lines.next();

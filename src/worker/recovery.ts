@@ -1,13 +1,14 @@
 /**
- * What to do when the store lost its tail (a fail-over to a replica that was behind, a restored copy): find the entities whose
- * version is lower than it was, and bring each to where it should be.
+ * Recovery of a store that lost its tail (a fail-over to a replica that was behind, a restored copy): finds the entities whose
+ * version is lower than it was, and brings each back to its target version.
  *
- * - Who is behind is known from a source that kept more (the event store, a file of applied events or of versions), or, without
- *   one, from entities that were parked at an event that is not the next.
- * - Events are committed as a worker would have committed them, with ids, hashes, the state and the log, so that what comes again is a
- *   duplicate. Handlers do not run: what was acknowledged they have handled. Where that is not sure (the event store also has
- *   events that nobody has processed) and the type has handlers, the events are published instead: they run again, at least once.
- * - Every commit is fenced by version and holes, and nothing is done twice: interrupted, it is run again. Workers may go on meanwhile.
+ * - A source that kept more (the event store, a file of applied events or of versions) shows which entities are behind. Without
+ *   one, entities that were parked at an event that is not the next one show it.
+ * - Events are committed as a worker would have committed them, with ids, hashes, the state and the log, so that redelivered events
+ *   are duplicates. Handlers do not run, because they have handled every acknowledged event. The event store may also have events
+ *   that were never processed: if their type has handlers, they are published instead, and handled at least once.
+ * - Every commit is fenced by version and holes, so that nothing is done twice: an interrupted recovery can be run again. Workers
+ *   may run meanwhile.
  */
 import type { ProcessorSet, Processors } from '../aggregates/processors.ts';
 import { UnavailableError } from '../errors.ts';
@@ -21,17 +22,17 @@ import { prepare } from './processing.ts';
 export interface Behind extends EntityRef {
   /** In the store. */
   readonly version: number;
-  /** Where it should be. */
+  /** The version it should have. */
   readonly target: number;
-  /** Why it cannot be brought there, where that is known beforehand. */
+  /** Why it cannot be recovered, if that is known beforehand. */
   readonly problem: string | null;
 }
 
-/** How an entity is brought there. */
+/** How an entity is brought to its target version. */
 export type Remedy =
   | { readonly kind: 'events'; readonly read: (from: number, to: number) => AsyncIterable<Event>; readonly mayBeUnprocessed: boolean }
   | { readonly kind: 'state'; readonly state: string | null }
-  /** Counted as done: the state stays as it is. */
+  /** The version is set to the target, the state stays as it is. */
   | { readonly kind: 'resync' };
 
 export type Recovered = { readonly status: 'recovered' | 'published' } | { readonly status: 'failed'; readonly problem: string };
@@ -51,7 +52,7 @@ const eventsPerCommit = 200;
 const maxAttempts = 5;
 const noRetry = { maxAttempts: 1, initialMs: 1, maxMs: 1, timeoutMs: 1 };
 
-/** What nothing but the store itself shows: entities that were parked at an event that is not the next one. */
+/** Without another source: the entities that were parked at an event that is not the next one. */
 export async function* behindTheirLetters(
   store: Pick<Store, 'listEntities'>,
   filter: { readonly entityType?: string },
@@ -62,7 +63,7 @@ export async function* behindTheirLetters(
   }
 }
 
-/** Null: it is where it should be, or beyond. */
+/** Null: the entity has the target version, or a higher one. */
 export async function comparedWith(
   store: Pick<Store, 'load'>,
   entity: EntityRef,

@@ -1,7 +1,7 @@
 /**
- * Which shards a worker consumes first, where several are started at once: the broker makes whoever subscribes first the
- * active consumer of a shard, so each begins with its own share and stands by for the rest once the others have taken
- * theirs. Nobody is waited for long: a shard without a consumer is taken.
+ * The order in which a worker subscribes to its shards when several workers start at once. The first to subscribe becomes the
+ * active consumer of a shard, so each worker starts with its own share and becomes a standby for the rest once the others have
+ * taken theirs. The wait is short: a shard that still has no consumer is taken.
  */
 import { sleep, type Time } from '../time.ts';
 
@@ -13,13 +13,13 @@ export interface WorkerShare {
 
 export interface TurnsOptions {
   readonly shards: readonly number[];
-  /** Null: all at once. */
+  /** Null: all shards at once. */
   readonly share: WorkerShare | null;
   readonly start: (shard: number) => void;
   /** Consumers of each shard, in the order asked; null where that is not known. Never rejects. */
   readonly consumersOf: (shards: readonly number[]) => Promise<readonly (number | null)[]>;
   readonly signal: AbortSignal;
-  /** How long the others may take to come, in milliseconds. Default 10,000. */
+  /** How long to wait for the other workers, in milliseconds. Default 10,000. */
   readonly patienceMs?: number;
   readonly time: Time;
 }
@@ -27,12 +27,12 @@ export interface TurnsOptions {
 const defaultPatienceMs = 10_000;
 const pollMs = 250;
 
-/** Shard by shard: of `replicas` workers the one with this ordinal begins with every shard that is its remainder. */
+/** The share of an ordinal: the shards whose remainder by `replicas` it is. */
 export function isOwnShare(shard: number, { ordinal, replicas }: WorkerShare): boolean {
   return shard % replicas === ordinal % replicas;
 }
 
-/** Starts every shard in its turn; resolves when all are started, or the signal aborts. */
+/** Starts the shards in turn; resolves when all are started, or the signal aborts. */
 export async function startInTurn(options: TurnsOptions): Promise<void> {
   const { shards, share, start, consumersOf, signal, patienceMs = defaultPatienceMs, time } = options;
   const own = share === null ? shards : shards.filter((shard) => isOwnShare(shard, share));

@@ -1,6 +1,6 @@
 /**
- * What a worker stands on, looked at before it consumes anything. What is merely unavailable is waited for, with back-off; what would
- * lose events is refused with everything that is wrong; what an operator should know is logged.
+ * The checks of broker and store before a worker consumes anything. It waits, with back-off, for one that is unavailable, refuses
+ * to start where events would be lost (naming every problem), and logs what an operator should know.
  */
 import type { Config } from '../config/config.ts';
 import { ConfigError, UnavailableError } from '../errors.ts';
@@ -16,7 +16,7 @@ import { backOffMs, sleep, type Time } from '../time.ts';
 export interface StartOptions {
   readonly config: Config;
   readonly log: Log;
-  /** Ends the waiting. */
+  /** Ends the wait. */
   readonly signal: AbortSignal;
   readonly time: Time;
 }
@@ -33,7 +33,7 @@ export async function checkStore(store: Store, options: StartOptions): Promise<v
   for (const finding of findings) warnOf(finding, options.log);
 }
 
-/** Makes the topology or compares it, as TOPOLOGY says. What is published for it passes over a connection of its own. */
+/** Declares or verifies the topology, as TOPOLOGY says. Messages are published over a separate connection. */
 export async function prepareTopology(connection: BrokerConnection, publishing: BrokerConnection, options: StartOptions): Promise<void> {
   const { stream, shards, queueType, exchangeType, topology } = options.config.broker;
   const plan = planTopology({ stream, shards, queueType, exchangeType });
@@ -46,7 +46,7 @@ function warnOf({ level, subject, detail, remedy }: Finding, log: Log): void {
   if (level !== 'ok') log.warn({ subject, remedy }, detail);
 }
 
-/** Asks again as long as what is asked is merely unavailable. */
+/** Asks again for as long as the answer is `UnavailableError`. */
 export async function patiently<R>(meanwhile: string, ask: () => Promise<R>, { log, signal, time }: StartOptions): Promise<R> {
   for (let failures = 1; ; failures++) {
     try {

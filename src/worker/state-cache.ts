@@ -1,7 +1,7 @@
 /**
- * States of entities as they were last committed or read here, bounded by bytes for the process, least recently used
- * first out. Only an optimisation: an entry counts for exactly one version and one set of holes, and whatever is missing is read
- * from the store again. A state that a processor may have touched without its commit succeeding is dropped.
+ * The states of entities as last committed or read by this process, bounded in bytes, least recently used out first. It is only
+ * an optimisation: an entry is valid for exactly one version and set of holes, and a missing one is read from the store. A state
+ * that a processor may have changed without a successful commit is dropped.
  */
 import type { EntityRef } from '../events/event.ts';
 import { entityKey } from '../events/identity.ts';
@@ -10,13 +10,13 @@ import { ByteLru } from '../ordering/byte-lru.ts';
 export interface CachedState {
   readonly version: number;
   readonly holes: string;
-  /** As the store has it; null before the first event. */
+  /** As stored; null before the first event. */
   readonly text: string | null;
-  /** The same as the aggregate's `evolve` returned it, when that was here. */
+  /** As the aggregate's `evolve` returned it; null when it was read from the store. */
   readonly parsed: { readonly state: unknown } | null;
 }
 
-/** What the states of all shards of a process may take together. */
+/** The memory for the states of all shards of a process. */
 export class StateMemory {
   readonly #entries: ByteLru<CachedState>;
   #caches = 0;
@@ -29,7 +29,7 @@ export class StateMemory {
     return this.#entries.bytes;
   }
 
-  /** A cache of its own: what another one has put in is not seen. */
+  /** A separate cache: it does not see the entries of others. */
   newCache(): StateCache {
     return new StateCache(this.#entries, ++this.#caches);
   }
@@ -45,12 +45,12 @@ export class StateCache {
     this.#number = number;
   }
 
-  /** What a state takes as text, of those put in lately; rather too much than too little. */
+  /** The size of recent states as text; an upper estimate. */
   get typicalBytes(): number {
     return this.#typicalBytes;
   }
 
-  /** Takes the entry out when it is of this version; the caller puts the next one in after its commit. */
+  /** Removes and returns the entry if it is of this version; the caller puts the next one in after its commit. */
   take(entity: EntityRef, version: number, holes: string): CachedState | null {
     const cached = this.#entries.take(this.#keyOf(entity));
     return cached !== undefined && cached.version === version && cached.holes === holes ? cached : null;
@@ -67,7 +67,7 @@ export class StateCache {
   }
 }
 
-/** A state as an object takes a few times what its text does. */
+/** An object takes a few times the memory of its text. */
 function cachedBytes({ text, holes }: CachedState): number {
   return 200 + holes.length + 4 * (text?.length ?? 0);
 }

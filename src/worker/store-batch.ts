@@ -1,16 +1,16 @@
 /**
- * Carries out the sequencer's operations of one shard during one life of its channel: one batch at a time, a
- * batch being whatever has gathered while the last one was under way. Idle, an event costs one round trip; busy,
- * many entities share it. What came of a batch is one result, and everything that has to be done about it is in that.
+ * Carries out the sequencer's operations of one shard during one life of its channel, one batch at a time. A batch takes
+ * the operations that were queued while the previous one ran: idle, an event costs one round trip; busy, many entities
+ * share it. Each batch ends in one result, which says everything that is left to do.
  *
  *   commit with its state at hand ─┐
  *   load, claim, park, look-up ────┼─▶ one round trip ─▶ result
  *   commit whose state is missing ─┴─▶ load ─▶ prepare ─▶ one more round trip ─▶ result
  *   commit with handlers: its id is looked up first, then it is prepared on the side and joins a later batch
  *
- * A commit is prepared once and kept until it is answered: asked for again it goes out as it was, under the same token, and
- * its handlers do not run again. What the store leaves open is reported as `storeUnavailable`; the sequencer asks again with
- * the same operation, and every operation is safe to repeat.
+ * A commit is prepared once and kept until it is answered: if it is asked for again, it is sent unchanged, under the same token,
+ * and its handlers do not run again. An operation whose outcome is unknown is reported as `storeUnavailable`; the sequencer asks
+ * for the same operation again, and every operation is safe to repeat.
  */
 import { InvariantError, messageOf, UnavailableError } from '../errors.ts';
 import type { EntityRef, RawMessage } from '../events/event.ts';
@@ -26,50 +26,50 @@ export interface StoreBatchOptions {
   readonly store: Store;
   readonly shard: number;
   readonly epoch: number;
-  /** Random: makes tokens and claims unique where an epoch was handed out twice. */
+  /** Random: makes tokens and claims unique even if an epoch is handed out twice. */
   readonly session: string;
   readonly states: StateCache;
   readonly maxStateWorkBytes: number;
   readonly processing: ProcessingOptions;
   readonly time: Time;
   readonly rawMessageOf: (tag: number) => RawMessage | undefined;
-  /** What came of a batch, of a commit whose handlers ran on the side, or of rejections, which do not wait for the rest of their batch. */
+  /** The result of a batch, of a commit whose handlers ran beside it, or of rejections, which do not wait for the rest of their batch. */
   readonly done: (result: BatchResult) => void;
   readonly fail: (error: unknown) => void;
 }
 
-/** What a batch has led to. */
+/** The result of a batch. */
 export class BatchResult {
   /** For the sequencer, in order. */
   readonly facts: Fact[] = [];
-  /** Their reasons are on record: now they may leave. */
+  /** Rejections whose reasons are recorded: they can now be sent. */
   readonly rejections: Rejection[] = [];
-  /** What handlers returned, now or when the event was first processed, by delivery tag. */
+  /** The results of handlers by delivery tag, from this batch or from when the event was first processed. */
   readonly results: { readonly tag: number; readonly result: string }[] = [];
-  /** Entities that were parked and had not been, and such whose parking a commit has ended. */
+  /** The numbers of entities that became parked, and of those whose parking a commit ended. */
   parked = 0;
   unparked = 0;
-  /** Entities that have moved to another version, and are still parked. */
+  /** Entities whose version moved and that are still parked. */
   readonly stillParked: { readonly entity: EntityRef; readonly version: number; readonly parked: Parked }[] = [];
-  /** Why the store, or the keys of an entity, did not serve. */
+  /** Why the store, or the keys of an entity, did not answer. */
   readonly unavailable: UnavailableError[] = [];
-  /** How long the batch took; null where there was none. */
+  /** The duration of the batch; null if there was none. */
   seconds: number | null = null;
 }
 
 type OperationOf<Kind extends Effect['kind']> = Extract<Effect, { readonly kind: Kind }>;
 
-/** What came of preparing a commit: it can be sent, is settled without the store, or its handlers are running. */
+/** The result of preparing a commit: it can be sent, is settled without the store, or its handlers are running. */
 type Preparation = { readonly ready: Prepared } | { readonly settled: Fact } | 'running';
 
-/** The event that a handler would be given next: the index of its slot, and how to ask what is known of its id. */
+/** The event that a handler would get next: the index of its slot, and the query for its id. */
 interface IdQuestion {
   readonly index: number;
   readonly query: LookupQuery;
 }
 
 const storeBackOff = { initialMs: 100, maxMs: 5_000 };
-/** A state as it is read, parsed, evolved, written and sent. */
+/** Copies of a state that exist at a time: read, parsed, evolved, written and sent. */
 const copiesOfState = 8;
 
 export class StoreBatches {
@@ -77,11 +77,11 @@ export class StoreBatches {
   #queue: OperationEffect[] = [];
   #running = false;
   #ended = false;
-  /** In a row. */
+  /** Consecutive failures. */
   #failures = 0;
-  /** In a row, by operation: of entities whose keys are unusable. */
+  /** Consecutive failures of entities whose keys are unusable, by operation. */
   readonly #entityFailures = new Map<number, number>();
-  /** Prepared and not answered, by operation. */
+  /** Commits that are prepared and not answered, by operation. */
   readonly #unanswered = new Map<number, Prepared>();
 
   constructor(options: StoreBatchOptions) {
@@ -102,7 +102,7 @@ export class StoreBatches {
     });
   }
 
-  /** The channel is gone: whatever is still under way is nobody's business any more. */
+  /** The channel is gone: the outcome of running operations no longer matters. */
   end(): void {
     this.#ended = true;
     this.#queue = [];
@@ -121,7 +121,7 @@ export class StoreBatches {
       batch.seconds = (time.nowMs() - startedMs) / 1_000;
       this.#conclude(batch);
     }
-    // At once with the look at the queue: what is begun a moment later has to start a batch of its own.
+    // In the same step as the check of the queue: an operation that comes later has to start its own batch.
     this.#running = false;
   }
 
@@ -129,7 +129,7 @@ export class StoreBatches {
     const { facts, unknown } = batch;
     for (const fact of facts) if ('op' in fact && fact.kind !== 'entityUnavailable') this.#entityFailures.delete(fact.op);
     if (unknown.length > 0) {
-      // What has gathered meanwhile waits as well: a rejection that went out now would overtake one that did not.
+      // The operations queued meanwhile wait as well: a rejection sent now would overtake one that was not.
       const ops = unknown.concat(this.#queue.map(({ op }) => op));
       this.#queue = [];
       facts.push({ kind: 'storeUnavailable', ops, retryInMs: this.#retryInMs(++this.#failures) });
@@ -158,7 +158,7 @@ export class StoreBatches {
       else if (operation.kind === 'lookUp') lookups.push(operation);
       else rejects.push(operation);
     }
-    // First, and alone: a commit of this batch may end the parking of an entity, and that depends on the dead letters on record.
+    // First, and alone: a commit of this batch may end an entity's parking, which depends on its recorded dead letters.
     await this.#reject(rejects, batch);
     if (this.#ended) return;
     if (batch.unknown.length > 0) {
@@ -175,7 +175,7 @@ export class StoreBatches {
     ]);
   }
 
-  /** Handlers have side effects: an id that is known already is to be found before they run, not when they have. Null where there is nothing to ask. */
+  /** Handlers have side effects, so an id that is already known must be found before they run. Null if there is nothing to ask. */
   #questionOf({ op, entity, slots }: CommitEffect): IdQuestion | null {
     if (this.#unanswered.has(op) || !this.#options.processing.processors.forType(entity.entityType)?.handlers.length) return null;
     const index = slots.findIndex(({ action }) => action === 'apply');
@@ -183,7 +183,7 @@ export class StoreBatches {
     return event === undefined || !recordsId(event) ? null : { index, query: { ...entity, sequence: null, id: event.id } };
   }
 
-  /** The commits of which the store does not know the id are prepared: their handlers start to run. */
+  /** Prepares the commits whose ids the store does not know: their handlers start to run. */
   async #lookUpIds(asked: readonly { readonly commit: CommitEffect; readonly question: IdQuestion }[], batch: Batch): Promise<void> {
     const commits = asked.map(({ commit }) => commit);
     const results = await this.#ask(commits, batch, () => this.#options.store.lookUp(asked.map(({ question }) => question.query)));
@@ -199,7 +199,7 @@ export class StoreBatches {
     await this.#commit(ready.concat(await this.#load(loads, batch)), batch);
   }
 
-  /** The fact that ends the commit before any handler runs, because the event's id is known under another sequence; null when it is not. */
+  /** The fact that ends a commit before its handler runs because the event's id is known; null if it is not known. */
   #knownFact({ op, slots }: CommitEffect, { index }: IdQuestion, result: LookupResult, batch: Batch): Fact | null {
     const { delivery, sequence } = slots[index]!;
     if (result.status === 'failed') return this.#entityUnavailable(op, result.error, batch);
@@ -209,7 +209,7 @@ export class StoreBatches {
     return { kind: 'idConflict', op, conflicts: [{ index, recordedSequence: result.sequence, samePayload }] };
   }
 
-  /** A commit whose state is not at hand has to be loaded first. */
+  /** A commit whose state is not cached is added to `loads`. */
   #prepare(effect: CommitEffect, loads: (OperationOf<'load'> | CommitEffect)[], ready: Prepared[], batch: Batch): void {
     const prepared = this.#unanswered.get(effect.op);
     const before = prepared === undefined ? this.#options.states.take(effect.entity, effect.expectedVersion, effect.expectedHoles) : null;
@@ -288,7 +288,7 @@ export class StoreBatches {
     return { kind: 'committed', op, done, parked: result.parked, failure };
   }
 
-  /** Reads what lanes ask for and what commits lack; returns the commits that could be prepared with it. */
+  /** Reads what lanes ask for and the states that commits lack; returns the commits that were prepared with them. */
   async #load(effects: readonly (OperationOf<'load'> | CommitEffect)[], batch: Batch): Promise<readonly Prepared[]> {
     const results = await this.#ask(effects, batch, () => this.#options.store.load(effects.map(({ entity }) => entity)));
     const ready: Prepared[] = [];
@@ -355,7 +355,7 @@ export class StoreBatches {
     for (const { op } of written) batch.facts.push({ kind: 'rejected', op });
   }
 
-  /** Nothing when there is nothing to ask, or when the outcome is unknown; the operations are then among `unknown`. */
+  /** Empty if there is nothing to ask, or if the outcome is unknown; then the operations are added to `unknown`. */
   async #ask<R>(operations: readonly OperationEffect[], batch: Batch, call: () => Promise<readonly R[]>): Promise<readonly R[]> {
     if (operations.length === 0) return [];
     try {
@@ -368,7 +368,7 @@ export class StoreBatches {
     }
   }
 
-  /** What was read is not loaded again. */
+  /** Caches the state that was read, so that it is not loaded again. */
   #seen(entity: EntityRef, snapshot: Snapshot): Snapshot {
     const { version, holes, state: text } = snapshot;
     this.#options.states.put(entity, { version, holes, text, parsed: null });
@@ -388,19 +388,19 @@ export class StoreBatches {
 }
 
 class Batch extends BatchResult {
-  /** Operations of which nobody knows what became. */
+  /** Operations with an unknown outcome. */
   readonly unknown: number[] = [];
 
-  /** What it has changed at the store: also true when nobody waits for its answers any more. */
+  /** What it changed in the store, which is true even when nobody waits for its answers any more. */
   changes(): BatchResult {
     return Object.assign(new BatchResult(), { parked: this.parked, unparked: this.unparked, stillParked: this.stillParked });
   }
 }
 
 /**
- * Which of the operations that have gathered go together: all of them, or as many as there is memory for the states that they bring
- * along. Rejections go at once, for commits must not overtake them; what has a state in the order of asking, so that busy
- * entities keep nothing from being read.
+ * Chooses the queued operations of the next batch: all of them, or as many as there is memory for their states. Rejections are
+ * always included, because commits must not overtake them; operations with states are taken in the order of asking, so that
+ * busy entities do not starve the reads.
  */
 export function nextBatch(
   gathered: OperationEffect[],
@@ -414,13 +414,13 @@ export function nextBatch(
   return { now: gathered.filter(hasNoState).concat(withState.slice(0, most)), later: withState.slice(most) };
 }
 
-/** A processor that broke where none should: its stored state cannot be read, or what it returned not be written. */
+/** An unexpected failure of a processor: the stored state cannot be read, or its result cannot be written. */
 function processorFailed({ op }: CommitEffect, error: unknown): Fact {
   const failure = { reason: 'handler_failed', detail: `the processor failed: ${messageOf(error)}` } as const;
   return { kind: 'committed', op, done: 0, parked: null, failure };
 }
 
-/** Why, and as much of the event as could be read. The message itself goes to the dead-letter queue, and its fingerprint finds the record again. */
+/** The reason, and what could be read of the event. The message goes to the dead-letter queue; its fingerprint finds this record. */
 function recordOf(rejection: Rejection, message: RawMessage | undefined, shard: number, deadLetteredAt: string): DeadLetterRecord {
   const { tag, reason, detail, stack, event, refusal } = rejection;
   if (message === undefined) throw new InvariantError(`delivery ${tag} is rejected and was never taken in`);

@@ -1,11 +1,11 @@
 /**
- * Notices a store that went backwards: emptied, restored from an old copy, or exchanged for another. Epochs only ever grow and
- * the identity never changes, so a counter that is lower than one already seen, or that gives one out again, proves that
- * committed versions are gone too, whether or not an entity of ours shows it. Going on would apply old events again.
+ * Notices a store that went backwards: emptied, restored from an old copy, or exchanged for another. Epochs only grow and
+ * the identity never changes, so a counter that is lower than a known epoch, or that hands one out again, proves that
+ * committed versions may be lost too, even if no entity shows it yet. Continuing would apply old events again.
  *
- * A halt is put on record in the store and, because what a store lost it does not know, at the broker. Every later session, of
- * whichever worker, looks at both before it begins. It lasts until an operator ends it; then the shards go on by themselves. A worker
- * that finds itself at another store than the broker knows halts alone, until it is back at the right one.
+ * A halt is recorded in the store and at the broker, because a store does not know what it lost. Every later session of any
+ * worker checks both before it begins. A halt lasts until an operator ends it; then the shards resume by themselves. A worker
+ * that is connected to another store than the broker has on record halts alone, until it is back at the right one.
  */
 import { messageOf, UnavailableError } from '../errors.ts';
 import type { Log } from '../observability/log.ts';
@@ -30,7 +30,7 @@ export interface StoreWatchOptions {
 export interface HaltableShard {
   readonly shard: number;
   haltBecauseStoreWentBackwards(detail: string): void;
-  /** Of one that is not halted nothing comes. */
+  /** Does nothing unless the shard is halted. */
   resume(): Promise<void>;
 }
 
@@ -40,15 +40,15 @@ const epochBackOff = { initialMs: 100, maxMs: 5_000 };
 export class StoreWatch {
   readonly #options: StoreWatchOptions;
   readonly #stopping = new AbortController();
-  /** Of the store that was begun with; null until then. */
+  /** The identity of the store at the start; null before. */
   #identity: string | null = null;
   #highest = 0;
   #halts: readonly Halt[] = [];
-  /** Of the halts that were noticed here: settled once they are on record. */
+  /** The halts noticed by this worker: each promise settles once the halt is recorded. */
   readonly #records = new Map<number | null, Promise<void>>();
   #pending = 0;
   #timer: Timer | null = null;
-  /** The highest epoch that the broker's side knows of. */
+  /** The highest epoch recorded at the broker. */
   #noted = -1;
   #noting: Promise<void> | null = null;
   #reading: Promise<unknown> = Promise.resolve();
@@ -58,7 +58,7 @@ export class StoreWatch {
     this.#options = options;
   }
 
-  /** What is on record, as of the last look. */
+  /** The recorded halts, as of the last look. */
   get halts(): readonly Halt[] {
     return this.#halts;
   }
@@ -68,8 +68,8 @@ export class StoreWatch {
   }
 
   /**
-   * Compares the store with what the broker knows of it, before anything is decided from either. A stream without a store gets
-   * this one. @throws UnavailableError
+   * Compares the store with the broker's record of it, before any decision depends on either. A stream without a record gets
+   * this store. @throws UnavailableError
    */
   async begin(): Promise<void> {
     const { store, record, log, time } = this.#options;
@@ -78,13 +78,13 @@ export class StoreWatch {
     if (!isAll(halts)) {
       this.#identity = await store.identify();
       this.#highest = Math.max(state.epoch, known?.epoch ?? 0);
-      // A broker short of memory takes no note, and needs workers that start.
+      // A broker short of memory accepts no record, but it needs workers to start.
       if (known?.identity === this.#identity) void this.#noteLater();
-      // Of two that begin with different stores at once, one finds the other's.
+      // If two workers start with different stores at the same time, one finds the other's record.
       else if (!(await this.#note())) return this.begin();
     }
     if (record.trouble !== null) {
-      log.warn({ cause: record.trouble }, 'the broker keeps no record of the store: one that is empty or old is not noticed at a start');
+      log.warn({ cause: record.trouble }, 'the broker keeps no record of the store: an empty or older store is not noticed at a start');
     }
     this.#tell(halts);
   }
@@ -107,9 +107,9 @@ export class StoreWatch {
     return null;
   }
 
-  /** A store that was emptied counts from 1, and might have caught up before anybody looks: the identity tells. */
+  /** An emptied store counts from 1 again and may have caught up before anybody looks: the identity shows it. */
   async #nextEpoch(shard: number): Promise<EpochResult> {
-    // Taken before asking, as below.
+    // Read before asking, as below.
     const [expected, identity] = [this.#highest, this.#identity];
     const result = await this.#options.store.nextEpoch(shard);
     if (this.#stopping.signal.aborted) return result;
@@ -134,15 +134,15 @@ export class StoreWatch {
   }
 
   /**
-   * A shard has halted. Resolves when every other worker sees that, in the store and at the broker; until then nobody else is to be
-   * given what the shard has. Never rejects.
+   * A shard has halted. Resolves when the halt is recorded in the store and at the broker, where every other worker sees it; until
+   * then the shard keeps its deliveries. Never rejects.
    */
   async putOnRecord(shard: number, detail: string): Promise<void> {
     if (!this.#halts.some((halt) => halt.shard === shard || halt.shard === null)) this.#noticed(shard, detail);
     await (this.#records.get(null) ?? this.#records.get(shard));
   }
 
-  /** Looks now and not only when it is time: a store that was unavailable may have come back with less, and without a halt. */
+  /** Looks now instead of at the next interval: a store that was unavailable may have lost data, and the halts with it. */
   lookNow(): void {
     if (this.#timer === null) return;
     this.#timer.cancel();
@@ -170,14 +170,14 @@ export class StoreWatch {
       if (!isAll(this.#halts)) await this.#lookAtStore(isBack);
       if (this.#halts.length > 0 && this.#pending === 0) await this.#lookAtHalts();
     } catch (error) {
-      // An unreachable store says nothing; the shards notice it by themselves.
+      // An unavailable store proves nothing; the shards notice it by themselves.
       if (!this.#stopping.signal.aborted && !(error instanceof UnavailableError)) this.#options.onError(error);
     }
     this.#lookLater();
   }
 
   async #lookAtStore(isBack: boolean): Promise<void> {
-    // Taken before asking: an epoch seen while the answer is on its way may be newer than the answer.
+    // Read before asking: an epoch seen while the answer is under way may be newer than the answer.
     const expected = this.#highest;
     const { identity, epoch, halts } = await this.#options.store.streamState();
     if (this.#stopping.signal.aborted) return;
@@ -191,7 +191,7 @@ export class StoreWatch {
     }
   }
 
-  /** Whether an operator has ended them: what begins then begins from the store as it is. */
+  /** Whether an operator has ended the halts: the next sessions then take the store as it is. */
   async #lookAtHalts(): Promise<void> {
     const { store, record, time } = this.#options;
     const known = await record.read();
@@ -225,7 +225,7 @@ export class StoreWatch {
     }
   }
 
-  /** In both places: what is in one may be lost, or not be seen by others. */
+  /** In both places: either record may be lost, or invisible to other workers. */
   async #record(halt: Halt): Promise<void> {
     await Promise.all([this.#untilDone(() => this.#haltInStore(halt)), this.#untilDone(() => this.#haltAtBroker(halt))]);
   }
@@ -236,13 +236,13 @@ export class StoreWatch {
       try {
         return await attempt();
       } catch (error) {
-        if (failures === 1) log.warn({ cause: messageOf(error) }, 'a halt cannot be put on record yet');
+        if (failures === 1) log.warn({ cause: messageOf(error) }, 'a halt cannot be recorded yet');
         await sleep(time, backOffMs(retry, failures, time), this.#stopping.signal);
       }
     }
   }
 
-  /** A store that is not the stream's is none of ours to halt; where the broker does not know whose it is, it is the only place. */
+  /** Only the stream's own store is marked as halted. Without a record at the broker, the store is the only place for the halt. */
   async #haltInStore(halt: Halt): Promise<void> {
     const { store, record } = this.#options;
     const { identity } = await store.streamState();
@@ -252,7 +252,7 @@ export class StoreWatch {
 
   async #haltAtBroker(halt: Halt): Promise<void> {
     const { store, record } = this.#options;
-    // One that does not answer may be the stream's.
+    // A store that does not answer may be the stream's.
     const { identity } = await store.streamState().catch(() => ({ identity: null }));
     if (this.#isForeign(identity)) return;
     await record.change((known) => {
@@ -265,7 +265,7 @@ export class StoreWatch {
     return identity !== null && identity !== this.#identity;
   }
 
-  /** One reading for all who ask while another is under way: that one may have begun too early for them. */
+  /** All who ask during a reading share the next one: the running one may have begun too early for them. */
   #readRecord(): Promise<StreamRecord | null> {
     this.#nextReading ??= this.#reading
       .catch(() => undefined)
@@ -283,17 +283,17 @@ export class StoreWatch {
     this.#noting ??= this.#note()
       .then(
         (isOurs) => {
-          // Nothing is wrong with either store; this worker is at the one that the stream had.
+          // Neither store is wrong; this worker is connected to the stream's previous one.
           if (!isOurs) this.#tell([{ shard: null, detail: 'an operator has given the stream another store', at: isoNow(time) }]);
         },
-        // The next epoch, or whoever looks next, makes up for it.
+        // The next epoch, or the next look, makes up for it.
         () => undefined,
       )
       .finally(() => (this.#noting = null));
     await this.#noting;
   }
 
-  /** Tells the broker of the epochs that are known, what comes meanwhile included. Answers whether the stream's store is this one. */
+  /** Records the known epochs at the broker, including those that arrive meanwhile. Returns whether this is the stream's store. */
   async #note(): Promise<boolean> {
     while (this.#noted < this.#highest && !this.#stopping.signal.aborted) {
       const upTo = this.#highest;

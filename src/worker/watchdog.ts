@@ -1,9 +1,8 @@
 /**
- * Notices a shard that is given nothing although its queue has messages: a broker may wedge a queue with a single active
- * consumer, for instance after a consumer time-out. What looks so twice in a row is consumed again on another channel,
- * and a channel that is dead without having said so is at once. A busy shard is not looked at, nor one that
- * waits for what it has given back for want of memory, nor a standby, which has been given nothing yet: that its queue has messages is
- * the business of whoever is active.
+ * Notices a shard that gets no deliveries although its queue has messages: a broker may wedge a queue with a single active
+ * consumer, for instance after a consumer time-out. If this is seen twice in a row the channel is reopened; a channel that no
+ * longer answers is reopened at once. Not checked: a shard with unsettled deliveries, one that waits for deliveries that it gave
+ * back for lack of memory, and a standby, which has had no deliveries yet.
  */
 import { UnavailableError } from '../errors.ts';
 import type { Log } from '../observability/log.ts';
@@ -12,17 +11,17 @@ import type { Time, Timer } from '../time.ts';
 export interface WatchedShard {
   readonly shard: number;
   readonly queue: string;
-  /** Deliveries on the present channel, all of them settled; null when it has had none, or some are not settled or were given back and have not come again. */
+  /** The number of deliveries so far, if all of them are settled; null for a standby, or while any is unsettled or was given back. */
   settledDeliveries(): number | null;
-  /** Asks the broker whether the channel lives. */
+  /** Asks the broker whether the channel is alive. */
   isAlive(): Promise<boolean>;
-  /** Gives the channel up and consumes on another. */
+  /** Abandons the channel and consumes on a new one. */
   reopenChannel(cause: Error): void;
 }
 
 export interface WatchdogOptions {
   readonly shards: readonly WatchedShard[];
-  /** Messages that lie ready in each queue. Rejects with `UnavailableError`. */
+  /** The number of ready messages in each queue. Rejects with `UnavailableError`. */
   readonly readyIn: (queues: readonly string[]) => Promise<ReadonlyMap<string, number>>;
   readonly intervalMs: number;
   readonly time: Time;
@@ -55,7 +54,7 @@ export class Watchdog {
     this.#timer?.cancel();
   }
 
-  /** Compares every shard with how it was the last time. */
+  /** Compares every shard with the previous look. */
   async look(): Promise<void> {
     try {
       const quiet = this.#options.shards.filter((shard) => this.#isQuiet(shard));
@@ -63,7 +62,7 @@ export class Watchdog {
       const ready = await this.#options.readyIn(quiet.map(({ queue }) => queue));
       for (const shard of quiet) if ((ready.get(shard.queue) ?? 0) > 0) await this.#judge(shard);
     } catch (error) {
-      // A broker that is unavailable says nothing; the connection notices that by itself.
+      // An unavailable broker proves nothing; the connection notices it by itself.
       if (!this.#stopped && !(error instanceof UnavailableError)) this.#options.onError(error);
     }
   }
@@ -85,7 +84,7 @@ export class Watchdog {
     const before = this.#seen.get(shard);
     if (before === undefined) return;
     const isAlive = await shard.isAlive();
-    // While that was asked something may have come after all.
+    // A delivery may have come while waiting for the answer.
     if (this.#stopped || shard.settledDeliveries() !== before.deliveries) return;
     if (isAlive && !before.hadReady) {
       this.#seen.set(shard, { ...before, hadReady: true });

@@ -1,4 +1,4 @@
-/** What `/status` and `Worker.status()` answer: a worker at one moment, in the words and the spelling of JSON. */
+/** What `/status` and `Worker.status()` return: a snapshot of a worker, with the field names of the JSON. */
 import type { OrderingStatistics } from '../detection/detector.ts';
 import type { SequencerOverview, ShardSequencer } from '../ordering/sequencer.ts';
 import type { ShardState, ShardTotals } from '../observability/metrics.ts';
@@ -12,14 +12,14 @@ export interface GapStatus {
   readonly version: number;
   /** The first missing sequence. */
   readonly missing_from: number;
-  /** The last of them: one below the lowest held. */
+  /** The last missing sequence: one below the lowest held. */
   readonly missing_to: number;
   readonly held: number;
-  /** What is held, as first and last of each run, in order; of many runs the first 50. */
+  /** Runs of held sequences, in order; at most the first 50. */
   readonly held_sequences: readonly (readonly [first: number, last: number])[];
-  /** Since the first of the events that are held for it came. Only time that counts: while nothing could come, it stands. */
+  /** Time since the first event was held for this gap, without the time in which the missing event could not have arrived. */
   readonly waiting_ms: number;
-  /** Until the gap is ended, if nothing comes. Time that counts, too. */
+  /** Time until the gap ends if nothing arrives, counted in the same way. */
   readonly ends_in_ms: number;
 }
 
@@ -31,7 +31,7 @@ export interface ShardStatus extends SequencerOverview {
   readonly epoch: number | null;
   /** Since the process started. */
   readonly totals: ShardTotals;
-  /** Those that have waited longest, at most 100. */
+  /** The gaps that have waited longest, at most 100. */
   readonly open_gaps: readonly GapStatus[];
 }
 
@@ -88,7 +88,7 @@ export interface Readiness {
   readonly shards: readonly { readonly shard: number; readonly state: ShardState }[];
 }
 
-/** Whatever keeps a shard of this worker from working; empty where each works, or stands by to. */
+/** What keeps shards of this worker from working; empty if each of them works or is a standby. */
 export function whyNotReady({ state, isConnected, halts, shards }: Readiness): readonly string[] {
   const inState = (wanted: ShardState) =>
     shards

@@ -1,7 +1,7 @@
 /**
- * A worker: the shards of one process on one connection to the broker and one to the store; what it publishes (replies, the
- * record of the store) passes over a second one to the broker. It checks what it stands on before it consumes anything, keeps going through every
- * loss of either, and stops by finishing what is in flight and closing its channels: the standby continues where it ended.
+ * A worker: the shards of one process, with one connection to the broker, one to the store, and a second one to the broker for
+ * what it publishes (replies, the record of the store). It checks broker and store before it consumes anything, survives the loss
+ * of either, and stops by finishing what is in flight and closing its channels: the standby continues where it ended.
  */
 import type { Tracer } from '@opentelemetry/api';
 import type { Processor } from '../aggregates/definition.ts';
@@ -37,29 +37,29 @@ import { Watchdog } from './watchdog.ts';
 import { violationsStatus, whyNotReady, type WorkerStatus } from './worker-status.ts';
 
 export interface WorkerOptions {
-  /** What to process with: aggregates and handlers, one each per entity type. */
+  /** Aggregates and handlers, at most one of each per entity type. */
   readonly processors: Processors | readonly Processor[];
-  /** Default: `loadConfig(process.env)`. Its `processing.processor` is not looked at. */
+  /** Default: `loadConfig(process.env)`. Its `processing.processor` is ignored. */
   readonly config?: Config;
-  /** Where missing events are fetched from. Default: they are waited for; `config.gapRepair.source` is not looked at. */
+  /** Where missing events are fetched from. Default: nowhere; `config.gapRepair.source` is ignored. */
   readonly gapSource?: GapSource | null;
   /** Default: JSON lines on stdout at the configured level. */
   readonly log?: Log;
-  /** Default: a registry of its own, with exemplars where there is a tracer; read it with `render()`. */
+  /** Default: a separate registry, with exemplars if there is a tracer; read it with `render()`. */
   readonly metrics?: Metrics;
-  /** Default: that of the computer. */
+  /** Default: the system's clock. */
   readonly time?: Time;
 }
 
 export interface Worker {
-  /** Resolves when every shard is consuming, standing by or halted (then `notReady` says why). Rejects with `ConfigError` when it must not start. */
+  /** Resolves when every shard is consuming, a standby, or halted (see `notReady`). Rejects with `ConfigError` when it must not start. */
   start(): Promise<void>;
   /** Finishes what is in flight, at most for SHUTDOWN_TIMEOUT_MS. Safe to call twice. */
   stop(): Promise<void>;
   status(): WorkerStatus;
   /** Why it is not ready; empty when it is. */
   notReady(): readonly string[];
-  /** Settles when it has stopped: with null as it was asked to, or with what stopped it. */
+  /** Settles when the worker has stopped: with null if that was asked for, else with the error. */
   readonly done: Promise<Error | null>;
 }
 
@@ -98,7 +98,7 @@ class ShardedWorker implements Worker {
   readonly #watchdog: Watchdog;
   readonly #queues: QueueWatch;
   readonly #stopping = new AbortController();
-  /** Of its own: a broker short of memory reads no acknowledgements from a connection that publishes. */
+  /** Separate, because a broker short of memory reads no acknowledgements from a connection that publishes. */
   readonly #publishing: ReturnType<typeof createConnection>;
   readonly #replier: ReturnType<typeof createReplier> | null;
   readonly #autoReplay: AutoReplay | null;
@@ -296,7 +296,7 @@ class ShardedWorker implements Worker {
     this.#watch.stop();
     this.#watchdog.stop();
     this.#queues.stop();
-    // What does not finish in time is not lost: closing the channel gives it to the next consumer.
+    // Nothing is lost if it does not finish in time: closing the channel gives its deliveries to the next consumer.
     const { shutdownTimeoutMs } = this.#options.config;
     await Promise.allSettled([
       ...this.#shards.map((shard) => shard.stop(shutdownTimeoutMs)),
