@@ -1,9 +1,10 @@
-/** `inorder demo`: everything in one run, with what it needs brought up and cleaned up. */
+/** `inorder demo`: everything in one run. The demo itself, in `deploy/demo`, is part of a checkout and of the image, not of the npm package. */
+import { existsSync } from 'node:fs';
 import { loadConfig } from '../config/load.ts';
 import { wholeNumber } from '../config/parsers.ts';
+import { ConfigError } from '../errors.ts';
 import { optionValue } from './arguments.ts';
-import { publishTraffic, type TrafficOptions } from '../demo/order-traffic.ts';
-import { type CommandIo, defineCommand, type ExitCode } from './command.ts';
+import { defineCommand } from './command.ts';
 import { processLog } from './process-log.ts';
 
 const fewestOrders = 20;
@@ -13,6 +14,7 @@ export const command = defineCommand({
   name: 'demo',
   summary: 'Orders shuffled, repeated and lost, a worker killed: and what comes out.',
   description: [
+    'It is part of a checkout and of the image, not of the npm package.',
     'Uses AMQP_URL and REDIS_URL where they are set, and otherwise brings RabbitMQ and Redis up: in Docker, from installed',
     'programs, or from Debian packages when root. It works on a stream of its own and removes everything that it made.',
     'With --traffic it starts nothing and feeds workers that run elsewhere, until it is stopped.',
@@ -33,13 +35,21 @@ export const command = defineCommand({
     const orders = optionValue('--orders', options.orders ?? '2000', wholeNumber(fewestOrders, mostOrders));
     const seed = optionValue('--seed', options.seed ?? '1', wholeNumber(0, 2 ** 32 - 1));
     const traffic = options.traffic === null ? null : optionValue('--traffic', options.traffic, wholeNumber(1, 100_000));
+    if (!existsSync(new URL('../../deploy/demo', import.meta.url)))
+      throw new ConfigError(['the demo is not in the npm package: clone the repository and run `npm run demo` there']);
     const signal = io.takeSignals();
-    if (traffic !== null) return await runTraffic({ orders, seed, ratePerSecond: traffic }, io, signal);
-    // Loaded only here: no other command needs to know how services are brought up.
-    const { runDemo } = await import('../demo/demo.ts');
+    const { publishTraffic, runDemo } = await import('../../deploy/demo/demo.ts');
+    if (traffic !== null) {
+      const config = loadConfig(io.env);
+      const { urls, stream } = config.broker;
+      const feed = { orders, seed, ratePerSecond: traffic, urls, stream, log: processLog(config, io), signal };
+      const { confirmed, returned, failed } = await publishTraffic(feed);
+      await io.stdout.write(`${confirmed} events confirmed, ${returned} returned, ${failed} failed\n`);
+      return returned + failed === 0 ? 0 : 1;
+    }
     try {
       const write = (text: string) => void io.stdout.write(text);
-      const balanced = await runDemo({ orders, seed, env: io.env, write, isTTY: io.isTTY, signal, time: io.time });
+      const balanced = await runDemo({ orders, seed, env: io.env, write, isTTY: io.isTTY, signal });
       return balanced ? 0 : 1;
     } catch (error) {
       if (!signal.aborted) throw error;
@@ -48,16 +58,3 @@ export const command = defineCommand({
     }
   },
 });
-
-async function runTraffic(
-  traffic: Pick<TrafficOptions, 'orders' | 'seed' | 'ratePerSecond'>,
-  io: CommandIo,
-  signal: AbortSignal,
-): Promise<ExitCode> {
-  const config = loadConfig(io.env);
-  const { urls, stream } = config.broker;
-  const log = processLog(config, io);
-  const { confirmed, returned, failed } = await publishTraffic({ ...traffic, urls, stream, log, signal, time: io.time });
-  await io.stdout.write(`${confirmed} events confirmed, ${returned} returned, ${failed} failed\n`);
-  return returned + failed === 0 ? 0 : 1;
-}

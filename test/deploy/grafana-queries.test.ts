@@ -8,8 +8,7 @@ import { join } from 'node:path';
 import { tmpdir } from 'node:os';
 import test from 'node:test';
 import { freePort, LOOPBACK } from '../../deploy/local/free-port.ts';
-import { publishTraffic } from '../../src/demo/order-traffic.ts';
-import { systemTime } from '../../src/time.ts';
+import { publishTraffic } from '../../deploy/demo/publishing.ts';
 import { checkout, moduleUrl } from '../support/checkout.ts';
 import { missingPrometheus, PrometheusNode } from '../support/prometheus-node.ts';
 import { KeptLog } from '../support/rabbitmq.ts';
@@ -57,7 +56,6 @@ test('every query of the dashboard gives data, and exemplars lead to traces', as
 
   const end = new AbortController();
   const traffic = publishTraffic({
-    time: systemTime,
     urls: [run.amqpUrl],
     stream: run.stream,
     orders: 30,

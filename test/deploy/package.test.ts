@@ -6,11 +6,8 @@ import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, 
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { after, before, describe, it, type TestContext } from 'node:test';
-import amqp from 'amqplib';
 import { freePort } from '../../deploy/local/free-port.ts';
-import { removeKeys, removeTopology } from '../../src/demo/demo-queues.ts';
-import { planTopology } from '../../src/rabbitmq/topology-plan.ts';
-import { systemTime } from '../../src/time.ts';
+import { removeStream } from '../../deploy/local/stream-removal.ts';
 import { checkout } from '../support/checkout.ts';
 import { Reader, useReadersStream } from '../support/readme-reader.ts';
 import { examplesOf, linksOf, readmes, readReadme } from '../support/readme.ts';
@@ -108,10 +105,10 @@ describe('the package', () => {
       else t.skip(impossible);
     });
 
-  check('holds what runs and what tells about it: no tests, no sources, no maps', () => {
+  check('holds what runs and what tells about it: no tests, no sources, no maps, no demo', () => {
     const files = filesOf(installed);
     const expected =
-      /^(package\.json|((src\/([\w-]+\/)?|deploy\/(prometheus\/)?|test\/)?README|CHANGELOG|CONTRIBUTING)\.md|LICENSE|build\/(src|deploy\/local)\/.+\.(js|d\.ts|lua)|build\/src\/console\/page\/[\w-]+\.(html|css|svg)|deploy\/(prometheus|grafana|kubernetes|systemd)\/[\w/.@-]+\.(yml|yaml|json|service))$/;
+      /^(package\.json|((src\/([\w-]+\/)?|deploy\/(prometheus\/)?|test\/)?README|CHANGELOG|CONTRIBUTING)\.md|LICENSE|build\/src\/.+\.(js|d\.ts|lua)|build\/src\/console\/page\/[\w-]+\.(html|css|svg)|deploy\/(prometheus|grafana|kubernetes|systemd)\/[\w/.@-]+\.(yml|yaml|json|service))$/;
     assert.deepEqual(
       files.filter((file) => !expected.test(file)),
       [],
@@ -159,8 +156,6 @@ describe('the package', () => {
       const modules = [...text.matchAll(/(?:\bfrom |\bimport\()'([^']+)'/g)].map(([, module = '']) => module);
       return modules.filter((module) => {
         if (module.startsWith('.')) return !existsSync(join(installed, dirname(file), module.replace(/\.ts$/, '.d.ts')));
-        // Whoever has Docker brings it along; it is nothing that the library's types lead to.
-        if (file.startsWith('build/deploy/local/') && module === 'testcontainers') return false;
         return !module.startsWith('node:') && !Object.hasOwn(dependencies, module);
       });
     });
@@ -253,7 +248,7 @@ await publisher.close();
       assert.deepEqual(await exited, [0, null], output);
     } finally {
       program.kill('SIGKILL');
-      await removeStream(amqpUrl, redisUrl, stream);
+      await removeStream({ amqpUrl, redisUrl }, stream, 1);
     }
   });
 
@@ -274,17 +269,12 @@ await publisher.close();
     }
   });
 
-  check('runs the demo without anything of the checkout', async () => {
-    const { amqpUrl, redisUrl } = await useServices();
-    const { code, stdout, stderr } = await inorder(['demo', '--orders', '20'], { AMQP_URL: amqpUrl, REDIS_URL: redisUrl });
-    assert.equal(code, 0, `${stdout}${stderr}`);
-    assert.match(stdout, /^Everything balances: /m);
+  check('holds no demo: the command says in one line where there is one, and does nothing', async () => {
+    for (const words of [['demo'], ['demo', '--orders', '20'], ['demo', '--traffic', '5']])
+      assert.deepEqual(await inorder(words, { AMQP_URL: 'amqp://127.0.0.1:1', REDIS_URL: 'redis://127.0.0.1:1' }), {
+        code: 2,
+        stdout: '',
+        stderr: 'inorder: the demo is not in the npm package: clone the repository and run `npm run demo` there\n',
+      });
   });
 });
-
-async function removeStream(amqpUrl: string, redisUrl: string, stream: string): Promise<void> {
-  const connection = await amqp.connect(amqpUrl);
-  await removeTopology(connection, planTopology({ stream, shards: 1, queueType: 'quorum', exchangeType: 'x-consistent-hash' }));
-  await removeKeys(redisUrl, stream, systemTime);
-  await connection.close();
-}

@@ -3,8 +3,6 @@ import test, { type TestContext } from 'node:test';
 import amqp from 'amqplib';
 import { commands } from '../../src/cli/commands.ts';
 import { runCli } from '../../src/cli/run.ts';
-import { removeKeys } from '../../src/demo/demo-queues.ts';
-import { systemTime } from '../../src/time.ts';
 import { keptIo } from '../support/command-io.ts';
 import { useTopology } from '../support/published.ts';
 import { waitFor } from '../support/services.ts';
@@ -20,7 +18,6 @@ interface Sent {
 async function useDeadLetters(t: TestContext, sent: readonly Sent[], expected: number) {
   const { amqpUrl, stream, variables } = await useTopology(t, 'dlq');
   const env = { ...variables, SHARDS: '2', PROCESSOR: 'history', GAP_TIMEOUT_MS: '300' };
-  t.after(() => removeKeys(variables.REDIS_URL, stream, systemTime));
   const connection = await amqp.connect(amqpUrl);
   t.after(() => connection.close());
   const channel = await connection.createConfirmChannel();

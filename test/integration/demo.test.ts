@@ -4,7 +4,9 @@ import { once } from 'node:events';
 import test, { type TestContext } from 'node:test';
 import amqp from 'amqplib';
 import { Redis } from 'ioredis';
-import { removeKeys, removeTopology } from '../../src/demo/demo-queues.ts';
+import { isAlive } from '../../deploy/local/private-directory.ts';
+import { shards } from '../../deploy/demo/stage.ts';
+import { removeStream } from '../../deploy/local/stream-removal.ts';
 import { queueDepths } from '../../src/rabbitmq/queue-depths.ts';
 import { planTopology } from '../../src/rabbitmq/topology-plan.ts';
 import { systemTime } from '../../src/time.ts';
@@ -66,39 +68,15 @@ async function leftovers(t: TestContext, stream: string, pids: readonly number[]
   const connection = await amqp.connect(amqpUrl);
   const redis = new Redis(redisUrl);
   try {
-    const depths = await queueDepths(
-      connection,
-      planOf(stream).queues.map(({ name }) => name),
-      systemTime,
-    );
+    const plan = planTopology({ stream, shards, queueType: 'quorum', exchangeType: 'x-consistent-hash' });
+    const queues = plan.queues.map(({ name }) => name);
+    const depths = await queueDepths(connection, queues, systemTime);
     const left = depths.filter(({ ready }) => ready !== null).map(({ queue }) => queue);
     const keys = await redis.keys(`*${stream}*`);
     return [...left, ...keys, ...pids.filter(isAlive).map((pid) => `process ${pid}`)];
   } finally {
     await connection.close();
     await redis.quit();
-  }
-}
-
-/** What a demo that was killed cannot remove any more. */
-async function removeStream(t: TestContext, stream: string): Promise<void> {
-  const { amqpUrl, redisUrl } = await useServices(t);
-  const connection = await amqp.connect(amqpUrl);
-  await removeTopology(connection, planOf(stream));
-  await connection.close();
-  await removeKeys(redisUrl, stream, systemTime);
-}
-
-function planOf(stream: string) {
-  return planTopology({ stream, shards: 8, queueType: 'quorum', exchangeType: 'x-consistent-hash' });
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch {
-    return false;
   }
 }
 
@@ -156,7 +134,8 @@ test('a demo that is killed leaves no worker running', async (t) => {
   demo.child.kill('SIGKILL');
   await demo.exited;
   await waitFor(() => !demo.workerPids().some(isAlive), { what: 'the end of the workers', timeoutMs: 20_000 });
-  await removeStream(t, stream);
+  // What it cannot remove any more.
+  await removeStream(await useServices(t), stream, shards);
 });
 
 test('orders and seed are checked before anything is started', async () => {

@@ -5,13 +5,10 @@ import { appendFileSync, cpSync, mkdtempSync, rmSync, symlinkSync } from 'node:f
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { type TestContext } from 'node:test';
-import { connect } from 'amqplib';
 import { freePort } from '../../deploy/local/free-port.ts';
-import { removeKeys, removeTopology } from '../../src/demo/demo-queues.ts';
-import { planTopology } from '../../src/rabbitmq/topology-plan.ts';
-import { systemTime } from '../../src/time.ts';
+import { removeStream } from '../../deploy/local/stream-removal.ts';
 import { checkout } from '../support/checkout.ts';
-import { type TestServices, uniqueStream, useServices, waitFor } from '../support/services.ts';
+import { uniqueStream, useServices, waitFor } from '../support/services.ts';
 import { environment } from '../support/worker-process.ts';
 
 /** A checkout whose sources may be changed. */
@@ -23,13 +20,6 @@ function copyOfTheCheckout(t: TestContext): string {
   }
   symlinkSync(join(checkout, 'node_modules'), join(copy, 'node_modules'));
   return copy;
-}
-
-async function removeStream({ amqpUrl, redisUrl }: TestServices, stream: string): Promise<void> {
-  const connection = await connect(amqpUrl);
-  await removeTopology(connection, planTopology({ stream, shards: 1, queueType: 'quorum', exchangeType: 'x-consistent-hash' }));
-  await connection.close();
-  await removeKeys(redisUrl, stream, systemTime);
 }
 
 async function end(child: ChildProcess): Promise<number | null> {
@@ -57,7 +47,7 @@ test('npm run dev starts a worker, restarts it when a source or a script changes
   for (const out of [child.stdout, child.stderr]) out.setEncoding('utf8').on('data', (text: string) => void (output += text));
   t.after(async () => {
     child.kill('SIGKILL');
-    await removeStream(services, stream);
+    await removeStream(services, stream, 1);
   });
   const timesSaid = (message: string) => output.split(`"message":"${message}"`).length - 1;
   const ready = async (times: number) => {

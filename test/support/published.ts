@@ -1,6 +1,7 @@
 /** A stream with two shards and no worker, and what has been published to it. */
 import amqp from 'amqplib';
 import type { TestContext } from 'node:test';
+import { removeStream } from '../../deploy/local/stream-removal.ts';
 import type { RawMessage } from '../../src/events/event.ts';
 import { toRawMessage } from '../../src/rabbitmq/raw-message.ts';
 import { applyTopology } from '../../src/rabbitmq/topology.ts';
@@ -17,12 +18,8 @@ export async function useTopology(t: TestContext, name: string) {
   const plan = planTopology({ stream, shards, queueType: 'quorum', exchangeType: 'x-consistent-hash' });
   const connection = await amqp.connect(amqpUrl);
   await applyTopology({ ready: async () => connection, time: systemTime }, plan);
-  t.after(async () => {
-    const channel = await connection.createChannel();
-    for (const queue of [...plan.queues, plan.record.queue]) await channel.deleteQueue(queue.name);
-    for (const exchange of [...plan.exchanges, plan.record.exchange]) await channel.deleteExchange(exchange.name);
-    await connection.close();
-  });
+  await connection.close();
+  t.after(() => removeStream({ amqpUrl, redisUrl }, stream, shards));
   return { amqpUrl, stream, variables: { AMQP_URL: amqpUrl, REDIS_URL: redisUrl, STREAM: stream } };
 }
 

@@ -6,10 +6,7 @@ import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
-import amqp from 'amqplib';
-import { removeKeys, removeTopology } from '../../src/demo/demo-queues.ts';
-import { planTopology } from '../../src/rabbitmq/topology-plan.ts';
-import { systemTime } from '../../src/time.ts';
+import { removeStream } from '../../deploy/local/stream-removal.ts';
 import { type CommandResult, runCommand } from './command-process.ts';
 import { type Example, examplesOf, fencesOf, isShown } from './readme.ts';
 import { uniqueStream, useServices, waitFor } from './services.ts';
@@ -117,12 +114,7 @@ export class Reader {
 export async function useReadersStream(t: TestContext): Promise<Pick<ReaderOptions, 'stream' | 'variables'>> {
   const { amqpUrl, redisUrl, managementUrl } = await useServices(t);
   const stream = uniqueStream('readme');
-  t.after(async () => {
-    const connection = await amqp.connect(amqpUrl);
-    await removeTopology(connection, planTopology({ stream, shards: 8, queueType: 'quorum', exchangeType: 'x-consistent-hash' }));
-    await removeKeys(redisUrl, stream, systemTime);
-    await connection.close();
-  });
+  t.after(() => removeStream({ amqpUrl, redisUrl }, stream, 8));
   const managed: Record<string, string> = managementUrl === null ? {} : { MANAGEMENT_URL: managementUrl };
   return { stream, variables: { AMQP_URL: amqpUrl, REDIS_URL: redisUrl, STREAM: stream, ...managed } };
 }

@@ -1,21 +1,20 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import type { DeadLetter } from '../../src/dead-letters/dead-letter.ts';
-import { expect, wrongOrder } from '../../src/demo/expectation.ts';
-import { balance } from '../../src/demo/ledger.ts';
-import { type DemoMessage, messagesOf, planFaults } from '../../src/demo/faults.ts';
-import { orderLives, type OrderEvent } from '../../src/demo/order-lives.ts';
-import { disarrange } from '../../src/demo/publishing.ts';
-import { renderDeadLetters } from '../../src/demo/report.ts';
+import { expect, wrongOrder } from '../../deploy/demo/expectation.ts';
+import { balance } from '../../deploy/demo/ledger.ts';
+import { type DemoMessage, messagesOf, planFaults } from '../../deploy/demo/faults.ts';
+import { orderLives, type OrderEvent } from '../../deploy/demo/order-lives.ts';
+import { disarrange } from '../../deploy/demo/publishing.ts';
+import { renderDeadLetters } from '../../deploy/demo/report.ts';
 import type { EntityRef } from '../../src/events/event.ts';
 import type { EntitySummary, LoadResult } from '../../src/stores/store.ts';
 
 const lives = (orders = 40, seed = 1) => orderLives({ orders, seed, startMs: 1_767_607_200_000 });
-const idsOf = (events: readonly OrderEvent[]) => [...new Set(events.map(({ orderId }) => orderId))].sort();
 
 function stageOf(orders = 40) {
   const events = lives(orders);
-  const faults = planFaults(idsOf(events));
+  const faults = planFaults(events);
   return { events, faults, messages: [...messagesOf(events, faults)] };
 }
 

@@ -48,6 +48,7 @@ test('imports run along the arrows of the design', () => {
   assert.equal(brokenArrows(planted('src/rabbitmq/x.ts', "const a = await import('../worker/worker.ts');")).length, 1);
   assert.equal(brokenArrows(planted('src/worker/x.ts', "import '../main.ts';")).length, 1);
   assert.equal(brokenArrows(planted('src/worker/x.ts', "import '../../test/support/services.ts';")).length, 1);
+  assert.equal(brokenArrows(planted('src/cli/worker.ts', "await import('../../deploy/demo/demo.ts');")).length, 1);
   assert.equal(brokenArrows(planted('src/plumbing/x.ts', '')).length, 1);
   assert.deepEqual(brokenArrows(planted('src/worker/x.ts', "import { E } from '../errors.ts';\nimport '../stores/store.ts';")), []);
 });

@@ -1,22 +1,22 @@
 /**
- * One `inorder worker` of the demo: a process of its own, started as a user would start it, that cannot outlive the demo
- * however the demo ends. What it counts is read from its HTTP port; what it counted before it was killed is gone
- * with it, so the last reading is kept.
+ * The workers of the demo: processes of their own, started as a user would start them, that cannot outlive the demo however it
+ * ends. What they count is read from their HTTP ports many times a second, for only they know how much they hold and how often
+ * something came too early. What one counted before it was killed is gone with it: its last reading is kept, as a lower bound.
  */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { freePort } from '../../deploy/local/free-port.ts';
-import { GuardedProcess } from '../../deploy/local/guarded-process.ts';
-import { createPrivateDirectory, removePrivateDirectory } from '../../deploy/local/private-directory.ts';
-import { waitUntil } from '../../deploy/local/wait-until.ts';
-import { UnavailableError } from '../errors.ts';
-import { type Time, timeLimit } from '../time.ts';
+import { UnavailableError } from '../../src/errors.ts';
+import { sleep, systemTime } from '../../src/time.ts';
+import { freePort } from '../local/free-port.ts';
+import { GuardedProcess } from '../local/guarded-process.ts';
+import { createPrivateDirectory, removePrivateDirectory } from '../local/private-directory.ts';
+import { waitUntil } from '../local/wait-until.ts';
 
+/** What one worker counted, or all of them. */
 export interface WorkerReading {
-  readonly applied: number;
-  readonly duplicates: number;
-  readonly deadLettered: number;
+  /** Messages that have their outcome. */
+  readonly settled: number;
   readonly violations: number;
   /** Events that wait for a predecessor now. */
   readonly held: number;
@@ -24,49 +24,47 @@ export interface WorkerReading {
   readonly unsettled: number;
 }
 
-const nothing: WorkerReading = { applied: 0, duplicates: 0, deadLettered: 0, violations: 0, held: 0, unsettled: 0 };
+export interface Observation extends WorkerReading {
+  readonly heldAtMost: number;
+}
 
 const startTimeoutMs = 60_000;
 const stopGraceMs = 40_000;
 const readTimeoutMs = 2_000;
+const readIntervalMs = 50;
 const linesOfLog = 15;
 
 export class DemoWorker {
   readonly name: string;
-  readonly pid: number;
   readonly #process: GuardedProcess;
   readonly #url: string;
   readonly #directory: string;
-  readonly #time: Time;
-  #last: WorkerReading = nothing;
+  #last: WorkerReading = { settled: 0, violations: 0, held: 0, unsettled: 0 };
 
-  private constructor(name: string, process: GuardedProcess, url: string, directory: string, time: Time) {
+  private constructor(name: string, process: GuardedProcess, url: string, directory: string) {
     this.name = name;
-    this.pid = process.pid;
     this.#process = process;
     this.#url = url;
     this.#directory = directory;
-    this.#time = time;
   }
 
   /** The process runs; it is ready later. */
-  static async start(name: string, env: NodeJS.ProcessEnv, time: Time): Promise<DemoWorker> {
+  static async start(name: string, env: NodeJS.ProcessEnv): Promise<DemoWorker> {
     const port = await freePort();
     const directory = await createPrivateDirectory('worker');
-    const main = fileURLToPath(new URL(import.meta.url.endsWith('.ts') ? '../main.ts' : '../main.js', import.meta.url));
+    const main = import.meta.url.endsWith('.ts') ? '../../src/main.ts' : '../../src/main.js';
     const child = await GuardedProcess.spawn({
       command: process.execPath,
-      args: [...process.execArgv, main, 'worker'],
+      args: [...process.execArgv, fileURLToPath(new URL(main, import.meta.url)), 'worker'],
       env: { ...env, HTTP_PORT: String(port) },
       directory,
       logFile: join(directory, 'log'),
     });
-    return new DemoWorker(name, child, `http://127.0.0.1:${port}`, directory, time);
+    return new DemoWorker(name, child, `http://127.0.0.1:${port}`, directory);
   }
 
-  /** The last reading; what the process counted after it is not known when it was killed. */
-  get last(): WorkerReading {
-    return this.#last;
+  get pid(): number {
+    return this.#process.pid;
   }
 
   get running(): boolean {
@@ -115,11 +113,13 @@ export class DemoWorker {
   }
 
   async #readingFrom(metrics: string): Promise<WorkerReading> {
-    const sum = sums(metrics);
+    const sum = (name: string) =>
+      metrics
+        .split('\n')
+        .filter((line) => line.startsWith(`${name}{`))
+        .reduce((total, line) => total + Number(line.slice(line.lastIndexOf(' ') + 1)), 0);
     return {
-      applied: sum('inorder_events_total', 'outcome="applied"'),
-      duplicates: sum('inorder_events_total', 'outcome="duplicate"'),
-      deadLettered: sum('inorder_dead_letters_total'),
+      settled: sum('inorder_events_total'),
       violations: sum('message_ordering_violations_total'),
       held: sum('message_buffer_size'),
       unsettled: await this.#unsettled(),
@@ -135,15 +135,50 @@ export class DemoWorker {
   }
 
   async #get(path: string): Promise<Response | null> {
-    return fetch(this.#url + path, { signal: timeLimit(this.#time, readTimeoutMs) }).catch(() => null);
+    return fetch(this.#url + path, { signal: AbortSignal.timeout(readTimeoutMs) }).catch(() => null);
   }
 }
 
-/** Adds up the samples of a metric whose labels contain a text. */
-function sums(metrics: string): (name: string, label?: string) => number {
-  const lines = metrics.split('\n');
-  return (name, label = '') =>
-    lines
-      .filter((line) => line.startsWith(`${name}{`) && line.includes(label))
-      .reduce((total, line) => total + Number(line.slice(line.lastIndexOf(' ') + 1)), 0);
+/** Looks at the workers again and again. */
+export class Watch {
+  readonly #workers: DemoWorker[] = [];
+  readonly #onLook: (observation: Observation) => void | Promise<void>;
+  #heldAtMost = 0;
+  #stopped = false;
+  #loop: Promise<void> | null = null;
+
+  /** `onLook` is awaited before the next look. What it throws is thrown by `stop`. */
+  constructor(onLook: (observation: Observation) => void | Promise<void>) {
+    this.#onLook = onLook;
+  }
+
+  add(worker: DemoWorker): void {
+    this.#workers.push(worker);
+  }
+
+  start(): void {
+    this.#loop = this.#run();
+    // It is told to whoever stops the watch.
+    this.#loop.catch(() => undefined);
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    await this.#loop;
+  }
+
+  async look(): Promise<Observation> {
+    const readings = await Promise.all(this.#workers.map((worker) => worker.read()));
+    const sum = (count: keyof WorkerReading) => readings.reduce((total, reading) => total + reading[count], 0);
+    const held = sum('held');
+    this.#heldAtMost = Math.max(this.#heldAtMost, held);
+    return { settled: sum('settled'), violations: sum('violations'), held, unsettled: sum('unsettled'), heldAtMost: this.#heldAtMost };
+  }
+
+  async #run(): Promise<void> {
+    while (!this.#stopped) {
+      await this.#onLook(await this.look());
+      await sleep(systemTime, readIntervalMs);
+    }
+  }
 }

@@ -3,10 +3,9 @@
  * from the messages in the dead-letter queue, what is left from the queues. Counters of workers are not used, for
  * one of them was killed. Duplicates leave no trace but the difference, which has to be the expected number.
  */
-import type { DeadLetter } from '../dead-letters/dead-letter.ts';
-import type { Store } from '../stores/store.ts';
+import type { DeadLetter } from '../../src/dead-letters/dead-letter.ts';
+import type { Store } from '../../src/stores/store.ts';
 import { type Expectation, wrongOrder } from './expectation.ts';
-import type { Depths } from './demo-queues.ts';
 import type { Faults } from './faults.ts';
 
 export interface Ledger {
@@ -21,6 +20,14 @@ export interface Ledger {
   readonly ordersRight: number;
   /** One sentence for each thing that is not as it must be; empty when everything balances. */
   readonly problems: readonly string[];
+}
+
+/** Messages that lie ready in the queues. */
+export interface Depths {
+  /** Of all shards together. */
+  readonly shards: number;
+  readonly deadLetters: number;
+  readonly unrouted: number;
 }
 
 export interface LedgerSources {

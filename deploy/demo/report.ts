@@ -1,12 +1,43 @@
-/** The demo's words: one step per line while it runs, then the accounts, the dead letters and what to do with them. */
-import type { DeadLetter } from '../dead-letters/dead-letter.ts';
-import { printable } from '../printable.ts';
+/** The demo's words and where they are written: one step per line while it runs, then the accounts, the dead letters and what to do with them. */
+import type { DeadLetter } from '../../src/dead-letters/dead-letter.ts';
+import { printable } from '../../src/printable.ts';
+import { systemTime } from '../../src/time.ts';
 import type { Ledger } from './ledger.ts';
 import type { Faults } from './faults.ts';
-import type { Observation } from './watch.ts';
+import type { Observation } from './workers.ts';
 
 const labelWidth = 14;
 const barWidth = 24;
+const redrawMs = 100;
+const clearLine = '\r\u001b[K';
+
+/** Lines that stay, and on a terminal one line below them that moves. */
+export class Screen {
+  readonly #write: (text: string) => void;
+  readonly #isTTY: boolean;
+  #moving = '';
+  #drawnMs = Number.NEGATIVE_INFINITY;
+
+  constructor(write: (text: string) => void, isTTY: boolean) {
+    this.#write = write;
+    this.#isTTY = isTTY;
+  }
+
+  print(text: string): void {
+    this.#write(this.#moving === '' ? text : `${clearLine}${text}${this.#moving}`);
+  }
+
+  /** Replaced by the next one; nothing where there is no terminal. */
+  progress(line: string): void {
+    if (!this.#isTTY) return;
+    const nowMs = systemTime.nowMs();
+    if (line !== '' && nowMs - this.#drawnMs < redrawMs) return;
+    this.#drawnMs = line === '' ? Number.NEGATIVE_INFINITY : nowMs;
+    if (line === this.#moving) return;
+    this.#moving = line;
+    this.#write(`${clearLine}${line}`);
+  }
+}
 
 export function step(label: string, text: string): string {
   return `  ${label.padEnd(labelWidth)}${text}\n`;

@@ -1,9 +1,11 @@
 /**
  * What goes wrong in the demo, chosen by hand so that each thing happens once or a few times and can be named: events
  * that are lost for good, a message that was cut off, an order whose processor fails. Shuffling and repeating come
- * later, on the way to the broker.
+ * later, on the way to the broker. The module is the PROCESSOR of the demo's workers as well.
  */
-import { encodeEvent, type EncodedEvent } from '../events/encode.ts';
+import { defineHandler } from '../../src/aggregates/define.ts';
+import { orderAggregate } from '../../src/aggregates/order.ts';
+import { encodeEvent, type EncodedEvent } from '../../src/events/encode.ts';
 import type { OrderEvent } from './order-lives.ts';
 
 export interface DemoMessage {
@@ -28,7 +30,20 @@ export interface Faults {
 }
 
 /** In an event's metadata: tells the demo's processor to fail. */
-export const failingMark = 'demo: the processor fails';
+const failingMark = 'demo: the processor fails';
+
+const notification = defineHandler({
+  type: 'order',
+  handle(event) {
+    if (event.metadata['note'] === failingMark) throw new Error('the mail server does not know the recipient');
+  },
+});
+
+/** What PROCESSOR is set to. */
+export const processorUrl = import.meta.url;
+
+/** The built-in `order`, and a side effect that fails for the one event that is marked. */
+export default [orderAggregate(), notification];
 
 /** Places in the middle of lives, for a loss shows only when something follows; and early, so that the gaps end early. */
 const lostAt = [
@@ -39,7 +54,8 @@ const lostAt = [
 const failingAt = { share: 0.25, sequence: 6 };
 const malformedAt = { share: 0.35, sequence: 3 };
 
-export function planFaults(orderIds: readonly string[]): Faults {
+export function planFaults(events: readonly OrderEvent[]): Faults {
+  const orderIds = [...new Set(events.map(({ orderId }) => orderId))].sort();
   const orderAt = (share: number) => orderIds[Math.floor(orderIds.length * share)] ?? '';
   const malformedOrder = orderAt(malformedAt.share);
   return {

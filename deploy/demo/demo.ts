@@ -3,24 +3,23 @@
  * disarray to two workers, one of which is killed half-way, and in the end every order is compared with a computation
  * of its own.
  */
-import type { Services } from '../../deploy/local/services.ts';
-import { waitUntil } from '../../deploy/local/wait-until.ts';
-import type { DeadLetter } from '../dead-letters/dead-letter.ts';
-import { listDeadLetters } from '../dead-letters/inspect.ts';
-import { defaultEventLimits } from '../events/event.ts';
-import { createLog } from '../observability/log.ts';
-import type { Time } from '../time.ts';
-import { readDepths } from './demo-queues.ts';
-import type { DemoWorker } from './demo-worker.ts';
+import type { DeadLetter } from '../../src/dead-letters/dead-letter.ts';
+import { listDeadLetters } from '../../src/dead-letters/inspect.ts';
+import { defaultEventLimits } from '../../src/events/event.ts';
+import { createLog } from '../../src/observability/log.ts';
+import { systemTime } from '../../src/time.ts';
+import type { Services } from '../local/services.ts';
+import { waitUntil } from '../local/wait-until.ts';
 import { expect, type Expectation } from './expectation.ts';
 import { balance } from './ledger.ts';
 import { type DemoMessage, messagesOf, type Faults, planFaults } from './faults.ts';
 import { orderLives } from './order-lives.ts';
 import { disarrange, duplicateShare, publishAll, shuffleWindow } from './publishing.ts';
-import { farewell, number, progressLine, renderDeadLetters, renderLedger, step } from './report.ts';
-import { Screen } from './screen.ts';
-import { Stage } from './stage.ts';
-import { type Observation, Watch } from './watch.ts';
+import { farewell, number, progressLine, renderDeadLetters, renderLedger, Screen, step } from './report.ts';
+import { gapTimeoutMs, shards, Stage } from './stage.ts';
+import { type DemoWorker, type Observation, Watch } from './workers.ts';
+
+export { publishTraffic } from './publishing.ts';
 
 export interface DemoOptions {
   /** At least 20, or the faults would meet in one order. */
@@ -31,14 +30,9 @@ export interface DemoOptions {
   readonly isTTY: boolean;
   /** Aborting it ends the demo early: everything is removed, then `runDemo` rejects. */
   readonly signal: AbortSignal;
-  readonly time: Time;
 }
 
-const shards = 8;
-/** Many times what a shuffled event needs to arrive on a slow machine: only what was lost may become a gap. */
-const gapTimeoutMs = 8_000;
 const settleTimeoutMs = 300_000;
-const workerVariables = { GAP_TIMEOUT_MS: String(gapTimeoutMs), RETRY_MAX_ATTEMPTS: '3', RETRY_INITIAL_MS: '50', PREFETCH: '1000' };
 
 const sources: Readonly<Record<Services['source'], string>> = {
   given: 'as given by AMQP_URL and REDIS_URL',
@@ -48,24 +42,30 @@ const sources: Readonly<Record<Services['source'], string>> = {
 
 /** True when everything balances. */
 export async function runDemo(options: DemoOptions): Promise<boolean> {
-  const { orders, seed, env, time } = options;
-  const screen = new Screen(options.write, options.isTTY, time);
-  const startedMs = time.nowMs();
-  const events = orderLives({ orders, seed, startMs: time.wallMs() });
-  const faults = planFaults([...new Set(events.map(({ orderId }) => orderId))].sort());
+  const { orders, seed, env } = options;
+  const screen = new Screen(options.write, options.isTTY);
+  const startedMs = systemTime.nowMs();
+  const events = orderLives({ orders, seed, startMs: systemTime.wallMs() });
+  const faults = planFaults(events);
   const messages = await disarrange(messagesOf(events, faults), seed);
   screen.print(`\nThe lives of ${number(orders)} orders, ${number(events.length)} events\n\n`);
-  const stage = await Stage.set({ env, shards, workerVariables, time, log: (line) => screen.print(step('services', line)) });
+  const stage = await Stage.set({ env, log: (line) => screen.print(step('services', line)) });
   try {
     const play = new Play(stage, screen, options);
     await play.prepare();
     const { observation, confirmed } = await play.play(messages, faults);
     const expectation = expect(confirmed, faults.failing);
     const deadLetters = await play.deadLetters(expectation);
-    const depths = await readDepths(stage.connection, stage.plan, time);
-    const ledger = await balance({ confirmed: confirmed.length, expectation, faults, depths, deadLetters, store: stage.store });
+    const ledger = await balance({
+      confirmed: confirmed.length,
+      expectation,
+      faults,
+      depths: await stage.depths(),
+      deadLetters,
+      store: stage.store,
+    });
     screen.print(`\n${renderLedger(ledger, observation)}\n${renderDeadLetters(deadLetters, faults)}\n`);
-    screen.print(farewell(ledger.problems, time.nowMs() - startedMs));
+    screen.print(farewell(ledger.problems, systemTime.nowMs() - startedMs));
     return ledger.problems.length === 0;
   } finally {
     screen.progress('');
@@ -73,18 +73,16 @@ export async function runDemo(options: DemoOptions): Promise<boolean> {
   }
 }
 
-/** What happens on the stage, in three play. */
+/** What happens on the stage, in three acts. */
 class Play {
   readonly #stage: Stage;
   readonly #screen: Screen;
   readonly #signal: AbortSignal;
-  readonly #time: Time;
 
-  constructor(stage: Stage, screen: Screen, { signal, time }: DemoOptions) {
+  constructor(stage: Stage, screen: Screen, { signal }: DemoOptions) {
     this.#stage = stage;
     this.#screen = screen;
     this.#signal = signal;
-    this.#time = time;
   }
 
   async prepare(): Promise<void> {
@@ -109,7 +107,7 @@ class Play {
 
     const confirmed: DemoMessage[] = [];
     let dying: Promise<void> | null = null;
-    const watch: Watch = new Watch(this.#time, (observation) => {
+    const watch: Watch = new Watch((observation) => {
       this.#screen.progress(progressLine(confirmed.length, messages.length, observation));
       if (dying === null && observation.settled >= messages.length / 2) dying = this.#replace(victim, watch, observation);
       return dying ?? undefined;
@@ -129,20 +127,20 @@ class Play {
 
   /** What lies in the dead-letter queue once everything that is expected there has arrived, or cannot any more. */
   async deadLetters(expectation: Expectation): Promise<readonly DeadLetter[]> {
-    const { stream, store, connection, plan } = this.#stage;
+    const { stream, store, connection } = this.#stage;
     // A rejected message is on its way for a moment: the broker moves it when it has been confirmed there.
-    const arrived = async () => (await readDepths(connection, plan, this.#time)).deadLetters >= expectation.deadLettered;
+    const arrived = async () => (await this.#stage.depths()).deadLetters >= expectation.deadLettered;
     await waitUntil(arrived, { timeoutMs: 10_000, what: 'the dead letters' }).catch(() => undefined);
     const letters: DeadLetter[] = [];
     const decoding = { limits: defaultEventLimits, defaultEntityType: 'order', allowMissingEntityId: false };
-    for await (const page of listDeadLetters({ connection, stream, store, decoding, time: this.#time })) letters.push(...page);
+    for await (const page of listDeadLetters({ connection, stream, store, decoding, time: systemTime })) letters.push(...page);
     return letters;
   }
 
   #publish(messages: readonly DemoMessage[], onConfirmed: (message: DemoMessage) => void): Promise<void> {
     const { services, stream } = this.#stage;
-    const log = createLog({ level: 'warn', service: 'demo', writeLine: (line) => this.#screen.print(line), time: this.#time });
-    return publishAll(messages, { amqpUrl: services.amqpUrl, exchange: stream, log, signal: this.#signal, time: this.#time, onConfirmed });
+    const log = createLog({ level: 'warn', service: 'demo', writeLine: (line) => this.#screen.print(line), time: systemTime });
+    return publishAll(messages, { urls: [services.amqpUrl], stream, log, signal: this.#signal }, onConfirmed);
   }
 
   async #startWorker(name: string): Promise<DemoWorker> {
@@ -161,16 +159,15 @@ class Play {
     );
   }
 
-  /** Nothing ready, nothing unsettled, twice in a row; then the workers stop, and what they had not finished would be ready again. */
+  /** Nothing ready, nothing unsettled, three times in a row; then the workers stop, and what they had not finished would be ready again. */
   async #untilSettled(watch: Watch, worker: DemoWorker): Promise<Observation> {
-    const { connection, plan } = this.#stage;
     let announced = false;
     let quietLooks = 0;
     const observation = await waitUntil(
       async () => {
         this.#signal.throwIfAborted();
         if (!worker.running) throw await worker.failure('ended');
-        const [seen, depths] = [await watch.look(), await readDepths(connection, plan, this.#time)];
+        const [seen, depths] = [await watch.look(), await this.#stage.depths()];
         if (depths.shards === 0 && seen.unsettled === seen.held && seen.held > 0 && !announced) {
           announced = true;
           this.#screen.print(
