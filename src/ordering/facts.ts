@@ -38,7 +38,7 @@ export interface Slot {
   readonly sequence: number;
   readonly action: SlotAction;
   /** Of `absorb`: the sequence under which the id was applied. */
-  readonly appliedAs?: number;
+  readonly appliedAs?: number | undefined;
   /** The version and the holes once this slot and all before it are committed. */
   readonly versionAfter: number;
   readonly holesAfter: string;

@@ -13,7 +13,7 @@ export type Step =
   | { readonly kind: 'commit'; readonly run: Run }
   /** The event that is next in line, or with `fail` the one that came too early, cannot be processed. */
   | { readonly kind: 'fail'; readonly delivery: Delivery; readonly reason: RejectionReason; readonly detail: string }
-  /** To be read again first: what is known here is in doubt, or arrivals would have to follow dead letters that may be being replayed. */
+  /** What is known here is in doubt, or arrivals would have to follow dead letters that may be being replayed: the store is read first. */
   | { readonly kind: 'read' }
   /** Something is held and its predecessor is not here. */
   | { readonly kind: 'gap' }
@@ -30,186 +30,205 @@ export interface PlanSink {
 }
 
 export function planLane(lane: Lane, limits: SequencerLimits, countedMs: number, sink: PlanSink): Step {
-  if (lane.known.state === 'doubtful') return { kind: 'read' };
-  releaseOvertaken(lane);
-  const { skipsAhead } = lane;
-  lane.skipsAhead = false;
-  const run = new Run(lane);
-  const arrivals = lane.arrivals;
-  const later: Delivery[] = [];
-  let failed: Step | null = null;
-  let rereads = false;
-  let at = 0;
-  for (;;) {
-    if (run.slots.length >= limits.maxFold) break;
-    if (takeHeld(lane, run, later)) continue;
-    const delivery = arrivals[at];
-    if (delivery === undefined) break;
-    const verdict = placeArrival(lane, run, delivery, limits, countedMs, sink);
-    if (verdict === 'stop' || verdict === 'read') {
-      rereads = verdict === 'read' && run.isEmpty;
-      break;
+  return lane.known.state === 'doubtful' ? { kind: 'read' } : new Plan(lane, limits, countedMs, sink).step();
+}
+
+type Failed = Extract<Step, { kind: 'fail' }>;
+
+/** What became of one delivery. `stop`: it stays where it is, and so does what came after it. `later`: only it waits for the commit. */
+type Placement = 'placed' | 'later' | 'stop' | 'read' | Failed;
+
+class Plan {
+  readonly #lane: Lane;
+  readonly #limits: SequencerLimits;
+  readonly #countedMs: number;
+  readonly #sink: PlanSink;
+  readonly #run: Run;
+  /** Copies of what is in the run: they wait for its commit. */
+  readonly #later: Delivery[] = [];
+
+  constructor(lane: Lane, limits: SequencerLimits, countedMs: number, sink: PlanSink) {
+    this.#lane = lane;
+    this.#limits = limits;
+    this.#countedMs = countedMs;
+    this.#sink = sink;
+    this.#run = new Run(lane);
+  }
+
+  step(): Step {
+    const lane = this.#lane;
+    const { skipsAhead } = lane;
+    lane.skipsAhead = false;
+    this.#releaseOvertaken();
+    let placement: Placement = this.#placeArrivals();
+    if (placement === 'placed' && this.#run.isEmpty && lane.held.count > 0) placement = this.#settleHeld(skipsAhead);
+    if (typeof placement === 'object') return placement;
+    if (!this.#run.isEmpty) return { kind: 'commit', run: this.#run };
+    if (placement === 'read') return { kind: 'read' };
+    return { kind: lane.held.count > 0 ? 'gap' : 'idle' };
+  }
+
+  /** What another owner has committed meanwhile is held no longer: it is decided as what it is now, a duplicate or a hole. */
+  #releaseOvertaken(): void {
+    const { held, known } = this.#lane;
+    const overtaken: Delivery[] = [];
+    for (let lowest = held.lowest(); lowest !== null && lowest <= known.version; lowest = held.lowest()) {
+      overtaken.push(...(held.take(lowest) ?? []));
     }
-    if (verdict === 'later') later.push(delivery);
-    else if (typeof verdict === 'object') failed = verdict;
-    at++;
-    if (failed !== null) break;
+    this.#lane.putBack(overtaken);
   }
-  // Copies of what is in the run wait for its commit; they go first, as they came before the rest.
-  if (at > 0 || later.length > 0) lane.arrivals = later.length === 0 ? arrivals.slice(at) : later.concat(arrivals.slice(at));
-  if (failed !== null) return failed;
-  if (rereads) return { kind: 'read' };
-  const held = run.isEmpty && lane.held.count > 0 ? settleHeld(lane, run, skipsAhead, sink) : 'placed';
-  if (typeof held === 'object') return held;
-  if (held === 'read') return { kind: 'read' };
-  if (!run.isEmpty) return { kind: 'commit', run };
-  if (lane.held.count > 0) return { kind: 'gap' };
-  return { kind: 'idle' };
-}
 
-/** What another owner has committed meanwhile is held no longer: it is decided as what it is now, a duplicate or a hole. */
-function releaseOvertaken(lane: Lane): void {
-  const overtaken: Delivery[] = [];
-  for (let lowest = lane.held.lowest(); lowest !== null && lowest <= lane.known.version; lowest = lane.held.lowest()) {
-    overtaken.push(...(lane.held.take(lowest) ?? []));
+  /** In order of arrival, and what is held as soon as it is next, until one has to wait. */
+  #placeArrivals(): 'placed' | 'read' | Failed {
+    const lane = this.#lane;
+    const arrivals = lane.arrivals;
+    let placement: Placement = 'placed';
+    let at = 0;
+    while (this.#run.slots.length < this.#limits.maxFold) {
+      if (this.#takeHeld()) continue;
+      const delivery = arrivals[at];
+      if (delivery === undefined) break;
+      placement = this.#placeArrival(delivery);
+      if (placement === 'stop' || placement === 'read') break;
+      if (placement === 'later') this.#later.push(delivery);
+      at++;
+      if (typeof placement === 'object') break;
+    }
+    // Copies go first, as they came before the rest.
+    if (at > 0 || this.#later.length > 0) lane.arrivals = this.#later.concat(arrivals.slice(at));
+    return placement === 'read' || typeof placement === 'object' ? placement : 'placed';
   }
-  lane.putBack(overtaken);
-}
 
-/** Moves what is held for the next sequence into the run. */
-function takeHeld(lane: Lane, run: Run, later: Delivery[]): boolean {
-  if (lane.held.count === 0 || !run.takes(false) || !lane.held.has(run.version + 1)) return false;
-  const [first, ...copies] = lane.held.take(run.version + 1) ?? [];
-  if (first === undefined) return false;
-  if (!run.admits(first) || lane.idVerdicts.has(first)) {
-    // Decided as an arrival, where these cases are at home.
-    lane.arrivals.push(first, ...copies);
+  /** Moves what is held for the next sequence into the run. */
+  #takeHeld(): boolean {
+    const { held, arrivals, idVerdicts } = this.#lane;
+    const run = this.#run;
+    if (held.count === 0 || !run.takes(false) || !held.has(run.version + 1)) return false;
+    const [first, ...copies] = held.take(run.version + 1) ?? [];
+    if (first === undefined) return false;
+    if (!run.admits(first) || idVerdicts.has(first)) {
+      // Decided as an arrival, where these cases are at home.
+      arrivals.push(first, ...copies);
+    } else {
+      run.place('next', first, run.version + 1, 'apply');
+      this.#later.push(...copies);
+    }
     return true;
   }
-  run.follow(first, 'apply');
-  later.push(...copies);
-  return true;
-}
 
-type Placement = 'placed' | 'later' | 'stop' | 'read' | Extract<Step, { kind: 'fail' }>;
-
-function placeArrival(lane: Lane, run: Run, delivery: Delivery, limits: SequencerLimits, countedMs: number, sink: PlanSink): Placement {
-  const sequence = delivery.event.sequence;
-  if (!run.takes(sequence === null)) return 'stop';
-  if (sequence === null) return placeUnsequenced(lane, run, delivery);
-  const { version, state, parkedAt } = lane.known;
-  if (sequence <= version) return placeSettled(lane, run, delivery, sequence, limits, sink);
-  // What the run itself has passed over is decided once that is committed, and before what came after it.
-  if (sequence <= run.version) return run.holes.has(sequence) ? 'stop' : 'later';
-  if (sequence === run.version + 1) {
-    return placeAs(lane, run, delivery, (action) => run.follow(delivery, action));
+  #placeArrival(delivery: Delivery): Placement {
+    const run = this.#run;
+    const sequence = delivery.event.sequence;
+    if (!run.takes(sequence === null)) return 'stop';
+    if (sequence === null) return this.#placeAs('unsequenced', delivery, run.version + 1);
+    const { version, state, parkedAt } = this.#lane.known;
+    if (sequence <= version) return this.#placeSettled(delivery, sequence);
+    // What the run itself has passed over is decided once that is committed, and before what came after it.
+    if (sequence <= run.version) return run.holes.has(sequence) ? 'stop' : 'later';
+    if (sequence === run.version + 1) return this.#placeAs('next', delivery, sequence);
+    // Before the limit on how far ahead: a running stream may have passed any number. Parked at version 0 means
+    // that its base line was dead-lettered, and what follows must not take its place, nor while that is being replayed.
+    const hasBaseLine = version > 0 || this.#limits.firstSequence !== 'any';
+    const mayBeBaseLine = !hasBaseLine && (state === 'open' || (state === 'replayed' && sequence <= (parkedAt ?? sequence)));
+    if (mayBeBaseLine && run.isEmpty) return this.#placeAs('baseLine', delivery, sequence);
+    if (sequence > version + maxAhead && (hasBaseLine || state === 'open')) {
+      // How far ahead it is can be said once the run is committed.
+      if (!run.isEmpty) return 'stop';
+      this.#sink.reject(delivery, 'invalid_sequence', `sequence ${sequence} is more than ${maxAhead} ahead of version ${version}`);
+      return 'placed';
+    }
+    if (state === 'parked-before') return 'read';
+    if (state === 'parked') {
+      this.#sink.reject(delivery, 'entity_parked', `the entity is parked at version ${version}`);
+      return 'placed';
+    }
+    return this.#placeEarly(delivery, sequence);
   }
-  // Before the limit on how far ahead: a running stream may have passed any number. Parked at version 0 means
-  // that its base line was dead-lettered, and what follows must not take its place, nor while that is being replayed.
-  const hasBaseLine = version > 0 || limits.firstSequence !== 'any';
-  const mayBeBaseLine = !hasBaseLine && (state === 'open' || (state === 'replayed' && sequence <= (parkedAt ?? sequence)));
-  if (mayBeBaseLine && run.isEmpty) return placeAs(lane, run, delivery, (action) => run.adopt(delivery, sequence, action));
-  if (sequence > version + maxAhead && (hasBaseLine || state === 'open')) {
-    // How far ahead it is can be said once the run is committed.
+
+  /** At or below the version: a duplicate, unless it falls into a hole. */
+  #placeSettled(delivery: Delivery, sequence: number): Placement {
+    const { version, holes } = this.#lane.known;
+    if (!holes.has(sequence)) {
+      this.#lane.lookingUp++;
+      this.#sink.lookUp(delivery);
+      return 'placed';
+    }
+    if (!this.#run.holes.has(sequence)) return 'later';
+    switch (this.#limits.strategy) {
+      case 'skip':
+        this.#sink.skipped(delivery);
+        return 'placed';
+      case 'log_and_process':
+        return this.#placeAs('hole', delivery, sequence);
+      default:
+        this.#sink.reject(delivery, 'late', `version ${version} has passed over sequence ${sequence}`);
+        return 'placed';
+    }
+  }
+
+  /** Beyond the next in line: a violation if it reveals a new gap, and then by strategy. */
+  #placeEarly(delivery: Delivery, sequence: number): Placement {
+    const [lane, run] = [this.#lane, this.#run];
+    if (this.#limits.strategy === 'fail' && !run.isEmpty) return 'stop';
+    const expected = Math.max(lane.known.highest, run.version) + 1;
+    if (sequence > expected) this.#sink.violation(delivery, sequence, expected);
+    lane.learn({ kind: 'seen', sequence });
+    switch (this.#limits.strategy) {
+      case 'buffer':
+        lane.held.add(sequence, delivery, this.#countedMs);
+        return 'placed';
+      case 'fail':
+        return { kind: 'fail', delivery, reason: 'out_of_order', detail: `expected ${run.version + 1}, received ${sequence}` };
+      case 'skip':
+        run.place('leap', delivery, sequence, 'skip');
+        return 'placed';
+      case 'log_and_process':
+        return this.#placeAs('leap', delivery, sequence);
+    }
+  }
+
+  /** Into the run, as what the store has said about its id; a conflict is decided when it comes first. */
+  #placeAs(where: Place, delivery: Delivery, sequence: number): Placement {
+    const run = this.#run;
+    if (!run.admits(delivery)) return 'stop';
+    const verdict = this.#lane.idVerdicts.get(delivery);
+    if (verdict?.action !== 'conflict') {
+      run.place(where, delivery, sequence, verdict?.action ?? 'apply', verdict?.appliedAs);
+      return 'placed';
+    }
     if (!run.isEmpty) return 'stop';
-    sink.reject(delivery, 'invalid_sequence', `sequence ${sequence} is more than ${maxAhead} ahead of version ${version}`);
-    return 'placed';
+    const detail = `the id was already applied with another payload, under sequence ${verdict.appliedAs}`;
+    return { kind: 'fail', delivery, reason: 'message_id_conflict', detail };
   }
-  if (state === 'parked-before') return 'read';
-  if (state === 'parked') {
-    sink.reject(delivery, 'entity_parked', `the entity is parked at version ${version}`);
-    return 'placed';
-  }
-  return placeEarly(lane, run, delivery, sequence, limits, countedMs, sink);
-}
 
-function placeUnsequenced(lane: Lane, run: Run, delivery: Delivery): Placement {
-  return placeAs(lane, run, delivery, () => run.unsequenced(delivery));
-}
-
-/** At or below the version: a duplicate, unless it falls into a hole. */
-function placeSettled(lane: Lane, run: Run, delivery: Delivery, sequence: number, limits: SequencerLimits, sink: PlanSink): Placement {
-  const { version, holes } = lane.known;
-  if (!holes.has(sequence)) {
-    lane.lookingUp++;
-    sink.lookUp(delivery);
-    return 'placed';
-  }
-  if (!run.holes.has(sequence)) return 'later';
-  if (limits.strategy === 'skip') {
-    sink.skipped(delivery);
-    return 'placed';
-  }
-  if (limits.strategy !== 'log_and_process') {
-    sink.reject(delivery, 'late', `version ${version} has passed over sequence ${sequence}`);
-    return 'placed';
-  }
-  return placeAs(lane, run, delivery, (action) => run.close(delivery, sequence, action));
-}
-
-/** Into the run, as what the store has said about its id; a conflict is decided when it comes first. */
-function placeAs(lane: Lane, run: Run, delivery: Delivery, place: (action: SlotAction) => void): Placement {
-  if (!run.admits(delivery)) return 'stop';
-  const verdict = lane.idVerdicts.get(delivery);
-  if (verdict?.action === 'conflict') return run.isEmpty ? conflict(delivery, verdict.appliedAs) : 'stop';
-  place(verdict?.action ?? 'apply');
-  if (verdict !== undefined) run.repeats(verdict.appliedAs);
-  return 'placed';
-}
-
-/** Beyond the next in line: a violation if it reveals a new gap, and then by strategy. */
-function placeEarly(
-  lane: Lane,
-  run: Run,
-  delivery: Delivery,
-  sequence: number,
-  limits: SequencerLimits,
-  countedMs: number,
-  sink: PlanSink,
-): Placement {
-  if (limits.strategy === 'fail' && !run.isEmpty) return 'stop';
-  const expected = Math.max(lane.known.highest, run.version) + 1;
-  if (sequence > expected) sink.violation(delivery, sequence, expected);
-  lane.learn({ kind: 'seen', sequence });
-  switch (limits.strategy) {
-    case 'buffer':
-      lane.held.add(sequence, delivery, countedMs);
+  /** Nothing follows the version: what is held is rejected when the entity is parked, or the gap is skipped. */
+  #settleHeld(skipsAhead: boolean): Placement {
+    const { held, arrivals, known } = this.#lane;
+    if (known.state === 'parked-before') return 'read';
+    if (known.state === 'parked') {
+      const detail = `the entity is parked at version ${known.version}`;
+      for (const delivery of held.drain()) this.#sink.reject(delivery, 'entity_parked', detail);
       return 'placed';
-    case 'fail':
-      return { kind: 'fail', delivery, reason: 'out_of_order', detail: `expected ${run.version + 1}, received ${sequence}` };
-    case 'skip':
-      run.leap(delivery, sequence, 'skip');
-      return 'placed';
-    case 'log_and_process':
-      return placeAs(lane, run, delivery, (action) => run.leap(delivery, sequence, action));
+    }
+    const lowest = skipsAhead ? held.lowest() : null;
+    if (lowest === null) return 'placed';
+    const [first, ...copies] = held.take(lowest) ?? [];
+    if (first === undefined) return 'placed';
+    arrivals.unshift(...copies);
+    return this.#placeAs('leap', first, lowest);
   }
 }
 
-function conflict(delivery: Delivery, appliedAs: number): Extract<Step, { kind: 'fail' }> {
-  return {
-    kind: 'fail',
-    delivery,
-    reason: 'message_id_conflict',
-    detail: `the id was already applied with another payload, under sequence ${appliedAs}`,
-  };
-}
-
-/** Nothing follows the version: what is held is rejected when the entity is parked, or the gap is skipped. */
-function settleHeld(lane: Lane, run: Run, skipsAhead: boolean, sink: PlanSink): Placement {
-  const { state, version } = lane.known;
-  if (state === 'parked-before') return 'read';
-  if (state === 'parked') {
-    const detail = `the entity is parked at version ${version}`;
-    for (const delivery of lane.held.drain()) sink.reject(delivery, 'entity_parked', detail);
-    return 'placed';
-  }
-  const lowest = skipsAhead ? lane.held.lowest() : null;
-  if (lowest === null) return 'placed';
-  const [first, ...copies] = lane.held.take(lowest) ?? [];
-  if (first === undefined) return 'placed';
-  lane.arrivals.unshift(...copies);
-  return placeAs(lane, run, first, (action) => run.leap(first, lowest, action));
-}
+/** Where an event goes, seen from the version that the run has reached. */
+type Place =
+  | 'next'
+  | 'unsequenced'
+  /** Beyond the next in line: the sequences passed over become holes, and itself when it is skipped. */
+  | 'leap'
+  /** The first event of a running stream: what came before it was never ours. */
+  | 'baseLine'
+  /** A late event fills its hole; the version stays. */
+  | 'hole';
 
 /** The slots of one commit of one entity, in order, with the version and the holes after each of them. */
 class Run {
@@ -221,9 +240,9 @@ class Run {
   #unsequenced = false;
   #ids: Set<string> | null = null;
 
-  constructor(lane: Lane) {
-    this.version = lane.known.version;
-    this.holes = lane.known.holes;
+  constructor({ known: { version, holes } }: Lane) {
+    this.version = version;
+    this.holes = holes;
   }
 
   get isEmpty(): boolean {
@@ -236,53 +255,22 @@ class Run {
   }
 
   /** False when the run already carries this id: the store can only tell after the first is committed. */
-  admits(delivery: Delivery): boolean {
-    return this.#ids === null ? this.slots[0]?.delivery.event.id !== delivery.event.id : !this.#ids.has(delivery.event.id);
+  admits({ event: { id } }: Delivery): boolean {
+    return this.#ids === null ? this.slots[0]?.delivery.event.id !== id : !this.#ids.has(id);
   }
 
-  /** The next sequence in line. */
-  follow(delivery: Delivery, action: SlotAction): void {
-    this.version += 1;
-    this.#push(delivery, this.version, action);
-  }
-
-  /** An event beyond the next in line: the sequences passed over become holes, and itself when it is skipped. */
-  leap(delivery: Delivery, sequence: number, action: SlotAction): void {
-    this.holes = this.holes.add(this.version + 1, action === 'skip' ? sequence : sequence - 1);
-    this.version = sequence;
-    this.#push(delivery, sequence, action);
-  }
-
-  /** The first event of a running stream: what came before it was never ours. */
-  adopt(delivery: Delivery, sequence: number, action: SlotAction): void {
-    this.adopts = true;
-    this.holes = this.holes.below(sequence - 1);
-    this.version = sequence;
-    this.#push(delivery, sequence, action);
-  }
-
-  /** A late event fills its hole; the version stays. */
-  close(delivery: Delivery, sequence: number, action: SlotAction): void {
-    this.holes = this.holes.close(sequence);
-    this.#push(delivery, sequence, action);
-  }
-
-  /** What was placed last has an id that was applied under another sequence. */
-  repeats(appliedAs: number): void {
-    const last = this.slots.pop();
-    if (last !== undefined) this.slots.push({ ...last, appliedAs });
-  }
-
-  unsequenced(delivery: Delivery): void {
-    this.#unsequenced = true;
-    this.follow(delivery, 'apply');
-  }
-
-  #push(delivery: Delivery, sequence: number, action: SlotAction): void {
+  /** @param appliedAs Of an id that was applied under another sequence: that one. */
+  place(where: Place, delivery: Delivery, sequence: number, action: SlotAction, appliedAs?: number): void {
+    if (where === 'leap') this.holes = this.holes.add(this.version + 1, action === 'skip' ? sequence : sequence - 1);
+    else if (where === 'baseLine') this.holes = this.holes.below(sequence - 1);
+    else if (where === 'hole') this.holes = this.holes.close(sequence);
+    if (where !== 'hole') this.version = sequence;
+    this.adopts ||= where === 'baseLine';
+    this.#unsequenced = where === 'unsequenced';
     if (this.slots.length > 0) {
       this.#ids ??= new Set(this.slots.map((slot) => slot.delivery.event.id));
       this.#ids.add(delivery.event.id);
     }
-    this.slots.push({ delivery, sequence, action, versionAfter: this.version, holesAfter: this.holes.toString() });
+    this.slots.push({ delivery, sequence, action, appliedAs, versionAfter: this.version, holesAfter: this.holes.toString() });
   }
 }
