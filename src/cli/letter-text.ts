@@ -87,7 +87,7 @@ export function asPage({ letter, status }: FoundLetter): string {
     ['sequence', String(letter.sequence ?? 'not known')],
     ...(status === null
       ? []
-      : [['version', `${status.version}${status.parked ? ', parked' : ''}`] as const, ['stands', status.text] as const]),
+      : [['version', `${status.version}${status.parked ? ', parked' : ''}`] as const, ['status', status.text] as const]),
     ['type', letter.type ?? 'not known'],
     ['reason', letter.reason],
     ['meaning', meaning],

@@ -1,11 +1,11 @@
-/** What every event store makes of an append before it writes anything. */
+/** The checks and defaults that every event store applies to an append before it writes. */
 import { ConfigError, EventError, VersionConflictError } from '../errors.ts';
 import { encodeEvent } from '../events/encode.ts';
 import type { EntityRef, EventLimits } from '../events/event.ts';
 import { systemTime, type Time } from '../time.ts';
 import type { EventToAppend, ExpectedVersion, RecordedEvent } from './event-store.ts';
 
-/** An event as it is written; its place is given by the store. */
+/** An event as it is written; the store assigns its sequence and position. */
 export interface PreparedEvent {
   readonly id: string;
   readonly type: string;
@@ -15,20 +15,20 @@ export interface PreparedEvent {
 }
 
 export interface AppendRules {
-  /** What the workers accept: more is not appended. Default: their defaults. */
+  /** The limits of the workers: what exceeds them is not appended. Default: their defaults. */
   readonly limits?: EventLimits | undefined;
-  /** Default: that of the computer. */
+  /** Default: the system's clock. */
   readonly time?: Time | undefined;
 }
 
-/** The longest that an event can get: as it is published it says its sequence. */
+/** Gives the longest possible message: a published event contains its sequence. */
 const highestSequence = Number.MAX_SAFE_INTEGER;
 
 /**
- * What is left out is filled in, and what the relay could not publish or a worker would refuse is refused now, whatever sequence it
- * gets: behind it nothing could be published any more.
+ * Fills in the defaults, and refuses an event that the relay could not publish or a worker would refuse, whatever its sequence:
+ * no later event could be published after it.
  *
- * @throws EventError with the reason for which a worker would refuse it.
+ * @throws EventError with the reason that a worker would give.
  */
 export function prepareAppend(entity: EntityRef, events: readonly EventToAppend[], rules: AppendRules): readonly PreparedEvent[] {
   const { limits, time = systemTime } = rules;
@@ -45,7 +45,7 @@ export function prepareAppend(entity: EntityRef, events: readonly EventToAppend[
   return prepared;
 }
 
-/** As numbers alone: -1 wants at least one event, null makes no claim. */
+/** As a number: -1 expects at least one event, null expects nothing. */
 export function expectedNumber(expected: ExpectedVersion): number | null {
   if (expected === 'any') return null;
   if (expected === 'exists') return -1;
@@ -79,7 +79,7 @@ export function recorded(
   return { entityType, entityId, id, sequence, position, type, timestamp, data, dataJson, metadata };
 }
 
-/** The sequences that a reading means, lowest first. */
+/** The range of sequences of a reading, lowest first. */
 export function rangeOf(options: {
   readonly from?: number;
   readonly to?: number;

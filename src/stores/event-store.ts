@@ -1,25 +1,25 @@
 /**
  * The append-only log of events: per entity 1, 2, 3… without a gap, and all of them in one global order. It is the source
- * of truth where entities are event-sourced; who publishes from it has sequences that are right by construction.
+ * of truth for event-sourced entities; events published from it have correct sequences by construction.
  *
- * Every implementation guarantees, and test/conformance holds it to that:
- * - an append is all or nothing, and of those that expect the same version exactly one wins;
- * - appending the same events again, as after a reply that was lost, changes nothing and answers as it did the first time;
- * - positions are 1, 2, 3… in the order in which appends become visible: whoever has read up to a position never misses one
- *   below it, however many write at the same time, and an entity's events have positions in the order of their sequences;
- * - the text of `data` comes back as it was given.
+ * Every implementation guarantees the following, and test/conformance checks it:
+ * - an append is all or nothing, and of several that expect the same version exactly one succeeds;
+ * - appending the same events again, for instance after a lost reply, changes nothing and returns the same result;
+ * - positions are 1, 2, 3… in the order in which appends become visible: a reader that has reached a position never misses one
+ *   below it, however many processes write, and an entity's events have positions in the order of their sequences;
+ * - the text of `data` is returned as it was given.
  */
 import type { EntityRef } from '../events/event.ts';
 
-/** An event that is to be appended; its sequence and position are what the log gives it. */
+/** An event to append; the log assigns its sequence and position. */
 export interface EventToAppend {
-  /** Unique within its entity: with it a repeated append is known. Default: a random UUID, made once for each call. */
+  /** Unique within its entity: it identifies a repeated append. Default: a random UUID for each call. */
   readonly id?: string;
   readonly type: string;
   /** When it happened: a date, or ISO 8601. Default: now, by this process's clock. */
   readonly timestamp?: string | Date;
   readonly data?: unknown;
-  /** `data` as JSON text, in place of `data`: large integers and `1.0` stay as they are. */
+  /** `data` as JSON text, instead of `data`: large integers and `1.0` are kept as written. */
   readonly dataJson?: string;
   readonly metadata?: Readonly<Record<string, unknown>>;
 }
@@ -34,12 +34,12 @@ export interface RecordedEvent extends EntityRef {
   /** ISO 8601, as the writer gave it. */
   readonly timestamp: string;
   readonly data: unknown;
-  /** The text of `data`, as it was appended; `null` where there was none. */
+  /** The text of `data` as it was appended; `null` if there was none. */
   readonly dataJson: string;
   readonly metadata: Readonly<Record<string, unknown>>;
 }
 
-/** A version, or what is known of it: `no-stream` is 0, `exists` at least 1, `any` makes no claim. */
+/** A version, or a condition on it: `no-stream` is 0, `exists` at least 1, `any` any version. */
 export type ExpectedVersion = number | 'no-stream' | 'exists' | 'any';
 
 export interface AppendOptions {
@@ -47,61 +47,61 @@ export interface AppendOptions {
 }
 
 export interface AppendResult {
-  /** `repeated`: the same events were there already, appended together. */
+  /** `repeated`: the same events had been appended together before. */
   readonly status: 'appended' | 'repeated';
-  /** Sequence of the last of them. */
+  /** Sequence of the last appended event. */
   readonly version: number;
-  /** Of the last of them. */
+  /** Position of the last appended event. */
   readonly position: number;
 }
 
 export interface ReadOptions {
-  /** First sequence that is read; backwards the highest one. Default: from the end where the direction begins. */
+  /** First sequence to read; the highest one if read backwards. Default: where the direction begins. */
   readonly from?: number;
-  /** Last sequence that is read, in the direction of reading. Default: to the other end. */
+  /** Last sequence to read, in the direction of reading. Default: to the end. */
   readonly to?: number;
   /** Default `forwards`. */
   readonly direction?: 'forwards' | 'backwards';
-  /** At most so many. Default: all. */
+  /** Most events to read. Default: all. */
   readonly limit?: number;
 }
 
 export interface ReadAllOptions {
-  /** Position of the last event that is known already. Default 0: from the first. */
+  /** The position after which to read. Default 0: from the first event. */
   readonly after?: number;
-  /** At most so many. Default: all that are there. */
+  /** Most events to read. Default: all. */
   readonly limit?: number;
 }
 
-/** The state of an entity at a version, so that not all of its events have to be read. A hint: it may be missing or old. */
+/** The state of an entity at a version, which saves reading all its events. Only a hint: it may be missing or old. */
 export interface StateSnapshot {
   readonly version: number;
-  /** Of the aggregate that made it: one with another is not used. */
+  /** The `schemaVersion` of the aggregate that made it: a snapshot with another one is ignored. */
   readonly schemaVersion: number;
-  /** As the aggregate serializes it. */
+  /** As the aggregate serialised it. */
   readonly state: string;
 }
 
 export interface EventStore {
   /**
-   * Appends `events`, at least one, together.
+   * Appends `events` (at least one) together.
    *
    * @throws VersionConflictError when the entity is at another version; nothing was written.
-   * @throws EventError `message_id_conflict` when one of the ids belongs to another event of the entity; otherwise with the reason
-   *   for which a worker would refuse one of the events. Nothing was written.
-   * @throws UnavailableError when it is not known whether it was written: append the same events, with the same ids, again.
+   * @throws EventError `message_id_conflict` when an id belongs to another event of the entity; otherwise with the reason
+   *   that a worker would give for refusing one of the events. Nothing was written.
+   * @throws UnavailableError when the outcome is unknown: append the same events again, with the same ids.
    */
   append(entity: EntityRef, events: readonly EventToAppend[], options: AppendOptions): Promise<AppendResult>;
-  /** Of one entity, in order, in bounded memory. Nothing, where there is no such entity. */
+  /** The events of one entity, in order, in bounded memory. Empty for an unknown entity. */
   read(entity: EntityRef, options?: ReadOptions): AsyncIterable<RecordedEvent>;
-  /** All events there are when it comes to the end, in the order of their positions, in bounded memory. */
+  /** All events in the order of their positions, in bounded memory, including those appended during the reading. */
   readAll(options?: ReadAllOptions): AsyncIterable<RecordedEvent>;
-  /** Resolves when there is an event behind `position`, or there may be one; at once when there already is; also when `signal` ends it. */
+  /** Resolves when there is, or may be, an event after `position` (at once if there already is), or when `signal` aborts. */
   waitForMore(position: number, signal: AbortSignal): Promise<void>;
-  /** Sequence of the entity's last event; 0 where it has none. */
+  /** Sequence of the entity's last event; 0 if it has none. */
   version(entity: EntityRef): Promise<number>;
   readSnapshot(entity: EntityRef): Promise<StateSnapshot | null>;
-  /** Keeps it unless there is one of a higher version and the same schema. */
+  /** Writes the snapshot unless one with a higher version and the same schema exists. */
   writeSnapshot(entity: EntityRef, snapshot: StateSnapshot): Promise<void>;
   close(): Promise<void>;
 }

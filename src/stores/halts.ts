@@ -1,11 +1,11 @@
 /**
- * Whether the shards of a stream may go on: what is on record in the store and at the broker, and what the two say
- * when they are compared. The same for a worker that starts and for whoever looks at the stream.
+ * Whether the shards of a stream are halted: the halts recorded in the store and at the broker, and the one that follows from
+ * comparing the two. A starting worker and the commands use the same check.
  */
 import { isoNow, type Time } from '../time.ts';
 import type { Halt, StreamState, Store } from './store.ts';
 
-/** What the broker keeps; `rabbitmq/stream-record.ts` says more of each. */
+/** The broker's record of the store; `rabbitmq/stream-record.ts` explains each field. */
 export interface KnownStore {
   readonly isOlder: boolean;
   readonly identity: string | null;
@@ -15,17 +15,17 @@ export interface KnownStore {
 
 export interface Outlook {
   readonly state: StreamState;
-  /** Empty: all of them may. */
+  /** Empty: no shard is halted. */
   readonly halts: readonly Halt[];
 }
 
 type Reading = Pick<Store, 'streamState' | 'listEntities'>;
 
-/** `known` is null where the broker keeps nothing. @throws UnavailableError */
+/** `known` is null if the broker keeps no record. @throws UnavailableError */
 export async function lookForHalts(store: Reading, known: KnownStore | null, time: Time): Promise<Outlook> {
   const state = await store.streamState();
   const recorded = [...state.halts, ...(known?.halts ?? []).filter(({ shard }) => !state.halts.some((halt) => halt.shard === shard))];
-  // What was noticed first says more than what follows from it.
+  // The recorded cause says more than its consequence.
   if (known === null || recorded.some(({ shard }) => shard === null)) return { state, halts: recorded };
   const detail = await whyNotThisStore(store, state, known);
   const mismatch = detail === null ? [] : [{ shard: null, detail, at: isoNow(time) }];
@@ -54,7 +54,7 @@ async function isEmpty(store: Pick<Store, 'listEntities'>): Promise<boolean> {
   return true;
 }
 
-/** For whoever operates the stream. */
+/** The halt as a message for operators. */
 export function haltText({ shard, detail }: Halt): string {
   return `${shard === null ? 'every shard' : `shard ${shard}`} is halted, for the store went backwards: ${detail}`;
 }

@@ -1,4 +1,4 @@
-/** The store that the configuration names, whoever needs it. */
+/** Opens the store that the configuration names. */
 import type { Config } from '../config/config.ts';
 import type { Log } from '../observability/log.ts';
 import { initialVersionOf } from '../ordering/limits.ts';
@@ -9,12 +9,12 @@ import type { Store } from './store.ts';
 
 export interface OpenStoreOptions {
   readonly log: Log;
-  /** It was unavailable and is back; what it holds by then may be less. Only where the store has one connection. */
+  /** Called when the connection is back: the store may have lost data. Only for a store with one connection. */
   readonly onReconnect?: () => void;
   readonly time: Time;
 }
 
-/** Connects in the background; whether the store is there shows when it is asked. */
+/** Connects in the background; whether the store is available shows at the first call. */
 export function openStore({ store, broker, ordering }: Config, { log, onReconnect, time }: OpenStoreOptions): Store {
   const { idempotencyTtlSeconds, durability } = store;
   const initialVersion = initialVersionOf(ordering.firstSequence);

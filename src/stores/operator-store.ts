@@ -1,6 +1,6 @@
 /**
- * What the store does for operators, beside what workers need: it knows that dead letters are being replayed, how often
- * each was, and who changed what. Versions are set by `Store.commit`, which fences an operator as it does a worker.
+ * The store's interface for operators, beside what workers need: the state of replays, how often each letter was replayed, and
+ * the audit trail. Versions are set with `Store.commit`, which fences operators and workers alike.
  */
 import type { EntityRef } from '../events/event.ts';
 import type { Replaying } from '../ordering/entity-rules.ts';
@@ -12,14 +12,14 @@ export type AuditAction = (typeof auditActions)[number];
 /** One change that somebody made to data. */
 export interface AuditEntry {
   readonly action: AuditAction;
-  /** Who: `user@host` of a command, `console` and an address, or `worker` where nobody asked. */
+  /** `user@host` of a command, `console` and an address, or `worker` for an automatic change. */
   readonly who: string;
-  /** Null where it did not concern one entity. */
+  /** Null if it did not concern a single entity. */
   readonly entityType: string | null;
   readonly entityId: string | null;
   /** What was done, in a sentence. */
   readonly what: string;
-  /** Why, in the words of whoever did it; the empty string where nobody was asked. */
+  /** The operator's reason; the empty string if none was asked for. */
   readonly reason: string;
 }
 
@@ -28,24 +28,24 @@ export interface AuditRecord extends AuditEntry {
   readonly at: string;
 }
 
-/** Beyond it the oldest go. */
+/** Beyond this number the oldest are removed. */
 export const maxAuditRecords = 100_000;
 
 export interface EntityReplaying extends EntityRef, Replaying {}
 
 export interface OperatorStore {
   /**
-   * The dead letters of these entities are about to be replayed, or that goes on: what arrives for them is held for `leaseMs`,
-   * and beyond that until the version has reached `replayedTo`, for copies that were published come, however long the queue
-   * is before them and whatever has become of who published them (a day at most, should they have been purged). Ends earlier when the entity
-   * is parked no more, or parked again. Answers what is known of each; one that is not parked is left as it is.
+   * Announces that the dead letters of these entities are being replayed, or still are. Their events are held for `leaseMs`, and
+   * then until the version has reached `replayedTo`, because published copies do arrive, however long the queue and even if
+   * their publisher has died (but at most for a day, in case they were purged). This ends earlier when the entity's parking ends
+   * or it is parked again. Returns a snapshot of each; an entity that is not parked is not changed.
    */
   beginReplay(replays: readonly EntityReplaying[], leaseMs: number): Promise<readonly LoadResult[]>;
-  /** Counts a replay of each of these messages. */
+  /** Records a replay of each message. */
   noteReplays(messages: readonly DeadLetterQuery[]): Promise<void>;
-  /** Ends every halt: the store counts as right as it is. It gets an identity where it has none; later epochs are above `epoch`. */
+  /** Ends every halt: the store is accepted as it is. It gets an identity if it has none; later epochs are above `epoch`. */
   resume(epoch: number): Promise<StreamState>;
   appendAudit(entries: readonly AuditEntry[]): Promise<void>;
-  /** The latest first, in bounded memory. */
+  /** The audit trail, the latest entry first, in bounded memory. */
   readAudit(): AsyncIterable<AuditRecord>;
 }

@@ -1,46 +1,46 @@
 /**
- * Who relays a stream's events from its log to the broker, and how far it has come: one at a time, the others wait.
+ * The lease of the one active relay that publishes a stream's events from its log, and its position; other relays wait.
  *
- * The lease lasts for some seconds by the store's clock and is kept as long as its holder lives: whoever dies, or is cut off from
- * the store, loses it. It is no lock: a relay that was paused may still think that it has it. What keeps the order then is that
- * progress is fenced: only the holder of the newest lease can move the position on, so that a relay begins where everything before
- * is confirmed; what its predecessor published beyond is published again, and is a duplicate.
+ * The lease lasts for some seconds by the store's clock and is renewed while its holder lives: a relay that dies, or is cut off
+ * from the store, loses it. It is no lock: a relay that was paused may still believe that it holds the lease. Fencing keeps the
+ * order: only the holder of the newest lease can advance the position, so a relay starts where everything before is
+ * confirmed. Whatever its predecessor published beyond that is published again, as duplicates.
  */
 import { every, sleep, type Time } from '../time.ts';
 
 export interface RelayLease {
-  /** Up to here every event was published and confirmed when the lease was taken. */
+  /** When the lease was taken, every event up to here was published and confirmed. */
   readonly position: number;
-  /** Aborted when somebody else may have taken over: begin nothing more. */
+  /** Aborted when another relay may have taken over: start nothing more. */
   readonly lost: AbortSignal;
   /**
-   * Everything up to `position` is confirmed.
+   * Call when everything up to `position` is confirmed.
    *
-   * @returns false when somebody else has the lease: nothing was written.
-   * @throws UnavailableError when it is not known whether it was written: once more does no harm.
+   * @returns false when another relay holds the lease: nothing was written.
+   * @throws UnavailableError when the outcome is unknown: repeating it does no harm.
    */
   advance(position: number): Promise<boolean>;
-  /** The next one may take over at once. Never rejects. */
+  /** Lets the next relay take over at once. Never rejects. */
   release(): Promise<void>;
 }
 
 export interface RelayLeases {
   /**
-   * Resolves when the lease of the stream is ours; until then another relay has it. Null when `signal` ends the waiting.
+   * Waits until the lease of the stream is free and takes it. Null when `signal` aborts first.
    *
-   * @throws UnavailableError when the store cannot be asked; ConfigError when it never will let itself be asked.
+   * @throws UnavailableError when the store does not answer; ConfigError when it refuses for good.
    */
   acquire(signal: AbortSignal): Promise<RelayLease | null>;
   close(): Promise<void>;
 }
 
-/** The row that a store keeps: each step is atomic, by the store's clock. */
+/** The row of the lease in a store: each step is atomic, by the store's clock. */
 export interface LeaseRow {
   /**
-   * `take`: if nobody has it, under the next epoch. The others only under the epoch that is there: `keep` it for as long again,
-   * `advance` to a position and keep it, `release` it. Null when another one has it; nothing was written then.
+   * `take` it if it is free, under the next epoch. The other steps need the present epoch: `keep` renews it,
+   * `advance` moves the position and renews it, `release` frees it. Null when another relay holds it; nothing was written then.
    *
-   * @param session Random, of whoever takes it: a store that lost its tail gives an epoch out twice.
+   * @param session Random, of the holder: a store that lost its tail hands an epoch out twice.
    */
   step(
     what: 'take' | 'keep' | 'advance' | 'release',
@@ -51,7 +51,7 @@ export interface LeaseRow {
   close(): Promise<void>;
 }
 
-/** Between two looks at a lease that another one has. */
+/** Between two looks at a lease that another relay holds. */
 const pollMs = 250;
 const keepsPerLease = 4;
 
@@ -60,7 +60,7 @@ export class StoredRelayLeases implements RelayLeases {
   readonly #leaseMs: number;
   readonly #time: Time;
 
-  /** `leaseMs`: how long after its holder's last sign of life the lease is free. */
+  /** `leaseMs`: how long after the last renewal the lease becomes free. */
   constructor(row: LeaseRow, leaseMs: number, time: Time) {
     this.#row = row;
     this.#leaseMs = leaseMs;
@@ -85,7 +85,7 @@ export class StoredRelayLeases implements RelayLeases {
   #lease(session: string, { epoch, position }: { readonly epoch: number; readonly position: number }, takenAtMs: number): RelayLease {
     const lost = new AbortController();
     const everyMs = this.#leaseMs / keepsPerLease;
-    // From before asking: here it has run out no later than at the store.
+    // Counted from before the request: here the lease ends no later than in the store.
     let lastsUntilMs = takenAtMs + this.#leaseMs;
     const step = async (what: 'keep' | 'advance', to = 0): Promise<boolean> => {
       const askedAtMs = this.#time.nowMs();
@@ -95,7 +95,7 @@ export class StoredRelayLeases implements RelayLeases {
       return kept !== null;
     };
     const keep = () => {
-      // What cannot be asked is ours until it has run out by itself; the next look might be too late.
+      // If the store does not answer, the lease lasts until it expires; the next look might be too late.
       if (this.#time.nowMs() + everyMs >= lastsUntilMs) lost.abort();
       else step('keep').catch(() => undefined);
     };

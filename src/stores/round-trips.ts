@@ -1,14 +1,14 @@
-/** How far a store is from here, and how far its clock is from ours: measured by asking it for the time, again and again. */
+/** Measures a store's round-trip time and the difference of its clock from ours, by asking it for the time repeatedly. */
 import { type Finding, ok, warning } from '../finding.ts';
 import type { Time } from '../time.ts';
 
-/** Each commit costs a round trip: at this median one shard commits some hundred batches a second. */
+/** Each commit costs a round trip: at this median a shard commits about a hundred batches per second. */
 const slowMs = 10;
-/** Ages of gaps and lag are told by different clocks. */
+/** A larger difference makes ages and lags wrong, which compare the two clocks. */
 const clockToleranceMs = 2_000;
 const questions = 15;
 
-/** `readClock` gives the store's time, in milliseconds since 1970. Rejects with what it rejects with. */
+/** `readClock` returns the store's time in milliseconds since 1970; its errors are passed on. */
 export async function measureRoundTrips(store: string, readClock: () => Promise<number>, time: Time): Promise<readonly Finding[]> {
   const tripsMs: number[] = [];
   let offsetMs = 0;
@@ -16,7 +16,7 @@ export async function measureRoundTrips(store: string, readClock: () => Promise<
     const [startedMs, startedAtMs] = [time.nowMs(), time.wallMs()];
     const theirMs = await readClock();
     const tripMs = time.nowMs() - startedMs;
-    // The quickest answer says most about the clock.
+    // The fastest answer gives the best estimate of the clock.
     if (tripsMs.every((other) => tripMs < other)) offsetMs = theirMs - (startedAtMs + tripMs / 2);
     tripsMs.push(tripMs);
   }

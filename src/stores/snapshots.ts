@@ -1,11 +1,11 @@
-/** What the store knows of many entities, read in batches. */
+/** Reads the snapshots of many entities in batches. */
 import { UnavailableError } from '../errors.ts';
 import type { EntityRef } from '../events/event.ts';
 import type { Snapshot, Store } from './store.ts';
 
 const batchSize = 500;
 
-/** @throws UnavailableError when one of them cannot be read. */
+/** @throws UnavailableError when any of them cannot be read. */
 export async function snapshotsOf(store: Pick<Store, 'load'>, entities: readonly EntityRef[]): Promise<readonly Snapshot[]> {
   const snapshots: Snapshot[] = [];
   for (let at = 0; at < entities.length; at += batchSize) {

@@ -1,17 +1,17 @@
 /**
- * The store as the worker sees it: versioned aggregate state, idempotency records and the reasons of dead
- * letters, per entity. One conformance suite (test/conformance) runs against every implementation.
+ * The store's interface for a worker: per entity the versioned state, idempotency records, and the reasons of dead
+ * letters. One conformance suite (test/conformance) runs against every implementation.
  *
- * Guarantees asked of an implementation:
- * - `commit` is one atomic step per entity: all of it or nothing, and fenced by version and holes. The same
- *   commit (same token) again answers `duplicate`, also after its reply was lost, as long as version and holes are what it
- *   leaves; the token alone proves nothing.
+ * Every implementation guarantees:
+ * - `commit` is one atomic step per entity: all or nothing, fenced by version and holes. The same commit (same token)
+ *   again returns `duplicate`, also after a lost reply, as long as version and holes are those that it leaves; the token alone
+ *   proves nothing.
  * - Every method takes a batch and answers in the order of the batch, in one round trip. An item that fails
- *   alone answers `failed`; the call itself rejects with `UnavailableError` only when nothing can be said about
- *   any item. "Unknown" is never reported as done: the caller asks again with the same token.
- * - A parked entity stays parked until its version passes every one of its dead letters that are of its sequence
+ *   by itself returns `failed`; the call rejects with `UnavailableError` only when the outcome of every item is
+ *   unknown. An unknown outcome is never reported as done: the caller asks again with the same token.
+ * - A parked entity stays parked until its version passes all its dead letters that wait in sequence
  *   (`rejectionReasons`): the commit that passes the last of them ends the parking.
- * - State, results and holes are opaque: they come back byte for byte.
+ * - State, results and holes are opaque: they are returned byte for byte.
  */
 import type { EntityRef } from '../events/event.ts';
 import type { Finding } from '../finding.ts';
@@ -52,11 +52,11 @@ export type {
 
 export type LoadResult = { readonly status: 'ok'; readonly snapshot: Snapshot } | { readonly status: 'failed'; readonly error: Error };
 
-/** What is remembered of a message that was dead-lettered. */
+/** What the store remembers of a dead letter. */
 export interface DeadLetterHistory {
-  /** Why it was dead-lettered the last time; null where that is not known any more. */
+  /** Why it was last dead-lettered; null if that is no longer known. */
   readonly record: DeadLetterRecord | null;
-  /** When it was replayed: ISO 8601, the store's clock, the last time first; at most `maxRememberedReplays`. */
+  /** Times of its replays: ISO 8601, the store's clock, the latest first; at most `maxRememberedReplays`. */
   readonly replayedAt: readonly string[];
 }
 
@@ -71,71 +71,71 @@ export interface EntitySummary extends EntityRef {
   readonly parked: Parked | null;
 }
 
-/** A shard must not go on, for the store lost what was acknowledged. Only an operator ends it (`OperatorStore.resume`). */
+/** A shard is halted because the store lost acknowledged commits. Only an operator ends it (`OperatorStore.resume`). */
 export interface Halt {
   /** Null: every shard of the stream. */
   readonly shard: number | null;
-  /** What was noticed, in a sentence. */
+  /** The cause, in a sentence. */
   readonly detail: string;
-  /** ISO 8601, the clock of whoever noticed it. */
+  /** ISO 8601, by the clock of the process that noticed it. */
   readonly at: string;
 }
 
-/** Which store this is, and where it stands. */
+/** What a store knows of its stream: its own identity, the last epoch, and the halts. */
 export interface StreamState {
-  /** Random, made once for the stream. Null where there is none: the store is empty, or was filled by a version that made none. */
+  /** Random, made once for the stream. Null if there is none: the store is empty, or was filled by a version that made none. */
   readonly identity: string | null;
-  /** The highest epoch that was ever handed out; lower than one that is known means that the store went backwards. */
+  /** The highest epoch handed out so far. If it is lower than a known epoch, the store went backwards. */
   readonly epoch: number;
   readonly halts: readonly Halt[];
 }
 
 export type EpochResult =
-  /** Greater than every one before it, for all shards and workers. `identity` is the one of `StreamState`. */
+  /** `epoch` is greater than every earlier one of any shard or worker. `identity` as in `StreamState`. */
   | { readonly status: 'ok'; readonly epoch: number; readonly identity: string | null }
-  /** The shard must not go on. */
+  /** The shard is halted: no session begins. */
   | { readonly status: 'halted'; readonly halt: Halt };
 
 export interface Store {
-  /** What only operators ask for. */
+  /** What only operators use. */
   readonly operator: OperatorStore;
   load(entities: readonly EntityRef[]): Promise<readonly LoadResult[]>;
   commit(commits: readonly Commit[]): Promise<readonly CommitResult[]>;
   claim(claims: readonly Claim[]): Promise<readonly ClaimResult[]>;
   park(parks: readonly Park[]): Promise<readonly ParkResult[]>;
   lookUp(queries: readonly LookupQuery[]): Promise<readonly LookupResult[]>;
-  /** What commits have put into the entity's log, in the order in which it was applied, byte for byte, in bounded memory. */
+  /** The entity's log of applied events, in the order of application, byte for byte, in bounded memory. */
   readLog(entity: EntityRef): AsyncIterable<string>;
-  /** Kept for 30 days, the replays before it with it. Rejects as a whole when any could not be written. */
+  /** Records are kept for 30 days, together with earlier replays. Rejects if any could not be written. */
   recordDeadLetters(records: readonly DeadLetterRecord[]): Promise<void>;
   findDeadLetters(queries: readonly DeadLetterQuery[]): Promise<readonly (DeadLetterHistory | null)[]>;
-  /** Begins a session of the shard, unless it is halted: both are one step, so that no session begins without having looked. */
+  /** Begins a session of the shard unless it is halted. One step, so that no session begins without the check. */
   nextEpoch(shard: number): Promise<EpochResult>;
   streamState(): Promise<StreamState>;
-  /** Makes the identity where there is none, and answers the one that is there. */
+  /** Returns the identity; makes it first if there is none. */
   identify(): Promise<string>;
-  /** Puts a halt on record, before any later session of the shard begins. Of several for the same shard the first stays. */
+  /** Records a halt, before any later session of the shard can begin. Of several for the same shard the first stays. */
   halt(halt: Halt): Promise<void>;
   /** All entities of the stream, in no order, in bounded memory. */
   listEntities(filter: { readonly entityType?: string }): AsyncIterable<EntitySummary>;
-  /** Version, eviction policy, persistence, role: what an operator must know before relying on it. */
+  /** Version, eviction policy, persistence, role: what an operator should know before relying on the store. */
   inspect(): Promise<readonly Finding[]>;
-  /** Resolves when the store can be asked; rejects with `UnavailableError`. */
+  /** Resolves when the store answers; rejects with `UnavailableError`. */
   ping(): Promise<void>;
   close(): Promise<void>;
 }
 
-/** What every implementation is told. */
+/** Options of every implementation. */
 export interface StoreOptions {
-  /** Name of the stream: every key starts with it. */
+  /** Name of the stream; part of every key. */
   readonly stream: string;
   /** How long the id, the hash and the result of an event are remembered after its commit, in seconds. */
   readonly idempotencyTtlSeconds: number;
   /**
-   * The version of an entity of which nothing was committed, one below the first sequence: -1 in a stream that counts from 0. Default 0.
-   * The same for as long as there is the stream.
+   * The version of an entity without commits, one below the first sequence: -1 in a stream that counts from 0. Default 0.
+   * It must not change during the life of the stream.
    */
   readonly initialVersion?: InitialVersion;
-  /** Default: that of the computer. */
+  /** Default: the system's clock. */
   readonly time?: Time;
 }

@@ -65,7 +65,7 @@ export class DeliveryReport {
     const about = { shard, ...this.#about(delivery.tag, delivery.event), sequence, applied_as: appliedAs };
     log.warn(
       about,
-      'an event id was repeated under another sequence with the same content: the sequence was passed, nothing was applied; further ones of this entity are counted but not logged for an hour',
+      'an id came again under another sequence with the same content: the sequence was passed, nothing was applied; further ones of this entity are counted but not logged for an hour',
     );
   }
 

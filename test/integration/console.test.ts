@@ -80,7 +80,7 @@ test('dead letters are replayed through the console in order, as it was planned,
   await run.publish([...at('a', 1, 2, 5, 4, 6), ...at('b', 1, 3)]);
   await client.letters(4);
   const blocked = await client.plan({ action: 'replay', all: true });
-  assert.deepEqual([blocked.plan.going, blocked.plan.blocked], [0, 4]);
+  assert.deepEqual([blocked.plan.letters, blocked.plan.blocked], [0, 4]);
   await run.publish(at('a', 3));
   await waitFor(async () => (await trace('a'))?.version === 3, { what: 'the missing event' });
 
@@ -118,7 +118,7 @@ test('dead letters are discarded with a reason that is kept, and a skipped seque
   const conflict = (await client.letters(2, '?entity_id=a')).letters[0];
   assert.equal(conflict.reason, 'message_id_conflict');
   const others = await client.plan({ action: 'discard', reason: 'message_id_conflict', why: 'only looking' });
-  assert.deepEqual([others.plan.going, others.plan.entities.length], [1, 1]);
+  assert.deepEqual([others.plan.letters, others.plan.entities.length], [1, 1]);
   const skipped = await client.carryOut({ action: 'discard', entity_id: 'a', why: 'an id was used twice', skip_sequence: true });
   assert.equal(skipped.error, null);
   await run.publish(at('a', 3));

@@ -94,16 +94,16 @@ test('a letter says what it waits for and where that is', async (t) => {
   await run.worker();
   await run.publish([...at('a', 1, 3, 4), ...at('b', 2)]);
   await untilDeadLettered(3);
-  const stands = async (id: string) => /^stands +(.*)$/m.exec((await command(['dead-letters', 'show', id])).stdout)?.[1];
-  assert.equal(await stands('a/4'), 'waits for 2, which was never seen; here are 3-4');
+  const statusOf = async (id: string) => /^status +(.*)$/m.exec((await command(['dead-letters', 'show', id])).stdout)?.[1];
+  assert.equal(await statusOf('a/4'), 'waits for 2, which was never seen; here are 3-4');
   assert.equal(linesOf((await command(['dead-letters', 'show', 'a/4', '--json'])).stdout)[0].missing, 2);
   await run.publish(at('a', 2));
   await untilVersion('a', 2);
-  assert.equal(await stands('a/3'), 'is next in line: it can be replayed');
-  assert.equal(await stands('a/4'), 'follows 3, which is itself a dead letter (gap_timeout): both can be replayed');
+  assert.equal(await statusOf('a/3'), 'is next in line: it can be replayed');
+  assert.equal(await statusOf('a/4'), 'follows 3, which is itself a dead letter (gap_timeout): both can be replayed');
   await run.publish(at('a', 3));
   await untilVersion('a', 3);
-  assert.match((await stands('a/3')) ?? '', /^version 3 has passed it/);
+  assert.match((await statusOf('a/3')) ?? '', /^version 3 has passed it/);
 });
 
 test('a discarded letter is gone and on record with who and why; its entity goes on where its sequence is skipped', async (t) => {

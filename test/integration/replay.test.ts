@@ -169,11 +169,11 @@ test('what a replay does not mend stays, with what to do instead, and its entity
     /^  trace b: 2 not replayable \(message_id_conflict\): its id was applied with other content: publish it with an id of its own/m,
   );
   assert.match(plan, /^  trace b at version 1: nothing replayable; 3 waits for 2: 2 is itself a dead letter \(message_id_conflict\)/m);
-  assert.match(plan, /stays \(malformed\): it would be refused again \(malformed\): correct it/);
+  assert.match(plan, /not replayable \(malformed\): it would be refused again \(malformed\): correct it/);
   assert.match(plan, /^1 replayable, 1 blocked: .*, 3 not replayable$/m);
   const replayed = await command('dead-letters replay --entity a --yes');
   assert.match(replayed.stdout, /^1 replayed; 0 of 1 entities recovered\n  trace a is at version 3, and 1 of its dead letters is left$/m);
-  assert.match((await command('dead-letters show b/1')).stdout, /^stands +its id was applied with other content/m);
+  assert.match((await command('dead-letters show b/1')).stdout, /^status +its id was applied with other content/m);
 });
 
 test('a letter that is dead-lettered again is reported with its reason, what would follow it stays, and the exit code is 1', async (t) => {

@@ -55,14 +55,14 @@ test('a letter that could not be read is listed for its entity, and nothing says
     (await command('entity', 'show', 'M-1')).stdout,
     (await command('entity', 'show', 'M-2')).stdout,
   ];
-  assert.match(shown[0]!, /^stands +waits for 1, which may be the letter m-2 \(malformed\), whose sequence cannot be read; here are 2-3$/m);
+  assert.match(shown[0]!, /^status +waits for 1, which may be the letter m-2 \(malformed\), whose sequence cannot be read; here are 2-3$/m);
   assert.match(shown[1]!, /2-3 wait for 1: 1 may be the letter m-2 \(malformed\), whose sequence cannot be read/);
   assert.match(shown[1]!, /^  M-2: m-2 not replayable \(malformed\): it would be refused again/m, 'all of the entity are looked at');
   for (const text of shown.slice(2)) assert.match(text, /^version +0\nparked +since .* gap_timeout \(waited \d+ ms for sequence 1\)$/m);
   const follower = (await list('M-1')).find(({ sequence }) => sequence === 2);
   assert.match(
     (await command('dead-letters', 'show', follower.message_id)).stdout,
-    /^stands +follows 1, which is itself a dead letter and cannot be applied as it is \(malformed\): export it, correct it, publish it; then replay$/m,
+    /^status +follows 1, which is itself a dead letter and cannot be applied as it is \(malformed\): export it, correct it, publish it; then replay$/m,
   );
 
   const answers = await Promise.all(

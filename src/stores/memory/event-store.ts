@@ -1,4 +1,4 @@
-/** The event store in memory, exact and deterministic: for tests, and to try things with. Nothing survives the process. */
+/** The event store in memory, exact and deterministic: for tests and experiments. Nothing survives the process. */
 import type { EntityRef } from '../../events/event.ts';
 import { entityKey } from '../../events/identity.ts';
 import {
@@ -97,7 +97,7 @@ class MemoryEventStore implements EventStore {
   async close(): Promise<void> {}
 }
 
-/** The same events, appended together before; anything else is a conflict. */
+/** Null unless the same events were appended together before. */
 function repeated(known: readonly RecordedEvent[], prepared: readonly PreparedEvent[]): AppendResult {
   const [first] = known;
   const last = known.at(-1);

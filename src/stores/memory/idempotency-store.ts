@@ -1,5 +1,5 @@
 /**
- * Idempotency records in memory: for tests, and for a single process that may forget when it ends. Every call
+ * Idempotency records in memory: for tests, and for a single process whose records may end with it. Every call
  * takes effect at once.
  */
 import {
@@ -28,7 +28,7 @@ class MemoryIdempotencyStore implements IdempotencyStore {
   readonly #time: Time;
   readonly #ttlMs: number;
   readonly #leaseMs: number;
-  /** In the order in which they were written. */
+  /** In the order of writing. */
   readonly #records = new Map<string, MemoryRecord>();
   #lastLease = 0;
 
@@ -76,7 +76,7 @@ class MemoryIdempotencyStore implements IdempotencyStore {
     this.#forgetExpired();
   }
 
-  /** From the oldest up to the first that is still good: each record is passed once. */
+  /** Removes from the oldest up to the first valid record: each record is visited once. */
   #forgetExpired(): void {
     const nowMs = this.#time.nowMs();
     for (const [id, { endsAtMs }] of this.#records) {

@@ -4,7 +4,7 @@ import { isoNow, type Time } from '../../time.ts';
 import type { DeadLetterHistory, DeadLetterQuery, DeadLetterRecord } from '../store.ts';
 
 interface Letters {
-  /** By fingerprint, the one that was recorded last at the end. */
+  /** By fingerprint, the latest record last. */
   readonly histories: Map<string, DeadLetterHistory>;
   expiresAtMs: number;
 }
@@ -37,7 +37,7 @@ export class MemoryDeadLetters {
     return this.#unexpired(query)?.histories.get(query.fingerprint) ?? null;
   }
 
-  /** From now on for as long again. */
+  /** Renews the time for which the entity's letters are kept. */
   #kept(query: DeadLetterQuery): Letters {
     const letters = this.#unexpired(query) ?? { histories: new Map<string, DeadLetterHistory>(), expiresAtMs: 0 };
     this.#letters.set(nameOf(query), letters);

@@ -1,7 +1,7 @@
 /**
  * The store's semantics in memory, exact and deterministic: for tests, and as the model in simulations. Every call
- * takes effect at once, in the order of the calls; nothing waits for a timer.
- * Nothing survives the process, and no call ever fails: who wants faults wraps it.
+ * takes effect at once, in the order of the calls, without timers. Nothing survives the process, and no call fails: tests wrap
+ * it to inject faults.
  */
 import type { EntityRef } from '../../events/event.ts';
 import { entityKey } from '../../events/identity.ts';
@@ -56,7 +56,7 @@ interface SequenceRecord extends Expiring {
 }
 
 interface Entity extends EntityRef, StoredEntity {
-  /** The oldest first, for all of them are kept for the same time. */
+  /** The oldest first: all are kept for the same time. */
   readonly bySequence: Map<number, SequenceRecord>;
   readonly byId: Map<string, IdRecord & Expiring>;
   readonly log: string[];
@@ -208,7 +208,7 @@ class MemoryStore implements Store {
     const bySequence = this.#unexpired(entity?.bySequence.get(sequence));
     const payloadHash = query.sequence === null ? byId?.payloadHash : bySequence?.payloadHash;
     if (payloadHash === undefined) return { status: 'unknown' };
-    // The result is with the sequence, unless that was used again since.
+    // The result is stored with the sequence, unless that has been used again since.
     return { status: 'known', sequence, payloadHash, result: bySequence?.payloadHash === payloadHash ? bySequence.result : null };
   }
 

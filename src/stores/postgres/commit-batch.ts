@@ -1,6 +1,6 @@
 /**
- * One transaction for a batch of commits: the rows of all entities are locked, every commit is decided by the rules that all
- * stores share, and what was decided is written with one statement for each table, however many entities and events there are.
+ * One transaction for a batch of commits: it locks the rows of all entities, decides every commit by the rules that all stores
+ * share, and writes the results with one statement per table, however many entities and events there are.
  */
 import { decideCommit, type IdRecord } from '../../ordering/entity-rules.ts';
 import type { Commit, CommitEvent, CommitResult } from '../store.ts';
@@ -13,7 +13,7 @@ interface Applied {
   readonly event: CommitEvent;
 }
 
-/** What is remembered of ids, by row number and id: of the table, and of commits of the same batch. */
+/** The known ids, by row number and id: those in the table, and those of earlier commits in the batch. */
 type IdRecords = Map<string, IdRecord>;
 
 export async function commitBatch(
@@ -71,7 +71,7 @@ async function readIds(query: Query, commits: readonly Commit[], entities: Locke
 }
 
 async function writeApplied(query: Query, applied: readonly Applied[], expiresAtMs: number): Promise<void> {
-  // One statement may not write a row twice: the last of them counts.
+  // A statement may not write a row twice: the last record wins.
   const bySequence = [...new Map(applied.map((one) => [`${one.entity} ${one.event.sequence}`, one])).values()];
   if (bySequence.length > 0) {
     await query(
@@ -117,7 +117,7 @@ async function writeLog(query: Query, applied: readonly Applied[]): Promise<void
   );
 }
 
-/** Whoever was stale reads the state as well, which nobody else needs. */
+/** Adds the states to the stale results; the others do not need them. */
 async function withStates(
   query: Query,
   results: readonly CommitResult[],

@@ -1,11 +1,11 @@
 /**
- * The connections to PostgreSQL: a pool, transactions, and the tables made on first use. Every error that leaves it says what
- * it means (`failures.ts`), and every statement has a limit of time on both ends.
+ * The connections to PostgreSQL: a pool, transactions, and the tables, which are made on first use. Every error says what
+ * it means (`failures.ts`), and every statement has a time limit at the client and at the server.
  *
- * There may be a pooler in between that gives every transaction another connection of the server. So nothing is kept with a
- * connection: no setting, no prepared statement, no lock. What a transaction needs is set in it, in the write that begins it:
+ * A pooler may give every transaction another connection of the server. So no state is kept with a connection: no setting, no
+ * prepared statement, no lock. A transaction's settings are sent together with its BEGIN:
  *
- *   one write:  BEGIN; SET LOCAL … ▸ statement ▸ COMMIT        several:  BEGIN; SET LOCAL … ▸ statement,  statement …,  COMMIT
+ *   one statement:  BEGIN; SET LOCAL … ▸ statement ▸ COMMIT      several:  BEGIN; SET LOCAL … ▸ statement,  statement …,  COMMIT
  */
 import pg from 'pg';
 import type { Log } from '../../observability/log.ts';
@@ -40,7 +40,7 @@ export class Database {
     this.time = time;
     const { hostname, port, pathname } = new URL(url);
     this.where = `PostgreSQL at ${hostname}:${port || '5432'}${pathname}`;
-    // Whoever stops within a transaction, as a process that is suspended, keeps its rows from nobody for longer than that.
+    // A process that is suspended within a transaction blocks its rows for no longer than that.
     const limit = Math.ceil(answerTimeoutMs);
     this.#begin = `BEGIN; SET LOCAL statement_timeout = ${limit}; SET LOCAL idle_in_transaction_session_timeout = ${limit}`;
     this.#pool = new pg.Pool({
@@ -49,14 +49,14 @@ export class Database {
       pipeline: true,
       max: maxConnections,
       connectionTimeoutMillis: answerTimeoutMs,
-      // Later than the server's own, whose answer is certain.
+      // Later than the server's own time-out, whose outcome is certain.
       query_timeout: answerTimeoutMs + 2_000,
       keepAlive: true,
       types: { getTypeParser: (oid, format) => (oid === int8 ? Number : pg.types.getTypeParser(oid, format)) },
     });
-    // The failed call tells it as well; without a listener the process would end.
+    // The failed call reports it as well; without a listener the process would end.
     this.#pool.on('connect', (client) => client.on('error', () => undefined));
-    // Of a connection that nobody uses; it is replaced when somebody does.
+    // An idle connection was lost; the next use opens another one.
     this.#pool.on('error', (error) => log?.warn({ cause: error.message }, 'a connection to PostgreSQL was lost'));
   }
 
@@ -69,7 +69,7 @@ export class Database {
     });
   }
 
-  /** All of what `work` does or nothing; when the answer to its end is lost, nobody knows which. */
+  /** Runs `work` in a transaction: all or nothing. If the reply to COMMIT is lost, the outcome is unknown. */
   async transaction<Result>(work: (query: Query) => Promise<Result>): Promise<Result> {
     await this.#untilMigrated();
     return this.#transaction(work);
@@ -93,7 +93,7 @@ export class Database {
 
   #transaction<Result>(work: (query: Query) => Promise<Result>): Promise<Result> {
     return this.#connected(async (run) => {
-      // Its answer comes with that of the first statement.
+      // Answered together with the first statement.
       const begun = run(this.#begin);
       const [result] = await Promise.all([work(run), begun]);
       await run('COMMIT');
@@ -109,7 +109,7 @@ export class Database {
       const connection = client;
       return await use(async (text, values = []) => (await connection.query(text, [...values])).rows);
     } catch (error) {
-      // Whatever state it is in, the connection is not used again.
+      // The connection may be in any state and is not used again.
       broken = error instanceof Error ? error : new Error(String(error));
       throw error instanceof Error && 'retryable' in error ? error : failureOf(this.where, error, { hasServed: this.#served });
     } finally {

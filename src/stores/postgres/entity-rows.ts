@@ -1,11 +1,11 @@
-/** Rows of `inorder.entities`: read and locked together, decided upon in memory, written back together. */
+/** Rows of `inorder.entities`: locked and read together, decided in memory, written back together. */
 import type { EntityRef } from '../../events/event.ts';
 import { type StoredEntity, unknownEntity } from '../../ordering/entity-rules.ts';
 import type { InitialVersion, Parked } from '../store.ts';
 import type { Query } from './migrations.ts';
 import { entityKey, fromBytes, toBytes, toText } from './names.ts';
 
-/** An entity with its row's number. */
+/** An entity with the number of its row. */
 export interface LockedEntity extends StoredEntity {
   readonly entity: number;
 }
@@ -13,7 +13,7 @@ export interface LockedEntity extends StoredEntity {
 export interface LockedEntities {
   /** The server's clock, in milliseconds since 1970. */
   readonly nowMs: number;
-  /** The row of an entity that was asked for: the same object for the same entity. Its state is not read. */
+  /** The row of an entity of the batch, without its state: the same object for the same entity. */
   readonly of: (ref: EntityRef) => LockedEntity;
   readonly all: () => Iterable<LockedEntity>;
 }
@@ -40,7 +40,7 @@ export interface StreamOfEntities {
   readonly initialVersion: InitialVersion;
 }
 
-/** Rows are locked in the order of their numbers, and made in the order of their keys, so that nobody waits in a circle. */
+/** Locks rows in the order of their numbers and inserts them in the order of their keys, so that there is no deadlock. */
 export async function lockEntities(
   query: Query,
   { stream, initialVersion }: StreamOfEntities,
@@ -100,7 +100,7 @@ function lockedOf(
   };
 }
 
-/** Epochs by shard, and beside them the sessions: a worker of an earlier version reads the epochs alone. */
+/** Epochs by shard, with the sessions in separate fields: a worker of an earlier version reads only the epochs. */
 function ownersText(owners: StoredEntity['owners']): string {
   return JSON.stringify(
     Object.fromEntries(
@@ -122,7 +122,7 @@ export function parkedFrom(json: string | null): Omit<Parked, 'replaying'> | nul
   return json === null ? null : (JSON.parse(json) as Omit<Parked, 'replaying'>);
 }
 
-/** A state that is null leaves the stored one as it is. */
+/** A state of null keeps the stored one. */
 export async function writeEntities(query: Query, entities: readonly LockedEntity[]): Promise<void> {
   if (entities.length === 0) return;
   await query(

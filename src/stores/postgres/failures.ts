@@ -1,24 +1,24 @@
 /**
- * What an error of PostgreSQL, of a pooler before it or of the client means. Whoever gets an `UnavailableError` knows nothing of
- * what was done, and asks again: commits carry tokens. Anything that asking again could not mend is a bug.
+ * The meaning of an error of PostgreSQL, of a pooler or of the client. After an `UnavailableError` the outcome is unknown
+ * and the caller asks again; commits carry tokens for that. An error that asking again cannot resolve is a bug.
  *
- * A refusal that only an operator can end is a `ConfigError` for whoever has never been served: it is told and not waited for.
- * Afterwards it is waited for as everything is: what was taken away under way (a password, a right) comes back without a restart.
+ * A refusal that only an operator can end is a `ConfigError` until the database has served once: it ends the process with a
+ * message. Afterwards it is an `UnavailableError` like the others: when a lost password or right is restored, no restart is needed.
  *
- * Messages name the cause and the remedy, and never hold values, in which payloads travel.
+ * Messages name the cause and the remedy, and never contain values, which may be payloads.
  */
 import { ConfigError, type InorderError, InvariantError, messageOf, UnavailableError } from '../../errors.ts';
 
 interface Condition {
-  /** Beginning of SQLSTATE, or the client's own code. */
+  /** Matches the SQLSTATE, or the client's own code. */
   readonly code?: RegExp;
-  /** What is said: a pooler has one code for everything, and the client mostly none. */
+  /** Matches the message: a pooler has one code for everything, and the client often none. */
   readonly words?: RegExp;
   readonly meaning: string;
   readonly remedy: string;
 }
 
-/** Only an operator can end these. The first that matches tells. */
+/** Only an operator can end these. The first match counts. */
 const refusals: readonly Condition[] = [
   {
     words: /unsupported startup parameter|unrecognized configuration parameter|unsupported startup options/i,
@@ -60,7 +60,7 @@ const refusals: readonly Condition[] = [
   },
 ];
 
-/** These end by themselves, or when whoever runs the server has mended it. */
+/** These end by themselves, or when the server is repaired. */
 const outages: readonly Condition[] = [
   {
     code: /^53300/,
@@ -83,11 +83,11 @@ const outages: readonly Condition[] = [
     remedy: 'Name the primary in DATABASE_URL, or wait for the fail-over to end.',
   },
   { code: /^42P01|^3F000/, meaning: 'its tables are gone', remedy: 'Restore them, then restart the worker.' },
-  { code: /^55P03/, meaning: 'a lock was not to be had in time', remedy: 'Look at pg_locks.' },
-  { code: /^58|^XX/, meaning: 'it has trouble of its own', remedy: 'Look at its log.' },
+  { code: /^55P03/, meaning: 'a lock was not available in time', remedy: 'Look at pg_locks.' },
+  { code: /^58|^XX/, meaning: 'it has an internal error', remedy: 'Look at its log.' },
 ];
 
-/** `where` names server and database without credentials; `hasServed`: it has done something for us before. */
+/** `where` names server and database without credentials; `hasServed`: it has answered before. */
 export function failureOf(where: string, error: unknown, { hasServed }: { readonly hasServed: boolean }): InorderError {
   if (error instanceof UnavailableError || error instanceof InvariantError) return error;
   const code = error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : '';
@@ -101,15 +101,15 @@ export function failureOf(where: string, error: unknown, { hasServed }: { readon
   }
   const outage = outages.find(means);
   if (outage !== undefined) return new UnavailableError(`${where} cannot serve: ${outage.meaning} (${words}). ${outage.remedy}`, { cause });
-  // An answer of the server, which always has a digit (EPIPE has none); everything else is the network's or the client's.
+  // A SQLSTATE always has a digit (EPIPE has none); every other code comes from the network or the client.
   if (/^(?=.*\d)[0-9A-Z]{5}$/.test(code)) return new InvariantError(`${where} refuses a statement of ours: ${words} (${code})`, { cause });
-  // The client's own limit of time.
+  // The client's own time limit.
   if (words === 'Query read timeout')
     return new UnavailableError(`${where} did not answer in time. Look for slow statements, locks and the network.`, { cause });
   return new UnavailableError(`${where} cannot be reached: ${words}. Is it running, and is the address right?`, { cause });
 }
 
-/** The client attaches details with values of rows to its errors. */
+/** The client's errors contain values of rows in their details. */
 function stripped(error: unknown): Error {
   return new Error(messageOf(error));
 }

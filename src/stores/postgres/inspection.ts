@@ -1,4 +1,4 @@
-/** Whether the PostgreSQL behind a connection is one that can be relied on. It only reads. */
+/** Checks whether the PostgreSQL behind a connection can be relied on. It only reads. */
 import { failure, type Finding, ok, warning } from '../../finding.ts';
 import { measureRoundTrips } from '../round-trips.ts';
 import type { Database } from './database.ts';

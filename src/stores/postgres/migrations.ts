@@ -1,10 +1,10 @@
 /**
- * The tables, in numbered steps that each run once, under a lock, whoever comes first. A step that was released is never changed:
- * what comes later is a new one. Everything lives in the schema `inorder`, apart by stream.
+ * The tables, in numbered steps that each run once, under a lock, by the first process that connects. A released step is never
+ * changed: a later change is a new step. Everything is in the schema `inorder`, with the stream in every key.
  */
 import { ConfigError } from '../../errors.ts';
 
-/** Runs a statement in the transaction that is open. */
+/** Runs a statement in the open transaction. */
 export type Query = <Row>(text: string, values?: readonly unknown[]) => Promise<readonly Row[]>;
 
 const steps: readonly string[] = [
@@ -229,7 +229,7 @@ const steps: readonly string[] = [
 /** Runs within a transaction. @throws ConfigError when a newer version of Inorder has been here. */
 export async function migrate(query: Query): Promise<void> {
   await query(`SELECT pg_advisory_xact_lock(hashtext('inorder.migrations'))`);
-  // Asked first: who may not create anything can use what is there.
+  // Read first: a user without the right to create can use existing tables.
   const [found] = await query<{ table: string | null }>(`SELECT to_regclass('inorder.migrations')::text AS table`);
   if (found?.table == null) {
     await query('CREATE SCHEMA IF NOT EXISTS inorder');

@@ -1,17 +1,17 @@
 /**
- * How names and opaque texts are kept in PostgreSQL, whose `text` takes every character but NUL. What is looked up is found by
- * a digest, for an index takes no long text; what is read by people is kept beside it as text.
+ * How names and opaque texts are stored in PostgreSQL, whose `text` takes every character but NUL. Look-ups use a digest,
+ * because an index takes no long text; the name is kept beside it as text for people.
  */
 import { createHash } from 'node:crypto';
 import type { EntityRef } from '../../events/event.ts';
 
-/** The server's clock, in milliseconds since 1970. It moves within a statement: what is compared with it is not looked up by an index. */
+/** The server's clock in milliseconds since 1970. It moves during a statement, so comparisons with it cannot use an index. */
 export const clockMs = '(extract(epoch FROM clock_timestamp()) * 1000)::bigint';
 
-/** The same when the statement began, and while it runs: an index serves it. */
+/** The same clock at the start of the statement: comparisons can use an index. */
 export const beganMs = '(extract(epoch FROM statement_timestamp()) * 1000)::bigint';
 
-/** The same for the same entity, and for no other. */
+/** Unique for each entity. */
 export function entityKey({ entityType, entityId }: EntityRef): Buffer {
   return digest(JSON.stringify([entityType, entityId]));
 }
@@ -20,7 +20,7 @@ export function digest(text: string): Buffer {
   return createHash('sha256').update(text).digest();
 }
 
-/** As it is, but for NUL and the backslash, which stands for it. */
+/** Unchanged, except that NUL and the backslash are escaped with a backslash. */
 export function toText(name: string): string {
   return /[\0\\]/.test(name) ? name.replace(/[\0\\]/g, (char) => (char === '\0' ? '\\0' : '\\\\')) : name;
 }

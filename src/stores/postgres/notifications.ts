@@ -1,20 +1,20 @@
 /**
- * What PostgreSQL tells by NOTIFY, on a connection of its own that is opened when somebody waits for the first time. Nothing
- * is promised: a notification may be lost with the connection, so whoever waits looks again after a while.
+ * PostgreSQL's NOTIFY, on a separate connection that is opened for the first waiter. There is no guarantee: a notification may be
+ * lost with the connection, so every waiter also looks again after a while.
  *
- * Behind a pooler nothing is told: LISTEN belongs to a connection of the server, and the pooler gives that to somebody else. It is
- * not even asked for there, and whoever waits looks more often.
+ * Behind a pooler LISTEN does not work: it belongs to a connection of the server, which the pooler gives to others. It is
+ * not used there, and waiters look more often.
  */
 import pg from 'pg';
 import type { Time } from '../../time.ts';
 
 const lookAgainMs = { listening: 2_000, notListening: 250 };
 
-/** A place in the row of those who are told. */
+/** A waiter for the next notification. */
 export interface Wait {
   /** Resolves at the next notification, or when it is time to look again. Never rejects. */
   readonly over: Promise<void>;
-  /** Nobody waits any more. Safe to call twice. */
+  /** Ends the wait. Safe to call twice. */
   end(): void;
 }
 
@@ -33,7 +33,7 @@ export class Notifications {
     this.#time = time;
   }
 
-  /** Waits for the next notification with this payload. What is notified once this has resolved is told. Never rejects. */
+  /** Waits for the next notification with this payload. None that follows the resolution of this call is missed. Never rejects. */
   async wait(payload: string): Promise<Wait> {
     const isListening = (await this.#listen()) !== null;
     let end = () => {};
@@ -80,13 +80,13 @@ export class Notifications {
     });
     try {
       await client.connect();
-      // A pooler has another number for the connection than the server.
+      // A pooler reports another process id for the connection than the server.
       const { rows } = await client.query<{ pid: number }>('SELECT pg_backend_pid() AS pid');
       this.#isPooled = rows[0]?.pid !== (client as unknown as { readonly processID: number }).processID;
       if (!this.#isPooled) await client.query(`LISTEN ${this.#channel}`);
       if (!this.#isPooled) return client;
     } catch {
-      // Whoever waits looks again, and then it is tried again.
+      // The waiters look again, and that opens the connection again.
     }
     this.#client = null;
     await client.end().catch(() => undefined);

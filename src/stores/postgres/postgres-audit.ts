@@ -1,4 +1,4 @@
-/** The audit trail as rows, bounded as everywhere. */
+/** The audit trail as rows, bounded as in every store. */
 import { type AuditEntry, type AuditRecord, maxAuditRecords } from '../operator-store.ts';
 import type { Database } from './database.ts';
 

@@ -69,7 +69,7 @@ export class PostgresDeadLetters {
     });
   }
 
-  /** Removes at most so many letters that are kept no more, and the owners that have none left; fewer than `rows` when that was all. */
+  /** Removes up to `rows` expired letters, and owners without letters. Returns how many; fewer than `rows` when none are left. */
   async removeExpired(rows: number): Promise<number> {
     const [gone] = await this.#database.query<{ readonly rows: number }>(
       `WITH expired AS (
@@ -86,7 +86,7 @@ export class PostgresDeadLetters {
     return gone?.rows ?? 0;
   }
 
-  /** From now on for as long again; what had expired goes before it could come back. */
+  /** Renews the time for which the letters are kept; expired ones are removed first, so that they do not reappear. */
   async #keep(query: Query, messages: readonly DeadLetterQuery[]): Promise<void> {
     const values = [this.#stream, owners(messages)];
     await query(
@@ -106,13 +106,13 @@ function ownerOf({ entityType, entityId, fingerprint }: DeadLetterQuery): Buffer
   return entityType === null || entityId === null ? digest(JSON.stringify([fingerprint])) : entityKey({ entityType, entityId });
 }
 
-/** Each once, in an order that is the same for everybody. */
+/** Each owner once, in the same order in every process. */
 function owners(messages: readonly DeadLetterQuery[]): readonly Buffer[] {
   const hex = new Set(messages.map((message) => ownerOf(message).toString('hex')));
   return [...hex].sort().map((owner) => Buffer.from(owner, 'hex'));
 }
 
-/** One statement may not write a row twice: the last of them counts. */
+/** A statement may not write a row twice: the last message wins. */
 function latestOf<Message extends DeadLetterQuery>(messages: readonly Message[]): readonly Message[] {
   return [...new Map(messages.map((message) => [`${ownerOf(message).toString('hex')} ${message.fingerprint}`, message])).values()];
 }

@@ -1,9 +1,9 @@
 /**
- * The event store in PostgreSQL, and the one to recommend: an append is one function call of the server, committed on its own.
+ * The event store in PostgreSQL, which is the recommended one: an append is one call of a server function, committed by itself.
  *
- * A position is taken from a row that stays locked until the commit, so that positions become visible in their order, without
- * gaps, however many write: no reader ever passes an event that is still being committed. The price is that the commits of one stream
- * follow each other; appending many events at once makes up for it.
+ * A position is taken from a row that stays locked until the commit, so positions become visible in order and without
+ * gaps, however many processes write: no reader passes an event that is still being committed. The price is that the commits of
+ * one stream are serialised; append many events at once to make up for it.
  */
 import type { EntityRef } from '../../events/event.ts';
 import type { Log } from '../../observability/log.ts';
@@ -135,7 +135,7 @@ class PostgresEventStore implements EventStore {
     signal.addEventListener('abort', end, { once: true });
     try {
       while (!signal.aborted) {
-        // Asked for before looking: what comes in between is told.
+        // Registered before looking, so that an event in between is not missed.
         wait = await this.#notifications.wait(this.#stream);
         if (signal.aborted || (await this.#lastPosition()) > position) return;
         await wait.over;

@@ -1,6 +1,6 @@
 /**
- * The store in PostgreSQL: every batch is one transaction, with the rows of its entities locked, so that what `store.ts` asks for
- * holds as long as the database keeps what it has committed. Tables: `migrations.ts`; rules: `entity-rules.ts`.
+ * The store in PostgreSQL: every batch is one transaction that locks the rows of its entities. The guarantees of `store.ts` hold
+ * as long as the database keeps what it has committed. Tables: `migrations.ts`; rules: `entity-rules.ts`.
  */
 import type { EntityRef } from '../../events/event.ts';
 import type { Finding } from '../../finding.ts';
@@ -154,7 +154,7 @@ class PostgresStore implements Store {
   async recordDeadLetters(records: readonly DeadLetterRecord[]): Promise<void> {
     if (records.length === 0) return;
     await this.#database.transaction(async (query) => {
-      // A parked entity stays so until it has passed its dead letters.
+      // A parked entity stays parked until its version has passed its dead letters.
       const awaited = records.filter(
         (record) => record.entityType !== null && record.entityId !== null && awaitedSequence(record) !== null,
       );
@@ -223,7 +223,7 @@ class PostgresStore implements Store {
     await this.#database.close();
   }
 
-  /** One transaction for all of them. */
+  /** Decides the batch in one transaction. */
   async #decide<Ask extends EntityRef, Result extends { readonly status: string }>(
     asks: readonly Ask[],
     decide: (entity: StoredEntity, ask: Ask, nowMs: number) => Result,
@@ -280,7 +280,7 @@ class PostgresStore implements Store {
     return snapshotOf({ ...unknownEntity(this.#initialVersion), ...entity }, now_ms);
   }
 
-  /** What somebody else is removing or writing again is passed over. */
+  /** Skips rows that another process is removing or writing. */
   async #removeExpired(rows: number): Promise<number> {
     let most = await this.#deadLetters.removeExpired(rows);
     for (const table of ['applied', 'applied_ids']) {
@@ -331,6 +331,6 @@ function lookedUp({ sequence }: LookupQuery, row: LookupRow | undefined, initial
   const payloadHash = sequence === null ? row?.id_hash : row?.payload_hash;
   const recorded = sequence ?? row?.id_sequence;
   if (row === undefined || payloadHash == null || recorded == null) return { status: 'unknown' };
-  // The result is with the sequence, unless that was used again since.
+  // The result is stored with the sequence, unless that has been used again since.
   return { status: 'known', sequence: recorded, payloadHash, result: row.payload_hash === payloadHash ? fromBytes(row.result) : null };
 }

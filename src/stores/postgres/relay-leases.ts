@@ -1,6 +1,6 @@
 /**
- * The lease of a stream's relay as a row of PostgreSQL, each step one statement. Nothing of it is a connection's, so that it holds
- * behind a pooler, which hands one connection to many, and outlives none of them.
+ * The lease of a stream's relay as a row in PostgreSQL, each step one statement. It does not depend on a connection, so it works
+ * behind a pooler, which shares a connection among many clients.
  */
 import type { Log } from '../../observability/log.ts';
 import type { Time } from '../../time.ts';
@@ -12,7 +12,7 @@ export interface PostgresRelayLeasesOptions {
   readonly url: string;
   readonly stream: string;
   readonly log?: Pick<Log, 'warn'>;
-  /** How long after its holder's last sign of life the lease is free, in milliseconds. Default 10,000. */
+  /** How long after the last renewal the lease becomes free, in milliseconds. Default 10,000. */
   readonly leaseMs?: number;
   readonly time: Time;
 }
@@ -24,7 +24,7 @@ interface Held {
 
 const defaultLeaseMs = 10_000;
 
-/** Looked at before it is locked: whoever waits for it writes nothing. */
+/** Read before it is locked, so that a waiting relay writes nothing. */
 const take = `
   INSERT INTO inorder.relays AS r (stream, epoch, session, lease_until_ms)
   SELECT $1, 1, $3, ${clockMs} + $2::bigint WHERE NOT EXISTS (SELECT FROM inorder.relays WHERE stream = $1 AND lease_until_ms > ${clockMs})

@@ -1,4 +1,4 @@
-/** What the database keeps of a stream as a whole, in one row: the epochs, which store it is, and what must not go on. */
+/** The state of a stream in one row: the last epoch, the identity of the store, and the halts. */
 import type { EpochResult, Halt, StreamState } from '../store.ts';
 import type { Database } from './database.ts';
 import { fromText, toText } from './names.ts';
@@ -21,7 +21,7 @@ export class PostgresStreamState {
     this.#stream = stream;
   }
 
-  /** A halted shard uses one up as well; nothing depends on their being next to each other. */
+  /** A halted shard uses up an epoch too; epochs need not be consecutive. */
   async nextEpoch(shard: number): Promise<EpochResult> {
     const { epoch, identity, halts } = await this.#write('epoch', '1', 's.epoch + 1');
     const name = Object.hasOwn(halts, '*') ? '*' : String(shard);
@@ -51,7 +51,7 @@ export class PostgresStreamState {
     return streamStateFrom(await this.#write('epoch, identity, halts', first, values, epoch, this.#database.time.uuid()));
   }
 
-  /** The row of the stream, made with `first` or changed to `then`. */
+  /** Inserts the row of the stream with `first`, or updates it to `then`. */
   async #write(columns: string, first: string, then: string, ...values: readonly unknown[]): Promise<StreamRow> {
     const [row] = await this.#database.query<StreamRow>(
       `INSERT INTO inorder.streams AS s (stream, ${columns}) VALUES ($1, ${first})

@@ -1,27 +1,27 @@
 /**
- * Removes what has expired, as fast as it comes: for every row that is written two may be removed at once, however fast that is, so
- * that no table grows for ever; what is left beyond that, as after a pause, goes with pauses in which commits have the server to
- * themselves. One batch at a time in each process; batches of several processes pass over each other's rows.
+ * Removes expired rows as fast as rows are written: for each written row two may be removed without a pause, so that no table
+ * grows for ever. A larger backlog, as after a downtime, is removed with pauses that leave the server to the commits. Each
+ * process runs one batch at a time; concurrent batches skip each other's rows.
  *
  *   idle ──▶ rows were written, or a minute is over ──▶ batch ─┬─▶ it was full ──▶ pause, unless rows are owed ──▶ batch …
  *     ▲                                                        └─▶ it was not: nothing is left, for at least a second ──┐
  *     └────────────────────────────────────────────────────────────────────────────────────────────────────────────────┘
  *
- * What has expired is not seen any more; this only makes room. Nobody waits for it, and a failure is made up for by the next.
+ * Expired rows are already ignored; this only frees space. Nothing waits for it, and the next batch makes up for a failed one.
  */
 import { every, sleep, type Time, type Timer } from '../../time.ts';
 
 export interface SweeperOptions {
-  /** Removes at most so many expired rows of each table and says how many were removed of the fullest. */
+  /** Removes up to `rows` expired rows of each table; returns the largest number removed from one table. */
   readonly remove: (rows: number) => Promise<number>;
   readonly time: Time;
-  /** Rows of a table that are removed together. Default 1000: some milliseconds for whoever waits for one of them. */
+  /** Rows of a table per batch. Default 1000, which blocks others for some milliseconds. */
   readonly batchRows?: number;
 }
 
 const defaultBatchRows = 1_000;
 const removedPerRow = 2;
-/** A pause is so many times as long as the batch before it. */
+/** Length of a pause as a multiple of the previous batch. */
 const pauseShare = 3;
 const leastPauseMs = 20;
 const emptyPauseMs = 1_000;
@@ -41,15 +41,15 @@ export class Sweeper {
     this.#batchRows = options.batchRows ?? defaultBatchRows;
   }
 
-  /** So many rows were written that will expire. */
+  /** Call when rows that will expire were written. */
   wrote(rows: number): void {
     this.#owed += removedPerRow * rows;
-    // Whoever only reads, as most commands do, sweeps nothing; whoever writes goes on with it also when events cease.
+    // A process that only reads, as most commands do, sweeps nothing; one that writes continues when no more events come.
     this.#timer ??= every(this.#options.time, everyMs, () => this.#begin(), { unref: true });
     if (this.#owed >= this.#batchRows) this.#begin();
   }
 
-  /** Resolves when the batch under way is done. */
+  /** Resolves when the running batch is done. */
   async close(): Promise<void> {
     this.#end.abort();
     this.#timer?.cancel();

@@ -1,10 +1,10 @@
 /**
- * The connection to a Redis in any of its forms, and the one way to send commands over it.
+ * The connection to a Redis in any of its forms; all commands are sent through it.
  *
  * Guarantees: nothing waits without bound (a command is answered, or fails after `commandTimeoutMs`; without a
- * connection it fails at once); a lost connection comes back by itself, with capped and jittered pauses; what fails
- * is an `UnavailableError`, unless it is the answer to one command. A command that failed may have been executed, and
- * may still be executed later: the client resends once what was in flight when the connection was lost.
+ * connection it fails at once); a lost connection comes back by itself, with capped and jittered pauses; every failure
+ * is an `UnavailableError`, except an error that answers a single command. A failed command may have been executed, or
+ * may be executed later: commands in flight when the connection is lost are resent once.
  */
 import { Cluster, Redis, type ClusterOptions, type CommonRedisOptions } from 'ioredis';
 import { UnavailableError } from '../../errors.ts';
@@ -17,7 +17,7 @@ export interface ConnectionOptions {
   readonly target: RedisTarget;
   readonly commandTimeoutMs: number;
   readonly log: Pick<Log, 'info' | 'warn'> | undefined;
-  /** The connection was lost and is back: what was known of the store may be out of date. */
+  /** Called when a lost connection is back: what is known of the store may be out of date. */
   readonly onReconnect: (() => void) | undefined;
   readonly time: Time;
 }
@@ -25,17 +25,17 @@ export interface ConnectionOptions {
 /** A command with its arguments. */
 export type Command = readonly [name: string, ...args: string[]];
 
-/** An answer to one command, or the error that Redis answered. */
+/** The answer to one command, or the error that Redis returned. */
 export type Reply = readonly [error: Error | null, value?: unknown];
 
 const reconnect = { initialMs: 50, maxMs: 2_000, leastShare: 0.5 };
-/** What is in flight when the connection is lost is resent after one reconnect, or else fails. */
+/** A command in flight when the connection is lost is resent after one reconnect, or fails. */
 const RETRIES_PER_COMMAND = 1;
 
 export class Connection {
-  /** Where it goes, for messages; without credentials. */
+  /** The target for messages, without credentials. */
   readonly where: string;
-  /** Of whoever uses the connection. */
+  /** The clock of the connection's users. */
   readonly time: Time;
   readonly #client: Redis | Cluster;
   readonly #options: ConnectionOptions;
@@ -44,7 +44,7 @@ export class Connection {
   #lastError: Error | null = null;
   #closed = false;
   #life = 0;
-  /** How often in a row the client has given up. */
+  /** How often in a row the client has given up reconnecting. */
   #ends = 0;
   #connectingAgain: Timer | undefined;
 
@@ -65,7 +65,7 @@ export class Connection {
     client.on('end', () => this.#connectAgain());
   }
 
-  /** Resolves when commands can be sent; the first connection is waited for, no longer than a command may take. */
+  /** Resolves when commands can be sent; waits for the first connection for at most the time of a command. */
   async ready(): Promise<void> {
     if (this.#isReady()) return;
     if (!this.#wasReady && !this.#closed) await within(this.time, this.#firstOutcome, this.#options.commandTimeoutMs);
@@ -77,20 +77,20 @@ export class Connection {
   /** Sends everything at once and answers in the same order. Fails as a whole when there is no connection. */
   async send(commands: readonly Command[]): Promise<readonly Reply[]> {
     if (commands.length === 0) return [];
-    // Without a pause where there is no need: what is called before `close` is sent before it.
+    // Sent in the same turn if possible: a call made before `close` is sent before it.
     if (!this.#isReady()) await this.ready();
     const client = this.#client;
     return client instanceof Cluster ? sendToCluster(client, commands) : sendToServer(client, commands);
   }
 
-  /** One command whose failure is the store's. */
+  /** Sends one command; any failure counts as the store's. */
   async ask(command: Command): Promise<unknown> {
     const [reply] = await this.send([command]);
     if (reply?.[0]) throw unavailable(this.where, reply[0]);
     return reply?.[1];
   }
 
-  /** One command to every master, answered in the order of the masters. Fails when any of them fails. */
+  /** Sends one command to every master; the answers are in the order of the masters. Fails when any of them fails. */
   async askMasters(command: Command): Promise<readonly { readonly node: string; readonly value: unknown }[]> {
     const masters = await this.masters();
     const [name, ...args] = command;
@@ -106,8 +106,8 @@ export class Connection {
   }
 
   /**
-   * Every master that serves slots. The client drops a node whose connection was lost until it reads the map of the
-   * cluster again; what has to be asked of all would meanwhile be asked of some, and nobody would notice.
+   * Every master that serves slots. The client drops a node with a lost connection until it reads the cluster map
+   * again; meanwhile a command for all masters would silently reach only some.
    */
   async masters(): Promise<readonly Redis[]> {
     await this.ready();
@@ -125,12 +125,12 @@ export class Connection {
     }
   }
 
-  /** Another one whenever the connection was lost; of one server, not of a cluster. What was answered in one life was answered by one run of a server. */
+  /** Changes whenever the connection is lost (one server only, no cluster). Answers of one life come from one run of a server. */
   get life(): number {
     return this.#life;
   }
 
-  /** Connects again, to whatever the address leads to now. */
+  /** Reconnects, to whatever server the address now names. */
   renew(): void {
     if (this.#client instanceof Redis && this.#isReady()) this.#client.disconnect(true);
   }
@@ -139,7 +139,7 @@ export class Connection {
     return this.#client instanceof Cluster;
   }
 
-  /** Lets what was sent be answered, then closes. Safe to call twice. */
+  /** Waits for the answers to sent commands, then closes. Safe to call twice. */
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
@@ -153,8 +153,8 @@ export class Connection {
   }
 
   /**
-   * The client gives up for good where its retrying ends, which none of its options asks for: that of version 6.0.0 does
-   * so when a fail-over is announced while it asks the sentinels where the master is.
+   * Connects again when the client has given up for good, which none of its options asks for: version 6.0.0 does so when a
+   * fail-over is announced while it asks the sentinels for the master.
    */
   #connectAgain(): void {
     if (this.#closed) return;
@@ -179,7 +179,7 @@ export class Connection {
     if (returned) this.#options.onReconnect?.();
   }
 
-  /** A node that comes back to a cluster may have lost what it knew, as a server may. */
+  /** A node that rejoins a cluster may have lost data, as a server may. */
   #noteNode(): void {
     if (this.#wasReady) this.#options.onReconnect?.();
   }
@@ -192,8 +192,8 @@ async function sendToServer(client: Redis, commands: readonly Command[]): Promis
 }
 
 /**
- * One by one, all at the same time: the client sends each to the node that has its slot and follows redirections, which
- * it does not do within a pipeline. A pipeline for each node was not faster.
+ * Sends the commands separately and concurrently: the client sends each to the node with its slot and follows redirections,
+ * which it does not do within a pipeline. One pipeline per node was not faster.
  */
 async function sendToCluster(client: Cluster, commands: readonly Command[]): Promise<readonly Reply[]> {
   const send = async ([name, ...args]: Command): Promise<Reply> => {
@@ -237,10 +237,10 @@ function commonOptions(target: RedisTarget, commandTimeoutMs: number, retryStrat
     connectionName: 'inorder',
     commandTimeout: commandTimeoutMs,
     connectTimeout: commandTimeoutMs,
-    // A half-open connection answers nothing, and the system takes a quarter of an hour to find out.
+    // The operating system needs a quarter of an hour to notice a half-open connection.
     socketTimeout: 2 * commandTimeoutMs,
     enableOfflineQueue: false,
-    // Without it the client of version 6.0.0 never settles what was in flight when the connection was lost.
+    // Without it version 6.0.0 of the client never settles commands that were in flight when the connection was lost.
     autoResendUnfulfilledCommands: true,
     maxRetriesPerRequest: RETRIES_PER_COMMAND,
     retryStrategy,

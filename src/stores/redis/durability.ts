@@ -1,16 +1,16 @@
 /**
- * DURABILITY: what was done counts only when as many replicas, or the append-only file, have it as was asked for.
+ * DURABILITY: a commit counts only when the given number of replicas, or the append-only file, has it.
  *
- *   main connection      ── commits of a shard ──▶ answers ─┐         ┌─▶ the same servers all the while? then it is done
+ *   main connection      ── commits of a shard ──▶ answers ─┐         ┌─▶ still the same servers? then it is done
  *   second connection                                       └─ WAIT ──┘   otherwise, or with too few: unknown, ask again
  *
- * - One WAIT for a batch, and one for all batches that were answered while the last WAIT was under way. It has a connection of its
- *   own, for it blocks the one that it is sent on.
- * - WAIT speaks of what its own connection has written (since Redis 7.2, of nothing when it only read), so each comes with a write
- *   of one key; and it stands for what other connections did before, because a server's writes have one order.
- * - What was read counts as well: an event is a duplicate only as long as the commit that it was found in is kept.
- * - A fail-over in between proves nothing about the new master. Both connections must have been to one run of one server from
- *   before the work until the WAIT was answered; the client sends again over a new connection what the old one left unanswered.
+ * - One WAIT per batch, and one for all batches that were answered during the previous WAIT. It has a separate connection,
+ *   because it blocks the one that it is sent on.
+ * - WAIT covers the writes of its own connection (since Redis 7.2 none if that only read), so each is preceded by a write of
+ *   one key; it thereby covers the earlier writes of other connections, because a server's writes have one order.
+ * - Reads count as well: an event is a duplicate only if the commit that proves it is durable.
+ * - After a fail-over a WAIT proves nothing about the new master. Both connections must have been to one run of one server from
+ *   before the work until the answer to WAIT, because the client resends unanswered commands over a new connection.
  */
 import type { Durability } from '../../config/config.ts';
 import { UnavailableError } from '../../errors.ts';
@@ -21,9 +21,9 @@ import { unavailable } from './failures.ts';
 export interface DurableOptions {
   readonly durability: Durability;
   readonly main: Connection;
-  /** Opens the second connection; not called where nothing is waited for. */
+  /** Opens the second connection; not called with `none`. */
   readonly connect: () => Connection;
-  /** The key that is written before each WAIT. */
+  /** The key to write before each WAIT. */
   readonly key: string;
   /** How long a WAIT may take, in milliseconds. */
   readonly waitMs: number;
@@ -31,9 +31,9 @@ export interface DurableOptions {
 
 export class Durable {
   readonly #options: DurableOptions;
-  /** Null: nothing is waited for. */
+  /** Null with `none`. */
   readonly #second: Connection | null;
-  /** The lives of both connections in which they were seen to be to one run of one server. */
+  /** The lives of both connections in which they were known to be to one run of one server. */
   #together: string | null = null;
   #underWay: Promise<void> = Promise.resolve();
   #next: Promise<void> | null = null;
@@ -44,9 +44,9 @@ export class Durable {
   }
 
   /**
-   * Resolves with what `work` gives once it is kept. `work` is begun at once where nothing is waited for.
+   * Resolves with the result of `work` once it is durable. With `none` `work` starts at once.
    *
-   * @throws UnavailableError when it is not known whether it is: the same work again waits again.
+   * @throws UnavailableError when it is unknown whether it is durable: do the same work again.
    */
   async keep<T>(work: () => Promise<T>): Promise<T> {
     const second = this.#second;
@@ -76,12 +76,12 @@ export class Durable {
       this.#together = lives;
       return lives;
     }
-    // One of them is still with the old master.
+    // One of them is still connected to the old master.
     if (one !== other) second.renew();
     throw new UnavailableError(`The connections to ${main.where} are not to the same server yet: a fail-over is under way.`);
   }
 
-  /** The WAIT that is under way may have begun before the work was done: the one after it counts. */
+  /** A running WAIT may have begun before the work was done: the next one counts. */
   #nextWait(second: Connection): Promise<void> {
     this.#next ??= this.#underWay
       .catch(() => undefined)
@@ -115,7 +115,7 @@ function runIdOf(info: unknown): string {
   return /^run_id:(\w+)/m.exec(String(info))?.[1] ?? '';
 }
 
-/** Whether a server, by its INFO, can give what DURABILITY asks for. */
+/** Whether a server, by its INFO, supports what DURABILITY asks for. */
 export function durabilityFinding(durability: Durability, info: ReadonlyMap<string, string>): Finding | null {
   const subject = 'Redis durability';
   if (durability.kind === 'none') return null;

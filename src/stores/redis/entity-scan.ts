@@ -1,6 +1,6 @@
 /**
- * Walks over all entities of a stream, master by master and page by page. What is created or removed meanwhile may
- * be missed, and what Redis moves meanwhile may be seen twice. An entity whose key cannot be used is left out.
+ * Iterates over all entities of a stream, master by master and page by page. Entities created or removed meanwhile may
+ * be missed, and entities that Redis moves meanwhile may come twice. An entity with an unusable key is left out.
  */
 import type { EntityRef } from '../../events/event.ts';
 import type { EntitySummary, InitialVersion } from '../store.ts';
@@ -10,7 +10,7 @@ import type { Keys } from './keys.ts';
 import { readSummary, summaryFields } from './replies.ts';
 import { withTimes } from './script.ts';
 
-/** Keys that Redis looks at for one page; it serves nobody else meanwhile. */
+/** Keys that Redis scans for one page, during which it serves nobody else. */
 const PAGE = '1000';
 
 export async function* scanEntities(

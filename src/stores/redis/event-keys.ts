@@ -1,6 +1,6 @@
 /**
- * The names of what an event store keeps in Redis. Unlike the keys of `keys.ts` all those of a stream are in one slot of a
- * cluster: who gives all events one order has to be in one place.
+ * The names of an event store's keys in Redis. Unlike the keys of `keys.ts`, all those of a stream are in one slot of a
+ * cluster: one order for all events needs one place.
  *
  *   inorder:{<stream>}:events                     all events, by position
  *   inorder:{<stream>}:events:<type>:<id>         positions of an entity's events

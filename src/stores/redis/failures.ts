@@ -1,8 +1,8 @@
 /**
- * What an error of Redis or of its client means: either that one entity cannot be used, or that the store cannot
- * serve now. Whoever gets an `UnavailableError` knows nothing of what was done and asks again with the same tokens.
+ * The meaning of an error of Redis or of its client: either one entity is unusable, or the store cannot
+ * serve now. After an `UnavailableError` the outcome is unknown, and the caller asks again with the same tokens.
  *
- * Messages name the cause and the remedy and never hold arguments of commands, in which payloads travel.
+ * Messages name the cause and the remedy and never contain arguments of commands, which may be payloads.
  */
 import { UnavailableError } from '../../errors.ts';
 
@@ -60,7 +60,7 @@ const CONDITIONS: readonly Condition[] = [
 ];
 
 /**
- * What Redis says, without what a script's failure is wrapped in before 7.0:
+ * The message of Redis, without the text that wraps a script's failure before 7.0:
  * `ERR Error running script (call to f_<digest>): @user_script:12: @user_script: 12: -READONLY You can't …`.
  */
 function wordsOf(error: Error): string {
@@ -72,13 +72,13 @@ function conditionOf(error: Error): Condition | undefined {
   return CONDITIONS.find(({ matches }) => matches.test(words));
 }
 
-/** True when behind the same address another node may be the master by now, or the same one be done loading. */
+/** True when another node may be the master at the same address by now, or the node may have finished loading. */
 export function mayServeNextTime(error: Error): boolean {
   return /^(READONLY|LOADING)\b|\bcannot be used with replica instances\b/.test(wordsOf(error));
 }
 
 /**
- * True when the error is the fault of one entity's keys. Otherwise, and always for errors that are not an answer
+ * True when the keys of one entity caused the error. Otherwise, and for every error that is not an answer
  * of Redis (a lost connection, a time-out), nothing is known about any entity.
  */
 export function isEntityFailure(error: Error): boolean {
@@ -87,12 +87,12 @@ export function isEntityFailure(error: Error): boolean {
   return isReply(error) && conditionOf(error) === undefined;
 }
 
-/** The error of one item; the key says where to look. */
+/** The error of one item; it names the key to look at. */
 export function entityFailure(key: string, error: Error): Error {
   return new UnusableEntityError(`${key}: ${withoutArguments(error.message)}`);
 }
 
-/** `where` as `describeTarget` says it. */
+/** `where` as `describeTarget` returns it. */
 export function unavailable(where: string, error: Error): UnavailableError {
   if (error instanceof UnavailableError) return error;
   const condition = conditionOf(error);
@@ -108,12 +108,12 @@ function isReply(error: Error): boolean {
   return error.name === 'ReplyError';
 }
 
-/** `unknown command` repeats the first arguments. */
+/** The message of `unknown command` contains the first arguments. */
 function withoutArguments(message: string): string {
   return message.replace(/,? with args beginning with:.*$/s, '').replace(/\.$/, '');
 }
 
-/** The client attaches the whole command to its errors, and a logger would print it. */
+/** The client's errors contain the whole command, which a logger would print. */
 function stripped(error: Error): Error {
   const copy = new Error(withoutArguments(error.message));
   copy.name = error.name;

@@ -1,7 +1,7 @@
 /**
- * Idempotency records in Redis, one key per message: shared by every process that uses the same prefix. Each call
- * is one script, which Redis runs alone. The record of a message says `processing` with a lease that ends by itself, or
- * `done` with the result, and expires by itself.
+ * Idempotency records in Redis, one key per message, shared by all processes with the same prefix. Each call
+ * is one atomic script. The record of a message is either a lease, while it is processed, or its result; both expire by
+ * themselves.
  */
 import type { Log } from '../../observability/log.ts';
 import {
@@ -20,11 +20,11 @@ import { loadScript, runScript, type Script } from './script.ts';
 export interface RedisIdempotencyStoreOptions extends IdempotencyStoreOptions {
   /** One of the forms of `redis-url.ts`. */
   readonly url: string;
-  /** Goes before every id. Handlers that may see the same ids need different ones. Default `inorder:idempotency:`. */
+  /** Prefix of every id. Handlers that may see the same ids need different prefixes. Default `inorder:idempotency:`. */
   readonly prefix?: string;
   /** How long one command, and the first connection, may take, in milliseconds. Default 5000. */
   readonly commandTimeoutMs?: number;
-  /** Receives what happens to the connection; never ids or results. Default: silence. */
+  /** Logs events of the connection, never ids or results. Default: none. */
   readonly log?: Pick<Log, 'info' | 'warn'>;
 }
 
@@ -34,7 +34,7 @@ const beginScript = loadScript('idempotency-begin-1');
 const completeScript = loadScript('idempotency-complete-1');
 const releaseScript = loadScript('idempotency-release-1');
 
-/** Connects at once and in the background. Throws `ConfigError` when the URL is not one. */
+/** Connects at once, in the background. Throws `ConfigError` when the URL is invalid. */
 export function createRedisIdempotencyStore(options: RedisIdempotencyStoreOptions): IdempotencyStore {
   return new RedisIdempotencyStore(options);
 }

@@ -1,6 +1,6 @@
 /**
- * Whether the Redis behind a connection is one that can be relied on: its version, role, eviction, memory,
- * persistence, distance and, of a cluster, its state. It only reads, and needs no right beyond INFO, TIME and CLUSTER INFO.
+ * Checks whether the Redis behind a connection can be relied on: version, role, eviction, memory, persistence, round-trip
+ * time, and the state of a cluster. It only reads, and needs no rights beyond INFO, TIME and CLUSTER INFO.
  */
 import { failure, type Finding, ok, warning } from '../../finding.ts';
 import type { Durability } from '../../config/config.ts';
@@ -31,7 +31,7 @@ export async function inspectServers(connection: Connection, durability: Durabil
   return findings;
 }
 
-/** Seconds and microseconds, as two texts. */
+/** TIME returns seconds and microseconds as two texts. */
 function clockOf(time: unknown): number {
   const [seconds, microseconds] = (time as readonly string[]).map(Number);
   return (seconds ?? 0) * 1_000 + (microseconds ?? 0) / 1_000;

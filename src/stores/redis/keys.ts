@@ -3,16 +3,16 @@
  *
  *   inorder:<stream>:{<type>:<id>}:entity   version, holes, state, parked, last token, epochs; never expires
  *   inorder:<stream>:{<type>:<id>}:ids      idempotency records
- *   inorder:<stream>:{<type>:<id>}:log      the events that were applied, where they are kept; never expires
+ *   inorder:<stream>:{<type>:<id>}:log      applied events, if EVENT_LOG keeps them; never expires
  *   inorder:<stream>:{<type>:<id>}:dead     reasons of dead letters
- *   inorder:<stream>:{:<fingerprint>}:dead  the reason of a dead letter that names no entity, or one whose key is unusable
+ *   inorder:<stream>:{:<fingerprint>}:dead  the reason of a dead letter without an entity, or with an entity whose key is unusable
  *   inorder:<stream>:epoch                  the last epoch handed out
- *   inorder:<stream>:{…}:state           which store it is, and which shards are halted; in the slot of the epoch
+ *   inorder:<stream>:{…}:state              the identity of the store, and the halts; in the slot of the epoch
  *   inorder:<stream>:audit                  who changed what
  *   inorder:<stream>:kept                   written before each WAIT; nobody reads it
  *
  * Guarantees that different names never share a key, that the keys of one entity share one cluster slot, and that
- * no name is a pattern, whatever the names hold. Names are well-formed text: the decoder of events refuses others.
+ * no name is a pattern, whatever characters it has. Names are well-formed text: the decoder of events refuses others.
  */
 import { createHash } from 'node:crypto';
 import type { EntityRef } from '../../events/event.ts';
@@ -22,7 +22,7 @@ import type { DeadLetterQuery } from '../store.ts';
 const MAX_FIELD_BYTES = 64;
 
 export class Keys {
-  /** What every key of the stream starts with. */
+  /** The prefix of every key of the stream. */
   readonly #prefix: string;
   readonly epoch: string;
   readonly streamState: string;
@@ -32,7 +32,7 @@ export class Keys {
   constructor(stream: string) {
     this.#prefix = `inorder:${encode(stream)}:`;
     this.epoch = `${this.#prefix}epoch`;
-    // What stands between braces decides the slot: the whole of the other key.
+    // The text between braces decides the slot: here the whole key of the epoch.
     this.streamState = `${this.#prefix}{${this.epoch}}:state`;
     this.audit = `${this.#prefix}audit`;
     this.kept = `${this.#prefix}kept`;
@@ -61,7 +61,7 @@ export class Keys {
     return `${this.#prefix}{${entityType === undefined ? '' : encode(entityType)}${entityType === undefined ? '' : ':'}*}:entity`;
   }
 
-  /** The entity that a key found by `entityPattern` belongs to; null when the key is none of ours. */
+  /** The entity of a key found with `entityPattern`; null when the key is not ours. */
   parseEntity(key: string): EntityRef | null {
     const match = /^\{([^:{}]*):([^:{}]*)\}:entity$/.exec(key.slice(this.#prefix.length));
     if (!key.startsWith(this.#prefix) || match === null) return null;
@@ -77,7 +77,7 @@ export class Keys {
   }
 }
 
-/** Percent-encoding leaves `*` as it is, and `*` would make a pattern of a name. */
+/** Percent-encoding keeps `*`, which would turn a name into a pattern. */
 function encode(name: string): string {
   return encodeURIComponent(name).replaceAll('*', '%2A');
 }

@@ -1,6 +1,6 @@
 /**
- * The event store in Redis, the light one: an append is one script. A stream's log is in one place, also of a cluster, and in
- * memory; what Redis loses of it is lost, so it wants `appendfsync always` where the log is the truth.
+ * The event store in Redis, for light use: an append is one script. A stream's log is in memory, and on one node also in a
+ * cluster. What Redis loses is lost, so use `appendfsync always` if the log is the source of truth.
  */
 import { createHash } from 'node:crypto';
 import { UnavailableError } from '../../errors.ts';
@@ -44,7 +44,7 @@ export interface RedisEventStoreOptions extends AppendRules {
   readonly log?: Pick<Log, 'info' | 'warn'>;
   /** How long one command, and the first connection, may take, in milliseconds. Default 5000. */
   readonly commandTimeoutMs?: number;
-  /** What else has to have an append before it counts; not for a cluster. Default: nothing. */
+  /** What must have an append, beside the server's memory, before it counts; not for a cluster. Default: nothing. */
   readonly durability?: Durability;
 }
 
@@ -55,7 +55,7 @@ const appendScript = loadScript('append-3');
 const readScript = loadScript('read-events-2');
 const snapshotScript = loadScript('write-snapshot-1');
 
-/** An event as it is kept, up to its places. */
+/** An event as it is stored, without its sequence and position. */
 interface Kept extends EntityRef, PreparedEvent {}
 
 export function createRedisEventStore(options: RedisEventStoreOptions): EventStore {
@@ -67,7 +67,7 @@ class RedisEventStore implements EventStore {
   readonly #durable: Durable;
   readonly #options: RedisEventStoreOptions;
   readonly #keys: EventKeys;
-  /** A reading that waits blocks its connection. */
+  /** A separate connection, because a blocking read occupies it. */
   #waiting: Connection | null = null;
 
   constructor(options: RedisEventStoreOptions) {
@@ -188,7 +188,7 @@ class RedisEventStore implements EventStore {
   }
 }
 
-/** Of what is still under way when `signal` ends it, nobody hears any more. Nothing is left with the signal. */
+/** Ignores the outcome of `work` once `signal` aborts. Leaves no listener with the signal. */
 function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T | 'aborted'> {
   return new Promise((resolve, reject) => {
     const abort = () => resolve('aborted');

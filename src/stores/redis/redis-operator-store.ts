@@ -1,4 +1,4 @@
-/** What the Redis store does for operators; see `operator-store.ts`. The audit trail is a Redis stream. */
+/** `OperatorStore` in Redis. The audit trail is a Redis stream. */
 import { deadLetterTtlMs, maxRememberedReplays } from '../../ordering/entity-rules.ts';
 import { type AuditEntry, type AuditRecord, type EntityReplaying, maxAuditRecords, type OperatorStore } from '../operator-store.ts';
 import type { DeadLetterQuery, InitialVersion, LoadResult, StreamState } from '../store.ts';
@@ -46,7 +46,7 @@ export class RedisOperatorStore implements OperatorStore {
     const limits = [String(deadLetterTtlMs), String(maxRememberedReplays)];
     const calls = messages.map((message) => [this.#keys.deadLetters(message), message.fingerprint, ...limits]);
     for (const [error] of await runScript(this.#connection, noteReplayScript, calls)) {
-      // Where a foreign key is in the way there is no record to count in.
+      // If a foreign key is in the way, there is no record in which to count.
       if (error && !isEntityFailure(error)) throw unavailable(this.#connection.where, error);
     }
   }

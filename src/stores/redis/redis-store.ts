@@ -1,12 +1,12 @@
 /**
- * The store in Redis: 6.2 or later, one server, behind sentinels, or a cluster.
+ * The store in Redis 6.2 or later: one server, behind sentinels, or a cluster.
  *
- * Every operation on an entity is one script (`scripts/`), which Redis runs alone; a batch is one round trip. Nothing
- * is decided here: the scripts decide, this class turns batches into their arguments and replies into results.
- * A call that rejects says nothing about what was done. The tokens of commits make asking again safe.
+ * Every operation on an entity is one atomic script (`scripts/`); a batch is one round trip. The scripts decide; this class
+ * turns batches into their arguments and replies into results. The outcome of a call that rejects is unknown; the tokens of
+ * commits make it safe to ask again.
  *
- * What Redis itself loses is lost: with `appendfsync everysec` a power cut can cost about a second of commits, a fail-over what the
- * replica had not received. `durability.ts` waits for both where it is told to.
+ * What Redis itself loses is lost: with `appendfsync everysec` a power cut can cost about a second of commits, and a fail-over
+ * what the replica had not received. With DURABILITY `durability.ts` waits for the disk or the replica.
  */
 import type { EntityRef } from '../../events/event.ts';
 import type { Durability } from '../../config/config.ts';
@@ -63,17 +63,17 @@ export interface RedisStoreOptions extends StoreOptions {
   readonly url: string;
   /** How long one command, and the first connection, may take, in milliseconds. Default 5000. */
   readonly commandTimeoutMs?: number;
-  /** Receives what happens to the connection; never arguments, keys' contents or credentials. Default: silence. */
+  /** Logs events of the connection, never arguments, values or credentials. Default: none. */
   readonly log?: Pick<Log, 'info' | 'warn'>;
-  /** What else has to have a commit before it counts; not for a cluster. Default: nothing. */
+  /** What must have a commit, beside the server's memory, before it counts; not for a cluster. Default: nothing. */
   readonly durability?: Durability;
-  /** Called whenever a lost connection is back. Default: nothing. */
+  /** Called whenever a lost connection is back. */
   readonly onReconnect?: () => void;
 }
 
 const DEFAULT_COMMAND_TIMEOUT_MS = 5_000;
 
-/** After so many sequences of an entity a stretch of its records is looked at, four times as long as what was added. */
+/** After this many sequences of an entity some of its records are checked for expiry, four times as many as were added. */
 const TRIM_EVERY = 64;
 const TRIM_STRETCH = 512;
 
@@ -85,7 +85,7 @@ const parkScript = loadScript('park-1');
 const lookupScript = loadScript('lookup-2');
 const recordDeadLetterScript = loadScript('record-dead-letter-2');
 
-/** Connects at once and in the background. Throws `ConfigError` when the URL is not one. */
+/** Connects at once, in the background. Throws `ConfigError` when the URL is invalid. */
 export function createRedisStore(options: RedisStoreOptions): Store {
   const { log, onReconnect, durability = { kind: 'none' }, commandTimeoutMs = DEFAULT_COMMAND_TIMEOUT_MS, time = systemTime } = options;
   const target = parseRedisUrl(options.url);
@@ -171,7 +171,7 @@ class RedisStore implements Store {
     }
   }
 
-  /** Where an entity's own key cannot be used, its records go where those of messages without an entity are: nothing waits for it. */
+  /** If an entity's own key is unusable, its records are stored like those of messages without an entity. */
   recordDeadLetters(records: readonly DeadLetterRecord[]): Promise<void> {
     return this.#durable.keep(() => this.#recordDeadLetters(records));
   }
@@ -209,7 +209,7 @@ class RedisStore implements Store {
     return this.#durable.keep(() => this.#streamState.halt(halt));
   }
 
-  /** An entity may be listed twice when Redis moves its keys about meanwhile. */
+  /** An entity may be listed twice when Redis moves its keys meanwhile. */
   listEntities(filter: { readonly entityType?: string }): AsyncIterable<EntitySummary> {
     return scanEntities(this.#connection, this.#keys, filter.entityType, this.#initialVersion);
   }
@@ -226,7 +226,7 @@ class RedisStore implements Store {
     await Promise.all([this.#connection.close(), this.#durable.close()]);
   }
 
-  /** Returns what could not be written. */
+  /** Returns the records that could not be written. */
   async #writeDeadLetters(
     records: readonly DeadLetterRecord[],
     placeOf: (record: DeadLetterRecord) => readonly [key: string, awaited: number | null],
@@ -235,7 +235,7 @@ class RedisStore implements Store {
     const calls = records.map((record) => {
       const [key, awaited] = placeOf(record);
       const { entityType, entityId, fingerprint } = record;
-      // Without an entity that waits, the second key is not looked at; it has to be in the slot of the first.
+      // Without a waiting entity the second key is not used, but it must be in the slot of the first.
       const entity = awaited === null || entityType === null || entityId === null ? null : this.#keys.entity({ entityType, entityId });
       return [
         key,
@@ -260,7 +260,7 @@ class RedisStore implements Store {
     );
     return replies.map(([error, value]) => {
       if (error && !isEntityFailure(error)) throw unavailable(this.#connection.where, error);
-      // What cannot be used is not known.
+      // An unusable record counts as unknown.
       return error || typeof value !== 'string' ? null : readDeadLetter(value);
     });
   }
@@ -294,7 +294,7 @@ class RedisStore implements Store {
     return call;
   }
 
-  /** What is written, and what is read to acknowledge by it, is kept before it is answered. */
+  /** Waits for durability after writes, and after reads that lead to an acknowledgement. */
   async #run<T>(
     script: Script,
     calls: readonly (readonly string[])[],
@@ -306,7 +306,7 @@ class RedisStore implements Store {
     );
   }
 
-  /** One entity's failure is its result; any other is the failure of the call. */
+  /** A failure of one entity is its result; any other failure is the failure of the call. */
   #read<T>(replies: readonly Reply[], keys: readonly string[], read: (reply: unknown) => T): (T | { status: 'failed'; error: Error })[] {
     return replies.map(([error, value], index) => {
       try {

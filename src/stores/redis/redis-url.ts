@@ -6,8 +6,8 @@
  *   redis+cluster://[user:password@]host1[:6379],host2                a cluster, found from any of its nodes
  *   redis://host1,host2   or   redis://host1,redis://host2            a cluster as well
  *
- * `rediss` in place of `redis` means TLS to every node. What is special in a URL is percent-encoded in user and
- * password. Sentinels with a password of their own: `?sentinel_user=…&sentinel_password=…`.
+ * `rediss` instead of `redis` means TLS to every node. Special characters in user and password are
+ * percent-encoded. For sentinels with a separate password: `?sentinel_user=…&sentinel_password=…`.
  */
 import { ConfigError } from '../../errors.ts';
 
@@ -24,7 +24,7 @@ export interface RedisTarget {
   readonly username: string | undefined;
   readonly password: string | undefined;
   readonly db: number;
-  /** Only of a `sentinel` target. */
+  /** For a `sentinel` target only. */
   readonly masterName: string | undefined;
   readonly sentinelUsername: string | undefined;
   readonly sentinelPassword: string | undefined;
@@ -33,7 +33,7 @@ export interface RedisTarget {
 const DEFAULT_PORT = 6379;
 const DEFAULT_SENTINEL_PORT = 26379;
 
-/** Throws `ConfigError`, which never contains the URL: there may be a password in it. */
+/** Throws `ConfigError`, which never contains the URL, because that may contain a password. */
 export function parseRedisUrl(text: string): RedisTarget {
   const scheme = /^(rediss?)(?:\+(sentinel|cluster))?:\/\//.exec(text);
   if (scheme === null) throw invalid('it starts with none of redis://, rediss://, redis+sentinel://, redis+cluster://');
@@ -62,7 +62,7 @@ export function parseRedisUrl(text: string): RedisTarget {
   };
 }
 
-/** Where it is, for messages: without user and password. */
+/** The target for messages, without user and password. */
 export function describeTarget(target: RedisTarget): string {
   const nodes = target.nodes.map((node) => `${node.host}:${node.port}`).join(',');
   if (target.kind === 'server') return `Redis at ${nodes}`;
@@ -75,7 +75,7 @@ function parsePart(part: string): URL {
     const url = new URL(`redis://${part}`);
     if (url.hostname !== '') return url;
   } catch {
-    // The message of the platform would repeat the text, and the password in it.
+    // The platform's own message would contain the text, and the password in it.
   }
   throw invalid('a host, a port or the part before @ is not well-formed');
 }

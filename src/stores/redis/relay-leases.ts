@@ -1,4 +1,4 @@
-/** The lease of a stream's relay as a key of Redis, each step one script. */
+/** The lease of a stream's relay as a key in Redis, each step one script. */
 import type { Time } from '../../time.ts';
 import { type LeaseRow, type RelayLeases, StoredRelayLeases } from '../relay-lease.ts';
 import { Connection } from './connection.ts';
@@ -10,7 +10,7 @@ import { loadScript, runScript } from './script.ts';
 export interface RedisRelayLeasesOptions {
   readonly url: string;
   readonly stream: string;
-  /** How long after its holder's last sign of life the lease is free, in milliseconds. Default 10,000. */
+  /** How long after the last renewal the lease becomes free, in milliseconds. Default 10,000. */
   readonly leaseMs?: number;
   readonly time: Time;
 }

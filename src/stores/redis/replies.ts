@@ -1,6 +1,6 @@
 /**
- * What the scripts answer, as the store's results. What Redis holds was written by us or is not usable: a reply that
- * does not have its form is the failure of that entity, and never a guess.
+ * Turns the replies of the scripts into the store's results. A reply in another form than the scripts write is the failure of that
+ * entity, and never guessed at.
  */
 import type { RejectionReason } from '../../events/reasons.ts';
 import type {
@@ -23,13 +23,13 @@ import { UnusableEntityError } from './failures.ts';
 
 type Text = string | null;
 
-/** The fields that `load` and the scripts answer, in their order. */
+/** The fields that `load` and the scripts return, in this order. */
 export const snapshotFields = ['v', 'h', 's', 'p', 'q'] as const;
 
 /** The fields of `listEntities`. */
 export const summaryFields = ['v', 'p', 'q'] as const;
 
-/** Whether the fields, read without the server's time, cannot be understood without it. Of both lists the last is of a replay. */
+/** Whether the fields need the server's time to be understood: the last field of both lists is the lease of a replay. */
 export function needsTime(reply: unknown): boolean {
   return Array.isArray(reply) && reply.at(-1) != null;
 }
@@ -45,7 +45,7 @@ export function readSnapshot(reply: unknown, initialVersion: InitialVersion): Sn
   };
 }
 
-/** Null when nothing but a claim is known of the entity. */
+/** Null when the entity was only claimed. */
 export function readSummary({ entityType, entityId }: EntityRef, reply: unknown, initialVersion: InitialVersion): EntitySummary | null {
   const [version, parked, replay, now] = texts(reply);
   if (version === null && parked === null) return null;
@@ -97,7 +97,7 @@ export function readLookup(reply: unknown): LookupResult {
   return { status: 'known', sequence: Number(sequence), payloadHash, result: readResult(result) };
 }
 
-/** What `record-dead-letter` and `note-replay` keep. */
+/** Reads what `record-dead-letter` and `note-replay` write. */
 export function readDeadLetter(text: string): DeadLetterHistory | null {
   const [, replays, record] = /^\d+\|([\d,]*)\|(.*)$/s.exec(text) ?? [];
   if (replays === undefined || record === undefined) return null;
@@ -107,7 +107,7 @@ export function readDeadLetter(text: string): DeadLetterHistory | null {
   };
 }
 
-/** A result as the scripts are given it: told apart from none even when it is empty. */
+/** A result as an argument of the scripts, in which an empty result differs from none. */
 export function writeResult(result: string | null): string {
   return result === null ? '' : `=${result}`;
 }

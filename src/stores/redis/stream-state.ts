@@ -1,5 +1,5 @@
 /**
- * What Redis keeps of a stream as a whole: the epochs, which store it is, and what must not go on. Two keys in one slot,
+ * The state of a stream in Redis: the last epoch, the identity of the store, and the halts. Two keys in one slot,
  * so that a session begins in one step.
  */
 import type { EpochResult, Halt, StreamState } from '../store.ts';

@@ -1,14 +1,14 @@
--- Appends events of one entity together, or finds that they are there.
+-- Appends events of one entity together, or finds that they were appended before.
 --
 -- KEYS[1]  log: stream of all events; the id of an entry is <position>-0, its field e the event
 -- KEYS[2]  entity: list of the positions of its events
 -- KEYS[3]  ids: hash of an id's field -> <sequence>|<fingerprint>
--- ARGV[1]  expected version; -1 wants at least one event, '' makes no claim
--- ARGV[2] and on, three for each event: field of its id, fingerprint of what it says, and the event up to its places
+-- ARGV[1]  expected version; -1 expects at least one event, '' any version
+-- ARGV[2] and on, three per event: field of its id, fingerprint of its content, and the event without sequence and position
 --
--- Returns {'appended' | 'repeated', version, position} | {'conflict', version} | {'id_conflict'}. Nothing is written with the latter two.
+-- Returns {'appended' | 'repeated', version, position} | {'conflict', version} | {'id_conflict'}. The last two write nothing.
 --
--- All keys of a stream are in one slot of a cluster: a global order needs one place that gives it.
+-- All keys of a stream are in one slot of a cluster: one order for all events needs one place.
 
 local log, entity, ids = KEYS[1], KEYS[2], KEYS[3]
 local count = (#ARGV - 1) / 3

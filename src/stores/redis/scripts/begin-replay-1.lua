@@ -1,13 +1,13 @@
--- Announces that the dead letters of an entity are being replayed, or that this goes on: until then its events are held
--- rather than made to follow them. An entity that is not parked, or was parked again, is left as it is.
+-- Announces that the dead letters of an entity are being replayed, or still are: meanwhile its events are held
+-- and do not follow them into the queue. An entity that is not parked, or was parked again, is not changed.
 --
 -- KEYS[1]  entity: see commit-3.lua
--- ARGV[1]  how long the lease lasts, in ms   ARGV[2]  time of the parking that is meant, in ms; '' for any
--- ARGV[3]  the highest sequence of which a copy was published; where there is none the version of an entity without one
+-- ARGV[1]  duration of the lease in ms   ARGV[2]  time of the expected parking in ms; '' for any
+-- ARGV[3]  the highest sequence of a published copy; without one the version of an entity without commits
 --
--- Returns {v, h, s, p, q, now}: now is the server's time in ms. What is absent is nil.
+-- Returns {v, h, s, p, q, now}: now is the server's time in ms. Absent values are nil.
 
--- Of decimal text the longer one is the higher; -1, where nothing was applied of a stream that counts from 0, is the lowest.
+-- Of two decimal texts the longer one is higher; -1 (nothing applied, in a stream that counts from 0) is the lowest.
 local function higher(a, b)
   return a ~= '-1' and (b == '-1' or #a > #b or (#a == #b and a > b))
 end

@@ -1,12 +1,12 @@
--- Remembers that an epoch of a shard owns the entity, and reads the entity. An older epoch is refused. Of two sessions that
--- were given the same epoch (the store lost its count in between) the one that claims last owns it.
+-- Records that an epoch of a shard owns the entity, and reads the entity. A lower epoch is refused. Of two sessions with
+-- the same epoch (the store lost its count in between) the last one to claim owns it.
 --
 -- KEYS[1]  entity: see commit-3.lua
 -- ARGV[1]  shard   ARGV[2]  epoch   ARGV[3]  session
 --
--- Returns {'ok', v, h, s, p, q, now} | {'fenced'}. now is the server's time in ms. What is absent is nil.
+-- Returns {'ok', v, h, s, p, q, now} | {'fenced'}. now is the server's time in ms. Absent values are nil.
 --
--- Epochs stay decimal text, of which the longer one is the higher: a number of Lua is rounded when it is printed.
+-- Epochs stay decimal text, of which the longer one is higher: Lua rounds numbers when it prints them.
 
 local function higher(a, b)
   return #a > #b or (#a == #b and a > b)

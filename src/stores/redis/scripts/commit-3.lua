@@ -1,28 +1,28 @@
--- Commits one entity: version, holes, state and idempotency records, all of it or nothing.
+-- Commits one entity: version, holes, state and idempotency records, all or nothing.
 --
 -- KEYS[1]  entity: hash of v version, h holes, s state, p parked, c token of the last commit, e<shard> epochs and
---          o<shard> the sessions that were given them; while it is parked, d highest sequence among its dead letters, q of its
---          replay: until when the lease lasts, in ms, '|' and the highest sequence of which a copy was published
+--          o<shard> their sessions; while it is parked, d highest sequence among its dead letters, q of its
+--          replay: end of the lease in ms, '|' and the highest sequence of a published copy
 -- KEYS[2]  ids: hash of #<sequence> -> <expiry>|<payload hash>|<result>, @<id> -> <expiry>|<sequence>|<payload hash>,
---          and ~ -> where the next trim goes on
--- KEYS[3]  log: list of the events that were applied, where they are kept
+--          and ~ -> where the next trim continues
+-- KEYS[3]  log: list of the applied events, if they are kept
 -- ARGV[1]  token              ARGV[4]  new version       ARGV[7]  state
 -- ARGV[2]  expected version   ARGV[5]  new holes         ARGV[8]  how long records are kept, in ms
 -- ARGV[3]  expected holes     ARGV[6]  '1': set state    ARGV[9]  records to look at for trimming; '0' for none
 -- ARGV[10] version of an entity without one: -1 in a stream that counts from 0, else 0
--- ARGV[11] how many texts the log gets, and these texts
--- and then, four for each event: sequence, field of its id or '', payload hash, '' or '=' and its result
+-- ARGV[11] number of texts for the log, and these texts
+-- and then, four per event: sequence, field of its id or '', payload hash, '' or '=' and its result
 --
--- Returns {'ok'} | {'ok', v, p, q, now} (parked) | {'unparked'} (ok, and that has ended its parking) | {'duplicate', v, p, q, now} | {'stale', v, h, s, p, q, now} |
--- {'conflict', index, sequence, 1 or 0, index, ...} with 1 where the remembered payload is the same. now is the server's time in ms. What is absent is nil.
+-- Returns {'ok'} | {'ok', v, p, q, now} (still parked) | {'unparked'} (ok, and its parking has ended) | {'duplicate', v, p, q, now} |
+-- {'stale', v, h, s, p, q, now} | {'conflict', index, sequence, 1 or 0, index, ...} with 1 if the remembered payload is the same.
+-- now is the server's time in ms. Absent values are nil.
 --
--- Versions and sequences stay text: a number of Lua is rounded as soon as it is printed. All that can fail (a key of
--- another type, no memory) fails before the entity is written, and records that are left behind by such a failure do
--- no harm: they name the sequence that is to come.
+-- Versions and sequences stay text: Lua rounds numbers when it prints them. Whatever can fail (a key of another type, no
+-- memory) fails before the entity is written. Records left behind by such a failure do no harm: they name the next sequence.
 
--- The commit that passes the last of the dead letters ends the parking: nothing of the entity is missing any more.
+-- The commit that passes the last dead letter ends the parking: nothing of the entity is missing any more.
 --
--- A token alone proves nothing: the commit has gone through only where version and holes are what it leaves.
+-- A token alone proves nothing: the commit was applied only if version and holes are those that it leaves.
 
 local LOGGED = tonumber(ARGV[11])
 local FIRST = 12 + LOGGED
@@ -30,7 +30,7 @@ local CHUNK = 4000 -- unpack() is bounded by Lua's stack of 8,000
 
 local entity, ids = KEYS[1], KEYS[2]
 
--- Of decimal text the longer one is the higher; -1, where nothing was applied of a stream that counts from 0, is the lowest.
+-- Of two decimal texts the longer one is higher; -1 (nothing applied, in a stream that counts from 0) is the lowest.
 local function higher(a, b)
   return a ~= '-1' and (b == '-1' or #a > #b or (#a == #b and a > b))
 end
@@ -85,7 +85,7 @@ if #conflicts > 1 then
   return conflicts
 end
 
--- From here on everything is written. The ids come first: should their key be of another type, nothing has happened yet.
+-- The writes begin here. The ids come first: if their key is of another type, nothing has been written yet.
 local expiry = string.format('%.0f', now + ARGV[8])
 local fields, count = {}, 0
 for at = FIRST, #ARGV, 4 do
@@ -109,7 +109,7 @@ if #ARGV >= FIRST then
   redis.call('PEXPIRE', ids, ARGV[8])
 end
 
--- A stretch of the records is looked at, and what has expired goes; the next trim goes on where this one ended.
+-- Removes the expired ones among the next records; the next trim continues where this one ended.
 if ARGV[9] ~= '0' then
   local page = redis.call('HSCAN', ids, redis.call('HGET', ids, '~') or '0', 'COUNT', ARGV[9])
   local records, expired = page[2], {}
@@ -125,7 +125,7 @@ if ARGV[9] ~= '0' then
   redis.call('HSET', ids, '~', page[1])
 end
 
--- Only in order, for an entity's commits are.
+-- In order, because an entity's commits are.
 for from = 12, FIRST - 1, CHUNK do
   redis.call('RPUSH', KEYS[3], unpack(ARGV, from, math.min(from + CHUNK - 1, FIRST - 1)))
 end

@@ -1,11 +1,11 @@
--- Claims a message for one caller, or says what became of it.
+-- Takes the lease of a message for one caller, or returns its result.
 --
--- KEYS[1]  the message's record: 'p' and a lease while it is processed; 'd' when it was, with no result;
---          'r' and the result when there was one
--- ARGV[1]  lease, unique per call   ARGV[2]  how long it lasts, in milliseconds
+-- KEYS[1]  the message's record: 'p' and a lease while it is processed; afterwards 'd' without a result, or
+--          'r' and the result
+-- ARGV[1]  lease, unique per call   ARGV[2]  its duration in milliseconds
 --
 -- Returns {'started'} | {'in-progress', milliseconds left} | {'done', result or nil}.
--- The same lease again answers 'started': a client resends when the reply was lost.
+-- The same lease again returns 'started': a client resends after a lost reply.
 
 local stored = redis.call('GET', KEYS[1])
 if not stored then

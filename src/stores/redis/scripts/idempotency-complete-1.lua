@@ -1,9 +1,9 @@
--- Remembers what came of a message, unless somebody else has begun or completed it meanwhile.
+-- Records the result of a message, unless another caller has started or completed it meanwhile.
 --
 -- KEYS[1]  the message's record: see idempotency-begin-1.lua
 -- ARGV[1]  lease   ARGV[2]  the record to write   ARGV[3]  time to live in milliseconds
 --
--- Returns 1 when it is written, 0 when not. The same record again answers 1: a client resends when the reply was lost.
+-- Returns 1 when it is written, 0 when not. The same record again returns 1: a client resends after a lost reply.
 
 local stored = redis.call('GET', KEYS[1])
 if stored == ARGV[2] then

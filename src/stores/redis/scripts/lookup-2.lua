@@ -1,10 +1,10 @@
--- Reads what is remembered of one event, by its sequence or by its id.
+-- Reads the record of one event, by its sequence or by its id.
 --
 -- KEYS[1]  entity   KEYS[2]  ids: see commit-3.lua
 -- ARGV[1]  '#<sequence>' or the field of the id   ARGV[2]  version of an entity without one: see commit-3.lua
 --
--- Returns {payload hash, '' or '=' and the result, sequence} | {} | 'above' for a sequence that the version has not reached:
--- whoever asks knows another version than there is.
+-- Returns {payload hash, '' or '=' and the result, sequence} | {} | 'above' for a sequence above the version:
+-- the caller's version is wrong.
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -35,6 +35,6 @@ end
 if string.sub(ARGV[1], 1, 1) == '#' then
   return { first, second, string.sub(ARGV[1], 2) }
 end
--- The record of an id names its sequence, and the result is with the sequence, unless that was used again since.
+-- The record of an id names its sequence; the result is stored with the sequence, unless that has been used again since.
 local hash, result = read('#' .. first)
 return { second, hash == second and result or '', first }

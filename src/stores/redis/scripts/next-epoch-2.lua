@@ -1,6 +1,6 @@
 -- Hands out the next epoch of the stream to a session of a shard, unless the shard is halted.
 --
--- KEYS[1]  epoch: the last one that was handed out   KEYS[2]  state: identity, and `halt:<shard>` or `halt:*`
+-- KEYS[1]  epoch: the last one handed out   KEYS[2]  state: hash of identity, and `halt:<shard>` or `halt:*`
 -- ARGV[1]  shard
 --
 -- Returns {'ok', epoch, identity} | {'halted', field, halt}. An absent identity is nil.

@@ -1,9 +1,9 @@
--- Notes that a dead letter is replayed. Where its record is gone, there is one again with the replay and no reason.
+-- Records that a dead letter is replayed. If its record is gone, a new one has the replay and no reason.
 --
 -- KEYS[1]  dead: see record-dead-letter-2.lua
--- ARGV[1]  fingerprint   ARGV[2]  how long the key is kept, in ms   ARGV[3]  most replays that are remembered
+-- ARGV[1]  fingerprint   ARGV[2]  how long the key is kept, in ms   ARGV[3]  most replays to remember
 --
--- Returns how often it was replayed, as far as that is remembered.
+-- Returns the number of remembered replays.
 
 local time = redis.call('TIME')
 local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))

@@ -1,13 +1,13 @@
--- Parks an entity, unless a later epoch of the shard, or another session with the same one, owns it, or its version has moved. The first reason stays, but for
--- one from before a replay: that was tried, and ends here.
+-- Parks an entity, unless a later epoch of the shard or another session with the same epoch owns it, or its version has moved.
+-- The first reason stays, unless it is from before a replay: that replay has failed, and ends here.
 --
 -- KEYS[1]  entity: see commit-3.lua
 -- ARGV[1]  shard   ARGV[2]  epoch   ARGV[3]  expected version   ARGV[4]  why, opaque   ARGV[6]  session
 -- ARGV[7]  version of an entity without one: see commit-3.lua
--- ARGV[5]  the sequence that is dead-lettered first: the entity stays parked at least until it has passed that
+-- ARGV[5]  the first sequence to be dead-lettered: the entity stays parked at least until its version has passed it
 --
--- Returns {'ok', p} | {'known', p} (it was parked already) | {'fenced'} | {'stale', v, h, s, p, q, now}. p is the time in ms, '|' and what ARGV[4] was; now the
--- server's time in ms. What is absent is nil.
+-- Returns {'ok', p} | {'known', p} (it was parked already) | {'fenced'} | {'stale', v, h, s, p, q, now}. p is the time in ms,
+-- '|' and the value of ARGV[4]; now is the server's time in ms. Absent values are nil.
 
 local function higher(a, b)
   return #a > #b or (#a == #b and a > b)

@@ -1,18 +1,18 @@
--- Records why one message is dead-lettered. Beyond the bound, about the oldest record goes.
+-- Records why one message is dead-lettered. Beyond the limit, about the oldest record is removed.
 --
 -- KEYS[1]  dead: hash of <fingerprint> -> <time in ms>|<times of its replays in ms, with commas>|<record>
--- KEYS[2]  entity: see commit-3.lua; looked at only where ARGV[5] is given
+-- KEYS[2]  entity: see commit-3.lua; used only if ARGV[5] is given
 -- ARGV[1]  fingerprint   ARGV[2]  record, opaque   ARGV[3]  how long the key is kept, in ms   ARGV[4]  most records
--- ARGV[5]  its sequence, where its entity has to wait for it; else ''   ARGV[6]  version of an entity without one: see commit-3.lua
+-- ARGV[5]  its sequence, if its entity has to wait for it, else ''   ARGV[6]  version of an entity without one: see commit-3.lua
 --
 -- Returns 1 when the record is new, 0 when it replaced one.
 --
--- A parked entity remembers the highest of its dead letters first: should the record fail, that does no harm.
--- A hash has no order. As Redis does for its own eviction, the oldest of a random sample stands for the oldest.
+-- A parked entity first records its highest dead letter: if the rest fails, that does no harm.
+-- A hash has no order. As in Redis' own eviction, the oldest of a random sample is removed.
 
 local SAMPLE = 16
 
--- Of decimal text the longer one is the higher; -1, where nothing was applied of a stream that counts from 0, is the lowest.
+-- Of two decimal texts the longer one is higher; -1 (nothing applied, in a stream that counts from 0) is the lowest.
 local function higher(a, b)
   return a ~= '-1' and (b == '-1' or #a > #b or (#a == #b and a > b))
 end

@@ -1,11 +1,11 @@
--- Takes, keeps and gives back the lease of a stream's relay, and moves its position on.
+-- Takes, renews and releases the lease of a stream's relay, and advances its position.
 --
--- KEYS[1]  relay: hash of e epoch, s session of its holder, p position, u until when the lease lasts, in ms
+-- KEYS[1]  relay: hash of e epoch, s session of its holder, p position, u end of the lease in ms
 -- ARGV[1]  'take' | 'keep' | 'advance' | 'release'
--- ARGV[2]  epoch; not looked at for 'take'   ARGV[3]  how long the lease lasts, in ms   ARGV[4]  position, for 'advance'
--- ARGV[5]  session of the holder: random, for a server that lost its tail gives an epoch out twice
+-- ARGV[2]  epoch; ignored for 'take'   ARGV[3]  duration of the lease in ms   ARGV[4]  position, for 'advance'
+-- ARGV[5]  session of the holder: random, because a server that lost its tail hands an epoch out twice
 --
--- Returns {epoch, position} when it is done; {} when another one has the lease.
+-- Returns {epoch, position} when it is done; {} when another relay holds the lease.
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

@@ -1,9 +1,9 @@
--- Ends every halt of the stream, and sees that later epochs are above one that is known.
+-- Ends every halt of the stream, and makes later epochs higher than a known one.
 --
 -- KEYS[1]  epoch   KEYS[2]  state: see next-epoch-2.lua
--- ARGV[1]  an epoch that was handed out   ARGV[2]  an identity, for a stream that has none
+-- ARGV[1]  an epoch that was handed out   ARGV[2]  an identity, for a stream without one
 --
--- Returns nothing. Both epochs are below 2^53, so that numbers of Lua hold them.
+-- Returns nothing. Both epochs are below 2^53, so Lua's numbers are exact.
 
 local fields = redis.call('HKEYS', KEYS[2])
 for _, field in ipairs(fields) do

@@ -1,4 +1,4 @@
--- Asks the server that has a key for its time.
+-- Reads the time of the server that has a key.
 --
 -- KEYS[1]  any   ARGV  none
 --

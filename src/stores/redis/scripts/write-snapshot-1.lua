@@ -1,4 +1,4 @@
--- Keeps a snapshot unless there is one of a higher version and the same schema.
+-- Writes a snapshot unless one with a higher version and the same schema exists.
 --
 -- KEYS[1]  snapshot: hash of v version, c version of the schema, s state
 -- ARGV[1]  version   ARGV[2]  version of the schema   ARGV[3]  state
