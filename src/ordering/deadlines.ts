@@ -1,6 +1,6 @@
 /**
- * When a lane wants to be looked at again: the end of its gap's time, the next reading of its version, a
- * retry of its own. One that comes up for a lane with nothing due is harmless.
+ * When a lane is to be looked at again: at the end of its gap's time, for the next reading of its version, or for a
+ * retry. A deadline of a lane with nothing due is harmless.
  */
 import { MinHeap } from './heap.ts';
 
@@ -28,7 +28,7 @@ export class Deadlines<T> {
     this.#heap.push({ atMs, item });
   }
 
-  /** Nothing is due for the item any more. What is left of it goes when that is more than what is alive. */
+  /** Nothing is due for the item any more. Its entry stays in the heap until such entries outnumber the others. */
   delete(item: T): void {
     if (!this.#earliest.delete(item) || this.#heap.size < 2 * this.#earliest.size + compactAbove) return;
     this.#heap = new MinHeap((entry) => entry.atMs);

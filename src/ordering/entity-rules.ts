@@ -1,9 +1,9 @@
 /**
- * What a commit, a claim, a park and a replay do to one entity: the rules of `store.ts`, for stores that hold an entity in
- * memory while they decide (the memory store for ever, PostgreSQL within a transaction, under the row's lock). The Redis store has
- * the same rules in its scripts; the conformance suite keeps them the same.
+ * What a commit, a claim, a park and a replay do to one entity: the rules of `store.ts`, for stores that have the entity in memory
+ * while they decide (the memory store always, PostgreSQL in a transaction, under the row's lock). The Redis store has the same
+ * rules in its scripts; the conformance suite compares them.
  *
- * Pure but for the entity that is given: it is changed where the answer says that something was written, else never.
+ * Each function changes nothing but the entity that it is given, and that only if the answer says that something was written.
  */
 import { rejectionReasons } from '../events/reasons.ts';
 import type {
@@ -39,7 +39,7 @@ export interface StoredEntity {
   readonly owners: Map<number, { readonly epoch: number; readonly session: string }>;
 }
 
-/** What is remembered of an id, as long as it is. */
+/** What is remembered of an id until it expires. */
 export interface IdRecord {
   readonly sequence: number;
   readonly payloadHash: string;
@@ -73,10 +73,10 @@ export function parkedOf(entity: StoredEntity, nowMs: number): Parked | null {
   return entity.parked === null ? null : { ...entity.parked, replaying: isReplaying(entity, nowMs) };
 }
 
-/** How long after its lease a replay lasts for copies that were published and have not come: longer than they lie in any queue. */
+/** How much longer than its lease a replay lasts while copies that it published have not come: longer than they wait in any queue. */
 const maxCopyWaitMs = 24 * 60 * 60 * 1_000;
 
-/** Whether dead letters of a parked entity are being replayed. `nowMs` is of the clock that has set the lease: the store's. */
+/** Whether dead letters of a parked entity are being replayed. `nowMs` is by the store's clock, which has set the lease. */
 export function isReplaying(
   entity: Pick<StoredEntity, 'version' | 'initialVersion' | 'replayUntilMs' | 'replayedTo'>,
   nowMs: number,
@@ -85,7 +85,7 @@ export function isReplaying(
   return nowMs < replayUntilMs || (replayedTo > versionOf(entity) && nowMs < replayUntilMs + maxCopyWaitMs);
 }
 
-/** `idRecord` gives what is remembered of an id of this entity, if that has not expired. */
+/** `idRecord` gives what is remembered of an id of this entity and has not expired. */
 export function decideCommit(
   entity: StoredEntity,
   commit: Commit,
@@ -124,7 +124,7 @@ export function decidePark(entity: StoredEntity, park: Park, nowMs: number): Par
   if (owner !== undefined && (owner.epoch > epoch || (owner.epoch === epoch && owner.session !== session))) return { status: 'fenced' };
   if (versionOf(entity) !== expectedVersion) return { status: 'stale', snapshot: snapshotOf(entity, nowMs) };
   const isNew = entity.parked === null;
-  // The first reason stays, but for one from before a replay: that was tried, and ends here.
+  // The first reason stays, unless a replay was under way: that ends here.
   if (entity.parked === null || entity.replayUntilMs > 0) {
     entity.parked = { reason, detail, sequence, at: new Date(nowMs).toISOString() };
   }
@@ -136,13 +136,13 @@ export function decidePark(entity: StoredEntity, park: Park, nowMs: number): Par
 
 /** How far the replay of an entity is. */
 export interface Replaying {
-  /** `at` of the parking that it is to end: one that was parked anew since is left as it is. Default: whichever there is. */
+  /** `at` of the parking that it is to end; a later parking is left as it is. Default: any. */
   readonly parkedAt?: string | undefined;
   /** The highest sequence of which a copy was published. Default: none yet. */
   readonly replayedTo?: number | undefined;
 }
 
-/** An entity that is not parked, or was parked anew, is left as it is. */
+/** Changes nothing where the entity is not parked, or was parked again since. */
 export function beginReplay(
   entity: StoredEntity,
   { parkedAt, replayedTo = entity.initialVersion }: Replaying,
@@ -173,20 +173,20 @@ function conflictsOf({ events }: Commit, idRecord: (id: string) => IdRecord | un
   return conflicts;
 }
 
-/** Counted from the entity's latest record: while an entity keeps failing, its earlier reasons stay as well. */
+/** Counted from the entity's latest record: while an entity keeps failing, its earlier records stay as well. */
 export const deadLetterTtlMs = 30 * 24 * 60 * 60 * 1000;
 
-/** Beyond it about the oldest record of the entity goes; the message itself stays in its queue. */
+/** Beyond it the oldest records of the entity are forgotten, about; the messages stay in their queue. */
 export const maxDeadLettersPerEntity = 10_000;
 
 /** In UTF-16 code units. */
 export const maxDetailLength = 1024;
 export const maxStackLength = 4096;
 
-/** Of one message; beyond it the earlier ones are forgotten. */
+/** Records of one message; beyond it the earlier ones are forgotten. */
 export const maxRememberedReplays = 20;
 
-/** The sequence that its parked entity has to pass before it is whole again, or null. */
+/** The sequence that the version of its entity has to pass before the parking ends; null where the letter has none. */
 export function awaitedSequence({ sequence, reason }: DeadLetterRecord): number | null {
   return rejectionReasons[reason].inSequence ? sequence : null;
 }

@@ -1,6 +1,6 @@
 /**
- * One entity as the store keeps it and the sequencer knows it: its version and state, why it is parked, what may be asked of it and
- * what the answers are. How an answer comes about is `entity-rules.ts`'s, what it means for what has arrived the sequencer's.
+ * One entity as the store keeps it and the sequencer knows it: its version and state, why it is parked, and the questions and answers
+ * of the store. `entity-rules.ts` decides the answers; the sequencer decides what they mean for the deliveries.
  */
 import type { EntityRef } from '../events/event.ts';
 import type { RejectionReason } from '../events/reasons.ts';
@@ -15,7 +15,7 @@ export interface Parked {
   readonly sequence: number;
   /** ISO 8601, the store's clock. */
   readonly at: string;
-  /** Its dead letters are being replayed: what arrives is held until they have come, rather than made to follow them. */
+  /** Its dead letters are being replayed: what arrives early is held until they have come, and does not follow them. */
   readonly replaying: boolean;
 }
 
@@ -48,7 +48,10 @@ export interface CommitEvent {
 }
 
 export interface Commit extends EntityRef {
-  /** Unique per commit, also where an epoch is handed out twice: `<epoch>:<session>:<number>`. The same token means the same commit, sent again. */
+  /**
+   * Unique per commit, even where an epoch was given out twice: `<epoch>:<session>:<number>`. The same token means the same commit,
+   * sent again.
+   */
   readonly token: string;
   readonly expectedVersion: number;
   readonly expectedHoles: string;
@@ -90,7 +93,7 @@ export type CommitResult =
 export interface Owner {
   readonly shard: number;
   readonly epoch: number;
-  /** Random. Tells apart those who were given the same epoch because the store lost its count: of them the last to claim an entity owns it. */
+  /** Random. The store may lose its count and give an epoch out twice; of two sessions of one epoch the last to claim an entity owns it. */
   readonly session: string;
 }
 
@@ -99,11 +102,11 @@ export interface Claim extends EntityRef, Owner {}
 
 export type ClaimResult =
   | { readonly status: 'ok'; readonly snapshot: Snapshot }
-  /** A later epoch of the same shard has claimed it: the caller is no longer the owner. A park is refused to another session of the same epoch as well. */
+  /** A later epoch of the same shard has claimed it: the caller no longer owns it. A park also checks the session. */
   | { readonly status: 'fenced' }
   | { readonly status: 'failed'; readonly error: Error };
 
-/** Parks an entity: of it something is about to be dead-lettered, and what follows must follow there. */
+/** Parks an entity: one of its events is about to be dead-lettered, and those behind it must follow it there. */
 export interface Park extends EntityRef, Owner {
   /** The park is refused as `stale` when the version has moved meanwhile. */
   readonly expectedVersion: number;
@@ -114,7 +117,7 @@ export interface Park extends EntityRef, Owner {
 }
 
 export type ParkResult =
-  /** Parked now, or already parked: then the earlier reason stays, but for one from before a replay. That ends the replay. */
+  /** Parked now or before. The earlier reason stays, unless its dead letters were being replayed: that replay is over. */
   | {
       readonly status: 'ok';
       readonly parked: Parked;
@@ -125,7 +128,7 @@ export type ParkResult =
   | { readonly status: 'fenced' }
   | { readonly status: 'failed'; readonly error: Error };
 
-/** Asks what is remembered of an event at or below the version, and of nothing else. */
+/** Asks what is remembered of an event at or below the version. */
 export interface LookupQuery extends EntityRef {
   /** Null: ask by id (an unsequenced event). */
   readonly sequence: number | null;
@@ -137,7 +140,7 @@ export type LookupResult =
   | { readonly status: 'known'; readonly sequence: number; readonly payloadHash: string; readonly result: string | null }
   /** Forgotten (older than IDEMPOTENCY_TTL_SECONDS) or never recorded. */
   | { readonly status: 'unknown' }
-  /** The version has not reached this sequence: whoever asks knows another version than there is. */
+  /** The version has not reached this sequence: the caller has a wrong version. */
   | { readonly status: 'above' }
   | { readonly status: 'failed'; readonly error: Error };
 
@@ -166,7 +169,7 @@ export interface Absorbed {
   readonly sequence: number;
 }
 
-/** What is remembered instead of a result where nothing was applied. No handler's result begins like that: those are JSON. */
+/** Begins what is remembered in the place of a result where nothing was applied. A handler's result is JSON, and never begins so. */
 const absorbedMark = 'absorbed ';
 
 export function absorbedText(absorbed: Absorbed): string {

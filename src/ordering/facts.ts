@@ -27,9 +27,9 @@ export interface RefusedDelivery {
 export type SlotAction =
   /** Run the processor. */
   | 'apply'
-  /** The version passes it, the state does not change, its id is not recorded: it repeats an event applied elsewhere. */
+  /** It repeats an event that was applied under another sequence: the version passes it, the state stays, its id is not recorded. */
   | 'absorb'
-  /** `skip` strategy: the version passes it, the state does not change. It had no effect, so its id is neither checked nor recorded. */
+  /** Strategy `skip`: the version passes it, the state stays, its id is neither checked nor recorded. */
   | 'skip';
 
 export interface Slot {
@@ -56,7 +56,10 @@ export type Fact =
   | { readonly kind: 'delivered'; readonly deliveries: readonly (Delivery | RefusedDelivery)[] }
   /** Answers `load` and `claimAndRead`. */
   | { readonly kind: 'loaded'; readonly op: number; readonly snapshot: Snapshot }
-  /** Answers `commit`. The first `done` slots are committed. With a failure the next one failed for good; without, the rest is to be asked again. */
+  /**
+   * Answers `commit`. The first `done` slots are committed. With a failure the next one failed for good; without one the rest is to
+   * be asked again.
+   */
   | {
       readonly kind: 'committed';
       readonly op: number;
@@ -65,9 +68,9 @@ export type Fact =
       readonly parked: Parked | null;
       readonly failure: FailureText | null;
     }
-  /** Of a `commit`, and no answer: its processors are running, for as long as they take, and the store is not asked for it meanwhile. */
+  /** About a `commit`, which it does not answer: processors are running, and the store is not asked meanwhile. */
   | { readonly kind: 'processing'; readonly op: number }
-  /** Answers `commit` and `park`: nothing was written, the entity is not where it was thought to be. */
+  /** Answers `commit` and `park`: nothing was written, the entity is at another version than expected. */
   | { readonly kind: 'stale'; readonly op: number; readonly snapshot: Snapshot }
   /** Answers `commit`: nothing was written; these slots carry ids that are known under other sequences. */
   | { readonly kind: 'idConflict'; readonly op: number; readonly conflicts: readonly IdConflict[] }
@@ -79,13 +82,13 @@ export type Fact =
   | { readonly kind: 'rejected'; readonly op: number }
   /** Answers `claimAndRead` and `park`: a later epoch owns the entity. The sequencer halts; the driver closes the channel. */
   | { readonly kind: 'fenced'; readonly op: number }
-  /** Answers `load`, `claimAndRead`, `commit` and `park`: only this entity's keys are unusable. It is tried again later, alone. */
+  /** Answers `load`, `claimAndRead`, `commit` and `park`: the keys of this entity are unusable. It is tried again later, alone. */
   | { readonly kind: 'entityUnavailable'; readonly op: number; readonly retryInMs: number }
-  /** The outcome of these operations is unknown. They are asked again: one probe after `retryInMs`, then all. */
+  /** The outcome of these operations is unknown. They are asked again: a probe after `retryInMs`, then all. */
   | { readonly kind: 'storeUnavailable'; readonly ops: readonly number[]; readonly retryInMs: number }
-  /** Everything delivered so far belongs to the broker again. A new epoch begins with the next delivery. */
+  /** What was delivered and not settled is the broker's again. A new epoch begins with the next delivery. */
   | { readonly kind: 'channelLost' }
-  /** The broker has delivered what there is no memory for, and waits with the rest; or that is over. */
+  /** Deliveries wait outside for want of memory, or no longer do. */
   | { readonly kind: 'memoryFull'; readonly isFull: boolean }
   /** Answers `turn`: what the broker had sent was delivered before this. */
   | { readonly kind: 'turned'; readonly turn: number }
@@ -125,16 +128,19 @@ export type Effect =
       readonly reason: RejectionReason;
       readonly detail: string;
     }
-  /** To be on record before any commit is carried out that is begun after it: the entity stays parked for what is on record. */
+  /** To be on record before any later commit is carried out: an entity stays parked while one of its letters is on record. */
   | { readonly kind: 'reject'; readonly op: number; readonly rejections: readonly Rejection[] }
-  /** A duplicate of what a handler has returned something for: that answers this one as well. Comes before its acknowledgement. */
+  /** This duplicate is answered with what the handler returned for the event. Comes before its acknowledgement. */
   | { readonly kind: 'remembered'; readonly delivery: Delivery; readonly result: string }
   | { readonly kind: 'ack'; readonly outcome: Outcome; readonly deliveries: readonly Delivery[] }
-  /** An event came before its predecessor. For counters, logs and the detector; nothing is to be done. */
+  /** An event came before its predecessor. To be counted and logged. */
   | { readonly kind: 'violation'; readonly delivery: Delivery; readonly expected: number; readonly received: number }
-  /** A slot was passed for an event whose id was applied under another sequence, with the same payload. Nothing is to be done, but it is to be told. */
+  /** A slot was passed for an event whose id was applied under another sequence, with the same payload. To be counted and logged. */
   | { readonly kind: 'absorbed'; readonly delivery: Delivery; readonly sequence: number; readonly appliedAs: number }
-  /** A gap is about to end. Once the acknowledgements so far have gone, let the broker answer, take in what it has sent before that, then say `turned`. */
+  /**
+   * A gap is about to end. Send the acknowledgements so far, ask the broker for an answer, take in what it sent before that, then say
+   * `turned`.
+   */
   | { readonly kind: 'turn'; readonly turn: number }
   /** The store is unavailable: nothing is asked of it until the probe. */
   | { readonly kind: 'pause' }

@@ -7,14 +7,14 @@
  *   no room, nothing but stuck work, and what is held has reached its limit ────────▶ runs: only the end of a gap makes room
  *   no room, nothing but stuck work, and less than that is held ────────────────────▶ stands
  *
- * There is no room while the prefetch window is full, or while deliveries lie outside for want of memory: the missing event
- * may be among these. In the last case, where it is memory that lacks, src/worker/intake.ts lets one of them in at a time, so
- * that either it is settled or more is held. Where it is the window, handlers fill more of it than the limit on what
- * is held leaves them, and no event is given up for that.
+ * There is no room while the prefetch window is full, or while deliveries wait outside for want of memory: the missing event
+ * may be among these. In the last case, if memory is short, src/worker/intake.ts lets one of them in at a time: it is settled, or
+ * more is held. If the window is full, handlers fill more of it than the limit on held events leaves them, and no event
+ * is given up for that.
  *
- * - When the store turns out unavailable, what was counted since its last answer is taken back: it had gone by then.
- * - Nothing counts beyond the moment at which the sequencer asked to be called. Who calls late (a blocked event loop, a
- *   stopped process) has not read meanwhile what the broker sent.
+ * - When the store proves unavailable, the time since its last answer is not counted: it was gone by then.
+ * - Nothing counts beyond the moment at which the sequencer asked to be called. A process that calls late (its event loop was
+ *   blocked, or it was stopped) has not read what the broker sent meanwhile.
  * - After it stood, a tenth of that time, at most a second, goes by uncounted: the broker fills the window first.
  * - Before a gap ends the broker has a turn: it is asked, and what it sent before it answers is taken in. A turn during
  *   which a missing event could not come proves nothing; there is another one. The answer comes from the channel and

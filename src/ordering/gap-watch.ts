@@ -39,7 +39,7 @@ export type GapStep =
   | { readonly kind: 'skip-ahead' }
   | { readonly kind: 'park'; readonly sequence: number; readonly reason: RejectionReason; readonly detail: string };
 
-/** What is told of an open gap. */
+/** An open gap, as status and metrics show it. */
 export interface OpenGap {
   readonly lane: Lane;
   /** For how long the first of what is held has waited, and until the gap ends; only time that counts. */
@@ -52,13 +52,13 @@ export class GapWatch {
   readonly #limits: SequencerLimits;
   /** When gaps end, in the time of the clock. */
   readonly #ends = new Deadlines<Lane>();
-  /** Their time is over; before they end the broker has a turn. */
+  /** Their time is over; the broker has a turn before they end. */
   readonly #awaitTurn = new Set<Lane>();
   /** In the order in which their gaps were opened. */
   readonly #lanes = new Set<Lane>();
   #held = 0;
   #heldBytes = 0;
-  /** Of it, what leaves with the gaps that end early. */
+  /** The part of it that leaves with the gaps that end early. */
   #leaving = 0;
   #leavingBytes = 0;
 

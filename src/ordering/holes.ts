@@ -3,8 +3,8 @@
  * most `maxIntervals` intervals are kept; the lowest one beyond that becomes the `floor`, at or below which
  * nobody can tell any more whether a sequence was applied or missed.
  *
- * With them goes how often an operator has set the version: what is known of an entity from before the last time
- * is out of date, even where the version is the same.
+ * They also carry how often an operator has set the version: what was known of an entity before the last time is out of date,
+ * even if the version is the same.
  *
  * Text form, as stored with the version: `3-5,8`, with a floor `f2;3-5,8`, once resynced `r1;f2;3-5,8`; the empty string
  * for none.

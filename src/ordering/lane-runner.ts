@@ -1,6 +1,6 @@
 /**
- * Lets lanes take their steps: asks the plan what comes next and turns it into an operation, and takes in what the answer means for
- * the lane: what is settled, what is to be decided again. A lane goes on until it waits for an answer, for time, or for the next delivery.
+ * Moves lanes on: asks the plan for the next step, turns it into an operation, and carries out what the answer means for the lane:
+ * what is settled, and what is to be decided again. A lane goes on until it waits for an answer, for time, or for the next delivery.
  */
 import { InvariantError } from '../errors.ts';
 import type { RejectionReason } from '../events/reasons.ts';
@@ -125,7 +125,7 @@ export class LaneRunner {
     return null;
   }
 
-  /** What the store remembers of events at or below the version. Returns the lanes of those that must be decided anew. */
+  /** What the store remembers of events at or below the version. Returns the lanes of those that must be decided again. */
   lookedUp(operation: Operation, results: readonly LookupResult[], nowMs: number): ReadonlySet<Lane> {
     const undecided = new Set<Lane>();
     const duplicates: Delivery[] = [];

@@ -1,4 +1,4 @@
-/** What the sequencer is told: the strategies and limits of one shard, fixed for its life. */
+/** The strategies and limits of one shard's sequencer, fixed for its life. */
 
 /** What happens to an event that comes before its predecessor. */
 export type ViolationStrategy = 'buffer' | 'skip' | 'fail' | 'log_and_process';
@@ -13,7 +13,7 @@ export function initialVersionOf(firstSequence: FirstSequence): 0 | -1 {
 
 export interface SequencerLimits {
   readonly strategy: ViolationStrategy;
-  /** Deliveries that the broker gives out before it waits for one to be settled. While so many are here, nothing that is missing can come. */
+  /** The most unsettled deliveries that the broker gives out. While so many are here, no missing event can come. */
   readonly prefetch: number;
   /** How long the first event held for a gap waits, in milliseconds that count (gap-clock.ts). */
   readonly gapTimeoutMs: number;
@@ -22,7 +22,10 @@ export interface SequencerLimits {
   readonly gapRereadMs: number;
   /** Held deliveries of one entity; reaching it ends the entity's gap. At least 2, or nothing could be held. */
   readonly maxHeldPerEntity: number;
-  /** Held deliveries of the shard; reaching it ends the oldest gap. At least 2, or nothing could be held. Must stay below the prefetch, or the missing event could not be delivered. */
+  /**
+   * Held deliveries of the shard; reaching it ends the oldest gap. At least 2, or nothing could be held; below the prefetch, or the
+   * missing event could not be delivered.
+   */
   readonly maxHeld: number;
   /** What the held deliveries of the shard may take in memory, in bytes; reaching it ends the oldest gap as well. */
   readonly maxHeldBytes: number;
@@ -35,7 +38,7 @@ export interface SequencerLimits {
   readonly maxFold: number;
   /** Operations that go out together to find out whether the store is back. */
   readonly maxProbe: number;
-  /** For what is remembered of entities at rest, in bytes; beyond it the oldest are forgotten, and read again when they come. */
+  /** What is remembered of entities at rest, in bytes; beyond it the oldest are forgotten, and read again when they are needed. */
   readonly maxRememberedBytes: number;
 }
 
@@ -43,8 +46,8 @@ export interface SequencerLimits {
 export const maxAhead = 1_000_000;
 
 /**
- * While the dead letters of an entity are being replayed its gap waits so long for its version to move, in milliseconds: letters
- * of other entities may come between two of it. A third of the broker's `consumer_timeout`, like the longest gap.
+ * How long a gap of an entity that is being replayed waits for the version to move, in milliseconds: letters of other entities may
+ * come between two of its own. A third of the broker's `consumer_timeout`, like the longest gap.
  */
 export const longestReplayStallMs = 600_000;
 

@@ -125,7 +125,7 @@ export class Operations {
     if (this.#probe.size === 0) this.#resume(effects);
   }
 
-  /** Its handlers are running: it does not say whether the store answers, so the probe goes on without it. */
+  /** Its handlers are running, so it does not show whether the store answers: the probe goes on without it. */
   leaveProbe(id: number, nowMs: number, effects: Effect[]): void {
     if (this.#probe.delete(id) && this.#probe.size === 0) this.probe(nowMs, effects);
   }

@@ -1,7 +1,7 @@
 /**
- * Decides what one lane does next: the table "per delivery" of src/README.md (section 5), case by case. It is called whenever the
- * lane has no operation under way, looks at what arrived in the order of arrival, and stops at the first
- * thing that needs the store's answer.
+ * Decides what one lane does next: the table "per delivery" of src/README.md (section 5), case by case. It is called
+ * whenever the lane has no operation under way, takes what arrived in the order of arrival, and stops at the first delivery that
+ * needs an answer of the store.
  */
 import type { RejectionReason } from '../events/reasons.ts';
 import type { Delivery, Slot, SlotAction } from './facts.ts';

@@ -1,10 +1,9 @@
 /**
- * What one entity holds back: deliveries that wait for a predecessor, by sequence. A sequence may be held in
- * several copies; they leave together, so a copy can neither block the buffer nor be acknowledged before the
- * event itself is settled.
+ * The deliveries of one entity that wait for a predecessor, by sequence. Copies of a sequence leave together, so that no copy blocks
+ * the buffer or is acknowledged before the event is settled.
  *
- * It also knows how long the longest wait has lasted, which is what a gap's deadline is counted from: not
- * the arrival of the lowest sequence, which may have come last.
+ * It also knows when the delivery that has waited longest arrived. A gap's deadline is counted from there, not from the lowest
+ * sequence, which may have come last.
  */
 import type { Delivery } from './facts.ts';
 import { MinHeap } from './heap.ts';

@@ -10,9 +10,9 @@ import type { PlanSink } from './plan.ts';
 export class Settlements implements PlanSink {
   /** Deliveries taken in and neither acknowledged nor rejected. */
   unsettled = 0;
-  /** The broker has delivered more than that; it waits for what is settled to make room in memory. */
+  /** More deliveries wait outside until what is settled makes room in memory. */
   memoryIsFull = false;
-  /** To be rejected, and not on record yet: until then the broker has them in the window. */
+  /** Being put on record before they are rejected: until then they take room in the window. */
   leaving = 0;
   effects: Effect[] = [];
   #rejections: Rejection[] = [];

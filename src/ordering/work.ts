@@ -2,9 +2,9 @@
  * What of a shard is in work, and whether it can still be waited for.
  *
  * A lane has work while something of it is neither held nor settled: it is asked for at the store, its handler runs, or it
- * waits behind that. The lane is *stuck* when nothing has been answered to it for as long as a missing event is waited for: a
- * handler that never succeeds, keys that stay unusable. Time counts while the store answers, as far as the process
- * saw it. What is stuck is still tried; only, nobody waits for the room that it takes.
+ * waits behind that. The lane is *stuck* when it got no answer for as long as a missing event is waited for: a handler that
+ * never succeeds, keys that stay unusable. Time counts while the store answers and the process runs. What is stuck is
+ * still tried, but no gap waits for the room that it takes.
  *
  * Looking goes through the lanes as far as the first that is not stuck, and only where there is no room: in a busy shard
  * that is one step.
@@ -14,7 +14,7 @@ import type { Lane } from './lane.ts';
 export class Work {
   readonly #patienceMs: number;
   #countedMs = 0;
-  /** Nothing was waited for in vain before this. */
+  /** The store was unavailable before this: no lane was stuck. */
   #fromMs = 0;
   /** Found at the last look. */
   #moving: Lane | null = null;
@@ -25,7 +25,7 @@ export class Work {
     this.#patienceMs = patienceMs;
   }
 
-  /** Deliveries in work that are stuck, where nothing but these is in work; otherwise 0. */
+  /** Deliveries that are stuck, if nothing else is in work; otherwise 0. */
   get stuck(): number {
     return this.#stuck;
   }
@@ -67,7 +67,7 @@ export class Work {
     return false;
   }
 
-  /** For how long, at most, what moved at the last look does without an answer; null when nothing did. */
+  /** When, at the latest, what moved at the last look is stuck unless it is answered, from now; null when nothing moved. */
   get movesForMs(): number | null {
     return this.#moving === null ? null : Math.max(0, this.#endMs(this.#moving) - this.#countedMs);
   }

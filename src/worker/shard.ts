@@ -1,14 +1,14 @@
 /**
- * One shard of this worker: brings the channel, the sequencer and the store together and decides nothing
- * itself. What arrives is decoded and given to the sequencer; what it wants done is carried out; what became
- * of that is given back. There is one timer, set to the sequencer's next deadline.
+ * One shard of this worker: connects the channel, the sequencer and the store, and decides nothing itself. It decodes what arrives
+ * and gives it to the sequencer, carries out the effects, and gives the answers back. There is one timer, set to the
+ * sequencer's next deadline.
  *
  *   delivered ─▶ intake ─▶ decode ─▶ sequencer ─▶ effects ─┬─▶ acknowledger
  *                                       ▲                  └─▶ store batches ─┐
  *                                       └──────────── facts ──────────────────┘
  *
- * Each life of the channel is a session with an epoch of its own: its delivery tags, its operations at the store. When the channel is
- * lost the session ends: answers that come later are dropped, and everything that was not settled comes back from the broker.
+ * Each life of the channel is a session with its own epoch, delivery tags and operations at the store. When the channel is lost the
+ * session ends: later answers are dropped, and everything that was not settled comes back from the broker.
  */
 import { setMaxListeners } from 'node:events';
 import { InvariantError, messageOf } from '../errors.ts';
@@ -49,7 +49,7 @@ export interface ShardOptions
   readonly autoReplay: Pick<AutoReplay, 'advanced' | 'search'> | null;
   /** Sends what a handler returned to whoever asked for it. */
   readonly reply: (replyTo: string, correlationId: string | undefined, result: string) => void;
-  /** It has stopped. What it was given it keeps until this resolves, so that no standby is given that before the halt is on record. */
+  /** It has halted. The channel stays open until this resolves, so that no standby gets the deliveries before the halt is on record. */
   readonly onHalt: (cause: 'store-went-backwards' | 'bug', error: Error) => Promise<void>;
 }
 
@@ -86,7 +86,7 @@ export class Shard implements WatchedShard, RepairableShard, HaltableShard {
   #session: Session | null = null;
   #timer: Timer | null = null;
   #timerAtMs = 0;
-  /** As the sequencer was told. */
+  /** As last reported to the sequencer. */
   #memoryIsFull = false;
   #halted = false;
   #haltEnding: Promise<void> = Promise.resolve();
@@ -420,7 +420,10 @@ export class Shard implements WatchedShard, RepairableShard, HaltableShard {
     }
   }
 
-  /** Behind the acknowledgements that have just gone; what the broker sends before it answers is delivered at the end of that turn of the event loop, before this. */
+  /**
+   * Asks the broker for an answer, behind the acknowledgements that were just sent. What it sends before the answer is delivered
+   * at the end of that turn of the event loop, which is before `afterTurn`.
+   */
   async #giveTurn(session: Session, turn: number): Promise<void> {
     // Without an answer the channel is lost, and the gap with it.
     if (!(await this.#channel.roundTrip(session.generation))) return;
