@@ -1,8 +1,8 @@
 /**
- * One dead letter as an operator sees it: the message that lies in the queue, joined with the record that was written
- * before it was rejected. Where there is no record, the broker's word (the newest entry of `x-death`: the queue, the time and one
- * of a few words) and what can be read of the message have to do; nothing is guessed, and as publishers write headers
- * too, nothing in them is taken on trust. With it, which letters a filter matches, and what letters have in common. Pure.
+ * One dead letter as an operator sees it: the message in the queue, joined with the record that was written
+ * before it was rejected. Without a record only the newest entry of `x-death` (queue, time and one of a few
+ * reasons) and the readable parts of the message are known; nothing is guessed, and headers are not trusted, because
+ * publishers can write them. Also: which letters a filter matches, and how letters are grouped. Pure.
  */
 import type { Decoded, EntityRef, RawMessage } from '../events/event.ts';
 import { messageFingerprint } from '../events/identity.ts';
@@ -13,7 +13,7 @@ import type { DeadLetterHistory, DeadLetterQuery } from '../stores/store.ts';
 export type DeadLetterReason = RejectionReason | BrokerReason;
 
 export interface DeadLetter {
-  /** The event's id where it could be read, else the message's `messageId`, else the fingerprint: `show` takes it. */
+  /** The event's id if it could be read, else the message's `messageId`, else the fingerprint; `show` accepts it. */
   readonly messageId: string;
   /** First 32 hex digits of the SHA-256 of the body. */
   readonly fingerprint: string;
@@ -23,18 +23,18 @@ export interface DeadLetter {
   readonly type: string | null;
   readonly reason: DeadLetterReason;
   readonly detail: string;
-  /** Where in a processor the failure came from, line by line; null where nothing is known of that. */
+  /** The stack of a processor's failure, line by line; null if unknown. */
   readonly stack: string | null;
-  /** Null when it did not come from a shard queue, or nobody knows from which. */
+  /** Null if it did not come from a shard queue, or the queue is unknown. */
   readonly shard: number | null;
   /** ISO 8601, or null. */
   readonly deadLetteredAt: string | null;
-  /** When it was replayed before, ISO 8601, the last time first; as far as that is remembered. */
+  /** Times of the remembered replays, ISO 8601, the latest first. */
   readonly replayedAt: readonly string[];
   readonly message: RawMessage;
 }
 
-/** What could be read of a message, with the question that finds its record. */
+/** What could be read of a message, with the query that finds its record. */
 export interface UnexplainedLetter {
   readonly message: RawMessage;
   readonly query: DeadLetterQuery;
@@ -43,9 +43,9 @@ export interface UnexplainedLetter {
   readonly type: string | null;
 }
 
-/** `decode` as the worker decodes, for the record was written under what the worker made of the message. */
+/** `decode` as the workers do: the record is stored under what they could read of the message. */
 export function readLetter(message: RawMessage, decode: (message: RawMessage) => Decoded): UnexplainedLetter {
-  // Without what the broker added, or a header block just below its limit would be over it now.
+  // Without the headers that the broker added: with them a header block may exceed its limit.
   const decoded = decode({ ...message, headers: withoutDeath(message.headers) });
   const { id, entityType, entityId, sequence, type } = decoded.ok ? decoded.event : decoded.refusal;
   return { message, query: { fingerprint: messageFingerprint(message), entityType, entityId }, id, sequence, type };
@@ -59,7 +59,7 @@ export function explain(
 ): DeadLetter {
   const { message, query } = letter;
   const death = readBrokerDeath(message.headers);
-  // A record belongs to a reject. If the broker took the message by itself, one may be left of an attempt before that.
+  // A record belongs to a reject. If the broker dead-lettered the message by itself, it is from an earlier attempt.
   const known = death.reason === 'unknown' ? (history?.record ?? null) : null;
   const reason = known?.reason ?? death.reason;
   return {
@@ -79,14 +79,14 @@ export function explain(
   };
 }
 
-/** Whether `id` means this letter: its id, the message's own, or its fingerprint. */
+/** Whether `id` names this letter: the event's id, the message's, or the fingerprint. */
 export function isNamed(letter: DeadLetter, id: string): boolean {
   return letter.messageId === id || letter.message.messageId === id || letter.fingerprint === id;
 }
 
 /**
- * What died of its predecessor, and may live when that is there; what failed by itself would fail again, and is for an
- * operator. `unknown` is among them: where so much was dead-lettered that the records ran out, it is mostly this.
+ * The reasons of letters that only lacked a predecessor, and can be applied once that is there. The others failed by themselves and
+ * are for an operator. `unknown` is included: where records ran out because so much was dead-lettered, this is the likely reason.
  */
 export const waitingReasons: ReadonlySet<DeadLetterReason> = new Set([
   'gap_timeout',
@@ -98,12 +98,12 @@ export const waitingReasons: ReadonlySet<DeadLetterReason> = new Set([
 
 type OrderedLetter = DeadLetter & EntityRef & { readonly sequence: number };
 
-/** Whether it has a place in the sequence of an entity, and died of what came before it there. */
+/** Whether it has a place in the sequence of an entity, and only lacked a predecessor. */
 export function isWaiting(letter: DeadLetter): letter is OrderedLetter {
   return letter.entityType !== null && letter.entityId !== null && letter.sequence !== null && waitingReasons.has(letter.reason);
 }
 
-/** All dead letters, or those for which everything that is named is true. */
+/** All dead letters, or those that match every given field. */
 export interface LetterFilter {
   /** Any of these ids: of the event, of the message, or the fingerprint. */
   readonly ids?: readonly string[];
@@ -113,11 +113,11 @@ export interface LetterFilter {
   readonly type?: string;
   readonly reason?: DeadLetterReason;
   readonly shard?: number;
-  /** Dead-lettered then or later, in milliseconds since 1970. What has no time is not matched. */
+  /** Dead-lettered at this time or later, in milliseconds since 1970. A letter without a time does not match. */
   readonly sinceMs?: number;
 }
 
-/** Whether anything is named at all. */
+/** Whether any field is given. */
 export function isSelective(filter: LetterFilter): boolean {
   return Object.values(filter).some((value) => value !== undefined);
 }
@@ -165,7 +165,7 @@ export const brokerReasons: Readonly<Record<BrokerReason, ReasonText>> = brokerT
 
 const reasonTexts: Readonly<Record<DeadLetterReason, ReasonText>> = { ...rejectionReasons, ...brokerReasons };
 
-/** All that a dead letter may have. */
+/** Every reason that a dead letter can have. */
 export const deadLetterReasons = Object.keys(reasonTexts) as readonly DeadLetterReason[];
 
 export function textOf(reason: DeadLetterReason): ReasonText {
@@ -174,7 +174,7 @@ export function textOf(reason: DeadLetterReason): ReasonText {
 
 export interface BrokerDeath {
   readonly reason: BrokerReason;
-  /** The queue in which it died, or null. */
+  /** The queue that it came from, or null. */
   readonly queue: string | null;
   /** ISO 8601, to the second; or null. */
   readonly at: string | null;
@@ -184,7 +184,7 @@ const nothingKnown: BrokerDeath = { reason: 'unknown', queue: null, at: null };
 
 export function readBrokerDeath(headers: Readonly<Record<string, unknown>>): BrokerDeath {
   const deaths = Object.hasOwn(headers, 'x-death') ? headers['x-death'] : null;
-  // The broker puts the death that happened last first.
+  // The broker puts the latest death first.
   const last: unknown = Array.isArray(deaths) ? deaths[0] : null;
   if (!isRecord(last)) return nothingKnown;
   const { reason, queue, time } = last;
@@ -195,7 +195,7 @@ export function readBrokerDeath(headers: Readonly<Record<string, unknown>>): Bro
   };
 }
 
-/** What the broker adds to a message that dies: the message as it was before has none of it. */
+/** The headers that the broker adds when it dead-letters a message. */
 const deathHeader = /^x-(death|(first|last)-death-(reason|queue|exchange))$/;
 
 export function withoutDeath(headers: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
@@ -215,10 +215,10 @@ export const groupings = ['reason', 'type', 'entity', 'shard', 'detail'] as cons
 export type Grouping = (typeof groupings)[number];
 
 export interface LetterGroup {
-  /** What its letters have in common; null where it is not known of them. */
+  /** What the letters of the group have in common; null if unknown. */
   readonly name: string | null;
   readonly count: number;
-  /** When the first and the last of them were dead-lettered, ISO 8601; null where no time is known. */
+  /** When the first and the last were dead-lettered, ISO 8601; null if no time is known. */
   readonly first: string | null;
   readonly last: string | null;
 }
@@ -269,14 +269,14 @@ export class LetterGroups {
 
 const longestCause = 200;
 
-/** A detail without what differs from letter to letter of one cause: quoted values, addresses, numbers, times, ids. */
+/** A detail without the parts that differ between letters of one cause: quoted values, addresses, numbers, times, ids. */
 export function causeOf(detail: string): string {
   const cause = detail
     .slice(0, 1_024)
     .replaceAll(/"(?:[^"\\]|\\.)*"|`[^`]*`|(?<!\w)'[^']*'(?!\w)/g, '"…"')
     .replaceAll(/\d{4}-\d\d-\d\d[T ]\d\d:\d\d[\d:.,]*(?:Z| ?[+-]\d\d:?\d\d)?/g, '#')
     .replaceAll(/[^\s"'<>()]+@[^\s"'<>()]+/g, '…@…')
-    // Also 17, order-17, 0x1f, 3fa85f64-…, ab12: whatever has a digit names one of many.
+    // Also 17, order-17, 0x1f, 3fa85f64-…, ab12: a word with a digit names one of many.
     .replaceAll(/(?<![\p{L}\p{N}_.-])[\p{L}\p{N}_.-]*\p{N}[\p{L}\p{N}_-]*(?:\.[\p{L}\p{N}_-]+)*/gu, '#')
     .replaceAll(/\b[0-9a-f]{12,}\b/gi, '#');
   return cause.length <= longestCause ? cause : `${cause.slice(0, longestCause)}…`;

@@ -1,10 +1,10 @@
 /**
- * The dead letters of one stream, for whoever reads or changes them: the commands, the console, AUTO_REPLAY, and programs. Guarantees
- * that all of them decode as the stream's workers do; that what changes letters, or plans a change, has them alone, in this process
- * and beyond it; and that no call hangs on a connection that is lost. Reading leaves the queue as it is.
+ * The dead letters of one stream, for the commands, the console, AUTO_REPLAY and programs. Guarantees that all of them
+ * decode as the stream's workers do; that a change, or the plan of one, excludes every other, in all processes;
+ * and that no call hangs on a lost connection. Reading leaves the queue unchanged.
  *
- * It leaves to the workers what becomes of a letter that is replayed, and to the caller whether a plan is to be carried out. What
- * lies between a plan and its carrying out may change: what is not there any more is counted as left.
+ * The workers decide what becomes of a replayed letter, and the caller decides whether a plan is carried out. The queue may change
+ * between plan and execution: letters that are no longer there are counted as left.
  */
 import { type Config, decodingOf } from '../config/config.ts';
 import { loadConfig } from '../config/load.ts';
@@ -37,18 +37,18 @@ import { planReplay, type Survey, surveyLetters, type SurveyOptions } from './su
 export interface DeadLettersOptions {
   /** As the stream's workers have it. Default: `loadConfig(process.env)`. */
   readonly config?: Config;
-  /** The workers' store; it is not closed with this. Default: what the configuration names, on connections of its own. */
+  /** The workers' store, which the caller closes. Default: the one that the configuration names, on separate connections. */
   readonly store?: Store;
-  /** Told of lost connections. Default: silence. */
+  /** Logs lost connections. Default: none. */
   readonly log?: Log;
-  /** Default: that of the computer. */
+  /** Default: the system's clock. */
   readonly time?: Time;
 }
 
 const silence: Log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
 
 /**
- * The dead letters of a stream for a program. It connects when it is asked something; close it at the end.
+ * The dead letters of a stream for a program. It connects at the first call; close it at the end.
  * @throws ConfigError when the configuration is not usable.
  */
 export function createDeadLetters(options: DeadLettersOptions = {}): DeadLetters {
@@ -64,7 +64,7 @@ export function createDeadLetters(options: DeadLettersOptions = {}): DeadLetters
   });
 }
 
-/** What has to be as the stream's workers have it. */
+/** Settings that must equal those of the stream's workers. */
 export interface LetterSettings {
   readonly stream: string;
   readonly decoding: DecodeOptions;
@@ -79,34 +79,34 @@ export function letterSettings(config: Config): LetterSettings {
 
 export interface DeadLettersParts extends LetterSettings {
   readonly store: Pick<Store, 'findDeadLetters' | 'load' | 'lookUp' | 'commit' | 'operator' | 'close'>;
-  /** Whether it is closed with this. Default false. */
+  /** Whether `close` closes the store. Default false. */
   readonly ownsStore?: boolean;
   readonly broker: LetterBroker;
   readonly time: Time;
-  /** Whether whoever made this has the lock already. Default false. */
+  /** Whether the caller already holds the lock. Default false. */
   readonly isLocked?: boolean;
 }
 
 export interface ReadOptions {
   /** Default: all dead letters. */
   readonly filter?: LetterFilter;
-  /** Ends the reading after the present page; what was read by then is answered. */
+  /** Ends the reading after the present page; the result is what was read until then. */
   readonly signal?: AbortSignal;
 }
 
 export interface ListOptions extends ReadOptions {
-  /** At most so many that match, the oldest. Default: all. */
+  /** Most letters to return, the oldest first. Default: all. */
   readonly limit?: number;
 }
 
 export interface ExportOptions extends ReadOptions {
-  /** Only the events, in the envelope: what can be corrected and published again. Default false: everything that is known. */
+  /** Only the events, as envelopes that can be corrected and published again. Default false: everything that is known. */
   readonly events?: boolean;
 }
 
 export interface ExportedLetter {
   readonly letter: DeadLetter;
-  /** One line of NDJSON with its line end. Null: it is no JSON object, and so no event. */
+  /** One line of NDJSON with its line end. Null: the body is not a JSON object, and so no event. */
   readonly line: string | null;
 }
 
@@ -116,19 +116,19 @@ export interface ProgressOptions extends ReadOptions {
 }
 
 export interface PlanOptions extends ProgressOptions, Pick<SurveyOptions, 'only' | 'readyOnly' | 'concerns'> {
-  /** Asked for the events that letters wait for, so that more can be replayed. Default: nobody is. */
+  /** The source from which missing events are fetched, so that more letters are replayable. Default: none. */
   readonly source?: GapSource | null;
 }
 
 export interface PlanDiscardOptions extends ProgressOptions {
-  /** Refuses at once what could not be discarded with `skipSequence`. Default false. */
+  /** Refuses letters that could not be discarded with `skipSequence`. Default false. */
   readonly skipSequence?: boolean;
 }
 
 export interface CarryOutOptions extends Omit<ReplayOptions, 'connection' | 'publisher' | 'stream' | 'store' | 'time'> {
   /**
-   * Once `signal` is aborted: how long the broker may take for what was published, in milliseconds; then that is given up, and its
-   * letters stay. Default: as long as it takes.
+   * Once `signal` is aborted: how long to wait for the broker to confirm published letters, in milliseconds. The letters of
+   * unconfirmed copies stay in the queue. Default: without limit.
    */
   readonly abandonAfterMs?: number;
 }
@@ -141,20 +141,20 @@ export class DeadLetters {
     this.#parts = parts;
   }
 
-  /** Whether somebody who shares this has the letters alone, or waits for it: what is held then, the broker does not count. */
+  /** Whether an exclusive use of the letters is running or waiting: the broker does not count letters held by it. */
   get busy(): boolean {
     return this.#turns.busy;
   }
 
   /**
-   * The dead letters that are in the queue now, oldest first, page by page; in memory is a page. Another reading at the same time
-   * does not see what this one holds: where that matters, read within `exclusively`.
+   * The dead letters that are in the queue now, oldest first, page by page, with one page in memory. A concurrent reading
+   * does not see what this one holds: if that matters, read within `exclusively`.
    * @throws UnavailableError when the queue does not exist, or broker or store become unavailable.
    */
   async *list(options: ListOptions = {}): AsyncGenerator<readonly DeadLetter[], void, void> {
     const { filter = {}, limit = Number.POSITIVE_INFINITY, signal } = options;
     let remaining = limit;
-    // Where all match, no more is read than what is asked for.
+    // If every letter matches, only as many as asked for are read.
     const most = isSelective(filter) || limit === Number.POSITIVE_INFINITY ? {} : { limit };
     for await (const page of this.#pages({ ...most, signal })) {
       const letters = page.filter((letter) => matches(letter, filter)).slice(0, remaining);
@@ -165,8 +165,8 @@ export class DeadLetters {
   }
 
   /**
-   * Every dead letter of this id (of the event, of the message, or the fingerprint), oldest first, each with how it stands with
-   * its entity: an event may have been dead-lettered in several copies.
+   * Every dead letter with this id (of the event, of the message, or the fingerprint), oldest first, each with its status: an event
+   * may have been dead-lettered in several copies.
    * @throws UnavailableError as `list`.
    */
   find(id: string, { signal }: Pick<ReadOptions, 'signal'> = {}): Promise<readonly FoundLetter[]> {
@@ -194,15 +194,15 @@ export class DeadLetters {
     }
   }
 
-  /** Entities whose missing event has arrived, so that letters of theirs from these shards can be replayed. */
+  /** Entities whose missing event has arrived, so that their letters from these shards are replayable. */
   ready(options: Pick<ReadyOptions, 'shards' | 'maxEntities' | 'signal'>): Promise<ReadyEntities> {
     return this.#alone((connection) => findReadyEntities({ ...this.#parts, connection, ...options }));
   }
 
   /**
-   * What a replay of the letters that match would do; it changes nothing. What is dead-lettered later is no part of it.
-   * @throws UnavailableError as `list`, or when somebody else is changing the dead letters; PermanentError when the source gives what
-   * it was not asked for.
+   * The plan of a replay of the matching letters; it changes nothing. Letters that arrive later are not part of it.
+   * @throws UnavailableError as `list`, or when somebody else is changing the dead letters; PermanentError when the source returns
+   * events that it was not asked for.
    */
   plan({ filter = {}, source = null, ...options }: PlanOptions = {}): Promise<ReplayPlan> {
     const { limits } = this.#parts.decoding;
@@ -211,8 +211,8 @@ export class DeadLetters {
   }
 
   /**
-   * Publishes the letters of a plan again, of each entity in the order of its sequences, and takes each out of the queue once its
-   * copy is confirmed. It is in the audit trail before the first one goes. What the workers make of them, `outcome` says.
+   * Publishes the letters of a plan again, per entity in the order of its sequences, and removes each from the queue once its
+   * copy is confirmed. The audit entry is written before the first one is published. `outcome` says what the workers made of them.
    * @throws UnavailableError when broker or store become unavailable, the exchange has no queue for a letter, or somebody else is changing
    * the dead letters: the rest stays where it is, and can be planned again.
    */
@@ -235,8 +235,8 @@ export class DeadLetters {
   }
 
   /**
-   * Waits until the workers have processed what was replayed, and says what became of it. It ends without them when nothing more
-   * was processed for `timeoutMs` (default 30,000): what is open then is `undecided`.
+   * Waits until the workers have processed the replayed letters, and returns the outcome. It gives up when nothing more
+   * was processed for `timeoutMs` (default 30,000): entities that are open then are `undecided`.
    * @throws UnavailableError as `replay`.
    */
   outcome(plan: ReplayPlan, report: ReplayReport, options: Pick<OutcomeOptions, 'timeoutMs' | 'signal'> = {}): Promise<ReplayOutcome> {
@@ -244,8 +244,8 @@ export class DeadLetters {
   }
 
   /**
-   * Which letters a discard would take out; it changes nothing.
-   * @throws ConfigError when a sequence that is to be skipped is not the next one of its entity; UnavailableError as `plan`.
+   * The letters that a discard would remove; it changes nothing.
+   * @throws ConfigError when a sequence to skip is not the next one of its entity; UnavailableError as `plan`.
    */
   planDiscard({ filter = {}, skipSequence = false, ...options }: PlanDiscardOptions = {}): Promise<Survey> {
     return this.#alone(async (connection) => {
@@ -256,18 +256,18 @@ export class DeadLetters {
   }
 
   /**
-   * Takes letters out for good and returns how many went: a discarded event is still missing to its entity, unless `skipSequence`
-   * lets the entity pass it. Who and why is in the audit trail before the first one goes.
-   * @throws ConfigError when a sequence to skip is not the next one any more, and nothing has happened; UnavailableError as `replay`.
+   * Removes letters for good and returns how many: a discarded event is still missing for its entity, unless `skipSequence`
+   * lets the entity pass it. The audit entry is written before the first one is removed.
+   * @throws ConfigError when a sequence to skip is no longer the next one: nothing was removed; UnavailableError as `replay`.
    */
   discard(survey: Survey, options: Omit<DiscardOptions, 'connection' | 'stream' | 'store' | 'time'>): Promise<number> {
     return this.#alone((connection) => discard(survey, { ...this.#parts, connection, ...options }));
   }
 
   /**
-   * The dead letters for one reader or changer: while `use` runs, nobody else has them who takes the lock. What is called on the
-   * letters that it is given goes without waiting for it again.
-   * @throws UnavailableError when somebody else has them for longer than `patienceMs` (default 5,000), or the connection is lost.
+   * Exclusive use of the dead letters: while `use` runs, no one else can take the lock. Calls on the letters that `use` is given do
+   * not wait for the lock again.
+   * @throws UnavailableError when somebody else holds the lock for longer than `patienceMs` (default 5,000), or the connection is lost.
    */
   exclusively<T>(use: (letters: DeadLetters) => Promise<T>, patienceMs = operatorPatienceMs): Promise<T> {
     const { broker, stream, isLocked, time } = this.#parts;
@@ -280,7 +280,7 @@ export class DeadLetters {
     );
   }
 
-  /** Ends the connections; what is under way fails. */
+  /** Ends the connections; running calls fail. */
   async close(): Promise<void> {
     const { broker, store, ownsStore } = this.#parts;
     await Promise.allSettled([broker.close(), ownsStore ? store.close() : undefined]);
@@ -293,7 +293,7 @@ export class DeadLetters {
   async *#pages(options: { readonly limit?: number; readonly signal?: AbortSignal | undefined }): AsyncGenerator<readonly DeadLetter[]> {
     const { connection, lost, release } = await this.#parts.broker.lend();
     const reading = listDeadLetters({ ...this.#parts, connection, ...options });
-    // Heard of once: every race with it would keep its page for as long as the connection lasts.
+    // One handler for all races: each race with `lost` would keep its page in memory until the connection ends.
     let loss: { readonly error: unknown } | null = null;
     let giveUp: (error: unknown) => void = () => undefined;
     lost.catch((error: unknown) => {
@@ -309,7 +309,7 @@ export class DeadLetters {
     try {
       for (let step = await unlessLost(() => reading.next()); !step.done; step = await unlessLost(() => reading.next())) yield step.value;
     } finally {
-      // What was held goes back, unless that cannot be waited for any more.
+      // The held messages are given back, unless the connection is lost.
       await unlessLost(() => reading.return()).catch(() => undefined);
       release();
     }

@@ -1,6 +1,6 @@
 /**
- * Takes dead letters out of the queue for good. Who did it and why is on record before the first of them goes; with
- * `skipSequence` each leaves a hole in its entity, so that those behind it can go on.
+ * Removes dead letters from the queue for good. The audit entry is written before the first one is removed. With
+ * `skipSequence` each leaves a hole in its entity, so that the events behind it can be applied.
  */
 import { ConfigError, UnavailableError } from '../errors.ts';
 import { Holes } from '../ordering/holes.ts';
@@ -18,12 +18,12 @@ export interface DiscardOptions {
   readonly connection: Connection;
   readonly stream: string;
   readonly store: Pick<Store, 'load' | 'commit' | 'operator'>;
-  /** Whoever discards, and why: for the audit trail. */
+  /** Who discards, and why, for the audit trail. */
   readonly who: string;
   readonly reason: string;
-  /** The version passes each of them, and each leaves a hole. Default false. */
+  /** The version passes each discarded event, which leaves a hole. Default false. */
   readonly skipSequence?: boolean;
-  /** Ends the discarding after what is under way. */
+  /** Stops before the next letter. */
   readonly signal?: AbortSignal;
   readonly onProgress?: (discarded: number) => void;
   readonly time: Time;
@@ -33,8 +33,8 @@ export interface DiscardOptions {
 const maxNamed = 20;
 
 /**
- * Returns how many went.
- * @throws ConfigError when a sequence that is to be skipped is not the next one of its entity any more; nothing has happened then.
+ * Returns how many were removed.
+ * @throws ConfigError when a sequence to skip is no longer the next one of its entity: nothing was removed.
  * @throws UnavailableError when broker or store become unavailable.
  */
 export async function discard(survey: Survey, options: DiscardOptions): Promise<number> {
@@ -70,8 +70,8 @@ function entryOf(letters: readonly LetterSummary[], { who, reason }: DiscardOpti
 }
 
 /**
- * For a plan: what cannot be done is not promised.
- * @throws ConfigError when a sequence of what is matched is not the next one of its entity.
+ * Checks a plan of skipping before it is shown.
+ * @throws ConfigError when the sequence of a matched letter is not the next one of its entity.
  */
 export async function assertSkippable({ entities }: Survey, store: Pick<Store, 'load'>): Promise<void> {
   const snapshots = await snapshotsOf(
@@ -104,7 +104,7 @@ async function skipAll(entities: readonly LettersOfEntity[], options: DiscardOpt
   }
 }
 
-/** In order; what the version has passed needs no skipping. */
+/** In order; sequences that the version has passed need no skipping. */
 function sequencesToSkip({ entity, matched }: LettersOfEntity, { version }: Snapshot): readonly number[] {
   const above = matched.flatMap(({ sequence }) => (sequence !== null && sequence > version ? [sequence] : []));
   const sequences = [...new Set(above)].sort((a, b) => a - b);

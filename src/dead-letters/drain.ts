@@ -1,8 +1,7 @@
 /**
- * Takes letters out of the queue in an order that is not the queue's: each list of letters from its first to its last, and of
- * different lists whatever comes first. Copies of a message have to be in one list. What is met too early is kept until its
- * turn, up to a bound; what is beyond it stays in the queue for another reading, as does all whose turn was not over when a
- * reading ended.
+ * Takes letters out of the queue in another order than the queue's: each list of letters from its first to its last, and the
+ * lists independently of each other. Copies of a message must be in one list. A letter that is met too early is kept until its
+ * turn, up to a limit; beyond it, and when a reading ends before their turn, letters stay in the queue for the next reading.
  */
 import type { ConsumeMessage } from 'amqplib';
 import { UnavailableError } from '../errors.ts';
@@ -17,13 +16,13 @@ export interface TakenLetter {
   readonly message: ConsumeMessage;
   /** Whether it can still leave the queue in this reading. */
   readonly isOpen: boolean;
-  /** Its turn is over: out of the queue. If the reading is lost it is there again, and leaves it when it is met the next time. */
+  /** Ends its turn and removes it. If the reading is lost, it is back in the queue and is removed when it is met again. */
   remove(): void;
-  /** Its turn is over, and it stays. */
+  /** Ends its turn and leaves it in the queue. */
   leave(): void;
 }
 
-/** Bytes of bodies that wait for their turn. */
+/** Limit on the bodies of letters that wait for their turn, in bytes. */
 const maxWaitingBytes = 64 * 1_048_576;
 
 interface List {
@@ -44,12 +43,12 @@ interface Waiting {
 
 export class Drain {
   #lists: readonly (readonly LetterSummary[])[];
-  /** By fingerprint, which copies of a message share, and with it their list. */
+  /** By fingerprint: copies of a message share it, and their list. */
   readonly #wanted = new Map<string, Wanted>();
   readonly #waiting = new Map<string, Waiting[]>();
-  /** Whose turn is over, of the lists of this reading. */
+  /** Letters of this reading's lists whose turn is over. */
   readonly #over = new Set<LetterSummary>();
-  /** How many copies are to leave the queue as soon as they are met, by fingerprint. */
+  /** How many copies to remove as soon as they are met, by fingerprint. */
   readonly #owed = new Map<string, number>();
   readonly #maxWaitingBytes: number;
   #waitingBytes = 0;
@@ -62,12 +61,12 @@ export class Drain {
     this.#want();
   }
 
-  /** Letters whose turn is not over, or that are to leave the queue when they are met. */
+  /** The number of letters whose turn is not over, or that are still to be removed when they are met. */
   get remaining(): number {
     return this.#remaining;
   }
 
-  /** Reads the queue once and hands over what has its turn, page by page: until nothing remains, or `signal` is aborted. */
+  /** Reads the queue once and hands over the letters in their turn, page by page, until none remain or `signal` is aborted. */
   async readOnce(
     connection: Connection,
     where: ReadingOptions,
@@ -88,7 +87,7 @@ export class Drain {
     }
   }
 
-  /** Meets a message; returns what has its turn now, in order. */
+  /** Takes in a message; returns the letters whose turn it is now, in order. */
   meet(fingerprint: string, message: ConsumeMessage, page: QueuePage): readonly TakenLetter[] {
     const wanted = this.#wanted.get(fingerprint);
     if (this.#settleOwed(fingerprint, message, page) || wanted === undefined || wanted.count === 0) return [];
@@ -107,7 +106,7 @@ export class Drain {
     return taken;
   }
 
-  /** The reading has ended: what waited, and what had its turn and did not use it, is in the queue again. */
+  /** The reading has ended: letters that waited, or did not finish their turn, are back in the queue. */
   endReading(): void {
     this.#waiting.clear();
     this.#waitingBytes = 0;

@@ -1,7 +1,7 @@
 /**
- * Reads the dead letters and changes nothing: lists them, finds one with its status, gathers them by entity, and finds the entities
- * whose missing event has arrived. The queue stays as it is (see `queue-reading.ts`); the store is asked for a page's records in
- * one call; memory is bounded by a page and by what is gathered.
+ * Reads the dead letters and changes nothing: lists them, finds one with its status, groups them by entity, and finds the entities
+ * whose missing event has arrived. The queue stays unchanged (see `queue-reading.ts`); the records of a page are read in
+ * one call; memory is bounded by a page and the groups.
  */
 import type { ChannelModel } from 'amqplib';
 import { decodeMessage, type DecodeOptions } from '../events/decode.ts';
@@ -23,10 +23,10 @@ export interface InspectOptions {
   readonly store: Pick<Store, 'findDeadLetters'>;
   /** As the stream's workers decode. */
   readonly decoding: DecodeOptions;
-  /** At most so many, from the head of the queue. Default: all. */
+  /** Most letters to read, from the head of the queue. Default: all. */
   readonly limit?: number;
   readonly pageSize?: number;
-  /** Ends the reading after the present page, so that everything goes back in order. */
+  /** Ends the reading after the present page, so that everything is given back in order. */
   readonly signal?: AbortSignal;
   readonly time: Time;
 }
@@ -52,13 +52,13 @@ export async function* listDeadLetters(options: InspectOptions): AsyncGenerator<
   }
 }
 
-/** A dead letter with how it stands with its entity; null where it names none. */
+/** A dead letter with its status; null if it names no entity. */
 export interface FoundLetter {
   readonly letter: DeadLetter;
   readonly status: LetterStatus | null;
 }
 
-/** Every dead letter that `id` means, oldest first: an event may have been dead-lettered in several copies. */
+/** Every dead letter that `id` names, oldest first: an event may have been dead-lettered in several copies. */
 export async function findDeadLetters(id: string, options: FindOptions): Promise<readonly FoundLetter[]> {
   const found: DeadLetter[] = [];
   const entities = new EntityLetters();
@@ -79,19 +79,18 @@ export interface ReadyOptions extends Omit<InspectOptions, 'store' | 'limit'> {
   readonly store: Pick<Store, 'findDeadLetters' | 'load'>;
   /** Only letters from these shards. */
   readonly shards: ReadonlySet<number>;
-  /** The reading ends when so many entities are found. */
+  /** The reading ends when this many entities are found. */
   readonly maxEntities: number;
 }
 
 export interface ReadyEntities {
   readonly entities: readonly EntityRef[];
-  /** False when there may be more of them. */
+  /** False when there may be more. */
   readonly complete: boolean;
 }
 
 /**
- * Entities that are parked and not being replayed, and of which the next of their sequence lies among the dead letters for no fault
- * of its own.
+ * Entities that are parked, not being replayed, and whose next event is a dead letter that only lacked a predecessor.
  * @throws UnavailableError when broker or store become unavailable.
  */
 export async function findReadyEntities(options: ReadyOptions): Promise<ReadyEntities> {
@@ -111,15 +110,15 @@ export async function findReadyEntities(options: ReadyOptions): Promise<ReadyEnt
 }
 
 /**
- * Summaries of dead letters by entity, as a reading of the queue gathers them. A letter whose sequence cannot be read stands
- * beside every entity of its id: nobody can say whether it is what one of them waits for.
+ * Collects summaries of dead letters by entity. A letter whose sequence cannot be read is listed with every entity of its id:
+ * it may be the event that one of them waits for.
  */
 export class EntityLetters {
   readonly #byName = new Map<string, LettersOfEntity>();
   /** By entity id. */
   readonly #unread = new Map<string, LetterSummary[]>();
 
-  /** `isMatched` says to which of the entity's lists it belongs. False when it has no entity, or no sequence in it. */
+  /** `isMatched` decides to which of the entity's lists it is added. False when it has no entity or no sequence. */
   add(letter: LetterSummary, isMatched: boolean): boolean {
     const { entityType, entityId, sequence } = letter;
     if (entityType === null || entityId === null || sequence === null) {

@@ -1,10 +1,10 @@
 /**
- * The ways to the broker that dead letters need: a connection to read with, a publisher on a connection of its own for each replay
- * (a broker that is short of memory stops reading from who publishes), and the lock.
+ * The broker connections for dead letters: one for reading, a publisher on a separate connection for each replay (a broker that
+ * is short of memory stops reading from a connection that publishes), and the lock.
  *
- * The lock guarantees one change of a stream's dead letters at a time, whoever makes it: an exclusive queue that the broker keeps
- * for as long as the connection lives, and no longer. Two that took letters at once would each see half of an entity. It is the
- * connection's, so within a process turns keep those apart that share one.
+ * The lock guarantees one change of a stream's dead letters at a time, across all processes: it is an exclusive queue, which exists
+ * exactly as long as its connection. Two concurrent changes would each see only some letters of an entity. Changes that share
+ * a connection within a process take turns.
  */
 import type { Channel, ChannelModel } from 'amqplib';
 import { UnavailableError } from '../errors.ts';
@@ -20,16 +20,16 @@ export interface LentConnection {
   readonly connection: ChannelModel;
   /** Rejects with `UnavailableError` when the connection is lost: calls on it may then never be answered. */
   readonly lost: Promise<never>;
-  /** It is used no more. */
+  /** Gives the connection back. */
   release(): void;
 }
 
 export interface LetterBroker {
   /** Rejects with `UnavailableError` when there is no connection. */
   lend(): Promise<LentConnection>;
-  /** Lends a publisher to the stream's exchange, and closes it in every case: what is outstanding then has `closeTimeoutMs`. */
+  /** Lends a publisher to the stream's exchange, and always closes it: outstanding publishes then get `closeTimeoutMs`. */
   withPublisher<T>(use: (publisher: AmqpPublisher) => Promise<T>, closeTimeoutMs?: number): Promise<T>;
-  /** Ends what is open, and gives up what is outstanding. */
+  /** Closes the connections, and abandons outstanding publishes. */
   close(): Promise<void>;
 }
 
@@ -43,7 +43,7 @@ export async function withConnection<T>(broker: LetterBroker, use: (connection: 
   }
 }
 
-/** The same with one connection for everything that is read; whoever lends it says when it is lost. */
+/** The same on a given connection for all reading; `lost` comes from its owner. */
 export function onConnection(connection: ChannelModel, broker: Omit<LetterBroker, 'lend'>): LetterBroker {
   const never = new Promise<never>(() => undefined);
   return {
@@ -57,13 +57,13 @@ export interface BrokerOptions {
   /** Nodes of one cluster, tried in turn. */
   readonly urls: readonly string[];
   readonly stream: string;
-  /** What the broker calls the connection for reading, and those for publishing. */
+  /** The names that the broker shows for the reading and the publishing connections. */
   readonly names: { readonly reading: string; readonly publishing: string };
   readonly log: Log;
   readonly time: Time;
 }
 
-/** Opens a connection when it is needed first and keeps it: what is lost is an error to whoever waits for it, and comes back by itself. */
+/** Opens a connection on first use and keeps it. A loss is an error for the calls that wait; it comes back by itself. */
 export class KeptBroker implements LetterBroker {
   readonly #options: BrokerOptions;
   readonly #publishing = new Set<() => Promise<void>>();
@@ -117,7 +117,7 @@ function operatorLockName(stream: string): string {
   return `${stream}.operator`;
 }
 
-/** How long an operator waits for another: a reading is over by then, a replay may not be. */
+/** How long an operator waits for the lock: long enough for a reading to end, not for every replay. */
 export const operatorPatienceMs = 5_000;
 const pollMs = 200;
 
@@ -126,7 +126,7 @@ export interface LockOptions {
   readonly time: Time;
 }
 
-/** @throws UnavailableError when somebody else has it, and still does after `patienceMs`. */
+/** @throws UnavailableError when somebody else still holds the lock after `patienceMs`. */
 export async function withOperatorLock<T>(
   connection: Connection,
   stream: string,
@@ -145,7 +145,7 @@ export async function withOperatorLock<T>(
 async function takeLock(connection: Connection, stream: string, { patienceMs, time }: LockOptions): Promise<Channel> {
   for (const giveUpAtMs = time.nowMs() + patienceMs; ; ) {
     const channel = await connection.createChannel();
-    // The failed call tells it as well; without a listener the process would end.
+    // The failed call reports it as well; without a listener the process would end.
     channel.on('error', () => undefined);
     try {
       await channel.assertQueue(operatorLockName(stream), { exclusive: true, durable: false, autoDelete: true });
@@ -162,12 +162,12 @@ async function takeLock(connection: Connection, stream: string, { patienceMs, ti
   }
 }
 
-/** Lets one piece of work begin when the one before it has ended, however that ended. */
+/** Starts each piece of work when the previous one has settled. */
 export class OneAtATime {
   #last: Promise<unknown> = Promise.resolve();
   #waiting = 0;
 
-  /** Whether any is under way or waits. */
+  /** Whether any work is running or waiting. */
   get busy(): boolean {
     return this.#waiting > 0;
   }

@@ -1,10 +1,10 @@
 /**
- * What a dead letter becomes outside of its queue. Guarantees that a message that is published again is the one that died, under the
- * id of its entity wherever that is known: it may have come with another routing key, or somebody may have moved it here. What the
- * broker wrote on it goes: with the history of its death a broker before 4.0 may take it for one that goes in circles, and drop
- * it; copies to other queues (`CC`, `BCC`) were made the first time. As one line of NDJSON it is either all that is known of it,
- * or its event in the envelope, so that it can be corrected and published: an envelope is given as it is, well or ill; of a
- * CloudEvent one is made, with the data as the producer wrote it. Pure.
+ * A dead letter outside of its queue: as a message to publish again, and as a line of NDJSON. The message is the one that was
+ * dead-lettered, with the id of its entity as routing key if that is known: it may have come with another routing key, or may have
+ * been moved here by hand. The headers that the broker added are removed: with them a broker before 4.0 may take the message
+ * for a cycle and drop it, and copies to other queues (`CC`, `BCC`) were made the first time. A line is either everything that
+ * is known of the letter, or its event as an envelope that can be corrected and published: an envelope is printed as it is, valid
+ * or not; a CloudEvent is converted, with its data as the producer wrote them. Pure.
  */
 import type { ConsumeMessage } from 'amqplib';
 import { hasAttributes } from '../events/cloudevents-headers.ts';
@@ -24,25 +24,25 @@ const brokersOwn: ReadonlySet<string> = new Set(['CC', 'BCC', 'x-delivery-count'
 /** What AMQP has room for. */
 const maxRoutingKeyBytes = 255;
 
-/** As it is published again. */
+/** The message to publish again. */
 export function messageToReplay({ content, fields, properties }: ConsumeMessage, entityId: string | null): PublishableMessage {
   const { contentType, contentEncoding, messageId, correlationId, replyTo, type, timestamp } = properties;
   const headers = headersOf(properties.headers ?? {});
   return {
     routingKey: routingKeyOf(entityId, fields.routingKey),
     body: content,
-    // Not among them: `userId`, which has to be the connection's own, and `expiration`, which would make a new gap.
+    // Left out: `userId`, which must be the connection's user, and `expiration`, which would open a new gap.
     properties: { contentType, contentEncoding, messageId, correlationId, replyTo, type, timestamp, headers },
   };
 }
 
-/** What a copy of a dead letter will be to the worker that gets it. */
+/** How a worker will see the published copy of a dead letter. */
 export interface LetterCopy {
-  /** Another than the letter's own where its routing key is put right. */
+  /** Differs from the letter's own fingerprint if its routing key is corrected. */
   readonly fingerprint: string;
-  /** Null when it would be refused. */
+  /** Null if it would be refused. */
   readonly payloadHash: string | null;
-  /** Why it would be refused again, whatever its entity; null when it is an event. */
+  /** Why it would be refused again, whatever the state of its entity; null if it is a valid event. */
   readonly refused: RejectionReason | null;
 }
 
@@ -54,7 +54,7 @@ export function copyOf({ message, fingerprint, entityId }: DeadLetter, decoding:
   const decoded = decodeMessage(copy, decoding);
   if (!decoded.ok) return { fingerprint: own, payloadHash: null, refused: decoded.refusal.reason };
   const { sequence, payloadHash } = decoded.event;
-  // Where events need no entity, they need no sequence either (`UNSEQUENCED=process`).
+  // Without a sequence it is refused, except with `UNSEQUENCED=process`.
   return { fingerprint: own, payloadHash, refused: sequence === null && !decoding.allowMissingEntityId ? 'invalid_sequence' : null };
 }
 
@@ -66,12 +66,12 @@ function headersOf(headers: Readonly<Record<string, unknown>>): Record<string, u
   return Object.fromEntries(Object.entries(withoutDeath(headers)).filter(([name]) => !brokersOwn.has(name)));
 }
 
-/** Everything that is known of it, without how it stands with its entity. */
+/** Everything that is known of it, without its status. */
 export function asLetterLine(letter: DeadLetter): string {
   return printableJsonLine({ ...letterFields(letter), ...messageFields(letter) });
 }
 
-/** As `list --json` tells it. */
+/** The fields that `list --json` prints. */
 export function letterFields(letter: DeadLetter): object {
   return {
     message_id: letter.messageId,
@@ -87,7 +87,7 @@ export function letterFields(letter: DeadLetter): object {
   };
 }
 
-/** What `show --json` tells besides: the message itself, and what to do about it. */
+/** The fields that `show --json` adds: the message itself, and what to do about it. */
 export function messageFields({ message, fingerprint, reason, stack, replayedAt }: DeadLetter): object {
   const text = utf8(message.body);
   return {
@@ -103,7 +103,7 @@ export function messageFields({ message, fingerprint, reason, stack, replayedAt 
   };
 }
 
-/** Its event alone. Null when its body is not JSON, or would have to be the whole event and is not one object. */
+/** Its event as a line. Null if its body is not JSON, or is a structured event and not an object. */
 export function asEventLine({ message }: DeadLetter, decoded: Decoded): string | null {
   const text = compactJson(
     Buffer.from(message.body)
@@ -116,7 +116,7 @@ export function asEventLine({ message }: DeadLetter, decoded: Decoded): string |
   return decoded.ok ? envelopeLine(decoded, compactJson(decoded.event.dataJson)) : `${renamed(text) ?? text}\n`;
 }
 
-/** A structured CloudEvent that is refused, as written but for the names. Null where an envelope has no place for what it says. */
+/** A refused structured CloudEvent with the envelope's field names. Null if an envelope has no place for some of it. */
 function renamed(text: string): string | null {
   const scan = scanMembers(text, Number.POSITIVE_INFINITY);
   if (!scan.ok) return null;
@@ -131,7 +131,7 @@ function renamed(text: string): string | null {
   return `{${[...fields, `"metadata":{${metadata.join(',')}}`, `"data":${members.get('data') ?? 'null'}`].join(',')}}`;
 }
 
-/** Of a CloudEvent; of a binary one that is refused what could be read. */
+/** The envelope of a CloudEvent; of a refused binary one, of what could be read. */
 function envelopeLine(decoded: Decoded, data: string | null): string {
   const { id, entityType, entityId, sequence, type } = decoded.ok ? decoded.event : decoded.refusal;
   const { timestamp, metadata } = decoded.ok ? decoded.event : { timestamp: null, metadata: null };

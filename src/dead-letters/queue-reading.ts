@@ -1,25 +1,25 @@
 /**
- * Reads a dead-letter queue from its head. Nothing leaves it but what the reader removes: every message is held
- * unacknowledged until the reading ends, and then goes back. Guarantees the same messages in the same order afterwards,
- * less the removed ones, also when the reading is broken off (`return` of the generator) and when new messages arrive
- * meanwhile. Memory is bounded by a page.
+ * Reads a dead-letter queue from its head. Only the reader removes messages: every message is held unacknowledged until
+ * the reading ends, and is then given back. Afterwards the queue has the same messages in the same order, without the
+ * removed ones, also when the reading is aborted (`return` of the generator) and when new messages arrive meanwhile.
+ * Memory is bounded by a page.
  *
- * How it is done follows from how a quorum queue takes messages back: into a queue of returned ones before all others,
- * at its end, consumer by consumer, each one's in order. So
- * - each page is one consumer on a channel of its own, requested when the page before it is full. With `basic.get` every
- *   message is a consumer, and they come back shuffled; so they do with several consumers on one channel;
+ * The method follows from how a quorum queue takes messages back: it appends them to a list of returned messages, which
+ * precedes all others, consumer by consumer, each consumer's in order. So
+ * - each page is one consumer on a separate channel, opened when the page before it is full. With `basic.get` every
+ *   message counts as a consumer, and they come back shuffled; the same happens with several consumers on one channel;
  * - the consumer is cancelled when its page is full, or it would get another message for each one that is removed;
- * - the channels are closed in the order of their pages, each when the messages of the one before are seen back in the
- *   queue, because the broker answers a close before it has taken them back;
- * - a reading that ends early first takes all that earlier readings had returned, which comes marked as redelivered:
- *   behind a rest of them, what it returns would have changed places with it.
+ * - the channels are closed in the order of their pages, each when the messages of the previous one are seen in the
+ *   queue again, because the broker answers a close before it has taken them back;
+ * - a reading that ends early first reads all messages that earlier readings returned, which are marked as redelivered:
+ *   otherwise its own messages would be appended behind the rest of them.
  *
- * What a reading cannot hide: a message that was read once is marked `redelivered`, and its delivery count goes up by
- * one (the queue's delivery limit is a million). While it lasts, another reader does not see what this one holds.
- * A reader that is killed in mid-reading, and two that read at once, give their parts back in any order.
+ * The visible effects of a reading: messages are marked `redelivered`, and their delivery count goes up by
+ * one (the queue's delivery limit is a million). During the reading, other readers do not see the messages that it holds.
+ * The order is not kept when a reader is killed, or when two read at the same time.
  *
- * The broker closes a channel that keeps a message for longer than its `consumer_timeout`. A reading ends before that, however
- * long its reader takes over a page, and gives everything back; whoever has not seen all begins another one.
+ * The broker closes a channel that holds a message for longer than its `consumer_timeout`. A reading ends before that, however
+ * slow its reader is, and gives everything back; a caller that has not seen all messages starts another reading.
  */
 import type { Channel, ChannelModel, ConsumeMessage } from 'amqplib';
 import { UnavailableError } from '../errors.ts';
@@ -32,48 +32,48 @@ export type Connection = Pick<ChannelModel, 'createChannel'>;
 
 export interface ReadingOptions {
   readonly queue: string;
-  /** At most so many messages, from the head. Default: all that were there when the reading began. */
+  /** Most messages to read, from the head. Default: all that were there when the reading began. */
   readonly limit?: number;
-  /** Messages of one page, which is what is in memory at a time. Default 250, and more from a quarter of a million on. */
+  /** Messages per page, the unit that is in memory. Default 250, and more above a quarter of a million messages. */
   readonly pageSize?: number;
-  /** How long a message that the queue announced may take to come before the queue is asked again, in milliseconds. Default 500. */
+  /** How long to wait for an expected message before the queue is asked again, in milliseconds. Default 500. */
   readonly patienceMs?: number;
   /**
-   * When the reading ends at the latest, in milliseconds. Default: a third of the broker's `consumer_timeout` of 30 minutes, or of
-   * the one that it was seen to have.
+   * The longest duration of the reading, in milliseconds. Default: a third of the broker's `consumer_timeout` (30 minutes, or the
+   * value that was observed).
    */
   readonly maxReadingMs?: number;
   readonly time: Time;
 }
 
-/** `expired`: its time was over, and there may be more. */
+/** `expired`: the time limit was reached, and there may be more. */
 export type ReadingEnd = 'complete' | 'expired';
 
 const defaultPageSize = 250;
 /** Each is a channel, and a connection has 2,047 of them. */
 const maxPages = 1_000;
 const defaultPatienceMs = 500;
-/** How long messages that were given back may take to be seen in the queue; another consumer may have them by then. */
+/** How long to wait for returned messages to appear in the queue; another consumer may have taken them. */
 const returnTimeoutMs = 1_000;
 const returnPollMs = 2;
 const defaultConsumerTimeoutMs = 30 * 60_000;
 
-/** Some messages that follow each other in the queue, oldest first. */
+/** Consecutive messages of the queue, oldest first. */
 export interface QueuePage {
   readonly messages: readonly ConsumeMessage[];
   /**
-   * Takes a message of this page out of the queue; at any time until the reading ends.
-   * @throws UnavailableError when the page is lost, or the reading has expired: what was not removed is in the queue again.
+   * Removes a message of this page from the queue, at any time until the reading ends.
+   * @throws UnavailableError when the page is lost, or the reading has expired: the other messages are back in the queue.
    */
   remove(message: ConsumeMessage): void;
-  /** Whether it still can. */
+  /** Whether `remove` still works. */
   readonly isOpen: boolean;
-  /** Nothing follows. */
+  /** Whether it is the last page. */
   readonly isLast: boolean;
 }
 
 /**
- * Yields the messages page by page. Messages that arrive after the beginning are not waited for.
+ * Yields the messages page by page, without those that arrive after the beginning.
  * @throws UnavailableError when the queue does not exist, or the broker becomes unavailable.
  */
 export async function* readQueue(connection: Connection, options: ReadingOptions): AsyncGenerator<QueuePage, ReadingEnd, void> {
@@ -91,7 +91,7 @@ export async function* readQueue(connection: Connection, options: ReadingOptions
   let isReading = true;
   const timer = time.after(maxReadingMs, () => {
     expired = true;
-    // While it reads a page, it ends by itself behind that.
+    // During the reading of a page it ends by itself after that page.
     if (!isReading) void end();
   });
   try {
@@ -132,10 +132,10 @@ function pageOf(page: Page, messages: readonly ConsumeMessage[], isLast: boolean
 }
 
 /**
- * Reads and removes nothing. What lasts longer than one reading goes on with another, behind as many messages as were seen: right
- * as long as nobody removes any of them meanwhile.
+ * Reads without removing. When one reading expires it continues with another, after as many messages as it has seen; this is
+ * correct as long as nobody removes any of them meanwhile.
  *
- * @throws UnavailableError also when the broker's `consumer_timeout` is too short to come that far.
+ * @throws UnavailableError also when the broker's `consumer_timeout` is too short to reach the unseen messages.
  */
 export async function* peek(connection: Connection, options: ReadingOptions): AsyncGenerator<readonly ConsumeMessage[], void, void> {
   const { limit = Number.POSITIVE_INFINITY } = options;
@@ -170,7 +170,7 @@ async function takeTheReturned(connection: Connection, options: ReadingOptions, 
   }
 }
 
-/** Never throws: a channel that is gone has given its messages back already. */
+/** Never throws: a lost channel has already given its messages back. */
 async function giveBack(connection: Connection, options: ReadingOptions, pages: readonly Page[]): Promise<void> {
   const { time } = options;
   const observer = await Page.open(connection, options).catch(() => null);
@@ -187,20 +187,20 @@ async function giveBack(connection: Connection, options: ReadingOptions, pages: 
   await observer?.close();
 }
 
-/** The `consumer_timeout` of the broker behind a connection in milliseconds, once it has closed a channel for it. */
+/** The observed `consumer_timeout` of a connection's broker in milliseconds, known once it has closed a channel for it. */
 const seenConsumerTimeouts = new WeakMap<object, number>();
 
-/** One channel with one consumer, which gets exactly as many messages as were asked for and keeps them. */
+/** One channel with one consumer, which gets exactly as many messages as were asked for and holds them. */
 class Page {
   readonly #channel: Channel;
   readonly #queue: string;
   readonly #time: Time;
   #messages: ConsumeMessage[] = [];
   #held = 0;
-  /** Delivery tags of what was removed, above the one up to which all of them were. */
+  /** Delivery tags of removed messages above the tag up to which all are removed. */
   readonly #removed = new Set<number>();
   #removedUpTo = 0;
-  /** Those of them that are not acknowledged yet. */
+  /** Removed but not acknowledged yet. */
   #unsettled: number[] = [];
   #willSettle = false;
   #endsInReturned = false;
@@ -223,17 +223,17 @@ class Page {
     }
   }
 
-  /** Messages that this page keeps from others. */
+  /** The number of messages that this page holds. */
   get held(): number {
     return this.#held;
   }
 
-  /** Whether messages that were returned before may follow. */
+  /** Whether more messages that were returned earlier may follow. */
   get endsInReturned(): boolean {
     return this.#endsInReturned;
   }
 
-  /** Messages in the queue that nobody holds. */
+  /** The number of messages in the queue that nobody holds. */
   async ready(): Promise<number> {
     try {
       return (await this.#channel.checkQueue(this.#queue)).messageCount;
@@ -247,8 +247,8 @@ class Page {
   }
 
   /**
-   * Whether the broker has closed it for keeping messages too long; what that is, is then known for the next reading.
-   * @throws UnavailableError when it is lost for another reason.
+   * Whether the broker has closed it because of its `consumer_timeout`, which is then remembered for the next reading.
+   * @throws UnavailableError when it was lost for another reason.
    */
   timedOut(connection: Connection): boolean {
     if (this.#lost === null) return false;
@@ -274,8 +274,8 @@ class Page {
   }
 
   /**
-   * As few acknowledgements as can be: of very many at a time the broker keeps some back, and forgets them when the
-   * channel is closed (rabbitmq-server#10327). What was removed is then in the queue again.
+   * Sends as few acknowledgements as possible: of very many at a time the broker defers some, and forgets them when the
+   * channel is closed (rabbitmq-server#10327); the removed messages would then be in the queue again.
    */
   #settle(): void {
     this.#willSettle = false;
@@ -294,7 +294,7 @@ class Page {
     }
   }
 
-  /** Fewer than `wanted` only when another reader was quicker. */
+  /** Returns fewer than `wanted` messages only when another reader took some. */
   async read(wanted: number, patienceMs: number): Promise<readonly ConsumeMessage[]> {
     if (wanted === 0) return [];
     try {
@@ -305,16 +305,16 @@ class Page {
         const before = this.#held;
         await this.#nextArrival(patienceMs);
         if (this.#lost !== null) throw this.#lost;
-        // Nothing came for a while: if nothing is ready either, and again so, the rest has gone to another reader.
+        // Nothing came for a while: if the queue has nothing ready either, twice in a row, another reader has the rest.
         if (this.#held === before) emptyReadings = (await this.ready()) === 0 ? emptyReadings + 1 : 0;
       }
-      // In place of each message that is removed it would get another one, that nobody reads.
+      // For each removed message it would get another one, which nobody reads.
       await this.#channel.cancel(consumerTag);
       if (this.#lost !== null) throw this.#lost;
     } catch (error) {
       throw unreadable(this.#queue, error);
     }
-    // The page stays open until the end of the reading; the messages themselves are the reader's now.
+    // The page stays open until the reading ends; the messages now belong to the reader.
     const messages = this.#messages;
     this.#messages = [];
     return messages;

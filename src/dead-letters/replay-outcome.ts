@@ -1,7 +1,7 @@
 /**
- * What became of a replay: the workers decide, and this waits for them. An entity is done when its version has passed the last
- * letter that was replayed, or when it was parked again meanwhile. Of each letter the store then says whether it was applied or
- * is on record as dead-lettered again, and the queue whether anything of its entity is left there.
+ * The outcome of a replay: waits until the workers have decided. An entity is done when its version has passed the last
+ * replayed letter, or when it was parked again. The store then shows for each letter whether it was applied or
+ * dead-lettered again, and the queue shows whether letters of its entity are left.
  */
 import { entityKey } from '../events/identity.ts';
 import { snapshotsOf } from '../stores/snapshots.ts';
@@ -24,29 +24,29 @@ export interface EntityOutcome {
   readonly replay: EntityReplay;
   readonly now: Snapshot;
   /**
-   * `recovered`: all that was replayed is applied, it is parked no more, and nothing of it is left in the queue. `passed`: all that
-   * was replayed is applied; others of its letters are left. `parked-again`: one of them was dead-lettered again, and the entity
-   * is parked for it. `dead-lettered-again`: some were, and it is not. `undecided`: nobody has processed all of them yet.
+   * `recovered`: all replayed letters are applied, the entity is not parked, and the queue has no letter of it. `passed`: all
+   * replayed letters are applied; other letters of the entity are left. `parked-again`: a letter was dead-lettered again, and the
+   * entity is parked for it. `dead-lettered-again`: the same, without parking. `undecided`: not all letters are processed yet.
    */
   readonly status: 'recovered' | 'passed' | 'parked-again' | 'dead-lettered-again' | 'undecided';
   readonly again: readonly LetterAgain[];
-  /** Dead letters of it that are in the queue now; looked for only where it seems recovered. */
+  /** The number of its letters in the queue now; counted only if it seems recovered. */
   readonly left: number;
 }
 
 export interface ReplayOutcome {
   readonly entities: readonly EntityOutcome[];
-  /** Letters without a sequence that were dead-lettered again, and how many nobody has processed yet. */
+  /** Of the letters without a sequence: those that were dead-lettered again, and the number not yet processed. */
   readonly unordered: { readonly again: readonly LetterAgain[]; readonly undecided: number };
 }
 
 export interface OutcomeOptions extends Omit<InspectOptions, 'limit'> {
   readonly store: Pick<Store, 'load' | 'lookUp' | 'findDeadLetters'>;
-  /** How long the workers are waited for while nothing more is processed, in milliseconds. Default 30,000. */
+  /** How long to wait while nothing more is processed, in milliseconds. Default 30,000. */
   readonly timeoutMs?: number;
 }
 
-/** Whether everything that was planned was done, and all of it is applied. */
+/** Whether the whole plan was carried out and all of it is applied. */
 export function isDone(plan: ReplayPlan, { replayed }: Pick<ReplayReport, 'replayed'>, { entities, unordered }: ReplayOutcome): boolean {
   const isApplied = ({ status }: EntityOutcome) => status === 'recovered' || status === 'passed';
   return replayed === countLetters(plan).replayable && unordered.again.length + unordered.undecided === 0 && entities.every(isApplied);
@@ -90,7 +90,7 @@ export async function awaitOutcomes(
     };
     await patiently(ask, Math.max(0, deadlineMs - time.nowMs()), options);
     const left = openOnes();
-    // Before the deadline is looked at: asking takes its time as well.
+    // Before the deadline is checked, because asking takes time as well.
     if (stateOf(left) !== before) deadlineMs = time.nowMs() + timeoutMs;
     const isOver = left.length + pendingLoose() === 0;
     if (isOver || signal?.aborted || time.nowMs() > deadlineMs) break;
@@ -102,7 +102,7 @@ export async function awaitOutcomes(
 
 type Sent = ReplayReport['sent'];
 
-/** It is parked a moment before it is on record for which letter. */
+/** An entity is parked a moment before its letter's record is written. */
 function isOpen(outcome: EntityOutcome | undefined): boolean {
   return outcome === undefined || outcome.status === 'undecided' || (outcome.status === 'parked-again' && outcome.again.length === 0);
 }
@@ -115,7 +115,7 @@ function lastSequenceOf(letters: readonly LetterSummary[]): number {
 
 const isParkedAgain = (replay: EntityReplay, now: Snapshot) => now.parked !== null && now.parked.at !== replay.parked?.at;
 
-/** Whether the workers have come to the last of its letters, or no further. */
+/** Whether the workers have processed the last of its letters, or cannot get any further. */
 function isReached(replay: EntityReplay, now: Snapshot, sent: Sent): boolean {
   return now.version >= lastSequenceOf(sentOf(replay, sent)) || isParkedAgain(replay, now);
 }
@@ -142,8 +142,8 @@ function againOf(letters: readonly LetterSummary[], verdicts: Verdicts): readonl
 }
 
 /**
- * Of letters whose sequences the version has reached: which are on record as dead-lettered since they were sent, which were applied, and
- * which are neither. A record is written before the rejection, so what is not on record may still come to be.
+ * For letters whose sequences the version has reached: whether each was dead-lettered again since it was sent, applied, or neither.
+ * A record is written before the rejection, so a letter without a record may still be rejected.
  */
 async function judge(letters: readonly LetterSummary[], sent: Sent, store: OutcomeOptions['store'], verdicts: Verdicts): Promise<void> {
   const rest: LetterSummary[] = [];
@@ -161,17 +161,17 @@ async function judge(letters: readonly LetterSummary[], sent: Sent, store: Outco
   const isPending = (letter: LetterSummary) => {
     const verdict = lookedUp.get(letter);
     if (verdict?.status === 'known') return letter.copy?.payloadHash != null && verdict.payloadHash !== letter.copy.payloadHash;
-    // By its sequence, what is forgotten was applied; an id that nobody knows was not yet.
+    // A forgotten sequence was applied; an unknown id was not processed yet.
     return verdict?.status === 'unknown' && letter.sequence === null;
   };
   for (const letter of rest) verdicts.set(letter, isPending(letter) ? 'pending' : 'applied');
 }
 
-/** What seems recovered is so only if nothing of it is in the queue. */
+/** An entity that seems recovered is so only if the queue has no letter of it. */
 async function asTheQueueSays(outcomes: readonly EntityOutcome[], options: OutcomeOptions): Promise<readonly EntityOutcome[]> {
   const recovered = outcomes.filter(({ status }) => status === 'recovered');
   const left = new Map(recovered.map(({ replay }) => [entityKey(replay.entity), 0]));
-  // Nobody can say of which entity they are; so none of that id is recovered.
+  // Their entity type is unknown, so no entity with that id counts as recovered.
   const ofUnreadType = new Map(recovered.map(({ replay }) => [replay.entity.entityId, 0]));
   if (left.size === 0) return outcomes;
   if (options.signal?.aborted) {

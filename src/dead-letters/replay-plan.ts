@@ -1,11 +1,11 @@
 /**
- * What a replay will do, before anything is done: of each entity the letters that can be replayed, in the order of their
- * sequences, and those that cannot, with what they wait for. Pure: it knows the letters and the versions, and decides.
+ * The plan of a replay: per entity the replayable letters in the order of their sequences, and the blocked ones with what they
+ * wait for. Pure: it decides from the letters and the versions.
  *
- * A letter is replayable when its predecessor is applied or goes before it; behind a missing event it would only be held
- * and dead-lettered again. What the version has passed goes as well: it turns out a duplicate, and is gone. What a replay does
- * not mend stays: it would be dead-lettered again, or pass for a duplicate of what it is not. Of a single letter the same is
- * said in a sentence: its status.
+ * A letter is replayable when its predecessor is applied or is replayed before it; behind a missing event it would only be held
+ * and dead-lettered again. A letter that the version has passed is replayable as well: it is a duplicate and disappears. Not
+ * replayable is a letter that would be dead-lettered again, or be mistaken for a duplicate. The status of a single letter says the
+ * same in a sentence.
  */
 import type { EncodedEvent } from '../events/encode.ts';
 import type { EntityRef } from '../events/event.ts';
@@ -15,7 +15,7 @@ import type { Parked, LookupResult, Snapshot } from '../stores/store.ts';
 import type { DeadLetter, DeadLetterReason } from './dead-letter.ts';
 import type { LetterCopy } from './letter-copy.ts';
 
-/** As much of a dead letter as a plan keeps of it: a hundred thousand have to fit. */
+/** What a plan keeps of a dead letter: a hundred thousand must fit into memory. */
 export interface LetterSummary {
   readonly messageId: string;
   readonly fingerprint: string;
@@ -23,7 +23,7 @@ export interface LetterSummary {
   readonly entityId: string | null;
   readonly sequence: number | null;
   readonly reason: DeadLetterReason;
-  /** What its copy will be to a worker; absent where nobody plans to publish one. */
+  /** How a worker will see its copy; absent if none is going to be published. */
   readonly copy?: LetterCopy | undefined;
 }
 
@@ -31,22 +31,22 @@ export interface LettersOfEntity {
   readonly entity: EntityRef;
   /** In the order of the queue. */
   readonly matched: LetterSummary[];
-  /** Of the entity, and not matched. */
+  /** Other letters of the entity, not matched. */
   readonly others: LetterSummary[];
-  /** Of its id, and without a sequence (or a type) that can be read: one of them may be what the others wait for. */
+  /** Letters of its id without a readable sequence (or type): one of them may be the event that the others wait for. */
   readonly unread: readonly LetterSummary[];
 }
 
-/** Letters that cannot go. */
+/** Letters that are not replayable now. */
 export interface Blocked {
   readonly letters: readonly LetterSummary[];
   /** The sequence they wait for. */
   readonly missing: number;
-  /** The first sequence above it that is here; what lies between is missing as well. */
+  /** The first sequence above it among the letters; those in between are missing as well. */
   readonly next: number;
-  /** It lies among the dead letters, and is not part of this. */
+  /** Whether the missing one is a dead letter that is not part of the plan. */
   readonly isDeadLetter: boolean;
-  /** Where that is, as far as anybody knows. */
+  /** What is known of the missing one, in words. */
   readonly why: string;
 }
 
@@ -54,24 +54,24 @@ export interface EntityReplay {
   readonly entity: EntityRef;
   readonly version: number;
   readonly parked: Parked | null;
-  /** In the order in which they go. */
+  /** In the order of publishing. */
   readonly letters: readonly LetterSummary[];
-  /** Missing events that a source had: each is published before the first letter behind it. */
+  /** Missing events from a source: each is published before the first letter behind it. */
   readonly fetched: readonly EncodedEvent[];
   readonly blocked: Blocked | null;
 }
 
 export interface Unmendable {
   readonly letter: LetterSummary;
-  /** And what to do instead. */
+  /** Why, and what to do instead. */
   readonly why: string;
 }
 
 export interface ReplayPlan {
   readonly entities: readonly EntityReplay[];
-  /** Of no entity that could be read, or without a sequence: each is decided again, in the order of the queue. */
+  /** Letters without a readable entity or sequence: each is decided again, in the order of the queue. */
   readonly unordered: readonly LetterSummary[];
-  /** Matched, and left where they are, for a replay would not mend them. Default: none. */
+  /** Matched letters that are not replayable. Default: none. */
   readonly unmendable?: readonly Unmendable[];
 }
 
@@ -80,12 +80,12 @@ export function summaryOf(letter: DeadLetter, copy?: LetterCopy): LetterSummary 
   return { messageId, fingerprint, entityType, entityId, sequence, reason, copy };
 }
 
-/** Under the fingerprint that it has when it is published again. */
+/** The letter with the fingerprint of its published copy. */
 export function asCopied(letter: LetterSummary): LetterSummary {
   return { ...letter, fingerprint: letter.copy?.fingerprint ?? letter.fingerprint };
 }
 
-/** `fetched` are in the order of their sequences. `next` is the sequence that a worker would take next. */
+/** `fetched` is in the order of its sequences. `next` is the sequence that a worker would apply next. */
 export function planEntity(
   { entity, matched, others, unread }: LettersOfEntity,
   snapshot: Snapshot,
@@ -95,7 +95,7 @@ export function planEntity(
   const { version, parked } = snapshot;
   const ordered = matched.filter(hasSequence).sort((a, b) => a.sequence - b.sequence);
   const letters: LetterSummary[] = [];
-  // Where a running stream is adopted the first event may have any sequence; where that was dead-lettered, its own.
+  // In an adopted stream the first event may have any sequence, so a dead-lettered base line starts at its own.
   const isAdopted = version === 0 && firstSequence === 'any';
   let reached = isAdopted ? (parked?.sequence ?? ordered[0]?.sequence ?? 1) - 1 : version;
   const next = reached + 1;
@@ -113,7 +113,7 @@ export function planEntity(
   return { entity, version, next, parked, letters, fetched: used, blocked: blockedOf(rest, reached + 1, { others, unread }) };
 }
 
-/** How many letters a plan replays and so takes out of the queue, and how many it leaves. */
+/** How many letters a plan replays, and how many are blocked. */
 export function countLetters({ entities, unordered }: ReplayPlan): { readonly replayable: number; readonly blocked: number } {
   let replayable = unordered.length;
   let blocked = 0;
@@ -137,7 +137,7 @@ function blockedOf(letters: readonly OrderedSummary[], missing: number, { others
   return { letters, missing, next, isDeadLetter: deadLetter !== undefined, why: `${missing} ${why}` };
 }
 
-/** In words that follow a sequence. */
+/** As words that follow a sequence. */
 export function whichMayBe([first, ...others]: readonly LetterSummary[]): string {
   const more = others.length === 0 ? '' : ` or one of ${others.length} more`;
   return `may be the letter ${first?.messageId} (${first?.reason}), whose sequence cannot be read${more}`;
@@ -149,7 +149,7 @@ function hasSequence(letter: LetterSummary): letter is OrderedSummary {
   return letter.sequence !== null;
 }
 
-/** Of the message itself, whatever its entity. */
+/** Reasons that lie in the message itself, whatever its entity. */
 const ofTheMessage: ReadonlySet<DeadLetterReason> = new Set<RejectionReason>([
   'malformed',
   'too_large',
@@ -163,7 +163,7 @@ const taken = `another event was applied under its sequence: publish it under th
 const asNext = 'publish it under the next one if its effect is still wanted';
 const passed = `its sequence was passed over, and it would be late: ${asNext}, ${discardIt}`;
 
-/** As far as that can be said without asking what was applied in its place; null where a replay may mend it. */
+/** Decides without asking the store what was applied in its place; null if it may be replayable. */
 export function whyUnmendable({ copy, reason, sequence }: LetterSummary, version: number): string | null {
   const refused = copy === undefined ? (ofTheMessage.has(reason) ? reason : null) : copy.refused;
   const correctIt = 'correct it (`inorder dead-letters export --events`)';
@@ -174,13 +174,13 @@ export function whyUnmendable({ copy, reason, sequence }: LetterSummary, version
   return reason === 'late' ? passed : null;
 }
 
-/** Of a letter that the version has passed, by what the store remembers of its sequence, and up to where it forgets (`floor`). */
+/** For a letter that the version has passed: decides by what the store remembers of its sequence (above `floor`). */
 export function whyPassed({ sequence, copy }: LetterSummary, lookedUp: LookupResult | undefined, floor: number): string | null {
   if (lookedUp?.status === 'known' && lookedUp.payloadHash !== copy?.payloadHash) return taken;
   return lookedUp?.status === 'unknown' && (sequence ?? 0) <= floor ? passed : null;
 }
 
-/** Some strategies fill holes, with what is not refused. */
+/** Some strategies accept a valid event into a hole. */
 export function whyNotInHole({ copy }: LetterSummary, strategy: ViolationStrategy): string | null {
   return (strategy === 'skip' || strategy === 'log_and_process') && copy?.refused === null ? null : passed;
 }
@@ -197,11 +197,11 @@ export function sequencesText(letters: readonly { readonly sequence: number | nu
   return ranges.map(({ first, last }) => (first === last ? String(first) : `${first}-${last}`)).join(', ');
 }
 
-/** How a dead letter stands with its entity: what it waits for, and where that is. */
+/** The status of a dead letter in its entity: what it waits for, and where that is. */
 export interface LetterStatus {
   readonly version: number;
   readonly parked: boolean;
-  /** The first sequence above the version that is neither applied nor a dead letter; null where none is missing below it. */
+  /** The first sequence above the version that is neither applied nor a dead letter; null if none is missing below the letter. */
   readonly missing: number | null;
   /** In a sentence. */
   readonly text: string;
@@ -241,7 +241,7 @@ function stands(sequence: number | null, version: number, next: number, letters:
   return `follows ${next}, which is itself a dead letter (${before.reason})${both}`;
 }
 
-/** Whether a worker may take it when it comes again unchanged. */
+/** Whether a worker may accept it unchanged. */
 function isEventAsItIs({ reason }: LetterSummary): boolean {
   return !(reason in rejectionReasons) || reason === 'misrouted' || rejectionReasons[reason as keyof typeof rejectionReasons].inSequence;
 }

@@ -1,11 +1,11 @@
 /**
- * Carries a plan out: publishes its letters again and takes them out of the queue, of each entity in the order of its sequences. A
- * letter leaves the queue once the broker has confirmed its copy, so that it is killed at no point without one of the two; what
- * is there twice then is a duplicate to the worker.
+ * Carries out a plan: publishes its letters again and removes them from the queue, per entity in the order of its sequences. A
+ * letter is removed once the broker has confirmed its copy, so a crash loses neither; a second copy is a duplicate
+ * for the worker.
  *
- * From before the first letter of an entity is published until the last copy has come, what arrives for it is held by its
- * worker. Should the replay die, that ends by itself: `leaseMs` later, once the copies that it had published have come. Where a
- * letter fails again its entity is parked again, and no more of its letters go.
+ * From before the first letter of an entity is published until the last copy has arrived, its worker holds the entity's other
+ * events. If the replay dies, this ends by itself: `leaseMs` later, once the published copies have arrived. If a
+ * letter fails again, its entity is parked again and no more of its letters are published.
  */
 import { UnavailableError } from '../errors.ts';
 import type { EncodedEvent } from '../events/encode.ts';
@@ -30,11 +30,11 @@ export interface ReplayOptions {
   readonly who: string;
   /** For the audit trail. Default: empty. */
   readonly why?: string;
-  /** At most so many letters per second. Default: no limit. */
+  /** Most letters per second. Default: no limit. */
   readonly ratePerSecond?: number;
-  /** How long after a sign of life of the replay events are held for it, in milliseconds. Default 30,000. */
+  /** How long workers hold events after the last renewal by the replay, in milliseconds. Default 30,000. */
   readonly leaseMs?: number;
-  /** Ends the replay after what is under way. */
+  /** Ends the replay after the letters that are being published. */
   readonly signal?: AbortSignal;
   readonly onProgress?: (replayed: number, total: number) => void;
   readonly time: Time;
@@ -42,20 +42,21 @@ export interface ReplayOptions {
 
 export interface ReplayReport {
   readonly replayed: number;
-  /** Of the plan, and not in the queue any more, or not come to; also what would have followed a letter that failed again. */
+  /** Letters of the plan that were not replayed: gone from the queue, not reached, or behind a letter that failed again. */
   readonly left: number;
-  /** Those that were published again, each with when it was dead-lettered last before that (by the worker's clock), or null. */
+  /** The published letters, each with the time of its last dead-lettering before (by the worker's clock), or null. */
   readonly sent: ReadonlyMap<LetterSummary, string | null>;
 }
 
 const defaultLeaseMs = 30_000;
-/** How long the store may be unavailable without ending the replay: shorter than the broker and the held events can wait. */
+/** How long the store may be unavailable before the replay ends: less than the broker and the held events can wait. */
 const storePatienceMs = 10_000;
 
 /**
- * It is in the audit trail before the first letter goes, wherever it ends.
+ * The audit entry is written before the first letter is published.
  *
- * @throws UnavailableError when broker or store become unavailable, or the exchange has no queue for a letter: the rest stays where it is.
+ * @throws UnavailableError when broker or store become unavailable, or the exchange has no queue for a letter: the other letters
+ *   stay in the queue.
  */
 export async function replay(plan: ReplayPlan, options: ReplayOptions): Promise<ReplayReport> {
   const { replayable } = countLetters(plan);
@@ -63,7 +64,7 @@ export async function replay(plan: ReplayPlan, options: ReplayOptions): Promise<
   await options.store.operator.appendAudit([replayEntry(plan, options.who, options.why ?? '')]);
   const run = new ReplayRun(plan, options);
   try {
-    // What is met too early and too large to wait is left for the next reading, and what is not come to in the time of one.
+    // Letters that come too early and do not fit into memory, or that one reading does not reach, are left for the next reading.
     while (run.remaining > 0 && options.signal?.aborted !== true && (await run.read()));
   } finally {
     run.end();
@@ -71,7 +72,7 @@ export async function replay(plan: ReplayPlan, options: ReplayOptions): Promise<
   return { replayed: run.replayed, left: run.left, sent: run.sent };
 }
 
-/** What the audit trail says of it. */
+/** The entry in the audit trail. */
 function replayEntry(plan: ReplayPlan, who: string, why: string): AuditEntry {
   const { replayable } = countLetters(plan);
   const fetched = plan.entities.reduce((sum, entity) => sum + entity.fetched.length, 0);
@@ -91,17 +92,17 @@ class ReplayRun {
   readonly #total: number;
   readonly #entityOf = new Map<string, EntityReplay>();
   readonly #pacer: Pacer | null;
-  /** When the next letter may go, by the monotonic clock: until one has gone, however many readings that takes. */
+  /** When the next letter may be published, by the monotonic clock; kept across readings. */
   #dueMs: number | null = null;
   readonly #leaseMs: number;
   readonly #renewal: Timer;
-  /** Entities of which letters were published and more are to come, and how many more. */
+  /** Entities with published letters and more to publish, with the number of the latter. */
   readonly #under = new Map<EntityReplay, number>();
-  /** The highest sequence of which a copy was published. */
+  /** The highest sequence of a published copy. */
   readonly #replayedTo = new Map<EntityReplay, number>();
   /** Entities that were parked again since the plan was made. */
   readonly #failed = new Set<EntityReplay>();
-  /** How many of the events that were fetched for an entity have been published. */
+  /** How many of an entity's fetched events have been published. */
   readonly #fetchedSent = new Map<EntityReplay, number>();
   readonly sent = new Map<LetterSummary, string | null>();
 
@@ -115,7 +116,7 @@ class ReplayRun {
     this.#renewal = every(options.time, this.#leaseMs / 3, () => void this.#renew());
   }
 
-  /** Letters that were not come to, or are in the queue although their copies went. */
+  /** The number of letters not reached yet, or still in the queue although their copies were published. */
   get remaining(): number {
     return this.#drain.remaining;
   }
@@ -124,7 +125,7 @@ class ReplayRun {
     return this.sent.size;
   }
 
-  /** Letters that were not replayed, also of those that were met. */
+  /** The number of letters that were not replayed. */
   get left(): number {
     return this.#total - this.replayed;
   }
@@ -133,7 +134,7 @@ class ReplayRun {
     this.#renewal.cancel();
   }
 
-  /** One reading of the queue. Returns whether another one may come further. */
+  /** One reading of the queue. Returns whether another one may get further. */
   async read(): Promise<boolean> {
     const { connection, stream, signal, time } = this.#options;
     const where = { queue: deadLetterQueueName(stream), time };
@@ -168,7 +169,7 @@ class ReplayRun {
     await patiently(() => this.#hold([...entities]), storePatienceMs, this.#options);
     const taken = met.filter((letter) => this.#isReplayable(letter));
     if (taken.length === 0) return;
-    // Before it goes: a replay that is counted and did not happen does no harm.
+    // Before publishing: a replay that is counted but did not happen does no harm.
     const copies = taken.map(({ letter }) => asCopied(letter));
     const before = await patiently(() => store.findDeadLetters(copies), storePatienceMs, this.#options);
     await patiently(() => store.operator.noteReplays(copies), storePatienceMs, this.#options);
@@ -189,11 +190,11 @@ class ReplayRun {
     if (refused?.status === 'returned') {
       throw new UnavailableError(`the exchange has no queue for a letter (${refused.detail}): run \`inorder topology check\``);
     }
-    // The copies are on their way: they are waited for, also without this process.
+    // The copies are published: the workers now wait for them, even if this process ends.
     await patiently(() => this.#hold([...entities]), storePatienceMs, this.#options);
   }
 
-  /** What lay too long is met again. Of an entity that has failed nothing more goes. */
+  /** False for a letter whose copy was already published, and for entities that have failed. */
   #isReplayable(taken: TakenLetter): boolean {
     const entity = this.#entityOf.get(taken.letter.fingerprint);
     if (entity === undefined || !this.#failed.has(entity)) return taken.isOpen;
@@ -202,7 +203,7 @@ class ReplayRun {
     return false;
   }
 
-  /** Events from a source that come before the letter and were not published yet. */
+  /** Fetched events that precede the letter and were not published yet. */
   *#fetchedBefore({ fingerprint, sequence }: LetterSummary): Generator<EncodedEvent> {
     const entity = this.#entityOf.get(fingerprint);
     if (entity === undefined || entity.fetched.length === 0 || sequence === null) return;
@@ -222,7 +223,7 @@ class ReplayRun {
     else this.#under.delete(entity);
   }
 
-  /** What is not parked has no letters that anything could follow. */
+  /** Only parked entities: the others have no letters that an event could follow. */
   async #hold(entities: readonly EntityReplay[]): Promise<void> {
     const parked = entities.filter((entity) => entity.parked !== null && !this.#failed.has(entity));
     if (parked.length === 0) return;
@@ -236,7 +237,7 @@ class ReplayRun {
     }
   }
 
-  /** A store that is unavailable for a moment is asked again next time. */
+  /** A store that is unavailable for a moment is asked again at the next renewal. */
   async #renew(): Promise<void> {
     await this.#hold([...this.#under.keys()]).catch(() => undefined);
   }
@@ -245,7 +246,7 @@ class ReplayRun {
 const pauseMs = 200;
 
 /**
- * Asks a store again that is unavailable for a moment; only for questions that may be asked twice.
+ * Repeats a call while the store is unavailable for a moment; only for calls that may be repeated.
  * @throws UnavailableError when it is still unavailable after `timeoutMs`, or `signal` is aborted.
  */
 export async function patiently<T>(

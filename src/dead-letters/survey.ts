@@ -1,7 +1,7 @@
 /**
- * Reads all dead letters once and plans what can be done with those that are matched. Of each letter only a summary is kept; what is
- * dead-lettered after this reading is no part of what is planned by it. The store is asked what was applied in place of letters that
- * the version has passed, and a source for the events that the others wait for.
+ * Reads all dead letters once and plans a change of the matched ones. Only a summary of each letter is kept; letters that
+ * arrive later are not part of the plan. The store is asked what was applied in place of letters that the version has
+ * passed, and a source for the events that the others wait for.
  */
 import type { EncodedEvent } from '../events/encode.ts';
 import type { MissingEvents } from '../event-sourcing/gap-source.ts';
@@ -18,36 +18,36 @@ import type { EntityReplay, LettersOfEntity, LetterSummary, ReplayPlan, Unmendab
 export interface SurveyOptions extends Omit<InspectOptions, 'store' | 'limit'> {
   readonly store: Pick<Store, 'findDeadLetters' | 'load' | 'lookUp'>;
   readonly filter: LetterFilter;
-  /** What is looked at at all; of the rest nothing is kept. Default: everything. */
+  /** Letters to consider; the others are ignored. Default: all. */
   readonly concerns?: (letter: DeadLetter) => boolean;
-  /** Of a replay: only the letters that are matched, and not the others of their entities. Default false. */
+  /** For a replay: only the matched letters, without the others of their entities. Default false. */
   readonly only?: boolean;
-  /** Of a replay: only entities of which a letter can be applied now, as what was missing has arrived since. Default false. */
+  /** For a replay: only entities with a letter that can be applied now, because the missing event has arrived. Default false. */
   readonly readyOnly?: boolean;
   readonly firstSequence: FirstSequence;
-  /** What the stream's workers do with what comes into a hole. Default `buffer`. */
+  /** The violation strategy of the stream's workers, which decides about holes. Default `buffer`. */
   readonly strategy?: ViolationStrategy;
-  /** Asked for what letters wait for. Default: nobody is. */
+  /** The source of missing events. Default: none. */
   readonly source?: MissingEventsReader;
-  /** How many letters were read so far. */
+  /** Called with the number of letters read so far. */
   readonly onProgress?: (read: number) => void;
 }
 
-/** What a source has of the missing events, in the order of their sequences. */
+/** Returns the missing events that a source has, in the order of their sequences. */
 export type MissingEventsReader = (missing: MissingEvents) => Promise<readonly EncodedEvent[]>;
 
 export interface Survey {
   readonly entities: readonly LettersOfEntity[];
-  /** Matched, and without an entity or a sequence that could be read; in the order of the queue. */
+  /** Matched letters without a readable entity or sequence, in the order of the queue. */
   readonly unordered: readonly LetterSummary[];
 }
 
-/** How many letters are matched. */
+/** The number of matched letters. */
 export function countMatched({ entities, unordered }: Survey): number {
   return entities.reduce((sum, { matched }) => sum + matched.length, unordered.length);
 }
 
-/** `toCopy`: the letters may be published again, so it is found out what their copies will be. */
+/** `toCopy`: whether the letters may be published again; then their copies are computed. */
 export async function surveyLetters(options: SurveyOptions, toCopy = false): Promise<Survey> {
   const { filter, concerns = () => true, onProgress } = options;
   const entities = new EntityLetters();
@@ -66,8 +66,8 @@ export async function surveyLetters(options: SurveyOptions, toCopy = false): Pro
 }
 
 /**
- * Whatever chooses letters chooses their entities: what follows a letter that failed waits for it alone, and goes with it.
- * What a replay does not mend stays.
+ * A filter that matches a letter chooses its whole entity: the letters behind a failed one only wait for it, and are replayed with
+ * it. Letters that are not replayable stay.
  */
 export async function planReplay(options: SurveyOptions): Promise<ReplayPlan> {
   const { store, firstSequence, source, only = false, readyOnly = false, strategy = 'buffer' } = options;
@@ -91,7 +91,7 @@ export async function planReplay(options: SurveyOptions): Promise<ReplayPlan> {
   return { entities: plans.filter(isReady), unordered: [], unmendable: [] };
 }
 
-/** What has no place in an entity's order, with what stands beside the entities that are chosen. */
+/** The letters without a place in an entity's order, including the unread ones of the chosen entities. */
 function unorderedOf({ unordered }: Survey, chosen: readonly LettersOfEntity[]): Required<Pick<ReplayPlan, 'unordered' | 'unmendable'>> {
   const mayBeOf = ({ entityType }: LetterSummary, { entity }: LettersOfEntity) => entityType === null || entityType === entity.entityType;
   const beside = chosen.flatMap((letters) => letters.unread.filter((letter) => mayBeOf(letter, letters)));
@@ -102,7 +102,7 @@ function unorderedOf({ unordered }: Survey, chosen: readonly LettersOfEntity[]):
   };
 }
 
-/** The letters of entities, apart by whether a replay mends them. What it does not is among the `others`. */
+/** Separates the letters that are not replayable; they are moved to `others`. */
 export async function withoutUnmendable(
   entities: readonly LettersOfEntity[],
   snapshots: readonly Snapshot[],
@@ -143,7 +143,7 @@ export async function withoutUnmendable(
 
 const lookupBatch = 500;
 
-/** What the store remembers of what was applied in place of these letters, or of their ids where they have no sequence. */
+/** What the store remembers of the sequences of these letters, or of their ids if they have no sequence. */
 export async function lookUpLetters(
   letters: readonly LetterSummary[],
   store: Pick<Store, 'lookUp'>,
@@ -160,12 +160,12 @@ export async function lookUpLetters(
   return found;
 }
 
-/** What lacks more than so many events stays blocked: it has to be mended in another way. */
+/** Entities that lack more events than this stay blocked. */
 const maxFetched = 10_000;
 const maxPerRead = 500;
 const neverAborted = new AbortController().signal;
 
-/** The plan, with the events that the source has, as far as they let more letters go. */
+/** The plan with the source's events, as far as they make more letters replayable. */
 export async function withFetched(
   plan: EntityReplay,
   letters: LettersOfEntity,
@@ -182,7 +182,7 @@ export async function withFetched(
     for (let first = from; first < next; first += maxPerRead) {
       found.push(...(await source({ entity: letters.entity, from: first, to: Math.min(next, first + maxPerRead) - 1, signal })));
     }
-    // With a hole left nothing more could go.
+    // If one is still missing, no further letter is replayable.
     if (found.length < next - from) return best;
     fetched = [...fetched, ...found];
     best = planEntity(letters, snapshot, firstSequence, fetched);

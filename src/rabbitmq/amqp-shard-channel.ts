@@ -1,9 +1,9 @@
 /**
- * The consumer of one shard queue on the real broker (shard-channel.ts says what it promises). The life of its
- * channel is kept-channel.ts's; here are what arrives on it and what is settled on it.
+ * The consumer of one shard queue at the broker (shard-channel.ts documents the interface). kept-channel.ts keeps its
+ * channel open; this file handles deliveries and settlements.
  *
- * Nothing waits to become a batch: what one read of the socket brings is dispatched in one turn of the event
- * loop, and goes on together at the end of that turn.
+ * No delivery waits for a batch to fill: the deliveries of one socket read are dispatched in one turn of the event
+ * loop, and are handed on together at the end of that turn.
  */
 import type { Channel, ConsumeMessage } from 'amqplib';
 import type { Log } from '../observability/log.ts';
@@ -19,7 +19,7 @@ export interface ShardChannelOptions {
   readonly connection: Pick<BrokerConnection, 'current' | 'ending' | 'listen' | 'time'>;
   readonly queue: string;
   readonly shard: number;
-  /** Deliveries that may be unacknowledged at a time. */
+  /** The most unacknowledged deliveries at a time. */
   readonly prefetch: number;
   readonly events: ShardChannelEvents;
   readonly log: Log;
@@ -70,7 +70,7 @@ class AmqpShardChannel implements ShardChannel {
     const open = this.#kept.current;
     if (open?.generation !== generation) return false;
     try {
-      // Setting the same prefetch again changes nothing, and the broker has to answer on this very channel.
+      // Setting the same prefetch again changes nothing, but the broker must answer on this channel.
       await open.channel.prefetch(this.#options.prefetch);
       return this.#kept.current === open;
     } catch {
@@ -87,7 +87,7 @@ class AmqpShardChannel implements ShardChannel {
     if (open?.generation === generation) this.#kept.drop(open, cause);
   }
 
-  /** Without a cancel, which would promote the next consumer while deliveries of this one are still unsettled. */
+  /** Does not cancel first: that would promote the next consumer while deliveries of this one are unsettled. */
   stop(): Promise<void> {
     return this.#kept.stop();
   }
@@ -109,7 +109,7 @@ class AmqpShardChannel implements ShardChannel {
       turn.push({ tag: message.fields.deliveryTag, redelivered: message.fields.redelivered, message: toRawMessage(message) });
     };
     await open.channel.prefetch(prefetch);
-    // The first deliveries may come with the answer; their turn ends after this promise has been seen to resolve.
+    // The first deliveries may come with the answer; they are handed on after this promise has resolved.
     await open.channel.consume(queue, arrived, { noAck: false });
   }
 
@@ -119,13 +119,13 @@ class AmqpShardChannel implements ShardChannel {
     try {
       act(open.channel);
     } catch (error) {
-      // The channel is closing and has not said so yet: the broker delivers again what was not settled.
+      // The channel is closing without having said so yet: the broker redelivers what was not settled.
       this.#kept.drop(open, error as Error);
     }
   }
 }
 
-/** All that the client reads of a message when it is settled. */
+/** The only fields that the client reads to settle a message. */
 function settled(tag: number): ConsumeMessage {
   return { fields: { deliveryTag: tag } } as ConsumeMessage;
 }

@@ -1,11 +1,11 @@
 /**
- * What is found of a broker beyond any one stream: its version, alarms, which stop publishers, nodes that are
- * down, partitions, and the clock. Pure: what was seen comes in.
+ * Findings about a broker independent of a stream: version, alarms (which stop publishers), nodes that are down,
+ * partitions, and the clock. Pure.
  */
 import { failure, type Finding, ok, warning } from '../finding.ts';
 import type { NodeInfo } from './management.ts';
 
-/** It comes with a resolution of a second. */
+/** The broker's time has a resolution of one second. */
 const clockToleranceMs = 5_000;
 
 export function alarmFindings(nodes: readonly NodeInfo[]): readonly Finding[] {

@@ -1,11 +1,11 @@
 /**
- * One connection to the broker that is kept alive. `amqp-connection-manager` connects again after a loss, in
- * turn over the nodes of a cluster; of it only that is used. Its channel wrappers are not: they settle
- * deliveries on whatever channel is current, and a tag of a dead channel then settles another message. Whoever
- * uses a connection opens channels on `current` (kept-channel.ts), owns their life, and drops them when `lost` is said.
+ * One connection to the broker that is kept alive. `amqp-connection-manager` is used only to reconnect after a loss, in
+ * turn to the nodes of a cluster. Its channel wrappers are not used: they settle deliveries on whatever channel is current,
+ * so a tag of a dead channel would settle another message. Users of a connection open their own channels on `current`
+ * (kept-channel.ts), and drop them at `lost`.
  *
- * Publishing and consuming need one each: a broker that is short of memory stops reading from a connection that
- * publishes, and acknowledgements on it would wait as well.
+ * Publishing and consuming need separate connections: a broker that is short of memory stops reading from a connection
+ * that publishes, and acknowledgements on it would wait as well.
  */
 import amqpManager, { type AmqpConnectionManager } from 'amqp-connection-manager';
 import type { ChannelModel } from 'amqplib';
@@ -20,18 +20,18 @@ export interface ConnectionOptions {
   /** Shown by the broker beside the connection. */
   readonly name: string;
   readonly log: Log;
-  /** Default 15. A peer that says nothing for two to three times as long is given up. */
+  /** Default 15. A peer that is silent for two to three times as long counts as lost. */
   readonly heartbeatSeconds?: number;
-  /** A lost connection is back. */
+  /** Called when a lost connection is back. */
   readonly onReconnected?: () => void;
   readonly time: Time;
 }
 
-/** What a user of the connection is told. An exception thrown here is logged and goes no further. */
+/** Callbacks of a connection's user. An exception thrown by one is logged and ignored. */
 export interface ConnectionListener {
   up(connection: ChannelModel): void;
   lost(cause: Error): void;
-  /** The broker takes no publishes any more, and why (memory or disk alarm); null: it takes them again. */
+  /** The broker blocks publishes, with the reason (memory or disk alarm); null: it accepts them again. */
   blocked?(reason: string | null): void;
 }
 
@@ -39,11 +39,11 @@ const defaultHeartbeatSeconds = 15;
 const connectTimeoutMs = 10_000;
 const closeTimeoutMs = 5_000;
 const reconnect = { initialMs: 200, maxMs: 5_000, leastShare: 0.5 };
-/** A connection that is lost sooner was no success: the back-off goes on. */
+/** A connection that is lost sooner does not reset the back-off. */
 const stableAfterMs = 5_000;
 
 export class BrokerConnection {
-  /** Of whatever is done on this connection. */
+  /** The clock of the connection's users. */
   readonly time: Time;
   readonly #options: ConnectionOptions;
   readonly #manager: AmqpConnectionManager;
@@ -72,12 +72,12 @@ export class BrokerConnection {
     this.#manager.on('unblocked', () => this.#setBlocked(null));
   }
 
-  /** Null while there is none. */
+  /** The open connection, or null. */
   get current(): ChannelModel | null {
     return this.#current;
   }
 
-  /** What the broker says of itself; null while there is no connection, or where it does not say. */
+  /** The version that the broker reports; null without a connection, or if it reports none. */
   get brokerVersion(): string | null {
     const version: unknown = this.#current?.connection.serverProperties?.['version'];
     return typeof version === 'string' ? version : null;
@@ -87,22 +87,22 @@ export class BrokerConnection {
     return this.#current !== null;
   }
 
-  /** Why the broker takes no publishes (memory or disk alarm), or null. */
+  /** Why the broker blocks publishes (memory or disk alarm), or null. */
   get blocked(): string | null {
     return this.#blocked;
   }
 
-  /** Why there is no connection, in a sentence; null while there is one and before the first try has ended. */
+  /** Why there is no connection, in a sentence; null with a connection, and before the first attempt has ended. */
   get trouble(): string | null {
     return this.#trouble;
   }
 
-  /** What the connection is ending of, known before its channels say that they are closed; null while it is well. */
+  /** The cause of the connection's end, known before its channels report their close; null otherwise. */
   get ending(): Error | null {
     return this.#ending;
   }
 
-  /** Tells at once when there is a connection, and from then on. Returns how to stop listening. */
+  /** Calls `up` at once if there is a connection. Returns a function that stops listening. */
   listen(listener: ConnectionListener): () => void {
     this.#listeners.add(listener);
     const { current } = this;
@@ -111,8 +111,8 @@ export class BrokerConnection {
   }
 
   /**
-   * The current connection, or the first that comes within `timeoutMs`. Rejects with `UnavailableError`: at once when
-   * the broker refuses the login or the virtual host, though it is tried on behind that.
+   * The current connection, or the first one within `timeoutMs`. Rejects with `UnavailableError`, at once when
+   * the broker refuses the login or the virtual host, although the attempts continue in the background.
    */
   async ready(timeoutMs = 5_000): Promise<ChannelModel> {
     if (this.#current !== null) return this.#current;
@@ -130,7 +130,7 @@ export class BrokerConnection {
     throw new UnavailableError(this.#trouble ?? 'the broker does not answer');
   }
 
-  /** Ends the connection and tells the listeners; whatever was unconfirmed or unacknowledged is so still. Never rejects. */
+  /** Closes the connection and calls the listeners; unconfirmed and unacknowledged messages stay so. Never rejects. */
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
@@ -143,10 +143,10 @@ export class BrokerConnection {
       await within(this.time, closed, closeTimeoutMs);
       return;
     }
-    // A connection that is lost while it closes never answers the close; it only says that it failed.
+    // A connection that is lost during the close does not answer the close; it only emits an error.
     const failed = new Promise<true>((resolve) => model.once('error', () => resolve(true)));
     this.#lost(new Error('the connection was closed here'));
-    // A broker that does not answer must not keep the process: without its socket the connection ends by itself.
+    // A broker that does not answer must not keep the process running: without its socket the connection ends by itself.
     if ((await within(this.time, Promise.race([closed, failed]), closeTimeoutMs)) === null) {
       socketOf(model)?.destroy(new Error('the broker did not confirm the end of the connection'));
     }
@@ -191,7 +191,7 @@ export class BrokerConnection {
     this.#tell((listener) => listener.lost(cause));
   }
 
-  /** The manager waits the same time after each failure; it reads that right after it has told of one. */
+  /** The manager always waits the same time after a failure, which it reads after reporting the failure: set it here. */
   #backOff(): void {
     this.#failures++;
     this.#manager.reconnectTimeInSeconds = backOffMs(reconnect, this.#failures, this.time) / 1_000;
@@ -208,7 +208,7 @@ export class BrokerConnection {
     for (const listener of [...this.#listeners]) this.#guarded(() => say(listener));
   }
 
-  /** The manager would take an exception of ours for a failed connection, and open a second one. */
+  /** The manager would take a listener's exception for a failed connection, and open a second one. */
   #guarded(act: () => void): void {
     try {
       act();
@@ -218,12 +218,12 @@ export class BrokerConnection {
   }
 }
 
-/** Connects in the background; `ready` and `listen` tell when it is there. */
+/** Connects in the background; use `ready` or `listen` to wait for it. */
 export function createConnection(options: ConnectionOptions): BrokerConnection {
   return new BrokerConnection(options);
 }
 
-/** Of the client library's inside, which has no name for it outside. */
+/** An internal of the client library, which does not expose it. */
 function socketOf(model: ChannelModel): { destroy(error: Error): void } | null {
   const inside = model.connection as { readonly stream?: { destroy(error: Error): void } };
   return inside.stream ?? null;

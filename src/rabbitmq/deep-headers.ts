@@ -1,21 +1,21 @@
 /**
- * Headers that nest some thousands of levels deep. A broker takes and delivers them; the client library decodes them
- * by recursion, runs out of stack, and gives the connection up. The message would come again on the next one, and so
- * on: nobody would ever get past it.
+ * Headers that nest thousands of levels deep. A broker accepts and delivers them; the client library decodes them
+ * by recursion, runs out of stack, and closes the connection. The message would be redelivered on the next one, and
+ * block its queue for ever.
  *
- * On a channel opened here such a message is delivered without its properties, and says so in their place: whoever
- * consumes can reject it. Everything else is decoded as ever.
+ * A channel opened here delivers such a message with a marker in place of its properties, so that the consumer can reject
+ * it. Everything else is decoded as usual.
  */
 import type { Channel, ChannelModel } from 'amqplib';
 
-/** Where a message has it, its properties could not be read. */
+/** Marks a message whose properties could not be read. */
 export const unreadable = Symbol('the properties could not be read');
 
-/** The part of the client library's inside that matters here, which has no name outside. */
+/** The internals of the client library that matter here, which it does not expose. */
 interface FrameSource {
-  /** Bytes that were read and not yet decoded. */
+  /** Bytes that were read but not yet decoded. */
   rest: Buffer;
-  /** The next frame, decoded; false when it is not complete. Takes the frame out of `rest` before it decodes it. */
+  /** Decodes the next frame; false if it is incomplete. Removes the frame from `rest` before decoding it. */
   recvFrame(): unknown;
 }
 
@@ -47,7 +47,7 @@ function guard(source: FrameSource): void {
   };
 }
 
-/** Channel, then in the payload class, weight and the size of the body; what follows are the properties. */
+/** The layout: channel, then in the payload class, weight and the size of the body, then the properties. */
 function undecoded(frame: Buffer): unknown {
   const payload = frame.subarray(frameHeaderBytes);
   const size = Number(payload.readBigUInt64BE(4));

@@ -5,9 +5,9 @@
  *    ▲                               │ refused                                                                    │
  *    └────────── back-off ───────────┴─────────────────────────────────◀───────────────────────────────────────┘
  *
- * Guarantees that each channel is announced once and its end is told once, in this order, both never for one that
- * did not get to be open; that nothing of a channel is told after its end; and that a channel which ends takes
- * neither the connection nor other channels with it. What travels on the channel is its owner's business.
+ * Guarantees that `opened` and `lost` are each called once per channel, in this order, and not at all for a channel that
+ * was never open; that nothing is called for a channel after its end; and that the end of a channel affects
+ * neither the connection nor other channels. Its owner decides what is sent on it.
  */
 import type { Channel, ChannelModel } from 'amqplib';
 import type { Log } from '../observability/log.ts';
@@ -17,7 +17,7 @@ import { brokerWords } from './refusal.ts';
 import { closeChannel } from './time-limit.ts';
 
 export interface OpenChannel<C extends Channel> {
-  /** Counts the channels of this owner, from 1. */
+  /** The number of the channel, from 1, per owner. */
   readonly generation: number;
   readonly channel: C;
 }
@@ -28,16 +28,16 @@ export interface KeptChannelOptions<C extends Channel> {
   /** What the channel is for, in the log. */
   readonly purpose: Readonly<Record<string, string | number>>;
   readonly open: (connection: ChannelModel) => Promise<C>;
-  /** What has to succeed before it counts as open. */
+  /** Must succeed before the channel counts as open. */
   readonly prepare?: (open: OpenChannel<C>) => Promise<void>;
   readonly opened: (open: OpenChannel<C>) => void;
   readonly lost: (open: OpenChannel<C>, cause: Error) => void;
-  /** Turns the broker's refusal into a sentence that names the remedy; the broker's words where it is null. */
+  /** Turns the broker's refusal into a sentence that names the remedy; null: the broker's own words. */
   readonly explain?: (error: Error) => string | null;
 }
 
 const reopen = { initialMs: 200, maxMs: 10_000, leastShare: 0.5 };
-/** A channel that ends sooner was no success: the back-off goes on. */
+/** A channel that ends sooner does not reset the back-off. */
 const stableAfterMs = 5_000;
 const stopTimeoutMs = 6_000;
 
@@ -48,7 +48,7 @@ interface Life<C extends Channel> {
   announcedAtMs: number | null;
   refusedBy: Error | null;
   ended: Error | null;
-  /** Settles when it is open or has ended; never rejects. */
+  /** Settles when the channel is open or has ended; never rejects. */
   opening: Promise<void>;
 }
 
@@ -60,7 +60,7 @@ export class KeptChannel<C extends Channel> {
   #failures = 0;
   #retry: Timer | null = null;
   #stopListening: (() => void) | null = null;
-  /** Settles when the last channel that was given up is closed. */
+  /** Settles when the last dropped channel is closed. */
   #closing: Promise<void> = Promise.resolve();
   #stopped = false;
 
@@ -69,7 +69,7 @@ export class KeptChannel<C extends Channel> {
     this.#time = options.connection.time;
   }
 
-  /** The channel that was announced last and has not ended, or null. */
+  /** The open channel, or null. */
   get current(): OpenChannel<C> | null {
     return this.#life === null || this.#life.announcedAtMs === null ? null : this.#life.open;
   }
@@ -84,12 +84,12 @@ export class KeptChannel<C extends Channel> {
     });
   }
 
-  /** Gives this channel up, if it has not ended: it is closed, and another is opened after a back-off. */
+  /** Closes this channel, if it has not ended, and opens another one after a back-off. */
   drop(open: OpenChannel<C>, cause: Error): void {
     if (this.#life?.generation === open.generation) this.#end(this.#life, cause);
   }
 
-  /** Closes the channel and tells nothing more. Resolves when the broker has confirmed that, or does not answer. */
+  /** Closes the channel and calls nothing more. Resolves when the broker has confirmed it, or does not answer. */
   async stop(): Promise<void> {
     this.#stopped = true;
     this.#stopListening?.();
@@ -141,7 +141,7 @@ export class KeptChannel<C extends Channel> {
     channel.on('error', (error: Error) => {
       life.refusedBy = error;
     });
-    // Before the client library's own listener, which fails every unconfirmed publish as if each had been refused.
+    // Before the client library's own listener, which rejects every unconfirmed publish as if it had been refused.
     channel.prependListener('close', () => {
       this.#end(life, life.refusedBy ?? this.#options.connection.ending ?? new Error('the channel was closed'));
     });
@@ -166,7 +166,7 @@ export class KeptChannel<C extends Channel> {
     try {
       this.#options.lost(open, cause);
     } catch (error) {
-      // A bug of the owner, and no business of the client library, which is calling here: it ends the process.
+      // A bug of the owner must end the process, and not be caught by the client library, which is the caller here.
       this.#time.afterTurn(() => {
         throw error;
       });

@@ -1,6 +1,6 @@
 /**
- * As much of RabbitMQ's management API as is needed to see what AMQP does not show. Read-only. Every answer is
- * an outcome: an API that is not there, refuses the login or says something else is a reason, not an exception.
+ * The part of RabbitMQ's management API that shows what AMQP does not. Read-only. Every answer is
+ * an outcome: an API that is missing, refuses the login or returns something else is a reason, not an exception.
  */
 import { type Time, timeLimit } from '../time.ts';
 
@@ -15,7 +15,7 @@ export interface ManagementOptions {
 
 export type Answer<T> = { readonly ok: true; readonly value: T } | { readonly ok: false; readonly reason: string };
 
-/** Only fields that every version from 3.8 on has are relied on. */
+/** Only fields that every version from 3.8 on has. */
 export interface Overview {
   readonly rabbitmq_version: string;
   readonly exchange_types: readonly { readonly name: string }[];
@@ -60,18 +60,18 @@ export interface PolicyInfo {
 
 export interface ConsumerInfo {
   readonly queue: { readonly name: string };
-  /** `single_active` for the one that is given messages where a queue has one at a time; absent before 3.8. */
+  /** `single_active` for the active consumer of a queue with a single active one; absent before 3.8. */
   readonly activity_status?: string;
   readonly channel_details: { readonly peer_host: string; readonly peer_port: number };
 }
 
-/** One node of the cluster; of one that is down only its name is known. */
+/** A node of the cluster; only the name is known if it is down. */
 export interface NodeInfo {
   readonly name: string;
   readonly running: boolean;
   readonly mem_alarm?: boolean;
   readonly disk_free_alarm?: boolean;
-  /** Nodes that it has lost sight of; absent from 4.3 on. */
+  /** Nodes that it cannot see; absent from 4.3 on. */
   readonly partitions?: readonly string[];
 }
 
@@ -84,7 +84,7 @@ export class ManagementClient {
   readonly #virtualHost: string;
   readonly #timeoutMs: number;
   readonly #time: Time;
-  /** How far the broker's clock was ahead of ours at the last answer, in milliseconds; null before one that says. */
+  /** How far the broker's clock was ahead of ours at the last answer, in milliseconds; null if unknown. */
   clockOffsetMs: number | null = null;
 
   constructor({ url, virtualHost, timeoutMs = defaultTimeoutMs, time }: ManagementOptions) {
@@ -150,14 +150,14 @@ export class ManagementClient {
     }
   }
 
-  /** To the second, and half of one late on average. */
+  /** The header has a resolution of a second, and is half a second late on average. */
   #readClock(date: string | null): void {
     const theirMs = Date.parse(date ?? '');
     if (!Number.isNaN(theirMs)) this.clockOffsetMs = theirMs + 500 - this.#time.wallMs();
   }
 }
 
-/** Where the management API of a broker usually is: the same host and login, port 15672. */
+/** The usual address of a broker's management API: the same host and login, port 15672. */
 export function managementUrlOf(amqpUrl: string): string {
   const { username, password, hostname } = new URL(amqpUrl);
   const login = username === '' && password === '' ? '' : `${username}:${password}@`;

@@ -1,15 +1,15 @@
 /**
- * What has been handed over for publishing and has no outcome yet, in the order in which it was handed over. Keeps
- * that order over every loss: after `rewind`, all of it is sent again from the oldest, before anything newer.
- * Knows nothing of channels and time; whoever sends marks and settles.
+ * The events that were given to the publisher and have no outcome yet, in that order. It keeps the order over every
+ * loss: after `rewind` all of them are sent again from the oldest, before anything newer.
+ * It knows nothing of channels and time; the publisher marks and settles entries.
  */
 
 export type PublishOutcome =
-  /** The broker has it: in a queue, on disk, replicated as the queue says. */
+  /** The broker has stored it in a queue, as durably as that queue is. */
   | { readonly status: 'confirmed' }
-  /** No queue took it: nothing is bound, and there is no alternate exchange, or nothing is bound to that. */
+  /** No queue is bound for it, also not through an alternate exchange. */
   | { readonly status: 'returned'; readonly detail: string }
-  /** It is not known to be stored: refused by the broker, impossible to send, or given up unconfirmed. */
+  /** It may not be stored: refused by the broker, impossible to send, or unconfirmed when the publisher gave up. */
   | { readonly status: 'failed'; readonly error: Error };
 
 export interface PublishableProperties {
@@ -27,7 +27,7 @@ export interface PublishableProperties {
 export interface PublishableMessage {
   readonly routingKey: string;
   readonly body: Uint8Array;
-  /** Messages are persistent and mandatory, whatever is said here. */
+  /** Messages are always persistent and mandatory. */
   readonly properties: PublishableProperties;
 }
 
@@ -35,7 +35,7 @@ export interface OutboxEntry {
   readonly message: PublishableMessage;
   readonly resolve: (outcome: PublishOutcome) => void;
   state: 'waiting' | 'sent' | 'settled';
-  /** Why the broker gave it back; it confirms it afterwards. */
+  /** Why the broker returned it; the confirm follows. */
   returned: string | null;
   /** How often the broker has refused it. */
   refusals: number;
@@ -48,7 +48,7 @@ export interface OutboxLimits {
   readonly maxBytes: number;
 }
 
-/** Settled entries at the front are dropped when there are so many. */
+/** The number of settled entries at the front at which they are removed. */
 const compactAfter = 1_024;
 
 export class Outbox {
@@ -87,7 +87,7 @@ export class Outbox {
     this.#bytes += message.body.byteLength;
   }
 
-  /** The oldest entry that is to be sent, now in flight; or null. */
+  /** Marks the oldest entry to send as in flight and returns it, or null. */
   takeNext(): OutboxEntry | null {
     while (this.#next < this.#entries.length) {
       const entry = this.#entries[this.#next++]!;
@@ -117,7 +117,7 @@ export class Outbox {
     return null;
   }
 
-  /** The broker has refused this one: it is no longer in flight, and is sent again after a `rewind`. */
+  /** The broker refused this entry: it is no longer in flight, and is sent again after a `rewind`. */
   putBack(entry: OutboxEntry): void {
     if (entry.state !== 'sent') return;
     entry.state = 'waiting';
@@ -125,7 +125,7 @@ export class Outbox {
     this.#inFlight--;
   }
 
-  /** What is in flight or was put back is to be sent again, in its order, before anything that was never sent. */
+  /** Entries in flight or put back are to be sent again, in order, before anything that was never sent. */
   rewind(): void {
     for (let index = this.#head; index < this.#next; index++) {
       const entry = this.#entries[index]!;

@@ -1,10 +1,10 @@
 /**
- * Policies and operator policies that break what a stream promises: they apply to queues by a pattern of names,
- * often written for other queues. Pure: what was seen comes in.
+ * Finds policies and operator policies that break a stream's guarantees: they apply to queues by a pattern of names, which
+ * was often written for other queues. Pure.
  *
- * Of the policies that match a queue only the one with the highest priority is in force, and besides it the operator
- * policy with the highest priority. An argument of the queue goes before a policy, except for limits, of which the
- * lower counts.
+ * Of the policies that match a queue only the one with the highest priority is in force, and in addition the operator
+ * policy with the highest priority. An argument of the queue takes precedence over a policy, except for limits, of which
+ * the lower one counts.
  */
 import { consumerTimeoutMs } from '../config/variables.ts';
 import { failure, type Finding, ok, warning } from '../finding.ts';
@@ -16,13 +16,13 @@ type Definition = Readonly<Record<string, unknown>>;
 
 interface Rule {
   readonly level: 'warning' | 'failure';
-  /** What it does to the queue; null where it does no harm to this one. */
+  /** Its effect on the queue; null if it is harmless. */
   readonly consequence: (value: unknown, queue: QueuePlan, definition: Definition) => string | null;
 }
 
 const always = (level: Rule['level'], consequence: string): Rule => ({ level, consequence: () => consequence });
 
-/** By the key of a policy's definition. What is not here does no harm. */
+/** By the key of a policy's definition. Other keys are harmless. */
 const rules: Readonly<Record<string, Rule>> = {
   'message-ttl': always('failure', 'messages expire'),
   expires: always('failure', 'the queue is deleted when nobody uses it'),
@@ -62,8 +62,8 @@ const parts = [
 ] as const;
 
 /**
- * What the limit on how long a delivery may stay unacknowledged leaves of a gap's time. A third is for the gap, the rest for
- * parking it and for a store that is unavailable.
+ * Checks the broker's limit on unacknowledged deliveries against GAP_TIMEOUT_MS. A third of it is for the gap, the rest for
+ * parking and for times in which the store is unavailable.
  */
 export function consumerTimeoutFinding(plan: TopologyPlan, seen: SeenTopology, gapTimeoutMs: number): Finding {
   const subject = 'consumer timeout';
@@ -135,12 +135,12 @@ function matches(pattern: string, name: string): boolean {
   try {
     return new RegExp(pattern).test(name);
   } catch {
-    // A dialect that this runtime does not read: better a needless warning than a missing one.
+    // A syntax that this runtime cannot parse: better a needless warning than a missing one.
     return true;
   }
 }
 
-/** A full queue that drops its oldest; one that refuses publishes instead keeps its order, and the publisher waits. */
+/** A full queue that drops its oldest messages is a failure; with `reject-publish` it keeps its order, and the publisher waits. */
 function dropsHead(_value: unknown, queue: QueuePlan, definition: Definition): string | null {
   const overflow = queue.arguments['x-overflow'] ?? definition['overflow'] ?? 'drop-head';
   return overflow === 'reject-publish' ? null : 'a full queue drops its oldest messages';

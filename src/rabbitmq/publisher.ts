@@ -1,14 +1,14 @@
 /**
- * Publishes events in the order in which they are handed over, with a connection of its own. Each is sent
+ * Publishes events in the order of the calls, on a separate connection. Each is sent
  * persistent and mandatory on one confirm channel and has exactly one outcome.
  *
- * What is in flight when the channel or the connection is lost is sent again, in order, before anything newer. The
- * broker may then have an event twice, but no event's first copy after that of a later one: what was confirmed
- * is there, and each sending since goes through the rest in order.
+ * Events in flight when the channel or the connection is lost are sent again, in order, before anything newer. The
+ * broker may then have an event twice, but never the first copy of an event after that of a later one: confirmed events
+ * are stored, and each new attempt sends the others in order.
  *
- * A refusal (a nack, or a channel that the broker closes because of what was published) is the exception: what was in
- * flight behind the refused event may have been taken. Sending stops until everything in flight has its answer; after
- * a back-off the rest is sent one by one until the refused events are through or given up. With `maxOutstanding: 1` not
+ * A refusal (a nack, or a channel that the broker closes because of a publish) is the exception: events that were in
+ * flight behind the refused one may have been stored. Sending stops until everything in flight is answered; after
+ * a back-off the rest is sent one by one until the refused events are stored or given up. With `maxOutstanding: 1` not
  * even a refused event is overtaken.
  */
 import type { Tracer } from '@opentelemetry/api';
@@ -25,22 +25,22 @@ import { blameOf, brokerWords } from './refusal.ts';
 export type { PublishableMessage, PublishableProperties, PublishOutcome } from './outbox.ts';
 
 export interface PublisherOptions {
-  /** Used by nobody else: the broker may stop reading from it. The publisher does not close it. */
+  /** Not shared with others: the broker may stop reading from it. The publisher does not close it. */
   readonly connection: Pick<BrokerConnection, 'current' | 'ending' | 'blocked' | 'listen' | 'time'>;
   readonly exchange: string;
   readonly log: Log;
-  /** Events without an outcome at which `room` waits, and the most that are in flight at a time. Default 1000. */
+  /** The most events without an outcome, beyond which `room` waits, and the most in flight. Default 1000. */
   readonly maxOutstanding?: number;
-  /** Bytes of their bodies at which `room` waits. Default 64 MiB. */
+  /** The most bytes of their bodies, beyond which `room` waits. Default 64 MiB. */
   readonly maxOutboxBytes?: number;
-  /** How often an event may be refused by the broker before it is given up. Default 8, about half a minute. */
+  /** How often the broker may refuse an event before it is given up. Default 8, about half a minute. */
   readonly maxRefusals?: number;
 }
 
 export interface AmqpPublisher {
   /**
-   * Hands an event over; calls keep their order. Never rejects. It waits as long as the broker is unavailable: whoever does
-   * not wait for the outcome waits for `room` before the next call, and so holds to the outbox's limits.
+   * Publishes an event after those of earlier calls. Never rejects, and waits as long as the broker is unavailable. A caller that
+   * does not wait for the outcome must wait for `room` before the next call, which keeps the outbox within its limits.
    */
   publish(message: PublishableMessage): Promise<PublishOutcome>;
   /** Resolves when the outbox has room, or the publisher is closed. */
@@ -48,13 +48,13 @@ export interface AmqpPublisher {
   /** Events without an outcome. */
   readonly outstanding: number;
   /**
-   * Takes nothing more, waits for what is outstanding, gives the rest up as failed, and says how many those were.
+   * Accepts nothing more, waits for the outstanding events, fails the rest, and returns their number.
    * Default 30 s. A second call waits with the first.
    */
   close(timeoutMs?: number): Promise<{ readonly unconfirmed: number }>;
 }
 
-/** Between the attempts at what was nacked; eight of them take about half a minute. */
+/** Between the attempts at a nacked event; eight of them take about half a minute. */
 const retry = { initialMs: 200, maxMs: 10_000, leastShare: 0.5 };
 const defaults = { maxOutstanding: 1_000, maxOutboxBytes: 64 * 1_048_576, maxRefusals: 8, closeTimeoutMs: 30_000 };
 
@@ -70,11 +70,11 @@ class ConfirmingPublisher implements AmqpPublisher {
   readonly #tracer = registeredTracer();
   readonly #kept: KeptChannel<ConfirmChannel>;
   readonly #stopListening: () => void;
-  /** The channel's buffer is full; `drain` ends that. */
+  /** The channel's buffer is full, until `drain`. */
   #full = false;
-  /** Until it has its outcome, one event is in flight at a time. */
+  /** A refused event; one event is in flight at a time until it has its outcome. */
   #suspect: OutboxEntry | null = null;
-  /** After a nack nothing is sent until all is answered, and then for a while. */
+  /** After a nack nothing is sent until everything is answered and a back-off has passed. */
   #holding = false;
   #resume: Timer | null = null;
   /** Refusals since the last confirm. */
@@ -176,7 +176,7 @@ class ConfirmingPublisher implements AmqpPublisher {
     }
   }
 
-  /** False when the channel takes nothing more: its loss is about to be told, and the entry is sent again. */
+  /** False when the channel accepts nothing more: its loss is about to be reported, and the entry is sent again. */
   #send(open: OpenChannel<ConfirmChannel>, entry: OutboxEntry): boolean {
     const { routingKey, body, properties } = entry.message;
     const content = Buffer.isBuffer(body) ? body : Buffer.from(body.buffer, body.byteOffset, body.byteLength);
@@ -191,14 +191,14 @@ class ConfirmingPublisher implements AmqpPublisher {
       return true;
     } catch (error) {
       if ((error as Error).name === 'IllegalOperationError') return false;
-      // It cannot be put into frames (a routing key over 255 bytes, a header of an impossible type): nothing was sent.
+      // It cannot be encoded (a routing key over 255 bytes, a header of an unsupported type): nothing was sent.
       this.#settle(entry, { status: 'failed', error: error as Error });
       return true;
     }
   }
 
   #answered(open: OpenChannel<ConfirmChannel>, entry: OutboxEntry, refusal: Error | null): void {
-    // What the client library says of a channel that has ended is not an answer of the broker.
+    // After the end of a channel the client library's callbacks are not answers of the broker.
     if (this.#kept.current !== open) return;
     if (refusal !== null) this.#nacked(entry);
     else {
@@ -243,8 +243,8 @@ class ConfirmingPublisher implements AmqpPublisher {
   }
 
   /**
-   * A returned message carries no delivery tag, so it is found by what it is: the oldest in flight that is the same. Of
-   * two that are the same in all of it the broker treats both alike.
+   * A returned message carries no delivery tag, so it is found by its content: the oldest equal one in flight. The broker
+   * treats two equal messages alike.
    */
   #returned(routingKey: string, messageId: unknown, body: Buffer, replyText = 'no queue'): void {
     const entry = this.#outbox.findInFlight(({ message, returned }) => {
@@ -273,7 +273,7 @@ class ConfirmingPublisher implements AmqpPublisher {
     if (blame === 'exchange') {
       if (this.#refusalsInARow >= this.#maxRefusals) this.#giveUpAll(error);
     } else if (alone) {
-      // What breaks a rule of the protocol will break it the next time, too.
+      // A violation of the protocol would happen again.
       this.#settle(suspect, { status: 'failed', error });
     }
   }

@@ -1,6 +1,6 @@
 /**
- * How full queues are, asked by passive declarations: it needs no management API and changes nothing. What is
- * delivered and not yet acknowledged is not counted by the broker.
+ * The numbers of messages in queues, from passive declarations: these need no management API and change nothing.
+ * Unacknowledged deliveries are not counted.
  */
 import type { Channel, ChannelModel } from 'amqplib';
 import { messageOf, UnavailableError } from '../errors.ts';
@@ -11,7 +11,7 @@ import { closeChannel } from './time-limit.ts';
 
 export interface QueueDepth {
   readonly queue: string;
-  /** Messages that wait for delivery; null when there is no such queue. */
+  /** Messages ready for delivery; null if there is no such queue. */
   readonly ready: number | null;
   readonly consumers: number | null;
 }
@@ -30,7 +30,7 @@ export async function queueDepths(connection: Connection, queues: readonly strin
     } catch (error) {
       if (replyCodeOf(error) !== replyCodes.notFound) throw error;
       depths.push({ queue, ready: null, consumers: null });
-      // The broker closes the channel on which a queue was not found.
+      // The broker closes the channel when a queue is not found.
       channel = null;
     }
   }
@@ -38,7 +38,7 @@ export async function queueDepths(connection: Connection, queues: readonly strin
   return depths;
 }
 
-/** Messages that lie ready in each of the queues; 0 for one that does not exist. @throws UnavailableError when nobody can be asked. */
+/** Ready messages of each queue; 0 for a missing queue. @throws UnavailableError when the broker cannot be asked. */
 export async function readyIn(source: ConnectionSource, queues: readonly string[]): Promise<ReadonlyMap<string, number>> {
   const connection = await source.ready();
   try {
@@ -48,7 +48,7 @@ export async function readyIn(source: ConnectionSource, queues: readonly string[
   }
 }
 
-/** Consumers of each queue, in the order asked; null where there is no such queue, or nobody can be asked. Never rejects. */
+/** Consumers of each queue, in the given order; null for a missing queue, or if the broker cannot be asked. Never rejects. */
 export async function consumersOf(source: ConnectionSource, queues: readonly string[]): Promise<readonly (number | null)[]> {
   try {
     return (await queueDepths(await source.ready(), queues, source.time)).map(({ consumers }) => consumers);
@@ -57,7 +57,7 @@ export async function consumersOf(source: ConnectionSource, queues: readonly str
   }
 }
 
-/** Why nobody is given anything of a shard's queue; empty where somebody is. Of quorum queues a standby is no consumer. */
+/** Why a shard's queue is not consumed; empty if it is. A standby of a quorum queue does not count as a consumer. */
 export function whyNobodyConsumes({ queue, ready, consumers }: QueueDepth): readonly string[] {
   if (ready === null) return [`there is no queue ${queue}`];
   return consumers === 0 ? [`nobody consumes ${queue}`] : [];
@@ -65,7 +65,7 @@ export function whyNobodyConsumes({ queue, ready, consumers }: QueueDepth): read
 
 async function openChannel(connection: Connection): Promise<Channel> {
   const channel = await connection.createChannel();
-  // The failed call tells it as well; without a listener the process would end.
+  // The failed call reports it as well; without a listener the process would end.
   channel.on('error', () => undefined);
   return channel;
 }

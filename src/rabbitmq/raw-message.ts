@@ -1,6 +1,6 @@
 /**
- * From what the client library gives to what the decoder reads. A small body is copied: it is cut from what one read of the
- * socket brought, and one that is held for long would keep all of that in memory.
+ * Converts the client library's message into the decoder's. A small body is copied: it is a slice of a socket read, and
+ * holding it would keep that whole buffer in memory.
  */
 import type { GetMessage, ConsumeMessage } from 'amqplib';
 import type { RawMessage } from '../events/event.ts';

@@ -1,9 +1,9 @@
 /**
- * What the broker says when it refuses something, as a sentence for the operator. Neither addresses with
- * credentials nor anything of a message is ever in it.
+ * The broker's refusals as sentences for the operator. They contain neither credentials nor any part of a
+ * message.
  */
 
-/** Reply codes of AMQP 0-9-1, as far as somebody decides by them. */
+/** The reply codes of AMQP 0-9-1 that are used here. */
 export const replyCodes = {
   contentTooLarge: 311,
   connectionForced: 320,
@@ -17,13 +17,13 @@ export const replyCodes = {
   notAllowed: 530,
 } as const;
 
-/** The broker's reply code, where the error carries one. */
+/** The broker's reply code, if the error has one. */
 export function replyCodeOf(error: unknown): number | null {
   const code: unknown = error instanceof Error && 'code' in error ? error.code : null;
   return typeof code === 'number' ? code : null;
 }
 
-/** What a loss of the channel says about what was published on it. */
+/** Whether the cause of a channel's loss was the exchange or a published event. */
 export function blameOf(cause: Error): 'nobody' | 'exchange' | 'event' {
   const code = replyCodeOf(cause);
   if (code === replyCodes.notFound || code === replyCodes.accessRefused) return 'exchange';
@@ -31,13 +31,13 @@ export function blameOf(cause: Error): 'nobody' | 'exchange' | 'event' {
   return code !== null && code >= replyCodes.frameError && code <= replyCodes.unexpectedFrame ? 'event' : 'nobody';
 }
 
-/** The broker's own words, without what the client library puts around them. */
+/** The broker's own words, without the client library's wrapping. */
 export function brokerWords(error: unknown): string {
   const text = error instanceof Error ? error.message || String((error as { code?: unknown }).code ?? error.name) : String(error);
   return /with message "(?:[A-Z_]+ - )?(.*)"$/s.exec(text)?.[1] ?? text;
 }
 
-/** Why there is no connection. `url` is where it was tried. */
+/** Why there is no connection. `url` is the address that was tried. */
 export function describeConnectFailure(error: unknown, url: unknown): string {
   const where = describeAddress(url);
   const text = error instanceof Error ? error.message : String(error);
@@ -46,19 +46,19 @@ export function describeConnectFailure(error: unknown, url: unknown): string {
     const vhost = JSON.stringify(virtualHostOf(url));
     return `the broker at ${where} does not open the virtual host ${vhost}: it does not exist, or the user has no access to it, or it is at its limit of connections`;
   }
-  // The same end comes in other words each time, as it meets the reading or the writing.
+  // The same cause has different messages, depending on whether a read or a write fails.
   if (/\b(ECONNRESET|EPIPE)\b|^Socket closed abruptly/.test(text)) return `the broker at ${where} ends the connection before it is open`;
   if (text === 'connect ETIMEDOUT') return `the broker at ${where} does not answer`;
   return `the broker at ${where} cannot be reached: ${brokerWords(error)}`;
 }
 
-/** Whether trying again is of no use until somebody changes something at the broker or in the configuration. */
+/** Whether only a change at the broker or in the configuration helps. */
 export function isRefusedLogin(error: unknown): boolean {
   const text = error instanceof Error ? error.message : String(error);
   return /ACCESS[-_]REFUSED|^Expected ConnectionOpenOk/.test(text);
 }
 
-/** The virtual host that an AMQP URL names: `/` where it names none. */
+/** The virtual host of an AMQP URL; `/` by default. */
 export function virtualHostOf(url: unknown): string {
   const path = parsed(url)?.pathname.slice(1) ?? '';
   return path === '' ? '/' : decodeURIComponent(path);

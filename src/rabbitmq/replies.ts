@@ -1,7 +1,7 @@
 /**
- * Sends what handlers returned to whoever asked for it with `replyTo`: through the default exchange, at most
- * once per processing. A reply whose queue is gone, or that meets a lost or blocked connection, is dropped: the sender
- * asks again, and the duplicate is answered with the remembered result.
+ * Sends the results of handlers to the `replyTo` of their messages: through the default exchange, at most
+ * once per processing. A reply is dropped if its queue is gone or the connection is lost or blocked: the sender
+ * repeats its message, and the duplicate is answered with the remembered result.
  */
 import type { Channel } from 'amqplib';
 import type { Log } from '../observability/log.ts';
@@ -16,14 +16,14 @@ export interface Replier {
 
 export interface ReplierOptions {
   /**
-   * Not one that consumes: a broker with a memory alarm stops reading from a connection as soon as something is
-   * published on it, and acknowledgements would wait with it.
+   * Not a consuming connection: a broker with a memory alarm stops reading from a connection that publishes, and
+   * acknowledgements would wait as well.
    */
   readonly connection: Pick<BrokerConnection, 'current' | 'ending' | 'blocked' | 'listen' | 'time'>;
   readonly log: Log;
 }
 
-/** Replies that the channel holds because the network is slower than they are; what comes on top is dropped. */
+/** The most replies that the channel buffers when the network is too slow; further ones are dropped. */
 const maxBuffered = 1_024;
 
 export function createReplier({ connection, log }: ReplierOptions): Replier {

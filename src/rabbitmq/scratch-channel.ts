@@ -1,6 +1,6 @@
 /**
- * Asks the broker things that it may refuse by closing the channel, or even the connection: each refusal is an
- * answer, and the next question gets a new channel. Nothing is consumed or published on it.
+ * For requests that the broker may refuse by closing the channel, or even the connection: each refusal is an
+ * answer, and the next request gets a new channel. Nothing is consumed or published on it.
  */
 import type { Channel, ChannelModel } from 'amqplib';
 import { ConfigError, UnavailableError } from '../errors.ts';
@@ -8,7 +8,7 @@ import type { Time } from '../time.ts';
 import { brokerWords, replyCodeOf } from './refusal.ts';
 import { closeChannel } from './time-limit.ts';
 
-/** Where a connection comes from; a `BrokerConnection` is one. */
+/** A source of connections, such as a `BrokerConnection`. */
 export interface ConnectionSource {
   ready(): Promise<ChannelModel>;
   readonly time: Time;
@@ -39,8 +39,8 @@ export class ScratchChannel {
   }
 
   /**
-   * Null when it was done, the broker's refusal when it was not.
-   * @throws ConfigError when the broker knows no exchange type of that name: it closes the connection over it.
+   * Returns null, or the broker's refusal.
+   * @throws ConfigError when the broker does not know an exchange type, for which it closes the connection.
    * @throws UnavailableError when the connection is lost.
    */
   async attempt(act: (channel: Channel) => Promise<unknown>): Promise<Error | null> {
@@ -60,7 +60,7 @@ export class ScratchChannel {
 
   async #open(): Promise<Channel> {
     const channel = await this.#model.createChannel();
-    // The call that was refused tells it as well; without a listener the process would end.
+    // The refused call reports it as well; without a listener the process would end.
     channel.on('error', () => undefined);
     return channel;
   }

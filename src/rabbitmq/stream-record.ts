@@ -1,9 +1,9 @@
 /**
- * The broker's side of which store a stream has: one message in a queue of its own, which nobody consumes. Whoever reads or
- * changes it takes it out, and gives it back or puts another in its place, so that of many only one does at a time, and a
- * process that dies meanwhile leaves what was there. Where that leaves two, or two begin a stream at once, the one that knows more counts.
+ * The broker's record of a stream's store: one message in a separate queue, which nobody consumes. A process that reads or
+ * changes it gets the message, and gives it back or replaces it, so only one process at a time has it, and the record stays if that
+ * process dies. If there are two records, after a crash or when two workers start a stream at once, the more recent one counts.
  *
- * Needs the permission to read the queue and, to change the record, to write to the exchange; without them there is no record.
+ * Needs permission to read the queue and, to change the record, to write to the exchange; without them there is no record.
  */
 import type { ConfirmChannel, GetMessage } from 'amqplib';
 import { ConfigError, UnavailableError } from '../errors.ts';
@@ -14,64 +14,64 @@ import { closeChannel } from './time-limit.ts';
 import { recordName } from './topology-plan.ts';
 
 export interface StreamRecord {
-  /** How often an operator has said which store the stream has: what was written before the last time does not count. */
+  /** How often an operator has assigned a store to the stream: records of earlier generations do not count. */
   readonly generation: number;
-  /** The stream is older than its record, so that an empty store is not a new one. */
+  /** The stream is older than its record, so an empty store is not a new one. */
   readonly isOlder: boolean;
-  /** Of the store; null until a worker has begun with one. */
+  /** The identity of the store; null until a worker has started with one. */
   readonly identity: string | null;
-  /** The highest epoch that is known to have been handed out; it may lag a little. */
+  /** The highest known epoch; it may lag a little. */
   readonly epoch: number;
   readonly halts: readonly { readonly shard: number | null; readonly detail: string; readonly at: string }[];
 }
 
-/** A broker short of memory takes nothing more from a connection that publishes, acknowledgements included. */
+/** Separate, because a broker short of memory reads nothing from a connection that publishes, not even acknowledgements. */
 export interface PublishingSource extends ConnectionSource {
-  /** Why it takes no publishes, where that is known already; null or undefined: it may. */
+  /** Why the broker blocks publishes, if known; null or undefined otherwise. */
   readonly blocked?: string | null;
 }
 
 export interface StreamRecordOptions {
-  /** What is read and given back passes here. */
+  /** The connection for reading. */
   readonly source: ConnectionSource;
-  /** What is published passes here. Default: `source`, which then may be blocked. */
+  /** The connection for publishing. Default: `source`, which may then become blocked. */
   readonly publishing?: PublishingSource;
   readonly stream: string;
   /**
-   * How long nothing may be seen of a record before there is none, in milliseconds. Others have it for moments; one that is
-   * frozen has it until the broker misses its heartbeats. Default 60,000.
+   * How long to wait for a record before it counts as missing, in milliseconds. Others hold it for moments; a frozen process
+   * holds it until the broker misses its heartbeats. Default 60,000.
    */
   readonly patienceMs?: number;
 }
 
 const defaultPatienceMs = 60_000;
 const pollMs = { min: 5, max: 100 };
-/** One, as a rule. */
+/** Usually there is one. */
 const maxMessages = 100;
-/** How long the broker may take for one answer, in milliseconds. */
+/** Time limit for one answer of the broker, in milliseconds. */
 const answerMs = 5_000;
-/** Whoever reads gives back, which counts as a delivery: a new message goes in its place before a limit of the queue or a policy ends it. */
+/** Each reading counts as a delivery: the message is replaced before a delivery limit of the queue or a policy ends it. */
 const renewAfterDeliveries = 1_000;
-/** In place of a record that was lost: the stream is older than what will be known of it. */
+/** Replaces a lost record: the stream is older than the new record. */
 const lost: StreamRecord = { generation: 0, isOlder: true, identity: null, epoch: 0, halts: [] };
 
 export class StreamRecordKeeper {
   readonly #options: StreamRecordOptions;
-  /** Why the record cannot be read or not be changed, as of the last attempt; null where it can. */
+  /** Why the last attempt to read or change the record failed; null if it succeeded. */
   trouble: string | null = null;
 
   constructor(options: StreamRecordOptions) {
     this.#options = options;
   }
 
-  /** Null: there is none, or it cannot be read (`trouble`). @throws UnavailableError when the broker is unavailable. */
+  /** Null: there is no record, or it cannot be read (`trouble`). @throws UnavailableError when the broker is unavailable. */
   read(): Promise<StreamRecord | null> {
     return this.change(() => null);
   }
 
   /**
-   * `next` answers what is to be there instead, or null to leave it. Resolves to what is there then.
-   * @throws UnavailableError when the broker is unavailable, or takes no publishes.
+   * `next` returns the new record, or null to keep it. Resolves to the record afterwards.
+   * @throws UnavailableError when the broker is unavailable, or blocks publishes.
    */
   async change(next: (record: StreamRecord | null) => StreamRecord | null): Promise<StreamRecord | null> {
     const { source, stream } = this.#options;
@@ -99,7 +99,7 @@ export class StreamRecordKeeper {
     }
   }
 
-  /** Resolves to what is in its place, or null where it stays. */
+  /** Resolves to the new record, or null if it was kept. */
   async #replace(messages: readonly GetMessage[], found: StreamRecord, wanted: StreamRecord | null): Promise<StreamRecord | null> {
     const { source, publishing = source, stream } = this.#options;
     if (wanted !== null) {
@@ -126,8 +126,8 @@ export class StreamRecordKeeper {
 }
 
 /**
- * Puts the first record of a stream there, once `makeQueue` has made the queue for it, if it may. Where the user may not write, none is
- * made: a queue that stays empty would be waited for at every start.
+ * Publishes the first record of a stream, after `makeQueue` has declared its queue. If the user may not write, no queue is
+ * declared: every start would wait for a record in the empty queue.
  */
 export async function beginRecord(
   publishing: PublishingSource,
@@ -142,13 +142,13 @@ export async function beginRecord(
     if (await makeQueue()) await publish(publishing, stream, first);
   } catch (error) {
     if (error instanceof ConfigError) throw error;
-    // A broker that is short of memory needs workers that start: the next one begins the record.
+    // A broker that is short of memory needs workers to start: the next start makes the record.
     if (error instanceof UnavailableError || replyCodeOf(error) === replyCodes.accessRefused) return;
     throw new UnavailableError(`the record of ${stream} cannot be begun: ${brokerWords(error)}`, { cause: error });
   }
 }
 
-/** Resolves to whether a queue has it. @throws UnavailableError when the broker takes no publishes. */
+/** Resolves to whether a queue has it. @throws UnavailableError when the broker blocks publishes. */
 async function publish(publishing: PublishingSource, stream: string, record: StreamRecord): Promise<boolean> {
   if (publishing.blocked != null) throw new UnavailableError(`the broker takes no publishes: ${publishing.blocked}`);
   return withChannel(publishing, async (channel) => {
@@ -164,7 +164,7 @@ async function publish(publishing: PublishingSource, stream: string, record: Str
   });
 }
 
-/** Lends a channel of its own. Where the broker closed it, it rejects with why. */
+/** Lends a separate channel. If the broker closes it, rejects with the reason. */
 async function withChannel<T>(source: ConnectionSource, use: (channel: ConfirmChannel) => Promise<T>): Promise<T> {
   const connection = await source.ready();
   const channel = await inTime(source.time, connection.createConfirmChannel(), 'asked for a channel');
@@ -176,7 +176,7 @@ async function withChannel<T>(source: ConnectionSource, use: (channel: ConfirmCh
     await closing();
     return result;
   } catch (error) {
-    // Nothing waits for it: a broker that takes no publishes does not answer this either.
+    // Not awaited: a broker that blocks publishes does not answer this either.
     void closing();
     throw refusedBy ?? error;
   }
@@ -203,7 +203,7 @@ function knowsMore(one: StreamRecord, other: StreamRecord): boolean {
   return one.epoch > other.epoch || (one.epoch === other.epoch && one.isOlder);
 }
 
-/** None where somebody else has put something there: it is taken out with the next change. */
+/** Empty for a message that is not a record: it is removed with the next change. */
 function parse(text: string): readonly StreamRecord[] {
   try {
     const { generation, isOlder, identity, epoch, halts } = JSON.parse(text) as StreamRecord;

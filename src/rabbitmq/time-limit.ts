@@ -1,17 +1,17 @@
 /**
- * Waiting with a bound. The client library leaves calls unanswered for ever when the connection ends between
- * question and answer, so that nothing here waits for it without a limit.
+ * Time limits for closing. The client library never settles a call if the connection ends between
+ * request and answer, so nothing waits for it without a limit.
  */
 import type { Channel, ChannelModel } from 'amqplib';
 import { type Time, within } from '../time.ts';
 
-/** How long the broker may take to confirm that a channel or a connection is closed, in milliseconds. */
+/** How long to wait for the broker to confirm a close, in milliseconds. */
 const closeTimeoutMs = 5_000;
 
-/** Resolves when the channel is closed, by whichever side, or when the broker does not answer in time. Never rejects. */
+/** Resolves when the channel is closed, by either side, or when the broker does not answer in time. Never rejects. */
 export async function closeChannel(channel: Channel, time: Time): Promise<void> {
   const closed = new Promise<void>((resolve) => channel.once('close', resolve));
-  // It rejects at once when the channel is closed already.
+  // Rejects at once if the channel is already closed.
   const answered = channel.close().catch(() => undefined);
   await within(time, Promise.race([closed, answered]), closeTimeoutMs);
 }

@@ -1,7 +1,7 @@
 /**
- * Compares what is at the broker with what a stream needs, and says everything that differs with its remedy. It
- * changes nothing. Bindings, arguments and policies can only be seen through the management API; without it
- * that is said, and what AMQP shows is checked.
+ * Compares the broker's topology with what a stream needs, and reports every difference with its remedy. It
+ * changes nothing. Bindings, arguments and policies are visible only through the management API; without it
+ * a finding says so, and only what AMQP shows is checked.
  */
 import type { Config } from '../config/config.ts';
 import { ConfigError } from '../errors.ts';
@@ -19,17 +19,17 @@ import type { TopologyPlan } from './topology-plan.ts';
 export interface TopologyCheckOptions {
   readonly plan: TopologyPlan;
   readonly connection: ConnectionSource;
-  /** The virtual host is taken from here, and where there is no `managementUrl`, host and login. */
+  /** Gives the virtual host and, without a `managementUrl`, host and login. */
   readonly amqpUrl: string;
   /** Null: the usual port on the host of `amqpUrl`. */
   readonly managementUrl: string | null;
-  /** Longest time that a delivery is held for its predecessor. */
+  /** The longest time that a delivery is held for its predecessor. */
   readonly gapTimeoutMs: number;
 }
 
 /**
- * One finding for each thing that was looked at, failures and warnings with a remedy.
- * @throws UnavailableError when neither the management API nor the broker itself can be reached.
+ * One finding per check, failures and warnings with a remedy.
+ * @throws UnavailableError when neither the management API nor the broker can be reached.
  */
 export async function checkTopology({
   plan,
@@ -57,7 +57,7 @@ export async function checkTopology({
 
 type BrokerAddress = Pick<Config['broker'], 'urls' | 'managementUrl'>;
 
-/** What concerns the broker as a whole; nothing where the management API cannot be reached, which `checkTopology` tells. */
+/** Findings about the broker as a whole; empty without the management API, which `checkTopology` reports. */
 export async function checkBrokerHealth({ urls, managementUrl }: BrokerAddress, time: Time): Promise<readonly Finding[]> {
   const management = new ManagementClient({ url: managementUrl ?? managementUrlOf(urls[0]), virtualHost: virtualHostOf(urls[0]), time });
   const [overview, nodes] = await Promise.all([management.overview(), management.nodes()]);
@@ -67,7 +67,7 @@ export async function checkBrokerHealth({ urls, managementUrl }: BrokerAddress, 
   return [...alarmFindings(nodes.value), ...clock];
 }
 
-/** What can be seen without the management API. */
+/** The checks without the management API. */
 async function passiveFindings(connection: ConnectionSource, plan: TopologyPlan): Promise<readonly Finding[]> {
   try {
     await verifyTopology(connection, plan);

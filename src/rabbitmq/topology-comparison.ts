@@ -1,12 +1,12 @@
 /**
- * What differs between a plan and what the management API shows, as findings. Pure: what was seen comes in.
+ * Compares a plan with what the management API shows; the differences are findings. Pure.
  */
 import { isDeepStrictEqual } from 'node:util';
 import { failure, type Finding, ok, warning } from '../finding.ts';
 import type { BindingInfo, ExchangeInfo, PolicyInfo, QueueInfo } from './management.ts';
 import { type BindingPlan, isShardQueueName, shardQueueName, type TopologyPlan } from './topology-plan.ts';
 
-/** Of the whole virtual host. */
+/** The topology of the whole virtual host. */
 export interface SeenTopology {
   readonly exchanges: readonly ExchangeInfo[];
   readonly queues: readonly QueueInfo[];
@@ -45,7 +45,7 @@ export function queueFindings(plan: TopologyPlan, seen: SeenTopology): readonly 
   });
 }
 
-/** Every binding that is there and should not be, or the other way round, of our exchanges and of our queues. */
+/** Every missing or unexpected binding of our exchanges and queues. */
 export function bindingFindings(plan: TopologyPlan, seen: SeenTopology): readonly Finding[] {
   const ours = new Set(plan.exchanges.map(({ name }) => name));
   const shards = new Set(plan.bindings.filter(({ exchange }) => exchange === plan.stream).map(({ queue }) => queue));
@@ -106,7 +106,7 @@ function surplusBinding({ stream, shards }: TopologyPlan, subject: string, desti
   return failure(subject, `${kind} ${destination} is bound, and takes its share of the events`, 'unbind it');
 }
 
-/** Dead letters and unrouted events are fanned out: another queue takes nothing away. */
+/** Dead letters and unrouted events go through fanout exchanges: another queue only gets a copy. */
 function copied(subject: string, destination: string): Finding {
   return warning(subject, `${destination} is bound as well and gets a copy of everything`, 'unbind it unless that is wanted');
 }

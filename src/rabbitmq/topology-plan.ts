@@ -1,7 +1,7 @@
 /**
- * What a stream consists of at the broker, as data. src/README.md, section 7, says why each argument is as it is; the
- * order of declaration matters too, because the ring of a consistent-hash exchange is rebuilt in binding
- * order: zero-padded names, weight "1", bound in sorted order.
+ * The topology of a stream, as data. src/README.md, section 7, explains each argument. The order of declaration matters
+ * as well, because the ring of a consistent-hash exchange is rebuilt in binding order: zero-padded names, weight "1",
+ * bound in sorted order.
  */
 
 export interface TopologyOptions {
@@ -32,20 +32,20 @@ export interface TopologyPlan extends TopologyOptions {
   readonly exchanges: readonly ExchangePlan[];
   readonly queues: readonly QueuePlan[];
   readonly bindings: readonly BindingPlan[];
-  /** Where the broker keeps which store the stream has (`stream-record.ts`); no event passes there. */
+  /** For the broker's record of the store (`stream-record.ts`), not for events. */
   readonly record: { readonly exchange: ExchangePlan; readonly queue: QueuePlan };
 }
 
-/** High enough never to be reached by redeliveries, explicit because 4.x would otherwise choose 20. */
+/** Too high to be reached by redeliveries; explicit because the default of 4.x is 20. */
 const deliveryLimit = 1_000_000;
-/** There is one record, and now and then a second; the oldest go first. */
+/** There is one record, and rarely a second; the oldest are dropped first. */
 const maxRecords = 100;
 
 export function shardQueueName(stream: string, shard: number): string {
   return `${stream}.shard.${String(shard).padStart(3, '0')}`;
 }
 
-/** Whether it is the name of a shard queue of the stream, whatever the number of shards. */
+/** Whether it is the name of a shard queue of the stream, for any number of shards. */
 export function isShardQueueName(stream: string, name: string): boolean {
   const shard = name.startsWith(`${stream}.shard.`) ? name.slice(`${stream}.shard.`.length) : '';
   return /^\d{3,}$/.test(shard) && shardQueueName(stream, Number(shard)) === name;
@@ -59,7 +59,7 @@ export function unroutedQueueName(stream: string): string {
   return `${stream}.unrouted`;
 }
 
-/** Of the exchange and of the queue. */
+/** The name of both the exchange and the queue. */
 export function recordName(stream: string): string {
   return `${stream}.store`;
 }

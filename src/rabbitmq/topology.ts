@@ -1,9 +1,9 @@
 /**
- * Makes a stream's topology at the broker, or sees whether it is there. Nothing is made before everything that is
- * there already has been found to be as it should: what differs is named, all of it, and not touched. Everything is
- * made in one order, because the ring of a consistent-hash exchange depends on it.
+ * Declares a stream's topology at the broker, or verifies it. Existing objects are compared first: every difference is
+ * reported, nothing that differs is changed, and then nothing is declared. Declarations are made in a fixed
+ * order, because the ring of a consistent-hash exchange depends on it.
  *
- * What AMQP does not show (bindings, policies) is left to topology-check.ts.
+ * topology-check.ts checks what AMQP does not show (bindings, policies).
  */
 import type { Channel } from 'amqplib';
 import { ConfigError } from '../errors.ts';
@@ -13,17 +13,17 @@ import { beginRecord, type PublishingSource } from './stream-record.ts';
 import { type ExchangePlan, type QueuePlan, shardQueueName, type TopologyPlan } from './topology-plan.ts';
 
 /**
- * Declares what is missing. Doing it twice changes nothing. The first record of the stream is published on `publishing`.
- * @throws ConfigError naming everything that is there and differs, a missing plugin, or a missing permission.
+ * Declares what is missing. It can be repeated. The first record of the stream is published on `publishing`.
+ * @throws ConfigError naming every difference of existing objects, a missing plugin, or a missing permission.
  * @throws UnavailableError when the broker is unavailable, or becomes unavailable meanwhile.
  */
 export async function applyTopology(source: ConnectionSource, plan: TopologyPlan, publishing: PublishingSource = source): Promise<void> {
   await ScratchChannel.use(source, async (scratch) => {
     const objects = objectsOf(plan);
     const record = recordObjects(plan);
-    // Looked at last and made first: a stream whose shards are seen and its record is not, was there before there were records.
+    // Checked last and declared first: a stream that has shards but no record is older than its record.
     const { present, missing, problems } = await survey(scratch, plan, [...objects, ...record]);
-    // Declaring what is there compares it, and changes nothing either way.
+    // Declaring an existing object compares it, and never changes it.
     for (const { label, declare } of present) problems.push(...explain(label, await scratch.attempt(declare)));
     refuseIfAny(problems);
     if (record.some((object) => missing.includes(object))) await makeRecord(scratch, publishing, plan, present);
@@ -36,7 +36,7 @@ export async function applyTopology(source: ConnectionSource, plan: TopologyPlan
 }
 
 /**
- * Sees that everything is there, by passive declarations: they change nothing and need no permission to configure.
+ * Verifies that everything exists, with passive declarations, which change nothing and need no permission to configure.
  * @throws ConfigError naming everything that is missing.
  * @throws UnavailableError when the broker is unavailable, or becomes unavailable meanwhile.
  */
@@ -55,7 +55,7 @@ interface TopologyObject {
   readonly declare: (channel: Channel) => Promise<unknown>;
 }
 
-/** In the order in which they are made: exchanges before what names them. */
+/** In the order of declaration: exchanges before the objects that name them. */
 function objectsOf({ exchanges, queues }: TopologyPlan): readonly TopologyObject[] {
   return [...exchanges.map(exchangeObject), ...queues.map(queueObject)];
 }
@@ -69,7 +69,7 @@ function recordObjects({ record: { exchange, queue } }: TopologyPlan): readonly 
   return [exchangeObject(exchange), { label, look, declare: bound }];
 }
 
-/** Where the user may not make it there is none, and everything else goes on as without it. */
+/** If the user may not declare it, there is no record, and the stream works without one. */
 async function makeRecord(
   scratch: ScratchChannel,
   publishing: PublishingSource,
@@ -123,7 +123,7 @@ async function survey(scratch: ScratchChannel, plan: TopologyPlan, objects: read
   return { present, missing, problems };
 }
 
-/** A process with a higher SHARDS has been here: its events may go to queues that this one does not know. */
+/** A process with a higher SHARDS has declared more queues: its events may go to queues that this process does not know. */
 async function surplusShard(scratch: ScratchChannel, { stream, shards }: TopologyPlan): Promise<readonly string[]> {
   const next = shardQueueName(stream, shards);
   const refusal = await scratch.attempt((channel) => channel.checkQueue(next));
