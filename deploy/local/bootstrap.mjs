@@ -19,7 +19,7 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 const ROOT = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 const BUILD = join(ROOT, 'build');
 const SOURCES = ['src', 'test', join('deploy', 'local'), join('deploy', 'demo'), 'tsconfig.json', 'package.json'];
-const ASSET = /\.(lua|html|css|svg|js)$/;
+const ASSET = /\.(lua|sql|html|css|svg|js)$/;
 const OLDEST_NODE = [20, 12];
 const PARENT_POLL_MS = 500;
 

@@ -18,7 +18,7 @@ import { type Services, startServices } from './services.ts';
 const ROOT = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 const TSX = join(ROOT, 'node_modules', 'tsx', 'dist', 'cli.mjs');
 /** What is read at the start and not imported. */
-const ASSETS = ['src/**/*.lua', 'src/console/page/*'];
+const ASSETS = ['src/**/*.lua', 'src/**/*.sql', 'src/console/page/*'];
 /** The watcher waits 5 s for the end of a worker before it kills it. */
 const SHUTDOWN_TIMEOUT_MS = '4000';
 

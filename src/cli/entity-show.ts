@@ -5,7 +5,8 @@ import { UnavailableError } from '../errors.ts';
 import type { EntityRef } from '../events/event.ts';
 import { askWorker, heldBy } from '../observability/worker-report.ts';
 import { shellWord } from '../publishing/field-map.ts';
-import type { Snapshot, Store } from '../stores/store.ts';
+import type { Snapshot } from '../ordering/entity.ts';
+import type { Store } from '../stores/store.ts';
 import { defineCommand, jsonOption } from './command.ts';
 import { withStore } from './store-access.ts';
 

@@ -5,7 +5,8 @@
  */
 import { entityKey } from '../events/identity.ts';
 import { snapshotsOf } from '../stores/snapshots.ts';
-import type { DeadLetterRecord, Snapshot, Store } from '../stores/store.ts';
+import type { DeadLetterRecord, Snapshot } from '../ordering/entity.ts';
+import type { Store } from '../stores/store.ts';
 import { sleep } from '../time.ts';
 import type { DeadLetterReason } from './dead-letter.ts';
 import { type InspectOptions, listDeadLetters } from './inspect.ts';

@@ -11,7 +11,7 @@ import type { EncodedEvent } from '../events/encode.ts';
 import type { EntityRef } from '../events/event.ts';
 import { type RejectionReason, rejectionReasons } from '../events/reasons.ts';
 import type { FirstSequence, ViolationStrategy } from '../ordering/limits.ts';
-import type { Parked, LookupResult, Snapshot } from '../stores/store.ts';
+import type { Parked, LookupResult, Snapshot } from '../ordering/entity.ts';
 import type { DeadLetter, DeadLetterReason } from './dead-letter.ts';
 import type { LetterCopy } from './letter-copy.ts';
 

@@ -6,7 +6,8 @@ import type { Processors } from '../aggregates/processors.ts';
 import { UnavailableError } from '../errors.ts';
 import type { EntityRef } from '../events/event.ts';
 import type { EventStore } from '../stores/event-store.ts';
-import type { Snapshot, Store } from '../stores/store.ts';
+import type { Snapshot } from '../ordering/entity.ts';
+import type { Store } from '../stores/store.ts';
 import type { Time } from '../time.ts';
 import { foldEvents } from './fold.ts';
 

@@ -1,7 +1,8 @@
 /** Reads the snapshots of many entities in batches. */
 import { UnavailableError } from '../errors.ts';
 import type { EntityRef } from '../events/event.ts';
-import type { Snapshot, Store } from './store.ts';
+import type { Snapshot } from '../ordering/entity.ts';
+import type { Store } from './store.ts';
 
 const batchSize = 500;
 

@@ -32,24 +32,6 @@ import type {
 import type { Time } from '../time.ts';
 import type { OperatorStore } from './operator-store.ts';
 
-export type {
-  Claim,
-  ClaimResult,
-  Commit,
-  CommitEvent,
-  CommitResult,
-  DeadLetterRecord,
-  IdConflict,
-  InitialVersion,
-  Owner,
-  Park,
-  Parked,
-  ParkResult,
-  LookupQuery,
-  LookupResult,
-  Snapshot,
-} from '../ordering/entity.ts';
-
 export type LoadResult = { readonly status: 'ok'; readonly snapshot: Snapshot } | { readonly status: 'failed'; readonly error: Error };
 
 /** What the store remembers of a dead letter. */

@@ -18,7 +18,8 @@ import { UnavailableError } from '../errors.ts';
 import type { EntityRef } from '../events/event.ts';
 import type { Log } from '../observability/log.ts';
 import type { Metrics } from '../observability/metrics.ts';
-import type { Parked, Snapshot, Store } from '../stores/store.ts';
+import type { Parked, Snapshot } from '../ordering/entity.ts';
+import type { Store } from '../stores/store.ts';
 import { type BackOffLimits, backOffMs, type Time, type Timer, within } from '../time.ts';
 import { type AutomaticReport, replayAutomatically, type ReplayRequest } from './automatic-replay.ts';
 

@@ -23,9 +23,8 @@ import { describeThrown } from '../aggregates/thrown.ts';
 import { messageOf, UnavailableError } from '../errors.ts';
 import { appliedText } from '../events/applied-event.ts';
 import type { Event } from '../events/event.ts';
-import { absorbedText } from '../ordering/entity.ts';
 import type { Delivery, Effect, FailureText, Slot } from '../ordering/facts.ts';
-import type { Commit, CommitEvent } from '../stores/store.ts';
+import { absorbedText, type Commit, type CommitEvent } from '../ordering/entity.ts';
 import { type BackOffLimits, backOffMs, sleep, type Time } from '../time.ts';
 import type { CachedState } from './state-cache.ts';
 

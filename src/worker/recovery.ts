@@ -14,7 +14,8 @@ import type { ProcessorSet, Processors } from '../aggregates/processors.ts';
 import { UnavailableError } from '../errors.ts';
 import type { EntityRef, Event } from '../events/event.ts';
 import { Holes } from '../ordering/holes.ts';
-import type { Commit, CommitResult, Snapshot, Store } from '../stores/store.ts';
+import type { Commit, CommitResult, Snapshot } from '../ordering/entity.ts';
+import type { Store } from '../stores/store.ts';
 import type { Time } from '../time.ts';
 import { prepare } from './processing.ts';
 

@@ -1,7 +1,8 @@
 /** What the conformance suite commits: each builder makes the plainest thing of its kind, and takes what differs. */
 import { createHash } from 'node:crypto';
 import type { EntityRef } from '../../src/events/event.ts';
-import type { Claim, Commit, CommitEvent, DeadLetterQuery, DeadLetterRecord, Park, Snapshot, Store } from '../../src/stores/store.ts';
+import type { Claim, Commit, CommitEvent, DeadLetterRecord, Park, Snapshot } from '../../src/ordering/entity.ts';
+import type { DeadLetterQuery, Store } from '../../src/stores/store.ts';
 
 export const order: EntityRef = { entityType: 'order', entityId: 'o-1' };
 

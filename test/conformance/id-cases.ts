@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import type { LookupResult, Store } from '../../src/stores/store.ts';
+import type { LookupResult } from '../../src/ordering/entity.ts';
+import type { Store } from '../../src/stores/store.ts';
 import { commitOne, commitTo, eventAt, only, order, orderNamed, snapshotOf } from './builders.ts';
 import { whenTimePasses, type Cases } from './store-conformance.ts';
 

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import type { Claim, ClaimResult, Park, ParkResult, Store } from '../../src/stores/store.ts';
+import type { Claim, ClaimResult, Park, ParkResult } from '../../src/ordering/entity.ts';
+import type { Store } from '../../src/stores/store.ts';
 import { claimOf, commitOne, commitTo, only, order, orderNamed, parkOf, snapshotOf, unknownSnapshot } from './builders.ts';
 import type { Cases } from './store-conformance.ts';
 

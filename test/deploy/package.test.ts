@@ -108,12 +108,12 @@ describe('the package', () => {
   check('holds what runs and what tells about it: no tests, no sources, no maps, no demo', () => {
     const files = filesOf(installed);
     const expected =
-      /^(package\.json|((src\/([\w-]+\/)?|deploy\/(prometheus\/)?|test\/)?README|CHANGELOG|CONTRIBUTING)\.md|LICENSE|build\/src\/.+\.(js|d\.ts|lua)|build\/src\/console\/page\/[\w-]+\.(html|css|svg)|deploy\/(prometheus|grafana|kubernetes|systemd)\/[\w/.@-]+\.(yml|yaml|json|service))$/;
+      /^(package\.json|((src\/([\w-]+\/)?|deploy\/(prometheus\/)?|test\/)?README|CHANGELOG|CONTRIBUTING)\.md|LICENSE|build\/src\/.+\.(js|d\.ts|lua|sql)|build\/src\/console\/page\/[\w-]+\.(html|css|svg)|deploy\/(prometheus|grafana|kubernetes|systemd)\/[\w/.@-]+\.(yml|yaml|json|service))$/;
     assert.deepEqual(
       files.filter((file) => !expected.test(file)),
       [],
     );
-    const scripts = filesOf(join(checkout, 'src')).filter((file) => file.endsWith('.lua'));
+    const scripts = filesOf(join(checkout, 'src')).filter((file) => /\.(lua|sql)$/.test(file));
     const page = filesOf(join(checkout, 'src')).filter((file) => /^console\/page\/[^/]+\.(html|css|svg|js)$/.test(file));
     assert.ok(scripts.length > 0 && page.length > 20);
     assert.deepEqual(

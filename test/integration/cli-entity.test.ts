@@ -5,7 +5,7 @@ import test, { type TestContext } from 'node:test';
 import { commands } from '../../src/cli/commands.ts';
 import { runCli } from '../../src/cli/run.ts';
 import { createRedisStore } from '../../src/stores/redis/redis-store.ts';
-import type { Commit } from '../../src/stores/store.ts';
+import type { Commit } from '../../src/ordering/entity.ts';
 import { keptIo } from '../support/command-io.ts';
 import { uniqueStream, useServices } from '../support/services.ts';
 

@@ -5,7 +5,8 @@ import pg from 'pg';
 import { PostgresNode } from '../../deploy/local/postgres-node.ts';
 import { beganMs } from '../../src/stores/postgres/names.ts';
 import { createPostgresStore } from '../../src/stores/postgres/postgres-store.ts';
-import type { Commit, Store } from '../../src/stores/store.ts';
+import type { Commit } from '../../src/ordering/entity.ts';
+import type { Store } from '../../src/stores/store.ts';
 import { needsPostgresBinaries } from '../support/postgres.ts';
 import { waitFor } from '../support/services.ts';
 

@@ -3,7 +3,7 @@ import test, { type TestContext } from 'node:test';
 import { UnavailableError } from '../../src/errors.ts';
 import type { EntityRef } from '../../src/events/event.ts';
 import type { AutoReplayOutcome } from '../../src/observability/metrics.ts';
-import type { Parked, Snapshot } from '../../src/stores/store.ts';
+import type { Parked, Snapshot } from '../../src/ordering/entity.ts';
 import { systemTime } from '../../src/time.ts';
 import { AutoReplay, type AutoReplayPace } from '../../src/worker/auto-replay.ts';
 import type { AutomaticReport, ReplayRequest } from '../../src/worker/automatic-replay.ts';

@@ -3,7 +3,7 @@ import test from 'node:test';
 import { type LettersOfEntity, type LetterSummary, planEntity } from '../../src/dead-letters/replay-plan.ts';
 import { type MissingEventsReader, withFetched } from '../../src/dead-letters/survey.ts';
 import { encodeEvent } from '../../src/events/encode.ts';
-import type { Snapshot } from '../../src/stores/store.ts';
+import type { Snapshot } from '../../src/ordering/entity.ts';
 
 const entity = { entityType: 'thing', entityId: 'a' };
 const letter = (sequence: number): LetterSummary => ({

@@ -6,7 +6,8 @@ import { withoutUnmendable } from '../../src/dead-letters/survey.ts';
 import { UnavailableError } from '../../src/errors.ts';
 import { defaultEventLimits } from '../../src/events/event.ts';
 import { createMemoryStore } from '../../src/stores/memory/memory-store.ts';
-import type { DeadLetterRecord, Store } from '../../src/stores/store.ts';
+import type { DeadLetterRecord } from '../../src/ordering/entity.ts';
+import type { Store } from '../../src/stores/store.ts';
 import { systemTime } from '../../src/time.ts';
 
 const entity = { entityType: 'order', entityId: 'o-1' };

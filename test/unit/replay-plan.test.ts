@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { type LetterSummary, planEntity } from '../../src/dead-letters/replay-plan.ts';
-import type { Snapshot } from '../../src/stores/store.ts';
+import type { Snapshot } from '../../src/ordering/entity.ts';
 
 const entity = { entityType: 'thing', entityId: 'a' };
 const letter = (sequence: number): LetterSummary => ({

@@ -1,7 +1,8 @@
 /** Reasons and replays of dead letters in memory, by entity: bounded and kept as long as those in Redis. */
 import { deadLetterTtlMs, keptRecord, maxDeadLettersPerEntity, maxRememberedReplays } from '../../ordering/entity-rules.ts';
 import { isoNow, type Time } from '../../time.ts';
-import type { DeadLetterHistory, DeadLetterQuery, DeadLetterRecord } from '../store.ts';
+import type { DeadLetterRecord } from '../../ordering/entity.ts';
+import type { DeadLetterHistory, DeadLetterQuery } from '../store.ts';
 
 interface Letters {
   /** By fingerprint, the latest record last. */

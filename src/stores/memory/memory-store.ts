@@ -23,25 +23,15 @@ import { isoNow, systemTime, type Time } from '../../time.ts';
 import { type AuditRecord, type EntityReplaying, maxAuditRecords, type OperatorStore } from '../operator-store.ts';
 import type {
   Claim,
-  ClaimResult,
   Commit,
   CommitResult,
-  DeadLetterHistory,
-  DeadLetterQuery,
   DeadLetterRecord,
-  EntitySummary,
-  EpochResult,
-  Halt,
   InitialVersion,
-  LoadResult,
   Park,
-  ParkResult,
   LookupQuery,
   LookupResult,
-  StreamState,
-  Store,
-  StoreOptions,
-} from '../store.ts';
+} from '../../ordering/entity.ts';
+import type { DeadLetterQuery, EntitySummary, EpochResult, Halt, LoadResult, StreamState, Store, StoreOptions } from '../store.ts';
 import { MemoryDeadLetters } from './memory-dead-letters.ts';
 
 export type MemoryStoreOptions = StoreOptions;
@@ -108,19 +98,19 @@ class MemoryStore implements Store {
     }));
   }
 
-  async commit(commits: readonly Commit[]): Promise<readonly CommitResult[]> {
+  async commit(commits: readonly Commit[]) {
     return commits.map((commit) => this.#commit(commit));
   }
 
-  async claim(claims: readonly Claim[]): Promise<readonly ClaimResult[]> {
+  async claim(claims: readonly Claim[]) {
     return claims.map((claim) => decideClaim(this.#entity(claim), claim, this.#time.wallMs()));
   }
 
-  async park(parks: readonly Park[]): Promise<readonly ParkResult[]> {
+  async park(parks: readonly Park[]) {
     return parks.map((park) => decidePark(this.#entity(park), park, this.#time.wallMs()));
   }
 
-  async lookUp(queries: readonly LookupQuery[]): Promise<readonly LookupResult[]> {
+  async lookUp(queries: readonly LookupQuery[]) {
     return queries.map((query) => this.#lookUp(query));
   }
 
@@ -135,7 +125,7 @@ class MemoryStore implements Store {
     }
   }
 
-  async findDeadLetters(queries: readonly DeadLetterQuery[]): Promise<readonly (DeadLetterHistory | null)[]> {
+  async findDeadLetters(queries: readonly DeadLetterQuery[]) {
     return queries.map((query) => this.#deadLetters.find(query));
   }
 

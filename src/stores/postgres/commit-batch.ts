@@ -3,9 +3,9 @@
  * share, and writes the results with one statement per table, however many entities and events there are.
  */
 import { decideCommit, type IdRecord } from '../../ordering/entity-rules.ts';
-import type { Commit, CommitEvent, CommitResult } from '../store.ts';
+import type { Commit, CommitEvent, CommitResult } from '../../ordering/entity.ts';
 import { type LockedEntities, type LockedEntity, lockEntities, readStates, type StreamOfEntities, writeEntities } from './entity-rows.ts';
-import type { Query } from './migrations.ts';
+import type { Query } from './database.ts';
 import { digest, toBytes } from './names.ts';
 
 interface Applied {

@@ -7,11 +7,15 @@
  *
  *   one statement:  BEGIN; SET LOCAL … ▸ statement ▸ COMMIT      several:  BEGIN; SET LOCAL … ▸ statement,  statement …,  COMMIT
  */
+import { readFileSync } from 'node:fs';
 import pg from 'pg';
+import { ConfigError } from '../../errors.ts';
 import type { Log } from '../../observability/log.ts';
 import type { Time } from '../../time.ts';
 import { failureOf } from './failures.ts';
-import { migrate, type Query } from './migrations.ts';
+
+/** Runs a statement in the open transaction. */
+export type Query = <Row>(text: string, values?: readonly unknown[]) => Promise<readonly Row[]>;
 
 export interface DatabaseOptions {
   /** `postgres://user:password@host:5432/database`. */
@@ -115,5 +119,34 @@ export class Database {
     } finally {
       client?.release(broken);
     }
+  }
+}
+
+/**
+ * The tables, in numbered steps that each run once, under a lock, by the first process that connects. A released step is never
+ * changed: a later change is a new step. Everything is in the schema `inorder`, with the stream in every key.
+ */
+const steps = ['1-entities', '2-event-store', '3-applied-events', '4-relay-leases', '5-replayed-to', '6-standing', '7-relay-sessions'];
+
+/** Runs within a transaction. @throws ConfigError when a newer version of Inorder has been here. */
+async function migrate(query: Query): Promise<void> {
+  await query(`SELECT pg_advisory_xact_lock(hashtext('inorder.migrations'))`);
+  // Asked first: who may not create anything can use what is there.
+  const [found] = await query<{ table: string | null }>(`SELECT to_regclass('inorder.migrations')::text AS table`);
+  if (found?.table == null) {
+    await query('CREATE SCHEMA IF NOT EXISTS inorder');
+    await query('CREATE TABLE inorder.migrations (step int PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())');
+  }
+  const [row] = await query<{ done: number }>('SELECT coalesce(max(step), 0)::int AS done FROM inorder.migrations');
+  const done = row?.done ?? 0;
+  if (done > steps.length) {
+    throw new ConfigError([
+      `DATABASE_URL: its tables are of a newer version of Inorder (step ${done}, this one knows ${steps.length}): use that version`,
+    ]);
+  }
+  for (const [index, step] of steps.entries()) {
+    if (index < done) continue;
+    await query(readFileSync(new URL(`./migrations/${step}.sql`, import.meta.url), 'utf8'));
+    await query('INSERT INTO inorder.migrations (step) VALUES ($1)', [index + 1]);
   }
 }

@@ -1,8 +1,8 @@
 /** Rows of `inorder.entities`: locked and read together, decided in memory, written back together. */
 import type { EntityRef } from '../../events/event.ts';
 import { type StoredEntity, unknownEntity } from '../../ordering/entity-rules.ts';
-import type { InitialVersion, Parked } from '../store.ts';
-import type { Query } from './migrations.ts';
+import type { InitialVersion, Parked } from '../../ordering/entity.ts';
+import type { Query } from './database.ts';
 import { entityKey, fromBytes, toBytes, toText } from './names.ts';
 
 /** An entity with the number of its row. */

@@ -1,8 +1,8 @@
 /** Reasons and replays of dead letters as rows, by entity: bounded and kept as long as those in Redis. */
 import { deadLetterTtlMs, keptRecord, maxDeadLettersPerEntity, maxRememberedReplays } from '../../ordering/entity-rules.ts';
-import type { DeadLetterHistory, DeadLetterQuery, DeadLetterRecord } from '../store.ts';
-import type { Database } from './database.ts';
-import type { Query } from './migrations.ts';
+import type { DeadLetterRecord } from '../../ordering/entity.ts';
+import type { DeadLetterHistory, DeadLetterQuery } from '../store.ts';
+import type { Database, Query } from './database.ts';
 import { beganMs, clockMs, digest, entityKey } from './names.ts';
 
 export class PostgresDeadLetters {

@@ -1,6 +1,6 @@
 /**
  * The store in PostgreSQL: every batch is one transaction that locks the rows of its entities. The guarantees of `store.ts` hold
- * as long as the database keeps what it has committed. Tables: `migrations.ts`; rules: `entity-rules.ts`.
+ * as long as the database keeps what it has committed. Tables: `migrations/`; rules: `entity-rules.ts`.
  */
 import type { EntityRef } from '../../events/event.ts';
 import type { Finding } from '../../finding.ts';
@@ -16,28 +16,8 @@ import {
 } from '../../ordering/entity-rules.ts';
 import { systemTime } from '../../time.ts';
 import type { EntityReplaying, OperatorStore } from '../operator-store.ts';
-import type {
-  Claim,
-  ClaimResult,
-  Commit,
-  CommitResult,
-  DeadLetterHistory,
-  DeadLetterQuery,
-  DeadLetterRecord,
-  EntitySummary,
-  EpochResult,
-  Halt,
-  InitialVersion,
-  LoadResult,
-  Park,
-  ParkResult,
-  LookupQuery,
-  LookupResult,
-  Snapshot,
-  StreamState,
-  Store,
-  StoreOptions,
-} from '../store.ts';
+import type { Claim, Commit, DeadLetterRecord, InitialVersion, Park, LookupQuery, LookupResult, Snapshot } from '../../ordering/entity.ts';
+import type { DeadLetterQuery, EntitySummary, Halt, LoadResult, Store, StoreOptions } from '../store.ts';
 import { commitBatch } from './commit-batch.ts';
 import { Database } from './database.ts';
 import { type LockedEntity, lockEntities, parkedFrom, readStates, type StreamOfEntities, writeEntities } from './entity-rows.ts';
@@ -103,22 +83,22 @@ class PostgresStore implements Store {
     }));
   }
 
-  async commit(commits: readonly Commit[]): Promise<readonly CommitResult[]> {
+  async commit(commits: readonly Commit[]) {
     if (commits.length === 0) return [];
     const results = await this.#database.transaction((query) => commitBatch(query, this.#ofStream(), commits, this.#idTtlMs));
     this.#sweeper.wrote(commits.reduce((sum, { events }) => sum + events.length, 0));
     return results;
   }
 
-  claim(claims: readonly Claim[]): Promise<readonly ClaimResult[]> {
+  claim(claims: readonly Claim[]) {
     return this.#decide(claims, decideClaim);
   }
 
-  park(parks: readonly Park[]): Promise<readonly ParkResult[]> {
+  park(parks: readonly Park[]) {
     return this.#decide(parks, decidePark);
   }
 
-  async lookUp(queries: readonly LookupQuery[]): Promise<readonly LookupResult[]> {
+  async lookUp(queries: readonly LookupQuery[]) {
     if (queries.length === 0) return [];
     const rows = await this.#database.query<LookupRow>(
       `SELECT asked.at, e.version, i.sequence AS id_sequence, i.payload_hash AS id_hash, a.sequence, a.payload_hash, a.result
@@ -169,15 +149,15 @@ class PostgresStore implements Store {
     this.#sweeper.wrote(records.length);
   }
 
-  findDeadLetters(queries: readonly DeadLetterQuery[]): Promise<readonly (DeadLetterHistory | null)[]> {
+  findDeadLetters(queries: readonly DeadLetterQuery[]) {
     return this.#deadLetters.find(queries);
   }
 
-  nextEpoch(shard: number): Promise<EpochResult> {
+  nextEpoch(shard: number) {
     return this.#streamState.nextEpoch(shard);
   }
 
-  streamState(): Promise<StreamState> {
+  streamState() {
     return this.#streamState.read();
   }
 

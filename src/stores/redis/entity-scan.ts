@@ -3,7 +3,8 @@
  * be missed, and entities that Redis moves meanwhile may come twice. An entity with an unusable key is left out.
  */
 import type { EntityRef } from '../../events/event.ts';
-import type { EntitySummary, InitialVersion } from '../store.ts';
+import type { InitialVersion } from '../../ordering/entity.ts';
+import type { EntitySummary } from '../store.ts';
 import type { Command, Connection } from './connection.ts';
 import { isEntityFailure, unavailable } from './failures.ts';
 import type { Keys } from './keys.ts';

@@ -15,27 +15,8 @@ import type { Log } from '../../observability/log.ts';
 import { awaitedSequence, deadLetterTtlMs, keptRecord, maxDeadLettersPerEntity } from '../../ordering/entity-rules.ts';
 import { systemTime } from '../../time.ts';
 import type { OperatorStore } from '../operator-store.ts';
-import type {
-  Claim,
-  ClaimResult,
-  Commit,
-  CommitResult,
-  DeadLetterHistory,
-  DeadLetterQuery,
-  DeadLetterRecord,
-  EntitySummary,
-  EpochResult,
-  Halt,
-  InitialVersion,
-  LoadResult,
-  Park,
-  ParkResult,
-  LookupQuery,
-  LookupResult,
-  StreamState,
-  Store,
-  StoreOptions,
-} from '../store.ts';
+import type { Claim, Commit, DeadLetterRecord, InitialVersion, Park, LookupQuery } from '../../ordering/entity.ts';
+import type { DeadLetterHistory, DeadLetterQuery, EntitySummary, Halt, LoadResult, Store, StoreOptions } from '../store.ts';
 import { Connection, type Command, type Reply } from './connection.ts';
 import { Durable } from './durability.ts';
 import { scanEntities } from './entity-scan.ts';
@@ -132,17 +113,17 @@ class RedisStore implements Store {
     return this.#read(replies, keys, (reply) => ({ status: 'ok', snapshot: readSnapshot(reply, this.#initialVersion) }));
   }
 
-  async commit(commits: readonly Commit[]): Promise<readonly CommitResult[]> {
+  async commit(commits: readonly Commit[]) {
     const calls = commits.map((commit) => this.#commitArguments(commit));
     return this.#run(commitScript, calls, readCommit);
   }
 
-  async claim(claims: readonly Claim[]): Promise<readonly ClaimResult[]> {
+  async claim(claims: readonly Claim[]) {
     const calls = claims.map((claim) => [this.#keys.entity(claim), String(claim.shard), String(claim.epoch), claim.session]);
     return this.#run(claimScript, calls, readClaim);
   }
 
-  async park(parks: readonly Park[]): Promise<readonly ParkResult[]> {
+  async park(parks: readonly Park[]) {
     const calls = parks.map((park) => [
       this.#keys.entity(park),
       String(park.shard),
@@ -156,7 +137,7 @@ class RedisStore implements Store {
     return this.#run(parkScript, calls, readPark);
   }
 
-  async lookUp(queries: readonly LookupQuery[]): Promise<readonly LookupResult[]> {
+  async lookUp(queries: readonly LookupQuery[]) {
     const field = (query: LookupQuery): string => (query.sequence === null ? idField(query.id) : sequenceField(query.sequence));
     const calls = queries.map((query) => [this.#keys.entity(query), this.#keys.ids(query), field(query), String(this.#initialVersion)]);
     return this.#run(lookupScript, calls, readLookup);
@@ -186,18 +167,18 @@ class RedisStore implements Store {
     if (failed !== undefined) throw unavailable(this.#connection.where, failed.error);
   }
 
-  async findDeadLetters(queries: readonly DeadLetterQuery[]): Promise<readonly (DeadLetterHistory | null)[]> {
+  async findDeadLetters(queries: readonly DeadLetterQuery[]) {
     const found = await this.#readDeadLetters(queries);
     const missing = queries.filter((query, index) => found[index] == null && query.entityId !== null);
     const elsewhere = (await this.#readDeadLetters(missing.map(ofNoEntity))).values();
     return queries.map((query, index) => found[index] ?? (query.entityId === null ? null : (elsewhere.next().value ?? null)));
   }
 
-  nextEpoch(shard: number): Promise<EpochResult> {
+  nextEpoch(shard: number) {
     return this.#durable.keep(() => this.#streamState.nextEpoch(shard));
   }
 
-  streamState(): Promise<StreamState> {
+  streamState() {
     return this.#streamState.read();
   }
 

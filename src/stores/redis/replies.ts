@@ -6,9 +6,7 @@ import type { RejectionReason } from '../../events/reasons.ts';
 import type {
   ClaimResult,
   CommitResult,
-  DeadLetterHistory,
   DeadLetterRecord,
-  EntitySummary,
   IdConflict,
   InitialVersion,
   Park,
@@ -16,7 +14,8 @@ import type {
   ParkResult,
   LookupResult,
   Snapshot,
-} from '../store.ts';
+} from '../../ordering/entity.ts';
+import type { DeadLetterHistory, EntitySummary } from '../store.ts';
 import type { EntityRef } from '../../events/event.ts';
 import { isReplaying } from '../../ordering/entity-rules.ts';
 import { UnusableEntityError } from './failures.ts';
