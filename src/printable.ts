@@ -22,6 +22,16 @@ export function printableJson(json: string): string {
   return json.replace(unprintable, jsonEscaped);
 }
 
+/** `13710` → `13,710`, in whatever language the terminal is. */
+export function grouped(value: number): string {
+  return value.toLocaleString('en-US');
+}
+
+/** An entity in one line; quoted, because an id may contain spaces. */
+export function entityText({ entityType, entityId }: { readonly entityType: string; readonly entityId: string }): string {
+  return printable(`${entityType} ${JSON.stringify(entityId)}`);
+}
+
 /** One object as a line of NDJSON; what JSON has no number for is written as text. */
 export function printableJsonLine(fields: object): string {
   return `${printableJson(jsonText(fields) ?? 'null')}\n`;

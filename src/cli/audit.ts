@@ -1,11 +1,11 @@
 /** `inorder audit`: who changed what, when and why. */
 import { loadConfig } from '../config/load.ts';
 import { wholeNumber } from '../config/parsers.ts';
-import { printable, printableJson } from '../printable.ts';
+import { printable, printableJsonLine } from '../printable.ts';
 import type { AuditRecord } from '../stores/operator-store.ts';
 import { optionValue } from './arguments.ts';
-import { defineCommand, jsonOption, storeVariables } from './command.ts';
-import { withStore } from './store-access.ts';
+import { defineCommand, jsonOption, storeVariables, value } from './command.ts';
+import { withStore } from './access.ts';
 
 export const command = defineCommand({
   name: 'audit',
@@ -13,8 +13,8 @@ export const command = defineCommand({
   description: 'Every change that an operator makes to data is here. The latest 100,000 are kept.',
   positionals: [],
   options: {
-    entity: { kind: 'value', placeholder: 'ID', meaning: 'Only of this entity.' },
-    limit: { kind: 'value', placeholder: 'N', meaning: 'At most so many. Default: all.' },
+    entity: value('ID', 'Only of this entity.'),
+    limit: value('N', 'At most so many. Default: all.'),
     json: jsonOption,
   },
   variables: storeVariables,
@@ -40,5 +40,5 @@ function asText({ at, who, action, entityType, entityId, what, reason }: AuditRe
 
 function asJson({ at, who, action, entityType, entityId, what, reason }: AuditRecord): string {
   const fields = { at, who, action, entity_type: entityType, entity_id: entityId, what, reason };
-  return `${printableJson(JSON.stringify(fields))}\n`;
+  return printableJsonLine(fields);
 }

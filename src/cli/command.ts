@@ -46,7 +46,6 @@ export interface FlagOption {
 
 export interface ValueOption {
   readonly kind: 'value';
-  /** What stands for the value in the usage: `--type T`. */
   readonly placeholder: string;
   readonly meaning: string;
 }
@@ -93,25 +92,22 @@ export function defineCommand<const Options extends OptionTable>(spec: CommandSp
   };
 }
 
+export function flag(meaning: string): FlagOption {
+  return { kind: 'flag', meaning };
+}
+
+/** `placeholder` stands for the value in the usage: `--type T`. */
+export function value(placeholder: string, meaning: string): ValueOption {
+  return { kind: 'value', placeholder, meaning };
+}
+
 /** The flag of every command that prints data. */
-export const jsonOption = {
-  kind: 'flag',
-  meaning: 'Print JSON; of a list, one object per line.',
-} as const satisfies FlagOption;
+export const jsonOption = flag('Print JSON; of a list, one object per line.');
 
 /** Of commands for which ID may be left out. */
-export const entityTypeOption = {
-  kind: 'value',
-  placeholder: 'T',
-  meaning: 'Type of the entity; default ENTITY_TYPE. Without ID: only entities of this type; default all.',
-} as const satisfies ValueOption;
+export const entityTypeOption = value('T', 'Type of the entity; default ENTITY_TYPE. Without ID: only entities of this type; default all.');
 
-/** Variables that say where broker and store are. */
-export const brokerVariables = ['AMQP_URL', 'STREAM'] as const satisfies readonly VariableName[];
-export const storeVariables = [
-  'STATE_STORE',
-  'REDIS_URL',
-  'DATABASE_URL',
-  'STREAM',
-  'FIRST_SEQUENCE',
-] as const satisfies readonly VariableName[];
+/** Variables that say where the stores are, and what the dead letters are read with. */
+export const storeVariables: readonly VariableName[] = ['STATE_STORE', 'REDIS_URL', 'DATABASE_URL', 'STREAM', 'FIRST_SEQUENCE'];
+export const eventStoreVariables: readonly VariableName[] = ['EVENT_STORE', 'DATABASE_URL', 'REDIS_URL', 'STREAM', 'FIRST_SEQUENCE'];
+export const letterVariables: readonly VariableName[] = ['AMQP_URL', ...storeVariables, 'ENTITY_TYPE'];

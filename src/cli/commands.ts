@@ -2,16 +2,14 @@
 import { command as audit } from './audit.ts';
 import type { Command } from './command.ts';
 import { command as console } from './console.ts';
-import { list as deadLettersList, show as deadLettersShow } from './dead-letters.ts';
+import { exportLetters as deadLettersExport, list as deadLettersList, show as deadLettersShow } from './dead-letters.ts';
 import { command as deadLettersDiscard } from './dead-letters-discard.ts';
-import { command as deadLettersExport } from './dead-letters-export.ts';
 import { command as deadLettersReplay } from './dead-letters-replay.ts';
 import { command as demo } from './demo.ts';
 import { command as doctor } from './doctor.ts';
 import { command as entityImport } from './entity-import.ts';
-import { command as entityList } from './entity-list.ts';
 import { command as entityResync } from './entity-resync.ts';
-import { command as entityShow } from './entity-show.ts';
+import { list as entityList, show as entityShow } from './entity.ts';
 import { command as eventsAppend } from './events-append.ts';
 import { command as eventsList } from './events-list.ts';
 import { command as publish } from './publish.ts';

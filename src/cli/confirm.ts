@@ -2,9 +2,11 @@
 import { createInterface } from 'node:readline';
 import { hostname, userInfo } from 'node:os';
 import { ConfigError } from '../errors.ts';
-import type { CommandIo, FlagOption } from './command.ts';
+import type { AuditEntry } from '../stores/operator-store.ts';
+import type { Store } from '../stores/store.ts';
+import { type CommandIo, flag } from './command.ts';
 
-export const yesOption = { kind: 'flag', meaning: 'Do it without asking.' } as const satisfies FlagOption;
+export const yesOption = flag('Do it without asking.');
 
 /**
  * Whether to go on: only after a yes, and no longer once `signal` is aborted or the terminal has hung up. A no is a
@@ -55,4 +57,9 @@ function userName(): string {
     // A container may run under a number that has no name.
     return String(process.getuid?.() ?? 'unknown');
   }
+}
+
+/** Puts on record what is done at the command line; of no entity and for no reason unless they are given. */
+export function audit({ operator }: Store, entry: Pick<AuditEntry, 'action' | 'what'> & Partial<AuditEntry>): Promise<void> {
+  return operator.appendAudit([{ who: operatorName(), entityType: null, entityId: null, reason: '', ...entry }]);
 }

@@ -8,8 +8,8 @@ import { createConsole } from '../console/console.ts';
 import { ConfigError } from '../errors.ts';
 import { serveHttp } from '../observability/http.ts';
 import { askWorkerAt, urlOf } from '../observability/worker-report.ts';
-import { processLog } from './process-log.ts';
-import { defineCommand } from './command.ts';
+import { processLog } from './access.ts';
+import { defineCommand, value } from './command.ts';
 
 export const command = defineCommand({
   name: 'console',
@@ -21,11 +21,7 @@ export const command = defineCommand({
   ].join('\n'),
   positionals: [],
   options: {
-    workers: {
-      kind: 'value',
-      placeholder: 'URLS',
-      meaning: 'Workers to ask, separated by commas: http://10.0.0.1:9464,http://10.0.0.2:9464. Default: none.',
-    },
+    workers: value('URLS', 'Workers to ask, separated by commas: http://10.0.0.1:9464,http://10.0.0.2:9464. Default: none.'),
   },
   variables: [
     'AMQP_URL',

@@ -4,12 +4,11 @@ import { isSelective } from '../dead-letters/dead-letter.ts';
 import { sequencesText } from '../dead-letters/replay-plan.ts';
 import { countMatched, type Survey } from '../dead-letters/survey.ts';
 import { ConfigError } from '../errors.ts';
-import { printable } from '../printable.ts';
-import { grouped } from '../publishing/progress-line.ts';
-import { defineCommand } from './command.ts';
+import { grouped, printable } from '../printable.ts';
+import { ProgressDisplay } from './progress.ts';
+import { defineCommand, flag, value, letterVariables } from './command.ts';
 import { confirm, operatorName, yesOption } from './confirm.ts';
-import { CountDisplay } from './count-display.ts';
-import { letterVariables, withLetters } from './store-access.ts';
+import { withLetters } from './access.ts';
 import { filterOf, selectionOptions } from './letter-selection.ts';
 
 /** Entities that are told one by one. */
@@ -26,9 +25,9 @@ export const command = defineCommand({
   positionals: ['[ID]'],
   options: {
     ...selectionOptions,
-    all: { kind: 'flag', meaning: 'All dead letters.' },
-    why: { kind: 'value', placeholder: 'TEXT', meaning: 'Why, for the audit trail. It has to be given.' },
-    'skip-sequence': { kind: 'flag', meaning: 'The entities pass the sequences of what is discarded, which have to be the next ones.' },
+    all: flag('All dead letters.'),
+    why: value('TEXT', 'Why, for the audit trail. It has to be given.'),
+    'skip-sequence': flag('The entities pass the sequences of what is discarded, which have to be the next ones.'),
     yes: yesOption,
   },
   variables: letterVariables,
@@ -42,7 +41,7 @@ export const command = defineCommand({
     const skipSequence = options['skip-sequence'];
     return withLetters(config, io, (all) =>
       all.exclusively(async (letters) => {
-        const reading = new CountDisplay(io, 'read');
+        const reading = new ProgressDisplay(io, 'read');
         const survey = await letters
           .planDiscard({ filter, skipSequence, signal, onProgress: (read) => reading.show(read) })
           .finally(() => reading.end());

@@ -8,10 +8,10 @@ import { ConfigError } from '../errors.ts';
 import { openGapSource, type OpenGapSource } from '../event-sourcing/gap-source.ts';
 import { ratePerSecond } from '../publishing/publish-request.ts';
 import { optionValue } from './arguments.ts';
-import { type CommandIo, defineCommand, jsonOption } from './command.ts';
+import { type CommandIo, defineCommand, jsonOption, flag, value, letterVariables } from './command.ts';
 import { confirm, operatorName, yesOption } from './confirm.ts';
-import { CountDisplay } from './count-display.ts';
-import { commandLog, letterVariables, withLetters } from './store-access.ts';
+import { ProgressDisplay } from './progress.ts';
+import { commandLog, withLetters } from './access.ts';
 import { filterOf, selectionOptions } from './letter-selection.ts';
 import { asPlanJson, asPlanText, outcomeJson, outcomeText } from './replay-text.ts';
 
@@ -32,11 +32,11 @@ export const command = defineCommand({
   positionals: ['[ID]'],
   options: {
     ...selectionOptions,
-    only: { kind: 'flag', meaning: 'Only the letters that are meant, and not the others of their entities.' },
-    ready: { kind: 'flag', meaning: 'Only entities whose missing event has arrived since.' },
-    all: { kind: 'flag', meaning: 'All dead letters.' },
-    repair: { kind: 'flag', meaning: 'Fetches what is missing from where GAP_REPAIR says, so that more can go.' },
-    rate: { kind: 'value', placeholder: 'R', meaning: 'At most R letters per second. Default: no limit.' },
+    only: flag('Only the letters that are meant, and not the others of their entities.'),
+    ready: flag('Only entities whose missing event has arrived since.'),
+    all: flag('All dead letters.'),
+    repair: flag('Fetches what is missing from where GAP_REPAIR says, so that more can go.'),
+    rate: value('R', 'At most R letters per second. Default: no limit.'),
     yes: yesOption,
     json: jsonOption,
   },
@@ -51,7 +51,7 @@ export const command = defineCommand({
     const signal = io.takeSignals();
     return withLetters(config, io, (all) =>
       all.exclusively(async (letters) => {
-        const reading = new CountDisplay(io, 'read');
+        const reading = new ProgressDisplay(io, 'read');
         const onRead = (read: number) => reading.show(read);
         const plan = await letters.plan({ filter, only, source: gaps?.source, readyOnly: ready, signal, onProgress: onRead });
         reading.end();
@@ -61,7 +61,7 @@ export const command = defineCommand({
         const isAsked = isSelective(filter) || blocked + (plan.unmendable?.length ?? 0) > 0;
         if (replayable === 0) return isAsked && !ready ? 1 : 0;
         if (!(await confirm(`Replay ${replayable} dead letters?`, yes, io, signal))) return 1;
-        const progress = new CountDisplay(io, 'replayed');
+        const progress = new ProgressDisplay(io, 'replayed');
         const onReplayed = (replayed: number, total: number) => progress.show(replayed, total);
         const report = await letters
           .replay(plan, { who: operatorName(), ratePerSecond: rate, signal, onProgress: onReplayed })

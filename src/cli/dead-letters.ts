@@ -1,13 +1,13 @@
-/** `inorder dead-letters list` and `show`: what was set aside, and why; reading leaves it where it is. */
+/** `inorder dead-letters list`, `show` and `export`: what was set aside, and why; reading leaves it where it is. */
 import { loadConfig } from '../config/load.ts';
 import { oneOf, wholeNumber } from '../config/parsers.ts';
 import { type Grouping, groupings, isSelective, type LetterFilter } from '../dead-letters/dead-letter.ts';
 import type { DeadLetters } from '../dead-letters/dead-letters.ts';
 import { deadLetterQueueName } from '../rabbitmq/topology-plan.ts';
 import { optionValue } from './arguments.ts';
-import { type CommandIo, defineCommand, jsonOption } from './command.ts';
-import { CountDisplay } from './count-display.ts';
-import { letterVariables, withLetters } from './store-access.ts';
+import { type CommandIo, defineCommand, jsonOption, value, letterVariables, flag } from './command.ts';
+import { ProgressDisplay } from './progress.ts';
+import { withLetters } from './access.ts';
 import { filterOf, selectionOptions } from './letter-selection.ts';
 import { asGroupJson, asGroupLine, asJson, asListJson, asPage, asTableLine, groupHeader, tableHeader } from './letter-text.ts';
 
@@ -24,8 +24,8 @@ export const list = defineCommand({
   positionals: [],
   options: {
     ...selectionOptions,
-    limit: { kind: 'value', placeholder: 'N', meaning: 'At most so many, the oldest. Default: all.' },
-    'group-by': { kind: 'value', placeholder: 'G', meaning: `Count them by ${groupings.join(', ')}, with the first and the last time.` },
+    limit: value('N', 'At most so many, the oldest. Default: all.'),
+    'group-by': value('G', `Count them by ${groupings.join(', ')}, with the first and the last time.`),
     json: jsonOption,
   },
   variables: letterVariables,
@@ -91,7 +91,7 @@ async function printLetters(letters: DeadLetters, { json, ...selection }: Select
 }
 
 async function printGroups(letters: DeadLetters, by: Grouping, { limit, json, ...selection }: Selection, io: CommandIo): Promise<number> {
-  const progress = new CountDisplay(io, 'read');
+  const progress = new ProgressDisplay(io, 'read');
   const groups = await letters.group(by, { ...selection, onProgress: (read) => progress.show(read) });
   progress.end();
   const found = groups.slice(0, limit);
@@ -103,3 +103,34 @@ async function printGroups(letters: DeadLetters, by: Grouping, { limit, json, ..
 function nothingIn(queue: string, filter: LetterFilter): string {
   return isSelective(filter) ? `nothing in ${queue} matches` : `${queue} is empty`;
 }
+
+export const exportLetters = defineCommand({
+  name: 'dead-letters export',
+  summary: 'Prints dead letters as NDJSON; nothing is taken out.',
+  description: [
+    'One line for each: message, reason, detail, headers and body. With --events the event alone, in the JSON envelope: what',
+    '`inorder publish` takes after it was corrected. What is no JSON object cannot be an event, and is left out with a line',
+    'on standard error. Discard the letter once its corrected event is published.',
+  ].join('\n'),
+  positionals: ['[ID]'],
+  options: { ...selectionOptions, events: flag('Only the events, as `inorder publish` reads them.') },
+  variables: letterVariables,
+  async run({ positionals, options }, io) {
+    const filter = filterOf(options, io.time, positionals);
+    const config = loadConfig(io.env);
+    const signal = io.takeSignals();
+    let matched = 0;
+    let leftOut = 0;
+    await withLetters(config, io, async (letters) => {
+      for await (const { letter, line } of letters.export({ filter, events: options.events, signal })) {
+        matched++;
+        if (line === null) {
+          leftOut++;
+          await io.stderr.write(`inorder: ${letter.messageId} is no JSON object and was left out\n`);
+        } else if (!(await io.stdout.write(line))) return;
+      }
+    });
+    if (matched === 0 && !signal.aborted) await io.stderr.write('inorder: no dead letter matches\n');
+    return signal.aborted || leftOut > 0 ? 1 : 0;
+  },
+});

@@ -4,8 +4,8 @@ import { loadConfig } from '../config/load.ts';
 import { wholeNumber } from '../config/parsers.ts';
 import { ConfigError } from '../errors.ts';
 import { optionValue } from './arguments.ts';
-import { defineCommand } from './command.ts';
-import { processLog } from './process-log.ts';
+import { processLog } from './access.ts';
+import { defineCommand, value } from './command.ts';
 
 const fewestOrders = 20;
 const mostOrders = 100_000;
@@ -22,13 +22,9 @@ export const command = defineCommand({
   ].join('\n'),
   positionals: [],
   options: {
-    orders: { kind: 'value', placeholder: 'N', meaning: 'How many orders. Default: 2000.' },
-    traffic: {
-      kind: 'value',
-      placeholder: 'R',
-      meaning: 'Only publishes, to STREAM and without end, R events a second of --orders orders at a time. Default: no.',
-    },
-    seed: { kind: 'value', placeholder: 'S', meaning: 'Another seed gives other orders and another disarray. Default: 1.' },
+    orders: value('N', 'How many orders. Default: 2000.'),
+    traffic: value('R', 'Only publishes, to STREAM and without end, R events a second of --orders orders at a time. Default: no.'),
+    seed: value('S', 'Another seed gives other orders and another disarray. Default: 1.'),
   },
   variables: ['AMQP_URL', 'REDIS_URL', 'STREAM'],
   async run({ options }, io) {

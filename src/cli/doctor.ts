@@ -15,12 +15,10 @@ import { queueDepths, whyNobodyConsumes } from '../rabbitmq/queue-depths.ts';
 import { recordName, shardQueueName, unroutedQueueName } from '../rabbitmq/topology-plan.ts';
 import { haltText, lookForHalts } from '../stores/halts.ts';
 import { loadProcessors } from '../worker/processor-module.ts';
-import { withBroker } from './broker-access.ts';
+import { withBroker, withStore } from './access.ts';
 import { type CommandIo, defineCommand, type ExitCode, jsonOption } from './command.ts';
-import { exitCodeOf, findingAsJson, findingAsText } from './findings-text.ts';
+import { printFindings, checkStream } from './topology.ts';
 import { recordOf } from './shards-resume.ts';
-import { withStore } from './store-access.ts';
-import { checkStream } from './topology.ts';
 
 interface Check {
   readonly subject: string;
@@ -68,9 +66,8 @@ export const command = defineCommand({
     const config = loadConfig(io.env);
     let exitCode: ExitCode = 0;
     for (const check of checks) {
-      const findings = await findingsOf(check, config, io);
-      await io.stdout.write(findings.map(options.json ? findingAsJson : findingAsText).join(''));
-      exitCode ||= exitCodeOf(findings);
+      const code = await printFindings(await findingsOf(check, config, io), options.json, io);
+      exitCode ||= code;
     }
     return exitCode;
   },

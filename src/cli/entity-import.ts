@@ -1,20 +1,18 @@
 /** `inorder entity import`: tells the store of entities that have a history elsewhere, before their stream is adopted. */
 import type { Config } from '../config/config.ts';
 import { loadConfig } from '../config/load.ts';
+import { grouped } from '../printable.ts';
 import { initialVersionOf } from '../ordering/limits.ts';
-import type { EntityLine } from '../publishing/entity-lines.ts';
-import { entityLines } from '../publishing/entity-lines.ts';
+import { type EntityLine, entityLines } from '../publishing/entity-lines.ts';
 import { openInput } from '../publishing/open-input.ts';
-import { grouped } from '../publishing/progress-line.ts';
+import { ProgressDisplay } from './progress.ts';
 import { placeOf, readInput } from '../publishing/read-input.ts';
 import type { CommitResult } from '../ordering/entity.ts';
 import type { Store } from '../stores/store.ts';
 import { loadProcessors } from '../worker/processor-module.ts';
 import { defineCommand, storeVariables } from './command.ts';
-import { operatorName } from './confirm.ts';
-import { CountDisplay } from './count-display.ts';
-import { ProblemLines } from './problem-lines.ts';
-import { withStore } from './store-access.ts';
+import { audit } from './confirm.ts';
+import { withStore } from './access.ts';
 
 const batchSize = 500;
 
@@ -36,13 +34,12 @@ export const command = defineCommand({
     const initialVersion = initialVersionOf(config.ordering.firstSequence);
     const signal = io.takeSignals();
     const input = await openInput(path, io.stdin, signal);
-    const problems = new ProblemLines(io);
+    const progress = new ProgressDisplay(io, 'imported');
     let refused = 0;
     const refuse = (line: number, problem: string) => {
       refused++;
-      problems.say(`${placeOf(input, line)}: ${problem}`);
+      progress.say(`${placeOf(input, line)}: ${problem}`);
     };
-    const progress = new CountDisplay(io, 'imported');
     let imported = 0;
     let begun = 0;
     let known = 0;
@@ -77,7 +74,6 @@ export const command = defineCommand({
       });
     } finally {
       progress.end();
-      problems.end();
       input.close();
     }
     const initial = begun === 0 ? '' : ` (${grouped(begun)} with the initial state of PROCESSOR ${config.processing.processor})`;
@@ -120,7 +116,7 @@ async function* withInitialStates(
 async function auditImport(store: Store, imported: number, from: string): Promise<void> {
   if (imported === 0) return;
   const what = `imported ${imported} entities from ${from}`;
-  await store.operator.appendAudit([{ action: 'import', who: operatorName(), entityType: null, entityId: null, what, reason: '' }]);
+  await audit(store, { action: 'import', what });
 }
 
 function asCommit({ entityType, entityId, version, state }: EntityLine, expectedVersion: number, unique: string) {

@@ -8,9 +8,9 @@ import { ConfigError, UnavailableError } from '../errors.ts';
 import { Holes } from '../ordering/holes.ts';
 import { initialVersionOf } from '../ordering/limits.ts';
 import { optionValue } from './arguments.ts';
-import { defineCommand, type ExitCode, storeVariables } from './command.ts';
-import { confirm, operatorName, yesOption } from './confirm.ts';
-import { withStore } from './store-access.ts';
+import { defineCommand, type ExitCode, storeVariables, value } from './command.ts';
+import { audit, confirm, yesOption } from './confirm.ts';
+import { withStore } from './access.ts';
 
 export const command = defineCommand({
   name: 'entity resync',
@@ -23,14 +23,13 @@ export const command = defineCommand({
   ].join('\n'),
   positionals: ['ID'],
   options: {
-    type: { kind: 'value', placeholder: 'T', meaning: 'Type of the entity. Default: ENTITY_TYPE.' },
-    version: {
-      kind: 'value',
-      placeholder: 'N',
-      meaning: 'The version it is to have, from 0; with FIRST_SEQUENCE=0 also --version=-1, where nothing was applied. It has to be given.',
-    },
-    state: { kind: 'value', placeholder: 'FILE', meaning: 'A file with its state. Default: as it is.' },
-    reason: { kind: 'value', placeholder: 'TEXT', meaning: 'Why, for the audit trail. It has to be given.' },
+    type: value('T', 'Type of the entity. Default: ENTITY_TYPE.'),
+    version: value(
+      'N',
+      'The version it is to have, from 0; with FIRST_SEQUENCE=0 also --version=-1, where nothing was applied. It has to be given.',
+    ),
+    state: value('FILE', 'A file with its state. Default: as it is.'),
+    reason: value('TEXT', 'Why, for the audit trail. It has to be given.'),
     yes: yesOption,
   },
   variables: [...storeVariables, 'ENTITY_TYPE', 'MAX_STATE_BYTES'],
@@ -51,7 +50,7 @@ export const command = defineCommand({
       await io.stdout.write(`${entity.entityType} ${JSON.stringify(entityId)}: ${what}\n`);
       if (!(await confirm('Set it?', options.yes, io))) return 1;
       const newHoles = Holes.parse(holes).resynced(version, to).toString();
-      await store.operator.appendAudit([{ action: 'resync', who: operatorName(), ...entity, what, reason }]);
+      await audit(store, { action: 'resync', ...entity, what, reason });
       const token = `operator:${io.time.uuid()}`;
       const change = { expectedVersion: version, expectedHoles: holes, newVersion: to, newHoles, state, events: [] };
       const [result] = await store.commit([{ ...entity, token, ...change }]);

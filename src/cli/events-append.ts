@@ -4,18 +4,17 @@
  */
 import type { Config } from '../config/config.ts';
 import { loadConfig } from '../config/load.ts';
+import { grouped } from '../printable.ts';
 import { ConfigError } from '../errors.ts';
 import { appendEach, type IdentifiedEvent } from '../event-sourcing/append-each.ts';
 import { lineEvents, type LineEvent } from '../publishing/line-events.ts';
 import { openInput } from '../publishing/open-input.ts';
-import { grouped } from '../publishing/progress-line.ts';
+import { ProgressDisplay } from './progress.ts';
 import { placeOf, readInput, type ReadingRequest, textsOf } from '../publishing/read-input.ts';
-import { readingRequest } from '../publishing/reading-request.ts';
-import { defineCommand } from './command.ts';
-import { CountDisplay } from './count-display.ts';
-import { eventStoreVariables, withEventStore } from './store-access.ts';
-import { inputFormatsText, inputOptions } from './input-options.ts';
-import { ProblemLines } from './problem-lines.ts';
+import { readingRequest } from '../publishing/publish-request.ts';
+import { defineCommand, eventStoreVariables } from './command.ts';
+import { withEventStore } from './access.ts';
+import { inputFormatsText, inputOptions } from './publish.ts';
 
 /** Lines of one entity that follow each other are appended together. */
 const maxTogether = 100;
@@ -42,12 +41,11 @@ export const command = defineCommand({
     const config = loadConfig(io.env);
     const signal = io.takeSignals();
     const input = await openInput(path, io.stdin, signal);
-    const progress = new CountDisplay(io, 'appended');
-    const problems = new ProblemLines(io);
+    const progress = new ProgressDisplay(io, 'appended');
     const counts = { appended: 0, known: 0, refused: 0, knownByContent: 0 };
     const refuse = (line: number, problem: string) => {
       counts.refused++;
-      problems.say(`${placeOf(input, line)}: ${problem}`);
+      progress.say(`${placeOf(input, line)}: ${problem}`);
     };
     try {
       const texts = await readInput(input, request);
@@ -67,7 +65,6 @@ export const command = defineCommand({
       });
     } finally {
       progress.end();
-      problems.end();
       input.close();
     }
     if (counts.knownByContent > 0) {

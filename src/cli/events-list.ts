@@ -5,8 +5,8 @@ import { readAppliedText } from '../events/applied-event.ts';
 import { choiceText, type EntityChoice, entityChoice, isChosen, oneOf } from '../events/entity-choice.ts';
 import type { EventStore, RecordedEvent } from '../stores/event-store.ts';
 import type { Store } from '../stores/store.ts';
-import { defineCommand, entityTypeOption, jsonOption } from './command.ts';
-import { eventStoreVariables, withEventStore, withStore } from './store-access.ts';
+import { defineCommand, entityTypeOption, jsonOption, flag, eventStoreVariables } from './command.ts';
+import { withEventStore, withStore } from './access.ts';
 
 export const command = defineCommand({
   name: 'events list',
@@ -15,7 +15,7 @@ export const command = defineCommand({
   positionals: ['[ID]'],
   options: {
     type: entityTypeOption,
-    applied: { kind: 'flag', meaning: 'What workers have applied, as EVENT_LOG keeps it, instead of what is in the event store.' },
+    applied: flag('What workers have applied, as EVENT_LOG keeps it, instead of what is in the event store.'),
     json: jsonOption,
   },
   variables: [...eventStoreVariables, 'STATE_STORE', 'EVENT_LOG', 'ENTITY_TYPE'],

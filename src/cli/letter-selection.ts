@@ -3,16 +3,16 @@ import { type DeadLetterReason, deadLetterReasons, type LetterFilter } from '../
 import { ConfigError } from '../errors.ts';
 import { readTime, timeForms } from '../events/timestamp.ts';
 import type { Time } from '../time.ts';
-import type { OptionTable, OptionValues } from './command.ts';
+import { type OptionValues, value } from './command.ts';
 
 export const selectionOptions = {
-  entity: { kind: 'value', placeholder: 'ID', meaning: 'Only of this entity.' },
-  'entity-type': { kind: 'value', placeholder: 'T', meaning: 'Only of entities of this type.' },
-  type: { kind: 'value', placeholder: 'T', meaning: 'Only events of this type.' },
-  reason: { kind: 'value', placeholder: 'R', meaning: 'Only what was dead-lettered for this reason.' },
-  shard: { kind: 'value', placeholder: 'N', meaning: 'Only from this shard.' },
-  since: { kind: 'value', placeholder: 'TIME', meaning: `Only since then (${timeForms}); or so long ago: 90s, 15m, 2h, 7d.` },
-} as const satisfies OptionTable;
+  entity: value('ID', 'Only of this entity.'),
+  'entity-type': value('T', 'Only of entities of this type.'),
+  type: value('T', 'Only events of this type.'),
+  reason: value('R', 'Only what was dead-lettered for this reason.'),
+  shard: value('N', 'Only from this shard.'),
+  since: value('TIME', `Only since then (${timeForms}); or so long ago: 90s, 15m, 2h, 7d.`),
+};
 
 export type SelectionOptions = OptionValues<typeof selectionOptions>;
 

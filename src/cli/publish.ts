@@ -5,25 +5,43 @@
  */
 import type { Config } from '../config/config.ts';
 import { loadConfig } from '../config/load.ts';
+import { grouped } from '../printable.ts';
 import { ConfigError } from '../errors.ts';
 import type { Log } from '../observability/log.ts';
 import { redactUrls } from '../redaction.ts';
 import { type Input, openInput } from '../publishing/open-input.ts';
-import { clearLine, grouped, progressLine } from '../publishing/progress-line.ts';
+import { ProgressDisplay, progressLine } from './progress.ts';
 import { isComplete, publishInput, type PublishReport } from '../publishing/publish-input.ts';
 import { parseRequest, type PublishRequest } from '../publishing/publish-request.ts';
-import type { PublishCounts } from '../publishing/publish-stream.ts';
 import { placeOf, readInput, textsOf } from '../publishing/read-input.ts';
 import type { TextLine } from '../publishing/text-lines.ts';
 import { createConnection } from '../rabbitmq/connection.ts';
 import { createAmqpPublisher } from '../rabbitmq/publisher.ts';
 import { replyCodeOf, replyCodes } from '../rabbitmq/refusal.ts';
-import { withBroker } from './broker-access.ts';
-import { type CommandIo, defineCommand } from './command.ts';
-import { inputFormatsText, inputOptions } from './input-options.ts';
-import { ProblemLines } from './problem-lines.ts';
+import { withBroker } from './access.ts';
+import { type CommandIo, defineCommand, flag, value } from './command.ts';
+import { timeForms } from '../events/timestamp.ts';
 
-const redrawMs = 100;
+/** The options and the words of every command that reads events from a file or a pipe. */
+export const inputOptions = {
+  format: value('F', 'ndjson, csv or cloudevents. Default: by the name of the file; ndjson for a pipe.'),
+  map: value(
+    'FIELD=Name,…',
+    'Columns or members that are id, entity_type, entity_id, sequence, type, timestamp: \'entity_id="Case, ID",type=Step\'.',
+  ),
+  delimiter: value('C', 'CSV: what separates fields, a character or the word tab. Default: found by looking.'),
+};
+
+export const inputFormatsText = [
+  'ndjson       JSON envelopes, one per line, each over several lines, or all in one array; members and numbers stay as they are written',
+  'cloudevents  structured CloudEvents in the same way, or a batch (an array of them)',
+  'csv          a table with a header; columns that --map and their names assign to no field go into `data`, as text, and those',
+  '             without a name nowhere; separated by , ; | or tabs, or as a first line `sep=;` says',
+  '',
+  `A timestamp is ${timeForms}.`,
+  'The text is UTF-8, packed with gzip or not. --map names columns, or members of JSON objects (`data.orderId` for one within); a',
+  'name with a comma is written in double quotes: --map \'entity_id="Case, ID",type=Step\'. A number that it makes an id becomes text.',
+].join('\n');
 
 export const command = defineCommand({
   name: 'publish',
@@ -41,25 +59,14 @@ export const command = defineCommand({
   positionals: ['[FILE|-]'],
   options: {
     ...inputOptions,
-    shuffle: { kind: 'value', placeholder: 'W', meaning: 'Moves each event by up to W places, either way.' },
-    duplicate: { kind: 'value', placeholder: 'P', meaning: 'Sends each event again with probability P, 0 to 1.' },
-    drop: { kind: 'value', placeholder: 'P', meaning: 'Leaves each event out with probability P, 0 to 1.' },
-    rate: { kind: 'value', placeholder: 'R', meaning: 'Sends at most R messages per second, evenly.' },
-    seed: {
-      kind: 'value',
-      placeholder: 'S',
-      meaning: 'Seed of the reordering, a whole number. Default: any; it is printed.',
-    },
-    'entity-type': {
-      kind: 'value',
-      placeholder: 'T',
-      meaning: 'Written into events that name no entity type. Default: none, and ENTITY_TYPE of the workers applies.',
-    },
-    unsequenced: {
-      kind: 'flag',
-      meaning: 'Leaves events without a sequence as they are, also those of no entity, for workers with UNSEQUENCED=process.',
-    },
-    json: { kind: 'flag', meaning: 'Print the report as JSON.' },
+    shuffle: value('W', 'Moves each event by up to W places, either way.'),
+    duplicate: value('P', 'Sends each event again with probability P, 0 to 1.'),
+    drop: value('P', 'Leaves each event out with probability P, 0 to 1.'),
+    rate: value('R', 'Sends at most R messages per second, evenly.'),
+    seed: value('S', 'Seed of the reordering, a whole number. Default: any; it is printed.'),
+    'entity-type': value('T', 'Written into events that name no entity type. Default: none, and ENTITY_TYPE of the workers applies.'),
+    unsequenced: flag('Leaves events without a sequence as they are, also those of no entity, for workers with UNSEQUENCED=process.'),
+    json: flag('Print the report as JSON.'),
   },
   variables: [
     'AMQP_URL',
@@ -123,7 +130,8 @@ async function publish(lines: AsyncIterable<TextLine>, input: Input, request: Se
   const { broker, limits, processing, ordering, shutdownTimeoutMs } = config;
   const connection = createConnection({ urls: broker.urls, name: 'inorder publish', log: plainLog(io), time: io.time });
   const publisher = createAmqpPublisher({ connection, exchange: broker.stream, log: plainLog(io) });
-  const progress = new ProgressDisplay(io, input);
+  const progress = new ProgressDisplay(io);
+  const startedMs = io.time.nowMs();
   // When the broker is unavailable, what waits for it would wait for ever.
   stop.addEventListener('abort', () => io.time.after(shutdownTimeoutMs, () => void publisher.close(0), { unref: true }));
   try {
@@ -144,7 +152,7 @@ async function publish(lines: AsyncIterable<TextLine>, input: Input, request: Se
       publisher,
       time: io.time,
       onOutcome: (counts, outcome) => {
-        progress.show(counts);
+        progress.draw(() => progressLine({ ...counts, share: shareRead(input), elapsedMs: io.time.nowMs() - startedMs }));
         if (outcome.status === 'failed') progress.say(outcome.error.message);
       },
     });
@@ -164,38 +172,9 @@ function plainLog(io: CommandIo): Log {
   return { debug: () => undefined, info: () => undefined, warn: say, error: say };
 }
 
-/** On a terminal one line that moves, and in any case the lines about what went wrong. */
-class ProgressDisplay {
-  readonly #io: CommandIo;
-  readonly #input: Input;
-  readonly #startedMs: number;
-  readonly #problems: ProblemLines;
-  #drawnMs = Number.NEGATIVE_INFINITY;
-
-  constructor(io: CommandIo, input: Input) {
-    this.#io = io;
-    this.#input = input;
-    this.#startedMs = io.time.nowMs();
-    this.#problems = new ProblemLines(io);
-  }
-
-  show(counts: PublishCounts): void {
-    const nowMs = this.#io.time.nowMs();
-    if (!this.#io.isTTY || nowMs - this.#drawnMs < redrawMs) return;
-    this.#drawnMs = nowMs;
-    const { sizeBytes, bytesRead } = this.#input;
-    const share = sizeBytes === null ? null : bytesRead() / Math.max(sizeBytes, 1);
-    void this.#io.stdout.write(`${clearLine}${progressLine({ ...counts, share, elapsedMs: nowMs - this.#startedMs })}`);
-  }
-
-  say(problem: string): void {
-    this.#problems.say(problem);
-  }
-
-  end(): void {
-    if (this.#io.isTTY) void this.#io.stdout.write(clearLine);
-    this.#problems.end();
-  }
+/** Null when nobody knows how long the input is. */
+function shareRead({ sizeBytes, bytesRead }: Input): number | null {
+  return sizeBytes === null ? null : bytesRead() / Math.max(sizeBytes, 1);
 }
 
 function asText({ events, published, confirmed, returned, failed, interruptedAtLine }: PublishReport): string {

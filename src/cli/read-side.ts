@@ -1,15 +1,14 @@
 /** `inorder events verify` and `inorder rebuild`: the workers' states, compared with the log or rebuilt from it. */
 import { loadConfig } from '../config/load.ts';
-import { printable } from '../printable.ts';
+import { entityText, grouped, printable } from '../printable.ts';
 import { checkEntity, entitiesOf, type ReadSide, rebuildEntity } from '../event-sourcing/read-side.ts';
 import { choiceText, type EntityChoice, entityChoice, isChosen, oneOf } from '../events/entity-choice.ts';
 import type { EntityRef } from '../events/event.ts';
-import { grouped } from '../publishing/progress-line.ts';
+import { ProgressDisplay } from './progress.ts';
 import { loadProcessors } from '../worker/processor-module.ts';
-import { type CommandIo, defineCommand, entityTypeOption, type ExitCode } from './command.ts';
-import { confirm, operatorName, yesOption } from './confirm.ts';
-import { CountDisplay } from './count-display.ts';
-import { eventStoreVariables, withEventStore, withStore } from './store-access.ts';
+import { type CommandIo, defineCommand, entityTypeOption, type ExitCode, eventStoreVariables } from './command.ts';
+import { audit, confirm, yesOption } from './confirm.ts';
+import { withEventStore, withStore } from './access.ts';
 
 const variables = [...eventStoreVariables, 'STATE_STORE', 'PROCESSOR', 'ENTITY_TYPE'] as const;
 
@@ -26,29 +25,12 @@ export const verify = defineCommand({
   variables,
   async run({ positionals: [entityId], options }, io): Promise<ExitCode> {
     return withReadSide(io, async (side, defaultType, signal) => {
-      const progress = new CountDisplay(io, 'verified');
-      const without = new WithoutAggregate(io, progress);
-      let [checked, behind, wrong] = [0, 0, 0];
-      for await (const entity of chosenEntities(entityChoice(entityId, options.type, defaultType), side, signal)) {
-        const check = await checkEntity(entity, side);
-        if (check.status === 'no-aggregate') {
-          await without.pass(entity);
-          continue;
-        }
-        checked++;
-        if (check.status === 'behind') behind++;
-        if (check.status === 'wrong') {
-          wrong++;
-          progress.end();
-          await io.stdout.write(`${nameOf(entity)}: ${printable(check.problem)}\n`);
-        }
-        progress.show(checked);
-      }
-      progress.end();
+      const entities = chosenEntities(entityChoice(entityId, options.type, defaultType), side, signal);
+      const { seen, count, withoutAggregate } = await each(entities, (entity) => checkEntity(entity, side), 'verified', io);
       await io.stdout.write(
-        `${grouped(checked)} verified, ${grouped(wrong)} wrong, ${grouped(behind)} not applied to their end yet${without.counted}\n`,
+        `${grouped(seen)} verified, ${grouped(count('wrong'))} wrong, ${grouped(count('behind'))} not applied to their end yet${withoutAggregate}\n`,
       );
-      return wrong > 0 || without.count > 0 || signal.aborted ? 1 : 0;
+      return count('wrong') + count('no-aggregate') > 0 || signal.aborted ? 1 : 0;
     });
   },
 });
@@ -64,88 +46,74 @@ export const rebuild = defineCommand({
   options: { type: entityTypeOption, yes: yesOption },
   variables,
   async run({ positionals: [entityId], options }, io): Promise<ExitCode> {
-    return withReadSide(io, async (side, defaultType, signal, audit) => {
+    return withReadSide(io, async (side, defaultType, signal) => {
       const choice = entityChoice(entityId, options.type, defaultType);
       const what = choiceText(choice);
       if (!(await confirm(`Rebuild the states of ${printable(what)}?`, options.yes, io, signal))) return 1;
-      await audit(what);
-      const progress = new CountDisplay(io, 'looked at');
-      const without = new WithoutAggregate(io, progress);
-      let [seen, rebuilt, failed] = [0, 0, 0];
-      for await (const entity of chosenEntities(choice, side, signal)) {
-        const result = await rebuildEntity(entity, side);
-        if (result.status === 'no-aggregate') {
-          await without.pass(entity);
-          continue;
-        }
-        seen++;
-        if (result.status === 'rebuilt') rebuilt++;
-        if (result.status === 'failed') {
-          failed++;
-          progress.end();
-          await io.stdout.write(`${nameOf(entity)}: ${printable(result.problem)}\n`);
-        }
-        progress.show(seen);
-      }
-      progress.end();
-      await io.stdout.write(
-        `${grouped(rebuilt)} rebuilt, ${grouped(seen - rebuilt - failed)} unchanged, ${grouped(failed)} failed${without.counted}\n`,
+      await audit(side.store, { action: 'rebuild', what: `rebuilds the states of ${what}` });
+      const { seen, count, withoutAggregate } = await each(
+        chosenEntities(choice, side, signal),
+        (entity) => rebuildEntity(entity, side),
+        'looked at',
+        io,
       );
-      return failed > 0 || without.count > 0 || signal.aborted ? 1 : 0;
+      const [rebuilt, failed] = [count('rebuilt'), count('failed')];
+      await io.stdout.write(
+        `${grouped(rebuilt)} rebuilt, ${grouped(seen - rebuilt - failed)} unchanged, ${grouped(failed)} failed${withoutAggregate}\n`,
+      );
+      return failed + count('no-aggregate') > 0 || signal.aborted ? 1 : 0;
     });
   },
 });
 
-/** Entities of which nothing can be said: each type is named once. */
-class WithoutAggregate {
-  count = 0;
-  readonly #io: CommandIo;
-  readonly #progress: CountDisplay;
-  readonly #types = new Set<string>();
-
-  constructor(io: CommandIo, progress: CountDisplay) {
-    this.#io = io;
-    this.#progress = progress;
-  }
-
-  async pass({ entityType }: EntityRef): Promise<void> {
-    this.count++;
-    if (this.#types.has(entityType)) return;
-    this.#types.add(entityType);
-    this.#progress.end();
-    const { PROCESSOR: processor } = this.#io.env;
-    const named = processor === undefined ? 'PROCESSOR is not set, and the default' : `PROCESSOR ${processor}`;
-    const line = `${JSON.stringify(entityType)}: ${named} has no aggregate for entities of this type; set PROCESSOR (and ENTITY_TYPE) as the workers have it`;
-    await this.#io.stderr.write(`inorder: ${printable(line)}\n`);
-  }
-
+interface Counts {
+  /** Those of which something can be said. */
+  readonly seen: number;
+  readonly count: (status: string) => number;
   /** For the last line. */
-  get counted(): string {
-    return this.count === 0 ? '' : `, ${grouped(this.count)} without an aggregate: nothing is said of them`;
-  }
+  readonly withoutAggregate: string;
 }
 
-type Use = (side: ReadSide, defaultType: string, signal: AbortSignal, audit: (what: string) => Promise<void>) => Promise<ExitCode>;
+/** Does this to each of them, and tells at once what is wrong with it. A type that has no aggregate is named once. */
+async function each(
+  entities: AsyncIterable<EntityRef>,
+  act: (entity: EntityRef) => Promise<{ readonly status: string; readonly problem?: string }>,
+  verb: string,
+  io: CommandIo,
+): Promise<Counts> {
+  const progress = new ProgressDisplay(io, verb);
+  const counts = new Map<string, number>();
+  const typesWithout = new Set<string>();
+  let seen = 0;
+  for await (const entity of entities) {
+    const { status, problem } = await act(entity);
+    counts.set(status, (counts.get(status) ?? 0) + 1);
+    const isUnnamed = status === 'no-aggregate' && !typesWithout.has(entity.entityType);
+    if (isUnnamed || problem !== undefined) progress.end();
+    if (isUnnamed) await io.stderr.write(`inorder: ${printable(noAggregateText(entity, io))}\n`);
+    if (problem !== undefined) await io.stdout.write(`${entityText(entity)}: ${printable(problem)}\n`);
+    if (status === 'no-aggregate') typesWithout.add(entity.entityType);
+    else progress.show(++seen);
+  }
+  progress.end();
+  const count = (status: string) => counts.get(status) ?? 0;
+  const without = count('no-aggregate');
+  return { seen, count, withoutAggregate: without === 0 ? '' : `, ${grouped(without)} without an aggregate: nothing is said of them` };
+}
+
+function noAggregateText({ entityType }: EntityRef, { env: { PROCESSOR } }: CommandIo): string {
+  const named = PROCESSOR === undefined ? 'PROCESSOR is not set, and the default' : `PROCESSOR ${PROCESSOR}`;
+  return `${JSON.stringify(entityType)}: ${named} has no aggregate for entities of this type; set PROCESSOR (and ENTITY_TYPE) as the workers have it`;
+}
+
+type Use = (side: ReadSide, defaultType: string, signal: AbortSignal) => Promise<ExitCode>;
 
 async function withReadSide(io: CommandIo, use: Use): Promise<ExitCode> {
   const config = loadConfig(io.env);
   const processors = await loadProcessors(config.processing);
   const signal = io.takeSignals();
   return withEventStore(config, io, (events) =>
-    withStore(config, io, (store) => {
-      const audit = (what: string) =>
-        store.operator.appendAudit([
-          {
-            action: 'rebuild',
-            who: operatorName(),
-            entityType: null,
-            entityId: null,
-            what: `rebuilds the states of ${what}`,
-            reason: '',
-          },
-        ]);
-      return use({ events, store, processors, time: io.time }, config.processing.entityType, signal, audit);
-    }),
+    withStore(config, io, (store) => use({ events, store, processors, time: io.time }, config.processing.entityType, signal)),
   );
 }
 
@@ -153,8 +121,4 @@ async function* chosenEntities(choice: EntityChoice, { events }: ReadSide, signa
   const one = oneOf(choice);
   if (one !== null) return yield one;
   for await (const entity of entitiesOf(events, signal)) if (isChosen(choice, entity)) yield entity;
-}
-
-function nameOf({ entityType, entityId }: EntityRef): string {
-  return printable(`${entityType} ${JSON.stringify(entityId)}`);
 }

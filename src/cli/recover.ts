@@ -1,22 +1,21 @@
 /** `inorder recover`: after the store lost its tail, who is behind and by how much; and brings them to where they should be. */
 import type { Config } from '../config/config.ts';
 import { loadConfig } from '../config/load.ts';
-import { printable, printableJson } from '../printable.ts';
+import { entityText, grouped, printable, printableJsonLine } from '../printable.ts';
 import { ConfigError, UnavailableError } from '../errors.ts';
 import { entityChoice } from '../events/entity-choice.ts';
 import type { Event } from '../events/event.ts';
 import { createPublisher, type Publisher } from '../publishing/create-publisher.ts';
 import { openInput } from '../publishing/open-input.ts';
-import { grouped } from '../publishing/progress-line.ts';
+import { ProgressDisplay } from './progress.ts';
 import { readInput } from '../publishing/read-input.ts';
 import type { Store } from '../stores/store.ts';
 import { loadProcessors } from '../worker/processor-module.ts';
 import { type Behind, type Recovered, recoverEntity, type Recovery, type Remedy } from '../worker/recovery.ts';
 import { fromEventStore, fromFile, fromLetters, type Selection, type RecoverySource } from '../worker/recovery-sources.ts';
-import { type CommandIo, defineCommand, entityTypeOption, type ExitCode, jsonOption } from './command.ts';
-import { confirm, operatorName, yesOption } from './confirm.ts';
-import { CountDisplay } from './count-display.ts';
-import { commandLog, eventStoreVariables, withEventStore, withStore } from './store-access.ts';
+import { type CommandIo, defineCommand, entityTypeOption, type ExitCode, jsonOption, flag, value, eventStoreVariables } from './command.ts';
+import { audit, confirm, yesOption } from './confirm.ts';
+import { commandLog, withEventStore, withStore } from './access.ts';
 
 export const command = defineCommand({
   name: 'recover',
@@ -32,14 +31,12 @@ export const command = defineCommand({
   ].join('\n'),
   positionals: ['[ID]'],
   options: {
-    from: { kind: 'value', placeholder: 'SOURCE', meaning: '`event-store`, or a FILE (`-`: standard input).' },
-    resync: {
-      kind: 'flag',
-      meaning:
-        'Without a source: what is missing before the first dead letter counts as done, of the entity ID, or of all that are listed. The state stays the older one.',
-    },
+    from: value('SOURCE', '`event-store`, or a FILE (`-`: standard input).'),
+    resync: flag(
+      'Without a source: what is missing before the first dead letter counts as done, of the entity ID, or of all that are listed. The state stays the older one.',
+    ),
     type: entityTypeOption,
-    reason: { kind: 'value', placeholder: 'TEXT', meaning: 'Why, for the audit trail.' },
+    reason: value('TEXT', 'Why, for the audit trail.'),
     yes: yesOption,
     json: jsonOption,
   },
@@ -63,7 +60,7 @@ export const command = defineCommand({
           if (!changes || plan.length === 0 || signal.aborted) return plan.length > 0 || signal.aborted ? 1 : 0;
           if (!(await confirm(`Bring them there with ${source.name}?`, options.yes, io, signal))) return 1;
           const what = `brings ${plan.length} entities that were behind to where they should be with ${source.name}`;
-          await store.operator.appendAudit([{ action: 'recover', who: operatorName(), ...choice, what, reason: options.reason ?? '' }]);
+          await audit(store, { action: 'recover', ...choice, what, reason: options.reason ?? '' });
           return recoverAll(plan, { config, io, store, signal, json: options.json });
         }),
     );
@@ -114,7 +111,7 @@ async function recoverAll(
   plan: Plan,
   { config, io, store, signal, json }: Access & { readonly signal: AbortSignal; readonly json: boolean },
 ): Promise<ExitCode> {
-  const progress = new CountDisplay(io, 'recovered');
+  const progress = new ProgressDisplay(io, 'recovered');
   const publishing = new LazyPublisher(config, io);
   const { maxStateBytes } = config.limits;
   const recovery: Recovery = {
@@ -133,7 +130,7 @@ async function recoverAll(
       counts[result.status]++;
       progress.show(index + 1, plan.length);
       if (json) await io.stdout.write(asJson(behind, result));
-      else if (result.status === 'failed') await io.stdout.write(`${nameOf(behind)}: ${printable(result.problem)}\n`);
+      else if (result.status === 'failed') await io.stdout.write(`${entityText(behind)}: ${printable(result.problem)}\n`);
     }
   } finally {
     progress.end();
@@ -169,7 +166,7 @@ class LazyPublisher {
     this.#publisher ??= createPublisher({ urls, stream, limits, log: commandLog(config, io), time: io.time });
     const outcome = await this.#publisher.publish(event);
     if (outcome.status !== 'confirmed')
-      throw new UnavailableError(`event ${event.sequence} of ${nameOf(event)} was not confirmed: run it again`);
+      throw new UnavailableError(`event ${event.sequence} of ${entityText(event)} was not confirmed: run it again`);
   }
 
   async close(): Promise<void> {
@@ -180,13 +177,17 @@ class LazyPublisher {
 function asJson({ entityType, entityId, version, target, problem }: Behind, result: Recovered | null): string {
   const status = result?.status ?? 'behind';
   const why = result?.status === 'failed' ? result.problem : problem;
-  return `${printableJson(JSON.stringify({ entity_type: entityType, entity_id: entityId, version, target, behind: target - version, status, problem: why }))}\n`;
+  return printableJsonLine({
+    entity_type: entityType,
+    entity_id: entityId,
+    version,
+    target,
+    behind: target - version,
+    status,
+    problem: why,
+  });
 }
 
 function asText({ version, target, problem, ...entity }: Behind): string {
-  return `${nameOf(entity)} at ${version}, behind by ${grouped(target - version)}, to ${target}${problem === null ? '' : `: ${printable(problem)}`}\n`;
-}
-
-function nameOf({ entityType, entityId }: { readonly entityType: string; readonly entityId: string }): string {
-  return printable(`${entityType} ${JSON.stringify(entityId)}`);
+  return `${entityText(entity)} at ${version}, behind by ${grouped(target - version)}, to ${target}${problem === null ? '' : `: ${printable(problem)}`}\n`;
 }

@@ -4,7 +4,7 @@ import { openEventStore, openRelayLeases } from '../event-sourcing/open-event-st
 import { runRelay } from '../event-sourcing/relay.ts';
 import { createConnection } from '../rabbitmq/connection.ts';
 import { createAmqpPublisher } from '../rabbitmq/publisher.ts';
-import { processLog } from './process-log.ts';
+import { processLog } from './access.ts';
 import { defineCommand } from './command.ts';
 
 /** How long a broker that takes no publishes may keep what was begun when this has to end. */

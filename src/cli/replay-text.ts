@@ -1,6 +1,5 @@
 /** A replay's plan and its outcome, for people and as JSON, one object per entity. */
-import { grouped } from '../publishing/progress-line.ts';
-import { printable, printableJsonLine } from '../printable.ts';
+import { grouped, printable, printableJsonLine } from '../printable.ts';
 import type { EntityOutcome, LetterAgain, ReplayOutcome } from '../dead-letters/replay-outcome.ts';
 import { countLetters, type EntityReplay, type ReplayPlan, sequencesText, type Unmendable } from '../dead-letters/replay-plan.ts';
 import type { ReplayReport } from '../dead-letters/replay.ts';

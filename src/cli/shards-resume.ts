@@ -5,10 +5,9 @@ import { ConfigError, UnavailableError } from '../errors.ts';
 import { StreamRecordKeeper } from '../rabbitmq/stream-record.ts';
 import { haltText, lookForHalts } from '../stores/halts.ts';
 import type { Halt, Store } from '../stores/store.ts';
-import { withBroker } from './broker-access.ts';
-import { type CommandIo, defineCommand, type ExitCode, storeVariables } from './command.ts';
-import { confirm, operatorName, yesOption } from './confirm.ts';
-import { withStore } from './store-access.ts';
+import { withBroker, withStore } from './access.ts';
+import { type CommandIo, defineCommand, type ExitCode, storeVariables, value } from './command.ts';
+import { audit, confirm, yesOption } from './confirm.ts';
 
 const patienceMs = 5_000;
 
@@ -23,7 +22,7 @@ export const command = defineCommand({
   ].join('\n'),
   positionals: [],
   options: {
-    why: { kind: 'value', placeholder: 'TEXT', meaning: 'Why, for the audit trail. It has to be given.' },
+    why: value('TEXT', 'Why, for the audit trail. It has to be given.'),
     yes: yesOption,
   },
   variables: ['AMQP_URL', ...storeVariables],
@@ -58,7 +57,7 @@ export function recordOf(connection: ChannelModel, stream: string, { time }: Com
 async function resume(store: Store, record: StreamRecordKeeper, halts: readonly Halt[], reason: string): Promise<void> {
   const known = await record.read();
   const what = `let the shards go on: ${halts.map(haltText).join('; ')}`;
-  await store.operator.appendAudit([{ action: 'resume', who: operatorName(), entityType: null, entityId: null, what, reason }]);
+  await audit(store, { action: 'resume', what, reason });
   const { identity, epoch } = await store.operator.resume(known?.epoch ?? 0);
   await record.change((now) =>
     now === null ? null : { generation: now.generation + 1, isOlder: now.isOlder, identity, epoch, halts: [] },

@@ -7,10 +7,9 @@ import { queueDepths, type QueueDepth, whyNobodyConsumes } from '../rabbitmq/que
 import { deadLetterQueueName, shardQueueName, unroutedQueueName } from '../rabbitmq/topology-plan.ts';
 import { haltText, lookForHalts } from '../stores/halts.ts';
 import type { Halt, Store } from '../stores/store.ts';
-import { withBroker } from './broker-access.ts';
-import { type CommandIo, defineCommand, jsonOption } from './command.ts';
+import { withBroker, withStore } from './access.ts';
+import { type CommandIo, defineCommand, jsonOption, flag } from './command.ts';
 import { recordOf } from './shards-resume.ts';
-import { withStore } from './store-access.ts';
 
 interface Status {
   readonly stream: string;
@@ -37,7 +36,7 @@ export const command = defineCommand({
   ].join('\n'),
   positionals: [],
   options: {
-    parked: { kind: 'flag', meaning: 'Also count the parked entities, by reading all of the store.' },
+    parked: flag('Also count the parked entities, by reading all of the store.'),
     json: jsonOption,
   },
   variables: ['AMQP_URL', 'STATE_STORE', 'REDIS_URL', 'DATABASE_URL', 'STREAM', 'SHARDS', 'HTTP_HOST', 'HTTP_PORT'],

@@ -5,9 +5,8 @@ import type { Finding } from '../finding.ts';
 import { applyTopology } from '../rabbitmq/topology.ts';
 import { checkTopology } from '../rabbitmq/topology-check.ts';
 import { planTopology, type TopologyPlan } from '../rabbitmq/topology-plan.ts';
-import { withBroker } from './broker-access.ts';
-import { type CommandIo, defineCommand, jsonOption } from './command.ts';
-import { exitCodeOf, findingAsJson, findingAsText } from './findings-text.ts';
+import { withBroker } from './access.ts';
+import { type CommandIo, defineCommand, jsonOption, type ExitCode } from './command.ts';
 
 const variables = ['AMQP_URL', 'STREAM', 'SHARDS', 'QUEUE_TYPE', 'EXCHANGE_TYPE'] as const;
 
@@ -44,9 +43,7 @@ export const check = defineCommand({
   options: { json: jsonOption },
   variables: [...variables, 'MANAGEMENT_URL', 'GAP_TIMEOUT_MS'],
   async run({ options }, io) {
-    const findings = await checkStream(loadConfig(io.env), io);
-    await io.stdout.write(findings.map(options.json ? findingAsJson : findingAsText).join(''));
-    return exitCodeOf(findings);
+    return printFindings(await checkStream(loadConfig(io.env), io), options.json, io);
   },
 });
 
@@ -95,4 +92,15 @@ function argumentsAsText(args: Readonly<Record<string, unknown>>): string {
   return Object.entries(args)
     .map(([name, value]) => `  ${name}=${String(value)}`)
     .join('');
+}
+
+/** `failure  topology: ... -> what to do`. */
+function findingAsText({ level, subject, detail, remedy }: Finding): string {
+  return `${level.padEnd(8)} ${subject}: ${detail}${remedy === null ? '' : ` -> ${remedy}`}\n`;
+}
+
+/** A line for each. Warnings are for people: only a failure fails a script. */
+export async function printFindings(findings: readonly Finding[], json: boolean, io: CommandIo): Promise<ExitCode> {
+  await io.stdout.write(findings.map(json ? (finding) => `${JSON.stringify(finding)}\n` : findingAsText).join(''));
+  return findings.some(({ level }) => level === 'failure') ? 1 : 0;
 }

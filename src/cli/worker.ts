@@ -15,7 +15,7 @@ import { registeredTracer } from '../observability/tracing.ts';
 import { createWorker, type Worker } from '../worker/worker.ts';
 import { openGapSource } from '../event-sourcing/gap-source.ts';
 import { loadProcessors } from '../worker/processor-module.ts';
-import { processLog } from './process-log.ts';
+import { processLog } from './access.ts';
 import { type CommandIo, defineCommand } from './command.ts';
 
 export const command = defineCommand({

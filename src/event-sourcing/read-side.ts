@@ -13,7 +13,7 @@ import { foldEvents } from './fold.ts';
 
 export interface ReadSide {
   readonly events: Pick<EventStore, 'read' | 'readAll' | 'version'>;
-  readonly store: Pick<Store, 'load' | 'commit'>;
+  readonly store: Store;
   readonly processors: Processors;
   readonly time: Time;
 }

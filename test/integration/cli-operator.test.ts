@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import test, { type TestContext } from 'node:test';
 import { connect } from 'amqplib';
-import { withBroker } from '../../src/cli/broker-access.ts';
+import { withBroker } from '../../src/cli/access.ts';
 import { commands } from '../../src/cli/commands.ts';
 import { runCli } from '../../src/cli/run.ts';
 import { loadConfig } from '../../src/config/load.ts';

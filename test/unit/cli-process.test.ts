@@ -102,7 +102,7 @@ test('an error that nobody caught is reported, and the process ends with 1', asy
 
 test('SIGUSR2 makes the log tell everything, and again only what was asked for', async () => {
   const { child, exit, heard, hear } = onProcessIo(
-    `const { processLog } = await import(${JSON.stringify(`${checkout}src/cli/process-log.ts`)});
+    `const { processLog } = await import(${JSON.stringify(`${checkout}src/cli/access.ts`)});
      const log = processLog({ logLevel: 'warn', serviceName: 'orders' }, io);
      io.takeSignals().addEventListener('abort', () => process.exit(0));
      let shown = 0;

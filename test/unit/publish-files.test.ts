@@ -12,7 +12,7 @@ import { parseFieldMap } from '../../src/publishing/field-map.ts';
 import { lineEvents } from '../../src/publishing/line-events.ts';
 import { openInput } from '../../src/publishing/open-input.ts';
 import { guessFormat, readInput, textsOf } from '../../src/publishing/read-input.ts';
-import { readingRequest } from '../../src/publishing/reading-request.ts';
+import { readingRequest } from '../../src/publishing/publish-request.ts';
 
 interface Reading {
   readonly map?: string;

@@ -1,16 +1,16 @@
-/** `inorder entity show`: what the store knows of one entity, its state exactly as it is stored. */
+/** `inorder entity show` and `list`: what the store knows of one entity, its state exactly as it is stored; and of all of them. */
 import { loadConfig } from '../config/load.ts';
-import { printable } from '../printable.ts';
+import { printable, entityText, printableJsonLine } from '../printable.ts';
 import { UnavailableError } from '../errors.ts';
 import type { EntityRef } from '../events/event.ts';
 import { askWorker, heldBy } from '../observability/worker-report.ts';
 import { shellWord } from '../publishing/field-map.ts';
 import type { Snapshot } from '../ordering/entity.ts';
-import type { Store } from '../stores/store.ts';
-import { defineCommand, jsonOption } from './command.ts';
-import { withStore } from './store-access.ts';
+import type { Store, EntitySummary } from '../stores/store.ts';
+import { defineCommand, jsonOption, value, storeVariables } from './command.ts';
+import { withStore } from './access.ts';
 
-export const command = defineCommand({
+export const show = defineCommand({
   name: 'entity show',
   summary: 'Version, state, parked and held of one entity.',
   description: [
@@ -22,7 +22,7 @@ export const command = defineCommand({
   ].join('\n'),
   positionals: ['ID'],
   options: {
-    type: { kind: 'value', placeholder: 'T', meaning: 'Type of the entity. Default: ENTITY_TYPE.' },
+    type: value('T', 'Type of the entity. Default: ENTITY_TYPE.'),
     json: jsonOption,
   },
   variables: ['STATE_STORE', 'REDIS_URL', 'DATABASE_URL', 'STREAM', 'ENTITY_TYPE', 'HTTP_HOST', 'HTTP_PORT'],
@@ -109,4 +109,34 @@ function asText({ entityType, entityId }: EntityRef, snapshot: Snapshot, held: n
     ['state', state ?? 'none'],
   ];
   return rows.map(([name, text]) => `${name.padEnd(9)}${printable(text)}\n`).join('');
+}
+
+export const list = defineCommand({
+  name: 'entity list',
+  summary: 'Every entity with its version, and why it is parked.',
+  description: 'Streams the entities in no particular order; it ends early when the reader closes the pipe.',
+  positionals: [],
+  options: {
+    type: value('T', 'Only entities of this type.'),
+    json: jsonOption,
+  },
+  variables: storeVariables,
+  async run({ options }, io) {
+    const config = loadConfig(io.env);
+    const render = options.json ? summaryJson : summaryText;
+    await withStore(config, io, async (store) => {
+      for await (const entity of store.listEntities(options.type === null ? {} : { entityType: options.type })) {
+        if (!(await io.stdout.write(render(entity)))) return;
+      }
+    });
+    return 0;
+  },
+});
+
+function summaryJson({ entityType, entityId, version, parked }: EntitySummary): string {
+  return printableJsonLine({ entity_type: entityType, entity_id: entityId, version, parked });
+}
+
+function summaryText({ version, parked, ...entity }: EntitySummary): string {
+  return `${entityText(entity)} version ${version}${parked === null ? '' : ` parked (${parked.reason})`}\n`;
 }
