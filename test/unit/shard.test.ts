@@ -18,6 +18,7 @@ import { systemTime } from '../../src/time.ts';
 import { shareOut } from '../../src/worker/memory.ts';
 import { Shard } from '../../src/worker/shard.ts';
 import { eventOf } from '../support/event-of.ts';
+import { heapBytes } from '../support/heap.ts';
 import { ManualTime } from '../support/manual-time.ts';
 import { KeptLog } from '../support/rabbitmq.ts';
 import { waitFor } from '../support/services.ts';
@@ -41,6 +42,11 @@ function setUp(
   const generation = 1;
   const told: ShardChannelEvents[] = [];
   let tag = 0;
+  const messages: WeakRef<RawMessage>[] = [];
+  const delivered = (message: RawMessage) => {
+    messages.push(new WeakRef(message));
+    return { tag: ++tag, redelivered: false, message };
+  };
   const worker = new Shard({
     shard: 0,
     tracer: tracer ?? null,
@@ -88,21 +94,19 @@ function setUp(
   const deliver = (...of: readonly (readonly [entityId: string, sequence: number])[]) =>
     told[0]?.delivered(
       generation,
-      of.map(([entityId, sequence]) => ({ tag: ++tag, redelivered: false, message: messageOf(entityId, sequence) })),
+      of.map(([entityId, sequence]) => delivered(messageOf(entityId, sequence))),
     );
   const deliverEvents = (...events: readonly Partial<Event>[]) =>
     told[0]?.delivered(
       generation,
-      events.map((event) => ({
-        tag: ++tag,
-        redelivered: false,
-        message: { ...messageOf('', 0), body: Buffer.from(JSON.stringify(event)) },
-      })),
+      events.map((event) => delivered({ ...messageOf('', 0), body: Buffer.from(JSON.stringify(event)) })),
     );
   const untilSaid = (what: string) => waitFor(() => said.includes(what), { what: `"${what}" among ${said.join(', ')}` });
   told[0]?.opened(generation);
   const lose = () => told[0]?.lost(generation, new Error('gone'));
-  return { worker, log, metrics, said, deliver, deliverEvents, untilSaid, lose };
+  /** Messages that something still refers to. */
+  const keptMessages = () => messages.filter((message) => message.deref() !== undefined).length;
+  return { worker, log, metrics, said, deliver, deliverEvents, untilSaid, lose, keptMessages };
 }
 
 function messageOf(entityId: string, sequence: number): RawMessage {
@@ -183,6 +187,19 @@ describe('handlers', () => {
     await waitFor(() => running === 12, { what: 'twelve handlers' });
     await new Promise(setImmediate);
     assert.deepEqual(warnings, []);
+  });
+
+  it('that never end keep no messages of a channel that was lost', async (t) => {
+    const ends: (() => void)[] = [];
+    const handler = defineHandler({ type: 'thing', handle: () => new Promise<void>((resolve) => void ends.push(resolve)) });
+    const { deliver, lose, keptMessages } = setUp(t, { processors: [handler] });
+    deliver(...Array.from({ length: 20 }, (_, index) => ['a', index + 1] as const));
+    await waitFor(() => ends.length === 1, { what: 'the handler' });
+    heapBytes();
+    assert.equal(keptMessages(), 20, 'they are needed while the channel lives');
+    lose();
+    await waitFor(() => heapBytes() > 0 && keptMessages() === 0, { what: 'the messages being let go' });
+    assert.equal(ends.length, 1, 'the handler runs all the while');
   });
 
   it('are tried again when they throw what cannot be printed', async (t) => {
