@@ -1,6 +1,6 @@
 /** What is pulled when somebody asks, so that it cannot drift from what it describes. */
-import { BoundedChildren } from './bounded-labels.ts';
-import type { MetricMaker } from './metric-maker.ts';
+import type { Gauge } from 'prom-client';
+import { BoundedChildren, type MetricMaker } from './metric-maker.ts';
 
 /** `standby` cannot be told from `consuming`: RabbitMQ does not say who is active. */
 export const shardStates = ['closed', 'consuming', 'paused', 'draining', 'halted'] as const;
@@ -42,7 +42,8 @@ export interface ConfiguredLimits {
   readonly prefetch: number;
 }
 
-export function makeShardGauges(make: MetricMaker, service: string) {
+/** Returns what tells the shards as they are now. */
+export function makeShardGauges(make: MetricMaker, service: string): (shards: Iterable<ShardReading>) => void {
   const bufferSize = make.gauge('message_buffer_size');
   const held = make.gauge('inorder_held');
   const gapsOpen = make.gauge('inorder_gaps_open');
@@ -50,58 +51,46 @@ export function makeShardGauges(make: MetricMaker, service: string) {
   const unacked = make.gauge('inorder_unacked');
   const state = make.gauge('inorder_shard_state');
   const bufferSizeOf = new BoundedChildren((entityType) => bufferSize.labels(service, entityType));
-  let read: () => Iterable<ShardReading> = () => [];
-  return {
-    readFrom(source: () => Iterable<ShardReading>) {
-      read = source;
-    },
-    refresh() {
-      // A shard that is no longer reported disappears; an entity type of which nothing is held reads 0.
-      for (const gauge of [held, gapsOpen, gapOldest, unacked, state]) gauge.reset();
-      for (const child of bufferSizeOf.all()) child.set(0);
-      for (const reading of read()) {
-        const shard = String(reading.shard);
-        let total = 0;
-        for (const [entityType, count] of reading.held) {
-          bufferSizeOf.get(entityType).inc(count);
-          total += count;
-        }
-        held.labels(service, shard).set(total);
-        gapsOpen.labels(service, shard).set(reading.gapsOpen);
-        gapOldest.labels(service, shard).set(reading.gapOldestSeconds);
-        unacked.labels(service, shard).set(reading.unacked);
-        for (const name of shardStates) state.labels(service, shard, name).set(name === reading.state ? 1 : 0);
+  return (shards) => {
+    // A shard that is no longer reported disappears; an entity type of which nothing is held reads 0.
+    for (const gauge of [held, gapsOpen, gapOldest, unacked, state]) gauge.reset();
+    for (const child of bufferSizeOf.all()) child.set(0);
+    for (const reading of shards) {
+      const shard = String(reading.shard);
+      let total = 0;
+      for (const [entityType, count] of reading.held) {
+        bufferSizeOf.get(entityType).inc(count);
+        total += count;
       }
-    },
+      held.labels(service, shard).set(total);
+      gapsOpen.labels(service, shard).set(reading.gapsOpen);
+      gapOldest.labels(service, shard).set(reading.gapOldestSeconds);
+      unacked.labels(service, shard).set(reading.unacked);
+      for (const name of shardStates) state.labels(service, shard, name).set(name === reading.state ? 1 : 0);
+    }
   };
 }
 
-export function makeQueueGauges(make: MetricMaker, service: string) {
+/** The same for the queues. What is not known is not told: an old count would look like a queue that stands still. */
+export function makeQueueGauges(make: MetricMaker, service: string): (reading: QueueReading) => void {
   const messages = make.gauge('inorder_shard_queue_messages');
   const consumers = make.gauge('inorder_shard_queue_consumers');
   const deadLetters = make.gauge('inorder_dead_letter_queue_messages');
   const unrouted = make.gauge('inorder_unrouted_messages');
   const age = make.gauge('inorder_queue_reading_age_seconds');
-  let read: () => QueueReading | null = () => null;
-  return {
-    readFrom(source: () => QueueReading) {
-      read = source;
-    },
-    refresh() {
-      // What is not known is not told: an old count would look like a queue that stands still.
-      for (const gauge of [messages, consumers, deadLetters, unrouted, age]) gauge.reset();
-      const reading = read();
-      if (reading === null) return;
-      for (const [shard, counts] of reading.shards.entries()) {
-        if (counts.ready !== null) messages.labels(service, String(shard), 'ready').set(counts.ready);
-        if (counts.unacked !== null) messages.labels(service, String(shard), 'unacked').set(counts.unacked);
-        if (counts.consumers !== null) consumers.labels(service, String(shard)).set(counts.consumers);
-      }
-      const { ready, unacked } = reading.deadLetters ?? { ready: null, unacked: null };
-      if (ready !== null) deadLetters.labels(service, 'ready').set(ready);
-      if (unacked !== null) deadLetters.labels(service, 'unacked').set(unacked);
-      if (reading.unrouted !== null) unrouted.labels(service).set(reading.unrouted);
-      age.labels(service).set(reading.ageSeconds);
-    },
+  const tell = (gauge: Gauge, value: number | null | undefined, ...labels: readonly string[]) => {
+    if (value !== null && value !== undefined) gauge.labels(service, ...labels).set(value);
+  };
+  return (reading) => {
+    for (const gauge of [messages, consumers, deadLetters, unrouted, age]) gauge.reset();
+    for (const [shard, counts] of reading.shards.entries()) {
+      tell(messages, counts.ready, String(shard), 'ready');
+      tell(messages, counts.unacked, String(shard), 'unacked');
+      tell(consumers, counts.consumers, String(shard));
+    }
+    tell(deadLetters, reading.deadLetters?.ready, 'ready');
+    tell(deadLetters, reading.deadLetters?.unacked, 'unacked');
+    tell(unrouted, reading.unrouted);
+    tell(age, reading.ageSeconds);
   };
 }

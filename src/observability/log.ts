@@ -7,6 +7,8 @@
 import { type Logger, pino } from 'pino';
 import type { LogLevel } from '../config/config.ts';
 import { messageOf } from '../errors.ts';
+import type { EntityRef } from '../events/event.ts';
+import { entityKey } from '../events/identity.ts';
 import { isoNow, systemTime, type Time } from '../time.ts';
 import { LineWriter } from './line-writer.ts';
 import { redactUrls } from '../redaction.ts';
@@ -84,4 +86,24 @@ function describeError(error: unknown, withStack: boolean, causes = maxCauses): 
     ...(error.cause === undefined || causes === 0 ? {} : { cause: describeError(error.cause, withStack, causes - 1) }),
     ...(withStack && error.stack !== undefined ? { stack: error.stack } : {}),
   };
+}
+
+const hourMs = 3_600_000;
+const maxEntities = 1_000;
+
+/** Says something of an entity once an hour, in bounded memory: of more entities than it remembers, those of long ago are told again. */
+export class HourlyPerEntity {
+  /** When it was said last, by entity; the oldest first. */
+  readonly #saidMs = new Map<string, number>();
+
+  /** True when it is to be said now. `nowMs` is monotonic. */
+  isDue(entity: EntityRef, nowMs: number): boolean {
+    const key = entityKey(entity);
+    const saidMs = this.#saidMs.get(key);
+    if (saidMs !== undefined && nowMs - saidMs < hourMs) return false;
+    this.#saidMs.delete(key);
+    this.#saidMs.set(key, nowMs);
+    if (this.#saidMs.size > maxEntities) for (const oldest of this.#saidMs.keys()) return this.#saidMs.delete(oldest);
+    return true;
+  }
 }

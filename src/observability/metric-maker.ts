@@ -1,7 +1,6 @@
-/** Makes prom-client's metrics from the rows of the table. */
+/** Makes prom-client's metrics from the rows of the table, with few children of each: no label takes unbounded values. */
 import { Counter, Gauge, Histogram, openMetricsContentType, type Registry, type RegistryContentType } from 'prom-client';
-import { metricTable } from './metric-table.ts';
-import type { MetricName } from './metric-table.ts';
+import { type MetricName, metricTable } from './metric-table.ts';
 
 /** `traceId`: of the trace that the value is an example of. */
 export type Observe = (value: number, traceId?: string) => void;
@@ -47,4 +46,40 @@ export class MetricMaker {
 export function startedAtZero(child: Counter.Internal): Counter.Internal {
   child.inc(0);
   return child;
+}
+
+export const maxLabelValues = 100;
+/** A longer text is not a type that somebody chose for a label. */
+const maxLabelLength = 128;
+const other = 'other';
+
+/**
+ * Makes one child per label value, once, and hands it out from then on. Values come from messages, and whoever can publish can
+ * invent types without end: the first hundred get their own child, everything after them is `other`.
+ */
+export class BoundedChildren<Child> {
+  readonly #make: (value: string) => Child;
+  readonly #children = new Map<string, Child>();
+  #other: Child | null = null;
+
+  constructor(make: (value: string) => Child) {
+    this.#make = make;
+  }
+
+  get(value: string): Child {
+    const known = this.#children.get(value);
+    if (known !== undefined) return known;
+    if (this.#children.size >= maxLabelValues || value.length > maxLabelLength) {
+      return (this.#other ??= this.#make(other));
+    }
+    const child = this.#make(value);
+    this.#children.set(value, child);
+    return child;
+  }
+
+  /** Every child that was made. */
+  *all(): Iterable<Child> {
+    yield* this.#children.values();
+    if (this.#other !== null) yield this.#other;
+  }
 }

@@ -6,9 +6,8 @@
  */
 import { collectDefaultMetrics, openMetricsContentType, prometheusContentType, Registry, type RegistryContentType } from 'prom-client';
 import { packageVersion } from '../config/version.ts';
-import { BoundedChildren } from './bounded-labels.ts';
 import { type ConfiguredLimits, makeQueueGauges, makeShardGauges, type QueueReading, type ShardReading } from './gauges.ts';
-import { MetricMaker, startedAtZero } from './metric-maker.ts';
+import { BoundedChildren, MetricMaker, startedAtZero } from './metric-maker.ts';
 import { makeShardMetrics, type ShardMetrics } from './shard-metrics.ts';
 
 export type { ConfiguredLimits, QueueCounts, QueueReading, ShardReading, ShardState } from './gauges.ts';
@@ -60,8 +59,10 @@ export function createMetrics(service: string, { exemplars = false }: MetricsOpt
   registry.setContentType(exemplars ? openMetricsContentType : prometheusContentType);
   collectDefaultMetrics({ register: registry as Registry, labels: { service } });
   const make = new MetricMaker(registry);
-  const shardGauges = makeShardGauges(make, service);
-  const queueGauges = makeQueueGauges(make, service);
+  const tellShards = makeShardGauges(make, service);
+  const tellQueues = makeQueueGauges(make, service);
+  let readShards: () => Iterable<ShardReading> = () => [];
+  let readQueues: (() => QueueReading) | null = null;
   const gapTimeout = make.gauge('inorder_gap_timeout_seconds').labels(service);
   const prefetch = make.gauge('inorder_prefetch').labels(service);
   make.gauge('inorder_build_info').labels(service, packageVersion()).set(1);
@@ -97,15 +98,15 @@ export function createMetrics(service: string, { exemplars = false }: MetricsOpt
     autoReplayEnded: (outcome) => autoReplays.labels(service, outcome).inc(),
     autoReplayed: (letters) => autoReplayed.inc(letters),
     gapRepairEnded: (outcome) => gapRepairs.labels(service, outcome).inc(),
-    readShardsFrom: shardGauges.readFrom,
-    readQueuesFrom: queueGauges.readFrom,
+    readShardsFrom: (read) => void (readShards = read),
+    readQueuesFrom: (read) => void (readQueues = read),
     configured(limits) {
       gapTimeout.set(limits.gapTimeoutSeconds);
       prefetch.set(limits.prefetch);
     },
     async render() {
-      shardGauges.refresh();
-      queueGauges.refresh();
+      tellShards(readShards());
+      if (readQueues !== null) tellQueues(readQueues());
       return registry.metrics();
     },
     contentType: registry.contentType,

@@ -14,7 +14,7 @@ import { setMaxListeners } from 'node:events';
 import { InvariantError, messageOf } from '../errors.ts';
 import { asDelivered, type EncodedEvent } from '../events/encode.ts';
 import type { Decoded, RawMessage } from '../events/event.ts';
-import { HourlyPerEntity } from '../observability/hourly.ts';
+import { HourlyPerEntity } from '../observability/log.ts';
 import type { ShardReading, ShardState } from '../observability/metrics.ts';
 import type { Delivery, Effect, Fact, Outcome, RefusedDelivery, Rejection } from '../ordering/facts.ts';
 import type { SequencerLimits } from '../ordering/limits.ts';

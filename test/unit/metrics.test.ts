@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { rejectionReasons, type RejectionReason } from '../../src/events/reasons.ts';
-import { maxLabelValues } from '../../src/observability/bounded-labels.ts';
+import { maxLabelValues } from '../../src/observability/metric-maker.ts';
 import { metricTable, renderMetricsTable, type MetricRow } from '../../src/observability/metric-table.ts';
 import { createMetrics, type Metrics } from '../../src/observability/metrics.ts';
 
