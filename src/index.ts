@@ -102,5 +102,5 @@ export { createRepository } from './event-sourcing/create-repository.ts';
 export type { CommandOf, Handled, HandleOptions, Loaded, NewCommand, Repository, RepositoryOptions } from './event-sourcing/repository.ts';
 export type { GapSource, MissingEvents } from './event-sourcing/gap-source.ts';
 export { createWorker, type Worker, type WorkerOptions } from './worker/worker.ts';
-export type { GapStatus, ShardStatus, ViolationsStatus, WorkerStatus } from './worker/worker-status.ts';
+export type { GapStatus, ShardStatus, ViolationsStatus, WorkerStatus } from './observability/worker-status.ts';
 export { systemTime, type Time, type Timer, type TimerOptions } from './time.ts';

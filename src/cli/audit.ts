@@ -2,7 +2,7 @@
 import { loadConfig } from '../config/load.ts';
 import { wholeNumber } from '../config/parsers.ts';
 import { printable, printableJsonLine } from '../printable.ts';
-import type { AuditRecord } from '../stores/operator-store.ts';
+import { auditFields, type AuditRecord } from '../stores/operator-store.ts';
 import { optionValue } from './arguments.ts';
 import { defineCommand, jsonOption, storeVariables, value } from './command.ts';
 import { withStore } from './access.ts';
@@ -20,7 +20,7 @@ export const command = defineCommand({
   variables: storeVariables,
   async run({ options }, io) {
     const limit = options.limit === null ? Number.POSITIVE_INFINITY : optionValue('--limit', options.limit, wholeNumber(1));
-    const render = options.json ? asJson : asText;
+    const render = options.json ? (record: AuditRecord) => printableJsonLine(auditFields(record)) : asText;
     let printed = 0;
     await withStore(loadConfig(io.env), io, async (store) => {
       for await (const record of store.operator.readAudit()) {
@@ -36,9 +36,4 @@ export const command = defineCommand({
 function asText({ at, who, action, entityType, entityId, what, reason }: AuditRecord): string {
   const entity = entityId === null ? '' : ` ${entityType} ${entityId}`;
   return `${at.replace(/\.\d+Z$/, 'Z')}  ${printable(`${who}  ${action}${entity}: ${what}${reason === '' ? '' : ` (${reason})`}`)}\n`;
-}
-
-function asJson({ at, who, action, entityType, entityId, what, reason }: AuditRecord): string {
-  const fields = { at, who, action, entity_type: entityType, entity_id: entityId, what, reason };
-  return printableJsonLine(fields);
 }

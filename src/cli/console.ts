@@ -7,7 +7,7 @@ import { loadConfig } from '../config/load.ts';
 import { createConsole } from '../console/console.ts';
 import { ConfigError } from '../errors.ts';
 import { serveHttp } from '../observability/http.ts';
-import { askWorkerAt, urlOf } from '../observability/worker-report.ts';
+import { askWorkerAt, urlOf } from '../observability/worker-status.ts';
 import { processLog } from './access.ts';
 import { defineCommand, value } from './command.ts';
 

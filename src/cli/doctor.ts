@@ -9,7 +9,7 @@ import { variableNames } from '../config/variables.ts';
 import { packageVersion } from '../config/version.ts';
 import { ConfigError, InorderError, messageOf } from '../errors.ts';
 import { failure, type Finding, ok, warning } from '../finding.ts';
-import { askWorker } from '../observability/worker-report.ts';
+import { askWorker } from '../observability/worker-status.ts';
 import { checkBrokerHealth } from '../rabbitmq/topology-check.ts';
 import { queueDepths, whyNobodyConsumes } from '../rabbitmq/queue-depths.ts';
 import { recordName, shardQueueName, unroutedQueueName } from '../rabbitmq/topology-plan.ts';

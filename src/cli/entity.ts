@@ -2,8 +2,8 @@
 import { loadConfig } from '../config/load.ts';
 import { printable, entityText, printableJsonLine } from '../printable.ts';
 import { UnavailableError } from '../errors.ts';
-import type { EntityRef } from '../events/event.ts';
-import { askWorker, heldBy } from '../observability/worker-report.ts';
+import { entityFields, type EntityRef } from '../events/event.ts';
+import { askWorker, heldBy } from '../observability/worker-status.ts';
 import { shellWord } from '../publishing/field-map.ts';
 import type { Snapshot } from '../ordering/entity.ts';
 import type { Store, EntitySummary } from '../stores/store.ts';
@@ -133,8 +133,8 @@ export const list = defineCommand({
   },
 });
 
-function summaryJson({ entityType, entityId, version, parked }: EntitySummary): string {
-  return printableJsonLine({ entity_type: entityType, entity_id: entityId, version, parked });
+function summaryJson({ version, parked, ...entity }: EntitySummary): string {
+  return printableJsonLine({ ...entityFields(entity), version, parked });
 }
 
 function summaryText({ version, parked, ...entity }: EntitySummary): string {

@@ -4,7 +4,7 @@ import { loadConfig } from '../config/load.ts';
 import { entityText, grouped, printable, printableJsonLine } from '../printable.ts';
 import { ConfigError, UnavailableError } from '../errors.ts';
 import { entityChoice } from '../events/entity-choice.ts';
-import type { Event } from '../events/event.ts';
+import { entityFields, type Event } from '../events/event.ts';
 import { createPublisher, type Publisher } from '../publishing/create-publisher.ts';
 import { openInput } from '../publishing/open-input.ts';
 import { ProgressDisplay } from './progress.ts';
@@ -174,18 +174,10 @@ class LazyPublisher {
   }
 }
 
-function asJson({ entityType, entityId, version, target, problem }: Behind, result: Recovered | null): string {
+function asJson({ version, target, problem, ...entity }: Behind, result: Recovered | null): string {
   const status = result?.status ?? 'behind';
   const why = result?.status === 'failed' ? result.problem : problem;
-  return printableJsonLine({
-    entity_type: entityType,
-    entity_id: entityId,
-    version,
-    target,
-    behind: target - version,
-    status,
-    problem: why,
-  });
+  return printableJsonLine({ ...entityFields(entity), version, target, behind: target - version, status, problem: why });
 }
 
 function asText({ version, target, problem, ...entity }: Behind): string {

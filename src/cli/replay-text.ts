@@ -2,6 +2,7 @@
 import { grouped, printable, printableJsonLine } from '../printable.ts';
 import type { EntityOutcome, LetterAgain, ReplayOutcome } from '../dead-letters/replay-outcome.ts';
 import { countLetters, type EntityReplay, type ReplayPlan, sequencesText, type Unmendable } from '../dead-letters/replay-plan.ts';
+import { entityFields } from '../events/event.ts';
 import type { ReplayReport } from '../dead-letters/replay.ts';
 
 /** Entities that are listed; of the others only how many. */
@@ -24,7 +25,7 @@ export function asPlanText(plan: ReplayPlan): string {
 
 export function asPlanJson(plan: ReplayPlan): string {
   const lines = plan.entities.map(({ entity, version, parked, letters, fetched, blocked }) => ({
-    ...fieldsOf(entity),
+    ...entityFields(entity),
     version,
     parked,
     replay: letters.map(({ sequence }) => sequence),
@@ -32,12 +33,9 @@ export function asPlanJson(plan: ReplayPlan): string {
     blocked:
       blocked === null ? null : { sequences: blocked.letters.map(({ sequence }) => sequence), missing: blocked.missing, why: blocked.why },
   }));
-  const unordered = plan.unordered.map(({ messageId, entityType, entityId }) => ({
-    ...fieldsOf({ entityType, entityId }),
-    message_id: messageId,
-  }));
+  const unordered = plan.unordered.map((letter) => ({ ...entityFields(letter), message_id: letter.messageId }));
   const unmendable = (plan.unmendable ?? []).map(({ letter, why }) => ({
-    ...fieldsOf(letter),
+    ...entityFields(letter),
     message_id: letter.messageId,
     sequence: letter.sequence,
     reason: letter.reason,
@@ -63,14 +61,14 @@ export function outcomeJson(
   { entities: outcomes, unordered }: ReplayOutcome,
 ): string {
   const entities = outcomes.map(({ replay, now, status, again, left: inQueue }) => ({
-    ...fieldsOf(replay.entity),
+    ...entityFields(replay.entity),
     status,
     version: now.version,
     parked: now.parked,
     dead_lettered_again: again.map(againFields),
     left_in_queue: inQueue,
   }));
-  const loose = unordered.again.map((again) => ({ ...fieldsOf(again.letter), status: 'dead-lettered-again', ...againFields(again) }));
+  const loose = unordered.again.map((again) => ({ ...entityFields(again.letter), status: 'dead-lettered-again', ...againFields(again) }));
   return jsonLines([...entities, ...loose, { replayed, left, undecided: unordered.undecided }]);
 }
 
@@ -142,10 +140,6 @@ function outcomeLine({ replay, now, status, again, left }: EntityOutcome): strin
 
 function nameOf({ entityType, entityId }: EntityReplay['entity']): string {
   return printable(`${entityType} ${entityId}`);
-}
-
-function fieldsOf({ entityType, entityId }: { readonly entityType: string | null; readonly entityId: string | null }): object {
-  return { entity_type: entityType, entity_id: entityId };
 }
 
 function jsonLines(objects: readonly object[]): string {

@@ -2,7 +2,7 @@
 import { loadConfig } from '../config/load.ts';
 import type { Config } from '../config/config.ts';
 import { UnavailableError } from '../errors.ts';
-import { askWorker, type WorkerReport } from '../observability/worker-report.ts';
+import { askWorker, type WorkerStatus } from '../observability/worker-status.ts';
 import { queueDepths, type QueueDepth, whyNobodyConsumes } from '../rabbitmq/queue-depths.ts';
 import { deadLetterQueueName, shardQueueName, unroutedQueueName } from '../rabbitmq/topology-plan.ts';
 import { haltText, lookForHalts } from '../stores/halts.ts';
@@ -21,7 +21,7 @@ interface Status {
   /** Null: it was not asked for, or the store could not be asked. */
   readonly parked: number | null;
   /** Null: no worker answers at HTTP_HOST and HTTP_PORT. */
-  readonly worker: WorkerReport | null;
+  readonly worker: WorkerStatus | null;
   /** Why some of the stream does not work; empty when all of it does. */
   readonly problems: readonly string[];
 }
@@ -112,7 +112,7 @@ function asText({ stream, shards, dead_letters, unrouted, parked, worker, proble
   ].join('\n');
 }
 
-function workerAsText({ service, state, not_ready, shards }: WorkerReport): string {
+function workerAsText({ service, state, not_ready, shards }: WorkerStatus): string {
   const total = (pick: 'held' | 'gaps') => shards.reduce((sum, shard) => sum + shard[pick], 0);
   const readiness = not_ready.length === 0 ? '' : ` (not ready: ${not_ready.join('; ')})`;
   return `worker ${service}: ${state}${readiness}, ${shards.length} shards, ${total('held')} held, ${total('gaps')} gaps`;

@@ -9,6 +9,7 @@ import {
   type Unmendable,
 } from '../dead-letters/replay-plan.ts';
 import { countMatched, type Survey } from '../dead-letters/survey.ts';
+import { entityFields } from '../events/event.ts';
 
 export type ChangePlan = { readonly action: 'replay'; readonly plan: ReplayPlan } | { readonly action: 'discard'; readonly survey: Survey };
 
@@ -54,7 +55,7 @@ function unmendableFields(unmendable: readonly Unmendable[]): object {
   if (unmendable.length === 0) return {};
   const shown = unmendable
     .slice(0, maxShown)
-    .map(({ letter, why }) => ({ ...nameOf(letter), sequence: letter.sequence, reason: letter.reason, why }));
+    .map(({ letter, why }) => ({ ...entityFields(letter), sequence: letter.sequence, reason: letter.reason, why }));
   return { unmendable_count: unmendable.length, unmendable: shown };
 }
 
@@ -68,7 +69,7 @@ export function outcomeFields(outcome: ChangeOutcome): object {
     entity_count: entities.length,
     recovered: entities.length - others.length,
     entities: others.slice(0, maxShown).map(({ replay, status, now, again }) => ({
-      ...nameOf(replay.entity),
+      ...entityFields(replay.entity),
       status,
       version: now.version,
       parked: now.parked,
@@ -81,14 +82,10 @@ export function outcomeFields(outcome: ChangeOutcome): object {
 
 function replayFields({ entity, version, letters, blocked }: EntityReplay): object {
   const waits = blocked === null ? null : { sequences: sequencesText(blocked.letters), missing: blocked.missing, why: blocked.why };
-  return { ...nameOf(entity), version, letters: letters.length, sequences: sequencesText(letters), blocked: waits };
+  return { ...entityFields(entity), version, letters: letters.length, sequences: sequencesText(letters), blocked: waits };
 }
 
 function discardFields({ entity, matched }: LettersOfEntity): object {
   const inOrder = [...matched].sort((a, b) => (a.sequence ?? 0) - (b.sequence ?? 0));
-  return { ...nameOf(entity), version: null, letters: matched.length, sequences: sequencesText(inOrder), blocked: null };
-}
-
-function nameOf({ entityType, entityId }: { readonly entityType: string | null; readonly entityId: string | null }): object {
-  return { entity_type: entityType, entity_id: entityId };
+  return { ...entityFields(entity), version: null, letters: matched.length, sequences: sequencesText(inOrder), blocked: null };
 }

@@ -3,7 +3,7 @@ import { type Grouping, groupings, textOf } from '../dead-letters/dead-letter.ts
 import { letterFields } from '../dead-letters/letter-copy.ts';
 import type { LetterStatus, LetterSummary } from '../dead-letters/replay-plan.ts';
 import { layOutJson } from '../events/json-layout.ts';
-import type { EntityRef, RawMessage } from '../events/event.ts';
+import { entityFields, type EntityRef, type RawMessage } from '../events/event.ts';
 import { utf8, valueText } from '../printable.ts';
 import type { Catalogue, KeptLetter } from './letter-catalogue.ts';
 
@@ -30,7 +30,7 @@ function searchFor(by: Grouping, name: string | null, entities: ReadonlyMap<stri
   if (by === 'detail') return null;
   if (by !== 'entity') return { [by]: name };
   const entity = entities.get(name);
-  return entity === undefined ? null : { entity_type: entity.entityType, entity_id: entity.entityId };
+  return entity === undefined ? null : entityFields(entity);
 }
 
 export function listFields(letter: KeptLetter): object {

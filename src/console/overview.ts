@@ -2,7 +2,7 @@
  * The stream at a glance, put together from what the broker says of its queues and what the workers that could be asked say of
  * themselves. Pure. What nobody has said is null.
  */
-import type { GapReport, ShardReport, WorkerReport } from '../observability/worker-report.ts';
+import type { GapStatus, ShardStatus, WorkerStatus } from '../observability/worker-status.ts';
 import type { ShardTotals } from '../observability/metrics.ts';
 import type { QueueDepth } from '../rabbitmq/queue-depths.ts';
 
@@ -10,7 +10,7 @@ import type { QueueDepth } from '../rabbitmq/queue-depths.ts';
 export interface AskedWorker {
   readonly name: string;
   /** Null: it did not answer. */
-  readonly report: WorkerReport | null;
+  readonly report: WorkerStatus | null;
 }
 
 export interface OverviewInput {
@@ -37,7 +37,7 @@ export interface ShardRow {
   readonly totals: ShardTotals | null;
 }
 
-export interface GapRow extends GapReport {
+export interface GapRow extends GapStatus {
   readonly shard: number;
   readonly worker: string;
 }
@@ -75,12 +75,12 @@ export function gapRows(
     return owner === undefined ? [] : owner.report.open_gaps.map((gap): GapRow => ({ ...gap, shard, worker: owner.name }));
   });
   const total = shards.reduce<number | null>((sum, { gaps }) => (gaps === null ? sum : (sum ?? 0) + gaps), null);
-  return { rows: rows.sort((a, b) => (a.ends_in_ms ?? 0) - (b.ends_in_ms ?? 0)).slice(0, maxGaps), total };
+  return { rows: rows.sort((a, b) => a.ends_in_ms - b.ends_in_ms).slice(0, maxGaps), total };
 }
 
 interface NamedReport {
   readonly name: string;
-  readonly report: ShardReport;
+  readonly report: ShardStatus;
 }
 
 function reportsOf(workers: readonly AskedWorker[], shard: number): readonly NamedReport[] {

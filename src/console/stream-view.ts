@@ -6,13 +6,14 @@ import type { Config } from '../config/config.ts';
 import type { DeadLetter } from '../dead-letters/dead-letter.ts';
 import { statusOf, summaryOf } from '../dead-letters/replay-plan.ts';
 import { snapshotsOf } from '../stores/snapshots.ts';
-import type { EntityRef, RawMessage } from '../events/event.ts';
+import { entityFields, type EntityRef, type RawMessage } from '../events/event.ts';
+import { gapOf } from '../observability/worker-status.ts';
 import { ManagementClient } from '../rabbitmq/management.ts';
 import { queueDepths, type QueueDepth, whyNobodyConsumes } from '../rabbitmq/queue-depths.ts';
 import { virtualHostOf } from '../rabbitmq/refusal.ts';
 import { deadLetterQueueName, shardQueueName, unroutedQueueName } from '../rabbitmq/topology-plan.ts';
 import { haltText } from '../stores/halts.ts';
-import type { AuditRecord } from '../stores/operator-store.ts';
+import { auditFields, type AuditRecord } from '../stores/operator-store.ts';
 import type { EntitySummary, Halt } from '../stores/store.ts';
 import { LetterCatalogue } from './letter-catalogue.ts';
 import { detailFields, groupFields, listFields, payloadFields, summaryFields } from './letter-json.ts';
@@ -112,7 +113,7 @@ export class StreamView {
     return {
       total,
       scanned,
-      entities: entities.map((entity) => ({ ...nameFields(entity), version: entity.version, parked: entity.parked })),
+      entities: entities.map((entity) => ({ ...entityFields(entity), version: entity.version, parked: entity.parked })),
     };
   }
 
@@ -153,10 +154,7 @@ export class StreamView {
   async entity(entity: EntityRef): Promise<object> {
     const [[snapshot], workers] = await Promise.all([snapshotsOf(this.#options.sources.store, [entity]), this.#workers.get()]);
     const { exists, version, holes, parked } = snapshot!;
-    const gap = (workers.ok ? workers.value.asked : [])
-      .flatMap(({ report }) => report?.shards ?? [])
-      .flatMap(({ open_gaps }) => open_gaps)
-      .find(({ entity_type, entity_id }) => entity_type === entity.entityType && entity_id === entity.entityId);
+    const gap = gapOf(workers.ok ? workers.value.asked.flatMap(({ report }) => report ?? []) : [], entity);
     const entities = this.catalogue.catalogue?.entities;
     const unread = entities?.unreadOf(entity.entityId) ?? [];
     const letters = [...(entities?.of(entity)?.matched ?? []), ...unread];
@@ -168,12 +166,12 @@ export class StreamView {
       letters,
     });
     return {
-      ...nameFields(entity),
+      ...entityFields(entity),
       exists,
       version,
       holes,
       parked,
-      gap: gap ?? null,
+      gap,
       dead_letters: letters.length,
       unread: unread.length,
       letters_as_of: this.catalogue.catalogue?.asOf ?? null,
@@ -191,15 +189,7 @@ export class StreamView {
       if (entries.length === maxAudit) break;
     }
     return {
-      entries: entries.map(({ at, action, who, what, reason, entityType, entityId }) => ({
-        at,
-        action,
-        who,
-        entity_type: entityType,
-        entity_id: entityId,
-        what,
-        reason,
-      })),
+      entries: entries.map(auditFields),
     };
   }
 
@@ -262,8 +252,4 @@ export class StreamView {
       return null;
     });
   }
-}
-
-function nameFields({ entityType, entityId }: EntityRef): object {
-  return { entity_type: entityType, entity_id: entityId };
 }

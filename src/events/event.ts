@@ -27,6 +27,11 @@ export interface EntityRef {
   readonly entityId: string;
 }
 
+/** The entity in the spelling of JSON. Null is what is not known. */
+export function entityFields<Name extends string | null>({ entityType, entityId }: { readonly entityType: Name; readonly entityId: Name }) {
+  return { entity_type: entityType, entity_id: entityId } as const;
+}
+
 /** An event that passed every check of src/README.md, section 3. */
 export interface Event extends EntityRef {
   /** As given by the producer, or derived: the first 32 hex digits of the SHA-256 of the canonical JSON. */

@@ -2,7 +2,7 @@
  * The store's interface for operators, beside what workers need: the state of replays, how often each letter was replayed, and
  * the audit trail. Versions are set with `Store.commit`, which fences operators and workers alike.
  */
-import type { EntityRef } from '../events/event.ts';
+import { entityFields, type EntityRef } from '../events/event.ts';
 import type { Replaying } from '../ordering/entity-rules.ts';
 import type { DeadLetterQuery, LoadResult, StreamState } from './store.ts';
 
@@ -26,6 +26,11 @@ export interface AuditEntry {
 export interface AuditRecord extends AuditEntry {
   /** ISO 8601, the store's clock. */
   readonly at: string;
+}
+
+/** In the spelling of JSON. */
+export function auditFields({ at, who, action, what, reason, ...entity }: AuditRecord): object {
+  return { at, who, action, ...entityFields(entity), what, reason };
 }
 
 /** Beyond this number the oldest are removed. */

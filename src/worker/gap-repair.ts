@@ -13,7 +13,7 @@
 import { entityKey } from '../events/identity.ts';
 import { messageOf, UnavailableError } from '../errors.ts';
 import type { EncodedEvent } from '../events/encode.ts';
-import type { EntityRef, EventLimits } from '../events/event.ts';
+import { entityFields, type EntityRef, type EventLimits } from '../events/event.ts';
 import type { Log } from '../observability/log.ts';
 import type { Metrics } from '../observability/metrics.ts';
 import { type GapSource, readMissing } from '../event-sourcing/gap-source.ts';
@@ -113,7 +113,7 @@ export class GapRepair {
 
   async #repair(name: string, shard: RepairableShard, gap: RepairableGap): Promise<void> {
     const { metrics, log } = this.#options;
-    const of = { shard: shard.shard, entity_type: gap.entity.entityType, entity_id: gap.entity.entityId, from: gap.from };
+    const of = { shard: shard.shard, ...entityFields(gap.entity), from: gap.from };
     try {
       const events = await this.#read(gap);
       this.#sourceUnavailable = false;

@@ -16,6 +16,7 @@ import { asDelivered, type EncodedEvent } from '../events/encode.ts';
 import type { Decoded, RawMessage } from '../events/event.ts';
 import { HourlyPerEntity } from '../observability/log.ts';
 import type { ShardReading, ShardState } from '../observability/metrics.ts';
+import { gapStatus, type ShardStatus } from '../observability/worker-status.ts';
 import type { Delivery, Effect, Fact, Outcome, RefusedDelivery, Rejection } from '../ordering/facts.ts';
 import type { SequencerLimits } from '../ordering/limits.ts';
 import { ShardSequencer } from '../ordering/sequencer.ts';
@@ -32,7 +33,6 @@ import type { ProcessingOptions, RetryLimits } from './processing.ts';
 import { type BatchResult, StoreBatches } from './store-batch.ts';
 import type { HaltableShard } from './store-watch.ts';
 import type { WatchedShard } from './watchdog.ts';
-import { gapStatus, type ShardStatus } from './worker-status.ts';
 
 export interface ShardOptions
   extends Omit<DeliveryReportOptions, 'repetitions'>,

@@ -11,8 +11,9 @@ import { loadConfig } from '../config/load.ts';
 import { messageOf } from '../errors.ts';
 import { decodeMessage } from '../events/decode.ts';
 import { createLog, type Log } from '../observability/log.ts';
-import { createMetrics, type Metrics } from '../observability/metrics.ts';
+import { createMetrics, type Metrics, type ShardState } from '../observability/metrics.ts';
 import { registeredTracer } from '../observability/tracing.ts';
+import { violationsStatus, type WorkerStatus } from '../observability/worker-status.ts';
 import { OrderingDetector } from '../detection/detector.ts';
 import { defaultSequencerLimits } from '../ordering/limits.ts';
 import { createShardChannel } from '../rabbitmq/amqp-shard-channel.ts';
@@ -21,6 +22,7 @@ import { consumersOf, readyIn } from '../rabbitmq/queue-depths.ts';
 import { createReplier } from '../rabbitmq/replies.ts';
 import { StreamRecordKeeper } from '../rabbitmq/stream-record.ts';
 import { shardQueueName } from '../rabbitmq/topology-plan.ts';
+import { haltText } from '../stores/halts.ts';
 import { openStore } from '../stores/open-store.ts';
 import type { Store } from '../stores/store.ts';
 import { sleep, systemTime, type Time } from '../time.ts';
@@ -34,7 +36,6 @@ import { startInTurn } from './shard-turns.ts';
 import { checkStore, patiently, prepareTopology } from './start-checks.ts';
 import { StoreWatch } from './store-watch.ts';
 import { Watchdog } from './watchdog.ts';
-import { violationsStatus, whyNotReady, type WorkerStatus } from './worker-status.ts';
 
 export interface WorkerOptions {
   /** Aggregates and handlers, at most one of each per entity type. */
@@ -202,7 +203,19 @@ class ShardedWorker implements Worker {
   }
 
   notReady(): readonly string[] {
-    return whyNotReady({ state: this.#state, isConnected: this.#connection.connected, halts: this.#watch.halts, shards: this.#shards });
+    const inState = (wanted: ShardState) =>
+      this.#shards
+        .filter(({ state }) => state === wanted)
+        .map(({ shard }) => shard)
+        .join(', ');
+    const [closed, paused] = [inState('closed'), inState('paused')];
+    return [
+      ...this.#watch.halts.map(haltText),
+      ...(this.#state === 'stopping' || this.#state === 'stopped' ? ['stopping'] : []),
+      ...(this.#connection.connected ? [] : ['the broker is not connected']),
+      ...(closed === '' ? [] : [`no channel for shard ${closed}`]),
+      ...(paused === '' ? [] : [`the store does not serve shard ${paused}`]),
+    ];
   }
 
   #startShard(number: number): void {

@@ -8,18 +8,18 @@ import { timelineOf } from '../../src/console/timeline.ts';
 import type { DeadLetter } from '../../src/dead-letters/dead-letter.ts';
 import type { LetterSummary } from '../../src/dead-letters/replay-plan.ts';
 import { ConfigError } from '../../src/errors.ts';
-import type { ShardReport, WorkerReport } from '../../src/observability/worker-report.ts';
+import type { ShardStatus, WorkerStatus } from '../../src/observability/worker-status.ts';
 
 const totals = { delivered: 0, applied: 0, duplicate: 0, skipped: 0, dead_lettered: 0 };
 
-function reportOf(...shards: (Partial<ShardReport> & { shard: number })[]): WorkerReport {
+function reportOf(...shards: (Partial<ShardStatus> & { shard: number })[]): WorkerStatus {
   return {
     service: 's',
     stream: 'events',
     state: 'running',
     not_ready: [],
     shards: shards.map((shard) => ({ channel: 'consuming', epoch: 1, held: 0, gaps: 0, totals, open_gaps: [], ...shard })),
-  };
+  } as unknown as WorkerStatus;
 }
 
 const depth = (queue: string, ready: number | null, consumers: number | null) => ({ queue, ready, consumers });
@@ -63,7 +63,10 @@ test('gaps are told by the owner only, those that end soonest first', () => {
     entity_id,
     version: 1,
     missing_from: 2,
+    missing_to: 2,
     held: 1,
+    held_sequences: [],
+    waiting_ms: 0,
     ends_in_ms,
   });
   const workers = [

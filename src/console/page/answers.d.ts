@@ -27,10 +27,10 @@ export interface Gap {
   readonly entity_id: string;
   readonly version: number;
   readonly missing_from: number;
-  readonly missing_to?: number;
+  readonly missing_to: number;
   readonly held: number;
-  readonly waiting_ms?: number;
-  readonly ends_in_ms?: number;
+  readonly waiting_ms: number;
+  readonly ends_in_ms: number;
 }
 
 export interface Overview {

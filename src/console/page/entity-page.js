@@ -46,8 +46,8 @@ function EntityStatus({ entity: { parked, gap } }) {
     return html`<${State} name=${replaying ? 'parked, being replayed' : 'parked'} tone="bad" /> since ${time(at)} UTC, at sequence ${number(sequence)}: <${Reason} reason=${reason} /> <span class="quiet"><${Foreign} text=${detail} /></span>`;
   }
   if (gap === null) return html`<${State} name="in order" tone="good" />`;
-  const { missing_from, missing_to = missing_from, held, ends_in_ms } = gap;
-  return html`<${State} name="gap" tone="warn" /> waits for ${range(missing_from, missing_to)}, ${number(held)} held${ends_in_ms === undefined ? '' : `, ends in ${duration(ends_in_ms)}`}`;
+  const { missing_from, missing_to, held, ends_in_ms } = gap;
+  return html`<${State} name="gap" tone="warn" /> waits for ${range(missing_from, missing_to)}, ${number(held)} held, ends in ${duration(ends_in_ms)}`;
 }
 
 /** @param {{ entity: import('./answers.js').Entity }} props */

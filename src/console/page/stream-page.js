@@ -105,7 +105,7 @@ function Gaps({ gaps }) {
 
 /** @param {{ gap: import('./answers.js').Gap }} props */
 function GapRow({ gap }) {
-  const { version, missing_from, missing_to = missing_from, held, shard, waiting_ms = 0, ends_in_ms } = gap;
+  const { version, missing_from, missing_to, held, shard, waiting_ms, ends_in_ms } = gap;
   return html`
     <tr>
       <td data-label="entity"><${EntityLink} type=${gap.entity_type} id=${gap.entity_id} row=${true} /></td>
@@ -114,7 +114,7 @@ function GapRow({ gap }) {
       <td class="n" data-label="held">${number(held)}</td>
       <td class="n" data-label="shard">${shard}</td>
       <td data-label="ends in" class="countdown">
-        ${ends_in_ms === undefined ? '–' : html`<${Share} part=${ends_in_ms / Math.max(1, waiting_ms + ends_in_ms)} tone="warn" /> ${duration(ends_in_ms)}`}
+        <${Share} part=${ends_in_ms / Math.max(1, waiting_ms + ends_in_ms)} tone="warn" /> ${duration(ends_in_ms)}
       </td>
     </tr>
   `;

@@ -1,0 +1,156 @@
+/**
+ * What a worker says of itself on `/status` and by `Worker.status()`, in the spelling of JSON, and how a command asks for it. Something
+ * else may listen on the port: what does not have the shape is no answer.
+ */
+import type { Config, HttpConfig } from '../config/config.ts';
+import type { OrderingStatistics } from '../detection/detector.ts';
+import { entityFields, type EntityRef } from '../events/event.ts';
+import type { SequencerOverview, ShardSequencer } from '../ordering/sequencer.ts';
+import { type Time, timeLimit } from '../time.ts';
+import type { ShardState, ShardTotals } from './metrics.ts';
+
+/** A gap that is open now. */
+export interface GapStatus {
+  readonly entity_type: string;
+  readonly entity_id: string;
+  readonly version: number;
+  /** The first missing sequence. */
+  readonly missing_from: number;
+  /** The last missing sequence: one below the lowest held. */
+  readonly missing_to: number;
+  readonly held: number;
+  /** Runs of held sequences, in order; at most the first 50. */
+  readonly held_sequences: readonly (readonly [first: number, last: number])[];
+  /** Time since the first event was held for this gap, without the time in which the missing event could not have arrived. */
+  readonly waiting_ms: number;
+  /** Time until the gap ends if nothing arrives, counted in the same way. */
+  readonly ends_in_ms: number;
+}
+
+export interface ShardStatus extends SequencerOverview {
+  readonly shard: number;
+  readonly queue: string;
+  readonly channel: ShardState;
+  /** Null before the first delivery on this channel: a standby has none. */
+  readonly epoch: number | null;
+  /** Since the process started. */
+  readonly totals: ShardTotals;
+  /** The gaps that have waited longest, at most 100. */
+  readonly open_gaps: readonly GapStatus[];
+}
+
+/** What the detector has seen since the worker started. */
+export interface ViolationsStatus {
+  readonly total: number;
+  readonly affected_entities: number;
+  readonly average_gap: number;
+  readonly max_gap: number;
+  /** The last ten, the latest last. */
+  readonly recent: readonly {
+    readonly entity_type: string;
+    readonly entity_id: string;
+    readonly type: string;
+    readonly message_id: string;
+    readonly expected: number;
+    readonly received: number;
+    /** ISO 8601. */
+    readonly at: string;
+  }[];
+}
+
+export interface WorkerStatus {
+  readonly service: string;
+  readonly stream: string;
+  readonly state: 'starting' | 'running' | 'stopping' | 'stopped';
+  /** Why it is not ready; empty when it is. */
+  readonly not_ready: readonly string[];
+  readonly shards: readonly ShardStatus[];
+  readonly violations: ViolationsStatus;
+}
+
+const runsInStatus = 50;
+
+export function gapStatus({ lane, waitedMs, endsInMs }: ReturnType<ShardSequencer['openGaps']>[number]): GapStatus {
+  const { version } = lane.known;
+  return {
+    ...entityFields(lane.entity),
+    version,
+    missing_from: version + 1,
+    missing_to: Math.max(version, (lane.held.lowest() ?? 0) - 1),
+    held: lane.held.count,
+    held_sequences: lane.held.runs().slice(0, runsInStatus),
+    waiting_ms: waitedMs,
+    ends_in_ms: endsInMs,
+  };
+}
+
+export function violationsStatus({ total, affectedEntities, averageGap, maxGap, recent }: OrderingStatistics): ViolationsStatus {
+  return {
+    total,
+    affected_entities: affectedEntities,
+    average_gap: averageGap,
+    max_gap: maxGap,
+    recent: recent.map(({ type, messageId, expected, received, atMs, ...entity }) => ({
+      ...entityFields(entity),
+      type,
+      message_id: messageId,
+      expected,
+      received,
+      at: new Date(atMs).toISOString(),
+    })),
+  };
+}
+
+const timeoutMs = 2_000;
+
+/** The worker at HTTP_HOST and HTTP_PORT; null when none answers there, or one of another stream. */
+export async function askWorker({ http, broker }: Config, time: Time): Promise<WorkerStatus | null> {
+  return http.port === 0 ? null : askWorkerAt(urlOf(http), broker.stream, time);
+}
+
+/** The worker at `http://host:port`; null when none of this stream answers there. */
+export async function askWorkerAt(url: string, stream: string, time: Time): Promise<WorkerStatus | null> {
+  try {
+    const response = await fetch(new URL('/status', url), { signal: timeLimit(time, timeoutMs) });
+    const status: unknown = await response.json();
+    return isWorkerStatus(status) && status.stream === stream ? status : null;
+  } catch {
+    // Nobody there, or not a worker: the caller says so.
+    return null;
+  }
+}
+
+/** The gap in which one of the workers holds events of the entity. */
+export function gapOf(workers: readonly WorkerStatus[], { entityType, entityId }: EntityRef): GapStatus | null {
+  const gaps = workers.flatMap(({ shards }) => shards).flatMap(({ open_gaps }) => open_gaps);
+  return gaps.find((gap) => gap.entity_type === entityType && gap.entity_id === entityId) ?? null;
+}
+
+/**
+ * How many events of an entity the worker holds. Null when it cannot know: an entity that it does not list
+ * may be with another worker, unless it owns every shard and lists every gap.
+ */
+export function heldBy(status: WorkerStatus | null, entity: EntityRef, shards: number): number | null {
+  if (status === null) return null;
+  const gap = gapOf([status], entity);
+  if (gap !== null) return gap.held;
+  const owned = status.shards.filter(({ epoch, gaps, open_gaps }) => epoch !== null && open_gaps.length === gaps);
+  return owned.length === shards ? 0 : null;
+}
+
+/** Where a client reaches what listens there. */
+export function urlOf({ host, port }: Pick<HttpConfig, 'host' | 'port'>): string {
+  // Addresses that mean "every interface" are for listening only.
+  const reachable = host === '0.0.0.0' ? '127.0.0.1' : host === '::' ? '::1' : host;
+  return `http://${reachable.includes(':') ? `[${reachable}]` : reachable}:${port}`;
+}
+
+function isWorkerStatus(value: unknown): value is WorkerStatus {
+  if (!isRecord(value) || !Array.isArray(value['shards']) || !Array.isArray(value['not_ready'])) return false;
+  if (typeof value['stream'] !== 'string' || typeof value['state'] !== 'string') return false;
+  return value['shards'].every((shard) => isRecord(shard) && typeof shard['shard'] === 'number' && Array.isArray(shard['open_gaps']));
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null;
+}
