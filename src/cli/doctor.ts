@@ -12,7 +12,7 @@ import { failure, type Finding, ok, warning } from '../finding.ts';
 import { askWorker } from '../observability/worker-status.ts';
 import { checkBrokerHealth } from '../rabbitmq/topology-check.ts';
 import { queueDepths, whyNobodyConsumes } from '../rabbitmq/queue-depths.ts';
-import { recordName, shardQueueName, unroutedQueueName } from '../rabbitmq/topology-plan.ts';
+import { recordName, shardQueueNames, unroutedQueueName } from '../rabbitmq/topology-plan.ts';
 import { haltText, lookForHalts } from '../stores/halts.ts';
 import { loadProcessors } from '../worker/processor-module.ts';
 import { withBroker, withStore } from './access.ts';
@@ -141,11 +141,10 @@ async function checkStore(config: Config, io: CommandIo): Promise<readonly Findi
 
 /** Whether each shard works: it has a consumer, and nothing halts it. That a queue is missing the topology's check tells. */
 async function checkShards(config: Config, io: CommandIo): Promise<readonly Finding[]> {
-  const { stream, shards } = config.broker;
+  const { stream } = config.broker;
   const subject = 'shards';
-  const queues = Array.from({ length: shards }, (_, shard) => shardQueueName(stream, shard));
   return withBroker(config, io, async (connection) => {
-    const depths = (await queueDepths(connection, queues, io.time)).filter(({ ready }) => ready !== null);
+    const depths = (await queueDepths(connection, shardQueueNames(config.broker), io.time)).filter(({ ready }) => ready !== null);
     const unconsumed = depths
       .flatMap(whyNobodyConsumes)
       .map((detail) => failure(subject, detail, 'start `inorder worker`: WORKER_SHARDS of all workers together has to name every shard'));

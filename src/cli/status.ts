@@ -3,8 +3,7 @@ import { loadConfig } from '../config/load.ts';
 import type { Config } from '../config/config.ts';
 import { UnavailableError } from '../errors.ts';
 import { askWorker, type WorkerStatus } from '../observability/worker-status.ts';
-import { queueDepths, type QueueDepth, whyNobodyConsumes } from '../rabbitmq/queue-depths.ts';
-import { deadLetterQueueName, shardQueueName, unroutedQueueName } from '../rabbitmq/topology-plan.ts';
+import { type QueueDepth, streamDepths, whyNobodyConsumes } from '../rabbitmq/queue-depths.ts';
 import { haltText, lookForHalts } from '../stores/halts.ts';
 import type { Halt, Store } from '../stores/store.ts';
 import { withBroker, withStore } from './access.ts';
@@ -60,11 +59,8 @@ export const command = defineCommand({
 });
 
 async function askQueues(config: Config, io: CommandIo): Promise<Pick<Status, 'shards' | 'dead_letters' | 'unrouted'>> {
-  const { stream, shards } = config.broker;
-  const names = Array.from({ length: shards }, (_, shard) => shardQueueName(stream, shard));
-  const queues = [...names, deadLetterQueueName(stream), unroutedQueueName(stream)];
-  const depths = await withBroker(config, io, (connection) => queueDepths(connection, queues, io.time));
-  return { shards: depths.slice(0, shards), dead_letters: depths[shards]!, unrouted: depths[shards + 1]! };
+  const depths = await withBroker(config, io, (connection) => streamDepths(connection, config.broker, io.time));
+  return { shards: depths.shards, dead_letters: depths.deadLetters, unrouted: depths.unrouted };
 }
 
 async function askStore(

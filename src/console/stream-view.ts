@@ -9,9 +9,9 @@ import { snapshotsOf } from '../stores/snapshots.ts';
 import { entityFields, type EntityRef, type RawMessage } from '../events/event.ts';
 import { gapOf } from '../observability/worker-status.ts';
 import { ManagementClient } from '../rabbitmq/management.ts';
-import { queueDepths, type QueueDepth, whyNobodyConsumes } from '../rabbitmq/queue-depths.ts';
+import { streamDepths, whyNobodyConsumes } from '../rabbitmq/queue-depths.ts';
 import { virtualHostOf } from '../rabbitmq/refusal.ts';
-import { deadLetterQueueName, shardQueueName, unroutedQueueName } from '../rabbitmq/topology-plan.ts';
+import { shardQueueNames } from '../rabbitmq/topology-plan.ts';
 import { haltText } from '../stores/halts.ts';
 import { auditFields, type AuditRecord } from '../stores/operator-store.ts';
 import type { EntitySummary, Halt } from '../stores/store.ts';
@@ -43,7 +43,7 @@ interface Parked {
 export class StreamView {
   readonly #options: StreamViewOptions;
   readonly #shardQueues: readonly string[];
-  readonly #depths: SharedReading<readonly QueueDepth[]>;
+  readonly #depths: SharedReading<Awaited<ReturnType<typeof streamDepths>>>;
   readonly #workers: SharedReading<{ readonly atMs: number; readonly asked: readonly AskedWorker[] }>;
   readonly #consumers: SharedReading<ReadonlyMap<string, string> | null>;
   readonly #halts: SharedReading<readonly Halt[]>;
@@ -59,8 +59,7 @@ export class StreamView {
       config,
       sources: { time },
     } = options;
-    const { stream, shards } = config.broker;
-    this.#shardQueues = Array.from({ length: shards }, (_, shard) => shardQueueName(stream, shard));
+    this.#shardQueues = shardQueueNames(config.broker);
     this.#depths = new SharedReading({ time, minAgeMs: ageMs.depths, read: () => this.#readDepths() });
     this.#workers = new SharedReading({
       time,
@@ -84,7 +83,7 @@ export class StreamView {
     const asked = workers.ok ? workers.value.asked : [];
     const input = {
       workers: asked,
-      depths: depths.ok ? depths.value.slice(0, this.#shardQueues.length) : null,
+      depths: depths.ok ? depths.value.shards : null,
       activeConsumers: consumers.ok ? consumers.value : null,
     };
     if (watchesLetters && depths.ok) this.catalogue.look(this.#deadLettersReady);
@@ -101,7 +100,7 @@ export class StreamView {
       workers: asked.map(({ name, report }) => ({ name, state: report?.state ?? null, not_ready: report?.not_ready ?? [] })),
       shards,
       gaps: gapRows(shards, input),
-      unrouted: depths.ok ? (depths.value.at(-1)?.ready ?? null) : null,
+      unrouted: depths.ok ? depths.value.unrouted.ready : null,
       dead_letters: { ready: this.#deadLettersReady, revision: catalogue?.revision ?? 0, reading, trouble },
     };
   }
@@ -199,13 +198,11 @@ export class StreamView {
     this.catalogue.outdate();
   }
 
-  async #readDepths(): Promise<readonly QueueDepth[]> {
+  async #readDepths() {
     const { config, sources } = this.#options;
-    const { stream } = config.broker;
-    const queues = [...this.#shardQueues, deadLetterQueueName(stream), unroutedQueueName(stream)];
     const wasReading = sources.letters.busy;
-    const depths = await sources.withBroker((connection) => queueDepths(connection, queues, sources.time));
-    if (!wasReading && !sources.letters.busy) this.#deadLettersReady = depths[this.#shardQueues.length]?.ready ?? null;
+    const depths = await sources.withBroker((connection) => streamDepths(connection, config.broker, sources.time));
+    if (!wasReading && !sources.letters.busy) this.#deadLettersReady = depths.deadLetters.ready;
     return depths;
   }
 

@@ -3,11 +3,13 @@
  * Unacknowledged deliveries are not counted.
  */
 import type { Channel, ChannelModel } from 'amqplib';
+import type { BrokerConfig } from '../config/config.ts';
 import { messageOf, UnavailableError } from '../errors.ts';
 import type { Time } from '../time.ts';
 import { replyCodeOf, replyCodes } from './refusal.ts';
 import type { ConnectionSource } from './scratch-channel.ts';
 import { closeChannel } from './time-limit.ts';
+import { deadLetterQueueName, shardQueueNames, unroutedQueueName } from './topology-plan.ts';
 
 export interface QueueDepth {
   readonly queue: string;
@@ -36,6 +38,13 @@ export async function queueDepths(connection: Connection, queues: readonly strin
   }
   if (channel !== null) await closeChannel(channel, time);
   return depths;
+}
+
+/** Of all queues that a stream has for events. Rejects when the broker becomes unavailable. */
+export async function streamDepths(connection: Connection, { stream, shards }: Pick<BrokerConfig, 'stream' | 'shards'>, time: Time) {
+  const queues = [...shardQueueNames({ stream, shards }), deadLetterQueueName(stream), unroutedQueueName(stream)];
+  const depths = await queueDepths(connection, queues, time);
+  return { shards: depths.slice(0, shards), deadLetters: depths[shards]!, unrouted: depths[shards + 1]! };
 }
 
 /** Ready messages of each queue; 0 for a missing queue. @throws UnavailableError when the broker cannot be asked. */

@@ -45,6 +45,11 @@ export function shardQueueName(stream: string, shard: number): string {
   return `${stream}.shard.${String(shard).padStart(3, '0')}`;
 }
 
+/** In the order of the shards. */
+export function shardQueueNames({ stream, shards }: Pick<TopologyOptions, 'stream' | 'shards'>): readonly string[] {
+  return Array.from({ length: shards }, (_, shard) => shardQueueName(stream, shard));
+}
+
 /** Whether it is the name of a shard queue of the stream, for any number of shards. */
 export function isShardQueueName(stream: string, name: string): boolean {
   const shard = name.startsWith(`${stream}.shard.`) ? name.slice(`${stream}.shard.`.length) : '';
@@ -65,7 +70,7 @@ export function recordName(stream: string): string {
 }
 
 export function planTopology(options: TopologyOptions): TopologyPlan {
-  const { stream, shards, queueType, exchangeType } = options;
+  const { stream, queueType, exchangeType } = options;
   const deadLetterExchange = `${stream}.dlx`;
   const deadLetters = deadLetterQueueName(stream);
   const unrouted = unroutedQueueName(stream);
@@ -77,7 +82,7 @@ export function planTopology(options: TopologyOptions): TopologyPlan {
     'x-single-active-consumer': true,
     'x-dead-letter-exchange': deadLetterExchange,
   };
-  const shardQueues = Array.from({ length: shards }, (_, shard) => ({ name: shardQueueName(stream, shard), arguments: shardArguments }));
+  const shardQueues = shardQueueNames(options).map((name) => ({ name, arguments: shardArguments }));
   return {
     ...options,
     exchanges: [

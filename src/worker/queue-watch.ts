@@ -5,10 +5,9 @@
 import type { Config } from '../config/config.ts';
 import type { QueueReading } from '../observability/metrics.ts';
 import { ManagementClient } from '../rabbitmq/management.ts';
-import { queueDepths } from '../rabbitmq/queue-depths.ts';
+import { type QueueDepth, streamDepths } from '../rabbitmq/queue-depths.ts';
 import { virtualHostOf } from '../rabbitmq/refusal.ts';
 import type { ConnectionSource } from '../rabbitmq/scratch-channel.ts';
-import { deadLetterQueueName, shardQueueName, unroutedQueueName } from '../rabbitmq/topology-plan.ts';
 import type { Time, Timer } from '../time.ts';
 
 export interface QueueWatchOptions {
@@ -61,21 +60,11 @@ export class QueueWatch {
   }
 
   async #ask(): Promise<void> {
-    const {
-      source,
-      config: {
-        broker: { stream, shards },
-      },
-    } = this.#options;
-    const names = [
-      ...Array.from({ length: shards }, (_, shard) => shardQueueName(stream, shard)),
-      deadLetterQueueName(stream),
-      unroutedQueueName(stream),
-    ];
+    const { source, config } = this.#options;
     try {
-      const [depths, unacked] = await Promise.all([queueDepths(await source.ready(), names, source.time), this.#unacked()]);
-      const counts = depths.map(({ queue, ready, consumers }) => ({ ready, consumers, unacked: unacked.get(queue) ?? null }));
-      this.#last = { shards: counts.slice(0, shards), deadLetters: counts[shards] ?? null, unrouted: counts[shards + 1]?.ready ?? null };
+      const [depths, unacked] = await Promise.all([streamDepths(await source.ready(), config.broker, source.time), this.#unacked()]);
+      const counts = ({ queue, ready, consumers }: QueueDepth) => ({ ready, consumers, unacked: unacked.get(queue) ?? null });
+      this.#last = { shards: depths.shards.map(counts), deadLetters: counts(depths.deadLetters), unrouted: depths.unrouted.ready };
       this.#lastAtMs = this.#options.time.nowMs();
     } catch {
       // The connection notices an unavailable broker; here it only means that the counts are unknown.
