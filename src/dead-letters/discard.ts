@@ -24,7 +24,7 @@ export interface DiscardOptions {
   readonly reason: string;
   /** The version passes each discarded event, which leaves a hole. Default false. */
   readonly skipSequence?: boolean;
-  /** Stops before the next letter. */
+  /** Ends the discard after the present page. */
   readonly signal?: AbortSignal;
   readonly onProgress?: (discarded: number) => void;
   readonly time: Time;

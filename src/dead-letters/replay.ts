@@ -194,7 +194,7 @@ class ReplayRun {
     await patiently(() => this.#hold([...entities]), storePatienceMs, this.#options);
   }
 
-  /** False for a letter whose copy was already published, and for entities that have failed. */
+  /** False when its reading has ended (the letter is met again), and for entities that have failed. */
   #isReplayable(taken: TakenLetter): boolean {
     const entity = this.#entityOf.get(taken.letter.fingerprint);
     if (entity === undefined || !this.#failed.has(entity)) return taken.isOpen;

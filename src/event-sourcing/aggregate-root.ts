@@ -1,7 +1,7 @@
 /**
- * Event sourcing in the form of a class, for those who like it: methods check their rules and raise events, `apply` makes the
- * state of them, and the repository appends what is not committed yet. The same log and the same promises as with
- * `defineAggregate`, whose pure functions are easier to test and which has snapshots.
+ * Event sourcing with a class: methods check rules and raise events, `apply` derives the state from them, and the repository
+ * appends the uncommitted ones. It uses the same log and gives the same guarantees as `defineAggregate`, whose pure functions are
+ * easier to test and which has snapshots.
  */
 import type { DecidedEvent } from '../aggregates/definition.ts';
 import { ConfigError, PermanentError, RefusedError } from '../errors.ts';
@@ -13,7 +13,7 @@ import { eventOf, noLimits } from './fold.ts';
 import { eventId } from './repository.ts';
 import { retryConflicts } from './retry-conflicts.ts';
 
-/** The base of an entity that knows what has happened to it. Its class names the entity type: `static readonly type = 'order'`. */
+/** Base class of an event-sourced entity. The subclass names the entity type: `static readonly type = 'order'`. */
 export abstract class AggregateRoot {
   readonly id: string;
   #version = 0;
@@ -24,41 +24,41 @@ export abstract class AggregateRoot {
     this.id = id;
   }
 
-  /** Sequence of the last event that is in the store. */
+  /** Sequence of the last stored event. */
   get version(): number {
     return this.#version;
   }
 
-  /** Events that were raised and are not in the store yet, with the sequences that they will have. */
+  /** Events that were raised but not stored yet, with the sequences that they will have. */
   get uncommittedEvents(): readonly Event[] {
     return this.#uncommitted;
   }
 
-  /** The state after an event, whether it was raised just now or long ago. It checks no rules: it has happened. */
+  /** Applies an event to the state, both when it is raised and when it is loaded. It checks no rules: the event has happened. */
   protected abstract apply(event: Event): void;
 
-  /** Something has happened: it is applied, and appended when the aggregate is saved. */
+  /** Raises an event: it is applied now, and appended when the aggregate is saved. */
   protected raise({ type, data, dataJson, metadata, timestamp = isoNow(this.#time) }: DecidedEvent): void {
     const sequence = this.#version + this.#uncommitted.length + 1;
     const entity = { entityType: typeOf(this.constructor as AggregateClass<AggregateRoot>), entityId: this.id };
-    // Encoded, so that `apply` sees what it will see when it is read again.
+    // Encoded, so that `apply` sees the same as after loading.
     const given = { ...entity, id: this.#time.uuid(), sequence, type, data, dataJson, metadata, timestamp };
     const { event } = encodeEvent(given, { limits: noLimits });
     this.apply(event);
     this.#uncommitted.push(event);
   }
 
-  /** A rule does not allow what was asked. Never returns. */
+  /** Refuses the command because of a rule. Never returns. */
   protected refuse(detail: string, code?: string): never {
     throw new RefusedError(detail, code);
   }
 
-  /** Where the ids and the times of its events come from; the repository's, once it has been loaded. Default: the computer. */
+  /** The source of ids and times of its events; the repository's once it is loaded. Default: the system's clock. */
   useTime(time: Time): void {
     this.#time = time;
   }
 
-  /** Applies what has happened before, in order. */
+  /** Applies stored events, in order. */
   applyHistory(event: Event): void {
     if (event.sequence !== this.#version + 1)
       throw new PermanentError(`event ${this.#version + 1} is missing: after ${this.#version} comes ${event.sequence}`);
@@ -66,14 +66,14 @@ export abstract class AggregateRoot {
     this.#version = event.sequence;
   }
 
-  /** What was raised is in the store. */
+  /** Call when the raised events are stored. */
   markCommitted(): void {
     this.#version += this.#uncommitted.length;
     this.#uncommitted = [];
   }
 }
 
-/** A class of aggregates. */
+/** The class of an aggregate. */
 export interface AggregateClass<A extends AggregateRoot> {
   new (id: string): A;
   /** Entity type. */
@@ -81,14 +81,14 @@ export interface AggregateClass<A extends AggregateRoot> {
 }
 
 export interface ClassRepositoryOptions {
-  /** How often work is done again because somebody else was faster. Default 10. */
+  /** The most attempts when others change the entity at the same time. Default 10. */
   readonly maxAttempts?: number;
-  /** Default: that of the computer. */
+  /** Default: the system's clock. */
   readonly time?: Time;
 }
 
 export interface WorkOptions {
-  /** Names the work: done again under the same id, it has no second effect. Default: none. */
+  /** Identifies the work: repeated under the same id, it has no second effect. Default: none. */
   readonly commandId?: string;
 }
 
@@ -98,12 +98,12 @@ export type Worked<A> =
   | { readonly status: 'refused'; readonly code: string | null; readonly detail: string; readonly aggregate: A };
 
 export interface ClassRepository<A extends AggregateRoot> {
-  /** A new aggregate where there are no events. @throws UnavailableError */
+  /** Loads an aggregate; a new one if it has no events. @throws UnavailableError */
   load(id: string): Promise<A>;
-  /** Appends what is not committed. @throws VersionConflictError when somebody else was faster; UnavailableError when it is not known whether it was done. */
+  /** Appends uncommitted events. @throws VersionConflictError on a concurrent change; UnavailableError when the outcome is unknown. */
   save(aggregate: A, options?: WorkOptions): Promise<void>;
   /**
-   * Loads, does the work and saves; again, on what is there then, when somebody else was faster.
+   * Loads the entity, does the work and saves; repeats this on the new state after a concurrent change.
    *
    * @throws VersionConflictError after `maxAttempts`; UnavailableError as `save`; PermanentError when the work is asynchronous; whatever
    *   else the work throws.
@@ -138,7 +138,7 @@ export class AggregateRootRepository<A extends AggregateRoot> implements ClassRe
   async handle(id: string, work: (aggregate: A) => void, options: WorkOptions = {}): Promise<Worked<A>> {
     return await retryConflicts(this.#time, this.#maxAttempts, async (): Promise<Worked<A>> => {
       const { aggregate, isDone } = await this.#read(id, options.commandId ?? null);
-      // Not tried again: its rules may refuse a second time what they allowed the first.
+      // Not repeated: its rules may refuse the second time what they allowed the first time.
       if (isDone) return { status: 'repeated', aggregate };
       try {
         const result: unknown = work(aggregate);
@@ -146,7 +146,7 @@ export class AggregateRootRepository<A extends AggregateRoot> implements ClassRe
           throw new PermanentError('the work returned a promise: what it does later would not be saved; it must be synchronous');
       } catch (error) {
         if (!(error instanceof RefusedError)) throw error;
-        // Without what it had raised before it was refused.
+        // Without the events that it raised before it was refused.
         return { status: 'refused', code: error.refusal, detail: error.message, aggregate: await this.load(id) };
       }
       const status = await this.#append(aggregate, options);
@@ -154,7 +154,7 @@ export class AggregateRootRepository<A extends AggregateRoot> implements ClassRe
     });
   }
 
-  /** `isDone`: the events of the command are there already. */
+  /** `isDone`: the events of the command were stored before. */
   async #read(id: string, commandId: string | null): Promise<{ readonly aggregate: A; readonly isDone: boolean }> {
     const aggregate = new this.#Class(id);
     aggregate.useTime(this.#time);

@@ -1,19 +1,19 @@
 /**
- * Appends events that may be in the log already, all or in part, as when a file that has grown is appended again. What becomes
- * of an event depends on it alone and not on which others are appended with it; their order stays.
+ * Appends events of which some or all may already be in the log, as when a file that has grown is appended again. The outcome
+ * of an event depends on it alone, not on the events appended with it; their order is kept.
  */
 import { EventError } from '../errors.ts';
 import type { EntityRef } from '../events/event.ts';
 import { readTime } from '../events/timestamp.ts';
 import type { EventStore, EventToAppend } from '../stores/event-store.ts';
 
-/** An event that can be known again. */
+/** An event with an id, by which a repetition is recognised. */
 export type IdentifiedEvent = EventToAppend & { readonly id: string; readonly timestamp?: string };
 
-/** `known`: the log has it, with this id, type, data and, where it says one, time. Refused: in one sentence. */
+/** `known`: the log has it, with this id, type, data and time (if it has one). `refused`: why, in one sentence. */
 export type AppendFate = 'appended' | 'known' | { readonly refused: string };
 
-/** Of one entity; as many fates as events. Rejects where it is not known what was written: append the same again. */
+/** Appends events of one entity; returns one fate per event. Rejects when the outcome is unknown: append the same again. */
 export async function appendEach(
   store: Pick<EventStore, 'append' | 'read'>,
   entity: EntityRef,
@@ -25,7 +25,7 @@ export async function appendEach(
   } catch (error) {
     if (!(error instanceof EventError)) throw error;
     if (events.length === 1) return [{ refused: `${error.reason}: ${error.message}` }];
-    // Nothing was written. Halved until each that is at fault, or known, stands alone.
+    // Nothing was written. Split in halves until each invalid or known event is alone.
     const half = Math.ceil(events.length / 2);
     const fates = await appendEach(store, entity, events.slice(0, half));
     return [...fates, ...(await appendEach(store, entity, events.slice(half)))];
@@ -33,8 +33,8 @@ export async function appendEach(
 }
 
 /**
- * The log compares type and data. An event of another time under the same id is another event, as where ids begin again each day;
- * only events that say a time are looked up.
+ * The log compares type and data only. An event with another time under the same id is another event, for instance where ids
+ * restart each day; only events with a time are looked up.
  */
 async function knownFates(
   store: Pick<EventStore, 'read'>,

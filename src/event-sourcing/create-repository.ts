@@ -1,4 +1,4 @@
-/** The repository of a program's entities, in the form in which their aggregate is written. */
+/** Creates the repository for an aggregate, written with `defineAggregate` or as a class. */
 import type { Aggregate } from '../aggregates/definition.ts';
 import { ConfigError } from '../errors.ts';
 import type { EventStore } from '../stores/event-store.ts';
@@ -11,13 +11,13 @@ import {
 } from './aggregate-root.ts';
 import { AggregateRepository, type Repository, type RepositoryOptions } from './repository.ts';
 
-/** Of what `defineAggregate` has made. @throws ConfigError when an option is not usable. */
+/** For an aggregate of `defineAggregate`. @throws ConfigError when an option is invalid. */
 export function createRepository<State, Commands>(
   aggregate: Aggregate<State, Commands>,
   store: EventStore,
   options?: RepositoryOptions,
 ): Repository<State, Commands>;
-/** Of a class. @throws ConfigError when the class names no entity type, or an option is not usable. */
+/** For a class. @throws ConfigError when the class names no entity type, or an option is invalid. */
 export function createRepository<A extends AggregateRoot>(
   aggregate: AggregateClass<A>,
   store: EventStore,

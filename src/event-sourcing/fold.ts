@@ -1,4 +1,4 @@
-/** From an entity's events to its state, by the very rules that a worker applies. */
+/** Folds an entity's events into its state, by the rules that a worker applies. */
 import type { Aggregate } from '../aggregates/definition.ts';
 import { type Evolved, evolveEvent } from '../aggregates/evolve.ts';
 import { encodeEvent } from '../events/encode.ts';
@@ -10,11 +10,11 @@ export interface Folded<State> {
   readonly state: State | null;
   /** Sequence of the last event that was applied. */
   readonly version: number;
-  /** Why it went no further: what a worker would dead-letter the next event for. */
+  /** Why the next event cannot be applied: the reason for which a worker would dead-letter it. */
   readonly problem: string | null;
 }
 
-/** What is in the log, or is about to get there, is read whatever its size: an append has the limits. */
+/** No limits: events in the log are read whatever their size, because limits apply to appends. */
 export const noLimits: EventLimits = {
   ...defaultEventLimits,
   maxBodyBytes: Number.MAX_SAFE_INTEGER,
@@ -22,7 +22,7 @@ export const noLimits: EventLimits = {
   maxJsonDepth: 10_000,
 };
 
-/** The event as a worker sees it when it has been published. */
+/** The event as a worker sees it once it is published. */
 export function eventOf({ entityType, entityId, id, sequence, type, timestamp, dataJson, metadata }: RecordedEvent): Event {
   return encodeEvent({ entityType, entityId, id, sequence, type, timestamp, dataJson, metadata }, { limits: noLimits }).event;
 }

@@ -1,6 +1,6 @@
 /**
- * Where missing events can be had: an event store, or a module of the operator's. It is asked for exactly what is missing,
- * and what it answers is checked as a message would be: an event that no worker would take is none.
+ * The source of missing events: the event store, or a module of the operator. It is asked for exactly the missing sequences,
+ * and its events are validated like messages: an event that a worker would refuse is ignored.
  */
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -14,20 +14,20 @@ import type { EventStore } from '../stores/event-store.ts';
 import type { Time } from '../time.ts';
 import { openEventStore } from './open-event-store.ts';
 
-/** What is asked for. */
+/** The request for missing events. */
 export interface MissingEvents {
   readonly entity: EntityRef;
   /** First missing sequence. */
   readonly from: number;
-  /** Last of them. */
+  /** Last missing sequence. */
   readonly to: number;
-  /** Aborted when nobody waits for the answer any more. */
+  /** Aborted when the answer is no longer needed. */
   readonly signal: AbortSignal;
 }
 
 /**
- * Gives the events of `entity` from `from` to `to`, as far as it has them; of those it lacks nothing. It is asked again later
- * for what it did not give, and when it throws. Entity type and id of what it gives may be left out.
+ * Returns the events of `entity` from `from` to `to`, without those that it lacks. It is asked again later
+ * for these, and after it throws. The events may omit entity type and id.
  */
 export type GapSource = (missing: MissingEvents) => AsyncIterable<NewEvent> | Iterable<NewEvent> | Promise<Iterable<NewEvent>>;
 
@@ -36,7 +36,7 @@ export interface OpenGapSource {
   close(): Promise<void>;
 }
 
-/** What GAP_REPAIR names; null where missing events are waited for. @throws ConfigError when there is no such thing. */
+/** Opens the source that GAP_REPAIR names; null for `off`. @throws ConfigError when there is none of that name. */
 export async function openGapSource(config: Config, log: Log, time: Time): Promise<OpenGapSource | null> {
   const { source } = config.gapRepair;
   if (source === null) return null;
@@ -66,7 +66,7 @@ function eventStoreSource(store: Pick<EventStore, 'read'>): GapSource {
   };
 }
 
-/** What the source has of it, in the order of the sequences, each once. @throws PermanentError when it gives what was not asked for. */
+/** The source's events in the order of their sequences, each once. @throws PermanentError when it returns others than asked for. */
 export async function readMissing(source: GapSource, missing: MissingEvents, limits: EventLimits): Promise<readonly EncodedEvent[]> {
   const found = new Map<number, EncodedEvent>();
   for await (const event of await source(missing)) {

@@ -1,4 +1,4 @@
-/** The event store of a program's choice, or the one that the configuration names with the leases of its relay. */
+/** Opens the event store of a program, or the one that the configuration names, with the leases of its relay. */
 import type { Config } from '../config/config.ts';
 import { ConfigError } from '../errors.ts';
 import type { Log } from '../observability/log.ts';
@@ -13,8 +13,8 @@ import type { AppendRules } from '../stores/append-rules.ts';
 import { createMemoryEventStore } from '../stores/memory/event-store.ts';
 
 /**
- * Connects in the background; whether the store is there shows when it is asked.
- * @throws ConfigError for a stream that counts from 0: what is taken from the store would be of other sequences.
+ * Connects in the background; whether the store is available shows at the first call.
+ * @throws ConfigError for a stream that counts from 0: the event store's sequences would differ.
  */
 export function openEventStore({ store, eventStore, broker, limits }: Config, log: Log, time: Time): EventStore {
   if (limits.firstSequence === 0)
@@ -30,16 +30,16 @@ export function openRelayLeases({ store, eventStore, broker }: Config, log: Log,
   return createRedisRelayLeases({ url: store.redisUrl, stream, time });
 }
 
-/** One of them. PostgreSQL is the one to recommend; Redis is the light one; memory ends with the process. */
+/** Name one. PostgreSQL is recommended; Redis is for light use; memory ends with the process. */
 export type EventStoreOptions =
   | { readonly postgres: PostgresEventStoreOptions }
   | { readonly redis: RedisEventStoreOptions }
   | { readonly memory: true | AppendRules };
 
 /**
- * Connects in the background; whether the store is there shows when it is asked.
+ * Connects in the background; whether the store is available shows at the first call.
  *
- * @throws ConfigError when none or several are named, or a URL is none.
+ * @throws ConfigError when none or several are named, or a URL is invalid.
  */
 export function createEventStore(options: EventStoreOptions): EventStore {
   const named = Object.keys(options);

@@ -1,6 +1,6 @@
 /**
- * The states that workers keep, held against the log of events or rebuilt from it. One entity at a time, in bounded memory,
- * while workers go on: a state is compared and written at the version that it has, and one that moves meanwhile is looked at again.
+ * Verifies the workers' states against the log of events, or rebuilds them from it. One entity at a time, in bounded memory,
+ * while workers run: a state is compared and written at its version, and checked again if that moves meanwhile.
  */
 import type { Processors } from '../aggregates/processors.ts';
 import { UnavailableError } from '../errors.ts';
@@ -19,15 +19,15 @@ export interface ReadSide {
 }
 
 export type EntityCheck =
-  /** Its events are 1, 2, 3…, and its state is what they make of it. */
+  /** Its events are 1, 2, 3…, and its state follows from them. */
   | { readonly status: 'right'; readonly version: number }
-  /** The same; the workers have not applied all of it yet. */
+  /** The same, but the workers have not applied all events yet. */
   | { readonly status: 'behind'; readonly version: number; readonly events: number }
   | { readonly status: 'wrong'; readonly version: number; readonly problem: string }
-  /** There is no aggregate for its type: whether its state is right cannot be said. */
+  /** There is no aggregate for its type: its state cannot be verified. */
   | { readonly status: 'no-aggregate' };
 
-/** The entities of the log, in the order in which they began. */
+/** The entities of the log, in the order of their first events. */
 export async function* entitiesOf(
   events: Pick<EventStore, 'readAll'>,
   signal: AbortSignal,
@@ -48,7 +48,7 @@ export async function checkEntity(entity: EntityRef, side: ReadSide): Promise<En
   if (folded === 'no-aggregate') return { status: 'no-aggregate' };
   if (folded.problem !== null) return { status: 'wrong', version, problem: folded.problem };
   if (folded.text !== state) {
-    // What a worker has changed meanwhile is none of this.
+    // A change by a worker meanwhile is not an error.
     if ((await snapshotOf(side.store, entity)).version !== version) return checkEntity(entity, side);
     return { status: 'wrong', version, problem: `its state at version ${version} is not what its events make of it` };
   }
@@ -64,8 +64,8 @@ export type Rebuilt =
 const maxAttempts = 5;
 
 /**
- * Makes the state of an entity from its events: at the version that it has, or, where the store does not know it, of all its events.
- * Doing it again changes nothing.
+ * Rebuilds the state of an entity from its events: up to its version, or from all events if the store does not know it.
+ * It can be repeated.
  */
 export async function rebuildEntity(entity: EntityRef, side: ReadSide): Promise<Rebuilt> {
   for (let attempt = 1; attempt <= maxAttempts; attempt++) {

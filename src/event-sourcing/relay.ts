@@ -1,18 +1,18 @@
 /**
- * Publishes what an event store holds, in order: the outbox of event-sourced entities. The store is the truth, and what was
- * appended to it is published however often the relay, the broker or the store fail in between.
+ * Publishes the events of an event store in order: the outbox of event-sourced entities. The store is the source of truth, and
+ * every appended event is published, however often the relay, the broker or the store fail.
  *
  *   acquire the lease ──▶ read a page behind the position ──▶ publish all of it ──▶ all confirmed ──▶ advance ─┐
  *         ▲                        ▲                                                                          │
  *         │                        └──────────────────────────────────────────────────────────────────────────┘
  *         └── the lease is lost, the store or the broker is unavailable ◀── at any point
  *
- * Guarantees that every event is published at least once, and that of an entity no event's first copy goes before that of an
- * earlier one: a page is sent in the order of positions, a refused event is overtaken by none of its entity, and the next page
- * waits until all of it is confirmed. Leaves to the worker that what was published twice has its effect once.
+ * Guarantees that every event is published at least once, and that no event's first copy precedes that of an earlier one of
+ * its entity: a page is sent in the order of positions, no event of the same entity overtakes a refused one, and the next page
+ * waits until the whole page is confirmed. The worker recognises an event that was published twice as a duplicate.
  *
- * An append refuses what could not be published. What got into the log all the same (by an earlier version, or before a limit was
- * lowered) is published as it is and named in the log: the worker dead-letters it with its reason, and its entity waits there.
+ * An append refuses an event that could not be published. One that is in the log all the same (from an earlier version, or from
+ * before a limit was lowered) is published unchanged, with a warning: the worker dead-letters it with its reason, and parks its entity.
  */
 import { EventError, PermanentError, UnavailableError } from '../errors.ts';
 import { encodeEvent, encodeUnchecked } from '../events/encode.ts';
@@ -27,30 +27,30 @@ import { backOffMs, sleep, type Time } from '../time.ts';
 export interface RelayOptions {
   readonly store: Pick<EventStore, 'readAll' | 'waitForMore'>;
   readonly leases: RelayLeases;
-  /** To the stream's exchange. */
+  /** Publishes to the stream's exchange. */
   readonly publisher: Pick<AmqpPublisher, 'publish'>;
-  /** What the workers accept. */
+  /** The limits of the workers. */
   readonly limits: EventLimits;
   readonly log: Log;
-  /** Ends it after the page that is under way. */
+  /** Ends the relay after the present page. */
   readonly signal: AbortSignal;
   readonly time: Time;
   /** Events that are read and published together. Default 500. */
   readonly pageSize?: number;
-  /** Told after each page that was confirmed. */
+  /** Called after each confirmed page. */
   readonly onProgress?: (progress: { readonly published: number; readonly position: number }) => void;
 }
 
 const defaultPageSize = 500;
 const retry = { initialMs: 200, maxMs: 10_000, leastShare: 0.5 };
-/** RabbitMQ's default of max_message_size; with more the channel ends. */
+/** RabbitMQ's default of max_message_size; the broker closes the channel for a larger message. */
 const maxMessageBytes = 134_217_728;
 
 /**
- * Runs until `signal` ends it; one that does not get the lease stands by.
+ * Runs until `signal` aborts; without the lease it is a standby.
  *
- * @throws PermanentError when AMQP cannot carry an event: it has to be dealt with before anything behind it can go.
- * @throws ConfigError when the store will never let itself be asked.
+ * @throws PermanentError when AMQP cannot carry an event: nothing behind it is published until that is resolved.
+ * @throws ConfigError when the store refuses for good.
  */
 export async function runRelay(options: RelayOptions): Promise<void> {
   const { leases, log, signal, time } = options;
@@ -70,7 +70,7 @@ export async function runRelay(options: RelayOptions): Promise<void> {
   }
 }
 
-/** What keeps events from getting on, until one does. Each cause is told once, and what is tried again is tried less and less often. */
+/** The failures since the last progress: each cause is logged once, and the back-off grows. */
 class Trouble {
   readonly #log: Log;
   readonly #time: Time;
@@ -93,7 +93,7 @@ class Trouble {
     return backOffMs(retry, ++this.#failures, this.#time);
   }
 
-  /** Of an event that no worker takes: once, however often its page is tried. */
+  /** Logs an event that workers refuse: once, however often its page is tried. */
   name({ position, entityType, entityId, sequence, id }: RecordedEvent, { reason, message }: EventError): void {
     if (position <= this.#namedUpTo) return;
     this.#namedUpTo = position;
@@ -110,7 +110,7 @@ class Trouble {
   }
 }
 
-/** Until the lease is lost or the signal aborted. */
+/** Relays until the lease is lost or the signal aborts. */
 async function relayWith(lease: RelayLease, options: RelayOptions, trouble: Trouble): Promise<void> {
   const { store, signal, pageSize = defaultPageSize, onProgress } = options;
   const ending = AbortSignal.any([signal, lease.lost]);
@@ -134,8 +134,8 @@ async function relayWith(lease: RelayLease, options: RelayOptions, trouble: Trou
 }
 
 /**
- * Resolves when every event of the page is confirmed. An entity's next event is sent when the one before is confirmed: the
- * broker may refuse one (its queue is full) and take the next.
+ * Resolves when every event of the page is confirmed. An entity's next event is sent when the previous one is confirmed: the
+ * broker may refuse one (its queue is full) and accept the next.
  */
 async function publishPage(page: readonly PlacedMessage[], publisher: RelayOptions['publisher'], ending: AbortSignal): Promise<void> {
   const latest = new Map<string, Promise<PublishOutcome>>();
@@ -158,11 +158,11 @@ async function publishPage(page: readonly PlacedMessage[], publisher: RelayOptio
 
 interface PlacedMessage extends PublishableMessage {
   readonly position: number;
-  /** The same for the same entity. */
+  /** The same value for the same entity. */
   readonly entity: string;
 }
 
-/** What comes before an event that AMQP cannot carry, so that it is stopped at with everything before it confirmed. */
+/** The events before one that AMQP cannot carry, so that everything before it is confirmed when the relay stops. */
 function encodedPage(page: readonly RecordedEvent[], limits: EventLimits, trouble: Trouble): readonly PlacedMessage[] {
   const messages: PlacedMessage[] = [];
   for (const event of page) {

@@ -1,7 +1,7 @@
 /**
- * Event-sourced entities by their aggregate: loaded from the events in the store, changed by commands. Guarantees that a
- * command decides on the newest state and its events are appended behind exactly that; that a command with the same id has
- * one effect, however often it is given; and that a snapshot changes nothing but how much is read.
+ * Event-sourced entities of an aggregate: loaded from their stored events, changed by commands. Guarantees that a
+ * command decides on the newest state and its events are appended directly after it; that a command with the same id has
+ * one effect, however often it is repeated; and that snapshots only change how much is read.
  */
 import { decideCommand } from '../aggregates/decide.ts';
 import type { Aggregate, Command, DecidedEvent } from '../aggregates/definition.ts';
@@ -17,23 +17,23 @@ import { eventOf, foldEvents, noLimits } from './fold.ts';
 import { retryConflicts } from './retry-conflicts.ts';
 
 export interface RepositoryOptions {
-  /** A snapshot of the state is kept whenever so many more events are there. Default: none. */
+  /** A snapshot is written after every so many events. Default: no snapshots. */
   readonly snapshotEvery?: number;
-  /** How often a command is decided again because somebody else was faster. Default 10. */
+  /** The most attempts at a command when others change the entity at the same time. Default 10. */
   readonly maxAttempts?: number;
-  /** Default: that of the computer. */
+  /** Default: the system's clock. */
   readonly time?: Time;
 }
 
-/** A command as it is given. */
+/** A command to handle. */
 export interface NewCommand<Type extends string, Data> {
-  /** Names the command: giving it again has no second effect. Default: a random one, for what is not given again. */
+  /** Identifies the command: repeated with the same id it has no second effect. Default: a random one, if it is never repeated. */
   readonly id?: string;
   readonly type: Type;
   readonly data?: Data;
-  /** When it was given: a date, or ISO 8601. Default: now. */
+  /** The time of the command: a date, or ISO 8601. Default: now. */
   readonly timestamp?: string | Date;
-  /** Its events bear it, too. */
+  /** Its events have the same metadata. */
   readonly metadata?: Readonly<Record<string, unknown>>;
 }
 
@@ -44,35 +44,35 @@ type CommandFor<Type extends string, Data> = undefined extends Data
 export type CommandOf<Commands> = { readonly [Type in keyof Commands & string]: CommandFor<Type, Commands[Type]> }[keyof Commands & string];
 
 export interface HandleOptions {
-  /** What whoever gave the command has seen: at any other version it is not decided. Default: any. */
+  /** The version that the sender has seen: the command is not decided at another one. Default: any. */
   readonly expectedVersion?: number;
 }
 
 export interface Loaded<State> {
-  /** The initial state where there is no such entity. */
+  /** The initial state if there is no such entity. */
   readonly state: State;
-  /** Sequence of its last event; 0 where there is none. */
+  /** Sequence of its last event; 0 if there is none. */
   readonly version: number;
 }
 
-/** What became of a command, with the state that the entity has now. */
+/** The result of a command, with the entity's new state. */
 export type Handled<State> =
-  /** Its events, of which there may be none, are in the store. */
+  /** Its events, possibly none, are stored. */
   | ({ readonly status: 'handled'; readonly events: readonly Event[] } & Loaded<State>)
-  /** They were there already: a command with this id was given before. */
+  /** A command with this id was handled before: its events were already stored. */
   | ({ readonly status: 'repeated'; readonly events: readonly Event[] } & Loaded<State>)
-  /** The aggregate does not allow it; nothing was written. `code` is what `refuse` was given, or a worker's reason. */
+  /** The aggregate refused it; nothing was written. `code` is the argument of `refuse`, or a worker's reason. */
   | ({ readonly status: 'refused'; readonly code: string | null; readonly detail: string } & Loaded<State>);
 
 export interface Repository<State, Commands> {
   /**
-   * @throws PermanentError when the entity's events cannot be applied: it names the first.
+   * @throws PermanentError when an event of the entity cannot be applied: it names the first one.
    * @throws UnavailableError
    */
   load(id: string): Promise<Loaded<State>>;
   /**
-   * @throws VersionConflictError when it is not at the version that is expected, or others were faster `maxAttempts` times.
-   * @throws UnavailableError when it is not known whether it was done: give the same command, with its id, again.
+   * @throws VersionConflictError when the entity is not at the expected version, or after `maxAttempts` concurrent changes.
+   * @throws UnavailableError when the outcome is unknown: repeat the same command, with its id.
    * @throws PermanentError for a mistake in the aggregate, or events that cannot be applied.
    */
   handle(id: string, command: CommandOf<Commands>, options?: HandleOptions): Promise<Handled<State>>;
@@ -119,10 +119,10 @@ export class AggregateRepository<State, Commands> implements Repository<State, C
   async handle(id: string, given: CommandOf<Commands>, { expectedVersion }: HandleOptions = {}): Promise<Handled<State>> {
     const entity = this.#entity(id);
     const command = completed(given, this.#time);
-    // What was drawn just now cannot have been given before.
+    // A command with a new random id cannot be a repetition.
     const before = async (known: Known<State>) => (given.id === undefined ? null : await this.#repeated(entity, command, known));
     let known = await this.#fromSnapshot(entity);
-    // Whoever expects a version does not want it decided on another.
+    // With an expected version it must not be decided on another one.
     const maxAttempts = expectedVersion === undefined ? (this.#options.maxAttempts ?? defaultMaxAttempts) : 1;
     return await retryConflicts(this.#time, maxAttempts, async (): Promise<Handled<State>> => {
       known = await this.#read(entity, known);
@@ -147,10 +147,10 @@ export class AggregateRepository<State, Commands> implements Repository<State, C
     if (events.length === 0) return handled;
     try {
       const { status } = await this.#store.append(entity, events.map(toAppend), { expectedVersion: known.version });
-      // What it was then, with the sequences that it had.
+      // The events as they were stored, with their sequences.
       if (status === 'repeated') return (await before(known)) ?? handled;
     } catch (error) {
-      // The command has led to other events before, when it was decided on another state.
+      // The command led to other events before, when it was decided on another state.
       const repeated = error instanceof EventError && error.reason === 'message_id_conflict' ? await before(known) : null;
       if (repeated === null) throw error;
       return repeated;
@@ -159,7 +159,7 @@ export class AggregateRepository<State, Commands> implements Repository<State, C
     return handled;
   }
 
-  /** The events that a command leads to, and the state after them. */
+  /** The events of a command, and the state after them. */
   #decide(entity: EntityRef, command: Command, known: Known<State>): Decided<State> | NotAllowed {
     const decided = decideCommand(this.#aggregate as Aggregate<State>, command, known.state ?? this.#aggregate.initialState());
     if (!decided.ok) return decided;
@@ -187,7 +187,7 @@ export class AggregateRepository<State, Commands> implements Repository<State, C
     ).event;
   }
 
-  /** Reads on from what is known. */
+  /** Reads the events after the known version. */
   async #read(entity: EntityRef, known: Known<State>): Promise<Known<State>> {
     const events = this.#store.read(entity, { from: known.version + 1 });
     const { state, version, problem } = await foldEvents(this.#aggregate as Aggregate<State>, events, known);
@@ -195,7 +195,7 @@ export class AggregateRepository<State, Commands> implements Repository<State, C
     return { state, version };
   }
 
-  /** What a command with this id has led to before, or null. Reads back to where it was, or to the beginning. */
+  /** The stored events of an earlier command with this id, or null. Reads backwards until it finds them. */
   async #repeated(entity: EntityRef, command: Command, known: Known<State>): Promise<Handled<State> | null> {
     const found: Event[] = [];
     for await (const recorded of this.#store.read(entity, { direction: 'backwards' })) {
@@ -223,7 +223,7 @@ export class AggregateRepository<State, Commands> implements Repository<State, C
     const { snapshotEvery: every } = this.#options;
     if (every === undefined || Math.floor(version / every) === Math.floor(before / every)) return;
     const snapshot = { version, schemaVersion: this.#aggregate.schemaVersion, state: this.#aggregate.serialize(state) };
-    // A hint: without it more is read the next time.
+    // Only a hint: without it the next load reads more.
     await this.#store.writeSnapshot(entity, snapshot).catch(() => undefined);
   }
 
@@ -243,7 +243,7 @@ function completed(given: NewCommand<string, unknown>, time: Time): Command {
 
 const idSeparator = '.';
 
-/** What is decided again under the same id gets the same ids. */
+/** A repeated command gives its events the same ids. */
 export function eventId({ id }: { readonly id: string }, index: number): string {
   return `${id}${idSeparator}${index + 1}`;
 }

@@ -1,13 +1,13 @@
-/** Optimistic concurrency: what lost the race for a version is tried again on what is there now, so often and no more. */
+/** Optimistic concurrency: repeats an attempt after a version conflict, a limited number of times. */
 import { VersionConflictError } from '../errors.ts';
 import { backOffMs, sleep, type Time } from '../time.ts';
 
 const pauses = { initialMs: 4, maxMs: 100, leastShare: 0 };
 
 /**
- * Pauses at random between attempts, longer each time, so that those who collided do not collide again.
+ * Random and growing pauses between the attempts keep the same writers from colliding again.
  *
- * @throws VersionConflictError of the last attempt; at once whatever else an attempt throws.
+ * @throws VersionConflictError of the last attempt; any other error at once.
  */
 export async function retryConflicts<T>(time: Time, maxAttempts: number, attempt: () => Promise<T>): Promise<T> {
   for (let made = 1; ; made++) {

@@ -1,9 +1,9 @@
 /**
- * Publishing for the programs of users: one connection of its own, one confirm channel. Guarantees that events
- * reach the broker in the order in which `publish` was called, also when the connection is lost in between; that
- * an event which a worker would refuse is refused here; and that every event has one outcome.
+ * The publisher for users' programs, with its own connection and one confirm channel. Guarantees that events
+ * reach the broker in the order of the calls of `publish`, also when the connection is lost in between; that
+ * an event that a worker would refuse is refused here; and that every event has one outcome.
  *
- * Left to the caller: numbering the events of an entity 1, 2, 3…; doing something about what was returned.
+ * Left to the caller: numbering the events of an entity 1, 2, 3…; handling returned events.
  */
 import { amqpUrls } from '../config/parsers.ts';
 import { variables } from '../config/variables.ts';
@@ -19,7 +19,7 @@ import { systemTime, type Time } from '../time.ts';
 import { type PublishCounts, publishStream } from './publish-stream.ts';
 
 const eventFormats = ['envelope', 'cloudevents-structured', 'cloudevents-binary'] as const;
-/** What is published: the JSON envelope, or a CloudEvent as one JSON text or with its attributes in headers. */
+/** The format of messages: the JSON envelope, or a CloudEvent as one JSON text or with its attributes in headers. */
 export type EventFormat = (typeof eventFormats)[number];
 
 export interface PublisherOptions {
@@ -31,51 +31,51 @@ export interface PublisherOptions {
   readonly format?: EventFormat;
   /** CloudEvents: the `source` of events whose metadata names none. Default `/inorder`. */
   readonly source?: string;
-  /** What the workers accept. Default: their defaults. */
+  /** The limits of the workers. Default: their defaults. */
   readonly limits?: Partial<EventLimits>;
   /**
-   * UNSEQUENCED of the workers: with `process` events without a sequence, and those of no entity, are published as well. Default
-   * `reject`: they are refused here with `EventError`, as a worker would refuse them.
+   * UNSEQUENCED of the workers: with `process` events without a sequence or an entity are published as well. Default
+   * `reject`: they are refused here with `EventError`, as a worker would do.
    */
   readonly unsequenced?: 'reject' | 'process';
-  /** Events without an outcome at which `publishAll` reads no further. Default 1,000. */
+  /** The most events without an outcome, beyond which `publishAll` stops reading. Default 1,000. */
   readonly maxOutstanding?: number;
-  /** Told of lost connections. Default: silence. */
+  /** Logs lost connections. Default: none. */
   readonly log?: Log;
-  /** Default: that of the computer. */
+  /** Default: the system's clock. */
   readonly time?: Time;
 }
 
 export interface Publisher {
   /**
-   * Sends one event and resolves with what became of it; waits as long as the broker is unavailable. An event without an
-   * entity id, where `unsequenced` allows it, is spread over the shards by its own id.
+   * Sends one event and resolves with its outcome; waits as long as the broker is unavailable. An event without an
+   * entity id, if `unsequenced` allows it, is assigned to a shard by its own id.
    * Rejects with `EventError` when a worker would refuse it: nothing is sent then.
    */
   publish(event: NewEvent | Event): Promise<PublishOutcome>;
   /**
    * Sends a stream of events and resolves when each has its outcome; reads no faster than the broker confirms.
-   * Rejects with what the stream or `onProgress` throws, or with `EventError` at the first event that a worker would
-   * refuse; what was sent by then has its outcome first.
+   * Rejects with an error of the stream or of `onProgress`, or with `EventError` at the first event that a worker would
+   * refuse, once the events sent before have their outcomes.
    */
   publishAll(events: AsyncIterable<NewEvent | Event>, options?: PublishAllOptions): Promise<PublishCounts>;
   /**
-   * Takes nothing more, waits at most `timeoutMs` (default 30 s) for what has no outcome yet, fails the rest and
+   * Accepts nothing more, waits at most `timeoutMs` (default 30 s) for outstanding events, fails the rest and
    * closes the connection.
    */
   close(timeoutMs?: number): Promise<void>;
 }
 
 export interface PublishAllOptions {
-  /** Told after each outcome. */
+  /** Called after each outcome. */
   readonly onProgress?: (counts: PublishCounts) => void;
 }
 
 const silence: Log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
 
 /**
- * Connects in the background; whether the broker is there shows when something is published.
- * @throws ConfigError naming every option with which nothing could ever be published.
+ * Connects in the background; whether the broker is available shows at the first publish.
+ * @throws ConfigError naming every invalid option.
  */
 export function createPublisher(options: PublisherOptions = {}): Publisher {
   const problems = problemsOf(options);
@@ -90,7 +90,7 @@ export function createPublisher(options: PublisherOptions = {}): Publisher {
   }
 
   return {
-    // The order of calls is the order of events: nothing may be awaited before they are handed over.
+    // The order of calls is the order of events: nothing may be awaited before the event is passed on.
     publish: async (event) => publisher.publish(encode(event)),
     publishAll: (events, { onProgress } = {}) => publishStream(encoded(events), publisher, onProgress),
     async close(timeoutMs) {
@@ -100,7 +100,7 @@ export function createPublisher(options: PublisherOptions = {}): Publisher {
   };
 }
 
-/** The addresses are not shown: they hold credentials. */
+/** The addresses are not shown, because they contain credentials. */
 function problemsOf({ urls, stream, format, maxOutstanding, unsequenced }: PublisherOptions): string[] {
   const { kind } = variables.STREAM;
   const problems: string[] = [];
@@ -128,7 +128,7 @@ function encoderFor({
   return (event) => encodeCloudEvent(newEventOf(event), mode, { limits, source, unsequenced });
 }
 
-/** An event as a handler sees it can be sent on: its data as they were written. */
+/** An event as a handler sees it can be published again, with its data as written. */
 function newEventOf(event: NewEvent | Event): NewEvent {
   if (!('payloadHash' in event)) return event;
   const { id, entityType, entityId, sequence, type, timestamp, dataJson, metadata } = event;

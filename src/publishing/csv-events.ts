@@ -1,9 +1,9 @@
 /**
- * Turns the rows of a CSV table with a header into the JSON text of events. A map says which column is which
- * field; every other column goes into `data`, and one without a name nowhere. Guarantees that nothing is guessed or changed:
- * values stay the text they are (a time such as `2012-04-03 16:55:38` too, which Inorder reads as UTC), and a row with more or
- * fewer fields than the header is a problem of its own line, after which reading goes on. Only a stray quote
- * ends the reading, since from there on nobody can say where a row begins.
+ * Turns the rows of a CSV table with a header into the JSON text of events. A map assigns columns to
+ * fields; every other column goes into `data`, except columns without a name. Nothing is guessed or changed:
+ * values stay text (also a time such as `2012-04-03 16:55:38`, which Inorder reads as UTC). A row with more or
+ * fewer fields than the header is a problem of its line, and reading continues. Only a stray quote
+ * ends the reading, because the start of the next row is then unknown.
  */
 import { pipeline, Readable } from 'node:stream';
 import { type CsvError, type Info, parse } from 'csv-parse';
@@ -13,9 +13,9 @@ import { maxLineBytes, notUtf8, type TextLine } from './text-lines.ts';
 
 export interface CsvOptions {
   readonly map: FieldMap;
-  /** What separates the fields of a row. */
+  /** The delimiter between the fields of a row. */
   readonly delimiter: string;
-  /** Lines that stood before the header. */
+  /** The number of lines before the header. */
   readonly linesBefore: number;
 }
 
@@ -30,19 +30,19 @@ export async function* readCsv(source: AsyncIterable<Uint8Array>, { map, delimit
   const parser = parse({
     delimiter,
     info: true,
-    // Left to itself it takes the first line's end for every line's: then the last value keeps a carriage return.
+    // By default the parser expects the first line's end everywhere: then a last value may keep a carriage return.
     record_delimiter: ['\r\n', '\n', '\r'],
     relax_column_count: true,
     skip_empty_lines: true,
     max_record_size: maxLineBytes,
-    // An error that is thrown would take the good rows before it along.
+    // A thrown error would discard the good rows before it.
     skip_records_with_error: true,
     on_skip: (error) => {
       failure ??= error ?? null;
       return undefined;
     },
   });
-  // What goes wrong in the source comes out of the parser.
+  // Errors of the source come out of the parser.
   pipeline(Readable.from(source, { objectMode: false }), parser, () => undefined);
   let columns: Columns | null = null;
   for await (const { record, info } of parser as AsyncIterable<CsvRow>) {
@@ -98,14 +98,14 @@ class Columns {
     if (row.length !== this.#width) {
       return `it has ${row.length} fields where the header has ${this.#width}`;
     }
-    // The parser puts the replacement character where bytes are not UTF-8: two ids could become one.
+    // The parser replaces bytes that are not UTF-8 by the replacement character: two ids could become one.
     if (row.some((value) => value.includes('\ufffd'))) return notUtf8;
     const sequence = row[this.#fields.get('sequence') ?? -1]?.trim() ?? '';
     return /^(|0|[1-9][0-9]{0,15})$/.test(sequence) ? null : `its sequence ${JSON.stringify(sequence)} is not a whole number`;
   }
 }
 
-/** Null: an optional field that the row leaves empty. */
+/** Null for an empty optional field. */
 function fieldJson(field: MappableField, value: string): string | null {
   if (field === 'entity_id' || field === 'type') return JSON.stringify(value);
   const text = value.trim();

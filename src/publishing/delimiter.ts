@@ -1,4 +1,4 @@
-/** What separates the fields of a CSV table: as it is said, as the table's first line says it (`sep=;`), or found by looking at its header. */
+/** The delimiter of a CSV table: given, named by the table's first line (`sep=;`), or detected from its header. */
 import { parse } from 'csv-parse/sync';
 import { ConfigError } from '../errors.ts';
 import { quoted } from '../events/json-body.ts';
@@ -6,7 +6,7 @@ import type { FieldMap } from './field-map.ts';
 
 const candidates = [',', ';', '\t', '|'] as const;
 
-/** `;`, `tab`: one character that is neither a letter, a digit, a quote nor the end of a line. `says`: what says so. @throws ConfigError */
+/** `;` or `tab`: one character that is no letter, digit, quote or line end. `says` names the source. @throws ConfigError */
 export function parseDelimiter(text: string, says = '--delimiter is'): string {
   const character = /^(tab|\\t)$/i.test(text) ? '\t' : text;
   if (/^[^\p{L}\p{N}"'\r\n]$/u.test(character)) return character;
@@ -15,7 +15,7 @@ export function parseDelimiter(text: string, says = '--delimiter is'): string {
 
 export interface Separated {
   readonly delimiter: string;
-  /** Of a first line that says it, with its end and blank lines before it; 0 where there is none. */
+  /** The length of a `sep=` line, with its end and blank lines before it; 0 if there is none. */
   readonly skippedBytes: number;
   readonly skippedLines: number;
 }
@@ -23,14 +23,14 @@ export interface Separated {
 const blankLines = '(?:[^\\S\\r\\n]*(?:\\r\\n|\\n|\\r))*';
 const sayingLine = new RegExp(`^${blankLines}("?)sep=(.*?)\\1(?:\\r\\n|\\n|\\r|$)`, 'i');
 
-/** `given` wins over what the table says, and that over what its header looks like. @throws ConfigError where the table says what cannot be. */
+/** `given` takes precedence over the `sep=` line, and that over the header. @throws ConfigError for an invalid `sep=` line. */
 export function delimiterOf(name: string, head: string, map: FieldMap, given: string | null): Separated {
   const [skipped, , said] = sayingLine.exec(head) ?? ['', '', undefined];
   const delimiter = given ?? (said === undefined ? found(head, map) : parseDelimiter(said, `${name}: the line with sep= says`));
   return { delimiter, skippedBytes: Buffer.byteLength(skipped), skippedLines: skipped.split(/\r\n|\n|\r/).length - 1 };
 }
 
-/** The one with which the header has the most of the columns that are asked for; of several the one with the most columns. */
+/** The delimiter that yields the most mapped columns in the header; of several the one with the most columns. */
 function found(head: string, map: FieldMap): string {
   const wanted = new Set([...map.values(), 'entity_id', 'type'].map(asWanted));
   const ranked = candidates.map((delimiter) => {
@@ -40,7 +40,7 @@ function found(head: string, map: FieldMap): string {
   return ranked.toSorted((a, b) => b.rank - a.rank)[0]!.delimiter;
 }
 
-/** Names that differ in case only are proposed as what is meant. */
+/** Names that differ only in case count as well: they are proposed in a message. */
 function asWanted(name: string): string {
   return name.trim().toLowerCase();
 }
@@ -56,7 +56,7 @@ function headerOf(head: string, delimiter: string): readonly string[] {
     }) as string[][];
     return (rows[0] ?? []).map((name) => name.trim());
   } catch {
-    // A quote in the middle of a field: with this delimiter it is no header.
+    // With a quote in the middle of a field, this is not the delimiter.
     return [];
   }
 }

@@ -1,6 +1,6 @@
 /**
- * Entities with the version they have elsewhere, one JSON object per line. The state stays as it is written, so that
- * large numbers survive; a bad line is reported and spoils no other.
+ * Reads entities with versions and states, one JSON object per line. The state is kept as written, so that
+ * large numbers survive; an invalid line is reported and does not affect the others.
  */
 import type { EntityRef } from '../events/event.ts';
 import { isJsonObject } from '../events/json-body.ts';
@@ -8,12 +8,12 @@ import { scanMembers } from '../events/json-scan.ts';
 import { type ProblemListener, readEach, type WithLine } from './line-readings.ts';
 import type { TextLine } from './text-lines.ts';
 
-/** Control characters, and halves of characters: the worker takes no event of an entity with such a name. */
+/** Control characters and lone surrogates: workers refuse entity names with them. */
 const unreadable = /[\p{Cc}\p{Cs}]/u;
 
 interface ReadEntity extends EntityRef {
   readonly version: number;
-  /** JSON text; null when the line gives none. */
+  /** JSON text; null if the line has no state. */
   readonly state: string | null;
 }
 
@@ -23,7 +23,7 @@ export interface EntityLineOptions {
   readonly defaultEntityType: string;
   readonly maxDepth: number;
   readonly maxIdBytes: number;
-  /** Lowest version: with it the first event is applied. */
+  /** The lowest version: that of an entity whose first event is applied. */
   readonly firstSequence: 0 | 1;
   readonly onProblem: ProblemListener;
 }
@@ -32,7 +32,7 @@ export function entityLines(lines: AsyncIterable<TextLine>, options: EntityLineO
   return readEach(lines, (text) => parse(text, options), options.onProblem);
 }
 
-/** The entity, or what is wrong with it. */
+/** Returns the entity, or a problem. */
 function parse(text: string, { defaultEntityType, maxDepth, maxIdBytes, firstSequence }: EntityLineOptions): ReadEntity | string {
   let value: unknown;
   try {

@@ -1,7 +1,7 @@
 /**
- * Which column of a table, or member of a JSON object, stands for which field of an event: as `--map` says it, and as it is
- * proposed where an input calls its fields by names that others use for them. A proposal is only ever said; nothing is taken for
- * a field because of its name.
+ * The map from the columns of a table, or the members of a JSON object, to the fields of an event: given with `--map`, or
+ * proposed when an input uses other common names. A proposal is only printed; nothing is mapped because of its
+ * name alone.
  */
 import { editDistance } from '../config/near-miss.ts';
 import { ConfigError } from '../errors.ts';
@@ -11,10 +11,10 @@ import { quoted } from '../events/json-body.ts';
 export const mappableFields = ['id', 'entity_type', 'entity_id', 'sequence', 'type', 'timestamp'] as const;
 export type MappableField = (typeof mappableFields)[number];
 
-/** A field that is not in it is what has its own name, if there is such a one. */
+/** A field that is not in the map is the column of its own name, if there is one. */
 export type FieldMap = ReadonlyMap<MappableField, string>;
 
-/** `FIELD=Name`, or `FIELD="Name"` where the name has a comma, an equals sign or a quote, which is then doubled. */
+/** `FIELD=Name`, or `FIELD="Name"` for a name with a comma, an equals sign or a quote (which is doubled). */
 const pair = /\s*([^=,"]*?)\s*=\s*(?:"((?:[^"]|"")*)"\s*|([^,]*))(?:,|$)|([^,]*)(?:,|$)/y;
 
 /** `entity_id=Case,type="Type, of it"`. @throws ConfigError with everything that is wrong with it. */
@@ -38,18 +38,18 @@ export function parseFieldMap(text: string): FieldMap {
   return map;
 }
 
-/** As it is typed in a shell. */
+/** The option as it is typed in a shell. */
 export function mapOption(pairs: readonly (readonly [field: string, name: string])[]): string {
   const text = pairs.map(([field, name]) => `${field}=${/[,"]|^\s|\s$/.test(name) ? `"${name.replaceAll('"', '""')}"` : name}`).join(',');
   return `--map ${shellWord(text)}`;
 }
 
-/** As one word of a shell, in which nothing is looked for. */
+/** Quoted as one literal word of a shell. */
 export function shellWord(text: string): string {
   return /^[\w.,=:@/-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
 }
 
-/** Names in small letters and digits alone; of several the first is the likeliest. */
+/** Names in lower case letters and digits only, the likeliest first. */
 const usualNames: Readonly<Record<MappableField, readonly string[]>> = {
   id: ['eventid', 'messageid', 'eventuuid', 'uuid', 'guid'],
   entity_type: ['aggregatetype', 'entitytype', 'streamtype', 'objecttype', 'aggregatename'],
@@ -97,31 +97,31 @@ const usualNames: Readonly<Record<MappableField, readonly string[]>> = {
   ],
 };
 
-/** What probably stands for the field, likeliest first; nothing where nothing does. */
+/** The names that probably stand for the field, the likeliest first. */
 export function likelyNames(field: MappableField, names: readonly string[]): readonly string[] {
   const free = names.filter((name) => !(mappableFields as readonly string[]).includes(name));
   const usual = usualNames[field];
   const ranked = free.flatMap((name) => {
     const plain = plainName(name);
     const rank = usual.indexOf(plain);
-    // Only the case differs: `Entity_ID`, `Type`.
+    // Names that differ only in case: `Entity_ID`, `Type`.
     if (name.toLowerCase() === field) return [{ name, rank: -1 }];
     if (rank !== -1) return [{ name, rank }];
     if (plain.length > 4 && [field.replace('_', ''), ...usual].some((one) => one.length > 4 && editDistance(one, plain) <= 2))
       return [{ name, rank: 100 }];
-    // `orderId`, `customer_id`: of whatever the entities are.
+    // `orderId`, `customer_id`: any name that ends in id.
     return field === 'entity_id' && /^(?!.*(event|message|trace|span|request|correlation|causation)id$).+id$/.test(plain)
       ? [{ name, rank: 200 }]
       : [];
   });
   const found = ranked.toSorted((a, b) => a.rank - b.rank).map(({ name }) => name);
-  // The last resort: where nothing else is the entity's, `id` may be.
+  // The last resort: `id`.
   return found.length === 0 && field === 'entity_id' && names.includes('id') ? ['id'] : found;
 }
 
 /**
- * Says what to do about fields that are missing: the `--map` with what they probably are, and with what else goes by another name;
- * otherwise which names there are.
+ * What to do about missing fields: the `--map` with their probable names, and with other fields that have another name;
+ * otherwise the names that there are.
  */
 export function mapHint(missing: readonly MappableField[], names: readonly string[]): string {
   const likely = missing.map((field) => [field, likelyNames(field, names)] as const);

@@ -1,20 +1,20 @@
 /**
- * Looks at the beginning of an input before anything is read from it: what cannot be text at all is refused with one
- * sentence, a byte-order mark is taken off, and what was looked at is read again by whoever reads the input. It looks no
- * further than it must: on a pipe what comes next may take its time.
+ * Looks at the beginning of an input before it is read: input that is no text is refused with one
+ * sentence, a byte-order mark is removed, and the beginning is part of the returned input. It looks no
+ * further than necessary: on a pipe the next bytes may take long to come.
  */
 import { ConfigError } from '../errors.ts';
 
 export interface LookedAt {
-  /** The beginning as text; what is not UTF-8 in it is a replacement character. */
+  /** The beginning as text; bytes that are not UTF-8 are replacement characters. */
   readonly head: string;
-  /** All of the input, without the byte-order mark. */
+  /** The whole input, without the byte-order mark. */
   readonly bytes: AsyncGenerator<Uint8Array>;
 }
 
 const maxHeadBytes = 65_536;
 
-/** What people take for a text file, by its first bytes. */
+/** Formats that people mistake for text files, by their first bytes. */
 const signatures: readonly (readonly [bytes: string, what: string])[] = [
   ['fffe', 'UTF-16: save it as UTF-8, or convert it with `iconv -f UTF-16 -t UTF-8`'],
   ['feff', 'UTF-16: save it as UTF-8, or convert it with `iconv -f UTF-16 -t UTF-8`'],
@@ -29,7 +29,7 @@ const signatures: readonly (readonly [bytes: string, what: string])[] = [
 
 const mark = Buffer.from('\ufeff');
 
-/** `lines`: how many lines that are not blank are looked at. @throws ConfigError naming what it is instead of text. */
+/** `lines`: how many non-blank lines to look at. @throws ConfigError naming the format if it is no text. */
 export async function lookAt(name: string, source: AsyncIterable<Uint8Array>, lines: number): Promise<LookedAt> {
   const iterator = source[Symbol.asyncIterator]();
   const pieces: Uint8Array[] = [];
@@ -39,7 +39,7 @@ export async function lookAt(name: string, source: AsyncIterable<Uint8Array>, li
     if (done) break;
     pieces.push(value);
     size += value.length;
-    // Counted as a whole only where a line ends: blank lines are none.
+    // Counted at line ends only; blank lines do not count.
     if (value.includes(10))
       seen = Buffer.concat(pieces)
         .toString('latin1')
@@ -61,7 +61,7 @@ function foreignIn(head: Buffer): string | null {
   const found = signatures.find(([bytes]) => head.toString('hex', 0, bytes.length / 2) === bytes);
   if (found !== undefined) return found[1];
   if (!head.includes(0)) return null;
-  // Half of the bytes of Latin text in UTF-16 are zero.
+  // In UTF-16 half of the bytes of Latin text are zero.
   const zeros = head.subarray(0, 64).filter((byte) => byte === 0).length;
   return zeros * 3 > Math.min(head.length, 64) ? signatures[0]![1] : null;
 }

@@ -1,8 +1,8 @@
 /**
- * Cuts lines into the texts of single JSON values: objects, one per line, several on it, or one over several; or the elements of
- * arrays, one array that spans all lines or one behind the other. It only finds where each value begins and ends; whether it is
- * good JSON is for whoever parses it, so that one bad element does not spoil its neighbours. What only separates values is
- * passed over: blank lines, commas, record separators (RFC 7464). Memory: one element.
+ * Splits lines into the texts of single JSON values: objects (one per line, several on a line, or one over several lines) or the
+ * elements of arrays (one array over all lines, or several in a row). It only finds where each value begins and ends. The
+ * parser decides whether it is valid JSON, so that one bad element does not affect its neighbours. Separators are skipped:
+ * blank lines, commas, record separators (RFC 7464). Memory: one element.
  */
 import { isJsonObject } from '../events/json-body.ts';
 import { maxLineBytes, type TextLine } from './text-lines.ts';
@@ -25,15 +25,15 @@ export async function* jsonTexts(lines: AsyncIterable<TextLine>): AsyncGenerator
 }
 
 /**
- * Puts the lines of an object together again that was printed over several. An object that is cut off must not swallow what comes
- * behind it: it ends where a line is a whole object and cannot be a part of it, and lines that make no JSON stand for themselves.
+ * Joins the lines of an object that is printed over several lines. A truncated object must not swallow the following ones: it
+ * ends at a line that is a complete object and cannot be part of it; lines that do not form JSON are reported separately.
  */
 class ObjectJoiner {
   #pieces: TextLine[] = [];
   #line = 0;
   #depth = 0;
   #length = 0;
-  /** Whether objects have been seen that have a line each. */
+  /** Whether objects on a single line have been seen. */
   #isLineWise = false;
 
   *feed(given: TextLine): Generator<TextLine> {
@@ -49,18 +49,18 @@ class ObjectJoiner {
       }
       const { at, depth, inString } = scan(text, start, this.#depth);
       const next = behindSeparators(text, at);
-      // Behind an object stands another one or nothing: anything else makes the line a bad one as a whole.
+      // An object is followed by another one or nothing; anything else makes the whole line invalid.
       const end = next === text.length || text[next] === '{' ? at : text.length;
       this.#append({ line, text: text.slice(start, end), problem: null });
       this.#depth = depth;
       this.#isLineWise ||= depth <= 0 && line === this.#line;
-      // No string goes over a line end: where one is open, the line is cut off.
+      // No string spans a line end: if one is open, the line is truncated.
       if (depth <= 0 || inString) yield* this.end();
       start = end === at ? next : end;
     }
   }
 
-  /** Of an object that is too long only its last line is kept, and where it ends. */
+  /** Of an object that is too long only the last line is kept, and the place of its end. */
   #append(piece: TextLine): void {
     this.#length += piece.text!.length;
     if (this.#length > maxLineBytes) this.#pieces = [];
@@ -85,7 +85,7 @@ function joined(pieces: readonly TextLine[]): TextLine {
   return { ...pieces[0]!, text: pieces.map(({ text }) => text).join('\n') };
 }
 
-/** Those that are objects, and what lies between them. */
+/** The objects on a line, and the text between them. */
 function* apart(pieces: readonly TextLine[]): Generator<TextLine> {
   let run: TextLine[] = [];
   for (const piece of pieces) {
@@ -118,7 +118,7 @@ function isSeparator(character: string): boolean {
   return /[\s,\u001e]/.test(character);
 }
 
-/** As far as the bracket with which an object ends, or else the line: how many are open there, and whether a string is. */
+/** Scans up to the end of an object or of the line; returns how many brackets are open there, and whether a string is. */
 function scan(
   text: string,
   start: number,
@@ -138,7 +138,7 @@ function scan(
 
 const quote = 0x22;
 
-/** Where the string that begins at `start` ends; -1 where it does not. */
+/** The end of the string that begins at `start`; -1 if it has none. */
 function endOfString(text: string, start: number): number {
   for (let at = text.indexOf('"', start + 1); at !== -1; at = text.indexOf('"', at + 1)) {
     let slashes = 0;
@@ -148,9 +148,9 @@ function endOfString(text: string, start: number): number {
   return -1;
 }
 
-/** Goes through arrays character by character, and knows no more of JSON than strings and brackets. */
+/** Scans arrays character by character, knowing only strings and brackets. */
 class ArraySplitter {
-  /** `stray`: behind an array something else has begun. */
+  /** `stray`: something else follows an array. */
   #place: 'before' | 'inside' | 'behind' | 'stray' = 'before';
   #depth = 0;
   #inString = false;
@@ -175,7 +175,7 @@ class ArraySplitter {
       start = at + 1;
       yield* this.#take();
     }
-    // A line end is a space to JSON, also where a string may not have one.
+    // A line end counts as a space, even within a string, where the parser will refuse it.
     this.#append(`${text.slice(start)}\n`, line);
   }
 
@@ -188,7 +188,7 @@ class ArraySplitter {
     }
   }
 
-  /** Whether an element, or what stands before the first one, ends with this character. */
+  /** Whether an element, or the text before the first one, ends with this character. */
   #step(character: string): boolean {
     if (this.#inString) {
       if (this.#escaped) this.#escaped = false;

@@ -1,10 +1,10 @@
 /**
- * From the JSON text of a line to the message that is published. Guarantees that what comes out is an event
- * that a worker takes, because it has been through the worker's own decoder; that values stay as they were
- * written, so that large numbers survive; and that a line which is no event is reported and spoils no other.
+ * Turns the JSON text of a line into the message to publish. Guarantees that the result is an event
+ * that workers accept, because it has passed their decoder; that values stay as they were
+ * written, so that large numbers survive; and that an invalid line is reported and does not affect the others.
  *
- * A bad line whose entity can be read keeps its number: the events behind it wait for the corrected one
- * instead of running ahead without it.
+ * An invalid line whose entity can be read keeps its number: the events behind it wait for the corrected one
+ * instead of being applied without it.
  */
 import { EventError } from '../errors.ts';
 import { encodedAs, type EncodedEvent } from '../events/encode.ts';
@@ -16,23 +16,23 @@ import { type ProblemListener, readEach, type WithLine } from './line-readings.t
 import { SequenceNumbers } from './sequence-numbers.ts';
 import type { TextLine } from './text-lines.ts';
 
-/** The format of the lines, and so of the messages. */
+/** The format of the lines and of the messages. */
 export type LineFormat = 'envelope' | 'cloudevents';
 
 export interface LineEventOptions {
   readonly format: LineFormat;
   readonly limits: EventLimits;
-  /** The type of an entity whose event names none, as the workers take it. */
+  /** The workers' default for events without an entity type. */
   readonly defaultEntityType: string;
-  /** Written into events that name no entity type; null leaves them without. */
+  /** Written into events without an entity type; null: not written. */
   readonly entityType: string | null;
-  /** Which member stands for which field: `data.orderId` for one within. */
+  /** The member for each field; `data.orderId` for a nested one. */
   readonly map: FieldMap;
-  /** Events without a sequence: `number` them from the first sequence of `limits` up, per entity, or leave them `as-given`. */
+  /** Events without a sequence: `number` them per entity from the first sequence of `limits` up, or leave them `as-given`. */
   readonly sequences: 'number' | 'as-given';
-  /** Whether the stream's workers take events without a sequence, and those of no entity. */
+  /** Whether the stream's workers accept events without a sequence or an entity. */
   readonly unsequenced: 'reject' | 'process';
-  /** What else can be done with an event of no entity, for the line that lacks one. Default: nothing. */
+  /** A hint for lines without an entity. Default: none. */
   readonly ofNoEntity?: string;
   readonly onProblem: ProblemListener;
 }
@@ -41,11 +41,11 @@ export type LineEvent = WithLine<EncodedEvent>;
 
 interface FormatText {
   readonly contentType: string;
-  /** What the fields are called. */
+  /** The names of the fields. */
   readonly names: Readonly<Record<MappableField, string>>;
   /** The sequence extension of CloudEvents is text: their integers have 32 bits. */
   readonly sequence: (value: number) => string;
-  /** What has a meaning of its own, and can stand for nothing else. */
+  /** Members with a fixed meaning, which cannot be mapped. */
   readonly fixed: readonly string[];
 }
 
@@ -80,7 +80,7 @@ class LineReader {
     this.#numbers = new SequenceNumbers(options.limits.firstSequence);
   }
 
-  /** The event of a line, or the sentence that says why there is none. */
+  /** The event of a line, or a sentence that says why there is none. */
   read(text: string): EncodedEvent | string {
     const { limits, unsequenced } = this.#options;
     const given = membersOf(text, limits.maxJsonDepth);
@@ -98,7 +98,7 @@ class LineReader {
     }
   }
 
-  /** What the map names is put under the name of its field; a number that becomes a name becomes its digits, and digits become a sequence. */
+  /** Moves mapped members to the names of their fields; a number used as a name becomes text, and digits a sequence. */
   #mapped(members: Members): Members {
     if (this.#options.map.size === 0 || members.size === 0) return members;
     const found = [...this.#options.map].flatMap(([field, path]) => {
@@ -106,7 +106,7 @@ class LineReader {
       return source === undefined ? [] : [{ field, path, source }];
     });
     const mapped = new Map(members);
-    // All are taken away before one is put down: a name may be the source of one field and the place of another.
+    // All are removed before one is set: a name may be the source of one field and the target of another.
     for (const { path } of found) mapped.delete(path);
     for (const { field, source } of found) mapped.set(this.#format.names[field], this.#asField(field, source));
     return mapped;
@@ -117,7 +117,7 @@ class LineReader {
     return field !== 'timestamp' && digits.test(source) ? `"${source}"` : source;
   }
 
-  /** Members that the text lacks. */
+  /** The members to add to the text. */
   #additions(members: Members, entityId: string | null): Members | string {
     const additions = new Map<string, string>();
     if (members.size === 0) return additions;
@@ -144,7 +144,7 @@ class LineReader {
     return additions;
   }
 
-  /** What to do about a field that the line does not have, or has as a number. */
+  /** A hint for a field that is missing, or is a number. */
   #hint(members: Members): string {
     if (members.size === 0) return '';
     const { names, fixed } = this.#format;
@@ -159,7 +159,7 @@ class LineReader {
     const mapped = missing.find((field) => this.#options.map.has(field));
     if (mapped !== undefined) return `; the line has no ${JSON.stringify(this.#options.map.get(mapped))}, which --map says`;
     const others = [...members.keys()].filter((name) => !fixed.includes(name));
-    // Data are an event's own matter: of what is in them only ids are asked about.
+    // Data belong to the event: only ids in them are proposed.
     const free = others.flatMap((name) =>
       name === 'data'
         ? [...membersOf(members.get(name)!, this.#options.limits.maxJsonDepth).keys()]
@@ -187,13 +187,13 @@ class LineReader {
 const digits = /^-?\d+$/;
 const digitsAsText = /^"(?:0|[1-9]\d*)"$/;
 
-/** By key, the text of each value that is not null. */
+/** The text of each value that is not null, by key. */
 type Members = ReadonlyMap<string, string>;
 
-/** Empty when the text cannot be read as a JSON object: the decoder says what is wrong with it. */
+/** Empty when the text is not a JSON object: the decoder says why. */
 function membersOf(text: string, maxDepth: number): Members {
   try {
-    // The scanner trusts that it is given JSON.
+    // The scanner requires valid JSON.
     if (!isJsonObject(JSON.parse(text))) return new Map();
   } catch {
     return new Map();
@@ -208,7 +208,7 @@ function stringIn(members: Members, key: string): string | null {
   return source?.startsWith('"') ? (JSON.parse(source) as string) : null;
 }
 
-/** Of a member of a member: `data.orderId`. */
+/** The value of a nested member: `data.orderId`. */
 function within(members: Members, path: string): string | undefined {
   const dot = path.indexOf('.');
   const outer = dot === -1 ? undefined : members.get(path.slice(0, dot));

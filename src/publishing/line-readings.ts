@@ -1,19 +1,19 @@
 /**
- * Reads text by text what is one thing each, an event or an entity. A text that is none is told and spoils no other, unless all
- * of the first ones fail for one cause: then that is said once, before anything is done.
+ * Reads texts one by one, each an event or an entity. An invalid one is reported and does not affect the others, unless all
+ * of the first ones fail for one cause: then that is reported once, before anything is done.
  */
 import { InputError } from '../errors.ts';
 import type { TextLine } from './text-lines.ts';
 
-/** Told of every line that is refused, in one sentence. */
+/** Called for every refused line, with the problem in one sentence. */
 export type ProblemListener = (line: number, problem: string) => void;
 
 export type WithLine<T> = T & { readonly line: number };
 
-/** Enough to be no accident, and few enough to be worth starting again. */
+/** Enough to be no accident, and few enough to start again. */
 export const maxAlike = 20;
 
-/** `read` answers with a sentence where there is nothing. @throws InputError when the first lines all fail for one cause. */
+/** `read` returns a sentence for an invalid text. @throws InputError when the first lines all fail for one cause. */
 export async function* readEach<T extends object>(
   lines: AsyncIterable<TextLine>,
   read: (text: string) => T | string,
@@ -44,7 +44,7 @@ export async function* readEach<T extends object>(
   tell();
 }
 
-/** Without what differs from line to line. */
+/** The problem without the parts that differ between lines. */
 function causeOf(problem: string): string {
   return problem.replace(/"(?:[^"\\]|\\.)*"|[\d,]+/g, '…');
 }

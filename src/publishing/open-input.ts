@@ -1,7 +1,7 @@
 /**
- * Opens what is to be read, a file or standard input, as a stream of bytes that can be stopped; what is packed with gzip is
- * unpacked, whatever its name. What a person gets wrong about a file (its name, its permissions, its being a directory) is a
- * `ConfigError`; what breaks while it is read is an `InputError`.
+ * Opens a file or standard input as a stream of bytes that can be stopped; gzip is unpacked, whatever the file's name. A
+ * file that cannot be opened (its name, its permissions, a directory) is a `ConfigError`; a failure during the
+ * reading is an `InputError`.
  */
 import { open } from 'node:fs/promises';
 import { pipeline, Readable } from 'node:stream';
@@ -11,21 +11,21 @@ import { ConfigError, InputError } from '../errors.ts';
 export interface Input {
   /** For messages: the path, or `standard input`. */
   readonly name: string;
-  /** Null when nobody can know: a pipe. */
+  /** Null if unknown, as for a pipe. */
   readonly sizeBytes: number | null;
-  /** How far it has been read, packed as it is. */
+  /** The bytes read so far, before unpacking. */
   readonly bytesRead: () => number;
-  /** Whether a signal has ended it: then it is neither empty nor, with half a line, of another format. */
+  /** Whether a signal has ended it: then nothing follows from an empty input or from half a line. */
   readonly isStopped: () => boolean;
-  /** Unpacked. Ends when `stop` aborts. It can be read once. Throws InputError where it is broken. */
+  /** The unpacked bytes. Ends when `stop` aborts. It can be read once. Throws InputError if it is damaged. */
   readonly bytes: AsyncIterable<Uint8Array>;
-  /** An open pipe keeps the process alive, also when nobody reads it any more. */
+  /** Must be called: an open pipe keeps the process running. */
   close(): void;
 }
 
-/** @throws ConfigError when there is nothing that can be read. */
+/** @throws ConfigError when the input cannot be opened. */
 export async function openInput(path: string, stdin: NodeJS.ReadableStream, stop: AbortSignal): Promise<Input> {
-  // Without a word it would wait for somebody to type.
+  // Otherwise it would silently wait for somebody to type.
   if (path === '-' && 'isTTY' in stdin && stdin.isTTY) throw new ConfigError(['FILE is missing, and nothing is piped in']);
   if (path === '-') return asInput('standard input', null, stdin as Readable, stop);
   try {
@@ -47,7 +47,7 @@ export async function openInput(path: string, stdin: NodeJS.ReadableStream, stop
 function asInput(name: string, sizeBytes: number | null, stream: Readable, stop: AbortSignal): Input {
   let bytesRead = 0;
   async function* raw(): AsyncGenerator<Uint8Array> {
-    // Nothing else ends the wait for a terminal or a pipe.
+    // Only this ends the wait for a terminal or a pipe.
     const end = () => stream.destroy();
     stop.addEventListener('abort', end, { once: true });
     try {
@@ -64,14 +64,14 @@ function asInput(name: string, sizeBytes: number | null, stream: Readable, stop:
     try {
       yield* unpacked(raw());
     } catch (error) {
-      // What a signal cut off is not broken.
+      // An input that a signal has ended is not damaged.
       if (!stop.aborted) throw new InputError(`${name}: ${describe(error)}`, { cause: error });
     }
   }
   return { name, sizeBytes, bytesRead: () => bytesRead, isStopped: () => stop.aborted, bytes: bytes(), close: () => void stream.destroy() };
 }
 
-/** Told by the first two bytes, which no text in UTF-8 begins with. */
+/** Detects gzip by the first two bytes, with which no text in UTF-8 begins. */
 async function* unpacked(source: AsyncGenerator<Uint8Array>): AsyncGenerator<Uint8Array> {
   let head: Uint8Array = new Uint8Array();
   while (head.length < 2) {
@@ -85,7 +85,7 @@ async function* unpacked(source: AsyncGenerator<Uint8Array>): AsyncGenerator<Uin
   }
   if (head[0] !== 0x1f || head[1] !== 0x8b) return yield* whole();
   const gunzip = createGunzip();
-  // What goes wrong in the source comes out of it as well.
+  // Errors of the source come out of it as well.
   pipeline(Readable.from(whole(), { objectMode: false }), gunzip, () => undefined);
   yield* gunzip as AsyncIterable<Uint8Array>;
 }

@@ -1,10 +1,10 @@
 /**
- * Spreads events evenly over time: the n-th is due n / rate seconds after the first, to the millisecond. What
- * was missed while the broker blocked is not made up for in a burst.
+ * Spreads events evenly over time: the n-th is due n / rate seconds after the first, to the millisecond. Time
+ * lost while the broker blocked is not made up for in a burst.
  */
 import { sleep, type Time } from '../time.ts';
 
-/** How far behind its due time an event may be and still be caught up with, in milliseconds. */
+/** A delay up to this is made up for, in milliseconds. */
 const catchUpMs = 20;
 
 export class Pacer {
@@ -23,7 +23,7 @@ export class Pacer {
   }
 }
 
-/** The elements of a stream, so many per second; once `stop` aborts, what is left comes at once. */
+/** Yields the elements of a stream at a rate per second; once `stop` aborts, without pauses. */
 export async function* paced<T>(source: AsyncIterable<T>, ratePerSecond: number, stop: AbortSignal, time: Time): AsyncGenerator<T> {
   const pacer = new Pacer(ratePerSecond);
   for await (const element of source) {

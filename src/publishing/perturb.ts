@@ -1,12 +1,12 @@
 /**
- * Makes of a well-ordered stream what a bad network makes of it: shuffled, partly repeated, partly lost. It
- * guarantees that an element arrives at most `window` places from where it stood, its repetition too (counted
- * among first arrivals); that the same seed and source give the same result; and that memory holds about
+ * Perturbs an ordered stream as a bad network would: shuffled, partly repeated, partly lost. Guarantees
+ * that an element, and its repetition, arrives at most `window` places from its own (counted among first
+ * arrivals); that the same seed and source give the same result; and that memory holds about
  * `window` elements, however long the source.
  *
- * Each element draws a key at random from the `window + 1` places that begin at its own, and leaves in the
- * order of keys. So whatever overtakes it stood less than that far behind it. A repetition draws its key from what
- * is left of those places after the first arrival.
+ * Each element draws a random key from the `window + 1` places that begin at its own, and elements leave in the
+ * order of keys. So an element can only be overtaken by those within the window behind it. A repetition draws its key from
+ * the rest of these places after the first arrival.
  */
 import { MinHeap } from '../ordering/heap.ts';
 import { seededRandom } from './seeded-random.ts';
@@ -22,7 +22,7 @@ export interface PerturbOptions {
   readonly seed: number;
 }
 
-/** Keys are whole numbers, so that no rounding can make an element overtake one it must not. */
+/** Keys are whole numbers, so that no rounding can break the limit. */
 const keysPerPlace = 2 ** 20;
 
 interface Waiting<T> {
@@ -35,7 +35,7 @@ export async function* perturb<T>(source: AsyncIterable<T>, options: PerturbOpti
   const waiting = new MinHeap<Waiting<T>>((item) => item.key);
   let place = 0;
   for await (const element of source) {
-    // Every element draws the same numbers, so that turning one knob leaves what the others do as it was.
+    // Every element draws the same numbers, so that changing one option does not change the effects of the others.
     const [lost, where, repeated, whereAgain] = [random(), random(), random(), random()];
     const first = place * keysPerPlace;
     const end = first + (options.window + 1) * keysPerPlace;
@@ -45,7 +45,7 @@ export async function* perturb<T>(source: AsyncIterable<T>, options: PerturbOpti
       waiting.push({ key, element });
       if (repeated < options.duplicate) waiting.push({ key: key + Math.floor(whereAgain * (end - key)), element });
     }
-    // Whatever comes from now on draws a key that is not below this.
+    // Later elements draw keys that are not below this.
     yield* takeBelow(waiting, place * keysPerPlace);
   }
   yield* takeBelow(waiting, Number.POSITIVE_INFINITY);

@@ -1,7 +1,6 @@
 /**
- * Publishes what has been read from an input: lines become events, are put into disarray and paced if that was asked
- * for, and handed to the broker. The report says what became of each line and each message. When `stop` aborts,
- * reading ends, and what was read so far is published and waited for.
+ * Publishes the events of an input, perturbed and paced if asked for. The report has the outcomes of all lines and messages.
+ * When `stop` aborts, reading ends, and the events read so far are published and their outcomes awaited.
  */
 import type { EncodedEvent } from '../events/encode.ts';
 import type { AmqpPublisher } from '../rabbitmq/publisher.ts';
@@ -15,7 +14,7 @@ import type { TextLine } from './text-lines.ts';
 export interface PublishInputOptions {
   readonly reading: LineEventOptions;
   readonly reordering: PerturbOptions;
-  /** Messages per second; null: as fast as the broker takes them. */
+  /** Messages per second; null: as fast as the broker accepts them. */
   readonly ratePerSecond: number | null;
   readonly stop: AbortSignal;
   readonly publisher: Pick<AmqpPublisher, 'publish' | 'room'>;
@@ -24,11 +23,11 @@ export interface PublishInputOptions {
 }
 
 export interface PublishReport extends PublishCounts {
-  /** Events that were read. */
+  /** The number of events read. */
   readonly events: number;
-  /** Lines that are no events; they are part of `failed`. */
+  /** The number of invalid lines; included in `failed`. */
   readonly badLines: number;
-  /** The last line that was read before `stop` aborted; null: all were. */
+  /** The last line read before `stop` aborted; null if all were read. */
   readonly interruptedAtLine: number | null;
 }
 
@@ -37,7 +36,7 @@ export async function publishInput(lines: AsyncIterable<TextLine>, options: Publ
   const progress = { events: 0, badLines: 0, line: 0, ended: false };
   async function* noticed(): AsyncGenerator<TextLine> {
     for await (const textLine of lines) {
-      // Checked before use: the last line of an input that was cut off is half a line.
+      // Checked before use: the last line of an aborted input may be half a line.
       if (stop.aborted) return;
       progress.line = textLine.line;
       yield textLine;
@@ -66,7 +65,7 @@ export async function publishInput(lines: AsyncIterable<TextLine>, options: Publ
   };
 }
 
-/** Whether everything that was asked for has been done. */
+/** Whether every event was published and confirmed. */
 export function isComplete({ returned, failed, interruptedAtLine }: PublishReport): boolean {
   return returned === 0 && failed === 0 && interruptedAtLine === null;
 }

@@ -1,11 +1,11 @@
-/** What was asked for on the command line, from text to values: everything that is wrong is said at once. */
+/** Parses the options of `publish`; all problems are reported at once. */
 import { wholeNumber, type ValueKind } from '../config/parsers.ts';
 import { ConfigError } from '../errors.ts';
 import { type ReadingRequest, guessFormat, type InputFormat, inputFormats } from './read-input.ts';
 import { parseDelimiter } from './delimiter.ts';
 import { type FieldMap, parseFieldMap } from './field-map.ts';
 
-/** The options as they were written; null: not given. */
+/** The options as text; null: not given. */
 export interface PublishTexts extends ReadingTexts {
   readonly shuffle: string | null;
   readonly duplicate: string | null;
@@ -67,7 +67,7 @@ function decimalWithin(text: string, min: number, max: number): number | null {
   return value >= min && value <= max ? value : null;
 }
 
-/** The options as they were written; null: not given. */
+/** The options as text; null: not given. */
 export interface ReadingTexts {
   readonly format: string | null;
   readonly map: string | null;

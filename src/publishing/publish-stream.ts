@@ -1,12 +1,12 @@
 /**
- * Publishes a stream of encoded events and counts what becomes of them. Guarantees that they are handed over in
- * the order of the stream; that the stream is read on only while the outbox has room, so that memory is bounded;
- * and that it returns only when each has its outcome.
+ * Publishes a stream of encoded events and counts their outcomes. Guarantees that they are published in
+ * the order of the stream; that the stream is read only while the outbox has room, so that memory is bounded;
+ * and that it returns only when every event has its outcome.
  */
 import type { EncodedEvent } from '../events/encode.ts';
 import type { AmqpPublisher, PublishOutcome } from '../rabbitmq/publisher.ts';
 
-/** What became of the events so far. `published` counts those handed over; it is the sum of the others in the end. */
+/** The outcomes so far. `published` counts all events; in the end it is the sum of the others. */
 export interface PublishCounts {
   readonly published: number;
   readonly confirmed: number;
@@ -14,10 +14,10 @@ export interface PublishCounts {
   readonly failed: number;
 }
 
-/** Called after each outcome. What it throws ends the publishing. */
+/** Called after each outcome. An error that it throws ends the publishing. */
 export type OutcomeListener = (counts: PublishCounts, outcome: PublishOutcome) => void;
 
-/** Rejects only with what the stream or the listener throws; what was handed over by then has its outcome first. */
+/** Rejects only with an error of the stream or the listener, once the events published before have their outcomes. */
 export async function publishStream(
   events: AsyncIterable<EncodedEvent>,
   publisher: Pick<AmqpPublisher, 'publish' | 'room'>,

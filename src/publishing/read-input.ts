@@ -1,6 +1,6 @@
 /**
- * From an input to the texts of its events, whatever its format. Guarantees that what is wrong with the input as a
- * whole (nothing in it, another format or encoding, a column that is not there) is found before anything is done with it.
+ * Turns an input of any format into the texts of its events. Guarantees that a problem of the whole input
+ * (empty, another format or encoding, a missing column) is found before anything is done with it.
  */
 import { ConfigError, InputError } from '../errors.ts';
 import { quoted } from '../events/json-body.ts';
@@ -18,20 +18,20 @@ export type InputFormat = (typeof inputFormats)[number];
 
 export interface ReadingRequest {
   readonly format: InputFormat;
-  /** Of columns, or of members of JSON objects. */
+  /** Maps columns, or members of JSON objects. */
   readonly map: FieldMap;
-  /** CSV: what separates the fields; null: found by looking. */
+  /** The delimiter of CSV; null: detected. */
   readonly delimiter: string | null;
-  /** What to do where JSON is asked for and a table comes. Default: `--format csv`. */
+  /** The remedy in the message for a table instead of JSON. Default: `--format csv`. */
   readonly remedy?: string;
 }
 
-/** Of the texts of an input: the form in which they are and are published, and what is left to be mapped in them. */
+/** The format of an input's texts and of the published messages, and the map that is left to apply to them. */
 export function textsOf({ format, map }: ReadingRequest): { readonly format: LineFormat; readonly map: FieldMap } {
   return { format: format === 'cloudevents' ? 'cloudevents' : 'envelope', map: format === 'csv' ? new Map() : map };
 }
 
-/** By the end of a file's name, packed or not; null when that says nothing. Standard input is taken for NDJSON. */
+/** The format by a file's extension, also before `.gz`; null if unknown. Standard input is NDJSON. */
 export function guessFormat(path: string): InputFormat | null {
   if (path === '-') return 'ndjson';
   const name = path.replace(/\.gz$/i, '');
@@ -40,14 +40,17 @@ export function guessFormat(path: string): InputFormat | null {
   return /\.(ndjson|jsonl|json)$/i.test(name) ? 'ndjson' : null;
 }
 
-/** Lines as problems name them: of which input, and where in it. */
+/** The name of a line in messages. */
 export function placeOf({ name }: Pick<Input, 'name'>, line: number): string {
   return `${name}, line ${line}`;
 }
 
-/** Nothing, where a signal came before the first line. @throws ConfigError when the input has no events in it, is of another format, or has not the columns that the map names. */
+/**
+ * Empty if a signal came before the first line.
+ * @throws ConfigError when the input is empty, has another format, or lacks a mapped column.
+ */
 export async function readInput(input: Input, { format, map, delimiter, remedy }: ReadingRequest): Promise<AsyncIterable<TextLine>> {
-  // A table is looked at with the line that may say its delimiter; of JSON one line must do, for the next may be long in coming.
+  // Two lines of a table, because the first may name the delimiter; one of JSON, because the next may take long to come.
   const { head, bytes } = await lookAt(input.name, input.bytes, format === 'csv' ? 2 : 1);
   const problem = input.isStopped() ? null : formatProblem(head, format, remedy);
   if (problem !== null) throw new ConfigError([`${input.name}: ${problem}`]);
@@ -66,7 +69,7 @@ export async function readInput(input: Input, { format, map, delimiter, remedy }
   return startingWith(first.value, texts);
 }
 
-/** Also ends where the input breaks, with a problem of its own line. */
+/** A damaged input ends with a problem on the next line. */
 async function* startingWith(first: TextLine, rest: AsyncGenerator<TextLine>): AsyncGenerator<TextLine> {
   let { line } = first;
   yield first;
@@ -100,7 +103,7 @@ async function* without(count: number, bytes: AsyncIterable<Uint8Array>): AsyncG
   }
 }
 
-/** One look instead of a problem for every line. */
+/** Finds a wrong format once, instead of a problem for every line. */
 function formatProblem(head: string, format: InputFormat, remedy = 'for a table with a header give --format csv'): string | null {
   const line = /^\s*([^\r\n]*)/.exec(head)?.[1] ?? '';
   const shown = quoted(line, 40);

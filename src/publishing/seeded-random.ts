@@ -17,7 +17,7 @@ export function seededRandom(seed: number): () => number {
     c = (((c << 21) | (c >>> 11)) + sum) | 0;
     return (sum >>> 0) / 2 ** 32;
   };
-  // The first numbers of neighbouring seeds resemble each other; twelve rounds are what its author uses.
+  // The first numbers of similar seeds are similar; the author of the generator discards twelve.
   for (let round = 0; round < 12; round++) next();
   return next;
 }

@@ -1,12 +1,12 @@
 /**
- * Numbers the events of each entity 1, 2, 3… as they come, or from 0 where the stream does. Guarantees that the events of one entity are either
- * all numbered here or all came with numbers: a mixture would give one number to two events. What it keeps of
- * an entity is the only thing in publishing that grows with the input.
+ * Numbers the events of each entity 1, 2, 3… as they come, or from 0 if the stream counts from 0. Guarantees that the events of one
+ * entity either are all numbered here or all came with numbers: a mixture would give one number to two events. Its entry
+ * per entity is the only memory of publishing that grows with the input.
  */
 import type { EntityRef } from '../events/event.ts';
 
 export class SequenceNumbers {
-  /** How many were numbered; null for an entity whose events came with numbers. */
+  /** The number of numbered events; null for an entity whose events came with numbers. */
   readonly #counts = new Map<string, number | null>();
   readonly #first: number;
 
@@ -14,7 +14,7 @@ export class SequenceNumbers {
     this.#first = first;
   }
 
-  /** The next number of an entity; null when its events came with numbers, and this one is without by mistake. */
+  /** The next number of an entity; null when its earlier events came with numbers: then this one is invalid. */
   next(entity: EntityRef): number | null {
     const key = keyOf(entity);
     const count = this.#counts.get(key);
@@ -23,7 +23,7 @@ export class SequenceNumbers {
     return (count ?? 0) + this.#first;
   }
 
-  /** Notes that an event came with a number. False when others of its entity were numbered here. */
+  /** Records that an event came with a number. False when others of its entity were numbered here. */
   came(entity: EntityRef): boolean {
     const key = keyOf(entity);
     const count = this.#counts.get(key);
@@ -32,7 +32,7 @@ export class SequenceNumbers {
   }
 }
 
-/** The length tells where the type ends: both parts may hold any character. */
+/** The length separates type and id, which may contain any character. */
 function keyOf({ entityType, entityId }: EntityRef): string {
   return `${entityType.length}:${entityType}${entityId}`;
 }

@@ -1,16 +1,16 @@
 /**
- * Lines of a stream of bytes, numbered from 1, each checked to be UTF-8. Guarantees bounded memory: of a line
- * that is too long only its number is kept. A carriage return at the end of a line is not part of it.
+ * Splits a stream of bytes into lines, numbered from 1, each checked to be UTF-8. Memory is bounded: of a line
+ * that is too long only the number is kept. A carriage return at the end of a line is not part of it.
  */
 
 export interface TextLine {
   readonly line: number;
-  /** Null when the line cannot be text; `problem` then says why. */
+  /** Null when the line is not valid text; `problem` then says why. */
   readonly text: string | null;
   readonly problem: string | null;
 }
 
-/** Well above any event that a worker takes, so that the decoder gets to say what is wrong with it. */
+/** Far larger than any event that workers accept, so that usually the decoder reports the problem. */
 export const maxLineBytes = 16 * 1_048_576;
 
 export const notUtf8 = 'it is not valid UTF-8: is it Latin-1 or Windows-1252? Save it as UTF-8';
@@ -32,10 +32,10 @@ export async function* readLines(source: AsyncIterable<Uint8Array>, maxBytes = m
   if (!pending.isEmpty) yield pending.take();
 }
 
-/** The line that is being read, in the pieces in which it arrives. */
+/** The pieces of the present line. */
 class PendingLine {
   readonly #maxBytes: number;
-  // A decoder would remove a byte-order mark from every line.
+  // By default a decoder removes a byte-order mark from every line.
   readonly #decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
   #pieces: Uint8Array[] = [];
   #bytes = 0;
