@@ -68,7 +68,7 @@ export {
   type Publisher,
   type PublisherOptions,
 } from './publishing/create-publisher.ts';
-export type { PublishCounts } from './publishing/publish-stream.ts';
+export type { PublishCounts } from './publishing/publish-input.ts';
 export type { PublishOutcome } from './rabbitmq/publisher.ts';
 export type { Begun, IdempotencyStore, IdempotencyStoreOptions } from './stores/idempotency-store.ts';
 export { createMemoryIdempotencyStore, type MemoryIdempotencyStoreOptions } from './stores/memory/idempotency-store.ts';
@@ -89,7 +89,7 @@ export type {
 export type { PostgresEventStoreOptions } from './stores/postgres/postgres-event-store.ts';
 export type { RedisEventStoreOptions } from './stores/redis/redis-event-store.ts';
 export type { Store } from './stores/store.ts';
-export { createEventStore, type EventStoreOptions } from './event-sourcing/open-event-store.ts';
+export { createEventStore, type EventStoreOptions } from './stores/open-store.ts';
 export {
   AggregateRoot,
   type AggregateClass,

@@ -2,7 +2,7 @@
  * The lives of some orders as they happen: each begins, takes items, and mostly ends, while a hundred others do the
  * same. The same seed gives the same lives. Nothing is wrong with them yet.
  */
-import { seededRandom } from '../../src/publishing/seeded-random.ts';
+import { seededRandom } from '../../src/publishing/perturb.ts';
 
 export interface Item {
   readonly sku: string;

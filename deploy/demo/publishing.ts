@@ -8,7 +8,7 @@ import type { EncodedEvent } from '../../src/events/encode.ts';
 import type { Log } from '../../src/observability/log.ts';
 import { paced } from '../../src/publishing/pacer.ts';
 import { perturb } from '../../src/publishing/perturb.ts';
-import { type PublishCounts, publishStream } from '../../src/publishing/publish-stream.ts';
+import { type PublishCounts, publishStream } from '../../src/publishing/publish-input.ts';
 import { createConnection } from '../../src/rabbitmq/connection.ts';
 import { type AmqpPublisher, createAmqpPublisher } from '../../src/rabbitmq/publisher.ts';
 import { isoNow, systemTime } from '../../src/time.ts';

@@ -4,7 +4,7 @@
  * its source, before anything is programmed. Of the types the last 1,000 are kept, so that a state stays small however
  * long its entity lives: each commit writes it again.
  */
-import { scanMembers } from '../events/json-scan.ts';
+import { scanMembers } from '../events/json-scanner.ts';
 import { defineAggregate } from './define.ts';
 import type { Aggregate } from './definition.ts';
 

@@ -3,7 +3,7 @@
  * places that it came from. Bounded, without credentials, and without the event's data where the words repeat them.
  */
 import type { Event } from '../events/event.ts';
-import { redactSecrets } from '../redaction.ts';
+import { redactSecrets } from '../printable.ts';
 
 export interface Thrown {
   /** On one line: `TypeError: order has no items`. */

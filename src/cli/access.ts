@@ -5,10 +5,9 @@
  */
 import type { Config } from '../config/config.ts';
 import { createLog, type Log } from '../observability/log.ts';
-import { openStore } from '../stores/open-store.ts';
+import { openStore, openEventStore } from '../stores/open-store.ts';
 import type { Store } from '../stores/store.ts';
 import type { CommandIo } from './command.ts';
-import { openEventStore } from '../event-sourcing/open-event-store.ts';
 import type { EventStore } from '../stores/event-store.ts';
 import { DeadLetters, letterSettings } from '../dead-letters/dead-letters.ts';
 import { KeptBroker, onConnection } from '../dead-letters/letter-broker.ts';

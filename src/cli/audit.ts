@@ -2,7 +2,7 @@
 import { loadConfig } from '../config/load.ts';
 import { wholeNumber } from '../config/parsers.ts';
 import { printable, printableJsonLine } from '../printable.ts';
-import { auditFields, type AuditRecord } from '../stores/operator-store.ts';
+import { auditFields, type AuditRecord } from '../stores/store.ts';
 import { optionValue } from './arguments.ts';
 import { defineCommand, jsonOption, storeVariables, value } from './command.ts';
 import { withStore } from './access.ts';

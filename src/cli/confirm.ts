@@ -2,8 +2,7 @@
 import { createInterface } from 'node:readline';
 import { hostname, userInfo } from 'node:os';
 import { ConfigError } from '../errors.ts';
-import type { AuditEntry } from '../stores/operator-store.ts';
-import type { Store } from '../stores/store.ts';
+import type { AuditEntry, Store } from '../stores/store.ts';
 import { type CommandIo, flag } from './command.ts';
 
 export const yesOption = flag('Do it without asking.');

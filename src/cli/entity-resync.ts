@@ -3,7 +3,7 @@ import { isUtf8 } from 'node:buffer';
 import { readFile } from 'node:fs/promises';
 import { loadConfig } from '../config/load.ts';
 import { wholeNumber } from '../config/parsers.ts';
-import { snapshotsOf } from '../stores/snapshots.ts';
+import { snapshotsOf } from '../stores/store.ts';
 import { ConfigError, UnavailableError } from '../errors.ts';
 import { Holes } from '../ordering/holes.ts';
 import { initialVersionOf } from '../ordering/limits.ts';

@@ -1,8 +1,8 @@
 /** `inorder events list`: the log of one entity, or of all, in order: of the event store, or of what workers have applied. */
 import { loadConfig } from '../config/load.ts';
 import { printable, printableJson } from '../printable.ts';
-import { readAppliedText } from '../events/applied-event.ts';
-import { choiceText, type EntityChoice, entityChoice, isChosen, oneOf } from '../events/entity-choice.ts';
+import { readAppliedText } from '../events/event.ts';
+import { choiceText, type EntityChoice, entityChoice, isChosen, oneOf } from '../events/identity.ts';
 import type { EventStore, RecordedEvent } from '../stores/event-store.ts';
 import type { Store } from '../stores/store.ts';
 import { defineCommand, entityTypeOption, jsonOption, flag, eventStoreVariables } from './command.ts';

@@ -3,7 +3,7 @@
  * standard error, fit for a terminal and no more than fit on one.
  */
 import { grouped, printable } from '../printable.ts';
-import type { PublishCounts } from '../publishing/publish-stream.ts';
+import type { PublishCounts } from '../publishing/publish-input.ts';
 import type { CommandIo } from './command.ts';
 
 const redrawMs = 100;

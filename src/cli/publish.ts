@@ -5,10 +5,9 @@
  */
 import type { Config } from '../config/config.ts';
 import { loadConfig } from '../config/load.ts';
-import { grouped } from '../printable.ts';
+import { grouped, redactUrls } from '../printable.ts';
 import { ConfigError } from '../errors.ts';
 import type { Log } from '../observability/log.ts';
-import { redactUrls } from '../redaction.ts';
 import { type Input, openInput } from '../publishing/open-input.ts';
 import { ProgressDisplay, progressLine } from './progress.ts';
 import { isComplete, publishInput, type PublishReport } from '../publishing/publish-input.ts';

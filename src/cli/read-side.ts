@@ -2,7 +2,7 @@
 import { loadConfig } from '../config/load.ts';
 import { entityText, grouped, printable } from '../printable.ts';
 import { checkEntity, entitiesOf, type ReadSide, rebuildEntity } from '../event-sourcing/read-side.ts';
-import { choiceText, type EntityChoice, entityChoice, isChosen, oneOf } from '../events/entity-choice.ts';
+import { choiceText, type EntityChoice, entityChoice, isChosen, oneOf } from '../events/identity.ts';
 import type { EntityRef } from '../events/event.ts';
 import { ProgressDisplay } from './progress.ts';
 import { loadProcessors } from '../worker/processor-module.ts';

@@ -3,7 +3,7 @@ import type { Config } from '../config/config.ts';
 import { loadConfig } from '../config/load.ts';
 import { entityText, grouped, printable, printableJsonLine } from '../printable.ts';
 import { ConfigError, UnavailableError } from '../errors.ts';
-import { entityChoice } from '../events/entity-choice.ts';
+import { entityChoice } from '../events/identity.ts';
 import { entityFields, type Event } from '../events/event.ts';
 import { createPublisher, type Publisher } from '../publishing/create-publisher.ts';
 import { openInput } from '../publishing/open-input.ts';

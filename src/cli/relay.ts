@@ -1,6 +1,6 @@
 /** `inorder relay`: publishes what the event store holds, in order, for ever. */
 import { loadConfig } from '../config/load.ts';
-import { openEventStore, openRelayLeases } from '../event-sourcing/open-event-store.ts';
+import { openEventStore, openRelayLeases } from '../stores/open-store.ts';
 import { runRelay } from '../event-sourcing/relay.ts';
 import { createConnection } from '../rabbitmq/connection.ts';
 import { createAmqpPublisher } from '../rabbitmq/publisher.ts';

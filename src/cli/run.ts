@@ -3,9 +3,8 @@
  * credentials and without a stack (unless LOG_LEVEL is `debug`), and the exit code that belongs to it.
  */
 import { trimmed } from '../config/given-text.ts';
-import { printable } from '../printable.ts';
+import { printable, redactUrls } from '../printable.ts';
 import { ConfigError, InorderError, messageOf } from '../errors.ts';
-import { redactUrls } from '../redaction.ts';
 import { closest, parseArguments } from './arguments.ts';
 import type { Command, CommandIo, ExitCode } from './command.ts';
 import { renderCommandHelp, renderCommandList } from './help.ts';

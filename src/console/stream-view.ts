@@ -5,7 +5,7 @@
 import type { Config } from '../config/config.ts';
 import type { DeadLetter } from '../dead-letters/dead-letter.ts';
 import { statusOf, summaryOf } from '../dead-letters/replay-plan.ts';
-import { snapshotsOf } from '../stores/snapshots.ts';
+import { snapshotsOf, type EntitySummary, type Halt, auditFields, type AuditRecord } from '../stores/store.ts';
 import { entityFields, type EntityRef, type RawMessage } from '../events/event.ts';
 import { gapOf } from '../observability/worker-status.ts';
 import { ManagementClient } from '../rabbitmq/management.ts';
@@ -13,8 +13,6 @@ import { streamDepths, whyNobodyConsumes } from '../rabbitmq/queue-depths.ts';
 import { virtualHostOf } from '../rabbitmq/refusal.ts';
 import { shardQueueNames } from '../rabbitmq/topology-plan.ts';
 import { haltText } from '../stores/halts.ts';
-import { auditFields, type AuditRecord } from '../stores/operator-store.ts';
-import type { EntitySummary, Halt } from '../stores/store.ts';
 import { LetterCatalogue } from './letter-catalogue.ts';
 import { detailFields, groupFields, listFields, payloadFields, summaryFields } from './letter-json.ts';
 import { isFound, type LetterSearch } from './letter-search.ts';

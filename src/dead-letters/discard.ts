@@ -5,10 +5,8 @@
 import { ConfigError, UnavailableError } from '../errors.ts';
 import { Holes } from '../ordering/holes.ts';
 import { deadLetterQueueName } from '../rabbitmq/topology-plan.ts';
-import type { AuditEntry } from '../stores/operator-store.ts';
-import { snapshotsOf } from '../stores/snapshots.ts';
+import { type AuditEntry, snapshotsOf, type Store } from '../stores/store.ts';
 import type { Snapshot } from '../ordering/entity.ts';
-import type { Store } from '../stores/store.ts';
 import type { Time } from '../time.ts';
 import { copiesOf, Drain } from './drain.ts';
 import type { Connection } from './queue-reading.ts';

@@ -14,7 +14,7 @@ import { memberNames } from '../events/envelope.ts';
 import type { Decoded } from '../events/event.ts';
 import { messageFingerprint } from '../events/identity.ts';
 import { compactJson } from '../events/json-layout.ts';
-import { scanMembers } from '../events/json-scan.ts';
+import { scanMembers } from '../events/json-scanner.ts';
 import type { RejectionReason } from '../events/reasons.ts';
 import type { PublishableMessage } from '../rabbitmq/outbox.ts';
 import { printableJsonLine, utf8 } from '../printable.ts';

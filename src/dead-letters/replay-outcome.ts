@@ -4,9 +4,8 @@
  * dead-lettered again, and the queue shows whether letters of its entity are left.
  */
 import { entityKey } from '../events/identity.ts';
-import { snapshotsOf } from '../stores/snapshots.ts';
+import { snapshotsOf, type Store } from '../stores/store.ts';
 import type { DeadLetterRecord, Snapshot } from '../ordering/entity.ts';
-import type { Store } from '../stores/store.ts';
 import { sleep } from '../time.ts';
 import type { DeadLetterReason } from './dead-letter.ts';
 import { type InspectOptions, listDeadLetters } from './inspect.ts';

@@ -10,8 +10,7 @@ import type { Event } from '../events/event.ts';
 import type { EventStore } from '../stores/event-store.ts';
 import { isoNow, systemTime, type Time } from '../time.ts';
 import { eventOf, noLimits } from './fold.ts';
-import { eventId } from './repository.ts';
-import { retryConflicts } from './retry-conflicts.ts';
+import { eventId, retryConflicts } from './repository.ts';
 
 /** Base class of an event-sourced entity. The subclass names the entity type: `static readonly type = 'order'`. */
 export abstract class AggregateRoot {

@@ -12,7 +12,7 @@ import type { NewEvent } from '../events/new-event.ts';
 import type { Log } from '../observability/log.ts';
 import type { EventStore } from '../stores/event-store.ts';
 import type { Time } from '../time.ts';
-import { openEventStore } from './open-event-store.ts';
+import { openEventStore } from '../stores/open-store.ts';
 
 /** The request for missing events. */
 export interface MissingEvents {

@@ -12,9 +12,8 @@ import { encodeEvent } from '../events/encode.ts';
 import type { EntityRef, Event } from '../events/event.ts';
 import { timestampText } from '../events/new-event.ts';
 import type { EventStore, EventToAppend } from '../stores/event-store.ts';
-import { isoNow, systemTime, type Time } from '../time.ts';
+import { isoNow, systemTime, type Time, backOffMs, sleep } from '../time.ts';
 import { eventOf, foldEvents, noLimits } from './fold.ts';
-import { retryConflicts } from './retry-conflicts.ts';
 
 export interface RepositoryOptions {
   /** A snapshot is written after every so many events. Default: no snapshots. */
@@ -254,4 +253,22 @@ function isEventOf({ id }: Command, recordedId: string): boolean {
 
 function toAppend({ id, type, timestamp, dataJson, metadata }: Event): EventToAppend {
   return { id, type, timestamp: timestamp ?? undefined, dataJson, metadata };
+}
+
+const pauses = { initialMs: 4, maxMs: 100, leastShare: 0 };
+
+/**
+ * Random and growing pauses between the attempts keep the same writers from colliding again.
+ *
+ * @throws VersionConflictError of the last attempt; any other error at once.
+ */
+export async function retryConflicts<T>(time: Time, maxAttempts: number, attempt: () => Promise<T>): Promise<T> {
+  for (let made = 1; ; made++) {
+    try {
+      return await attempt();
+    } catch (error) {
+      if (!(error instanceof VersionConflictError) || made >= maxAttempts) throw error;
+    }
+    await sleep(time, backOffMs(pauses, made, time));
+  }
 }

@@ -9,9 +9,8 @@
 import { type AttributeHeader, attributeHeaders } from './cloudevents-headers.ts';
 import { type RawFields, type FieldNames, malformed, noRawFields, type Problem, unreadable, unsupported } from './raw-fields.ts';
 import type { EventLimits, RawMessage } from './event.ts';
-import { isJsonObject, quoted, readJsonBody } from './json-body.ts';
-import { exactNumber, type JsonDocument, memberOf, readDocument } from './json-document.ts';
-import { scanJson } from './json-scan.ts';
+import { isJsonObject, quoted, readJsonBody, exactNumber, type JsonDocument, memberOf, readDocument } from './json-body.ts';
+import { scanJson } from './json-scanner.ts';
 import { fromAmqpTimestamp, timeText } from './timestamp.ts';
 
 export const attributeNames: FieldNames = {

@@ -5,7 +5,7 @@
 import { type RawFields, type FieldNames, malformed, unreadable, unsupported } from './raw-fields.ts';
 import { isStructured, structuredFields } from './cloudevents.ts';
 import type { EventLimits, RawMessage } from './event.ts';
-import { exactNumber, memberOf, readDocument } from './json-document.ts';
+import { exactNumber, memberOf, readDocument } from './json-body.ts';
 
 export const memberNames: FieldNames = {
   id: 'id',

@@ -6,7 +6,7 @@
 import { hash } from 'node:crypto';
 import { isCloudEventsHeader } from './cloudevents-headers.ts';
 import type { EntityRef, RawMessage } from './event.ts';
-import { canonicalObject, type JsonMember } from './json-scan.ts';
+import { canonicalObject, type JsonMember } from './json-scanner.ts';
 
 const hexDigits = 32;
 const base64Characters = 16;
@@ -52,4 +52,31 @@ export function payloadHash(type: string, canonicalData: string): string {
 /** The same for the same entity, and for no other, whatever characters are in its names. */
 export function entityKey({ entityType, entityId }: EntityRef): string {
   return `${entityType.length} ${entityType}${entityId}`;
+}
+
+/** Which entities something is for: one, those of a type, or all. */
+export interface EntityChoice {
+  /** Null: all of the type. */
+  readonly entityId: string | null;
+  /** Null: of every type, where `entityId` is null as well. */
+  readonly entityType: string | null;
+}
+
+/** As a command is given them: the default type is only that of an id. */
+export function entityChoice(entityId: string | undefined, type: string | null, defaultType: string): EntityChoice {
+  return { entityId: entityId ?? null, entityType: type ?? (entityId === undefined ? null : defaultType) };
+}
+
+/** Null where several are chosen. */
+export function oneOf({ entityId, entityType }: EntityChoice): EntityRef | null {
+  return entityId === null || entityType === null ? null : { entityType, entityId };
+}
+
+export function isChosen(choice: EntityChoice, { entityId, entityType }: EntityRef): boolean {
+  return (choice.entityId === null || choice.entityId === entityId) && (choice.entityType === null || choice.entityType === entityType);
+}
+
+export function choiceText({ entityId, entityType }: EntityChoice): string {
+  if (entityId !== null) return `${entityType} ${JSON.stringify(entityId)}`;
+  return entityType === null ? 'all entities' : `all entities of type ${JSON.stringify(entityType)}`;
 }

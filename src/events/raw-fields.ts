@@ -3,7 +3,7 @@
  * envelope and of CloudEvents. `validation.ts` decides whether they make an event.
  */
 import type { RawMessage, EventLimits } from './event.ts';
-import type { JsonMember } from './json-scan.ts';
+import type { JsonMember } from './json-scanner.ts';
 import type { RejectionReason } from './reasons.ts';
 
 export interface Problem {

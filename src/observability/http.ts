@@ -12,7 +12,7 @@ import type { HttpConfig } from '../config/config.ts';
 import { ConfigError, InorderError } from '../errors.ts';
 import { isJsonObject, readJsonBody } from '../events/json-body.ts';
 import type { Metrics } from './metrics.ts';
-import { redactUrls } from '../redaction.ts';
+import { redactUrls } from '../printable.ts';
 
 export interface Answer {
   readonly status: number;

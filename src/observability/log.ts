@@ -11,7 +11,7 @@ import type { EntityRef } from '../events/event.ts';
 import { entityKey } from '../events/identity.ts';
 import { isoNow, systemTime, type Time } from '../time.ts';
 import { LineWriter } from './line-writer.ts';
-import { redactUrls } from '../redaction.ts';
+import { redactUrls } from '../printable.ts';
 
 export type LogFields = Readonly<Record<string, unknown>>;
 

@@ -43,7 +43,7 @@ export interface CommitEvent {
   readonly result: string | null;
   /** True when the slot has no effect (its id is known already, or it is skipped): its id is neither checked nor recorded. */
   readonly consumed: boolean;
-  /** What the entity's log keeps of it (`events/applied-event.ts`). Absent: nothing. */
+  /** What the entity's log keeps of it (`appliedText`). Absent: nothing. */
   readonly log?: string | undefined;
 }
 

@@ -16,7 +16,7 @@ import type { Log } from '../observability/log.ts';
 import { createConnection } from '../rabbitmq/connection.ts';
 import { createAmqpPublisher, type PublishOutcome } from '../rabbitmq/publisher.ts';
 import { systemTime, type Time } from '../time.ts';
-import { type PublishCounts, publishStream } from './publish-stream.ts';
+import { type PublishCounts, publishStream } from './publish-input.ts';
 
 const eventFormats = ['envelope', 'cloudevents-structured', 'cloudevents-binary'] as const;
 /** The format of messages: the JSON envelope, or a CloudEvent as one JSON text or with its attributes in headers. */

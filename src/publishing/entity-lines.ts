@@ -4,7 +4,7 @@
  */
 import type { EntityRef } from '../events/event.ts';
 import { isJsonObject } from '../events/json-body.ts';
-import { scanMembers } from '../events/json-scan.ts';
+import { scanMembers } from '../events/json-scanner.ts';
 import { type ProblemListener, readEach, type WithLine } from './line-readings.ts';
 import type { TextLine } from './text-lines.ts';
 

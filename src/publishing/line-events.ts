@@ -10,7 +10,7 @@ import { EventError } from '../errors.ts';
 import { encodedAs, type EncodedEvent } from '../events/encode.ts';
 import type { EventLimits } from '../events/event.ts';
 import { isJsonObject, quoted } from '../events/json-body.ts';
-import { scanMembers } from '../events/json-scan.ts';
+import { scanMembers } from '../events/json-scanner.ts';
 import { type FieldMap, type MappableField, mapHint } from './field-map.ts';
 import { type ProblemListener, readEach, type WithLine } from './line-readings.ts';
 import { SequenceNumbers } from './sequence-numbers.ts';

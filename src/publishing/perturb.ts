@@ -9,7 +9,6 @@
  * the rest of these places after the first arrival.
  */
 import { MinHeap } from '../ordering/heap.ts';
-import { seededRandom } from './seeded-random.ts';
 
 export interface PerturbOptions {
   /** How many places an element may move, either way: a whole number from 0 to 1,000,000. 0 keeps the order. */
@@ -56,4 +55,27 @@ function* takeBelow<T>(waiting: MinHeap<Waiting<T>>, key: number): Generator<T, 
     waiting.pop();
     yield next.element;
   }
+}
+
+/**
+ * Pseudo-random numbers that are the same for the same seed on every machine: Chris Doty-Humphrey's sfc32
+ * (from PractRand), 128 bits of state with a period of at least 2^32. For shuffling, never for secrets.
+ * A generator of numbers in [0, 1) with 32 random bits each. `seed` is a whole number from 0 to 2^32 - 1.
+ */
+export function seededRandom(seed: number): () => number {
+  let a = 0;
+  let b = seed | 0;
+  let c = 0;
+  let counter = 1;
+  const next = () => {
+    const sum = (((a + b) | 0) + counter) | 0;
+    counter = (counter + 1) | 0;
+    a = b ^ (b >>> 9);
+    b = (c + (c << 3)) | 0;
+    c = (((c << 21) | (c >>> 11)) + sum) | 0;
+    return (sum >>> 0) / 2 ** 32;
+  };
+  // The first numbers of similar seeds are similar; the author of the generator discards twelve.
+  for (let round = 0; round < 12; round++) next();
+  return next;
 }

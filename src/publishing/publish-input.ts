@@ -1,14 +1,17 @@
 /**
  * Publishes the events of an input, perturbed and paced if asked for. The report has the outcomes of all lines and messages.
  * When `stop` aborts, reading ends, and the events read so far are published and their outcomes awaited.
+ *
+ * Publishes a stream of encoded events and counts their outcomes. Guarantees that they are published in
+ * the order of the stream; that the stream is read only while the outbox has room, so that memory is bounded;
+ * and that it returns only when every event has its outcome.
  */
 import type { EncodedEvent } from '../events/encode.ts';
-import type { AmqpPublisher } from '../rabbitmq/publisher.ts';
+import type { AmqpPublisher, PublishOutcome } from '../rabbitmq/publisher.ts';
 import type { Time } from '../time.ts';
 import { lineEvents, type LineEventOptions } from './line-events.ts';
 import { paced } from './pacer.ts';
 import { perturb, type PerturbOptions } from './perturb.ts';
-import { type OutcomeListener, type PublishCounts, publishStream } from './publish-stream.ts';
 import type { TextLine } from './text-lines.ts';
 
 export interface PublishInputOptions {
@@ -68,4 +71,51 @@ export async function publishInput(lines: AsyncIterable<TextLine>, options: Publ
 /** Whether every event was published and confirmed. */
 export function isComplete({ returned, failed, interruptedAtLine }: PublishReport): boolean {
   return returned === 0 && failed === 0 && interruptedAtLine === null;
+}
+
+/** The outcomes so far. `published` counts all events; in the end it is the sum of the others. */
+export interface PublishCounts {
+  readonly published: number;
+  readonly confirmed: number;
+  readonly returned: number;
+  readonly failed: number;
+}
+
+/** Called after each outcome. An error that it throws ends the publishing. */
+export type OutcomeListener = (counts: PublishCounts, outcome: PublishOutcome) => void;
+
+/** Rejects only with an error of the stream or the listener, once the events published before have their outcomes. */
+export async function publishStream(
+  events: AsyncIterable<EncodedEvent>,
+  publisher: Pick<AmqpPublisher, 'publish' | 'room'>,
+  onOutcome?: OutcomeListener,
+): Promise<PublishCounts> {
+  const counts = { published: 0, confirmed: 0, returned: 0, failed: 0 };
+  let outstanding = 0;
+  let ended: (() => void) | null = null;
+  let thrown: { readonly error: unknown } | null = null;
+  const settle = (outcome: PublishOutcome) => {
+    counts[outcome.status]++;
+    outstanding--;
+    try {
+      onOutcome?.({ ...counts }, outcome);
+    } catch (error) {
+      thrown ??= { error };
+    }
+    if (outstanding === 0) ended?.();
+  };
+  try {
+    for await (const event of events) {
+      counts.published++;
+      outstanding++;
+      void publisher.publish(event).then(settle);
+      await publisher.room();
+      if (thrown !== null) break;
+    }
+  } finally {
+    if (outstanding > 0) await new Promise<void>((resolve) => (ended = resolve));
+  }
+  const failure = thrown as { readonly error: unknown } | null;
+  if (failure !== null) throw failure.error;
+  return counts;
 }

@@ -9,9 +9,8 @@ import type { Channel, ConsumeMessage } from 'amqplib';
 import type { Log } from '../observability/log.ts';
 import { within } from '../time.ts';
 import type { BrokerConnection } from './connection.ts';
-import { openConsumingChannel } from './deep-headers.ts';
+import { openConsumingChannel, toRawMessage } from './raw-message.ts';
 import { KeptChannel, type OpenChannel } from './kept-channel.ts';
-import { toRawMessage } from './raw-message.ts';
 import { brokerWords, replyCodeOf, replyCodes } from './refusal.ts';
 import type { RawDelivery, ShardChannel, ShardChannelEvents } from './shard-channel.ts';
 

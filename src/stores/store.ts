@@ -12,8 +12,11 @@
  * - A parked entity stays parked until its version passes all its dead letters that wait in sequence
  *   (`rejectionReasons`): the commit that passes the last of them ends the parking.
  * - State, results and holes are opaque: they are returned byte for byte.
+ *
+ * Operators are given more (`OperatorStore`): the state of replays, how often each letter was replayed, and the audit trail. Versions are
+ * set with `Store.commit`, which fences operators and workers alike.
  */
-import type { EntityRef } from '../events/event.ts';
+import { type EntityRef, entityFields } from '../events/event.ts';
 import type { Finding } from '../finding.ts';
 import type {
   Claim,
@@ -30,7 +33,8 @@ import type {
   Snapshot,
 } from '../ordering/entity.ts';
 import type { Time } from '../time.ts';
-import type { OperatorStore } from './operator-store.ts';
+import { UnavailableError } from '../errors.ts';
+import type { Replaying } from '../ordering/entity-rules.ts';
 
 export type LoadResult = { readonly status: 'ok'; readonly snapshot: Snapshot } | { readonly status: 'failed'; readonly error: Error };
 
@@ -120,4 +124,67 @@ export interface StoreOptions {
   readonly initialVersion?: InitialVersion;
   /** Default: the system's clock. */
   readonly time?: Time;
+}
+
+const batchSize = 500;
+
+/** @throws UnavailableError when any of them cannot be read. */
+export async function snapshotsOf(store: Pick<Store, 'load'>, entities: readonly EntityRef[]): Promise<readonly Snapshot[]> {
+  const snapshots: Snapshot[] = [];
+  for (let at = 0; at < entities.length; at += batchSize) {
+    for (const result of await store.load(entities.slice(at, at + batchSize))) {
+      if (result.status === 'failed') throw new UnavailableError(result.error.message, { cause: result.error });
+      snapshots.push(result.snapshot);
+    }
+  }
+  return snapshots;
+}
+
+export const auditActions = ['replay', 'discard', 'skip-sequence', 'resync', 'import', 'rebuild', 'recover', 'resume'] as const;
+export type AuditAction = (typeof auditActions)[number];
+
+/** One change that somebody made to data. */
+export interface AuditEntry {
+  readonly action: AuditAction;
+  /** `user@host` of a command, `console` and an address, or `worker` for an automatic change. */
+  readonly who: string;
+  /** Null if it did not concern a single entity. */
+  readonly entityType: string | null;
+  readonly entityId: string | null;
+  /** What was done, in a sentence. */
+  readonly what: string;
+  /** The operator's reason; the empty string if none was asked for. */
+  readonly reason: string;
+}
+
+export interface AuditRecord extends AuditEntry {
+  /** ISO 8601, the store's clock. */
+  readonly at: string;
+}
+
+/** In the spelling of JSON. */
+export function auditFields({ at, who, action, what, reason, ...entity }: AuditRecord): object {
+  return { at, who, action, ...entityFields(entity), what, reason };
+}
+
+/** Beyond this number the oldest are removed. */
+export const maxAuditRecords = 100_000;
+
+export interface EntityReplaying extends EntityRef, Replaying {}
+
+export interface OperatorStore {
+  /**
+   * Announces that the dead letters of these entities are being replayed, or still are. Their events are held for `leaseMs`, and
+   * then until the version has reached `replayedTo`, because published copies do arrive, however long the queue and even if
+   * their publisher has died (but at most for a day, in case they were purged). This ends earlier when the entity's parking ends
+   * or it is parked again. Returns a snapshot of each; an entity that is not parked is not changed.
+   */
+  beginReplay(replays: readonly EntityReplaying[], leaseMs: number): Promise<readonly LoadResult[]>;
+  /** Records a replay of each message. */
+  noteReplays(messages: readonly DeadLetterQuery[]): Promise<void>;
+  /** Ends every halt: the store is accepted as it is. It gets an identity if it has none; later epochs are above `epoch`. */
+  resume(epoch: number): Promise<StreamState>;
+  appendAudit(entries: readonly AuditEntry[]): Promise<void>;
+  /** The audit trail, the latest entry first, in bounded memory. */
+  readAudit(): AsyncIterable<AuditRecord>;
 }

@@ -13,13 +13,12 @@
 import type { Config } from '../config/config.ts';
 import { waitingReasons } from '../dead-letters/dead-letter.ts';
 import { entityKey } from '../events/identity.ts';
-import { snapshotsOf } from '../stores/snapshots.ts';
+import { snapshotsOf, type Store } from '../stores/store.ts';
 import { UnavailableError } from '../errors.ts';
 import type { EntityRef } from '../events/event.ts';
 import type { Log } from '../observability/log.ts';
 import type { Metrics } from '../observability/metrics.ts';
 import type { Parked, Snapshot } from '../ordering/entity.ts';
-import type { Store } from '../stores/store.ts';
 import { type BackOffLimits, backOffMs, type Time, type Timer, within } from '../time.ts';
 import { type AutomaticReport, replayAutomatically, type ReplayRequest } from './automatic-replay.ts';
 

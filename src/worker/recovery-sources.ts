@@ -3,16 +3,14 @@
  * --applied --json`) or of versions and states (as `entity import` reads it), or the dead letters behind the missing events. Each
  * lists the entities that are behind, with the remedy for each. Only what was lost is kept in memory.
  */
-import { entityKey } from '../events/identity.ts';
+import { entityKey, type EntityChoice, isChosen, oneOf } from '../events/identity.ts';
 import { ConfigError } from '../errors.ts';
 import { eventOf } from '../event-sourcing/fold.ts';
 import { entitiesOf } from '../event-sourcing/read-side.ts';
-import { type EntityChoice, isChosen, oneOf } from '../events/entity-choice.ts';
-import type { EntityRef, Event } from '../events/event.ts';
+import type { EntityRef, Event, EventLimits } from '../events/event.ts';
 import { entityLines, type EntityLine, type EntityLineOptions } from '../publishing/entity-lines.ts';
 import { lineEvents } from '../publishing/line-events.ts';
 import type { TextLine } from '../publishing/text-lines.ts';
-import type { EventLimits } from '../events/event.ts';
 import type { EventStore } from '../stores/event-store.ts';
 import type { Store } from '../stores/store.ts';
 import { type Behind, behindTheirLetters, comparedWith, type Remedy } from './recovery.ts';

@@ -6,7 +6,7 @@ import type { Config } from '../config/config.ts';
 import { ConfigError, UnavailableError } from '../errors.ts';
 import type { Finding } from '../finding.ts';
 import type { Log } from '../observability/log.ts';
-import { versionFinding } from '../rabbitmq/broker-health.ts';
+import { versionFinding } from '../rabbitmq/topology-check.ts';
 import type { BrokerConnection } from '../rabbitmq/connection.ts';
 import { planTopology } from '../rabbitmq/topology-plan.ts';
 import { applyTopology, verifyTopology } from '../rabbitmq/topology.ts';

@@ -4,7 +4,7 @@ import { describe, it, type TestContext } from 'node:test';
 import { Redis } from 'ioredis';
 import pg from 'pg';
 import { createPostgresRelayLeases } from '../../src/stores/postgres/relay-leases.ts';
-import { EventKeys } from '../../src/stores/redis/event-keys.ts';
+import { EventKeys } from '../../src/stores/redis/keys.ts';
 import { createRedisRelayLeases } from '../../src/stores/redis/relay-leases.ts';
 import type { RelayLease, RelayLeases } from '../../src/stores/relay-lease.ts';
 import { systemTime } from '../../src/time.ts';

@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict';
-import type { AuditRecord } from '../../src/stores/operator-store.ts';
-import type { Store } from '../../src/stores/store.ts';
+import type { AuditRecord, Store } from '../../src/stores/store.ts';
 import { commitOne, commitTo, deadLetterOf, only, order, orderNamed, parkOf, snapshotOf } from './builders.ts';
 import { type Cases, type StoreHarness, whenTimePasses } from './store-conformance.ts';
 

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import pg from 'pg';
 import { PostgresNode } from '../../deploy/local/postgres-node.ts';
-import { beganMs } from '../../src/stores/postgres/names.ts';
+import { beganMs } from '../../src/stores/postgres/database.ts';
 import { createPostgresStore } from '../../src/stores/postgres/postgres-store.ts';
 import type { Commit } from '../../src/ordering/entity.ts';
 import type { Store } from '../../src/stores/store.ts';

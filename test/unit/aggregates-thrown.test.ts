@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import { describeThrown } from '../../src/aggregates/thrown.ts';
 import { causeOf } from '../../src/dead-letters/dead-letter.ts';
-import { redactSecrets } from '../../src/redaction.ts';
+import { redactSecrets } from '../../src/printable.ts';
 import { eventOf } from '../support/event-of.ts';
 
 class StockError extends Error {}

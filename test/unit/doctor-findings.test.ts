@@ -1,7 +1,7 @@
 /** What is found of a broker and a store beyond what real ones show in a test: nodes that are down, clocks, distance. */
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { alarmFindings, brokerClockFinding } from '../../src/rabbitmq/broker-health.ts';
+import { alarmFindings, brokerClockFinding } from '../../src/rabbitmq/topology-check.ts';
 import { consumerTimeoutFinding, policyFindings } from '../../src/rabbitmq/policy-check.ts';
 import { planTopology } from '../../src/rabbitmq/topology-plan.ts';
 import { measureRoundTrips } from '../../src/stores/round-trips.ts';

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import fc from 'fast-check';
 import { canonicalNumber } from '../../src/events/exact-number.ts';
-import { canonicalJson, scanJson, scanMembers } from '../../src/events/json-scan.ts';
+import { canonicalJson, scanJson, scanMembers } from '../../src/events/json-scanner.ts';
 
 const key = fc.oneof(
   fc.string({ unit: 'grapheme' }),

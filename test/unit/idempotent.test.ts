@@ -1,8 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { UnavailableError } from '../../src/errors.ts';
-import { idempotent, InProgressError } from '../../src/idempotency/idempotent.ts';
-import { messageIdOf } from '../../src/idempotency/message-id.ts';
+import { idempotent, InProgressError, messageIdOf } from '../../src/idempotency/idempotent.ts';
 import type { IdempotencyStore } from '../../src/stores/idempotency-store.ts';
 import { createMemoryIdempotencyStore } from '../../src/stores/memory/idempotency-store.ts';
 import { ManualTime } from '../support/manual-time.ts';

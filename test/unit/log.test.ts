@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { type TestContext } from 'node:test';
 import { createLog } from '../../src/observability/log.ts';
-import { redactUrls } from '../../src/redaction.ts';
+import { redactUrls } from '../../src/printable.ts';
 import { moduleUrl } from '../support/checkout.ts';
 
 const logModule = moduleUrl('src/observability/log.ts').href;

@@ -3,13 +3,11 @@ import assert from 'node:assert/strict';
 import { getEventListeners } from 'node:events';
 import test from 'node:test';
 import { defineAggregate, defineHandler } from '../../src/aggregates/define.ts';
-import { refuse } from '../../src/aggregates/definition.ts';
-import type { Processor } from '../../src/aggregates/definition.ts';
+import { refuse, type Processor } from '../../src/aggregates/definition.ts';
 import { createProcessors } from '../../src/aggregates/processors.ts';
-import { readAppliedText } from '../../src/events/applied-event.ts';
+import { readAppliedText } from '../../src/events/event.ts';
 import { systemTime } from '../../src/time.ts';
-import { runHandler } from '../../src/worker/processing.ts';
-import { type CommitEffect, prepare } from '../../src/worker/processing.ts';
+import { runHandler, type CommitEffect, prepare } from '../../src/worker/processing.ts';
 import { eventOf } from '../support/event-of.ts';
 
 const life = new AbortController().signal;

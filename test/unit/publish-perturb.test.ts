@@ -1,8 +1,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import fc from 'fast-check';
-import { perturb, type PerturbOptions } from '../../src/publishing/perturb.ts';
-import { seededRandom } from '../../src/publishing/seeded-random.ts';
+import { perturb, type PerturbOptions, seededRandom } from '../../src/publishing/perturb.ts';
 
 const calm: PerturbOptions = { window: 0, duplicate: 0, drop: 0, seed: 1 };
 

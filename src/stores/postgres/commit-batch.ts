@@ -5,8 +5,7 @@
 import { decideCommit, type IdRecord } from '../../ordering/entity-rules.ts';
 import type { Commit, CommitEvent, CommitResult } from '../../ordering/entity.ts';
 import { type LockedEntities, type LockedEntity, lockEntities, readStates, type StreamOfEntities, writeEntities } from './entity-rows.ts';
-import type { Query } from './database.ts';
-import { digest, toBytes } from './names.ts';
+import { type Query, digest, toBytes } from './database.ts';
 
 interface Applied {
   readonly entity: number;

@@ -6,6 +6,9 @@
  * prepared statement, no lock. A transaction's settings are sent together with its BEGIN:
  *
  *   one statement:  BEGIN; SET LOCAL … ▸ statement ▸ COMMIT      several:  BEGIN; SET LOCAL … ▸ statement,  statement …,  COMMIT
+ *
+ * `text` takes every character but NUL. Look-ups use a digest, because an index takes no long text; the name is kept beside it as text
+ * for people.
  */
 import { readFileSync } from 'node:fs';
 import pg from 'pg';
@@ -13,6 +16,8 @@ import { ConfigError } from '../../errors.ts';
 import type { Log } from '../../observability/log.ts';
 import type { Time } from '../../time.ts';
 import { failureOf } from './failures.ts';
+import { createHash } from 'node:crypto';
+import type { EntityRef } from '../../events/event.ts';
 
 /** Runs a statement in the open transaction. */
 export type Query = <Row>(text: string, values?: readonly unknown[]) => Promise<readonly Row[]>;
@@ -126,7 +131,7 @@ export class Database {
  * The tables, in numbered steps that each run once, under a lock, by the first process that connects. A released step is never
  * changed: a later change is a new step. Everything is in the schema `inorder`, with the stream in every key.
  */
-const steps = ['1-entities', '2-event-store', '3-applied-events', '4-relay-leases', '5-replayed-to', '6-standing', '7-relay-sessions'];
+const steps = ['1-entities', '2-event-store', '3-applied-events', '4-relay-leases', '5-replayed-to', '6-stream-state', '7-relay-sessions'];
 
 /** Runs within a transaction. @throws ConfigError when a newer version of Inorder has been here. */
 async function migrate(query: Query): Promise<void> {
@@ -149,4 +154,37 @@ async function migrate(query: Query): Promise<void> {
     await query(readFileSync(new URL(`./migrations/${step}.sql`, import.meta.url), 'utf8'));
     await query('INSERT INTO inorder.migrations (step) VALUES ($1)', [index + 1]);
   }
+}
+
+/** The server's clock in milliseconds since 1970. It moves during a statement, so comparisons with it cannot use an index. */
+export const clockMs = '(extract(epoch FROM clock_timestamp()) * 1000)::bigint';
+
+/** The same clock at the start of the statement: comparisons can use an index. */
+export const beganMs = '(extract(epoch FROM statement_timestamp()) * 1000)::bigint';
+
+/** Unique for each entity. */
+export function entityKey({ entityType, entityId }: EntityRef): Buffer {
+  return digest(JSON.stringify([entityType, entityId]));
+}
+
+export function digest(text: string): Buffer {
+  return createHash('sha256').update(text).digest();
+}
+
+/** Unchanged, except that NUL and the backslash are escaped with a backslash. */
+export function toText(name: string): string {
+  return /[\0\\]/.test(name) ? name.replace(/[\0\\]/g, (char) => (char === '\0' ? '\\0' : '\\\\')) : name;
+}
+
+export function fromText(text: string): string {
+  return text.includes('\\') ? text.replace(/\\(.)/g, (_, char: string) => (char === '0' ? '\0' : '\\')) : text;
+}
+
+/** A state or a result: any text, byte for byte. */
+export function toBytes(text: string | null): Buffer | null {
+  return text === null ? null : Buffer.from(text);
+}
+
+export function fromBytes(bytes: Buffer | null): string | null {
+  return bytes === null ? null : bytes.toString();
 }

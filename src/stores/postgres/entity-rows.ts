@@ -2,8 +2,7 @@
 import type { EntityRef } from '../../events/event.ts';
 import { type StoredEntity, unknownEntity } from '../../ordering/entity-rules.ts';
 import type { InitialVersion, Parked } from '../../ordering/entity.ts';
-import type { Query } from './database.ts';
-import { entityKey, fromBytes, toBytes, toText } from './names.ts';
+import { type Query, clockMs, entityKey, fromBytes, toBytes, toText } from './database.ts';
 
 /** An entity with the number of its row. */
 export interface LockedEntity extends StoredEntity {
@@ -32,8 +31,7 @@ interface Row {
   readonly now_ms: number;
 }
 
-const columns =
-  'entity, key, version, holes, token, parked, awaited, replay_until_ms, replayed_to, epochs, (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms';
+const columns = `entity, key, version, holes, token, parked, awaited, replay_until_ms, replayed_to, epochs, ${clockMs} AS now_ms`;
 
 export interface StreamOfEntities {
   readonly stream: string;

@@ -2,8 +2,7 @@
 import { deadLetterTtlMs, keptRecord, maxDeadLettersPerEntity, maxRememberedReplays } from '../../ordering/entity-rules.ts';
 import type { DeadLetterRecord } from '../../ordering/entity.ts';
 import type { DeadLetterHistory, DeadLetterQuery } from '../store.ts';
-import type { Database, Query } from './database.ts';
-import { beganMs, clockMs, digest, entityKey } from './names.ts';
+import { type Database, type Query, beganMs, clockMs, digest, entityKey } from './database.ts';
 
 export class PostgresDeadLetters {
   readonly #database: Database;

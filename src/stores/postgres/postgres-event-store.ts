@@ -19,8 +19,7 @@ import type {
   RecordedEvent,
   StateSnapshot,
 } from '../event-store.ts';
-import { Database } from './database.ts';
-import { digest, entityKey, fromText, toText } from './names.ts';
+import { Database, digest, entityKey, fromText, toText } from './database.ts';
 import { Notifications, type Wait } from './notifications.ts';
 
 export interface PostgresEventStoreOptions extends AppendRules {

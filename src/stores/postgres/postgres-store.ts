@@ -15,17 +15,14 @@ import {
   unknownEntity,
 } from '../../ordering/entity-rules.ts';
 import { systemTime } from '../../time.ts';
-import type { EntityReplaying, OperatorStore } from '../operator-store.ts';
+import type { EntityReplaying, OperatorStore, DeadLetterQuery, EntitySummary, Halt, LoadResult, Store, StoreOptions } from '../store.ts';
 import type { Claim, Commit, DeadLetterRecord, InitialVersion, Park, LookupQuery, LookupResult, Snapshot } from '../../ordering/entity.ts';
-import type { DeadLetterQuery, EntitySummary, Halt, LoadResult, Store, StoreOptions } from '../store.ts';
 import { commitBatch } from './commit-batch.ts';
-import { Database } from './database.ts';
+import { Database, beganMs, clockMs, digest, entityKey, fromBytes, fromText, toText } from './database.ts';
 import { type LockedEntity, lockEntities, parkedFrom, readStates, type StreamOfEntities, writeEntities } from './entity-rows.ts';
 import { inspectServer } from './inspection.ts';
-import { beganMs, clockMs, digest, entityKey, fromBytes, fromText, toText } from './names.ts';
-import { PostgresAudit } from './postgres-audit.ts';
+import { PostgresAudit, PostgresStreamState } from './stream-state.ts';
 import { PostgresDeadLetters } from './postgres-dead-letters.ts';
-import { PostgresStreamState } from './stream-state.ts';
 import { Sweeper } from './sweeper.ts';
 
 export interface PostgresStoreOptions extends StoreOptions {

@@ -5,8 +5,7 @@
 import type { Log } from '../../observability/log.ts';
 import type { Time } from '../../time.ts';
 import { type LeaseRow, type RelayLeases, StoredRelayLeases } from '../relay-lease.ts';
-import { Database } from './database.ts';
-import { clockMs } from './names.ts';
+import { Database, clockMs } from './database.ts';
 
 export interface PostgresRelayLeasesOptions {
   readonly url: string;

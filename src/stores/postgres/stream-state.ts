@@ -1,7 +1,6 @@
-/** The state of a stream in one row: the last epoch, the identity of the store, and the halts. */
-import type { EpochResult, Halt, StreamState } from '../store.ts';
-import type { Database } from './database.ts';
-import { fromText, toText } from './names.ts';
+/** The state of a stream in one row: the last epoch, the identity of the store, and the halts; and the audit trail as rows, bounded. */
+import { type EpochResult, type Halt, type StreamState, type AuditEntry, type AuditRecord, maxAuditRecords } from '../store.ts';
+import { type Database, fromText, toText } from './database.ts';
 
 type Why = Pick<Halt, 'detail' | 'at'>;
 
@@ -69,4 +68,45 @@ function streamStateFrom(row: StreamRow | undefined): StreamState {
 
 function haltFrom(name: string, { detail, at }: Why): Halt {
   return { shard: name === '*' ? null : Number(name), detail: fromText(detail), at };
+}
+
+const page = 500;
+
+export class PostgresAudit {
+  readonly #database: Database;
+  readonly #stream: string;
+
+  constructor(database: Database, stream: string) {
+    this.#database = database;
+    this.#stream = stream;
+  }
+
+  async append(entries: readonly AuditEntry[]): Promise<void> {
+    if (entries.length === 0) return;
+    const bodies = entries.map((entry) => JSON.stringify(entry));
+    await this.#database.transaction(async (query) => {
+      await query(
+        'INSERT INTO inorder.audit (stream, body) SELECT $1, body FROM unnest ($2::text[]) WITH ORDINALITY AS u (body, n) ORDER BY n',
+        [this.#stream, bodies],
+      );
+      await query(
+        `DELETE FROM inorder.audit WHERE stream = $1 AND entry <= (SELECT entry FROM inorder.audit WHERE stream = $1 ORDER BY entry DESC OFFSET ${maxAuditRecords} LIMIT 1)`,
+        [this.#stream],
+      );
+    });
+  }
+
+  async *read(): AsyncGenerator<AuditRecord, void, void> {
+    for (let before = Number.MAX_SAFE_INTEGER; ; ) {
+      const rows = await this.#database.query<{ entry: number; at: Date; body: string }>(
+        `SELECT entry, at, body FROM inorder.audit WHERE stream = $1 AND entry < $2 ORDER BY entry DESC LIMIT ${page}`,
+        [this.#stream, before],
+      );
+      for (const { entry, at, body } of rows) {
+        yield { at: at.toISOString(), ...(JSON.parse(body) as AuditEntry) };
+        before = entry;
+      }
+      if (rows.length < page) return;
+    }
+  }
 }

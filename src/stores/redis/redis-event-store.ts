@@ -30,9 +30,8 @@ import type {
 import type { Durability } from '../../config/config.ts';
 import { Connection } from './connection.ts';
 import { Durable } from './durability.ts';
-import { EventKeys } from './event-keys.ts';
+import { EventKeys, idField } from './keys.ts';
 import { unavailable } from './failures.ts';
-import { idField } from './keys.ts';
 import { parseRedisUrl } from './redis-url.ts';
 import { loadScript, runScript, type Script } from './script.ts';
 

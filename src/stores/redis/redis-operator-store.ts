@@ -1,8 +1,8 @@
 /** `OperatorStore` in Redis. The audit trail is a Redis stream. */
 import { deadLetterTtlMs, maxRememberedReplays } from '../../ordering/entity-rules.ts';
-import { type AuditEntry, type AuditRecord, type EntityReplaying, maxAuditRecords, type OperatorStore } from '../operator-store.ts';
+import { maxAuditRecords } from '../store.ts';
+import type { AuditEntry, AuditRecord, EntityReplaying, OperatorStore, DeadLetterQuery, LoadResult, StreamState } from '../store.ts';
 import type { InitialVersion } from '../../ordering/entity.ts';
-import type { DeadLetterQuery, LoadResult, StreamState } from '../store.ts';
 import type { Connection } from './connection.ts';
 import { entityFailure, isEntityFailure, unavailable } from './failures.ts';
 import type { Keys } from './keys.ts';

@@ -2,7 +2,7 @@
 import type { Time } from '../../time.ts';
 import { type LeaseRow, type RelayLeases, StoredRelayLeases } from '../relay-lease.ts';
 import { Connection } from './connection.ts';
-import { EventKeys } from './event-keys.ts';
+import { EventKeys } from './keys.ts';
 import { unavailable } from './failures.ts';
 import { parseRedisUrl } from './redis-url.ts';
 import { loadScript, runScript } from './script.ts';
