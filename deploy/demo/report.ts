@@ -1,4 +1,4 @@
-/** The demo's words and where they are written: one step per line while it runs, then the accounts, the dead letters and what to do with them. */
+/** The demo's output: one step per line while it runs, then the accounts, the dead letters and what to do with them. */
 import type { DeadLetter } from '../../src/dead-letters/dead-letter.ts';
 import { printable } from '../../src/printable.ts';
 import { systemTime } from '../../src/time.ts';

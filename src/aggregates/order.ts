@@ -23,7 +23,10 @@ export interface OrderState {
   readonly cancelledAt: string | null;
 }
 
-/** The commands that an order takes, each with its data. What is amiss in them is refused by the schema of the events (`invalid_data`); other codes are `already_created`, `not_created` and `closed`. */
+/**
+ * The commands of an order, each with its data. The schema of the events refuses invalid data (`invalid_data`); other codes are
+ * `already_created`, `not_created` and `closed`.
+ */
 export interface OrderCommands {
   /** `total`: default prices times quantities. */
   readonly CreateOrder: { readonly items: readonly OrderItem[]; readonly total?: number };

@@ -1,4 +1,4 @@
-/** `inorder demo`: everything in one run. The demo itself, in `deploy/demo`, is part of a checkout and of the image, not of the npm package. */
+/** `inorder demo`: runs the demo in `deploy/demo`, which is part of a checkout and of the image, not of the npm package. */
 import { existsSync } from 'node:fs';
 import { loadConfig } from '../config/load.ts';
 import { wholeNumber } from '../config/parsers.ts';

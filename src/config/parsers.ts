@@ -13,7 +13,7 @@ export interface ValueKind<T> {
   readonly parse: (text: string) => T | null;
 }
 
-/** A whole number in plain decimal digits, with a minus where it is negative, within bounds, both allowed; without `max` as far as numbers are exact. */
+/** A whole number in decimal digits, with a minus if negative, from `min` to `max`; without `max` up to the largest exact number. */
 export function wholeNumber(min: number, max = Number.MAX_SAFE_INTEGER): ValueKind<number> {
   return {
     allowed: `a whole number from ${grouped(min)} ${max === Number.MAX_SAFE_INTEGER ? 'up' : `to ${grouped(max)}`}`,

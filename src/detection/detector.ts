@@ -57,7 +57,7 @@ export interface OrderingStatistics {
 export interface OrderingDetectorOptions {
   /** Violations kept for `statistics().recent`. Default 10. */
   readonly recent?: number;
-  /** Entities remembered, for their last sequence and among the affected; the one not seen for longest is forgotten first. Default 100,000. */
+  /** The most entities to remember; the least recently seen is forgotten first. Default 100,000. */
   readonly maxEntities?: number;
   /** The sequence that the events of an entity begin with. Default 1. */
   readonly firstSequence?: 0 | 1;

@@ -26,7 +26,7 @@ function decimalOf(source: string): string {
   return `${sign}${significant}e${sumText(exponent, digits.length - significant.length - fraction.length)}`;
 }
 
-/** Added at its end alone where no number can hold it: an exponent may have a million digits, for which a BigInt takes the better part of a second. */
+/** Adds only at the end of a large exponent: it may have a million digits, for which a BigInt would take about a second. */
 function sumText(exponent: string, delta: number): string {
   const isNegative = exponent.startsWith('-');
   const digits = withoutLeadingZeros(exponent.replace(/^[+-]/, ''));

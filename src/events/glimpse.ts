@@ -50,7 +50,7 @@ const replacement = '\ufffd';
 function textOf({ body, contentEncoding }: RawMessage, maxBytes: number): string {
   const start = body.subarray(0, maxBytes);
   if (!/gzip|deflate/i.test(contentEncoding ?? '')) return utf8.decode(start);
-  // Also of what is cut off, as far as it goes. What would unpack to too much has its beginning in its first bytes: a byte makes 1,032 at most.
+  // Also of truncated data, as far as they go. Of data that are too large only the first bytes: one unpacks to at most 1,032.
   for (const packed of [start, start.subarray(0, 1_024)]) {
     try {
       const options = { maxOutputLength: Math.max(maxBytes, 1_024 * 1_032), finishFlush: constants.Z_SYNC_FLUSH };

@@ -4,7 +4,7 @@
  * a sentence, never with a stack. Connections, header size and time are bounded, so that whoever reaches the port cannot hold
  * the process up.
  *
- * Why no router of a library: the table is looked through in order, which takes ten lines; a library knows neither the guards nor these rows.
+ * Why no router of a library: the search through the table takes ten lines, and a library knows neither the guards nor these rows.
  */
 import { createServer, type IncomingHttpHeaders, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -91,7 +91,7 @@ const maxConnections = 64;
 const limits = { maxHeaderSize: 8_192, headersTimeout: 5_000, requestTimeout: 10_000, keepAliveTimeout: 5_000 };
 const maxBodyBytes = 65_536;
 
-/** Of two routes for the same, the first answers. Port 0: any free one. @throws ConfigError when the address cannot be listened on, saying why. */
+/** The first matching route answers. Port 0: any free one. @throws ConfigError when it cannot listen at the address, with the reason. */
 export async function serveHttp({ host, port }: Pick<HttpConfig, 'host' | 'port'>, routes: readonly Route[]): Promise<HttpServer> {
   const table = routes.map((route) => ({
     ...route,

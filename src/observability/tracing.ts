@@ -90,7 +90,7 @@ export function failSpan(span: Span, type: string, message: string): void {
 const traceparent = /^[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}/;
 const noTrace = '0'.repeat(32);
 
-/** The trace id in a `traceparent` header, for logs, also where no spans are made: 32 hex digits; undefined where there is none that is valid. */
+/** The trace id of a `traceparent` header for logs, also without spans: 32 hex digits; undefined if there is no valid one. */
 export function traceIdIn(headers: Headers): string | undefined {
   const header = Object.hasOwn(headers, 'traceparent') ? headers.traceparent : undefined;
   const traceId = typeof header === 'string' ? traceparent.exec(header)?.[1] : undefined;

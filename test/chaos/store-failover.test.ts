@@ -1,4 +1,4 @@
-/** A manual fail-over between healthy nodes, again and again, under traffic: with DURABILITY=replicas:1 nothing that was acknowledged is lost. */
+/** Repeated manual fail-overs between healthy nodes under traffic: with DURABILITY=replicas:1 nothing acknowledged is lost. */
 import { test } from 'node:test';
 import { needsRedis, useSentinelPair } from '../support/sentinels.ts';
 import { useServices, waitFor } from '../support/services.ts';

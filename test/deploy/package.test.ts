@@ -70,7 +70,7 @@ async function install(): Promise<string | null> {
   const copy = join(work, 'checkout');
   mkdirSync(copy);
   for (const name of packed) cpSync(join(checkout, name), join(copy, name), { recursive: true });
-  // One by one: where they are not what package-lock.json says the build installs them again, and would empty the folder behind a link to all.
+  // One by one: if they differ from package-lock.json the build reinstalls them, and would empty the folder behind a link to all.
   mkdirSync(join(copy, 'node_modules'));
   for (const name of readdirSync(join(checkout, 'node_modules')))
     symlinkSync(join(checkout, 'node_modules', name), join(copy, 'node_modules', name));

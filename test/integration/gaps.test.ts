@@ -45,7 +45,7 @@ async function openGaps(worker: WorkerProcess): Promise<OpenGap[]> {
   );
 }
 
-/** Two workers, each with a shard of its own, and a way to publish to the shard where an entity is not at home: as after a change of the ring. */
+/** Two workers, each with one shard, and a way to publish to the wrong shard of an entity, as after a change of the ring. */
 async function useTwoOwners(t: TestContext, entityId: string) {
   const run = await useRun(t);
   const owners = await Promise.all(['0', '1'].map((shards) => run.worker({ WORKER_SHARDS: shards })));

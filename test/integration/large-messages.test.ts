@@ -1,4 +1,4 @@
-/** A worker with little memory and messages that are large: none is lost, none passes another, and what it has no room for stays with the broker. */
+/** A worker with little memory and large messages: none is lost or overtaken, and those without room stay with the broker. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { useServices } from '../support/services.ts';

@@ -74,7 +74,7 @@ test('dead letters behind a gap go in order once the missing event has arrived, 
   await run.assertNothingLeft();
 });
 
-/** What somebody does in the management page of the broker: messages are moved to a queue by name, and keep only their bytes and headers. */
+/** As moving messages in the broker's management page: they are published to a queue by name, with only their bytes and headers. */
 async function moveDeadLetters(run: StreamRun, count: number): Promise<void> {
   const channel = await run.channel();
   for (let moved = 0; moved < count; moved++) {

@@ -51,7 +51,7 @@ async function setUp(t: TestContext, strategy: string) {
   return { run, worker: await run.worker() };
 }
 
-/** The metrics and the detector's statistics, exactly: one violation of each type in `types` per entity, with the gaps of the same place. */
+/** The exact metrics and statistics of the detector: one violation of each type in `types` per entity, with the gaps at the same index. */
 async function assertViolations(
   worker: WorkerProcess,
   perEntity: number,

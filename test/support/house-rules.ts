@@ -13,6 +13,7 @@ export interface Source {
 
 export const maxFileLines = 500;
 export const maxFunctionLines = 70;
+export const maxCommentWidth = 140;
 
 const pure = ['events', 'ordering', 'detection', 'aggregates'];
 
@@ -95,6 +96,14 @@ function opensFunction(line: string): boolean {
   const code = line.trim();
   if (!code.endsWith('{') || /^(\} )?(if|else|for|while|switch|try|catch|do)\b/.test(code)) return false;
   return /\bfunction\b|=> \{$|^(async |static |get |set |\*|#)*[\w$]*\(.*\).*\{$|^\).*\{$/.test(code);
+}
+
+/** The formatter wraps code and leaves comments as they are. */
+export function wideComments({ path, text }: Source): string[] {
+  return text.split('\n').flatMap((line, index) => {
+    const isTooWide = line.length > maxCommentWidth && /^\s*(\/?\*|\/\/|--)/.test(line);
+    return isTooWide ? [`${path}:${index + 1}: a comment of ${line.length} characters, at most ${maxCommentWidth}`] : [];
+  });
 }
 
 export function forbiddenName({ path }: Source): string[] {

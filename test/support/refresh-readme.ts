@@ -1,5 +1,6 @@
 /**
- * Rewrites the generated blocks of every README, .env.example and the rules for Kubernetes: node --import tsx test/support/refresh-readme.ts
+ * Rewrites the generated blocks of every README, .env.example and the rules for Kubernetes:
+ * node --import tsx test/support/refresh-readme.ts
  */
 import { writeFileSync } from 'node:fs';
 import { renderEnvExample } from '../../src/config/render.ts';

@@ -8,6 +8,7 @@ import {
   forbiddenName,
   forbiddenText,
   importsOf,
+  maxCommentWidth,
   maxFileLines,
   maxFunctionLines,
   missingHeader,
@@ -15,6 +16,7 @@ import {
   ownTimeLimits,
   tooLong,
   type Source,
+  wideComments,
 } from '../support/house-rules.ts';
 
 function sourcesIn(folder: string, extension: RegExp): readonly Source[] {
@@ -75,6 +77,15 @@ test('files and functions keep to their length', () => {
     assert.equal(tooLong(filled(maxFunctionLines)).length, 0, signature);
     assert.equal(tooLong(filled(maxFunctionLines + 1)).length, 1, signature);
   }
+});
+
+test('a comment fits on a screen', () => {
+  assert.deepEqual(all.flatMap(wideComments), []);
+  for (const start of ['/** ', ' * ', '  // ', '-- ']) {
+    assert.equal(wideComments(planted('x.ts', start.padEnd(maxCommentWidth, 'x'))).length, 0, start);
+    assert.equal(wideComments(planted('x.ts', start.padEnd(maxCommentWidth + 1, 'x'))).length, 1, start);
+  }
+  assert.deepEqual(wideComments(planted('x.ts', `const text = '${'x'.repeat(maxCommentWidth)}';`)), []);
 });
 
 test('the README fits into one reading: everything else is in the folder that it is about', () => {

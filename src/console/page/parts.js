@@ -45,7 +45,10 @@ export function Fact({ name, children }) {
   return html`<div><dt>${name}</dt><dd>${children}</dd></div>`;
 }
 
-/** A button for a change, which says by itself why it cannot be used. @param {{ name: string, can: boolean, tone?: string, act: () => void, children?: unknown }} props */
+/**
+ * A button for a change; it says why it is disabled.
+ * @param {{ name: string, can: boolean, tone?: string, act: () => void, children?: unknown }} props
+ */
 export function ChangeButton({ name, can, tone = '', act, children }) {
   const title = can ? undefined : 'ADMIN_TOKEN is not set: the console only reads';
   return html`<button type="button" class=${tone} data-key=${name} disabled=${!can} title=${title} onClick=${act}>${children}</button>`;
