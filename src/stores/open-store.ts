@@ -1,4 +1,4 @@
-/** Opens the stores that the configuration names: of entities, of events, with the leases of its relay; and the event store of a program's choice. */
+/** Opens the stores that the configuration names (of entities, and of events with its relay's leases), and a program's event store. */
 import type { Config } from '../config/config.ts';
 import type { Log } from '../observability/log.ts';
 import { initialVersionOf } from '../ordering/limits.ts';

@@ -74,7 +74,7 @@ export async function assertLedger(worker: WorkerProcess, published: number, exp
   assert.equal(await worker.metric('inorder_deliveries_total'), published);
 }
 
-/** As `assertNothingLeft`, for streams whose applied log is not 1, 2, 3…: the worker ends, and all queues but the dead letters' are empty. */
+/** As `assertNothingLeft`, if the applied log is not 1, 2, 3…: the worker ends, and all queues but the dead letters' are empty. */
 export async function assertAtRest(run: StreamRun, worker: WorkerProcess, deadLetters: number): Promise<void> {
   assert.equal(await worker.metric('inorder_held'), 0);
   await run.end(worker);
