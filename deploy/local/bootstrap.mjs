@@ -16,21 +16,21 @@ import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, r
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 
-const ROOT = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
-const BUILD = join(ROOT, 'build');
-const SOURCES = ['src', 'test', join('deploy', 'local'), join('deploy', 'demo'), 'tsconfig.json', 'package.json'];
-const ASSET = /\.(lua|sql|html|css|svg|js)$/;
-const OLDEST_NODE = [20, 12];
-const PARENT_POLL_MS = 500;
+const checkout = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
+const buildFolder = join(checkout, 'build');
+const sourceFolders = ['src', 'test', join('deploy', 'local'), join('deploy', 'demo'), 'tsconfig.json', 'package.json'];
+const asset = /\.(lua|sql|html|css|svg|js)$/;
+const oldestNode = [20, 12];
+const parentPollMs = 500;
 
-const PROGRAMS = {
+const programs = {
   demo: { file: 'src/main.js', args: ['demo'] },
   test: { file: 'test/support/run-tests.js', args: ['all'] },
   unit: { file: 'test/support/run-tests.js', args: ['unit'] },
   bench: { file: 'test/bench/run.js', args: [] },
 };
 /** What runs on the sources as they are. */
-const UNBUILT = {
+const unbuilt = {
   dev: { file: 'deploy/local/dev.ts', args: [] },
   lint: { file: 'node_modules/@biomejs/biome/bin/biome', args: ['check', '--error-on-warnings'] },
 };
@@ -39,16 +39,16 @@ class BootstrapError extends Error {}
 
 function requireNode() {
   const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
-  const [oldestMajor, oldestMinor] = OLDEST_NODE;
+  const [oldestMajor, oldestMinor] = oldestNode;
   if (major > oldestMajor || (major === oldestMajor && minor >= oldestMinor)) return;
-  throw new BootstrapError(`Inorder needs Node ${OLDEST_NODE.join('.')} or later; this is ${process.versions.node}`);
+  throw new BootstrapError(`Inorder needs Node ${oldestNode.join('.')} or later; this is ${process.versions.node}`);
 }
 
 /** Whether node_modules holds every version that package-lock.json names (optional ones depend on the platform). */
 function dependenciesAreInstalled() {
-  const installed = readJson(join(ROOT, 'node_modules', '.package-lock.json'))?.packages;
+  const installed = readJson(join(checkout, 'node_modules', '.package-lock.json'))?.packages;
   if (installed === undefined) return false;
-  return Object.entries(readJson(join(ROOT, 'package-lock.json')).packages).every(
+  return Object.entries(readJson(join(checkout, 'package-lock.json')).packages).every(
     ([path, wanted]) => path === '' || wanted.optional || installed[path]?.version === wanted.version,
   );
 }
@@ -70,15 +70,15 @@ function installDependencies() {
 }
 
 function run([command, ...args], failure) {
-  const { status, error } = spawnSync(command, args, { cwd: ROOT, stdio: ['ignore', 2, 2] });
+  const { status, error } = spawnSync(command, args, { cwd: checkout, stdio: ['ignore', 2, 2] });
   if (error !== undefined) throw new BootstrapError(`${failure}: ${error.message}`);
   if (status !== 0) throw new BootstrapError(failure);
 }
 
 function buildIsCurrent() {
-  if (!existsSync(BUILD)) return false;
-  const built = statSync(BUILD).mtimeMs;
-  return SOURCES.every((source) => newestChange(join(ROOT, source)) <= built);
+  if (!existsSync(buildFolder)) return false;
+  const built = statSync(buildFolder).mtimeMs;
+  return sourceFolders.every((source) => newestChange(join(checkout, source)) <= built);
 }
 
 /** Directories count too: removing a file changes only them. */
@@ -90,18 +90,18 @@ function newestChange(path) {
 
 /** Compiles beside the present build and then takes its place, so that a failure leaves the old one as it was. */
 function build() {
-  const fresh = join(ROOT, `build.${process.pid}`);
+  const fresh = join(checkout, `build.${process.pid}`);
   const startedAt = new Date();
   process.stderr.write('building\n');
   try {
     mkdirSync(fresh);
-    const compiler = join(ROOT, 'node_modules', 'typescript', 'bin', 'tsc');
-    run([process.execPath, compiler, '-p', ROOT, '--outDir', fresh], 'the build failed');
-    copyAssets(join(ROOT, 'src'), fresh);
+    const compiler = join(checkout, 'node_modules', 'typescript', 'bin', 'tsc');
+    run([process.execPath, compiler, '-p', checkout, '--outDir', fresh], 'the build failed');
+    copyAssets(join(checkout, 'src'), fresh);
     // What was edited while the compiler ran counts as newer than the build.
     utimesSync(fresh, startedAt, startedAt);
-    rmSync(BUILD, { recursive: true, force: true });
-    renameSync(fresh, BUILD);
+    rmSync(buildFolder, { recursive: true, force: true });
+    renameSync(fresh, buildFolder);
   } finally {
     rmSync(fresh, { recursive: true, force: true });
   }
@@ -112,7 +112,7 @@ function copyAssets(directory, fresh) {
   for (const entry of readdirSync(directory, { withFileTypes: true })) {
     const path = join(directory, entry.name);
     if (entry.isDirectory()) copyAssets(path, fresh);
-    else if (ASSET.test(entry.name)) cpSync(path, join(fresh, relative(ROOT, path)));
+    else if (asset.test(entry.name)) cpSync(path, join(fresh, relative(checkout, path)));
   }
 }
 
@@ -127,19 +127,19 @@ function endWithNpm() {
     if (process.ppid === parent) return;
     clearInterval(watch);
     process.kill(process.pid, 'SIGTERM');
-  }, PARENT_POLL_MS);
+  }, parentPollMs);
   watch.unref();
 }
 
 async function main([name = '', ...args]) {
-  if (name !== 'build' && !Object.hasOwn(UNBUILT, name) && !Object.hasOwn(PROGRAMS, name)) {
-    throw new BootstrapError(`usage: bootstrap.mjs build | ${Object.keys({ ...PROGRAMS, ...UNBUILT }).join(' | ')} [arguments]`);
+  if (name !== 'build' && !Object.hasOwn(unbuilt, name) && !Object.hasOwn(programs, name)) {
+    throw new BootstrapError(`usage: bootstrap.mjs build | ${Object.keys({ ...programs, ...unbuilt }).join(' | ')} [arguments]`);
   }
   requireNode();
   if (!dependenciesAreInstalled()) installDependencies();
-  if (Object.hasOwn(UNBUILT, name)) return start(ROOT, UNBUILT[name], args);
+  if (Object.hasOwn(unbuilt, name)) return start(checkout, unbuilt[name], args);
   if (name === 'build' || !buildIsCurrent()) build();
-  if (name !== 'build') await start(BUILD, PROGRAMS[name], args);
+  if (name !== 'build') await start(buildFolder, programs[name], args);
 }
 
 async function start(folder, program, args) {

@@ -9,10 +9,10 @@ import { chmod, rename, rm, writeFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { findExecutable } from './rabbit-binaries.ts';
 
-const POLICY_FILE = '/usr/sbin/policy-rc.d';
-const POLICY_PUT_ASIDE = `${POLICY_FILE}.before-inorder`;
-const ACTION_FORBIDDEN_BY_POLICY = 101;
-const INSTALL_TIMEOUT_MS = 600_000;
+const policyFile = '/usr/sbin/policy-rc.d';
+const policyPutAside = `${policyFile}.before-inorder`;
+const actionForbiddenByPolicy = 101;
+const installTimeoutMs = 600_000;
 
 const run = promisify(execFile);
 
@@ -29,7 +29,7 @@ export async function installDebianPackages(
   const apt = (...args: string[]): Promise<unknown> =>
     run(aptGet, ['-qq', '-o', 'DPkg::Lock::Timeout=120', ...args], {
       env: { ...env, DEBIAN_FRONTEND: 'noninteractive', LC_ALL: 'C' },
-      timeout: INSTALL_TIMEOUT_MS,
+      timeout: installTimeoutMs,
       maxBuffer: 64 * 1024 * 1024,
     });
   try {
@@ -42,17 +42,17 @@ export async function installDebianPackages(
 }
 
 async function withoutServiceStarts(install: () => Promise<unknown>): Promise<void> {
-  const putAside = await rename(POLICY_FILE, POLICY_PUT_ASIDE).then(
+  const putAside = await rename(policyFile, policyPutAside).then(
     () => true,
     () => false,
   );
   try {
-    await writeFile(POLICY_FILE, `#!/bin/sh\nexit ${ACTION_FORBIDDEN_BY_POLICY}\n`);
-    await chmod(POLICY_FILE, 0o755);
+    await writeFile(policyFile, `#!/bin/sh\nexit ${actionForbiddenByPolicy}\n`);
+    await chmod(policyFile, 0o755);
     await install();
   } finally {
-    await rm(POLICY_FILE, { force: true });
-    if (putAside) await rename(POLICY_PUT_ASIDE, POLICY_FILE);
+    await rm(policyFile, { force: true });
+    if (putAside) await rename(policyPutAside, policyFile);
   }
 }
 

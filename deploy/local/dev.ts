@@ -15,18 +15,18 @@ import { guard } from './guarded-process.ts';
 import { createPrivateDirectory, removePrivateDirectory } from './private-directory.ts';
 import { type Services, startServices } from './services.ts';
 
-const ROOT = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
-const TSX = join(ROOT, 'node_modules', 'tsx', 'dist', 'cli.mjs');
+const checkout = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
+const tsx = join(checkout, 'node_modules', 'tsx', 'dist', 'cli.mjs');
 /** What is read at the start and not imported. */
-const ASSETS = ['src/**/*.lua', 'src/**/*.sql', 'src/console/page/*'];
+const assets = ['src/**/*.lua', 'src/**/*.sql', 'src/console/page/*'];
 /** The watcher waits 5 s for the end of a worker before it kills it. */
-const SHUTDOWN_TIMEOUT_MS = '4000';
+const shutdownTimeoutMs = '4000';
 
 const say = (line: string): void => void process.stderr.write(`${line}\n`);
 
 function environment({ amqpUrl, redisUrl, managementUrl }: Services): NodeJS.ProcessEnv {
   const management = managementUrl === null ? {} : { MANAGEMENT_URL: managementUrl };
-  return { SHUTDOWN_TIMEOUT_MS, ...process.env, AMQP_URL: amqpUrl, REDIS_URL: redisUrl, ...management };
+  return { shutdownTimeoutMs, ...process.env, AMQP_URL: amqpUrl, REDIS_URL: redisUrl, ...management };
 }
 
 /** For another terminal. What was given is known there, and may hold a secret that is not ours to print. */
@@ -38,9 +38,9 @@ function announce({ source, amqpUrl, redisUrl, managementUrl }: Services): void 
 /** Resolves with the exit code of the last run. */
 async function watch(words: readonly string[], services: Services, stop: AbortSignal): Promise<number> {
   const directory = await createPrivateDirectory('dev');
-  const flags = ['watch', '--clear-screen=false', ...ASSETS.map((asset) => `--include=${asset}`)];
-  const child = spawn(process.execPath, [TSX, ...flags, 'src/main.ts', ...words], {
-    cwd: ROOT,
+  const flags = ['watch', '--clear-screen=false', ...assets.map((asset) => `--include=${asset}`)];
+  const child = spawn(process.execPath, [tsx, ...flags, 'src/main.ts', ...words], {
+    cwd: checkout,
     env: environment(services),
     detached: true,
     stdio: ['ignore', 'inherit', 'inherit'],

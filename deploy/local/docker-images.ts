@@ -8,8 +8,8 @@ import type { getContainerRuntimeClient } from 'testcontainers';
 
 export type ContainerEngine = Awaited<ReturnType<typeof getContainerRuntimeClient>>;
 
-const PULL_SILENCE_MS = 20_000;
-const NO_SUCH_IMAGE = 404;
+const pullSilenceMs = 20_000;
+const noSuchImage = 404;
 
 /** Null when the image is present now, otherwise why it cannot be had. `announce` is called before a pull. */
 export async function obtainImage(engine: ContainerEngine, image: string, announce: () => void): Promise<string | null> {
@@ -17,7 +17,7 @@ export async function obtainImage(engine: ContainerEngine, image: string, announ
     await engine.container.dockerode.getImage(image).inspect();
     return null;
   } catch (error) {
-    if ((error as { statusCode?: number }).statusCode !== NO_SUCH_IMAGE) return messageOf(error);
+    if ((error as { statusCode?: number }).statusCode !== noSuchImage) return messageOf(error);
   }
   announce();
   return pull(engine, image);
@@ -26,7 +26,7 @@ export async function obtainImage(engine: ContainerEngine, image: string, announ
 /** Pulls with the engine's own progress messages as the sign of life. */
 async function pull(engine: ContainerEngine, image: string): Promise<string | null> {
   const givingUp = new AbortController();
-  const silence = setTimeout(() => givingUp.abort(), PULL_SILENCE_MS);
+  const silence = setTimeout(() => givingUp.abort(), pullSilenceMs);
   try {
     const messages = await engine.container.dockerode.pull(image, { abortSignal: givingUp.signal });
     let lastWords = '';
@@ -37,7 +37,7 @@ async function pull(engine: ContainerEngine, image: string): Promise<string | nu
     // The engine answers 200 before it knows; a failure then comes as the last message.
     return /"error":"([^"]*)/.exec(lastWords)?.[1] ?? null;
   } catch (error) {
-    return givingUp.signal.aborted ? `no progress for ${PULL_SILENCE_MS / 1000} s` : messageOf(error);
+    return givingUp.signal.aborted ? `no progress for ${pullSilenceMs / 1000} s` : messageOf(error);
   } finally {
     clearTimeout(silence);
   }

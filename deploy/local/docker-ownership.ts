@@ -12,26 +12,26 @@ import { obtainImage, type ContainerEngine } from './docker-images.ts';
 import { isAlive } from './private-directory.ts';
 import { findExecutable } from './rabbit-binaries.ts';
 
-const OWNER_LABEL = 'inorder.owner';
-const REAPER_SWITCH = 'TESTCONTAINERS_RYUK_DISABLED';
-const GUARDIAN = `trap '' HUP INT TERM; read -r word && [ "$word" = released ] || exec docker rm -f -v "$1"`;
+const ownerLabel = 'inorder.owner';
+const reaperSwitch = 'TESTCONTAINERS_RYUK_DISABLED';
+const guardianScript = `trap '' HUP INT TERM; read -r word && [ "$word" = released ] || exec docker rm -f -v "$1"`;
 
 /** To be put on every container that this process starts. */
 export function ownerLabels(): Record<string, string> {
-  return { [OWNER_LABEL]: `${hostname()}/${process.pid}` };
+  return { [ownerLabel]: `${hostname()}/${process.pid}` };
 }
 
 /** Without its image, testcontainers would fail on its reaper before it started anything. */
 export async function chooseReaper(engine: ContainerEngine): Promise<void> {
-  if (process.env[REAPER_SWITCH] !== undefined) return;
+  if (process.env[reaperSwitch] !== undefined) return;
   const { REAPER_IMAGE } = await import('testcontainers/build/reaper/reaper.js');
-  if ((await obtainImage(engine, REAPER_IMAGE, () => undefined)) !== null) process.env[REAPER_SWITCH] = 'true';
+  if ((await obtainImage(engine, REAPER_IMAGE, () => undefined)) !== null) process.env[reaperSwitch] = 'true';
 }
 
 /** Where the reaper is off: removes the container when this process dies. The function it returns releases it. */
 export function guardContainer(id: string): () => void {
-  if (process.env[REAPER_SWITCH] !== 'true' || findExecutable('docker') === null) return () => undefined;
-  const guardian = spawn('/bin/sh', ['-c', GUARDIAN, 'inorder-guardian', id], {
+  if (process.env[reaperSwitch] !== 'true' || findExecutable('docker') === null) return () => undefined;
+  const guardian = spawn('/bin/sh', ['-c', guardianScript, 'inorder-guardian', id], {
     detached: true,
     stdio: ['pipe', 'ignore', 'ignore'],
   });
@@ -45,9 +45,9 @@ export function guardContainer(id: string): () => void {
 /** Removes containers of owners on this host that no longer exist. Failures are ignored. */
 export async function sweepStaleContainers(engine: ContainerEngine): Promise<void> {
   const { dockerode } = engine.container;
-  const owned = await dockerode.listContainers({ all: true, filters: { label: [OWNER_LABEL] } }).catch(() => []);
+  const owned = await dockerode.listContainers({ all: true, filters: { label: [ownerLabel] } }).catch(() => []);
   for (const { Id, Labels } of owned) {
-    const [host, pid] = (Labels[OWNER_LABEL] ?? '').split('/');
+    const [host, pid] = (Labels[ownerLabel] ?? '').split('/');
     if (host !== hostname() || isAlive(Number(pid))) continue;
     await dockerode
       .getContainer(Id)

@@ -13,22 +13,22 @@ import type { Refusal, Started, WayContext } from './services.ts';
 type Testcontainers = typeof import('testcontainers');
 type Container = import('testcontainers').StartedTestContainer;
 
-const DEFAULT_RABBIT_IMAGE = 'rabbitmq:4-management';
-const DEFAULT_REDIS_IMAGE = 'redis:7';
-const ENGINE_ANSWER_MS = 10_000;
-const CONTAINER_START_MS = 120_000;
-const AMQP_PORT = 5672;
-const MANAGEMENT_PORT = 15672;
-const REDIS_PORT = 6379;
+const defaultRabbitImage = 'rabbitmq:4-management';
+const defaultRedisImage = 'redis:7';
+const engineAnswerMs = 10_000;
+const containerStartMs = 120_000;
+const amqpPort = 5672;
+const managementPort = 15672;
+const redisPort = 6379;
 
 /** The images are `RABBITMQ_IMAGE` and `REDIS_IMAGE`, by default rabbitmq:4-management and redis:7. */
 export async function startInDocker({ needs, env, log }: WayContext): Promise<Started | Refusal> {
   const testcontainers = await import('testcontainers').catch(() => null);
   if (testcontainers === null) return { refused: 'testcontainers is not installed' };
-  const engine = await within(ENGINE_ANSWER_MS, testcontainers.getContainerRuntimeClient());
+  const engine = await within(engineAnswerMs, testcontainers.getContainerRuntimeClient());
   if (engine === null) return { refused: 'no engine answers' };
-  const rabbitImage = env.RABBITMQ_IMAGE || DEFAULT_RABBIT_IMAGE;
-  const redisImage = env.REDIS_IMAGE || DEFAULT_REDIS_IMAGE;
+  const rabbitImage = env.RABBITMQ_IMAGE || defaultRabbitImage;
+  const redisImage = env.REDIS_IMAGE || defaultRedisImage;
   for (const image of [...(needs.rabbit ? [rabbitImage] : []), ...(needs.redis ? [redisImage] : [])]) {
     const problem = await obtainImage(engine, image, () => log(`pulling ${image}, once`));
     if (problem !== null) return { refused: `an engine answers, but ${image} is absent and cannot be pulled (${problem})` };
@@ -54,9 +54,9 @@ export async function startInDocker({ needs, env, log }: WayContext): Promise<St
   }
   const at = (container: Container, port: number): string => `${container.getHost()}:${container.getMappedPort(port)}`;
   return {
-    amqpUrl: rabbit.value === null ? null : `amqp://inorder:${password}@${at(rabbit.value, AMQP_PORT)}`,
-    managementUrl: rabbit.value === null ? null : `http://inorder:${password}@${at(rabbit.value, MANAGEMENT_PORT)}`,
-    redisUrl: redis.value === null ? null : `redis://:${password}@${at(redis.value, REDIS_PORT)}`,
+    amqpUrl: rabbit.value === null ? null : `amqp://inorder:${password}@${at(rabbit.value, amqpPort)}`,
+    managementUrl: rabbit.value === null ? null : `http://inorder:${password}@${at(rabbit.value, managementPort)}`,
+    redisUrl: redis.value === null ? null : `redis://:${password}@${at(redis.value, redisPort)}`,
     stop,
   };
 }
@@ -64,7 +64,7 @@ export async function startInDocker({ needs, env, log }: WayContext): Promise<St
 function startRabbit({ GenericContainer, Wait }: Testcontainers, image: string, password: string): Promise<Container> {
   return new GenericContainer(image)
     .withLabels(ownerLabels())
-    .withExposedPorts(AMQP_PORT, MANAGEMENT_PORT)
+    .withExposedPorts(amqpPort, managementPort)
     .withEnvironment({ RABBITMQ_DEFAULT_USER: 'inorder', RABBITMQ_DEFAULT_PASS: password })
     .withCopyContentToContainer([
       {
@@ -74,17 +74,17 @@ function startRabbit({ GenericContainer, Wait }: Testcontainers, image: string, 
       },
     ])
     .withWaitStrategy(Wait.forLogMessage(/Server startup complete/))
-    .withStartupTimeout(CONTAINER_START_MS)
+    .withStartupTimeout(containerStartMs)
     .start();
 }
 
 function startRedis({ GenericContainer, Wait }: Testcontainers, image: string, password: string): Promise<Container> {
   return new GenericContainer(image)
     .withLabels(ownerLabels())
-    .withExposedPorts(REDIS_PORT)
+    .withExposedPorts(redisPort)
     .withCommand(['redis-server', '--appendonly', 'yes', '--save', '', '--maxmemory-policy', 'noeviction', '--requirepass', password])
     .withWaitStrategy(Wait.forLogMessage(/Ready to accept connections/))
-    .withStartupTimeout(CONTAINER_START_MS)
+    .withStartupTimeout(containerStartMs)
     .start();
 }
 

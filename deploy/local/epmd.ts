@@ -7,7 +7,7 @@
  */
 import { connect } from 'node:net';
 import { join } from 'node:path';
-import { freePort, LOOPBACK } from './free-port.ts';
+import { freePort, loopback } from './free-port.ts';
 import { GuardedProcess } from './guarded-process.ts';
 import { createPrivateDirectory } from './private-directory.ts';
 import { findExecutable } from './rabbit-binaries.ts';
@@ -32,7 +32,7 @@ async function start(): Promise<number> {
   const epmd = await GuardedProcess.spawn({
     command,
     // Without the relaxed check it would refuse to forget a node that was killed and comes back.
-    args: ['-port', String(port), '-address', LOOPBACK, '-relaxed_command_check'],
+    args: ['-port', String(port), '-address', loopback, '-relaxed_command_check'],
     env: { PATH: process.env.PATH },
     directory,
     logFile: join(directory, 'epmd.log'),
@@ -44,7 +44,7 @@ async function start(): Promise<number> {
 /** Whether something accepts a connection on that port of the loopback address. */
 export function accepts(port: number): Promise<boolean> {
   return new Promise((resolve) => {
-    const socket = connect({ port, host: LOOPBACK });
+    const socket = connect({ port, host: loopback });
     const answer = (accepted: boolean): void => {
       socket.destroy();
       resolve(accepted);

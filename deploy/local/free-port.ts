@@ -9,11 +9,11 @@
 import { randomInt } from 'node:crypto';
 import { createServer } from 'node:net';
 
-export const LOOPBACK = '127.0.0.1';
+export const loopback = '127.0.0.1';
 
-const LOWEST_PORT = 20_000;
-const HIGHEST_PORT = 32_000;
-const DRAWS_BEFORE_GIVING_UP = 200;
+const lowestPort = 20_000;
+const highestPort = 32_000;
+const drawsBeforeGivingUp = 200;
 
 const alreadyDrawn = new Set<number>();
 
@@ -21,19 +21,19 @@ function canListenOn(port: number): Promise<boolean> {
   return new Promise((resolve) => {
     const probe = createServer();
     probe.once('error', () => resolve(false));
-    probe.listen({ port, host: LOOPBACK, exclusive: true }, () => probe.close(() => resolve(true)));
+    probe.listen({ port, host: loopback, exclusive: true }, () => probe.close(() => resolve(true)));
   });
 }
 
 /** A port on which nothing listens now and which this process has not handed out before. */
 export async function freePort(): Promise<number> {
-  for (let draw = 0; draw < DRAWS_BEFORE_GIVING_UP; draw += 1) {
-    const port = randomInt(LOWEST_PORT, HIGHEST_PORT);
+  for (let draw = 0; draw < drawsBeforeGivingUp; draw += 1) {
+    const port = randomInt(lowestPort, highestPort);
     if (alreadyDrawn.has(port)) continue;
     if (await canListenOn(port)) {
       alreadyDrawn.add(port);
       return port;
     }
   }
-  throw new Error(`found no free port between ${LOWEST_PORT} and ${HIGHEST_PORT} in ${DRAWS_BEFORE_GIVING_UP} draws`);
+  throw new Error(`found no free port between ${lowestPort} and ${highestPort} in ${drawsBeforeGivingUp} draws`);
 }

@@ -13,7 +13,7 @@ import { closeSync, openSync, writeFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { join } from 'node:path';
 
-const GUARDIAN = `
+const guardianScript = `
 trap '' HUP INT TERM
 read -r word && [ "$word" = released ] && exit 0
 kill -s KILL -- "-$1" 2>/dev/null
@@ -22,7 +22,7 @@ rm -rf -- "$2"
 `;
 
 /** The file, in the directory of a service, that holds its process id; the sweep of stale directories reads it. */
-export const PROCESS_ID_FILE = 'service.pid';
+export const processIdFile = 'service.pid';
 
 export interface GuardedProcessOptions {
   readonly command: string;
@@ -68,7 +68,7 @@ export class GuardedProcess {
         child.once('error', reject);
         child.once('spawn', () => resolve(child.pid as number));
       });
-      writeFileSync(join(options.directory, PROCESS_ID_FILE), `${pid}\n`);
+      writeFileSync(join(options.directory, processIdFile), `${pid}\n`);
       return new GuardedProcess(child, pid, options.directory);
     } finally {
       closeSync(log);
@@ -113,7 +113,7 @@ export class GuardedProcess {
 
 /** Starts the guardian of one process group and its directory; the function it returns releases it. */
 export function guard(processGroup: number, directory: string): () => void {
-  const guardian = spawn('/bin/sh', ['-c', GUARDIAN, 'inorder-guardian', String(processGroup), directory], {
+  const guardian = spawn('/bin/sh', ['-c', guardianScript, 'inorder-guardian', String(processGroup), directory], {
     detached: true,
     stdio: ['pipe', 'ignore', 'ignore'],
     cwd: '/',

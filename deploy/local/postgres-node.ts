@@ -10,7 +10,7 @@ import { chown, mkdir, readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import pg from 'pg';
-import { freePort, LOOPBACK } from './free-port.ts';
+import { freePort, loopback } from './free-port.ts';
 import { GuardedProcess } from './guarded-process.ts';
 import { createPrivateDirectory } from './private-directory.ts';
 import { PrivateNode, startNode } from './private-node.ts';
@@ -19,11 +19,11 @@ import { waitUntil } from './wait-until.ts';
 
 const run = promisify(execFile);
 
-const START_TIMEOUT_MS = 30_000;
-const SHUTDOWN_GRACE_MS = 10_000;
-const LOG_LINES_IN_ERRORS = 10;
-const DEBIAN_PLACE = '/usr/lib/postgresql';
-const USER = 'inorder';
+const startTimeoutMs = 30_000;
+const shutdownGraceMs = 10_000;
+const logLinesInErrors = 10;
+const debianPlace = '/usr/lib/postgresql';
+const userName = 'inorder';
 
 interface Account {
   readonly uid: number;
@@ -39,8 +39,8 @@ export interface PostgresNodeOptions {
 export function findPostgresBinaries(env: NodeJS.ProcessEnv = process.env): string | null {
   const onPath = findExecutable('initdb', env);
   if (onPath !== null) return dirname(onPath);
-  const [newest] = listOf(DEBIAN_PLACE).sort((a, b) => Number(b) - Number(a));
-  return newest === undefined ? null : join(DEBIAN_PLACE, newest, 'bin');
+  const [newest] = listOf(debianPlace).sort((a, b) => Number(b) - Number(a));
+  return newest === undefined ? null : join(debianPlace, newest, 'bin');
 }
 
 export class PostgresNode extends PrivateNode {
@@ -51,7 +51,7 @@ export class PostgresNode extends PrivateNode {
   readonly #settings: readonly string[];
 
   private constructor(binaries: string, directory: string, port: number, account: Account | null, settings: readonly string[]) {
-    super({ directory, shutdownGraceMs: SHUTDOWN_GRACE_MS });
+    super({ directory, shutdownGraceMs: shutdownGraceMs });
     this.#binaries = binaries;
     this.#directory = directory;
     this.port = port;
@@ -76,7 +76,7 @@ export class PostgresNode extends PrivateNode {
 
   /** `postgres://inorder@127.0.0.1:…/postgres`; stays the same over restarts. */
   get url(): string {
-    return `postgres://${USER}@${LOOPBACK}:${this.port}/postgres`;
+    return `postgres://${userName}@${loopback}:${this.port}/postgres`;
   }
 
   /** SIGINT is PostgreSQL's orderly end that does not wait for its clients. */
@@ -95,7 +95,7 @@ export class PostgresNode extends PrivateNode {
       '--pgdata',
       this.#data,
       '--username',
-      USER,
+      userName,
       '--auth',
       'trust',
       '--encoding',
@@ -108,7 +108,7 @@ export class PostgresNode extends PrivateNode {
   }
 
   protected spawn(): Promise<GuardedProcess> {
-    const settings = [`listen_addresses=${LOOPBACK}`, `port=${this.port}`, 'unix_socket_directories=', ...this.#settings];
+    const settings = [`listen_addresses=${loopback}`, `port=${this.port}`, 'unix_socket_directories=', ...this.#settings];
     const [command, ...args] = this.#commandLine('postgres', '-D', this.#data, ...settings.flatMap((setting) => ['-c', setting]));
     return GuardedProcess.spawn({ command, args, env: this.#environment, directory: this.#directory, logFile: this.#log });
   }
@@ -124,10 +124,10 @@ export class PostgresNode extends PrivateNode {
       );
     };
     try {
-      await waitUntil(answers, { what: 'PostgreSQL', timeoutMs: START_TIMEOUT_MS });
+      await waitUntil(answers, { what: 'PostgreSQL', timeoutMs: startTimeoutMs });
     } catch (cause) {
       const log = await readFile(this.#log, 'utf8').catch(() => '');
-      throw new Error(`PostgreSQL did not start: ${log.trimEnd().split('\n').slice(-LOG_LINES_IN_ERRORS).join('\n')}`, { cause });
+      throw new Error(`PostgreSQL did not start: ${log.trimEnd().split('\n').slice(-logLinesInErrors).join('\n')}`, { cause });
     }
   }
 

@@ -10,17 +10,17 @@ import { mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { PROCESS_ID_FILE } from './guarded-process.ts';
+import { processIdFile } from './guarded-process.ts';
 
-const DIRECTORY_NAME = /^inorder-[a-z]+-(\d+)-\w+$/;
-const HOST_FILE = 'host';
+const directoryName = /^inorder-[a-z]+-(\d+)-\w+$/;
+const hostFile = 'host';
 
 const run = promisify(execFile);
 
 /** A new, empty directory that only this user can read, in `root`. `kind` is a word in lower-case letters. */
 export async function createPrivateDirectory(kind: string, root: string = tmpdir()): Promise<string> {
   const directory = await mkdtemp(join(root, `inorder-${kind}-${process.pid}-`));
-  await writeFile(join(directory, HOST_FILE), hostname());
+  await writeFile(join(directory, hostFile), hostname());
   return directory;
 }
 
@@ -32,18 +32,18 @@ export async function removePrivateDirectory(directory: string): Promise<void> {
 export async function sweepStaleDirectories(root: string = tmpdir()): Promise<void> {
   const names = await readdir(root).catch(() => []);
   for (const name of names) {
-    const owner = DIRECTORY_NAME.exec(name)?.[1];
+    const owner = directoryName.exec(name)?.[1];
     if (owner === undefined || isAlive(Number(owner))) continue;
     const directory = join(root, name);
     // A temporary directory shared with another host or container: the process id says nothing here.
-    if ((await readText(join(directory, HOST_FILE))) !== hostname()) continue;
+    if ((await readText(join(directory, hostFile))) !== hostname()) continue;
     await killServiceIn(directory);
     await removePrivateDirectory(directory).catch(() => undefined);
   }
 }
 
 async function killServiceIn(directory: string): Promise<void> {
-  const pid = Number(await readText(join(directory, PROCESS_ID_FILE)));
+  const pid = Number(await readText(join(directory, processIdFile)));
   if (!Number.isSafeInteger(pid) || pid <= 1) return;
   const commandLine = await run('ps', ['-ww', '-o', 'args=', '-p', String(pid)]).then(
     ({ stdout }) => stdout,

@@ -6,7 +6,7 @@
 import type { GuardedProcess } from './guarded-process.ts';
 import { removePrivateDirectory, sweepStaleDirectories } from './private-directory.ts';
 
-const START_ATTEMPTS = 3;
+const startAttempts = 3;
 
 export interface PrivateNodeOptions {
   /** Everything that the node writes; removed by `stop`. */
@@ -95,7 +95,7 @@ export async function startNode<Node extends PrivateNode>({ draw, start, portTak
       return node;
     } catch (error) {
       await node.stop();
-      if (attempt === START_ATTEMPTS || !String(error).includes(portTaken)) throw error;
+      if (attempt === startAttempts || !String(error).includes(portTaken)) throw error;
     }
   }
 }

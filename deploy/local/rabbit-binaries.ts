@@ -12,14 +12,14 @@ export interface RabbitBinaries {
   readonly ctl: string;
 }
 
-const KNOWN_PLACES = ['/usr/lib/rabbitmq/bin', '/usr/local/opt/rabbitmq/sbin', '/opt/homebrew/opt/rabbitmq/sbin'];
+const knownPlaces = ['/usr/lib/rabbitmq/bin', '/usr/local/opt/rabbitmq/sbin', '/opt/homebrew/opt/rabbitmq/sbin'];
 
 /** Null when no RabbitMQ with its Erlang runtime is installed. `RABBITMQ_HOME` is looked at first. */
 export function findRabbitBinaries(env: NodeJS.ProcessEnv = process.env): RabbitBinaries | null {
   if (findExecutable('erl', env) === null) return null;
   const home = env.RABBITMQ_HOME === undefined ? [] : [join(env.RABBITMQ_HOME, 'sbin')];
   const onPath = realDirectoryOf(findExecutable('rabbitmq-server', env));
-  for (const place of [...home, ...KNOWN_PLACES, ...onPath]) {
+  for (const place of [...home, ...knownPlaces, ...onPath]) {
     const server = join(place, 'rabbitmq-server');
     const ctl = join(place, 'rabbitmqctl');
     if (existsSync(server) && existsSync(ctl)) return { server, ctl };

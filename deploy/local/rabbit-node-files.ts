@@ -6,7 +6,7 @@
  */
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { LOOPBACK } from './free-port.ts';
+import { loopback } from './free-port.ts';
 
 export interface RabbitNodeIdentity {
   readonly directory: string;
@@ -19,13 +19,13 @@ export interface RabbitNodeIdentity {
   readonly epmdPort: number;
 }
 
-const PLUGINS = ['rabbitmq_consistent_hash_exchange', 'rabbitmq_management'];
+const enabledPlugins = ['rabbitmq_consistent_hash_exchange', 'rabbitmq_management'];
 
 /** Two schedulers that sleep instead of spinning: several nodes and the tests share a small machine. */
-const RUNTIME_FLAGS = '+S 2:2 +sbwt none +sbwtdcpu none +sbwtdio none';
+const runtimeFlags = '+S 2:2 +sbwt none +sbwtdcpu none +sbwtdio none';
 
-const CONFIGURATION_FILE = 'rabbitmq.conf';
-const PLUGINS_FILE = 'enabled_plugins';
+const configurationFile = 'rabbitmq.conf';
+const pluginsFile = 'enabled_plugins';
 
 /** Writes a fresh node's files. `configLines` come last and so override what is set here; `plugins` come beside those it needs. */
 export async function writeRabbitNodeFiles(
@@ -34,8 +34,8 @@ export async function writeRabbitNodeFiles(
   plugins: readonly string[],
 ): Promise<void> {
   const lines = [
-    `listeners.tcp.default = ${LOOPBACK}:${node.amqpPort}`,
-    `management.tcp.ip = ${LOOPBACK}`,
+    `listeners.tcp.default = ${loopback}:${node.amqpPort}`,
+    `management.tcp.ip = ${loopback}`,
     `management.tcp.port = ${node.managementPort}`,
     'log.console = false',
     'log.file = rabbit.log',
@@ -46,8 +46,8 @@ export async function writeRabbitNodeFiles(
   ];
   await mkdir(join(node.directory, 'data'), { recursive: true });
   await mkdir(join(node.directory, 'log'), { recursive: true });
-  await writeFile(join(node.directory, CONFIGURATION_FILE), `${lines.join('\n')}\n`);
-  await writeFile(join(node.directory, PLUGINS_FILE), `[${[...PLUGINS, ...plugins].join(',')}].\n`);
+  await writeFile(join(node.directory, configurationFile), `${lines.join('\n')}\n`);
+  await writeFile(join(node.directory, pluginsFile), `[${[...enabledPlugins, ...plugins].join(',')}].\n`);
   await writeFile(join(node.directory, '.erlang.cookie'), node.cookie, { mode: 0o400 });
 }
 
@@ -61,7 +61,7 @@ export function rabbitNodeEnvironment(node: RabbitNodeIdentity): NodeJS.ProcessE
     // The cookie is read from the home directory.
     HOME: node.directory,
     ERL_EPMD_PORT: String(node.epmdPort),
-    ERL_EPMD_ADDRESS: LOOPBACK,
+    ERL_EPMD_ADDRESS: loopback,
     ERL_MAX_PORTS: '16384',
     ERL_CRASH_DUMP: inside('erl_crash.dump'),
     ERL_CRASH_DUMP_SECONDS: '0',
@@ -69,18 +69,18 @@ export function rabbitNodeEnvironment(node: RabbitNodeIdentity): NodeJS.ProcessE
     RABBITMQ_DIST_PORT: String(node.distributionPort),
     // Not a regular file, so the machine's own rabbitmq-env.conf is not read.
     RABBITMQ_CONF_ENV_FILE: '/dev/null',
-    RABBITMQ_CONFIG_FILE: inside(CONFIGURATION_FILE),
+    RABBITMQ_CONFIG_FILE: inside(configurationFile),
     RABBITMQ_ADVANCED_CONFIG_FILE: inside('advanced.config'),
     RABBITMQ_CONFIG_FILES: inside('conf.d'),
     RABBITMQ_GENERATED_CONFIG_DIR: inside('generated'),
     RABBITMQ_SCHEMA_DIR: inside('schema'),
-    RABBITMQ_ENABLED_PLUGINS_FILE: inside(PLUGINS_FILE),
+    RABBITMQ_ENABLED_PLUGINS_FILE: inside(pluginsFile),
     RABBITMQ_MNESIA_BASE: inside('data'),
     RABBITMQ_LOG_BASE: inside('log'),
     RABBITMQ_PID_FILE: inside('rabbit.pid'),
     // The script then replaces itself by the virtual machine instead of staying as its parent.
     RABBITMQ_ALLOW_INPUT: '1',
     // The last flag means nothing to Erlang: it lets the process be recognised by its directory.
-    RABBITMQ_SERVER_START_ARGS: `-noinput ${RUNTIME_FLAGS} -kernel inet_dist_use_interface {127,0,0,1} -inorder ${node.directory}`,
+    RABBITMQ_SERVER_START_ARGS: `-noinput ${runtimeFlags} -kernel inet_dist_use_interface {127,0,0,1} -inorder ${node.directory}`,
   };
 }

@@ -11,7 +11,7 @@ import { connect } from 'node:net';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { accepts, epmdPort } from './epmd.ts';
-import { freePort, LOOPBACK } from './free-port.ts';
+import { freePort, loopback } from './free-port.ts';
 import { GuardedProcess } from './guarded-process.ts';
 import { createPrivateDirectory } from './private-directory.ts';
 import { PrivateNode, startNode } from './private-node.ts';
@@ -21,14 +21,14 @@ import { waitUntil } from './wait-until.ts';
 
 const run = promisify(execFile);
 
-const START_TIMEOUT_MS = 90_000;
-const SHUTDOWN_GRACE_MS = 30_000;
-const CTL_TIMEOUT_MS = 60_000;
-const LOG_LINES_IN_ERRORS = 15;
-const AMQP_PROTOCOL_HEADER = Buffer.from('AMQP\x00\x00\x09\x01', 'latin1');
+const startTimeoutMs = 90_000;
+const shutdownGraceMs = 30_000;
+const ctlTimeoutMs = 60_000;
+const logLinesInErrors = 15;
+const amqpProtocolHeader = Buffer.from('AMQP\x00\x00\x09\x01', 'latin1');
 
 /** Nodes of one process share a cookie, so that they may be joined into a cluster. */
-const COOKIE = randomBytes(12).toString('hex').toUpperCase();
+const erlangCookie = randomBytes(12).toString('hex').toUpperCase();
 
 export interface RabbitNodeOptions {
   /** Lines added to rabbitmq.conf, for instance `consumer_timeout = 10000`. */
@@ -44,7 +44,7 @@ export class RabbitNode extends PrivateNode {
   readonly #binaries: RabbitBinaries;
 
   private constructor(identity: RabbitNodeIdentity, binaries: RabbitBinaries) {
-    super({ directory: identity.directory, shutdownGraceMs: SHUTDOWN_GRACE_MS });
+    super({ directory: identity.directory, shutdownGraceMs: shutdownGraceMs });
     this.#identity = identity;
     this.#binaries = binaries;
   }
@@ -66,12 +66,12 @@ export class RabbitNode extends PrivateNode {
 
   /** `amqp://guest:guest@127.0.0.1:…`; stays the same over restarts. */
   get amqpUrl(): string {
-    return `amqp://guest:guest@${LOOPBACK}:${this.#identity.amqpPort}`;
+    return `amqp://guest:guest@${loopback}:${this.#identity.amqpPort}`;
   }
 
   /** `http://guest:guest@127.0.0.1:…`, the base of the management API. */
   get managementUrl(): string {
-    return `http://guest:guest@${LOOPBACK}:${this.#identity.managementPort}`;
+    return `http://guest:guest@${loopback}:${this.#identity.managementPort}`;
   }
 
   get nodeName(): string {
@@ -82,13 +82,13 @@ export class RabbitNode extends PrivateNode {
   async ctl(...args: string[]): Promise<string> {
     const { stdout } = await run(this.#binaries.ctl, ['--quiet', ...args], {
       env: rabbitNodeEnvironment(this.#identity),
-      timeout: CTL_TIMEOUT_MS,
+      timeout: ctlTimeoutMs,
     });
     return stdout;
   }
 
   /** Resolves when AMQP and the management API answer; throws when the node ends instead or takes longer than `timeoutMs`. */
-  async waitReady(timeoutMs: number = START_TIMEOUT_MS): Promise<void> {
+  async waitReady(timeoutMs: number = startTimeoutMs): Promise<void> {
     const answers = async (): Promise<boolean> => {
       if (!this.running) throw new Error('the node ended while it was starting');
       return (await speaksAmqp(this.#identity.amqpPort)) && (await accepts(this.#identity.managementPort));
@@ -127,7 +127,7 @@ export class RabbitNode extends PrivateNode {
       .split('\n')
       .filter((line) => line.trim() !== '');
     const errors = lines.filter((line) => /\[error\] \S+ +\S/.test(line));
-    return (errors.length > 0 ? errors.slice(0, LOG_LINES_IN_ERRORS) : lines.slice(-LOG_LINES_IN_ERRORS)).join('\n');
+    return (errors.length > 0 ? errors.slice(0, logLinesInErrors) : lines.slice(-logLinesInErrors)).join('\n');
   }
 }
 
@@ -137,7 +137,7 @@ async function newIdentity(): Promise<RabbitNodeIdentity> {
   return {
     directory,
     nodeName: `inorder-${randomBytes(4).toString('hex')}@localhost`,
-    cookie: COOKIE,
+    cookie: erlangCookie,
     amqpPort: await freePort(),
     managementPort: await freePort(),
     distributionPort: await freePort(),
@@ -148,7 +148,7 @@ async function newIdentity(): Promise<RabbitNodeIdentity> {
 /** Whether a broker there answers the protocol header, which it does only when its boot is complete. */
 function speaksAmqp(port: number): Promise<boolean> {
   return new Promise((resolve) => {
-    const socket = connect({ port, host: LOOPBACK }, () => socket.write(AMQP_PROTOCOL_HEADER));
+    const socket = connect({ port, host: loopback }, () => socket.write(amqpProtocolHeader));
     const answer = (speaks: boolean): void => {
       socket.destroy();
       resolve(speaks);

@@ -8,16 +8,16 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { join } from 'node:path';
-import { freePort, LOOPBACK } from './free-port.ts';
+import { freePort, loopback } from './free-port.ts';
 import { GuardedProcess } from './guarded-process.ts';
 import { createPrivateDirectory } from './private-directory.ts';
 import { PrivateNode, startNode } from './private-node.ts';
 import { findExecutable } from './rabbit-binaries.ts';
 import { waitUntil } from './wait-until.ts';
 
-const START_TIMEOUT_MS = 20_000;
-const SHUTDOWN_GRACE_MS = 10_000;
-const LOG_LINES_IN_ERRORS = 10;
+const startTimeoutMs = 20_000;
+const shutdownGraceMs = 10_000;
+const logLinesInErrors = 10;
 
 export interface RedisNodeOptions {
   /** Keeps an append-only file, fsynced every second. Default false: nothing survives a kill. */
@@ -34,7 +34,7 @@ export class RedisNode extends PrivateNode {
   readonly #command: string;
 
   private constructor(command: string, directory: string, port: number) {
-    super({ directory, shutdownGraceMs: SHUTDOWN_GRACE_MS });
+    super({ directory, shutdownGraceMs: shutdownGraceMs });
     this.#command = command;
     this.#directory = directory;
     this.port = port;
@@ -56,12 +56,12 @@ export class RedisNode extends PrivateNode {
 
   /** `redis://127.0.0.1:…`; stays the same over restarts. */
   get redisUrl(): string {
-    return `redis://${LOOPBACK}:${this.port}`;
+    return `redis://${loopback}:${this.port}`;
   }
 
   async #configure(options: RedisNodeOptions): Promise<void> {
     const lines = [
-      `bind ${LOOPBACK}`,
+      `bind ${loopback}`,
       `port ${this.port}`,
       `dir ${this.#directory}`,
       'daemonize no',
@@ -96,10 +96,10 @@ export class RedisNode extends PrivateNode {
       return (await redisCommand(this.port, 'PING').catch(() => '')) === '+PONG';
     };
     try {
-      await waitUntil(answers, { timeoutMs: START_TIMEOUT_MS, what: 'Redis to answer' });
+      await waitUntil(answers, { timeoutMs: startTimeoutMs, what: 'Redis to answer' });
     } catch (cause) {
       const log = await readFile(join(this.#directory, 'redis.log'), 'utf8').catch(() => '');
-      const end = log.trimEnd().split('\n').slice(-LOG_LINES_IN_ERRORS).join('\n');
+      const end = log.trimEnd().split('\n').slice(-logLinesInErrors).join('\n');
       throw new Error(`Redis did not start: ${cause instanceof Error ? cause.message : String(cause)}\n${end}`, { cause });
     }
   }
@@ -111,7 +111,7 @@ export class RedisNode extends PrivateNode {
  */
 export function redisCommand(port: number, command: string): Promise<string> {
   return new Promise((resolve, reject) => {
-    const socket = connect({ port, host: LOOPBACK }, () => socket.write(`${command}\r\n`));
+    const socket = connect({ port, host: loopback }, () => socket.write(`${command}\r\n`));
     let received = '';
     socket.setTimeout(5_000, () => socket.destroy(new Error(`no answer to ${command.split(' ')[0]} within 5 s`)));
     socket.setEncoding('utf8');

@@ -67,13 +67,13 @@ interface Way {
   readonly start: (context: WayContext) => Promise<Started | Refusal>;
 }
 
-const WAYS: readonly Way[] = [
+const ways: readonly Way[] = [
   { name: 'Docker', source: 'docker', start: startInDocker },
   { name: 'installed binaries', source: 'private-nodes', start: startPrivateNodes },
   { name: 'Debian packages', source: 'private-nodes', start: startFromPackages },
 ];
 
-const REMEDIES = `Any one of these helps:
+const remedies = `Any one of these helps:
   - set AMQP_URL and REDIS_URL to a RabbitMQ and a Redis that may be used
   - start Docker, with access to its images or with rabbitmq:4-management and redis:7 present
   - install RabbitMQ and Redis, for instance: sudo apt-get install rabbitmq-server redis-server`;
@@ -90,7 +90,7 @@ export async function startServices(options: StartServicesOptions = {}): Promise
     return combine(fromOutside, fromOutside, 'given');
   }
   const reasons = [`given URLs: ${missingVariables(needs)} not set`];
-  for (const way of WAYS) {
+  for (const way of ways) {
     const result = await way.start({ needs, env, log: options.log ?? (() => undefined) });
     if ('refused' in result) {
       reasons.push(`${way.name}: ${result.refused}`);
@@ -100,7 +100,7 @@ export async function startServices(options: StartServicesOptions = {}): Promise
     return combine(needs.rabbit ? result : fromOutside, needs.redis ? result : fromOutside, way.source, result.stop);
   }
   const tried = reasons.map((reason) => `  - ${reason}`).join('\n');
-  throw new UnavailableError(`RabbitMQ and Redis are needed, and there is no way to get them here:\n${tried}\n${REMEDIES}`);
+  throw new UnavailableError(`RabbitMQ and Redis are needed, and there is no way to get them here:\n${tried}\n${remedies}`);
 }
 
 function combine(rabbit: Started, redis: Started, source: ServicesSource, stop = rabbit.stop): Services {

@@ -6,8 +6,8 @@ import { parseRedisUrl } from '../../src/stores/redis/redis-url.ts';
 import { systemTime } from '../../src/time.ts';
 import type { Services } from './services.ts';
 
-const KEYS_AT_ONCE = 1_000;
-const COMMAND_TIMEOUT_MS = 5_000;
+const keysAtOnce = 1_000;
+const commandTimeoutMs = 5_000;
 
 /** Each is tried whatever becomes of the other. `stream` is a name without characters that mean something in a pattern. */
 export async function removeStream(services: Pick<Services, 'amqpUrl' | 'redisUrl'>, stream: string, shards: number): Promise<void> {
@@ -36,7 +36,7 @@ async function removeKeys(redisUrl: string, stream: string): Promise<void> {
   const target = parseRedisUrl(redisUrl);
   const connection = new Connection({
     target,
-    commandTimeoutMs: COMMAND_TIMEOUT_MS,
+    commandTimeoutMs: commandTimeoutMs,
     log: undefined,
     onReconnect: undefined,
     time: systemTime,
@@ -45,7 +45,7 @@ async function removeKeys(redisUrl: string, stream: string): Promise<void> {
     for (const master of await connection.masters()) {
       let cursor = '0';
       do {
-        const [next, keys] = await master.scan(cursor, 'MATCH', `inorder:${stream}:*`, 'COUNT', KEYS_AT_ONCE);
+        const [next, keys] = await master.scan(cursor, 'MATCH', `inorder:${stream}:*`, 'COUNT', keysAtOnce);
         await connection.send(keys.map((key) => ['UNLINK', key]));
         cursor = next;
       } while (cursor !== '0');

@@ -10,7 +10,7 @@ export interface WaitOptions {
   readonly intervalMs?: number;
 }
 
-const DEFAULT_INTERVAL_MS = 25;
+const defaultIntervalMs = 25;
 
 /**
  * Asks until the answer is neither false, null nor undefined, and returns it.
@@ -22,6 +22,6 @@ export async function waitUntil<T>(condition: () => T | Promise<T>, options: Wai
     const answer = await condition();
     if (answer !== false && answer !== null && answer !== undefined) return answer as Exclude<T, false | null | undefined>;
     if (performance.now() >= deadline) throw new Error(`waited ${options.timeoutMs} ms for ${options.what}`);
-    await sleep(options.intervalMs ?? DEFAULT_INTERVAL_MS);
+    await sleep(options.intervalMs ?? defaultIntervalMs);
   }
 }

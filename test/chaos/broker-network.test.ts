@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict';
 import { createServer } from 'node:net';
 import { test, type TestContext } from 'node:test';
-import { LOOPBACK } from '../../deploy/local/free-port.ts';
+import { loopback } from '../../deploy/local/free-port.ts';
 import { useServices, waitFor } from '../support/services.ts';
 import { StreamRun } from '../support/stream-run.ts';
 import { type TcpProxy, useTcpProxy } from '../support/tcp-proxy.ts';
@@ -135,7 +135,7 @@ test('while connections are refused the worker tries again at growing, jittered 
     attempts.push(performance.now());
     socket.resetAndDestroy();
   });
-  await new Promise<void>((resolve) => bouncer.listen(proxy.port, LOOPBACK, resolve));
+  await new Promise<void>((resolve) => bouncer.listen(proxy.port, loopback, resolve));
   proxy.cut();
   await run.publish(events());
   await waitFor(() => attempts.length >= 10, { what: 'ten attempts', timeoutMs: 60_000 });

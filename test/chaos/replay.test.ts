@@ -236,8 +236,8 @@ test('the worker killed during a replay is followed by another one, and all of i
 test('a store that is away for a moment costs nothing; one that stays away ends the replay, which goes on another time', async (t) => {
   const stage = await setUp(t, 'replay-store');
   const proxy = await useTcpProxy(t, stage.run.redisUrl);
-  const REDIS_URL = proxy.through(stage.run.redisUrl);
-  const brief = stage.start(['--rate=200'], { REDIS_URL });
+  const redisUrl = proxy.through(stage.run.redisUrl);
+  const brief = stage.start(['--rate=200'], { REDIS_URL: redisUrl });
   await untilReplayed(stage, 60);
   proxy.cut();
   await untilReplayed(stage, 120);
@@ -256,7 +256,7 @@ test('a store that is away for a moment costs nothing; one that stays away ends 
 test('a connection to the broker that is cut ends the replay at once, wherever that is, and nothing is lost', async (t) => {
   const stage = await setUp(t, 'replay-broker');
   const proxy = await useTcpProxy(t, stage.run.amqpUrl);
-  const AMQP_URL = proxy.through(stage.run.amqpUrl);
+  const amqpUrl = proxy.through(stage.run.amqpUrl);
   // Within the reading of the plan, while letters are taken, and among the confirms and the acknowledgements.
   for (const [direction, bytes] of [
     ['toClient', 100_000],
@@ -266,7 +266,7 @@ test('a connection to the broker that is cut ends the replay at once, wherever t
   ] as const) {
     const before = proxy.forwardedBytes(direction);
     proxy.cutAfterBytes(direction, bytes);
-    const { code, stdout, stderr } = await stage.start(['--rate=400'], { AMQP_URL }).ended;
+    const { code, stdout, stderr } = await stage.start(['--rate=400'], { AMQP_URL: amqpUrl }).ended;
     assert.ok(proxy.forwardedBytes(direction) - before >= bytes, `${direction} ${bytes}: cut before it was done`);
     assert.deepEqual([code, /^inorder: \S/m.test(stderr)], [1, true], stdout + stderr);
     assert.deepEqual(wrongTraces(await readTraces(stage.run.redisUrl, stage.run.stream)), []);

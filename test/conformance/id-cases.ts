@@ -6,7 +6,7 @@ import { commitOne, commitTo, eventAt, only, order, orderNamed, snapshotOf } fro
 import { whenTimePasses, type Cases } from './store-conformance.ts';
 
 // Long enough that a busy machine finds known what it has just written.
-const SHORT_TTL_SECONDS = 2;
+const shortTtlSeconds = 2;
 
 export const idCases: Cases = {
   'an id that is known under another sequence is a conflict, and nothing is written': async (harness) => {
@@ -174,7 +174,7 @@ export const idCases: Cases = {
   },
 
   'ids and results are forgotten after their time, and the version stays': async (harness) => {
-    const store = await harness.open({ idempotencyTtlSeconds: SHORT_TTL_SECONDS });
+    const store = await harness.open({ idempotencyTtlSeconds: shortTtlSeconds });
     await commitOne(store, commitTo(order, 0, 3));
     assert.equal((await bySequence(store, 3)).status, 'known');
     await whenTimePasses(harness, 'the id is forgotten', async () => (await byId(store, 'event-1')).status === 'unknown');
@@ -185,7 +185,7 @@ export const idCases: Cases = {
   },
 
   'an id is forgotten after its time although its entity goes on, and may then be used again': async (harness) => {
-    const store = await harness.open({ idempotencyTtlSeconds: SHORT_TTL_SECONDS });
+    const store = await harness.open({ idempotencyTtlSeconds: shortTtlSeconds });
     let version = 1;
     await commitOne(store, commitTo(order, 0, 1));
     const goOn = async (): Promise<void> => {

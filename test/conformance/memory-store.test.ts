@@ -4,7 +4,7 @@ import { ManualTime } from '../support/manual-time.ts';
 import { uniqueStream } from '../support/services.ts';
 import { describeStore } from './store-conformance.ts';
 
-const MOMENT_MS = 20;
+const momentMs = 20;
 
 describeStore('the memory store', async () => {
   const time = new ManualTime(Date.UTC(2026, 0, 1));
@@ -16,7 +16,7 @@ describeStore('the memory store', async () => {
       return store;
     },
     passTime: async () => {
-      time.atMs += MOMENT_MS;
+      time.atMs += momentMs;
     },
     nowMs: () => time.atMs,
     spoil: null,

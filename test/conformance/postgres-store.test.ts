@@ -7,7 +7,7 @@ import { needsPgBouncer, needsPostgres, usePostgres } from '../support/postgres.
 import { uniqueStream } from '../support/services.ts';
 import { describeStore } from './store-conformance.ts';
 
-const MOMENT_MS = 20;
+const momentMs = 20;
 
 const behind = (useUrl: (t: TestContext) => Promise<string>) => async (t: TestContext) => {
   const url = await useUrl(t);
@@ -22,7 +22,7 @@ const behind = (useUrl: (t: TestContext) => Promise<string>) => async (t: TestCo
       t.after(() => store.close());
       return store;
     },
-    passTime: () => pause(MOMENT_MS),
+    passTime: () => pause(momentMs),
     nowMs: Date.now,
     spoil: null,
   };

@@ -7,7 +7,7 @@ import { createRedisStore } from '../../src/stores/redis/redis-store.ts';
 import { uniqueStream } from '../support/services.ts';
 import type { StoreHarness } from './store-conformance.ts';
 
-const MOMENT_MS = 20;
+const momentMs = 20;
 
 export interface RedisAccess {
   readonly url: string;
@@ -22,7 +22,7 @@ export function redisHarness(t: TestContext, { url, command }: RedisAccess): Sto
       t.after(() => store.close());
       return store;
     },
-    passTime: () => pause(MOMENT_MS),
+    passTime: () => pause(momentMs),
     nowMs: Date.now,
     spoil: async (stream: string, entity: EntityRef, key: 'entity' | 'ids' | 'dead') => {
       const keys = new Keys(stream);

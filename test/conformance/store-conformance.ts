@@ -58,11 +58,11 @@ export function describeStore(name: string, openHarness: OpenHarness, { skip = f
   }
 }
 
-const PASSING_MOMENTS = 1_000;
+const passingMoments = 1_000;
 
 /** Lets time pass until the condition holds. */
 export async function whenTimePasses(harness: StoreHarness, what: string, condition: () => Promise<boolean>): Promise<void> {
-  for (let moment = 0; moment < PASSING_MOMENTS; moment += 1) {
+  for (let moment = 0; moment < passingMoments; moment += 1) {
     if (await condition()) return;
     await harness.passTime();
   }

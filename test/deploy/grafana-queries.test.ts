@@ -7,7 +7,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { tmpdir } from 'node:os';
 import test from 'node:test';
-import { freePort, LOOPBACK } from '../../deploy/local/free-port.ts';
+import { freePort, loopback } from '../../deploy/local/free-port.ts';
 import { publishTraffic } from '../../deploy/demo/publishing.ts';
 import { checkout, moduleUrl } from '../support/checkout.ts';
 import { missingPrometheus, PrometheusNode } from '../support/prometheus-node.ts';
@@ -37,7 +37,7 @@ test('every query of the dashboard gives data, and exemplars lead to traces', as
   const missing = await missingPrometheus();
   if (missing !== null) return t.skip(missing);
   const metricsPort = await freePort();
-  const configLines = [`prometheus.tcp.ip = ${LOOPBACK}`, `prometheus.tcp.port = ${metricsPort}`];
+  const configLines = [`prometheus.tcp.ip = ${loopback}`, `prometheus.tcp.port = ${metricsPort}`];
   const [rabbit, redis] = await Promise.all([useRabbitNode(t, { plugins: ['rabbitmq_prometheus'], configLines }), useRedisNode(t)]);
   const folder = mkdtempSync(join(tmpdir(), 'inorder-spans-'));
   t.after(() => rmSync(folder, { recursive: true }));
@@ -49,7 +49,7 @@ test('every query of the dashboard gives data, and exemplars lead to traces', as
   const worker = await run.worker();
   const prometheus = await PrometheusNode.start({
     workers: [worker.httpUrl.replace('http://', '')],
-    broker: `${LOOPBACK}:${metricsPort}`,
+    broker: `${loopback}:${metricsPort}`,
     intervalMs: 500,
   });
   t.after(() => prometheus.stop());

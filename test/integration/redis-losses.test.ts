@@ -9,10 +9,10 @@ import { commitOne, commitTo, order, orderNamed, snapshotOf } from '../conforman
 import { useRedisNode, waitFor } from '../support/services.ts';
 import { useTcpProxy } from '../support/tcp-proxy.ts';
 
-const COMMAND_TIMEOUT_MS = 300;
+const commandTimeoutMs = 300;
 
 function openStore(t: TestContext, url: string, options: Partial<RedisStoreOptions> = {}): Store {
-  const store = createRedisStore({ url, stream: 'losses', idempotencyTtlSeconds: 3600, commandTimeoutMs: COMMAND_TIMEOUT_MS, ...options });
+  const store = createRedisStore({ url, stream: 'losses', idempotencyTtlSeconds: 3600, commandTimeoutMs: commandTimeoutMs, ...options });
   t.after(() => store.close());
   return store;
 }
@@ -102,7 +102,7 @@ test('a server that pauses for longer than a command may take: unknown, then a d
   const node = await useRedisNode(t);
   const store = openStore(t, node.redisUrl);
   await commitOne(store, commitTo(order, 0, 1));
-  await outside(t, node.redisUrl).client('PAUSE', 3 * COMMAND_TIMEOUT_MS, 'ALL');
+  await outside(t, node.redisUrl).client('PAUSE', 3 * commandTimeoutMs, 'ALL');
   const commit = commitTo(order, 1, 2);
   await assert.rejects(commitOne(store, commit), /did not answer in time/);
   await answersAgain(store);

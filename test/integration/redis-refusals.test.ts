@@ -11,7 +11,7 @@ import { commitOne, commitTo, deadLetterOf, order, orderNamed, parkOf, snapshotO
 import { useRedisNode, waitFor } from '../support/services.ts';
 import { useTcpProxy } from '../support/tcp-proxy.ts';
 
-const SECRET = 'a state that nobody may read in an error';
+const secret = 'a state that nobody may read in an error';
 
 interface Access {
   readonly node: RedisNode;
@@ -36,11 +36,11 @@ function useStoreOn(t: TestContext, node: RedisNode, url: string): Access {
 /** The commit is refused with this message; once `mend` is done it goes through, and exactly once. */
 async function refusedUntil(store: Store, message: RegExp, mend: () => Promise<unknown>): Promise<void> {
   const { version } = await snapshotOf(store, order);
-  const commit = commitTo(order, version, version + 1, { state: SECRET });
+  const commit = commitTo(order, version, version + 1, { state: secret });
   await assert.rejects(commitOne(store, commit), (error) => {
     assert.ok(error instanceof UnavailableError);
     assert.match(error.message, message);
-    assert.ok(!inspect(error, { depth: 9, showHidden: true }).includes(SECRET), 'the error holds the arguments of the command');
+    assert.ok(!inspect(error, { depth: 9, showHidden: true }).includes(secret), 'the error holds the arguments of the command');
     return true;
   });
   await mend();

@@ -10,7 +10,7 @@ import type { Finding } from '../../src/finding.ts';
 import { claimOf, commitOne, commitTo, deadLetterOf, eventAt, order, parkOf } from '../conformance/builders.ts';
 import { uniqueStream, useRedisNode, useServices, waitFor } from '../support/services.ts';
 
-const DAY_MS = 86_400_000;
+const dayMs = 86_400_000;
 
 interface Access {
   readonly store: Store;
@@ -40,7 +40,7 @@ test('the version never expires; ids expire after their time, reasons of dead le
   const idsTtlMs = await client.pttl(keys.ids(order));
   assert.ok(idsTtlMs > 3_590_000 && idsTtlMs <= 3_600_000, String(idsTtlMs));
   const deadTtlMs = await client.pttl(keys.deadLetters(deadLetterOf('body')));
-  assert.ok(deadTtlMs > 30 * DAY_MS - 60_000 && deadTtlMs <= 30 * DAY_MS, String(deadTtlMs));
+  assert.ok(deadTtlMs > 30 * dayMs - 60_000 && deadTtlMs <= 30 * dayMs, String(deadTtlMs));
 });
 
 test('each commit puts off the expiry of what the one before it recorded', async (t) => {
@@ -102,11 +102,11 @@ test('beyond the bound the oldest reason goes, and never the one just recorded, 
   const key = keys.deadLetters(deadLetterOf('body'));
   const { source } = loadScript('record-dead-letter-2');
   await client.hset(key, 'first', '1||{}', 'second', '2||{}', 'of the future', '9999999999999||{}');
-  await client.eval(source, 2, key, key, 'new', '{}', DAY_MS, 3, '');
+  await client.eval(source, 2, key, key, 'new', '{}', dayMs, 3, '');
   assert.deepEqual((await client.hkeys(key)).sort(), ['new', 'of the future', 'second']);
   await client.del(key);
   await client.hset(key, 'of the future', '9999999999999||{}');
-  await client.eval(source, 2, key, key, 'new', '{}', DAY_MS, 1, '');
+  await client.eval(source, 2, key, key, 'new', '{}', dayMs, 1, '');
   assert.deepEqual(await client.hkeys(key), ['new']);
 });
 

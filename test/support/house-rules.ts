@@ -114,6 +114,7 @@ export function forbiddenName({ path }: Source): string[] {
 const forbiddenEverywhere: readonly (readonly [RegExp, string])[] = [
   [/^export \* /, '`export *` makes everything public'],
   [/\b(TODO|FIXME|XXX)\b/, 'a promise instead of work'],
+  [/^\s*(export )?const [A-Z][A-Z0-9_]+\b/, 'a constant is named like everything else'],
 ];
 
 const forbiddenInSrc: readonly (readonly [RegExp, string])[] = [

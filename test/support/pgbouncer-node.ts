@@ -3,7 +3,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { createConnection } from 'node:net';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
-import { freePort, LOOPBACK } from '../../deploy/local/free-port.ts';
+import { freePort, loopback } from '../../deploy/local/free-port.ts';
 import { GuardedProcess } from '../../deploy/local/guarded-process.ts';
 import { createPrivateDirectory } from '../../deploy/local/private-directory.ts';
 import { PrivateNode, startNode } from '../../deploy/local/private-node.ts';
@@ -46,7 +46,7 @@ export class PgBouncerNode extends PrivateNode {
   /** The database that is behind it. */
   get url(): string {
     const url = new URL(this.#server);
-    url.host = `${LOOPBACK}:${this.#port}`;
+    url.host = `${loopback}:${this.#port}`;
     return url.href;
   }
 
@@ -57,7 +57,7 @@ export class PgBouncerNode extends PrivateNode {
       '[databases]',
       `${database} = host=${hostname} port=${port} dbname=${database} user=${username}`,
       '[pgbouncer]',
-      `listen_addr=${LOOPBACK}`,
+      `listen_addr=${loopback}`,
       `listen_port=${this.#port}`,
       'unix_socket_dir=',
       'auth_type=any',
@@ -86,7 +86,7 @@ export class PgBouncerNode extends PrivateNode {
     const accepts = async (): Promise<boolean> => {
       if (!this.running) throw new Error(`PgBouncer did not start: ${await readFile(this.#log, 'utf8')}`);
       return new Promise((resolve) => {
-        const socket = createConnection(this.#port, LOOPBACK);
+        const socket = createConnection(this.#port, loopback);
         socket.once('error', () => resolve(false));
         socket.once('connect', () => {
           socket.destroy();

@@ -7,14 +7,14 @@ import { mkdir, readFile, rmdir, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { installDebianPackages } from '../../deploy/local/debian-packages.ts';
-import { freePort, LOOPBACK } from '../../deploy/local/free-port.ts';
+import { freePort, loopback } from '../../deploy/local/free-port.ts';
 import { GuardedProcess } from '../../deploy/local/guarded-process.ts';
 import { createPrivateDirectory } from '../../deploy/local/private-directory.ts';
 import { PrivateNode, startNode } from '../../deploy/local/private-node.ts';
 import { findExecutable } from '../../deploy/local/rabbit-binaries.ts';
 import { waitFor } from './services.ts';
 
-const INSTALL_TIMEOUT_MS = 600_000;
+const installTimeoutMs = 600_000;
 
 /** Null when `prometheus` and `promtool` are there, otherwise a sentence for a skipped test. */
 export async function missingPrometheus(): Promise<string | null> {
@@ -27,7 +27,7 @@ export async function missingPrometheus(): Promise<string | null> {
       () => true,
       () => false,
     );
-  await waitFor(mine, { what: 'the other installation of Prometheus', timeoutMs: INSTALL_TIMEOUT_MS });
+  await waitFor(mine, { what: 'the other installation of Prometheus', timeoutMs: installTimeoutMs });
   try {
     if (isThere()) return null;
     const refused = await installDebianPackages(['prometheus'], process.env, (line) => process.stderr.write(`${line}\n`));
@@ -94,7 +94,7 @@ export class PrometheusNode extends PrivateNode {
   }
 
   async #get(path: string): Promise<any> {
-    const response = await fetch(`http://${LOOPBACK}:${this.#port}${path}`, { signal: AbortSignal.timeout(10_000) });
+    const response = await fetch(`http://${loopback}:${this.#port}${path}`, { signal: AbortSignal.timeout(10_000) });
     const { status, data, error } = (await response.json()) as { status: string; data: unknown; error?: string };
     if (status !== 'success') throw new Error(`${path}: ${error}`);
     return data;
@@ -121,7 +121,7 @@ export class PrometheusNode extends PrivateNode {
       args: [
         `--config.file=${join(this.#directory, 'prometheus.yml')}`,
         `--storage.tsdb.path=${join(this.#directory, 'data')}`,
-        `--web.listen-address=${LOOPBACK}:${this.#port}`,
+        `--web.listen-address=${loopback}:${this.#port}`,
         '--enable-feature=exemplar-storage',
       ],
       env: { PATH: process.env.PATH },
@@ -133,7 +133,7 @@ export class PrometheusNode extends PrivateNode {
   protected async waitReady(): Promise<void> {
     const answers = async (): Promise<boolean> => {
       if (!this.running) throw new Error(await readFile(join(this.#directory, 'prometheus.log'), 'utf8'));
-      return fetch(`http://${LOOPBACK}:${this.#port}/-/ready`).then(
+      return fetch(`http://${loopback}:${this.#port}/-/ready`).then(
         ({ status }) => status === 200,
         () => false,
       );

@@ -16,42 +16,42 @@ import { createPrivateDirectory, removePrivateDirectory } from '../../deploy/loc
 import { startServices, type Services } from '../../deploy/local/services.ts';
 import { installPostgres } from './postgres.ts';
 
-const COMPILED_TESTS = dirname(dirname(fileURLToPath(import.meta.url)));
-const PROJECT = resolve(COMPILED_TESTS, '..', '..');
-const FOLDERS_WITHOUT_SERVICES = ['unit', 'property', 'simulation'];
-const FOLDERS = [...FOLDERS_WITHOUT_SERVICES, 'conformance', 'integration', 'chaos', 'deploy'];
-const FILES_AT_ONCE = 2;
+const compiledTests = dirname(dirname(fileURLToPath(import.meta.url)));
+const project = resolve(compiledTests, '..', '..');
+const foldersWithoutServices = ['unit', 'property', 'simulation'];
+const testFolders = [...foldersWithoutServices, 'conformance', 'integration', 'chaos', 'deploy'];
+const filesAtOnce = 2;
 /** No test takes this long; one that hangs must not hang the run. */
-const TEST_TIMEOUT_MS = 900_000;
-const SIGNAL_NUMBERS = { SIGINT: 2, SIGTERM: 15 } as const;
+const testTimeoutMs = 900_000;
+const signalNumbers = { SIGINT: 2, SIGTERM: 15 } as const;
 
-type Interruption = keyof typeof SIGNAL_NUMBERS;
+type Interruption = keyof typeof signalNumbers;
 
 function testFilesBelow(folder: string): string[] {
-  return readdirSync(join(COMPILED_TESTS, folder), { recursive: true, encoding: 'utf8' })
+  return readdirSync(join(compiledTests, folder), { recursive: true, encoding: 'utf8' })
     .filter((name) => name.endsWith('.test.js'))
     .sort()
-    .map((name) => join(COMPILED_TESTS, folder, name));
+    .map((name) => join(compiledTests, folder, name));
 }
 
 function existingFolders(): Set<string> {
-  const entries = readdirSync(COMPILED_TESTS, { withFileTypes: true });
+  const entries = readdirSync(compiledTests, { withFileTypes: true });
   return new Set(entries.filter((entry) => entry.isDirectory()).map((entry) => entry.name));
 }
 
 /** `test/unit/heap.test.ts`, as written by a person, becomes the compiled file. */
 function compiledFile(file: string): string {
-  const path = resolve(PROJECT, file);
-  if (path.startsWith(COMPILED_TESTS)) return path;
-  return join(COMPILED_TESTS, relative(join(PROJECT, 'test'), path).replace(/\.ts$/, '.js'));
+  const path = resolve(project, file);
+  if (path.startsWith(compiledTests)) return path;
+  return join(compiledTests, relative(join(project, 'test'), path).replace(/\.ts$/, '.js'));
 }
 
 function startTests(files: readonly string[], temporaryDirectory: string, services: Services | null): ChildProcess {
   const given = services === null ? {} : { AMQP_URL: services.amqpUrl, REDIS_URL: services.redisUrl };
   const management = services?.managementUrl == null ? {} : { MANAGEMENT_URL: services.managementUrl };
-  const flags = [`--test-concurrency=${FILES_AT_ONCE}`, `--test-timeout=${TEST_TIMEOUT_MS}`, '--test-reporter=spec'];
+  const flags = [`--test-concurrency=${filesAtOnce}`, `--test-timeout=${testTimeoutMs}`, '--test-reporter=spec'];
   return spawn(process.execPath, ['--enable-source-maps', '--test', ...flags, ...files], {
-    cwd: PROJECT,
+    cwd: project,
     env: { ...process.env, ...given, ...management, TMPDIR: temporaryDirectory },
     detached: true,
     stdio: ['ignore', 'inherit', 'inherit'],
@@ -92,11 +92,11 @@ async function main(args: readonly string[]): Promise<number> {
   const [kind, ...rest] = args;
   const named = rest.filter((argument) => !argument.startsWith('--')).map(compiledFile);
   const present = existingFolders();
-  const folders = (kind === 'unit' ? FOLDERS_WITHOUT_SERVICES : FOLDERS).filter((folder) => present.has(folder));
+  const folders = (kind === 'unit' ? foldersWithoutServices : testFolders).filter((folder) => present.has(folder));
   const files = named.length > 0 ? named : folders.flatMap(testFilesBelow);
 
   const interruption = new AbortController();
-  for (const signal of Object.keys(SIGNAL_NUMBERS) as Interruption[]) {
+  for (const signal of Object.keys(signalNumbers) as Interruption[]) {
     process.on(signal, () => interruption.abort(signal));
   }
   const say = (line: string): void => void process.stderr.write(`${line}\n`);
@@ -105,7 +105,7 @@ async function main(args: readonly string[]): Promise<number> {
   if (kind !== 'unit') await installPostgres(say);
   try {
     const code = interruption.signal.aborted ? 1 : await runTests(files, services, interruption.signal);
-    return interruption.signal.aborted ? 128 + SIGNAL_NUMBERS[interruption.signal.reason as Interruption] : code;
+    return interruption.signal.aborted ? 128 + signalNumbers[interruption.signal.reason as Interruption] : code;
   } finally {
     await services?.stop();
   }

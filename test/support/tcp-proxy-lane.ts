@@ -30,8 +30,8 @@ interface Chunk {
   readonly dueMs: number;
 }
 
-const QUEUE_LIMIT_BYTES = 1 << 20;
-const HOLD_POLL_MS = 5;
+const queueLimitBytes = 1 << 20;
+const holdPollMs = 5;
 
 export class Lane {
   readonly #source: Socket;
@@ -60,7 +60,7 @@ export class Lane {
     this.#lastDueMs = Math.max(this.#lastDueMs, performance.now() + delayMs + Math.random() * jitterMs);
     this.#queue.push({ bytes, dueMs: this.#lastDueMs });
     this.#queuedBytes += bytes.length;
-    if (this.#queuedBytes > QUEUE_LIMIT_BYTES) this.#source.pause();
+    if (this.#queuedBytes > queueLimitBytes) this.#source.pause();
     void this.#pump();
   }
 
@@ -70,7 +70,7 @@ export class Lane {
     for (let chunk = this.#queue.shift(); chunk !== undefined; chunk = this.#queue.shift()) {
       await this.#travel(chunk);
       this.#queuedBytes -= chunk.bytes.length;
-      if (this.#queuedBytes <= QUEUE_LIMIT_BYTES) this.#source.resume();
+      if (this.#queuedBytes <= queueLimitBytes) this.#source.resume();
       if (this.#sink.destroyed) break;
     }
     if (this.#ended) await this.#untilReleased();
@@ -92,7 +92,7 @@ export class Lane {
   }
 
   async #untilReleased(): Promise<void> {
-    while (this.#conditions.held && !this.#sink.destroyed) await sleep(HOLD_POLL_MS);
+    while (this.#conditions.held && !this.#sink.destroyed) await sleep(holdPollMs);
   }
 
   async #write(bytes: Buffer): Promise<void> {

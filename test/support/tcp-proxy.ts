@@ -7,7 +7,7 @@
  */
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import type { TestContext } from 'node:test';
-import { freePort, LOOPBACK } from '../../deploy/local/free-port.ts';
+import { freePort, loopback } from '../../deploy/local/free-port.ts';
 import { Lane, type Direction, type LaneConditions } from './tcp-proxy-lane.ts';
 
 export type { Direction } from './tcp-proxy-lane.ts';
@@ -47,7 +47,7 @@ export class TcpProxy {
   /** The same URL, leading through the proxy. */
   through(url: string): string {
     const changed = new URL(url);
-    changed.hostname = LOOPBACK;
+    changed.hostname = loopback;
     changed.port = String(this.port);
     // For schemes it does not know, URL keeps an empty path empty; for http it appends a slash that nobody wrote.
     return url.endsWith('/') ? changed.href : changed.href.replace(/\/$/, '');
@@ -180,7 +180,7 @@ export class TcpProxy {
     const listener = createServer({ allowHalfOpen: true, noDelay: true }, (client) => this.#accept(client));
     await new Promise<void>((resolve, reject) => {
       listener.once('error', reject);
-      listener.listen(this.port, LOOPBACK, resolve);
+      listener.listen(this.port, loopback, resolve);
     });
     this.#listener = listener;
   }

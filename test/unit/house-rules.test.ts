@@ -102,7 +102,8 @@ test('files and folders are named after what they hold', () => {
 });
 
 test('nothing forbidden is written', () => {
-  assert.deepEqual([...src, ...lua, ...page].flatMap(forbiddenText), []);
+  const others = all.filter(({ path }) => !path.includes('house-rules'));
+  assert.deepEqual(others.flatMap(forbiddenText), []);
   const bad: readonly (readonly [string, string])[] = [
     ['src/index.ts', "export * from './a.ts';"],
     ['src/worker/a.ts', `// ${'TO'}${'DO'}: later`],
@@ -118,6 +119,7 @@ test('nothing forbidden is written', () => {
     ['src/cli/a.ts', 'fetch(url, { signal: AbortSignal.timeout(5) });'],
     ['src/rabbitmq/a.ts', 'const id = randomUUID();'],
     ['src/worker/a.ts', 'const options = { time: systemTime };'],
+    ['deploy/local/x.ts', 'const START_TIMEOUT_MS = 20_000;'],
   ];
   for (const [path, text] of bad) assert.equal(forbiddenText(planted(path, text)).length, 1, text);
   const good: readonly (readonly [string, string])[] = [

@@ -30,7 +30,7 @@ export type Reply = readonly [error: Error | null, value?: unknown];
 
 const reconnect = { initialMs: 50, maxMs: 2_000, leastShare: 0.5 };
 /** A command in flight when the connection is lost is resent after one reconnect, or fails. */
-const RETRIES_PER_COMMAND = 1;
+const retriesPerCommand = 1;
 
 export class Connection {
   /** The target for messages, without credentials. */
@@ -242,7 +242,7 @@ function commonOptions(target: RedisTarget, commandTimeoutMs: number, retryStrat
     enableOfflineQueue: false,
     // Without it version 6.0.0 of the client never settles commands that were in flight when the connection was lost.
     autoResendUnfulfilledCommands: true,
-    maxRetriesPerRequest: RETRIES_PER_COMMAND,
+    maxRetriesPerRequest: retriesPerCommand,
     retryStrategy,
     reconnectOnError: mayServeNextTime,
   };

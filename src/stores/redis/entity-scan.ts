@@ -12,7 +12,7 @@ import { readSummary, summaryFields } from './replies.ts';
 import { withTimes } from './script.ts';
 
 /** Keys that Redis scans for one page, during which it serves nobody else. */
-const PAGE = '1000';
+const keysAtOnce = '1000';
 
 export async function* scanEntities(
   connection: Connection,
@@ -24,7 +24,7 @@ export async function* scanEntities(
     let cursor = '0';
     do {
       const [next, found] = await master
-        .scan(cursor, 'MATCH', keys.entityPattern(entityType), 'COUNT', PAGE)
+        .scan(cursor, 'MATCH', keys.entityPattern(entityType), 'COUNT', keysAtOnce)
         .catch((error: Error) => Promise.reject(unavailable(connection.where, error)));
       yield* await summarise(connection, keys, found, initialVersion);
       cursor = next;

@@ -17,7 +17,7 @@ interface Condition {
   readonly remedy: string;
 }
 
-const CONDITIONS: readonly Condition[] = [
+const conditions: readonly Condition[] = [
   {
     matches: /^OOM\b/,
     meaning: 'it has reached maxmemory',
@@ -69,7 +69,7 @@ function wordsOf(error: Error): string {
 
 function conditionOf(error: Error): Condition | undefined {
   const words = wordsOf(error);
-  return CONDITIONS.find(({ matches }) => matches.test(words));
+  return conditions.find(({ matches }) => matches.test(words));
 }
 
 /** True when another node may be the master at the same address by now, or the node may have finished loading. */

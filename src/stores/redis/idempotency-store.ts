@@ -28,7 +28,7 @@ export interface RedisIdempotencyStoreOptions extends IdempotencyStoreOptions {
   readonly log?: Pick<Log, 'info' | 'warn'>;
 }
 
-const DEFAULT_COMMAND_TIMEOUT_MS = 5_000;
+const defaultCommandTimeoutMs = 5_000;
 
 const beginScript = loadScript('idempotency-begin-1');
 const completeScript = loadScript('idempotency-complete-1');
@@ -49,7 +49,7 @@ class RedisIdempotencyStore implements IdempotencyStore {
     const { ttlSeconds = defaultIdempotencyTtlSeconds, leaseMs = defaultIdempotencyLeaseMs } = options;
     this.#connection = new Connection({
       target: parseRedisUrl(options.url),
-      commandTimeoutMs: options.commandTimeoutMs ?? DEFAULT_COMMAND_TIMEOUT_MS,
+      commandTimeoutMs: options.commandTimeoutMs ?? defaultCommandTimeoutMs,
       log: options.log,
       onReconnect: undefined,
       time: options.time ?? systemTime,

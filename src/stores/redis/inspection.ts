@@ -8,20 +8,20 @@ import { measureRoundTrips } from '../round-trips.ts';
 import type { Connection } from './connection.ts';
 import { durabilityFinding } from './durability.ts';
 
-const OLDEST_VERSION = [6, 2] as const;
-const NEWEST_MAJOR = 8;
-const MEMORY_WARNING_SHARE = 0.9;
+const oldestVersion = [6, 2] as const;
+const newestMajor = 8;
+const memoryWarningShare = 0.9;
 
 type Info = ReadonlyMap<string, string>;
 type Check = (info: Info) => Finding;
 
-const CHECKS: readonly Check[] = [checkVersion, checkRole, checkEviction, checkMemory, checkPersistence];
+const checks: readonly Check[] = [checkVersion, checkRole, checkEviction, checkMemory, checkPersistence];
 
 export async function inspectServers(connection: Connection, durability: Durability): Promise<readonly Finding[]> {
   const findings: Finding[] = [];
   for (const { node, value } of await connection.askMasters(['INFO'])) {
     const info = parseInfo(String(value));
-    for (const check of CHECKS) findings.push(named(check(info), connection, node));
+    for (const check of checks) findings.push(named(check(info), connection, node));
     findings.push(...[durabilityFinding(durability, info)].filter((finding) => finding !== null));
     findings.push(...checkClusterMode(info, connection.isCluster));
   }
@@ -46,10 +46,10 @@ function checkVersion(info: Info): Finding {
   const version = info.get('redis_version') ?? '';
   const [major = Number.NaN, minor = Number.NaN] = version.split('.').map(Number);
   if (Number.isNaN(major + minor)) return warning(subject, 'It does not say its version.', 'Use Redis 6.2 to 8.');
-  if (major < OLDEST_VERSION[0] || (major === OLDEST_VERSION[0] && minor < OLDEST_VERSION[1])) {
+  if (major < oldestVersion[0] || (major === oldestVersion[0] && minor < oldestVersion[1])) {
     return failure(subject, `It is ${version}.`, 'Upgrade to Redis 6.2 or later.');
   }
-  if (major > NEWEST_MAJOR) return warning(subject, `It is ${version}, which Inorder was not tried with.`, 'Try it before you rely on it.');
+  if (major > newestMajor) return warning(subject, `It is ${version}, which Inorder was not tried with.`, 'Try it before you rely on it.');
   return ok(subject, version);
 }
 
@@ -73,7 +73,7 @@ function checkMemory(info: Info): Finding {
   const limit = Number(info.get('maxmemory'));
   if (!(limit > 0)) return ok(subject, 'maxmemory is not set');
   const percent = Math.round((100 * used) / limit);
-  if (used < MEMORY_WARNING_SHARE * limit) return ok(subject, `${percent} % of maxmemory`);
+  if (used < memoryWarningShare * limit) return ok(subject, `${percent} % of maxmemory`);
   return warning(
     subject,
     `It uses ${percent} % of maxmemory; at 100 % nothing is committed any more.`,

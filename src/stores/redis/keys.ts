@@ -19,7 +19,7 @@ import type { EntityRef } from '../../events/event.ts';
 import type { DeadLetterQuery } from '../store.ts';
 
 /** Fields of a small hash stay in Redis' compact encoding up to 64 bytes. */
-const MAX_FIELD_BYTES = 64;
+const maxFieldBytes = 64;
 
 export class Keys {
   /** The prefix of every key of the stream. */
@@ -85,7 +85,7 @@ function encode(name: string): string {
 /** The field under which an id is recorded: the id itself, or the digest of a long one. */
 export function idField(id: string): string {
   const field = `@${id}`;
-  if (Buffer.byteLength(field) <= MAX_FIELD_BYTES) return field;
+  if (Buffer.byteLength(field) <= maxFieldBytes) return field;
   return `%${createHash('sha256').update(id).digest('base64url')}`;
 }
 

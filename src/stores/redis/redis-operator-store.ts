@@ -13,7 +13,7 @@ import type { RedisStreamState } from './stream-state.ts';
 const beginReplayScript = loadScript('begin-replay-1');
 const noteReplayScript = loadScript('note-replay-1');
 
-const AUDIT_PAGE = 500;
+const auditPage = 500;
 
 export class RedisOperatorStore implements OperatorStore {
   readonly #connection: Connection;
@@ -66,7 +66,7 @@ export class RedisOperatorStore implements OperatorStore {
   async *readAudit(): AsyncGenerator<AuditRecord, void, void> {
     let before = '+';
     for (;;) {
-      const page = (await this.#connection.ask(['XREVRANGE', this.#keys.audit, before, '-', 'COUNT', String(AUDIT_PAGE)])) as [
+      const page = (await this.#connection.ask(['XREVRANGE', this.#keys.audit, before, '-', 'COUNT', String(auditPage)])) as [
         string,
         string[],
       ][];
@@ -74,7 +74,7 @@ export class RedisOperatorStore implements OperatorStore {
         yield { at: new Date(Number(id.split('-')[0])).toISOString(), ...(JSON.parse(json) as AuditEntry) };
       }
       const last = page.at(-1)?.[0];
-      if (last === undefined || page.length < AUDIT_PAGE) return;
+      if (last === undefined || page.length < auditPage) return;
       before = `(${last}`;
     }
   }

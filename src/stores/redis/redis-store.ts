@@ -51,13 +51,13 @@ export interface RedisStoreOptions extends StoreOptions {
   readonly onReconnect?: () => void;
 }
 
-const DEFAULT_COMMAND_TIMEOUT_MS = 5_000;
+const defaultCommandTimeoutMs = 5_000;
 
 /** After this many sequences of an entity some of its records are checked for expiry, four times as many as were added. */
-const TRIM_EVERY = 64;
-const TRIM_STRETCH = 512;
+const trimEvery = 64;
+const trimStretch = 512;
 
-const LOG_PAGE = 500;
+const logPage = 500;
 
 const commitScript = loadScript('commit-3');
 const claimScript = loadScript('claim-1');
@@ -67,7 +67,7 @@ const recordDeadLetterScript = loadScript('record-dead-letter-2');
 
 /** Connects at once, in the background. Throws `ConfigError` when the URL is invalid. */
 export function createRedisStore(options: RedisStoreOptions): Store {
-  const { log, onReconnect, durability = { kind: 'none' }, commandTimeoutMs = DEFAULT_COMMAND_TIMEOUT_MS, time = systemTime } = options;
+  const { log, onReconnect, durability = { kind: 'none' }, commandTimeoutMs = defaultCommandTimeoutMs, time = systemTime } = options;
   const target = parseRedisUrl(options.url);
   const connection = new Connection({ target, commandTimeoutMs, log, onReconnect, time });
   const connect = () => new Connection({ target, commandTimeoutMs, log, onReconnect: undefined, time });
@@ -144,10 +144,10 @@ class RedisStore implements Store {
 
   async *readLog(entity: EntityRef): AsyncGenerator<string> {
     const key = this.#keys.log(entity);
-    for (let from = 0; ; from += LOG_PAGE) {
-      const page = (await this.#connection.ask(['LRANGE', key, String(from), String(from + LOG_PAGE - 1)])) as readonly string[];
+    for (let from = 0; ; from += logPage) {
+      const page = (await this.#connection.ask(['LRANGE', key, String(from), String(from + logPage - 1)])) as readonly string[];
       yield* page;
-      if (page.length < LOG_PAGE) return;
+      if (page.length < logPage) return;
     }
   }
 
@@ -247,7 +247,7 @@ class RedisStore implements Store {
 
   #commitArguments(commit: Commit): string[] {
     const { events, state } = commit;
-    const trims = events.filter((event) => event.sequence % TRIM_EVERY === 0).length;
+    const trims = events.filter((event) => event.sequence % trimEvery === 0).length;
     const call = [
       this.#keys.entity(commit),
       this.#keys.ids(commit),
@@ -260,7 +260,7 @@ class RedisStore implements Store {
       state === null ? '0' : '1',
       state ?? '',
       this.#idTtlMs,
-      String(trims * TRIM_STRETCH),
+      String(trims * trimStretch),
       String(this.#initialVersion),
       '0',
     ];

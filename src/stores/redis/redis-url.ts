@@ -30,8 +30,8 @@ export interface RedisTarget {
   readonly sentinelPassword: string | undefined;
 }
 
-const DEFAULT_PORT = 6379;
-const DEFAULT_SENTINEL_PORT = 26379;
+const redisPort = 6379;
+const sentinelPort = 26379;
 
 /** Throws `ConfigError`, which never contains the URL, because that may contain a password. */
 export function parseRedisUrl(text: string): RedisTarget {
@@ -48,7 +48,7 @@ export function parseRedisUrl(text: string): RedisTarget {
   const path = last.pathname.split('/').filter((step) => step !== '');
   const masterName = kind === 'sentinel' ? path.shift() : undefined;
   if (kind === 'sentinel' && masterName === undefined) throw invalid('after the sentinels it needs /<name of the master>');
-  const defaultPort = kind === 'sentinel' ? DEFAULT_SENTINEL_PORT : DEFAULT_PORT;
+  const defaultPort = kind === 'sentinel' ? sentinelPort : redisPort;
   return {
     kind,
     nodes: [address(first, defaultPort), ...others.map((part) => address(part, defaultPort))],

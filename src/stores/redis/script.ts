@@ -22,13 +22,13 @@ export function loadScript(name: string): Script {
 }
 
 /** Somebody who flushes scripts between the loading and the call cannot keep it up; after so many it is an error. */
-const ATTEMPTS = 3;
+const attempts = 3;
 
 /** Runs the script once for each list of keys and arguments, and answers in their order. */
 export async function runScript(connection: Connection, script: Script, calls: readonly (readonly string[])[]): Promise<readonly Reply[]> {
   const command = (call: readonly string[]): Command => ['EVALSHA', script.digest, String(script.keys), ...call];
   const replies = [...(await connection.send(calls.map(command)))];
-  for (let attempt = 1; attempt < ATTEMPTS; attempt++) {
+  for (let attempt = 1; attempt < attempts; attempt++) {
     const refused = [...replies.keys()].filter((index) => replies[index]?.[0]?.message.startsWith('NOSCRIPT'));
     if (refused.length === 0) break;
     await connection.askMasters(['SCRIPT', 'LOAD', script.source]);
