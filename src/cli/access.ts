@@ -1,7 +1,7 @@
 /**
- * What commands are lent: the store, the event store, the broker or the dead letters of the configuration, closed after them in every
- * case; and their logs. The broker is the first node that answers, for one try: a command is there to say that it is
- * unavailable, and waiting for it to come back is a worker's business.
+ * Lends commands the configured store, event store, broker or dead letters, and always closes them afterwards; and makes their
+ * logs. The broker is the first node that answers, in one attempt: a command reports that it is unavailable, and only a
+ * worker waits for it.
  */
 import type { Config } from '../config/config.ts';
 import { createLog, type Log } from '../observability/log.ts';
@@ -28,8 +28,8 @@ export async function withStore<T>(config: Config, io: CommandIo, use: (store: S
 }
 
 /**
- * The log of a command that ends by itself. What fails is told once, by the command's error; the log of its
- * connections only matters to whoever asked for `debug`. It goes to standard error, away from the data.
+ * The log of a command that ends by itself. A failure is reported once, by the command's error; the log of its
+ * connections is printed only with `debug`. It goes to standard error, apart from the data.
  */
 export function commandLog(config: Config, io: CommandIo) {
   const level = config.logLevel === 'debug' ? 'debug' : 'error';
@@ -94,12 +94,12 @@ async function connectToAny(urls: readonly string[]): Promise<ChannelModel> {
   throw new UnavailableError(troubles.join('; '), { cause });
 }
 
-/** The log of a command that runs until it is stopped: SIGUSR2 makes it tell everything, and again only what LOG_LEVEL says. */
+/** The log of a command that runs until it is stopped: SIGUSR2 switches between `debug` and LOG_LEVEL. */
 export function processLog({ logLevel, serviceName }: Pick<Config, 'logLevel' | 'serviceName'>, io: CommandIo): Log {
   const log = createLog({ level: logLevel, service: serviceName, writeLine: io.logLine, time: io.time });
   io.onLevelSignal(() => {
     const level = log.level === 'debug' ? logLevel : 'debug';
-    // Told at whichever of the two levels shows it.
+    // Logged at the more verbose of the two levels.
     log.level = 'debug';
     log.info({ log_level: level }, 'the log level is changed');
     log.level = level;

@@ -1,6 +1,6 @@
 /**
- * From words to a command's arguments, strictly: an unknown flag, a missing value, a superfluous word are all
- * refused in one line that says which.
+ * Parses a command's arguments strictly: an unknown option, a missing value or a superfluous word is
+ * refused in one line that names it.
  */
 import { parseArgs } from 'node:util';
 import { editDistance } from '../config/near-miss.ts';
@@ -8,7 +8,7 @@ import type { ValueKind } from '../config/parsers.ts';
 import { ConfigError } from '../errors.ts';
 import type { Command, CommandArgs } from './command.ts';
 
-/** Null: help was asked for. @throws ConfigError for bad usage. */
+/** Null if help was asked for. @throws ConfigError for bad usage. */
 export function parseArguments(command: Command, words: readonly string[]): CommandArgs | null {
   const types = Object.entries(command.options).map(([name, option]) => {
     return [name, { type: option.kind === 'flag' ? ('boolean' as const) : ('string' as const) }];
@@ -16,7 +16,7 @@ export function parseArguments(command: Command, words: readonly string[]): Comm
   const { tokens } = parseArgs({
     args: [...words],
     options: { ...Object.fromEntries(types), help: { type: 'boolean', short: 'h' } },
-    // Strict parsing stops at the first problem and says it in three sentences.
+    // Node's strict parsing stops at the first problem and prints three sentences about it.
     strict: false,
     allowPositionals: true,
     tokens: true,
@@ -52,7 +52,7 @@ function optionProblem(command: Command, token: OptionToken): string | null {
     return `unknown option ${token.rawName}${meant === null ? '' : `: did you mean --${meant}?`}`;
   }
   if (option.kind === 'flag') return token.value === undefined ? null : `${token.rawName} takes no value`;
-  // `--type --json` is a forgotten value rather than a value that looks like an option.
+  // `--type --json` more likely lacks a value than has one that looks like an option.
   const missing = token.value === undefined || (!token.inlineValue && /^-./.test(token.value));
   return missing ? `${token.rawName} needs a value: ${token.rawName}=${option.placeholder}` : null;
 }
@@ -63,14 +63,14 @@ function positionalProblems(command: Command, given: readonly string[]): string[
   return given.slice(command.positionals.length).map((word) => `unexpected argument ${JSON.stringify(word)}`);
 }
 
-/** What the text of an option means. @throws ConfigError when it is not of that kind; `option` as it is typed: `--limit`. */
+/** Parses the value of an option, named as it is typed: `--limit`. @throws ConfigError when it is not of that kind. */
 export function optionValue<T>(option: string, text: string, kind: ValueKind<T>): T {
   const value = kind.parse(text);
   if (value === null) throw new ConfigError([`${option} is ${JSON.stringify(text)}: it must be ${kind.allowed}`]);
   return value;
 }
 
-/** The word of a list that another one probably was meant to be. */
+/** The word of a list that a misspelt one probably stands for. */
 export function closest(word: string, list: readonly string[]): string | null {
   const limit = word.length < 6 ? 1 : 2;
   return list.find((candidate) => editDistance(word, candidate) <= limit) ?? null;

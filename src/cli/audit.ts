@@ -10,11 +10,11 @@ import { withStore } from './access.ts';
 export const command = defineCommand({
   name: 'audit',
   summary: 'Who replayed, discarded, skipped, resynced, imported or resumed what, and why; the latest first.',
-  description: 'Every change that an operator makes to data is here. The latest 100,000 are kept.',
+  description: 'Lists every change that operators made to data. The latest 100,000 are kept.',
   positionals: [],
   options: {
     entity: value('ID', 'Only of this entity.'),
-    limit: value('N', 'At most so many. Default: all.'),
+    limit: value('N', 'Most entries to print. Default: all.'),
     json: jsonOption,
   },
   variables: storeVariables,

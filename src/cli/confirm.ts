@@ -1,4 +1,4 @@
-/** What changes data asks first on a terminal, and elsewhere only does it with `--yes`. */
+/** Confirmation before a change of data: a question on a terminal, `--yes` elsewhere. */
 import { createInterface } from 'node:readline';
 import { hostname, userInfo } from 'node:os';
 import { ConfigError } from '../errors.ts';
@@ -8,10 +8,10 @@ import { type CommandIo, flag } from './command.ts';
 export const yesOption = flag('Do it without asking.');
 
 /**
- * Whether to go on: only after a yes, and no longer once `signal` is aborted or the terminal has hung up. A no is a
- * command that was not carried out: whoever asked exits with 1.
+ * Whether the answer is yes; false also when `signal` is aborted or the terminal has hung up. The command then exits
+ * with 1.
  *
- * @throws ConfigError where nobody can be asked, so that the command exits with 2.
+ * @throws ConfigError without a terminal, so that the command exits with 2.
  */
 export async function confirm(question: string, yes: boolean, io: CommandIo, signal?: AbortSignal): Promise<boolean> {
   if (yes) return true;
@@ -44,7 +44,7 @@ function nextLine(input: NodeJS.ReadableStream, signal?: AbortSignal): Promise<s
   });
 }
 
-/** Who is at the command line, for the audit trail. */
+/** The operator's name for the audit trail. */
 export function operatorName(): string {
   return `${userName()}@${hostname()}`;
 }
@@ -53,12 +53,12 @@ function userName(): string {
   try {
     return userInfo().username;
   } catch {
-    // A container may run under a number that has no name.
+    // A container may run under a user id without a name.
     return String(process.getuid?.() ?? 'unknown');
   }
 }
 
-/** Puts on record what is done at the command line; of no entity and for no reason unless they are given. */
+/** Writes an entry for a command into the audit trail, by default without an entity or a reason. */
 export function audit({ operator }: Store, entry: Pick<AuditEntry, 'action' | 'what'> & Partial<AuditEntry>): Promise<void> {
   return operator.appendAudit([{ who: operatorName(), entityType: null, entityId: null, reason: '', ...entry }]);
 }

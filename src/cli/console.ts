@@ -1,6 +1,6 @@
 /**
- * `inorder console`: the console by itself, for a machine without a worker or to see several of them. Exit code 0 when it
- * was asked to stop, 2 when it must not be served.
+ * `inorder console`: serves the console without a worker, or for several workers. Exit code 0 when it was
+ * stopped by a signal, 2 when it must not be served.
  */
 import { once } from 'node:events';
 import { loadConfig } from '../config/load.ts';
@@ -13,11 +13,11 @@ import { defineCommand, value } from './command.ts';
 
 export const command = defineCommand({
   name: 'console',
-  summary: 'Serves the console: shards, gaps, dead letters, and what can be done about them.',
+  summary: 'Serves the console: shards, gaps, dead letters, and how to replay or discard them.',
   description: [
-    'A page for browsers at HTTP_HOST and HTTP_PORT, until SIGTERM or SIGINT. Every worker serves it as well, at `/`; by',
-    'itself it can ask several workers and needs none.',
-    'On loopback everybody may read. Changes, headers and bodies need ADMIN_TOKEN, and beyond loopback everything does.',
+    'A page for browsers at HTTP_HOST and HTTP_PORT, until SIGTERM or SIGINT. Every worker serves it as well, at `/`; this',
+    'command can show several workers, and works without any.',
+    'On loopback everybody may read. Changes, headers and bodies need ADMIN_TOKEN; beyond loopback everything does.',
   ].join('\n'),
   positionals: [],
   options: {

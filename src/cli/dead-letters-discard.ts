@@ -1,4 +1,4 @@
-/** `inorder dead-letters discard`: takes dead letters out for good; who, why and what is in the audit trail. */
+/** `inorder dead-letters discard`: removes dead letters for good, with an entry in the audit trail. */
 import { loadConfig } from '../config/load.ts';
 import { isSelective } from '../dead-letters/dead-letter.ts';
 import { sequencesText } from '../dead-letters/replay-plan.ts';
@@ -11,23 +11,23 @@ import { confirm, operatorName, yesOption } from './confirm.ts';
 import { withLetters } from './access.ts';
 import { filterOf, selectionOptions } from './letter-selection.ts';
 
-/** Entities that are told one by one. */
+/** Entities that are listed. */
 const maxShown = 50;
 
 export const command = defineCommand({
   name: 'dead-letters discard',
-  summary: 'Takes dead letters out for good, with a reason that is kept.',
+  summary: 'Removes dead letters for good, with a reason for the audit trail.',
   description: [
-    'Says first what would go. What is discarded is lost: `export` it before if in doubt. A discarded event is still missing',
-    'to its entity, which stays parked until the event comes in another form; with --skip-sequence the entity passes it',
-    'instead, and goes on without its effect. `inorder audit` shows who discarded what, and why.',
+    'First lists the letters to discard. Discarded letters are lost: `export` them before if in doubt. A discarded event is still',
+    'missing for its entity, which stays parked until a corrected event arrives; with --skip-sequence the entity passes it',
+    'instead, and continues without its effect. `inorder audit` shows who discarded what, and why.',
   ].join('\n'),
   positionals: ['[ID]'],
   options: {
     ...selectionOptions,
     all: flag('All dead letters.'),
-    why: value('TEXT', 'Why, for the audit trail. It has to be given.'),
-    'skip-sequence': flag('The entities pass the sequences of what is discarded, which have to be the next ones.'),
+    why: value('TEXT', 'Why, for the audit trail. Required.'),
+    'skip-sequence': flag('The entities pass the discarded sequences, which must be the next ones.'),
     yes: yesOption,
   },
   variables: letterVariables,
@@ -54,7 +54,7 @@ export const command = defineCommand({
         await io.stdout.write(asText(survey, count));
         if (!(await confirm(`Discard ${count} dead letters?`, options.yes, io, signal))) return 1;
         const discarded = await letters.discard(survey, { who: operatorName(), reason, skipSequence, signal });
-        const gone = discarded < count ? `, ${grouped(count - discarded)} were in the queue no more` : '';
+        const gone = discarded < count ? `, ${grouped(count - discarded)} were no longer in the queue` : '';
         await io.stdout.write(`${grouped(discarded)} discarded${gone}\n`);
         return discarded === count ? 0 : 1;
       }),

@@ -1,4 +1,4 @@
-/** `inorder dead-letters replay`: dead letters go back into their stream, of each entity in the order of its sequences. */
+/** `inorder dead-letters replay`: publishes dead letters to their stream again, per entity in the order of its sequences. */
 import type { Config } from '../config/config.ts';
 import { loadConfig } from '../config/load.ts';
 import { isSelective } from '../dead-letters/dead-letter.ts';
@@ -17,25 +17,25 @@ import { asPlanJson, asPlanText, outcomeJson, outcomeText } from './replay-text.
 
 export const command = defineCommand({
   name: 'dead-letters replay',
-  summary: 'Sends dead letters through their stream again, in order.',
+  summary: 'Publishes dead letters to their stream again, in order.',
   description: [
-    'Says first what would go and what stays, and why. Whatever chooses letters (ID, --reason, --type…) chooses their entities,',
-    'and all dead letters of these go, unless --only is given: in the order of their sequences, as far as they follow the version',
-    'without a gap; what the version has passed turns out a duplicate. What a replay does not mend stays, and the plan says what to do',
-    'instead. Copies go under the id of their entity, also where the letter came with another routing key. Meanwhile the',
-    'workers hold what arrives for the entity. Only what was there when the plan was made is taken. A letter leaves',
-    'the queue when its copy is confirmed, so that nothing is lost when this is interrupted.',
+    'First prints the plan: which letters are replayable, which are not, and why. Filters (ID, --reason, --type…) choose whole',
+    'entities, and all their dead letters are replayed unless --only is given: in the order of their sequences, as far as they follow',
+    'the version without a gap. Letters that the version has passed become duplicates. Letters that are not replayable stay, and the',
+    'plan says what to do instead. Copies get the id of their entity as routing key, also if the letter had another one. Meanwhile the',
+    'workers hold new events of the entity. Only letters that were there when the plan was made are replayed. A letter is removed',
+    'from the queue when its copy is confirmed, so an interruption loses nothing.',
     'ID is the id of a message or its fingerprint, as `list` prints them.',
-    'Exit code 1 when nothing could go of what is meant (but with --ready), a letter was dead-lettered again, or nothing more was',
+    'Exit code 1 when no chosen letter is replayable (except with --ready), a letter was dead-lettered again, or nothing more was',
     'processed for half a minute.',
   ].join('\n'),
   positionals: ['[ID]'],
   options: {
     ...selectionOptions,
-    only: flag('Only the letters that are meant, and not the others of their entities.'),
+    only: flag('Only the matching letters, and not the others of their entities.'),
     ready: flag('Only entities whose missing event has arrived since.'),
     all: flag('All dead letters.'),
-    repair: flag('Fetches what is missing from where GAP_REPAIR says, so that more can go.'),
+    repair: flag('Fetches missing events from the source that GAP_REPAIR names, so that more letters are replayable.'),
     rate: value('R', 'At most R letters per second. Default: no limit.'),
     yes: yesOption,
     json: jsonOption,
@@ -74,10 +74,10 @@ export const command = defineCommand({
   },
 });
 
-/** With what --repair fetches missing events; without it nothing is. */
+/** The source of --repair; null without it. */
 async function openSource(repair: boolean, config: Config, io: CommandIo): Promise<OpenGapSource | null> {
   if (!repair) return null;
   const open = await openGapSource(config, commandLog(config, io), io.time);
-  if (open === null) throw new ConfigError(['--repair needs GAP_REPAIR: say where missing events are fetched from']);
+  if (open === null) throw new ConfigError(['--repair needs GAP_REPAIR, which names the source of missing events']);
   return open;
 }

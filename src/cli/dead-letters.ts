@@ -1,4 +1,4 @@
-/** `inorder dead-letters list`, `show` and `export`: what was set aside, and why; reading leaves it where it is. */
+/** `inorder dead-letters list`, `show` and `export`: what was dead-lettered, and why; nothing is removed. */
 import { loadConfig } from '../config/load.ts';
 import { oneOf, wholeNumber } from '../config/parsers.ts';
 import { type Grouping, groupings, isSelective, type LetterFilter } from '../dead-letters/dead-letter.ts';
@@ -12,19 +12,19 @@ import { filterOf, selectionOptions } from './letter-selection.ts';
 import { asGroupJson, asGroupLine, asJson, asListJson, asPage, asTableLine, groupHeader, tableHeader } from './letter-text.ts';
 
 const howItReads = [
-  'Reading holds the messages unacknowledged and then gives them back, in their order. It leaves two traces: the',
-  'broker marks what was read as redelivered, and counts one delivery more. While it lasts, another reader does not',
-  'see what this one holds.',
+  'Reading holds the messages unacknowledged and then gives them back, in their order. It has two side effects: the',
+  'broker marks the messages as redelivered, and counts one more delivery. During the reading other readers do not',
+  'see the messages that it holds.',
 ].join('\n');
 
 export const list = defineCommand({
   name: 'dead-letters list',
-  summary: 'What was dead-lettered and why, oldest first; nothing is taken out.',
+  summary: 'Lists what was dead-lettered and why, oldest first; nothing is removed.',
   description: `Prints a line for each message of the dead-letter queue, or for each group.\n${howItReads}`,
   positionals: [],
   options: {
     ...selectionOptions,
-    limit: value('N', 'At most so many, the oldest. Default: all.'),
+    limit: value('N', 'Most letters to print, the oldest first. Default: all.'),
     'group-by': value('G', `Count them by ${groupings.join(', ')}, with the first and the last time.`),
     json: jsonOption,
   },
@@ -48,7 +48,7 @@ export const show = defineCommand({
   name: 'dead-letters show',
   summary: 'Everything about one dead letter: reason, detail, remedy, what it waits for, replays, headers, body.',
   description: [
-    'ID is the id of the message, or the fingerprint of its body where it has none, as `list` prints it. All copies',
+    'ID is the id of the message, or the fingerprint of its body if it has none, as `list` prints it. All copies',
     'of a message are shown; exit code 1 when there is none.',
     howItReads,
   ].join('\n'),
@@ -78,7 +78,7 @@ interface Selection {
   readonly json: boolean;
 }
 
-/** Returns how many were printed. */
+/** Returns the number of printed letters. */
 async function printLetters(letters: DeadLetters, { json, ...selection }: Selection, io: CommandIo): Promise<number> {
   const render = json ? asListJson : asTableLine;
   let printed = 0;
@@ -106,10 +106,10 @@ function nothingIn(queue: string, filter: LetterFilter): string {
 
 export const exportLetters = defineCommand({
   name: 'dead-letters export',
-  summary: 'Prints dead letters as NDJSON; nothing is taken out.',
+  summary: 'Prints dead letters as NDJSON; nothing is removed.',
   description: [
-    'One line for each: message, reason, detail, headers and body. With --events the event alone, in the JSON envelope: what',
-    '`inorder publish` takes after it was corrected. What is no JSON object cannot be an event, and is left out with a line',
+    'One line per letter: message, reason, detail, headers and body. With --events only the event, in the JSON envelope, which',
+    'can be corrected and given to `inorder publish`. A body that is not a JSON object is no event, and is left out with a line',
     'on standard error. Discard the letter once its corrected event is published.',
   ].join('\n'),
   positionals: ['[ID]'],

@@ -15,16 +15,16 @@ export const command = defineCommand({
   summary: 'Orders shuffled, repeated and lost, a worker killed: and what comes out.',
   description: [
     'It is part of a checkout and of the image, not of the npm package.',
-    'Uses AMQP_URL and REDIS_URL where they are set, and otherwise brings RabbitMQ and Redis up: in Docker, from installed',
-    'programs, or from Debian packages when root. It works on a stream of its own and removes everything that it made.',
-    'With --traffic it starts nothing and feeds workers that run elsewhere, until it is stopped.',
-    'Exit code 0 only when every message is accounted for and every order is what an independent computation says.',
+    'Uses AMQP_URL and REDIS_URL if they are set, and otherwise starts RabbitMQ and Redis: in Docker, from installed',
+    'programs, or from Debian packages when root. It uses a separate stream and removes everything that it made.',
+    'With --traffic it starts nothing and publishes for workers that run elsewhere, until it is stopped.',
+    'Exit code 0 only when every message is accounted for and every order equals an independent computation.',
   ].join('\n'),
   positionals: [],
   options: {
     orders: value('N', 'How many orders. Default: 2000.'),
     traffic: value('R', 'Only publishes, to STREAM and without end, R events a second of --orders orders at a time. Default: no.'),
-    seed: value('S', 'Another seed gives other orders and another disarray. Default: 1.'),
+    seed: value('S', 'Seed of the orders and of their shuffling. Default: 1.'),
   },
   variables: ['AMQP_URL', 'REDIS_URL', 'STREAM'],
   async run({ options }, io) {

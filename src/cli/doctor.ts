@@ -1,6 +1,6 @@
 /**
- * `inorder doctor`: everything that can be checked before relying on a set-up, each with its remedy. The checks
- * do not depend on each other: one that fails does not hide the next.
+ * `inorder doctor`: every check of a set-up, with a remedy for each failure. The checks are independent: one that
+ * fails does not hide the next.
  */
 import type { Config } from '../config/config.ts';
 import { loadConfig } from '../config/load.ts';
@@ -22,7 +22,7 @@ import { recordOf } from './shards-resume.ts';
 
 interface Check {
   readonly subject: string;
-  /** What to do when the check itself throws. */
+  /** The remedy if the check itself throws. */
   readonly remedy: string | ((config: Config) => string);
   readonly run: (config: Config, io: CommandIo) => Promise<readonly Finding[]>;
 }
@@ -43,7 +43,7 @@ const checks: readonly Check[] = [
 
 export const command = defineCommand({
   name: 'doctor',
-  summary: 'Checks configuration, broker, topology and store; says what to do.',
+  summary: 'Checks configuration, broker, topology and store, with a remedy for each problem.',
   description: 'Prints a line for each check; exit code 1 when one of them is a failure. It changes nothing.',
   positionals: [],
   options: { json: jsonOption },
@@ -77,7 +77,7 @@ async function findingsOf({ subject, remedy, run }: Check, config: Config, io: C
   try {
     return await run(config, io);
   } catch (error) {
-    // What is not ours is a bug of the check, and not something that an operator could mend.
+    // Any other error is a bug of the check, which an operator cannot resolve.
     if (!(error instanceof InorderError)) throw error;
     const details = error instanceof ConfigError ? error.problems : [error.message];
     return details.map((detail) => failure(subject, detail, typeof remedy === 'string' ? remedy : remedy(config)));
@@ -106,7 +106,7 @@ async function checkProcessor({ processing }: Config): Promise<readonly Finding[
   return [ok('processor', `${processing.processor} loads`)];
 }
 
-/** What is set, without values: most surprises are a variable that is not, or one that nobody knew of. */
+/** The names of the set variables, without values: most surprises come from a variable that is missing or forgotten. */
 async function checkEnvironment(_config: Config, { env }: CommandIo): Promise<readonly Finding[]> {
   const set = variableNames.filter((name) => trimmed(env[name] ?? '') !== '' || trimmed(env[`${name}_FILE`] ?? '') !== '');
   const variables = set.length === 0 ? 'no variable is set: everything is at its default' : `set: ${set.join(', ')}`;
@@ -118,7 +118,7 @@ async function checkBroker(config: Config, io: CommandIo): Promise<readonly Find
   return [ok('broker', `${product} ${version} answers`), ...(await checkBrokerHealth(config.broker, io.time))];
 }
 
-/** Of exchanges and queues only what is not right: `inorder topology check` tells the rest line by line. */
+/** Only the problems of exchanges and queues: `inorder topology check` prints every line. */
 async function checkTopology(config: Config, io: CommandIo): Promise<readonly Finding[]> {
   const findings = await checkStream(config, io);
   const told = findings.filter(({ level, subject }) => level !== 'ok' || !/^(?:exchange|queue) /.test(subject));
@@ -139,7 +139,7 @@ async function checkStore(config: Config, io: CommandIo): Promise<readonly Findi
   return await withStore(config, io, (store) => store.inspect());
 }
 
-/** Whether each shard works: it has a consumer, and nothing halts it. That a queue is missing the topology's check tells. */
+/** Whether each shard has a consumer and is not halted. The check of the topology reports a missing queue. */
 async function checkShards(config: Config, io: CommandIo): Promise<readonly Finding[]> {
   const { stream } = config.broker;
   const subject = 'shards';
@@ -147,7 +147,7 @@ async function checkShards(config: Config, io: CommandIo): Promise<readonly Find
     const depths = (await queueDepths(connection, shardQueueNames(config.broker), io.time)).filter(({ ready }) => ready !== null);
     const unconsumed = depths
       .flatMap(whyNobodyConsumes)
-      .map((detail) => failure(subject, detail, 'start `inorder worker`: WORKER_SHARDS of all workers together has to name every shard'));
+      .map((detail) => failure(subject, detail, 'start `inorder worker`: the WORKER_SHARDS of all workers together must name every shard'));
     const record = recordOf(connection, stream, io);
     const known = await record.read();
     const halted = await withStore(config, io, async (store) => (await lookForHalts(store, known, io.time)).halts).then(

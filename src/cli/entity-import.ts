@@ -1,4 +1,4 @@
-/** `inorder entity import`: tells the store of entities that have a history elsewhere, before their stream is adopted. */
+/** `inorder entity import`: sets the versions of entities that have a history elsewhere, before their stream is adopted. */
 import type { Config } from '../config/config.ts';
 import { loadConfig } from '../config/load.ts';
 import { grouped } from '../printable.ts';
@@ -18,13 +18,13 @@ const batchSize = 500;
 
 export const command = defineCommand({
   name: 'entity import',
-  summary: 'Sets the versions of entities that are not known yet: their next event is version + 1.',
+  summary: 'Sets the versions of entities that the store does not know: their next event is version + 1.',
   description: [
-    'FILE has a JSON object for each entity: entity_id, version, and where wanted entity_type and state; one per line, each over',
-    'several, or all in one array; packed with gzip or not. Without FILE or with - it comes from standard input. Without a state:',
-    'an entity of an aggregate in PROCESSOR begins with its initial state; one of a handler has no state; one of a type that',
-    'PROCESSOR does not know is refused. An entity that the store knows at the same version is left as it is; one at another',
-    'version is refused (see `inorder entity resync`). Safe to run again. Exit code 1 when a line was refused.',
+    'FILE has a JSON object per entity: entity_id, version, and optionally entity_type and state; one per line, over several lines,',
+    'or all in one array; plain or packed with gzip. Without FILE or with - standard input is read. Without a state an entity of',
+    'an aggregate in PROCESSOR begins with its initial state, one of a handler has none, and one of a type that',
+    'PROCESSOR does not know is refused. An entity that the store knows at the same version is not changed; one at another',
+    'version is refused (see `inorder entity resync`). It can be run again. Exit code 1 when a line was refused.',
   ].join('\n'),
   positionals: ['[FILE|-]'],
   options: {},
@@ -85,13 +85,13 @@ export const command = defineCommand({
 });
 
 interface ImportedEntity extends EntityLine {
-  /** Its state is the initial one of its aggregate. */
+  /** Whether its state is the initial one of its aggregate. */
   readonly begins: boolean;
 }
 
 /**
- * Without a state an entity has none of its events: an aggregate that is created by certain ones would take no other. PROCESSOR is
- * loaded when the first line needs it; lines that all bring their states need none.
+ * Without any state an entity counts as not created: an aggregate with `creates` would refuse its next event. PROCESSOR is
+ * loaded when the first line needs it, and not at all if every line has a state.
  */
 async function* withInitialStates(
   lines: AsyncIterable<EntityLine>,

@@ -1,4 +1,4 @@
-/** `inorder entity resync`: sets the version of one entity, where the store and the truth have come apart. */
+/** `inorder entity resync`: sets the version of one entity when the store differs from the truth. */
 import { isUtf8 } from 'node:buffer';
 import { readFile } from 'node:fs/promises';
 import { loadConfig } from '../config/load.ts';
@@ -16,20 +16,17 @@ export const command = defineCommand({
   name: 'entity resync',
   summary: 'Sets the version of an entity: events up to it count as done.',
   description: [
-    'For a store that lost commits, or an event that will never come. Nothing is processed by it: up to N nothing is applied any',
-    'more (what arrives below and was never seen is dead-lettered as late), and N + 1 is the next event. The state stays as it',
-    'is unless --state gives another. A lower version than now makes the worker apply what comes above it once more.',
-    'A parked entity is so no more once its version has passed its dead letters.',
+    'For a store that lost commits, or an event that will never come. It processes nothing: events up to N are no longer applied',
+    '(unseen ones that still arrive are dead-lettered as late), and N + 1 is the next event. The state is not changed',
+    'unless --state is given. A version lower than the present one makes workers apply the events above it again.',
+    'The parking of an entity ends once its version has passed its dead letters.',
   ].join('\n'),
   positionals: ['ID'],
   options: {
     type: value('T', 'Type of the entity. Default: ENTITY_TYPE.'),
-    version: value(
-      'N',
-      'The version it is to have, from 0; with FIRST_SEQUENCE=0 also --version=-1, where nothing was applied. It has to be given.',
-    ),
-    state: value('FILE', 'A file with its state. Default: as it is.'),
-    reason: value('TEXT', 'Why, for the audit trail. It has to be given.'),
+    version: value('N', 'The new version, from 0; with FIRST_SEQUENCE=0 also --version=-1 (nothing applied). Required.'),
+    state: value('FILE', 'A file with the new state. Default: not changed.'),
+    reason: value('TEXT', 'Why, for the audit trail. Required.'),
     yes: yesOption,
   },
   variables: [...storeVariables, 'ENTITY_TYPE', 'MAX_STATE_BYTES'],
@@ -60,7 +57,7 @@ export const command = defineCommand({
   },
 });
 
-/** Without the line end that an editor leaves at the end of a file. */
+/** Without a line end at the end of the file. */
 async function readState(path: string, maxBytes: number): Promise<string> {
   const bytes = await readFile(path).catch((cause: Error) => {
     throw new ConfigError([`--state ${path} cannot be read: ${cause.message}`], { cause });

@@ -1,4 +1,4 @@
-/** `inorder entity show` and `list`: what the store knows of one entity, its state exactly as it is stored; and of all of them. */
+/** `inorder entity show` and `list`: what the store knows of one entity, with the exact stored state, and of all entities. */
 import { loadConfig } from '../config/load.ts';
 import { printable, entityText, printableJsonLine } from '../printable.ts';
 import { UnavailableError } from '../errors.ts';
@@ -14,10 +14,10 @@ export const show = defineCommand({
   name: 'entity show',
   summary: 'Version, state, parked and held of one entity.',
   description: [
-    'Prints what the store knows of an entity; exit code 1 when nothing of it was applied and it is not parked: what is refused',
-    'before that is only in the dead-letter queue (`inorder dead-letters list --entity ID`).',
-    'With --json the state is the stored text, byte for byte; without, what could steer a terminal is escaped in it.',
-    '`held` is asked of the worker at HTTP_HOST and HTTP_PORT; it is null when no worker answers there or when',
+    'Prints what the store knows of an entity; exit code 1 when nothing of it was applied and it is not parked: events refused',
+    'before that are only in the dead-letter queue (`inorder dead-letters list --entity ID`).',
+    'With --json the state is the stored text, byte for byte; without it control characters are escaped.',
+    '`held` comes from the worker at HTTP_HOST and HTTP_PORT; it is null when no worker answers there or when',
     'another one may own the entity.',
   ].join('\n'),
   positionals: ['ID'],
@@ -54,12 +54,12 @@ async function load(store: Store, entity: EntityRef): Promise<Snapshot> {
   throw new UnavailableError(`the entity cannot be read: ${result?.error.message ?? 'the store gave no answer'}`);
 }
 
-/** An entity may be parked before anything of it was applied. */
+/** An entity may be parked before any event was applied. */
 function isKnown({ exists, parked }: Snapshot): boolean {
   return exists || parked !== null;
 }
 
-/** Entities of the store that are looked at for one of the same id. */
+/** The most entities to search for one with the same id. */
 const maxSearched = 100_000;
 
 async function whereElse(store: Store, { entityId }: EntityRef): Promise<string> {
@@ -76,7 +76,7 @@ async function whereElse(store: Store, { entityId }: EntityRef): Promise<string>
 }
 
 function asJson({ entityType, entityId }: EntityRef, { version, state, parked }: Snapshot, held: number | null): string {
-  // Put together as text: parsing the state would change large numbers and the spelling of floats.
+  // Joined as text: parsing the state would change large numbers and the notation of floats.
   const fields = [
     ['entity_type', JSON.stringify(entityType)],
     ['entity_id', JSON.stringify(entityId)],
@@ -88,7 +88,7 @@ function asJson({ entityType, entityId }: EntityRef, { version, state, parked }:
   return `{${fields.map(([name, json]) => `"${name}":${json}`).join(',')}}\n`;
 }
 
-/** An aggregate may serialise its state as something else than JSON; it is then shown as a string. */
+/** A state that is not JSON is shown as a string. */
 function stateAsJson(state: string): string {
   try {
     JSON.parse(state);
@@ -114,7 +114,7 @@ function asText({ entityType, entityId }: EntityRef, snapshot: Snapshot, held: n
 export const list = defineCommand({
   name: 'entity list',
   summary: 'Every entity with its version, and why it is parked.',
-  description: 'Streams the entities in no particular order; it ends early when the reader closes the pipe.',
+  description: 'Prints the entities in no particular order; it ends early when the reader closes the pipe.',
   positionals: [],
   options: {
     type: value('T', 'Only entities of this type.'),

@@ -1,6 +1,6 @@
 /**
- * `inorder events append`: events from a file or standard input into the event store, in order, and what became of each line:
- * known, appended, or refused.
+ * `inorder events append`: appends events from a file or standard input to the event store, in order. Each line is
+ * appended, known, or refused.
  */
 import type { Config } from '../config/config.ts';
 import { loadConfig } from '../config/load.ts';
@@ -16,17 +16,17 @@ import { defineCommand, eventStoreVariables } from './command.ts';
 import { withEventStore } from './access.ts';
 import { inputFormatsText, inputOptions } from './publish.ts';
 
-/** Lines of one entity that follow each other are appended together. */
+/** The most consecutive lines of one entity that are appended together. */
 const maxTogether = 100;
 
 export const command = defineCommand({
   name: 'events append',
   summary: 'Appends events from a file or standard input to the event store.',
   description: [
-    'A sequence is not looked at: the log gives it. A line whose id the log has of its entity, with the same type, data and time, is',
-    'known and changes nothing: a file that has grown can be appended again. One with a known id and another content is refused, and so',
-    'is what no worker would take; what comes behind it of its entity is appended all the same. An event without an id is known by',
-    'its content and its place among those of its entity in the file: where such lines were known, that is said.',
+    'Sequences in the input are ignored: the log assigns them. A line whose id the log has for its entity, with the same type, data and',
+    'time, is known and changes nothing, so a file that has grown can be appended again. A line with a known id and other content is',
+    'refused, and so is one that a worker would refuse; later lines of the entity are appended all the same. An event without an id is',
+    'identified by its content and its place among the events of its entity in the file; a message says how many such lines were known.',
     'Exit code 1 when a line was refused.',
     '',
     inputFormatsText,
@@ -77,7 +77,7 @@ export const command = defineCommand({
   },
 });
 
-/** Numbered although the log numbers them: two events of equal content and without ids are two by their places. */
+/** Numbered here as well, so that two events with equal content and without ids differ by their places. */
 function readingOf(request: ReadingRequest, { limits, processing: { entityType } }: Config) {
   const fields = { sequences: 'number', unsequenced: 'reject' } as const;
   return { ...textsOf(request), limits, defaultEntityType: entityType, entityType, ...fields };

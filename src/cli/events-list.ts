@@ -1,4 +1,4 @@
-/** `inorder events list`: the log of one entity, or of all, in order: of the event store, or of what workers have applied. */
+/** `inorder events list`: the log of one entity, or of all, in order, from the event store or from the workers' logs of applied events. */
 import { loadConfig } from '../config/load.ts';
 import { printable, printableJson } from '../printable.ts';
 import { readAppliedText } from '../events/event.ts';
@@ -11,11 +11,11 @@ import { withEventStore, withStore } from './access.ts';
 export const command = defineCommand({
   name: 'events list',
   summary: 'The events of one entity in the event store, in order; without ID, of all.',
-  description: 'Exit code 1 when there are none. With --json the events are printed whole, their data as they were written.',
+  description: 'Exit code 1 when there are none. With --json events are printed completely, with their data as written.',
   positionals: ['[ID]'],
   options: {
     type: entityTypeOption,
-    applied: flag('What workers have applied, as EVENT_LOG keeps it, instead of what is in the event store.'),
+    applied: flag('The events that workers have applied and kept (EVENT_LOG), instead of the event store.'),
     json: jsonOption,
   },
   variables: [...eventStoreVariables, 'STATE_STORE', 'EVENT_LOG', 'ENTITY_TYPE'],
@@ -41,7 +41,7 @@ export const command = defineCommand({
   },
 });
 
-/** What is printed of an event; one that a worker has applied has no position, and may have no time. */
+/** The printed fields of an event; an applied one has no position, and may have no time. */
 type ListedEvent = Omit<RecordedEvent, 'position' | 'timestamp' | 'data'> & {
   readonly position?: number;
   readonly timestamp: string | null;
@@ -67,7 +67,7 @@ function asText({ sequence, timestamp, type, id }: ListedEvent): string {
   return printable(`${String(sequence).padStart(6)}  ${timestamp ?? '-'}  ${type}  ${id}`) + '\n';
 }
 
-/** The data as they were written: large integers and `1.0` stay as they are. */
+/** With the data as written: large integers and `1.0` are kept. */
 function asJson({ entityType, entityId, sequence, position, id, type, timestamp, dataJson, metadata }: ListedEvent): string {
   const head = JSON.stringify({ id, entity_type: entityType, entity_id: entityId, sequence, type, timestamp, position, metadata });
   return `${printableJson(`${head.slice(0, -1)},"data":${dataJson.replaceAll(/[\r\n]/g, ' ')}}`)}\n`;

@@ -1,4 +1,4 @@
-/** Options that say which dead letters are meant, shared by every command that chooses some. */
+/** The options that filter dead letters, shared by the commands that use them. */
 import { type DeadLetterReason, deadLetterReasons, type LetterFilter } from '../dead-letters/dead-letter.ts';
 import { ConfigError } from '../errors.ts';
 import { readTime, timeForms } from '../events/timestamp.ts';
@@ -9,9 +9,9 @@ export const selectionOptions = {
   entity: value('ID', 'Only of this entity.'),
   'entity-type': value('T', 'Only of entities of this type.'),
   type: value('T', 'Only events of this type.'),
-  reason: value('R', 'Only what was dead-lettered for this reason.'),
+  reason: value('R', 'Only with this reason.'),
   shard: value('N', 'Only from this shard.'),
-  since: value('TIME', `Only since then (${timeForms}); or so long ago: 90s, 15m, 2h, 7d.`),
+  since: value('TIME', `Only since this time (${timeForms}), or within the last 90s, 15m, 2h, 7d.`),
 };
 
 export type SelectionOptions = OptionValues<typeof selectionOptions>;

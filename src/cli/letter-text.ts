@@ -1,8 +1,8 @@
 /**
- * Dead letters as text: a line of a table, a page about one, and JSON. Nothing that is printed can steer a terminal.
+ * Dead letters as text: a line of a table, a page about one, and JSON. Control characters are never printed.
  *
- * Why no library for tables: each line is printed as its letter is read, and such a library first wants them all. Why not string-width:
- * four packages for ids in wide characters, which move what stands behind them in their line, and nothing else.
+ * Why no library for tables: each line is printed when its letter is read, and such a library needs all of them first. Why not
+ * string-width: four packages only to align lines with wide characters.
  */
 import { type DeadLetter, type LetterGroup, textOf } from '../dead-letters/dead-letter.ts';
 import type { FoundLetter } from '../dead-letters/inspect.ts';
@@ -13,7 +13,7 @@ import { printable, printableJsonLine, printableLines, utf8, valueText } from '.
 interface Column {
   readonly title: string;
   readonly width: number;
-  /** What is longer is cut; not where a user needs the whole of it to go on. */
+  /** Whether a longer text is cut; not if users need all of it. */
   readonly cut: boolean;
   readonly text: (letter: DeadLetter) => string;
 }
@@ -28,7 +28,7 @@ const columns: readonly Column[] = [
   { title: 'SINCE', width: 20, cut: false, text: ({ deadLetteredAt }) => toSeconds(deadLetteredAt) },
 ];
 
-/** Bytes of a body that are printed on a terminal; `--json` has all of them. */
+/** The most bytes of a body to print; `--json` prints all of them. */
 const shownBytes = 65_536;
 
 export const tableHeader = tableLine(columns.map(({ title }) => title));
@@ -45,7 +45,7 @@ function tableLine(cells: readonly string[]): string {
 }
 
 function cutTo(width: number, text: string): string {
-  // Half of a pair is no character.
+  // Half of a surrogate pair is no character.
   return text.length <= width ? text : `${text.slice(0, width - 1).replace(/[\ud800-\udbff]$/, '')}…`;
 }
 

@@ -1,7 +1,7 @@
 /**
- * The real process behind a command's `CommandIo`. Guarantees that a reader which goes away (`| head`) ends
- * the output and not the process with an error, that a full disk is not taken for one, and that signals keep their
- * usual effect until a command takes them over.
+ * The real process behind a command's `CommandIo`. Guarantees that a reader that closes the pipe (`| head`) ends
+ * the output without an error, that a full disk is an error, and that signals keep their
+ * usual effect until a command handles them.
  */
 import { createWriteStream, fstatSync } from 'node:fs';
 import type { Writable } from 'node:stream';
@@ -20,7 +20,7 @@ export function processIo(time: Time): CommandIo {
       return process.stdin;
     },
     env: process.env,
-    // Asked of the descriptor: opening `process.stdout` would make a pipe non-blocking for the log.
+    // Read from the descriptor: opening `process.stdout` would make a pipe non-blocking for the log.
     isTTY: isatty(1),
     time,
     takeSignals: () => (taken ??= takeSignals()),
@@ -30,7 +30,7 @@ export function processIo(time: Time): CommandIo {
   };
 }
 
-/** Node's own stream drops without a word what a full disk did not take of a text; a file stream writes on, or fails. */
+/** Node's own stream silently drops text that does not fit on a full disk; a file stream writes the rest, or fails. */
 function openStdout(): Writable {
   return fstatSync(1).isFile() ? createWriteStream('', { fd: 1, autoClose: false }) : process.stdout;
 }
@@ -47,9 +47,9 @@ function takeSignals(): AbortSignal {
 }
 
 function onCrash(report: (error: unknown) => void): void {
-  // Node raises a rejection that nobody handled as an exception too.
+  // Node also raises unhandled rejections as exceptions.
   process.once('uncaughtException', (error) => {
-    // Nothing can be relied on any more; what is unacknowledged goes to the next owner.
+    // The state of the process is unknown; unacknowledged deliveries go to the next owner.
     report(error);
     process.exit(1);
   });
@@ -69,7 +69,7 @@ export function outputTo(open: () => Writable): Output {
     write(text) {
       if (stream === null) {
         stream = open();
-        // A stream that fails without a listener ends the process; the outcome is told to whoever writes.
+        // Without a listener a failing stream would end the process; the writer gets the outcome.
         stream.on('error', failed);
       }
       const target = stream;

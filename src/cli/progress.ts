@@ -1,6 +1,6 @@
 /**
- * How far a command has come, on one line of a terminal and nowhere else; and what is wrong with single lines of its input, on
- * standard error, fit for a terminal and no more than fit on one.
+ * The progress of a command, on one line of a terminal only; and the problems of single input lines, on
+ * standard error, without control characters and at most as many as fit on a screen.
  */
 import { grouped, printable } from '../printable.ts';
 import type { PublishCounts } from '../publishing/publish-input.ts';
@@ -9,7 +9,7 @@ import type { CommandIo } from './command.ts';
 const redrawMs = 100;
 const maxProblems = 20;
 
-/** Goes to the beginning of the terminal's line and clears it. */
+/** Returns to the beginning of the terminal's line and clears it. */
 const clearLine = '\r\u001b[K';
 
 export class ProgressDisplay {
@@ -49,7 +49,7 @@ export class ProgressDisplay {
 }
 
 export interface Progress extends PublishCounts {
-  /** Part of the input that has been read, 0 to 1; null when nobody knows how long it is. */
+  /** The share of the input that has been read, 0 to 1; null if its length is unknown. */
   readonly share: number | null;
   readonly elapsedMs: number;
 }

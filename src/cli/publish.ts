@@ -1,7 +1,7 @@
 /**
- * `inorder publish`: events from a file or a pipe to the stream, and what became of them. Guarantees that what is
- * wrong with the arguments, the input or the topology is said before anything is sent, and exit code 1 when
- * not everything was confirmed.
+ * `inorder publish`: publishes events from a file or a pipe, and reports their outcomes. Guarantees that problems of the
+ * arguments, the input or the topology are reported before anything is sent, and exit code 1 unless everything was
+ * confirmed.
  */
 import type { Config } from '../config/config.ts';
 import { loadConfig } from '../config/load.ts';
@@ -21,50 +21,50 @@ import { withBroker } from './access.ts';
 import { type CommandIo, defineCommand, flag, value } from './command.ts';
 import { timeForms } from '../events/timestamp.ts';
 
-/** The options and the words of every command that reads events from a file or a pipe. */
+/** The options and help texts of every command that reads events from a file or a pipe. */
 export const inputOptions = {
   format: value('F', 'ndjson, csv or cloudevents. Default: by the name of the file; ndjson for a pipe.'),
   map: value(
     'FIELD=Name,…',
     'Columns or members that are id, entity_type, entity_id, sequence, type, timestamp: \'entity_id="Case, ID",type=Step\'.',
   ),
-  delimiter: value('C', 'CSV: what separates fields, a character or the word tab. Default: found by looking.'),
+  delimiter: value('C', 'CSV: the delimiter of fields, a character or the word tab. Default: detected.'),
 };
 
 export const inputFormatsText = [
-  'ndjson       JSON envelopes, one per line, each over several lines, or all in one array; members and numbers stay as they are written',
+  'ndjson       JSON envelopes, one per line, over several lines, or all in one array; members and numbers stay as written',
   'cloudevents  structured CloudEvents in the same way, or a batch (an array of them)',
-  'csv          a table with a header; columns that --map and their names assign to no field go into `data`, as text, and those',
-  '             without a name nowhere; separated by , ; | or tabs, or as a first line `sep=;` says',
+  'csv          a table with a header; columns that are no field, by name or --map, go into `data` as text, and those',
+  '             without a name are dropped; separated by , ; | or tabs, or as a first line `sep=;` says',
   '',
   `A timestamp is ${timeForms}.`,
-  'The text is UTF-8, packed with gzip or not. --map names columns, or members of JSON objects (`data.orderId` for one within); a',
-  'name with a comma is written in double quotes: --map \'entity_id="Case, ID",type=Step\'. A number that it makes an id becomes text.',
+  'The text is UTF-8, plain or packed with gzip. --map names columns, or members of JSON objects (`data.orderId` for a nested one); a',
+  'name with a comma is written in double quotes: --map \'entity_id="Case, ID",type=Step\'. A number used as an id becomes text.',
 ].join('\n');
 
 export const command = defineCommand({
   name: 'publish',
-  summary: 'Publishes events from a file or standard input; can put them into disarray.',
+  summary: 'Publishes events from a file or standard input; can shuffle, repeat and drop some.',
   description: [
-    'Publishes events and waits until the broker has confirmed all of them. Exit code 1 when one was not.',
+    'Publishes events and waits until the broker has confirmed all of them. Exit code 1 when one was not confirmed.',
     '',
     inputFormatsText,
     '',
     'Events without a sequence get 1, 2, 3… per entity, in the order of the file and before they are shuffled,',
-    'repeated or dropped; an entity has all of them numbered so, or none. What a worker is sure to dead-letter is refused here, line by',
-    'line, and counted as failed: also an event of no entity, unless UNSEQUENCED is process or --unsequenced is given. The others are',
-    'published. Where the first 20 lines are all refused for one cause, nothing is published. The same seed gives the same disarray.',
+    'repeated or dropped; of an entity either all events are numbered so, or none. Events that a worker would certainly dead-letter are',
+    'refused here, line by line, and counted as failed: also one without an entity, unless UNSEQUENCED is process or --unsequenced is given.',
+    'The others are published. If the first 20 lines are all refused for one cause, nothing is published. The same seed gives the same order.',
   ].join('\n'),
   positionals: ['[FILE|-]'],
   options: {
     ...inputOptions,
-    shuffle: value('W', 'Moves each event by up to W places, either way.'),
+    shuffle: value('W', 'Moves each event by up to W places in either direction.'),
     duplicate: value('P', 'Sends each event again with probability P, 0 to 1.'),
-    drop: value('P', 'Leaves each event out with probability P, 0 to 1.'),
+    drop: value('P', 'Drops each event with probability P, 0 to 1.'),
     rate: value('R', 'Sends at most R messages per second, evenly.'),
-    seed: value('S', 'Seed of the reordering, a whole number. Default: any; it is printed.'),
-    'entity-type': value('T', 'Written into events that name no entity type. Default: none, and ENTITY_TYPE of the workers applies.'),
-    unsequenced: flag('Leaves events without a sequence as they are, also those of no entity, for workers with UNSEQUENCED=process.'),
+    seed: value('S', 'Seed of the reordering, a whole number. Default: random; it is printed.'),
+    'entity-type': value('T', 'Written into events without an entity type. Default: none, and ENTITY_TYPE of the workers applies.'),
+    unsequenced: flag('Publishes events without a sequence or an entity unchanged, for workers with UNSEQUENCED=process.'),
     json: flag('Print the report as JSON.'),
   },
   variables: [
@@ -101,12 +101,12 @@ export const command = defineCommand({
   },
 });
 
-/** Said before anything is read on: without it the broker would refuse every message. */
+/** Checked before more input is read: without the exchange the broker refuses every message. */
 async function requireExchange(config: Config, io: CommandIo): Promise<void> {
   const { stream } = config.broker;
   await withBroker(config, io, async (connection) => {
     const channel = await connection.createChannel();
-    // The failed call tells it as well; without a listener the process would end.
+    // The failed call reports it as well; without a listener the process would end.
     channel.on('error', () => undefined);
     await channel.checkExchange(stream).catch((cause: unknown) => {
       if (replyCodeOf(cause) !== replyCodes.notFound) throw cause;
@@ -131,7 +131,7 @@ async function publish(lines: AsyncIterable<TextLine>, input: Input, request: Se
   const publisher = createAmqpPublisher({ connection, exchange: broker.stream, log: plainLog(io) });
   const progress = new ProgressDisplay(io);
   const startedMs = io.time.nowMs();
-  // When the broker is unavailable, what waits for it would wait for ever.
+  // Without the broker the outstanding events would wait for ever.
   stop.addEventListener('abort', () => io.time.after(shutdownTimeoutMs, () => void publisher.close(0), { unref: true }));
   try {
     return await publishInput(lines, {
@@ -162,7 +162,7 @@ async function publish(lines: AsyncIterable<TextLine>, input: Input, request: Se
   }
 }
 
-/** The connection's warnings as lines for people. */
+/** Prints the connection's warnings as lines. */
 function plainLog(io: CommandIo): Log {
   const say = (fields: object, message: string) => {
     const cause = 'cause' in fields ? ` (${String(fields.cause)})` : '';
@@ -171,7 +171,7 @@ function plainLog(io: CommandIo): Log {
   return { debug: () => undefined, info: () => undefined, warn: say, error: say };
 }
 
-/** Null when nobody knows how long the input is. */
+/** Null if the length of the input is unknown. */
 function shareRead({ sizeBytes, bytesRead }: Input): number | null {
   return sizeBytes === null ? null : bytesRead() / Math.max(sizeBytes, 1);
 }

@@ -14,11 +14,11 @@ const variables = [...eventStoreVariables, 'STATE_STORE', 'PROCESSOR', 'ENTITY_T
 
 export const verify = defineCommand({
   name: 'events verify',
-  summary: 'Whether every entity is what its events make of it: contiguous, and its state by the aggregate.',
+  summary: 'Verifies that the events of every entity are contiguous, and that its state follows from them.',
   description: [
     'Folds the events of each entity with the aggregate of PROCESSOR up to the version that the workers have reached, and compares',
-    'the state. Without ID: every entity. Exit code 1 when one is wrong, or has no aggregate and so cannot be verified; one that the',
-    'workers have not caught up with is right.',
+    'the state. Without ID: every entity. Exit code 1 when one is wrong, or has no aggregate and so cannot be verified; an entity',
+    'whose events are not all applied yet is not wrong.',
   ].join('\n'),
   positionals: ['[ID]'],
   options: { type: entityTypeOption },
@@ -39,8 +39,9 @@ export const rebuild = defineCommand({
   name: 'rebuild',
   summary: 'Rebuilds the states of entities from their events while workers run.',
   description: [
-    'For a changed aggregate, or a store that has lost something: folds the events of each entity with the aggregate of PROCESSOR and',
-    'writes the state at the version that the entity has; what the store does not know gets all of its events. After an interruption run it again.',
+    'For a changed aggregate, or a store that has lost data: folds the events of each entity with the aggregate of PROCESSOR and',
+    'writes the state at the version of the entity; an entity that the store does not know gets all its events. If it is interrupted,',
+    'run it again.',
   ].join('\n'),
   positionals: ['[ID]'],
   options: { type: entityTypeOption, yes: yesOption },
@@ -67,14 +68,14 @@ export const rebuild = defineCommand({
 });
 
 interface Counts {
-  /** Those of which something can be said. */
+  /** The number of entities with an aggregate. */
   readonly seen: number;
   readonly count: (status: string) => number;
-  /** For the last line. */
+  /** The end of the last line. */
   readonly withoutAggregate: string;
 }
 
-/** Does this to each of them, and tells at once what is wrong with it. A type that has no aggregate is named once. */
+/** Does this for each entity, and prints problems at once. A type without an aggregate is named once. */
 async function each(
   entities: AsyncIterable<EntityRef>,
   act: (entity: EntityRef) => Promise<{ readonly status: string; readonly problem?: string }>,

@@ -1,4 +1,4 @@
-/** `inorder recover`: after the store lost its tail, who is behind and by how much; and brings them to where they should be. */
+/** `inorder recover`: after the store lost its tail, lists the entities that are behind, and recovers them. */
 import type { Config } from '../config/config.ts';
 import { loadConfig } from '../config/load.ts';
 import { entityText, grouped, printable, printableJsonLine } from '../printable.ts';
@@ -19,21 +19,21 @@ import { commandLog, withEventStore, withStore } from './access.ts';
 
 export const command = defineCommand({
   name: 'recover',
-  summary: 'After the store lost its tail: who is behind, by how much, and brings them to where they should be.',
+  summary: 'After the store lost its tail: lists the entities that are behind, and recovers them.',
   description: [
-    'For a fail-over to a replica that had not received everything, or a restored copy. Without a source it lists the entities that the',
-    'store itself shows to be behind: parked at an event that is not the next one. With one it compares every version, and commits what is',
-    'missing as a worker would have; handlers do not run again, but for events of the event store that may never have been',
-    'processed: those are published. Interrupted, run it again. Exit code 1 when one is behind and stays so.',
+    'For a fail-over to a replica that had not received everything, or a restored copy. Without a source it lists the entities that are',
+    'behind by the store alone: parked at an event that is not the next one. With a source it compares every version, and commits the',
+    'missing events as a worker would have. Handlers do not run again, except for events of the event store that may never have been',
+    'processed: those are published. If it is interrupted, run it again. Exit code 1 when an entity stays behind.',
     '',
-    'event-store  what EVENT_STORE holds; an entity that workers have only not caught up with is listed as well',
+    'event-store  the events of EVENT_STORE; an entity whose newest events are not applied yet is listed as well',
     'FILE         events as `inorder events list --applied --json` prints them, or versions and states as `entity import` takes them',
   ].join('\n'),
   positionals: ['[ID]'],
   options: {
     from: value('SOURCE', '`event-store`, or a FILE (`-`: standard input).'),
     resync: flag(
-      'Without a source: what is missing before the first dead letter counts as done, of the entity ID, or of all that are listed. The state stays the older one.',
+      'Without a source: the events missing before the first dead letter count as done, for the entity ID or for all listed ones. The state stays the older one.',
     ),
     type: entityTypeOption,
     reason: value('TEXT', 'Why, for the audit trail.'),
@@ -43,7 +43,7 @@ export const command = defineCommand({
   variables: [...eventStoreVariables, 'STATE_STORE', 'EVENT_LOG', 'AMQP_URL', 'PROCESSOR', 'ENTITY_TYPE', 'MAX_STATE_BYTES'],
   async run({ positionals: [entityId], options }, io): Promise<ExitCode> {
     if (options.from !== null && options.resync)
-      throw new ConfigError(['--from and --resync exclude each other: with a source nothing has to be counted as done']);
+      throw new ConfigError(['--from and --resync exclude each other: with a source no event has to count as done']);
     if (options.resync && (options.reason ?? '').trim() === '')
       throw new ConfigError(['--resync needs --reason: say why, for the audit trail']);
     const config = loadConfig(io.env);
@@ -58,8 +58,8 @@ export const command = defineCommand({
         withSource(options.from, { config, io, store, selection }, async (source) => {
           const plan = await listed(source, !options.json ? 'text' : changes && options.yes ? 'nothing' : 'json', io);
           if (!changes || plan.length === 0 || signal.aborted) return plan.length > 0 || signal.aborted ? 1 : 0;
-          if (!(await confirm(`Bring them there with ${source.name}?`, options.yes, io, signal))) return 1;
-          const what = `brings ${plan.length} entities that were behind to where they should be with ${source.name}`;
+          if (!(await confirm(`Recover them with ${source.name}?`, options.yes, io, signal))) return 1;
+          const what = `recovers ${plan.length} entities that were behind with ${source.name}`;
           await audit(store, { action: 'recover', ...choice, what, reason: options.reason ?? '' });
           return recoverAll(plan, { config, io, store, signal, json: options.json });
         }),
@@ -145,7 +145,7 @@ async function recoverAll(
   return counts.failed > 0 || signal.aborted ? 1 : 0;
 }
 
-/** Connects when there is something to publish: mostly there is not. */
+/** Connects only if there is something to publish, which is rare. */
 class LazyPublisher {
   readonly #options: { readonly config: Config; readonly io: CommandIo };
   #publisher: Publisher | null = null;

@@ -1,4 +1,4 @@
-/** `inorder relay`: publishes what the event store holds, in order, for ever. */
+/** `inorder relay`: publishes the events of the event store, in order, until it is stopped. */
 import { loadConfig } from '../config/load.ts';
 import { openEventStore, openRelayLeases } from '../stores/open-store.ts';
 import { runRelay } from '../event-sourcing/relay.ts';
@@ -7,15 +7,15 @@ import { createAmqpPublisher } from '../rabbitmq/publisher.ts';
 import { processLog } from './access.ts';
 import { defineCommand } from './command.ts';
 
-/** How long a broker that takes no publishes may keep what was begun when this has to end. */
+/** How long a stop waits for a broker that blocks publishes. */
 const endTimeoutMs = 5_000;
 
 export const command = defineCommand({
   name: 'relay',
-  summary: 'Publishes what the event store holds, in order, and what is appended to it as it comes.',
+  summary: 'Publishes the events of the event store in order, and new ones as they are appended.',
   description: [
-    'One relay of a stream is active; a second one stands by and takes over. It goes on where the last one had come to:',
-    'what was under way then is published again, and is a duplicate to the workers. Runs until SIGTERM or SIGINT.',
+    'One relay of a stream is active; a second one is a standby and takes over where the first one ended. Events that were in',
+    'flight then are published again, and are duplicates for the workers. Runs until SIGTERM or SIGINT.',
   ].join('\n'),
   positionals: [],
   options: {},
@@ -41,7 +41,7 @@ export const command = defineCommand({
     const leases = openRelayLeases(config, log, io.time);
     const connection = createConnection({ urls: broker.urls, name: `${serviceName} relay`, log, time: io.time });
     const publisher = createAmqpPublisher({ connection, exchange: broker.stream, log });
-    // What the broker does not take is given up, so that this ends: it is published by whoever is next.
+    // Unconfirmed events are abandoned, so that this ends: the next relay publishes them again.
     signal.addEventListener('abort', () => void publisher.close(endTimeoutMs), { once: true });
     const onProgress = ({ published, position }: { published: number; position: number }) =>
       log.debug({ published, position }, 'published');

@@ -1,6 +1,6 @@
 /**
- * The frame around every command. Guarantees one readable line on standard error for each problem, without
- * credentials and without a stack (unless LOG_LEVEL is `debug`), and the exit code that belongs to it.
+ * The frame around every command. Guarantees one readable line on standard error per problem, without
+ * credentials and without a stack (unless LOG_LEVEL is `debug`), and the right exit code.
  */
 import { trimmed } from '../config/given-text.ts';
 import { printable, redactUrls } from '../printable.ts';
@@ -9,7 +9,7 @@ import { closest, parseArguments } from './arguments.ts';
 import type { Command, CommandIo, ExitCode } from './command.ts';
 import { renderCommandHelp, renderCommandList } from './help.ts';
 
-/** Other words for the first word of a command. */
+/** Aliases of the first word of a command. */
 const aliases: Readonly<Record<string, string>> = { dlq: 'dead-letters' };
 
 export interface Cli {
@@ -17,7 +17,7 @@ export interface Cli {
   readonly version: string;
 }
 
-/** `words` is what was typed after `inorder`. Never rejects. */
+/** `words` are the arguments after `inorder`. Never rejects. */
 export async function runCli(cli: Cli, words: readonly string[], io: CommandIo): Promise<ExitCode> {
   const exitCode = await dispatch(cli, words, io).catch((error: unknown) => report(error, io));
   const { trouble } = io.stdout;
@@ -56,7 +56,7 @@ type Found =
   | { readonly command: Command; readonly rest: readonly string[] }
   | { readonly command: null; readonly rest: readonly Command[] };
 
-/** The command and the words behind its name; or, for a group's name with `--help`, the group's commands. */
+/** The command and the words after its name; or, for a group's name with `--help`, the group's commands. */
 function find(commands: readonly Command[], typed: readonly string[]): Found {
   const [typedFirst = '', ...typedRest] = typed;
   const words = [Object.hasOwn(aliases, typedFirst) ? aliases[typedFirst]! : typedFirst, ...typedRest];

@@ -1,4 +1,4 @@
-/** `inorder shards resume`: ends the halt of shards, once an operator has decided that the store is right as it is. */
+/** `inorder shards resume`: ends the halt of shards, once an operator has decided to accept the store as it is. */
 import type { ChannelModel } from 'amqplib';
 import { loadConfig } from '../config/load.ts';
 import { ConfigError, UnavailableError } from '../errors.ts';
@@ -13,16 +13,16 @@ const patienceMs = 5_000;
 
 export const command = defineCommand({
   name: 'shards resume',
-  summary: 'Ends the halt of shards: the store counts as right as it is.',
+  summary: 'Ends the halt of shards: the store is accepted as it is.',
   description: [
     'For shards that are halted because the store went backwards: it lost commits, is an older copy, is empty, or is another one than',
-    'the stream had. Says first what was noticed. What the store lost it does not get back by this: restore it or put its entities',
-    'right before, or their next events find a gap. The workers go on by themselves within seconds; one that has another store stays halted.',
+    'the stream had. First prints the causes. It does not bring back lost data: restore the store or correct its entities',
+    'before, or their next events find a gap. The workers resume by themselves within seconds; one with another store stays halted.',
     '`inorder audit` shows who ended which halt, and why.',
   ].join('\n'),
   positionals: [],
   options: {
-    why: value('TEXT', 'Why, for the audit trail. It has to be given.'),
+    why: value('TEXT', 'Why, for the audit trail. Required.'),
     yes: yesOption,
   },
   variables: ['AMQP_URL', ...storeVariables],
@@ -53,7 +53,7 @@ export function recordOf(connection: ChannelModel, stream: string, { time }: Com
   return new StreamRecordKeeper({ source: { ready: async () => connection, time }, stream, patienceMs });
 }
 
-/** In the store first: as long as the broker says otherwise, nobody goes on. */
+/** Ends the halts in the store first: the shards stay halted as long as the broker's record says so. */
 async function resume(store: Store, record: StreamRecordKeeper, halts: readonly Halt[], reason: string): Promise<void> {
   const known = await record.read();
   const what = `let the shards go on: ${halts.map(haltText).join('; ')}`;

@@ -1,4 +1,4 @@
-/** `inorder status`: how full the queues are, what halts shards, what the worker nearby does, and on request what is parked. */
+/** `inorder status`: the depths of the queues, halts, the worker nearby, and on request the number of parked entities. */
 import { loadConfig } from '../config/load.ts';
 import type { Config } from '../config/config.ts';
 import { UnavailableError } from '../errors.ts';
@@ -15,27 +15,27 @@ interface Status {
   readonly shards: readonly QueueDepth[];
   readonly dead_letters: QueueDepth;
   readonly unrouted: QueueDepth;
-  /** Null: the store could not be asked. */
+  /** Null: the store did not answer. */
   readonly halts: readonly Halt[] | null;
-  /** Null: it was not asked for, or the store could not be asked. */
+  /** Null: not asked for, or the store did not answer. */
   readonly parked: number | null;
   /** Null: no worker answers at HTTP_HOST and HTTP_PORT. */
   readonly worker: WorkerStatus | null;
-  /** Why some of the stream does not work; empty when all of it does. */
+  /** Why parts of the stream do not work; empty if all of it works. */
   readonly problems: readonly string[];
 }
 
 export const command = defineCommand({
   name: 'status',
-  summary: 'Depth of the queues, which shards do not work, and what the worker nearby is doing.',
+  summary: 'The depths of the queues, the shards that do not work, and the worker nearby.',
   description: [
-    'Asks the broker how many messages wait in each queue (what a worker holds unacknowledged is not among',
-    'them) and who consumes them, the store whether shards are halted, and the worker at HTTP_HOST and HTTP_PORT, if one answers',
-    'there, for its shards. Exit code 1 when a shard has no consumer or is halted, the store does not answer, or that worker is not ready.',
+    'Asks the broker for the ready messages of each queue (without the unacknowledged ones of workers) and its',
+    'consumers, the store for halts, and the worker at HTTP_HOST and HTTP_PORT, if there is one, for its',
+    'shards. Exit code 1 when a shard has no consumer or is halted, the store does not answer, or that worker is not ready.',
   ].join('\n'),
   positionals: [],
   options: {
-    parked: flag('Also count the parked entities, by reading all of the store.'),
+    parked: flag('Also count the parked entities, which reads the whole store.'),
     json: jsonOption,
   },
   variables: ['AMQP_URL', 'STATE_STORE', 'REDIS_URL', 'DATABASE_URL', 'STREAM', 'SHARDS', 'HTTP_HOST', 'HTTP_PORT'],

@@ -1,4 +1,4 @@
-/** `inorder topology apply`, `check` and `show`: what a stream consists of at the broker, made, compared or only told. */
+/** `inorder topology apply`, `check` and `show`: declares, compares or prints the topology of a stream. */
 import type { Config } from '../config/config.ts';
 import { loadConfig } from '../config/load.ts';
 import type { Finding } from '../finding.ts';
@@ -12,10 +12,10 @@ const variables = ['AMQP_URL', 'STREAM', 'SHARDS', 'QUEUE_TYPE', 'EXCHANGE_TYPE'
 
 export const apply = defineCommand({
   name: 'topology apply',
-  summary: 'Makes the exchanges, queues and bindings that are missing.',
+  summary: 'Declares the missing exchanges, queues and bindings.',
   description: [
-    'Declares everything of the stream, in the order on which its ring depends. What is there already stays as it',
-    'is; what is there with other arguments is refused, named, and not touched.',
+    'Declares everything of the stream, in the order on which its ring depends. Existing objects are not changed;',
+    'one with other arguments is named and refused.',
   ].join('\n'),
   positionals: [],
   options: {},
@@ -33,11 +33,11 @@ export const apply = defineCommand({
 
 export const check = defineCommand({
   name: 'topology check',
-  summary: 'Compares what is there with what should be, line by line.',
+  summary: "Compares the broker's topology with the planned one, line by line.",
   description: [
-    'Looks at the version, the exchange type, every exchange, queue and binding, and the policies that apply to them.',
-    'It changes nothing. Exit code 1 when anything differs. Arguments, bindings and policies can be seen through the',
-    'management API only; where it cannot be reached, a warning says so.',
+    'Checks the version, the exchange type, every exchange, queue and binding, and the policies that apply to them.',
+    'It changes nothing. Exit code 1 when anything differs. Arguments, bindings and policies are visible only through the',
+    'management API; if it cannot be reached, a warning says so.',
   ].join('\n'),
   positionals: [],
   options: { json: jsonOption },
@@ -47,7 +47,7 @@ export const check = defineCommand({
   },
 });
 
-/** Everything that `topology check` looks at. */
+/** Every check of `topology check`. */
 export async function checkStream(config: Config, io: CommandIo): Promise<readonly Finding[]> {
   const { urls, managementUrl } = config.broker;
   const wanted = { plan: planOf(config), amqpUrl: urls[0], managementUrl, gapTimeoutMs: config.ordering.gapTimeoutMs };
@@ -58,7 +58,7 @@ export async function checkStream(config: Config, io: CommandIo): Promise<readon
 
 export const show = defineCommand({
   name: 'topology show',
-  summary: 'What should be there, without asking the broker.',
+  summary: 'Prints the planned topology, without asking the broker.',
   description: 'Prints every exchange, queue and binding of the stream with its arguments.',
   positionals: [],
   options: { json: jsonOption },
@@ -71,7 +71,7 @@ export const show = defineCommand({
   },
 });
 
-/** What the configured stream should consist of. */
+/** The planned topology of the configured stream. */
 export function planOf({ broker }: Config): TopologyPlan {
   const { stream, shards, queueType, exchangeType } = broker;
   return planTopology({ stream, shards, queueType, exchangeType });
@@ -99,7 +99,7 @@ function findingAsText({ level, subject, detail, remedy }: Finding): string {
   return `${level.padEnd(8)} ${subject}: ${detail}${remedy === null ? '' : ` -> ${remedy}`}\n`;
 }
 
-/** A line for each. Warnings are for people: only a failure fails a script. */
+/** Prints a line per finding. Only failures change the exit code, not warnings. */
 export async function printFindings(findings: readonly Finding[], json: boolean, io: CommandIo): Promise<ExitCode> {
   await io.stdout.write(findings.map(json ? (finding) => `${JSON.stringify(finding)}\n` : findingAsText).join(''));
   return findings.some(({ level }) => level === 'failure') ? 1 : 0;

@@ -1,6 +1,6 @@
 /**
- * `inorder worker`: puts a worker together with its log, its metrics and its HTTP server, and ends it on the
- * first signal. Exit code 0 when it was asked to stop and did, 1 when something else ended it, 2 when it must
+ * `inorder worker`: runs a worker with its log, its metrics and its HTTP server, and stops it on the
+ * first signal. Exit code 0 when a signal stopped it, 1 when something else ended it, 2 when it must
  * not start.
  */
 import { hostname } from 'node:os';
@@ -20,9 +20,9 @@ import { type CommandIo, defineCommand } from './command.ts';
 
 export const command = defineCommand({
   name: 'worker',
-  summary: 'Consumes, puts in order, applies. Configured by the environment.',
+  summary: 'Consumes events, restores their order, and applies them. Configured by the environment.',
   description: [
-    'Consumes the shards of WORKER_SHARDS until SIGTERM or SIGINT: then it finishes what is in flight, at most',
+    'Consumes the shards of WORKER_SHARDS until SIGTERM or SIGINT. Then it finishes what is in flight, at most',
     'for SHUTDOWN_TIMEOUT_MS, and gives the rest back in order. A second signal ends it at once.',
     'Start a second worker with the same configuration as a standby.',
   ].join('\n'),
@@ -49,7 +49,7 @@ export const command = defineCommand({
       log.info({}, 'stopping: finishing what is in flight');
       void worker.stop();
     };
-    // Asked to stop before: nobody is told of that again.
+    // The signal was aborted before: its event is not repeated.
     if (stopSignal.aborted) stop();
     else stopSignal.addEventListener('abort', stop, { once: true });
     try {
@@ -61,7 +61,7 @@ export const command = defineCommand({
       const cause = await worker.done;
       if (cause !== null) throw cause;
     } catch (error) {
-      // A start that was broken off by the signal is a stop that was asked for.
+      // A start that the signal aborted counts as a normal stop.
       if (!stopSignal.aborted) throw error;
     } finally {
       await server.close();
@@ -73,7 +73,7 @@ export const command = defineCommand({
   },
 });
 
-/** Null where it must not be served: a worker that shows its metrics to others goes on without it. */
+/** Null if it must not be served: a worker that is reachable without a token runs without the console. */
 function mountConsole(config: Config, worker: Worker, log: Log, { time }: CommandIo): Console | null {
   const refusal = consoleRefusal(config);
   if (refusal !== null) {

@@ -184,7 +184,7 @@ export class DeadLetters {
     return groups.list();
   }
 
-  /** The dead letters as NDJSON, oldest first; nothing is taken out. @throws UnavailableError as `list`. */
+  /** The dead letters as NDJSON, oldest first; nothing is removed. @throws UnavailableError as `list`. */
   async *export({ events = false, ...options }: ExportOptions = {}): AsyncGenerator<ExportedLetter, void, void> {
     const { decoding } = this.#parts;
     for await (const letters of this.list(options)) {
