@@ -128,9 +128,9 @@ export class GapWatch {
     return this.#ends.takeDue(this.clock.countedMs);
   }
 
-  /** The number of the turn that the broker is to have, when a gap waits for one and it can be had. */
+  /** The number of the turn that the broker is to have, when a gap could end after it and it can be had. */
   askForTurn(): number | null {
-    if (this.#awaitTurn.size > 0) return this.clock.askForTurn();
+    if (this.#oneCouldEnd) return this.clock.askForTurn();
     this.clock.noneWaits();
     return null;
   }
@@ -145,7 +145,7 @@ export class GapWatch {
 
   /** When time that counts brings something about, or null. */
   nextDeadlineMs(): number | null {
-    return this.clock.whenMs(this.#ends.nextMs, this.#awaitTurn.size > 0);
+    return this.clock.whenMs(this.#ends.nextMs, this.#oneCouldEnd);
   }
 
   /** The lane was claimed and read. */
@@ -197,6 +197,12 @@ export class GapWatch {
     this.#leaving = 0;
     this.#leavingBytes = 0;
     this.clock.reset();
+  }
+
+  /** A lane that is busy goes on by itself: for it the broker is not asked. */
+  get #oneCouldEnd(): boolean {
+    for (const { op } of this.#awaitTurn) if (op === null) return true;
+    return false;
   }
 
   #leave(count: number, bytes: number): void {

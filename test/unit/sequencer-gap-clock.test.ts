@@ -79,6 +79,24 @@ for (const gapTimeoutAction of ['dead-letter', 'skip-ahead'] as const) {
       assert.deepEqual(harness.store.applied('b'), [1, 2]);
     });
 
+    it('does not ask the broker again and again while the entity waits for an answer', () => {
+      const harness = new SequencerHarness({ ...limits, gapTimeoutAction }, new ModelStore({ allowsLeaps: true }));
+      harness.holdsTurns = true;
+      harness.process(b(2), b(5));
+      harness.pass(30_000);
+      harness.answerAll();
+      harness.arrive(b(1));
+      harness.takeTurn();
+      assert.equal(harness.turn, null, 'the handler of event 1 may take its time');
+      harness.answerAll();
+      assert.deepEqual(harness.store.applied('b'), [1, 2]);
+      for (let asked = 0; asked < 20 && harness.turn === null; asked++) {
+        harness.toNextDeadline();
+        harness.answerAll();
+      }
+      assert.notEqual(harness.turn, null, 'the gap before event 5 ends in its turn');
+    });
+
     it('runs where what is held has reached its limit and nothing else has moved for as long as a gap is waited for', () => {
       const harness = new SequencerHarness(
         { ...limits, prefetch: 10, maxHeld: 8, gapTimeoutAction },
