@@ -32,7 +32,8 @@ function sourcesIn(folder: string, extension: RegExp): readonly Source[] {
 const page = sourcesIn('src/console/page', /\.js$/);
 const src = sourcesIn('src', /\.ts$/).filter(({ path }) => !path.startsWith('src/console/page/'));
 const lua = sourcesIn('src', /\.lua$/);
-const all = [...src, ...lua, ...page, ...sourcesIn('test', /\.ts$/), ...sourcesIn('deploy', /\.(ts|mjs)$/)];
+const deploy = sourcesIn('deploy', /\.(ts|mjs)$/);
+const all = [...src, ...lua, ...page, ...deploy, ...sourcesIn('test', /\.ts$/)];
 
 const planted = (path: string, text: string): Source => ({ path, text });
 
@@ -62,7 +63,7 @@ test('no file of src is imported by nobody', () => {
 });
 
 test('files and functions keep to their length', () => {
-  assert.deepEqual([...src, ...page].flatMap(tooLong), []);
+  assert.deepEqual([...src, ...page, ...deploy].flatMap(tooLong), []);
   assert.equal(tooLong(planted('x.ts', 'x;\n'.repeat(maxFileLines))).length, 0);
   assert.equal(tooLong(planted('x.ts', 'x;\n'.repeat(maxFileLines + 1))).length, 1);
   for (const signature of [
@@ -134,7 +135,7 @@ test('nothing forbidden is written', () => {
 });
 
 test('every source begins with what it guarantees, and a script with its KEYS, ARGV and what it returns', () => {
-  assert.deepEqual([...src, ...lua, ...page].flatMap(missingHeader), []);
+  assert.deepEqual([...src, ...lua, ...page, ...deploy].flatMap(missingHeader), []);
   assert.equal(missingHeader(planted('a.ts', "import './b.ts';\n/** Far too late to be a header of the file. */")).length, 1);
   assert.equal(missingHeader(planted('a.ts', '/** short */')).length, 1);
   assert.deepEqual(missingHeader(planted('a.ts', '#!/usr/bin/env node\n/** The command, and nothing else at all. */')), []);
