@@ -1,8 +1,9 @@
 /**
  * Time and chance as one port, handed in from the top: what asks for them anywhere else cannot be run again, to the same
- * outcome, on a virtual clock. Here are the real ones and what is built on the port: waiting, waiting with a bound, backing off.
+ * outcome, on a virtual clock. Here are the real ones and what is built on the port: waiting, with a bound, backing off, asking again.
  */
 import { randomUUID } from 'node:crypto';
+import { UnavailableError } from './errors.ts';
 
 export interface Time {
   /** Milliseconds since some moment; never goes back. For how long something takes or may take. */
@@ -105,4 +106,32 @@ export interface BackOffLimits {
 export function backOffMs({ initialMs, maxMs, leastShare = 0.1 }: BackOffLimits, failures: number, time: Pick<Time, 'random'>): number {
   const ceilingMs = Math.min(maxMs, initialMs * 2 ** Math.min(failures - 1, 30));
   return Math.ceil(ceilingMs * (leastShare + (1 - leastShare) * time.random()));
+}
+
+export interface Patience {
+  readonly time: Time;
+  readonly signal?: AbortSignal;
+  /** Default: no limit. */
+  readonly timeoutMs?: number;
+  /** The longest pause between two questions. Default 200. */
+  readonly maxPauseMs?: number;
+  readonly onUnavailable?: (error: UnavailableError) => void;
+}
+
+/**
+ * Repeats a call as long as what it asks is merely unavailable; only for calls that may be repeated.
+ * @throws UnavailableError when it is still unavailable after `timeoutMs`, or once `signal` is aborted.
+ */
+export async function patiently<T>(ask: () => Promise<T>, patience: Patience): Promise<T> {
+  const { time, signal, timeoutMs = Number.POSITIVE_INFINITY, maxPauseMs = 200, onUnavailable } = patience;
+  const deadlineMs = time.nowMs() + timeoutMs;
+  for (let failures = 1; ; failures++) {
+    try {
+      return await ask();
+    } catch (error) {
+      if (!(error instanceof UnavailableError) || signal?.aborted || time.nowMs() > deadlineMs) throw error;
+      onUnavailable?.(error);
+      await sleep(time, backOffMs({ initialMs: 200, maxMs: maxPauseMs }, failures, time), signal);
+    }
+  }
 }

@@ -6,11 +6,11 @@
 import { entityKey } from '../events/identity.ts';
 import { snapshotsOf, type Store } from '../stores/store.ts';
 import type { DeadLetterRecord, Snapshot } from '../ordering/entity.ts';
-import { sleep } from '../time.ts';
+import { patiently, sleep } from '../time.ts';
 import type { DeadLetterReason } from './dead-letter.ts';
 import { type InspectOptions, listDeadLetters } from './inspect.ts';
 import { asCopied, countLetters, type EntityReplay, type LetterSummary, type ReplayPlan } from './replay-plan.ts';
-import { patiently, type ReplayReport } from './replay.ts';
+import type { ReplayReport } from './replay.ts';
 import { lookUpLetters } from './survey.ts';
 
 /** A letter that was replayed and dead-lettered again. */
@@ -88,7 +88,7 @@ export async function awaitOutcomes(
       );
       for (const [index, replay] of open.entries()) outcomes.set(replay, outcomeOf(replay, snapshots[index]!, sent, verdicts));
     };
-    await patiently(ask, Math.max(0, deadlineMs - time.nowMs()), options);
+    await patiently(ask, { time, signal, timeoutMs: Math.max(0, deadlineMs - time.nowMs()) });
     const left = openOnes();
     // Before the deadline is checked, because asking takes time as well.
     if (stateOf(left) !== before) deadlineMs = time.nowMs() + timeoutMs;

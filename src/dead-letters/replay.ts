@@ -13,7 +13,7 @@ import { Pacer } from '../publishing/pacer.ts';
 import type { AmqpPublisher, PublishOutcome } from '../rabbitmq/publisher.ts';
 import { deadLetterQueueName } from '../rabbitmq/topology-plan.ts';
 import type { AuditEntry, Store } from '../stores/store.ts';
-import { every, sleep, type Time, type Timer } from '../time.ts';
+import { every, type Patience, patiently, sleep, type Time, type Timer } from '../time.ts';
 import { copiesOf, Drain, type TakenLetter } from './drain.ts';
 import { messageToReplay } from './letter-copy.ts';
 import type { Connection } from './queue-reading.ts';
@@ -87,6 +87,7 @@ function replayEntry(plan: ReplayPlan, who: string, why: string): AuditEntry {
 
 class ReplayRun {
   readonly #options: ReplayOptions;
+  readonly #patience: Patience;
   readonly #drain: Drain;
   readonly #total: number;
   readonly #entityOf = new Map<string, EntityReplay>();
@@ -107,6 +108,7 @@ class ReplayRun {
 
   constructor(plan: ReplayPlan, options: ReplayOptions) {
     this.#options = options;
+    this.#patience = { time: options.time, signal: options.signal, timeoutMs: storePatienceMs };
     this.#total = countLetters(plan).replayable;
     this.#drain = new Drain([...plan.entities.map(({ letters }) => letters), ...copiesOf(plan.unordered)]);
     for (const entity of plan.entities) for (const { fingerprint } of entity.letters) this.#entityOf.set(fingerprint, entity);
@@ -165,13 +167,13 @@ class ReplayRun {
     const { publisher, store, onProgress } = this.#options;
     const entities = new Set(met.flatMap(({ letter }) => this.#entityOf.get(letter.fingerprint) ?? []));
     for (const entity of entities) if (!this.#under.has(entity)) this.#under.set(entity, entity.letters.length);
-    await patiently(() => this.#hold([...entities]), storePatienceMs, this.#options);
+    await patiently(() => this.#hold([...entities]), this.#patience);
     const taken = met.filter((letter) => this.#isReplayable(letter));
     if (taken.length === 0) return;
     // Before publishing: a replay that is counted but did not happen does no harm.
     const copies = taken.map(({ letter }) => asCopied(letter));
-    const before = await patiently(() => store.findDeadLetters(copies), storePatienceMs, this.#options);
-    await patiently(() => store.operator.noteReplays(copies), storePatienceMs, this.#options);
+    const before = await patiently(() => store.findDeadLetters(copies), this.#patience);
+    await patiently(() => store.operator.noteReplays(copies), this.#patience);
     const fetched: Promise<PublishOutcome>[] = [];
     const published = taken.map(({ letter, message }) => {
       for (const event of this.#fetchedBefore(letter)) fetched.push(publisher.publish(event));
@@ -190,7 +192,7 @@ class ReplayRun {
       throw new UnavailableError(`the exchange has no queue for a letter (${refused.detail}): run \`inorder topology check\``);
     }
     // The copies are published: the workers now wait for them, even if this process ends.
-    await patiently(() => this.#hold([...entities]), storePatienceMs, this.#options);
+    await patiently(() => this.#hold([...entities]), this.#patience);
   }
 
   /** False when its reading has ended (the letter is met again), and for entities that have failed. */
@@ -239,27 +241,5 @@ class ReplayRun {
   /** A store that is unavailable for a moment is asked again at the next renewal. */
   async #renew(): Promise<void> {
     await this.#hold([...this.#under.keys()]).catch(() => undefined);
-  }
-}
-
-const pauseMs = 200;
-
-/**
- * Repeats a call while the store is unavailable for a moment; only for calls that may be repeated.
- * @throws UnavailableError when it is still unavailable after `timeoutMs`, or `signal` is aborted.
- */
-export async function patiently<T>(
-  ask: () => Promise<T>,
-  timeoutMs: number,
-  { time, signal }: Pick<ReplayOptions, 'time' | 'signal'>,
-): Promise<T> {
-  const deadlineMs = time.nowMs() + timeoutMs;
-  for (;;) {
-    try {
-      return await ask();
-    } catch (error) {
-      if (!(error instanceof UnavailableError) || signal?.aborted || time.nowMs() > deadlineMs) throw error;
-      await sleep(time, pauseMs, signal);
-    }
   }
 }

@@ -3,7 +3,7 @@
  * to start where events would be lost (naming every problem), and logs what an operator should know.
  */
 import type { Config } from '../config/config.ts';
-import { ConfigError, UnavailableError } from '../errors.ts';
+import { ConfigError } from '../errors.ts';
 import type { Finding } from '../finding.ts';
 import type { Log } from '../observability/log.ts';
 import { versionFinding } from '../rabbitmq/topology-check.ts';
@@ -11,7 +11,7 @@ import type { BrokerConnection } from '../rabbitmq/connection.ts';
 import { planTopology } from '../rabbitmq/topology-plan.ts';
 import { applyTopology, verifyTopology } from '../rabbitmq/topology.ts';
 import type { Store } from '../stores/store.ts';
-import { backOffMs, sleep, type Time } from '../time.ts';
+import { patiently, type Time } from '../time.ts';
 
 export interface StartOptions {
   readonly config: Config;
@@ -21,11 +21,9 @@ export interface StartOptions {
   readonly time: Time;
 }
 
-const backOff = { initialMs: 200, maxMs: 5_000 };
-
 /** Refuses a store that would lose what was committed. */
 export async function checkStore(store: Store, options: StartOptions): Promise<void> {
-  const findings = await patiently('the store is not there yet', () => store.inspect(), options);
+  const findings = await untilAvailable('the store is not there yet', () => store.inspect(), options);
   const failures = findings.filter(({ level }) => level === 'failure');
   if (failures.length > 0) {
     throw new ConfigError(failures.map(({ subject, detail, remedy }) => `${subject}: ${detail}${remedy === null ? '' : `; ${remedy}`}`));
@@ -38,7 +36,7 @@ export async function prepareTopology(connection: BrokerConnection, publishing: 
   const { stream, shards, queueType, exchangeType, topology } = options.config.broker;
   const plan = planTopology({ stream, shards, queueType, exchangeType });
   const prepare = () => (topology === 'declare' ? applyTopology(connection, plan, publishing) : verifyTopology(connection, plan));
-  await patiently('the broker is not there yet', prepare, options);
+  await untilAvailable('the broker is not there yet', prepare, options);
   warnOf(versionFinding(connection.brokerVersion ?? 'of an unknown version'), options.log);
 }
 
@@ -46,15 +44,7 @@ function warnOf({ level, subject, detail, remedy }: Finding, log: Log): void {
   if (level !== 'ok') log.warn({ subject, remedy }, detail);
 }
 
-/** Asks again for as long as the answer is `UnavailableError`. */
-export async function patiently<R>(meanwhile: string, ask: () => Promise<R>, { log, signal, time }: StartOptions): Promise<R> {
-  for (let failures = 1; ; failures++) {
-    try {
-      return await ask();
-    } catch (error) {
-      if (!(error instanceof UnavailableError) || signal.aborted) throw error;
-      log.warn({ cause: error.message }, meanwhile);
-      await sleep(time, backOffMs(backOff, failures, time), signal);
-    }
-  }
+/** Asks without end, and logs each time what is waited for. */
+export function untilAvailable<R>(meanwhile: string, ask: () => Promise<R>, { log, signal, time }: StartOptions): Promise<R> {
+  return patiently(ask, { time, signal, maxPauseMs: 5_000, onUnavailable: ({ message }) => log.warn({ cause: message }, meanwhile) });
 }

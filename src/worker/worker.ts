@@ -33,7 +33,7 @@ import { shareOut, type WorkerMemory } from './memory.ts';
 import { QueueWatch } from './queue-watch.ts';
 import { Shard } from './shard.ts';
 import { startInTurn } from './shard-turns.ts';
-import { checkStore, patiently, prepareTopology } from './start-checks.ts';
+import { checkStore, prepareTopology, untilAvailable } from './start-checks.ts';
 import { StoreWatch } from './store-watch.ts';
 import { Watchdog } from './watchdog.ts';
 
@@ -160,7 +160,7 @@ class ShardedWorker implements Worker {
       const start = { config, log, time, signal: this.#stopping.signal };
       await checkStore(this.#store, start);
       await prepareTopology(this.#connection, this.#publishing, start);
-      await patiently('the store or the broker is not there yet', () => this.#watch.begin(), start);
+      await untilAvailable('the store or the broker is not there yet', () => this.#watch.begin(), start);
       this.#watch.start();
       this.#watchdog.start();
       this.#queues.start();
