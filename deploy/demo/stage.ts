@@ -5,9 +5,8 @@
 import { type ChannelModel, connect } from 'amqplib';
 import { variableNames } from '../../src/config/variables.ts';
 import { UnavailableError } from '../../src/errors.ts';
-import { readyIn } from '../../src/rabbitmq/queue-depths.ts';
-import type { ConnectionSource } from '../../src/rabbitmq/scratch-channel.ts';
-import { deadLetterQueueName, planTopology, type TopologyPlan, unroutedQueueName } from '../../src/rabbitmq/topology-plan.ts';
+import { streamDepths } from '../../src/rabbitmq/queue-depths.ts';
+import { planTopology } from '../../src/rabbitmq/topology-plan.ts';
 import { applyTopology } from '../../src/rabbitmq/topology.ts';
 import { createRedisStore } from '../../src/stores/redis/redis-store.ts';
 import type { Store } from '../../src/stores/store.ts';
@@ -37,8 +36,6 @@ export class Stage {
   readonly connection: ChannelModel;
   readonly store: Store;
   readonly #env: NodeJS.ProcessEnv;
-  readonly #plan: TopologyPlan;
-  readonly #source: ConnectionSource;
   readonly #workers: DemoWorker[] = [];
 
   private constructor(env: NodeJS.ProcessEnv, services: Services, connection: ChannelModel) {
@@ -46,8 +43,6 @@ export class Stage {
     this.stream = `inorder-demo-${systemTime.uuid().slice(0, 6)}`;
     this.services = services;
     this.connection = connection;
-    this.#source = { ready: async () => connection, time: systemTime };
-    this.#plan = planTopology({ stream: this.stream, shards, queueType: 'quorum', exchangeType: 'x-consistent-hash' });
     this.store = createRedisStore({ url: services.redisUrl, stream: this.stream, idempotencyTtlSeconds: 3_600, time: systemTime });
   }
 
@@ -66,16 +61,14 @@ export class Stage {
   }
 
   async declareTopology(): Promise<void> {
-    await applyTopology(this.#source, this.#plan);
+    const plan = planTopology({ stream: this.stream, shards, queueType: 'quorum', exchangeType: 'x-consistent-hash' });
+    await applyTopology({ ready: async () => this.connection, time: systemTime }, plan);
   }
 
   async depths(): Promise<Depths> {
-    const queues = this.#plan.queues.map(({ name }) => name);
-    const ready = await readyIn(this.#source, queues);
-    const deadLetters = ready.get(deadLetterQueueName(this.stream)) ?? 0;
-    const unrouted = ready.get(unroutedQueueName(this.stream)) ?? 0;
-    const all = [...ready.values()].reduce((sum, messages) => sum + messages, 0);
-    return { shards: all - deadLetters - unrouted, deadLetters, unrouted };
+    const depths = await streamDepths(this.connection, { stream: this.stream, shards }, systemTime);
+    const total = depths.shards.reduce((sum, { ready }) => sum + (ready ?? 0), 0);
+    return { shards: total, deadLetters: depths.deadLetters.ready ?? 0, unrouted: depths.unrouted.ready ?? 0 };
   }
 
   /** A worker process; it is not ready yet. */

@@ -34,13 +34,7 @@ async function removeTopology(amqpUrl: string, stream: string, shards: number): 
 
 async function removeKeys(redisUrl: string, stream: string): Promise<void> {
   const target = parseRedisUrl(redisUrl);
-  const connection = new Connection({
-    target,
-    commandTimeoutMs: commandTimeoutMs,
-    log: undefined,
-    onReconnect: undefined,
-    time: systemTime,
-  });
+  const connection = new Connection({ target, commandTimeoutMs, log: undefined, onReconnect: undefined, time: systemTime });
   try {
     for (const master of await connection.masters()) {
       let cursor = '0';
