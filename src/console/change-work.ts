@@ -1,11 +1,31 @@
-/** Plans and carries changes out on the real queue and store, as the commands do, and writes who did it. */
+/**
+ * Plans and carries changes out on the real queue and store, as the commands do, and writes who did it; and what a change will do
+ * and what became of it, as the browser gets it.
+ */
 import type { LetterFilter } from '../dead-letters/dead-letter.ts';
 import type { DeadLetters } from '../dead-letters/dead-letters.ts';
 import { ConfigError } from '../errors.ts';
-import type { ChangeOutcome, ChangePlan } from './change-plan.ts';
 import type { ChangeRequest, ChangeWork } from './changes.ts';
 import type { Catalogue } from './letter-catalogue.ts';
 import { isFound, type LetterSearch } from './letter-search.ts';
+import type { Change, PlannedEntity } from './page/answers.d.ts';
+import type { ReplayOutcome } from '../dead-letters/replay-outcome.ts';
+import {
+  countLetters,
+  type EntityReplay,
+  type LettersOfEntity,
+  type ReplayPlan,
+  sequencesText,
+  type Unmendable,
+} from '../dead-letters/replay-plan.ts';
+import { countMatched, type Survey } from '../dead-letters/survey.ts';
+import { entityFields } from '../events/event.ts';
+
+export type ChangePlan = { readonly action: 'replay'; readonly plan: ReplayPlan } | { readonly action: 'discard'; readonly survey: Survey };
+
+export type ChangeOutcome =
+  | ({ readonly action: 'replay'; readonly replayed: number; readonly left: number } & ReplayOutcome)
+  | { readonly action: 'discard'; readonly discarded: number };
 
 export interface ChangeWorkOptions {
   readonly letters: () => DeadLetters;
@@ -63,4 +83,72 @@ export class DeadLetterWork implements ChangeWork {
     const where = `the words are found in ${found.length} dead letters`;
     throw new ConfigError([`${where}: choose by fields, or narrow the search to ${maxFoundByWords}`]);
   }
+}
+
+/** Entities that are listed; of the others only how many. */
+const maxShown = 50;
+
+/** How many letters it takes out of the queue. */
+export function lettersOf(change: ChangePlan): number {
+  return change.action === 'replay' ? countLetters(change.plan).replayable : countMatched(change.survey);
+}
+
+export function planFields(change: ChangePlan): NonNullable<Change['plan']> {
+  const letters = lettersOf(change);
+  if (change.action === 'discard') {
+    const { entities, unordered } = change.survey;
+    return {
+      letters,
+      blocked: 0,
+      unordered: unordered.length,
+      entity_count: entities.length,
+      entities: entities.slice(0, maxShown).map(discardFields),
+    };
+  }
+  const { entities, unordered } = change.plan;
+  const { blocked } = countLetters(change.plan);
+  // What is replayable comes first.
+  const shown = [...entities].sort((a, b) => Number(b.letters.length > 0) - Number(a.letters.length > 0)).slice(0, maxShown);
+  const unmendable = unmendableFields(change.plan.unmendable ?? []);
+  return { letters, blocked, unordered: unordered.length, entity_count: entities.length, entities: shown.map(replayFields), ...unmendable };
+}
+
+/** How many a replay does not mend, and of the first of them why. */
+function unmendableFields(unmendable: readonly Unmendable[]): Pick<NonNullable<Change['plan']>, 'unmendable' | 'unmendable_count'> {
+  if (unmendable.length === 0) return {};
+  const shown = unmendable
+    .slice(0, maxShown)
+    .map(({ letter, why }) => ({ ...entityFields(letter), sequence: letter.sequence, reason: letter.reason, why }));
+  return { unmendable_count: unmendable.length, unmendable: shown };
+}
+
+export function outcomeFields(outcome: ChangeOutcome): NonNullable<Change['outcome']> {
+  if (outcome.action === 'discard') return { discarded: outcome.discarded };
+  const { replayed, left, entities } = outcome;
+  const others = entities.filter(({ status }) => status !== 'recovered');
+  return {
+    replayed,
+    left,
+    entity_count: entities.length,
+    recovered: entities.length - others.length,
+    entities: others.slice(0, maxShown).map(({ replay, status, now, again }) => ({
+      ...entityFields(replay.entity),
+      status,
+      version: now.version,
+      parked: now.parked,
+      again: again[0]?.reason ?? null,
+    })),
+    again: outcome.unordered.again.length,
+    undecided: outcome.unordered.undecided,
+  };
+}
+
+function replayFields({ entity, version, letters, blocked }: EntityReplay): PlannedEntity {
+  const waits = blocked === null ? null : { sequences: sequencesText(blocked.letters), missing: blocked.missing, why: blocked.why };
+  return { ...entityFields(entity), version, letters: letters.length, sequences: sequencesText(letters), blocked: waits };
+}
+
+function discardFields({ entity, matched }: LettersOfEntity): PlannedEntity {
+  const inOrder = [...matched].sort((a, b) => (a.sequence ?? 0) - (b.sequence ?? 0));
+  return { ...entityFields(entity), version: null, letters: matched.length, sequences: sequencesText(inOrder), blocked: null };
 }

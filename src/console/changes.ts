@@ -7,9 +7,11 @@
  * From each of the first four a change may come to `failed` (with the error) or `stopped` (somebody stopped it, or the
  * console was closed). Bounded: the oldest that are not under way are forgotten.
  */
+import { messageOf } from '../errors.ts';
 import type { Time } from '../time.ts';
-import { type ChangeOutcome, type ChangePlan, lettersOf, outcomeFields, planFields } from './change-plan.ts';
+import { type ChangeOutcome, type ChangePlan, lettersOf, outcomeFields, planFields } from './change-work.ts';
 import type { LetterSearch } from './letter-search.ts';
+import type { Change as ChangeAnswer } from './page/answers.d.ts';
 
 export interface ChangeRequest {
   readonly action: 'replay' | 'discard';
@@ -35,8 +37,6 @@ export interface ChangeWork {
     signal: AbortSignal,
   ): Promise<() => Promise<ChangeOutcome>>;
 }
-
-type State = 'planning' | 'planned' | 'running' | 'settling' | 'done' | 'failed' | 'stopped';
 
 const maxChanges = 50;
 /** Planned and not confirmed for so long, it is out of date. */
@@ -77,7 +77,7 @@ export class Change {
   readonly #work: ChangeWork;
   readonly #time: Time;
   readonly #stopping = new AbortController();
-  #state: State = 'planning';
+  #state: ChangeAnswer['state'] = 'planning';
   #read = 0;
   #done = 0;
   #plan: ChangePlan | null = null;
@@ -118,15 +118,14 @@ export class Change {
     if (this.#state === 'planned') this.#state = 'stopped';
   }
 
-  view(): object {
-    const { action, reason, readyOnly, skipSequence } = this.#request;
+  view(): ChangeAnswer {
+    const { action, reason, skipSequence } = this.#request;
     const plan = this.#plan;
     return {
       id: this.id,
       action,
       state: this.#state,
       why: reason,
-      ready_only: readyOnly,
       skip_sequence: skipSequence,
       read: this.#read,
       done: this.#done,
@@ -155,7 +154,7 @@ export class Change {
       await step();
     } catch (error) {
       this.#state = 'failed';
-      this.#error = error instanceof Error ? error.message : String(error);
+      this.#error = messageOf(error);
     }
   }
 }

@@ -8,6 +8,7 @@
 import { type DeadLetter, type Grouping, groupings, type LetterGroup, LetterGroups } from '../dead-letters/dead-letter.ts';
 import { EntityLetters } from '../dead-letters/inspect.ts';
 import { summaryOf } from '../dead-letters/replay-plan.ts';
+import { messageOf } from '../errors.ts';
 import { isoNow, type Time } from '../time.ts';
 
 /** A letter without its body where there was no room for it. */
@@ -111,7 +112,7 @@ export class LetterCatalogue {
       this.#trouble = null;
     } catch (error) {
       this.#isOutdated = true;
-      this.#trouble = error instanceof Error ? error.message : String(error);
+      this.#trouble = messageOf(error);
     }
     this.#endedMs = this.#options.time.nowMs();
     this.#nextMs = this.#endedMs + Math.max(this.#limits.minPauseMs, pauseFactor * (this.#endedMs - startedMs));

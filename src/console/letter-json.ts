@@ -6,6 +6,7 @@ import { layOutJson } from '../events/json-layout.ts';
 import { entityFields, type EntityRef, type RawMessage } from '../events/event.ts';
 import { utf8, valueText } from '../printable.ts';
 import type { Catalogue, KeptLetter } from './letter-catalogue.ts';
+import type { Group, Letter, LetterDetail, Letters, Payload } from './page/answers.d.ts';
 
 /** Bytes of a body that a browser is given; `inorder dead-letters show --json` has all of them. */
 const shownBytes = 131_072;
@@ -14,7 +15,7 @@ const shownBytes = 131_072;
 const maxGroups = 100;
 
 /** By grouping, with what to search for to find a group's letters. */
-export function groupFields({ groups, entities }: Catalogue): object {
+export function groupFields({ groups, entities }: Catalogue): Letters['groups'] {
   const named = new Map(entities.all().map(({ entity }) => [`${entity.entityType} ${entity.entityId}`, entity]));
   return Object.fromEntries(
     groupings.map((by) => {
@@ -24,7 +25,7 @@ export function groupFields({ groups, entities }: Catalogue): object {
   );
 }
 
-function searchFor(by: Grouping, name: string | null, entities: ReadonlyMap<string, EntityRef>): object | null {
+function searchFor(by: Grouping, name: string | null, entities: ReadonlyMap<string, EntityRef>): Group['search'] {
   if (name === null) return null;
   // What is common of several details is the text of none.
   if (by === 'detail') return null;
@@ -33,11 +34,11 @@ function searchFor(by: Grouping, name: string | null, entities: ReadonlyMap<stri
   return entity === undefined ? null : entityFields(entity);
 }
 
-export function listFields(letter: KeptLetter): object {
+export function listFields(letter: KeptLetter): Letter {
   return { ...letterFields(letter), fingerprint: letter.fingerprint };
 }
 
-export function detailFields(letter: KeptLetter, copies: number, status: LetterStatus | null): object {
+export function detailFields(letter: KeptLetter, copies: number, status: LetterStatus | null): Omit<LetterDetail, 'payload'> {
   const { meaning, cause, remedy } = textOf(letter.reason);
   return {
     ...listFields(letter),
@@ -57,7 +58,7 @@ export function detailFields(letter: KeptLetter, copies: number, status: LetterS
 }
 
 /** What a payload may be hidden in: the headers, the routing key and the body. */
-export function payloadFields({ headers, routingKey, body }: RawMessage): object {
+export function payloadFields({ headers, routingKey, body }: RawMessage): Payload {
   const shown = body.subarray(0, shownBytes);
   return {
     headers: Object.entries(headers).map(([name, value]) => [name, valueText(value)]),
@@ -67,11 +68,11 @@ export function payloadFields({ headers, routingKey, body }: RawMessage): object
   };
 }
 
-export function summaryFields({ messageId, sequence, reason }: LetterSummary): object {
+export function summaryFields({ messageId, sequence, reason }: LetterSummary) {
   return { message_id: messageId, sequence, reason };
 }
 
-function bodyFields(body: Uint8Array): object {
+function bodyFields(body: Uint8Array): Pick<Payload, 'body_kind' | 'body'> {
   const text = utf8(body, body.byteLength === shownBytes);
   if (text === null) return { body_kind: 'base64', body: Buffer.from(body).toString('base64') };
   const layout = layOutJson(text);

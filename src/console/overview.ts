@@ -2,9 +2,9 @@
  * The stream at a glance, put together from what the broker says of its queues and what the workers that could be asked say of
  * themselves. Pure. What nobody has said is null.
  */
-import type { GapStatus, ShardStatus, WorkerStatus } from '../observability/worker-status.ts';
-import type { ShardTotals } from '../observability/metrics.ts';
+import type { ShardStatus, WorkerStatus } from '../observability/worker-status.ts';
 import type { QueueDepth } from '../rabbitmq/queue-depths.ts';
+import type { Overview, Shard } from './page/answers.d.ts';
 
 /** A worker that was asked, with the name that the console has for it. */
 export interface AskedWorker {
@@ -21,32 +21,11 @@ export interface OverviewInput {
   readonly activeConsumers: ReadonlyMap<string, string> | null;
 }
 
-export interface ShardRow {
-  readonly shard: number;
-  readonly queue: string;
-  readonly ready: number | null;
-  readonly consumers: number | null;
-  /** The worker that owns it: the one of the latest epoch. Null when none of those that were asked does. */
-  readonly worker: string | null;
-  /** Address of the active consumer. */
-  readonly consumer: string | null;
-  /** As the owner says: consuming, paused…; `standby` when one waits for it, `unknown` when nobody asked knows it. */
-  readonly state: string;
-  readonly held: number | null;
-  readonly gaps: number | null;
-  readonly totals: ShardTotals | null;
-}
-
-export interface GapRow extends GapStatus {
-  readonly shard: number;
-  readonly worker: string;
-}
-
 /** Gaps that are told one by one. */
 const maxGaps = 200;
 
-export function shardRows(queues: readonly string[], { workers, depths, activeConsumers }: OverviewInput): readonly ShardRow[] {
-  return queues.map((queue, shard): ShardRow => {
+export function shardRows(queues: readonly string[], { workers, depths, activeConsumers }: OverviewInput): readonly Shard[] {
+  return queues.map((queue, shard): Shard => {
     const reports = reportsOf(workers, shard);
     const consumers = depths?.[shard]?.consumers ?? null;
     const owner = ownerOf(reports, consumers);
@@ -66,13 +45,10 @@ export function shardRows(queues: readonly string[], { workers, depths, activeCo
 }
 
 /** The open gaps that end soonest first, and how many there are; null when nobody knows. */
-export function gapRows(
-  shards: readonly ShardRow[],
-  { workers }: OverviewInput,
-): { readonly rows: readonly GapRow[]; readonly total: number | null } {
+export function gapRows(shards: readonly Shard[], { workers }: OverviewInput): Overview['gaps'] {
   const rows = shards.flatMap(({ shard, worker }) => {
     const owner = reportsOf(workers, shard).find(({ name }) => name === worker);
-    return owner === undefined ? [] : owner.report.open_gaps.map((gap): GapRow => ({ ...gap, shard, worker: owner.name }));
+    return owner === undefined ? [] : owner.report.open_gaps.map((gap) => ({ ...gap, shard, worker: owner.name }));
   });
   const total = shards.reduce<number | null>((sum, { gaps }) => (gaps === null ? sum : (sum ?? 0) + gaps), null);
   return { rows: rows.sort((a, b) => a.ends_in_ms - b.ends_in_ms).slice(0, maxGaps), total };

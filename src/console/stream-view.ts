@@ -2,10 +2,12 @@
  * Everything that the console shows of a stream, as JSON: gathered from broker, store and workers, each asked once for all
  * browsers. Nothing here changes anything.
  */
+import type { ChannelModel } from 'amqplib';
 import type { Config } from '../config/config.ts';
 import type { DeadLetter } from '../dead-letters/dead-letter.ts';
+import type { DeadLetters } from '../dead-letters/dead-letters.ts';
 import { statusOf, summaryOf } from '../dead-letters/replay-plan.ts';
-import { snapshotsOf, type EntitySummary, type Halt, auditFields, type AuditRecord } from '../stores/store.ts';
+import { auditFields, type AuditRecord, type Halt, snapshotsOf, type Store } from '../stores/store.ts';
 import { entityFields, type EntityRef, type RawMessage } from '../events/event.ts';
 import { gapOf } from '../observability/worker-status.ts';
 import { ManagementClient } from '../rabbitmq/management.ts';
@@ -13,30 +15,30 @@ import { streamDepths, whyNobodyConsumes } from '../rabbitmq/queue-depths.ts';
 import { virtualHostOf } from '../rabbitmq/refusal.ts';
 import { shardQueueNames } from '../rabbitmq/topology-plan.ts';
 import { haltText } from '../stores/halts.ts';
+import type { Time } from '../time.ts';
 import { LetterCatalogue } from './letter-catalogue.ts';
 import { detailFields, groupFields, listFields, payloadFields, summaryFields } from './letter-json.ts';
 import { isFound, type LetterSearch } from './letter-search.ts';
 import { type AskedWorker, gapRows, shardRows } from './overview.ts';
+import type { AuditEntry, Entity, LetterDetail, Letters, Overview, ParkedList } from './page/answers.d.ts';
 import { SharedReading } from './shared-reading.ts';
-import type { Sources } from './sources.ts';
 import { timelineOf } from './timeline.ts';
 
 export interface StreamViewOptions {
   readonly config: Config;
-  readonly sources: Pick<Sources, 'time' | 'store' | 'withBroker'> & { readonly letters: Pick<Sources['letters'], 'busy' | 'exclusively'> };
+  readonly sources: {
+    readonly time: Time;
+    readonly store: Store;
+    readonly letters: Pick<DeadLetters, 'busy' | 'exclusively'>;
+    /** @throws UnavailableError when there is no connection to the broker, or it is lost meanwhile. */
+    withBroker<T>(use: (connection: ChannelModel) => Promise<T>): Promise<T>;
+  };
   readonly workers: () => Promise<readonly AskedWorker[]>;
 }
 
-const ageMs = { depths: 900, workers: 900, consumers: 5_000, halts: 2_000, parked: 5_000 };
 const maxListed = 500;
 const maxParked = 1_000;
 const maxAudit = 200;
-
-interface Parked {
-  readonly entities: readonly EntitySummary[];
-  readonly total: number;
-  readonly scanned: number;
-}
 
 export class StreamView {
   readonly #options: StreamViewOptions;
@@ -45,33 +47,27 @@ export class StreamView {
   readonly #workers: SharedReading<{ readonly atMs: number; readonly asked: readonly AskedWorker[] }>;
   readonly #consumers: SharedReading<ReadonlyMap<string, string> | null>;
   readonly #halts: SharedReading<readonly Halt[]>;
-  readonly #parked: SharedReading<Parked>;
+  readonly #parked: SharedReading<ParkedList>;
   readonly catalogue: LetterCatalogue;
   /** While the dead letters are read, the broker counts those that are held as gone. */
   #deadLettersReady: number | null = null;
 
   constructor(options: StreamViewOptions) {
     this.#options = options;
-    const {
-      workers,
-      config,
-      sources: { time },
-    } = options;
+    const { workers, config, sources } = options;
+    const { time, store } = sources;
+    const shared = <T>(minAgeMs: number, read: () => Promise<T>) => new SharedReading({ time, minAgeMs, read });
     this.#shardQueues = shardQueueNames(config.broker);
-    this.#depths = new SharedReading({ time, minAgeMs: ageMs.depths, read: () => this.#readDepths() });
-    this.#workers = new SharedReading({
-      time,
-      minAgeMs: ageMs.workers,
-      read: async () => ({ asked: await workers(), atMs: time.nowMs() }),
-    });
-    this.#consumers = new SharedReading({ time, minAgeMs: ageMs.consumers, read: () => this.#readConsumers() });
-    this.#halts = new SharedReading({ time, minAgeMs: ageMs.halts, read: async () => (await options.sources.store.streamState()).halts });
-    this.#parked = new SharedReading({ time, minAgeMs: ageMs.parked, read: () => this.#readParked() });
+    this.#depths = shared(900, () => this.#readDepths());
+    this.#workers = shared(900, async () => ({ asked: await workers(), atMs: time.nowMs() }));
+    this.#consumers = shared(5_000, () => this.#readConsumers());
+    this.#halts = shared(2_000, async () => (await store.streamState()).halts);
+    this.#parked = shared(5_000, () => this.#readParked());
     this.catalogue = new LetterCatalogue({ time, read: (each) => this.#readLetters(each) });
   }
 
   /** `watchesLetters`: somebody looks at dead letters, so they may be read again. */
-  async overview(watchesLetters: boolean): Promise<object> {
+  async overview(watchesLetters: boolean): Promise<Overview> {
     const [depths, workers, consumers, halts] = await Promise.all([
       this.#depths.get(),
       this.#workers.get(),
@@ -103,19 +99,14 @@ export class StreamView {
     };
   }
 
-  async parked(): Promise<object> {
+  async parked(): Promise<ParkedList> {
     const reading = await this.#parked.get();
     if (!reading.ok) throw reading.error;
-    const { entities, total, scanned } = reading.value;
-    return {
-      total,
-      scanned,
-      entities: entities.map((entity) => ({ ...entityFields(entity), version: entity.version, parked: entity.parked })),
-    };
+    return reading.value;
   }
 
   /** The letters that were found, oldest first, and what all of them have in common; null before the first reading. */
-  letters(search: LetterSearch): object | null {
+  letters(search: LetterSearch): Letters | null {
     const { catalogue } = this.catalogue;
     if (catalogue === null) return null;
     const { revision, asOf, total, letters } = catalogue;
@@ -132,7 +123,7 @@ export class StreamView {
   }
 
   /** Null when there is none of that fingerprint in the last reading. */
-  async letter(fingerprint: string, withPayload: boolean): Promise<object | null> {
+  async letter(fingerprint: string, withPayload: boolean): Promise<LetterDetail | null> {
     const { catalogue } = this.catalogue;
     const copies = catalogue?.letters.filter((letter) => letter.fingerprint === fingerprint) ?? [];
     const [letter] = copies;
@@ -148,7 +139,7 @@ export class StreamView {
     return message === null ? null : { ...detail, payload: payloadFields(message) };
   }
 
-  async entity(entity: EntityRef): Promise<object> {
+  async entity(entity: EntityRef): Promise<Entity> {
     const [[snapshot], workers] = await Promise.all([snapshotsOf(this.#options.sources.store, [entity]), this.#workers.get()]);
     const { exists, version, holes, parked } = snapshot!;
     const gap = gapOf(workers.ok ? workers.value.asked.flatMap(({ report }) => report ?? []) : [], entity);
@@ -179,7 +170,7 @@ export class StreamView {
   }
 
   /** What was changed, the latest first. */
-  async audit(): Promise<object> {
+  async audit(): Promise<{ readonly entries: readonly AuditEntry[] }> {
     const entries: AuditRecord[] = [];
     for await (const entry of this.#options.sources.store.operator.readAudit()) {
       entries.push(entry);
@@ -217,18 +208,17 @@ export class StreamView {
     return new Map(active.map(({ queue, channel_details: from }) => [queue.name, `${from.peer_host}:${from.peer_port}`]));
   }
 
-  async #readParked(): Promise<Parked> {
-    const entities: EntitySummary[] = [];
+  async #readParked(): Promise<ParkedList> {
+    const entities: ParkedList['entities'][number][] = [];
     let total = 0;
     let scanned = 0;
-    for await (const entity of this.#options.sources.store.listEntities({})) {
+    for await (const { version, parked, ...entity } of this.#options.sources.store.listEntities({})) {
       scanned++;
-      if (entity.parked === null) continue;
+      if (parked === null) continue;
       total++;
-      if (entities.length < maxParked) entities.push(entity);
+      if (entities.length < maxParked) entities.push({ ...entityFields(entity), version, parked });
     }
-    entities.sort((a, b) => ((a.parked?.at ?? '') < (b.parked?.at ?? '') ? 1 : -1));
-    return { entities, total, scanned };
+    return { entities: entities.sort((a, b) => (a.parked.at < b.parked.at ? 1 : -1)), total, scanned };
   }
 
   #readLetters(each: (letters: readonly DeadLetter[]) => void): Promise<void> {

@@ -5,18 +5,7 @@
  */
 import type { LetterSummary } from '../dead-letters/replay-plan.ts';
 import { Holes } from '../ordering/holes.ts';
-
-export type SequenceState = 'applied' | 'hole' | 'missing' | 'held' | 'dead-lettered';
-
-export interface TimelineRun {
-  readonly state: SequenceState;
-  readonly from: number;
-  readonly to: number;
-  /** Why, of dead letters. */
-  readonly reason?: string;
-  /** Of a single dead letter: which. */
-  readonly fingerprint?: string;
-}
+import type { Run } from './page/answers.d.ts';
 
 export interface TimelineInput {
   readonly version: number;
@@ -28,7 +17,7 @@ export interface TimelineInput {
 }
 
 export interface Timeline {
-  readonly runs: readonly TimelineRun[];
+  readonly runs: readonly Run[];
   /** Dead letters that the version has passed, and those without a sequence. */
   readonly passed: readonly LetterSummary[];
   /** Runs that were left out at the end. */
@@ -49,25 +38,25 @@ export function timelineOf({ version, firstSequence, holes, held, letters }: Tim
   return { runs: runs.slice(0, maxRuns), passed: letters.filter((letter) => !isAbove(letter)), more: Math.max(0, runs.length - maxRuns) };
 }
 
-function belowVersion(version: number, lowest: number, holes: Holes): readonly TimelineRun[] {
+function belowVersion(version: number, lowest: number, holes: Holes): readonly Run[] {
   const first = Math.max(lowest, version - closeBelow + 1);
-  const runs: TimelineRun[] = first > lowest ? [{ state: 'applied', from: lowest, to: first - 1 }] : [];
+  const runs: Run[] = first > lowest ? [{ state: 'applied', from: lowest, to: first - 1 }] : [];
   for (let sequence = first; sequence <= version; sequence++) {
     runs.push({ state: holes.has(sequence) ? 'hole' : 'applied', from: sequence, to: sequence });
   }
   return runs;
 }
 
-function aboveVersion(version: number, held: TimelineInput['held'], letters: readonly LetterSummary[]): readonly TimelineRun[] {
-  const known: TimelineRun[] = [
+function aboveVersion(version: number, held: TimelineInput['held'], letters: readonly LetterSummary[]): readonly Run[] {
+  const known: Run[] = [
     ...held
       .filter(([, last]) => last > version)
-      .map(([first, last]): TimelineRun => ({ state: 'held', from: Math.max(first, version + 1), to: last })),
+      .map(([first, last]): Run => ({ state: 'held', from: Math.max(first, version + 1), to: last })),
     ...letters.map(
-      ({ sequence, reason, fingerprint }): TimelineRun => ({ state: 'dead-lettered', from: sequence!, to: sequence!, reason, fingerprint }),
+      ({ sequence, reason, fingerprint }): Run => ({ state: 'dead-lettered', from: sequence!, to: sequence!, reason, fingerprint }),
     ),
   ].sort((a, b) => a.from - b.from);
-  const runs: TimelineRun[] = [];
+  const runs: Run[] = [];
   let reached = version;
   for (const run of known) {
     if (run.to <= reached) continue;
@@ -80,8 +69,8 @@ function aboveVersion(version: number, held: TimelineInput['held'], letters: rea
 }
 
 /** Neighbours in the same state are one; of several letters it is not said which. */
-function merged(runs: readonly TimelineRun[]): readonly TimelineRun[] {
-  const result: TimelineRun[] = [];
+function merged(runs: readonly Run[]): readonly Run[] {
+  const result: Run[] = [];
   for (const run of runs) {
     const last = result.at(-1);
     if (last === undefined || last.state !== run.state || last.reason !== run.reason || last.to !== run.from - 1) result.push(run);

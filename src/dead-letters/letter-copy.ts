@@ -72,7 +72,7 @@ export function asLetterLine(letter: DeadLetter): string {
 }
 
 /** The fields that `list --json` prints. */
-export function letterFields(letter: DeadLetter): object {
+export function letterFields(letter: DeadLetter) {
   return {
     message_id: letter.messageId,
     entity_type: letter.entityType,

@@ -163,7 +163,7 @@ export interface AuditRecord extends AuditEntry {
 }
 
 /** In the spelling of JSON. */
-export function auditFields({ at, who, action, what, reason, ...entity }: AuditRecord): object {
+export function auditFields({ at, who, action, what, reason, ...entity }: AuditRecord) {
   return { at, who, action, ...entityFields(entity), what, reason };
 }
 

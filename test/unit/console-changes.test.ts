@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import type { ChangeOutcome, ChangePlan } from '../../src/console/change-plan.ts';
+import type { ChangeOutcome, ChangePlan } from '../../src/console/change-work.ts';
 import { type Change, type ChangeRequest, Changes, type ChangeWork } from '../../src/console/changes.ts';
 import { searchOf } from '../../src/console/letter-search.ts';
 import { ManualTime } from '../support/manual-time.ts';
@@ -31,7 +31,7 @@ function setUp(over: Partial<ChangeWork> = {}) {
   return { changes: new Changes(work, clock), carried, clock };
 }
 
-const stateOf = (change: Change) => (change.view() as { state: string }).state;
+const stateOf = (change: Change) => change.view().state;
 
 test('a change is planned, confirmed and carried out as it was planned', async () => {
   const { changes, carried } = setUp();
@@ -84,7 +84,7 @@ test('what fails is told in its words, with how far it had come', async () => {
   await change.settled;
   change.confirm();
   await change.settled;
-  const { state, done, error } = change.view() as Record<string, unknown>;
+  const { state, done, error } = change.view();
   assert.deepEqual([state, done, error], ['failed', 3, 'the broker went away']);
 });
 

@@ -206,7 +206,7 @@ function viewOf(store = createMemoryStore({ stream: 'events', idempotencyTtlSeco
 }
 
 test('while the broker is away the overview says so and is there all the same', async () => {
-  const overview = (await viewOf().view.overview(true)) as { problems: string[]; shards: unknown[]; dead_letters: object };
+  const overview = await viewOf().view.overview(true);
   assert.deepEqual(overview.problems, ['the broker is away']);
   assert.equal(overview.shards.length, 2);
   assert.deepEqual(overview.dead_letters, { ready: null, revision: 0, reading: null, trouble: null });
@@ -215,7 +215,7 @@ test('while the broker is away the overview says so and is there all the same', 
 test('a halt on record is a problem of the overview, also where no worker answers', async () => {
   const { store, view } = viewOf();
   await store.halt({ shard: 1, detail: 'it is an older copy', at: '2026-01-01T00:00:00.000Z' });
-  const { problems } = (await view.overview(false)) as { problems: string[] };
+  const { problems } = await view.overview(false);
   assert.deepEqual(problems, ['the broker is away', 'shard 1 is halted, for the store went backwards: it is an older copy']);
 });
 
@@ -238,13 +238,13 @@ test('an entity is told with its version, its parking and its timeline, one that
   await store.park([
     { ...entity, shard: 0, epoch: 1, session: 'one', expectedVersion: 2, reason: 'gap_timeout', detail: 'd', sequence: 4 },
   ]);
-  const told = (await view.entity(entity)) as Record<string, unknown>;
+  const told = await view.entity(entity);
   assert.deepEqual(
     [told['entity_id'], told['version'], told['exists'], told['runs']],
     ['<b>A</b>', 2, true, [{ state: 'applied', from: 1, to: 2 }]],
   );
   assert.equal((told['parked'] as { reason: string }).reason, 'gap_timeout');
-  const parked = (await view.parked()) as { total: number; scanned: number; entities: { entity_id: string }[] };
+  const parked = await view.parked();
   assert.deepEqual([parked.total, parked.scanned, parked.entities[0]?.entity_id], [1, 1, '<b>A</b>']);
   assert.deepEqual(await view.entity({ entityType: 'order', entityId: 'none' }), {
     entity_type: 'order',
@@ -275,7 +275,7 @@ test('the audit trail is told the latest first', async () => {
   };
   await store.operator.appendAudit([entry]);
   await store.operator.appendAudit([{ ...entry, reason: 'later' }]);
-  const { entries } = (await view.audit()) as { entries: { who: string; reason: string }[] };
+  const { entries } = await view.audit();
   assert.deepEqual(
     entries.map(({ who, reason }) => [who, reason]),
     [

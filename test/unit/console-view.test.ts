@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { changeOf } from '../../src/console/api.ts';
-import { planFields } from '../../src/console/change-plan.ts';
+import { planFields } from '../../src/console/change-work.ts';
 import { isFound, searchOf } from '../../src/console/letter-search.ts';
 import { gapRows, type OverviewInput, shardRows } from '../../src/console/overview.ts';
 import { timelineOf } from '../../src/console/timeline.ts';

@@ -1,4 +1,4 @@
-/** What the API answers, as far as the page uses it; the server's own modules say what each field means. */
+/** What the API answers: the server's modules and the page's are held to the same types. Null is what nobody has said. */
 
 export interface Totals {
   readonly delivered: number;
@@ -13,16 +13,19 @@ export interface Shard {
   readonly queue: string;
   readonly ready: number | null;
   readonly consumers: number | null;
+  /** The worker that owns it: the one of the latest epoch. Null when none of those that were asked does. */
   readonly worker: string | null;
+  /** Address of the active consumer. */
   readonly consumer: string | null;
+  /** As the owner says: consuming, paused…; `standby` when one waits for it, `unknown` when nobody asked knows it. */
   readonly state: string;
   readonly held: number | null;
   readonly gaps: number | null;
   readonly totals: Totals | null;
 }
 
+/** As the worker that holds its events says. */
 export interface Gap {
-  readonly shard: number;
   readonly entity_type: string;
   readonly entity_id: string;
   readonly version: number;
@@ -39,7 +42,7 @@ export interface Overview {
   readonly problems: readonly string[];
   readonly workers: readonly { readonly name: string; readonly state: string | null; readonly not_ready: readonly string[] }[];
   readonly shards: readonly Shard[];
-  readonly gaps: { readonly rows: readonly Gap[]; readonly total: number | null };
+  readonly gaps: { readonly rows: readonly (Gap & { readonly shard: number; readonly worker: string })[]; readonly total: number | null };
   readonly unrouted: number | null;
   readonly dead_letters: {
     readonly ready: number | null;
@@ -136,7 +139,9 @@ export interface Run {
   readonly state: 'applied' | 'hole' | 'missing' | 'held' | 'dead-lettered';
   readonly from: number;
   readonly to: number;
+  /** Why, of dead letters. */
   readonly reason?: string;
+  /** Of a single dead letter: which. */
   readonly fingerprint?: string;
 }
 

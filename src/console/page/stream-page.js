@@ -103,7 +103,7 @@ function Gaps({ gaps }) {
   `;
 }
 
-/** @param {{ gap: import('./answers.js').Gap }} props */
+/** @param {{ gap: Overview['gaps']['rows'][number] }} props */
 function GapRow({ gap }) {
   const { version, missing_from, missing_to, held, shard, waiting_ms, ends_in_ms } = gap;
   return html`
