@@ -1,6 +1,5 @@
 /** Who changed data, what, when and why: the latest first. */
-import { html } from './html.js';
-import { EntityLink, Foreign, Nothing } from './parts.js';
+import { html, EntityLink, Foreign, Nothing } from './parts.js';
 import { time } from './text.js';
 
 /** @param {{ state: import('./state.js').State }} props */

@@ -1,7 +1,6 @@
 /** A change from its plan to its end: what would go and what stays and why, the question, the progress, what became of it. */
 import { closeDialog, confirmChange, isOver, planChange, stopChange } from './actions.js';
-import { html } from './html.js';
-import { EntityLink, Foreign, Reason } from './parts.js';
+import { html, EntityLink, Foreign, Reason } from './parts.js';
 import { counted, number } from './text.js';
 
 /** @typedef {import('./answers.js').Change} Change */

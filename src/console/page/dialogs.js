@@ -1,7 +1,7 @@
 /** Dialogs: the browser keeps the focus in them and closes them with Escape. */
 import { closeDialog, giveToken, isUnderWay, stopChange } from './actions.js';
 import { ChangeDialog } from './change-dialog.js';
-import { html } from './html.js';
+import { html } from './parts.js';
 import { keys } from './keyboard.js';
 import { state } from './state.js';
 

@@ -1,10 +1,8 @@
 /** One entity: its sequences in a row, applied, held, missing and dead-lettered, and what can be done. */
 import { beginChange } from './actions.js';
-import { html } from './html.js';
-import { ChangeButton, Fact, Foreign, Nothing, Reason, State } from './parts.js';
+import { html, ChangeButton, Fact, Foreign, Nothing, Reason, State } from './parts.js';
 import { hrefOf } from './route.js';
 import { duration, number, range, time } from './text.js';
-import { Timeline } from './timeline.js';
 
 /** @param {{ state: import('./state.js').State }} props */
 export function EntityPage({ state }) {
@@ -59,4 +57,34 @@ function Passed({ entity: { passed } }) {
       <ul class="plain">${passed.map(({ fingerprint, message_id, sequence, reason }, index) => html`<li key=${`${fingerprint} ${index}`}><span class="n">${number(sequence)}</span> <${Reason} reason=${reason} /> <a data-row="" href=${hrefOf({ page: 'letter', id: fingerprint })}><${Foreign} text=${message_id} /></a></li>`)}</ul>
     </section>
   `;
+}
+
+/**
+ * Draws an entity's sequences from the first to the last: a block for each run in the same state, as wide as the logarithm of its
+ * length, with its sequences in it and its state in words, so that neither colour nor sight is needed.
+ * @param {{ runs: readonly import('./answers.js').Run[], version: number, more: number }} props
+ */
+function Timeline({ runs, version, more }) {
+  if (runs.length === 0) return html`<p class="nothing">Nothing of this entity was seen.</p>`;
+  return html`
+    <ol class="timeline">
+      ${runs.map(
+        (run) => html`
+        <li key=${run.from} class=${`run ${run.state}${run.to === version ? ' at-version' : ''}`} style=${{ flexGrow: 1 + Math.log2(run.to - run.from + 1) }}>
+          <${Block} run=${run} />
+        </li>`,
+      )}
+      ${more > 0 ? html`<li class="run more">and ${number(more)} more runs</li>` : null}
+    </ol>
+    <p class="legend">${['applied', 'held', 'missing', 'dead-lettered', 'hole'].map((state) => html`<span key=${state} class=${`run ${state}`}><i></i>${state}</span>`)}</p>
+  `;
+}
+
+/** @param {{ run: import('./answers.js').Run }} props */
+function Block({ run }) {
+  const { state, from, to, reason, fingerprint } = run;
+  const inner = html`<b>${range(from, to)}</b><span>${state === 'dead-lettered' ? reason : state}</span>`;
+  const title = `${range(from, to)}: ${state}${reason === undefined ? '' : `, ${reason}`}`;
+  if (fingerprint === undefined) return html`<div class="block" title=${title}>${inner}</div>`;
+  return html`<a class="block" data-row="" href=${hrefOf({ page: 'letter', id: fingerprint })} title=${title}>${inner}</a>`;
 }

@@ -1,7 +1,6 @@
 /** One dead letter: why it is here, what it usually comes from, what to do, how it stands with its entity; on request all of it. */
 import { beginChange, showPayload } from './actions.js';
-import { html } from './html.js';
-import { ChangeButton, EntityLink, Fact, Foreign, Nothing, Reason } from './parts.js';
+import { html, ChangeButton, EntityLink, Fact, Foreign, Nothing, Reason } from './parts.js';
 import { hrefOf } from './route.js';
 import { counted, number, time, visible, visibleLines } from './text.js';
 

@@ -1,7 +1,6 @@
 /** The dead letters: counted by what they have in common, searched, listed, and replayed or discarded as they are shown. */
 import { beginChange, readAgain, searchFor } from './actions.js';
-import { html } from './html.js';
-import { ChangeButton, EntityLink, Foreign, Nothing, Reason, Share } from './parts.js';
+import { html, ChangeButton, EntityLink, Foreign, Nothing, Reason, Share } from './parts.js';
 import { groupings, hrefOf } from './route.js';
 import { ago, counted, number, time } from './text.js';
 

@@ -1,6 +1,6 @@
 /** The page's beginning: what is known is drawn, the address says what, and the server is asked what is new. */
 import { Frame } from './frame.js';
-import { html } from './html.js';
+import { html } from './parts.js';
 import { listenToKeys } from './keyboard.js';
 import { forget, refresh, startLive } from './live.js';
 import { parseRoute } from './route.js';

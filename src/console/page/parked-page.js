@@ -1,6 +1,5 @@
 /** The entities of which something was dead-lettered, so that what comes after it follows there. */
-import { html } from './html.js';
-import { EntityLink, Foreign, Nothing, Reason, State } from './parts.js';
+import { html, EntityLink, Foreign, Nothing, Reason, State } from './parts.js';
 import { ago, counted, number, time } from './text.js';
 
 /** @param {{ state: import('./state.js').State }} props */

@@ -1,7 +1,14 @@
-/** Small pieces that several pages are made of. */
-import { html } from './html.js';
+/** What pages are made of: templates, and small pieces that several of them have. */
 import { hrefOf } from './route.js';
 import { visible } from './text.js';
+import htm from './vendor/htm.js';
+import { h } from './vendor/preact.js';
+
+/**
+ * Makes elements of a template: what stands in `${…}` becomes text or an attribute, never markup.
+ * @type {(strings: TemplateStringsArray, ...values: unknown[]) => any}
+ */
+export const html = htm.bind(/** @type {any} */ (h));
 
 /** Text from outside: as text, and with what cannot be seen written out. @param {{ text: string | null }} props */
 export function Foreign({ text }) {

@@ -1,7 +1,6 @@
 /** The stream at a glance: its shards with who is active, and the gaps that are open now. */
-import { html } from './html.js';
 import { rates } from './live.js';
-import { EntityLink, Figure, Nothing, Share, State } from './parts.js';
+import { html, EntityLink, Figure, Nothing, Share, State } from './parts.js';
 import { duration, number, range, rate, visible } from './text.js';
 
 /** @typedef {import('./answers.js').Overview} Overview */
