@@ -1,6 +1,6 @@
 /**
- * One decision of an aggregate: command and state in, events or the reason why not out. Whether the events agree with
- * `evolve` is seen by who applies them. A mistake in the aggregate is thrown, for the caller's program has it.
+ * One decision of an aggregate: from command and state to events or a refusal. The caller checks the events
+ * with `evolve`. A mistake in the aggregate is thrown, because it is in the caller's program.
  */
 import { PermanentError } from '../errors.ts';
 import { type Aggregate, type Command, type Decide, type DecidedEvent, type Decision, isRefused } from './definition.ts';
@@ -9,9 +9,9 @@ export type Decided =
   | { readonly ok: true; readonly events: readonly DecidedEvent[] }
   | { readonly ok: false; readonly code: string | null; readonly detail: string };
 
-/** Throws `PermanentError` when what `decide` returned is no decision, and what `decide` throws. */
+/** Throws `PermanentError` when `decide` returns no decision, and the errors of `decide`. */
 export function decideCommand<State>(aggregate: Aggregate<State>, command: Command, state: State): Decided {
-  // Without a prototype, so that a command of type `constructor` finds nothing.
+  // The object has no prototype, so a command of type `constructor` finds nothing.
   const decide = (aggregate.decide as Readonly<Record<string, Decide<State, unknown> | undefined>>)[command.type];
   if (decide === undefined)
     return {
@@ -22,7 +22,7 @@ export function decideCommand<State>(aggregate: Aggregate<State>, command: Comma
   return decidedBy(`decide for "${command.type}"`, decide(command, state));
 }
 
-/** `what` is who decided, for the one who reads that it was a mistake. */
+/** `what` names the function in error messages. */
 function decidedBy(what: string, decision: Decision): Decided {
   if (isRefused(decision)) return { ok: false, code: decision.code ?? null, detail: decision.detail };
   const events: readonly DecidedEvent[] = Array.isArray(decision) ? decision : [decision as DecidedEvent];

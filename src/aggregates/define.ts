@@ -1,7 +1,7 @@
 /**
- * `defineAggregate` and `defineHandler`: from what a person writes, in plain data, to the definitions that the
- * worker runs. Everything wrong with a definition is said at once, when it is made, and not when an event of
- * the unlucky type arrives. Lookups go through maps, so that an event type `constructor` finds nothing.
+ * `defineAggregate` and `defineHandler`: turn a user's plain objects into the definitions that the
+ * worker runs. All problems of a definition are reported when it is made, not when an event of
+ * the affected type arrives. Look-ups use maps, so an event type `constructor` finds nothing.
  */
 import type { StandardSchemaV1 } from '@standard-schema/spec';
 import { ConfigError } from '../errors.ts';
@@ -10,7 +10,7 @@ import type { Aggregate, Command, Decision, Evolve, Handler, HandlerContext, Ref
 
 type Schemas = StandardSchemaV1 | Readonly<Record<string, StandardSchemaV1>>;
 
-/** What the schema for an event type makes of `data`; `unknown` where there is none. */
+/** The output type of an event type's schema; `unknown` without one. */
 type DataOf<S, Type> = S extends StandardSchemaV1
   ? StandardSchemaV1.InferOutput<S>
   : Type extends keyof S
@@ -19,45 +19,45 @@ type DataOf<S, Type> = S extends StandardSchemaV1
       : unknown
     : unknown;
 
-/** An event whose data went through the schema for its type. */
+/** An event with validated data. */
 export type EventWith<Data> = Omit<Event, 'data'> & { readonly data: Data };
 
-/** The event types that `decide` may lead to: those that `evolve` knows. */
+/** The event types that `decide` may return: those of `evolve`. */
 type DecidedType<Types extends string> = '*' extends Types ? string : Types;
 
 export interface AggregateOptions<State, Types extends string, S extends Schemas, Commands = Record<never, never>> {
-  /** Entity type, or `'*'` for every type that has no aggregate of its own. */
+  /** Entity type, or `'*'` for every type without a separate aggregate. */
   readonly type: string;
-  /** The state before the first event: a value, which is copied for each entity, or a function that makes it. */
+  /** The state before the first event: a value, which is copied for each entity, or a function that returns it. */
   readonly initialState: State | (() => State);
   /** Event types that may come first; any other first event is dead-lettered as `not_created`. Default: any may. */
   readonly creates?: string | readonly string[];
   /**
-   * Next state by event type; `'*'` for every type not named. Pure: no clock, no randomness, no I/O, and the
-   * given state is left as it is, because an event may be applied again. `refuse('why')` instead of a state
-   * dead-letters the event as `refused`; so does an event type that has no entry.
+   * Next state by event type; `'*'` for all other types. Pure: no clock, no randomness, no I/O, and it must not
+   * change the given state, because an event may be applied again. Returning `refuse('why')` dead-letters the event as
+   * `refused`; so does an event type without an entry.
    */
   readonly evolve: { readonly [Type in Types]: (state: NoInfer<State>, event: EventWith<DataOf<S, Type>>) => NoInfer<State> | Refused };
   /**
-   * Any Standard Schema (zod, valibot, arktype…), one for all or by event type (`'*'` for the rest): checks `data` before
-   * `evolve` sees what it makes of it. Failing is `invalid_data`. Must be synchronous.
+   * Any Standard Schema (zod, valibot, arktype…), one for all or by event type (`'*'` for the rest): validates `data`;
+   * `evolve` gets its output. A failure is `invalid_data`. Must be synchronous.
    */
   readonly schema?: S;
   /**
-   * By command type: the events that a command leads to in a state, or `refuse('why')`. Pure, as `evolve` is. The type of a
-   * command's data is what the function says of it: `(command: Command<{ sku: string }>, order) => …`. For `createRepository`;
+   * By command type: returns the events of a command in a state, or `refuse('why')`. Pure, like `evolve`. The function's parameter
+   * declares the type of a command's data: `(command: Command<{ sku: string }>, order) => …`. For `createRepository`;
    * a worker does not use it.
    */
   readonly decide?: {
     readonly [Type in keyof Commands]: (command: Command<Commands[Type]>, state: NoInfer<State>) => Decision<DecidedType<NoInfer<Types>>>;
   };
   /**
-   * By event type: functions that bring the data of old events up to date, the first from schema version 1 to 2, the next from
-   * 2 to 3 and so on. An event's version is `schema_version` in its metadata, 1 where it says none; what `decide` leads to has
-   * the newest. `schema` and `evolve` see the newest only; a version that is not known yet is `invalid_data`.
+   * By event type: functions that convert the data of old events, the first from schema version 1 to 2, the next from
+   * 2 to 3 and so on. An event's version is `schema_version` in its metadata, by default 1; events of `decide` have
+   * the newest. `schema` and `evolve` see only the newest; an unknown version is `invalid_data`.
    */
   readonly upcast?: { readonly [Type in NoInfer<Types>]?: readonly Upcast[] };
-  /** Of the state, for snapshots: raise it when `evolve` makes another state of the same events. Default 1. */
+  /** The version of the state, for snapshots: raise it when `evolve` gives another state for the same events. Default 1. */
   readonly schemaVersion?: number;
   /** State to text. Default `JSON.stringify`. */
   readonly serialize?: (state: NoInfer<State>) => string;
@@ -66,8 +66,8 @@ export interface AggregateOptions<State, Types extends string, S extends Schemas
 }
 
 /**
- * Defines an aggregate: state that the worker keeps per entity, with the effect of each event exactly once.
- * Throws `ConfigError`, naming everything that is wrong.
+ * Defines an aggregate: state that the worker keeps per entity, with each event applied exactly once in effect.
+ * Throws `ConfigError` with all problems.
  */
 export function defineAggregate<State, Types extends string, S extends Schemas = Record<never, never>, Commands = Record<never, never>>(
   options: AggregateOptions<State, Types, S, Commands>,
@@ -80,7 +80,7 @@ export function defineAggregate<State, Types extends string, S extends Schemas =
     type,
     initialState: isFunction(initialState) ? (initialState as () => State) : () => structuredClone(initialState as State),
     creates: creates === undefined ? null : new Set(typeof creates === 'string' ? [creates] : creates),
-    // A schema stands before each function, so that it only ever sees what its type says.
+    // Each function gets validated data of its declared type.
     evolve: new Map(Object.entries(evolve) as [string, Evolve<State>][]),
     schema: schema === undefined ? new Map() : isSchema(schema) ? new Map([['*', schema]]) : new Map(Object.entries(schema)),
     upcast: new Map(Object.entries(upcast) as [string, readonly Upcast[]][]),
@@ -92,17 +92,17 @@ export function defineAggregate<State, Types extends string, S extends Schemas =
 }
 
 export interface HandlerOptions {
-  /** Entity type, or `'*'` for every type that has no handler of its own. */
+  /** Entity type, or `'*'` for every type without a separate handler. */
   readonly type: string;
   /**
    * The side effect of one event. Runs at least once, in order within the entity; a repeated run has the same
-   * `context.idempotencyKey`. What it returns (JSON) is remembered and sent to `replyTo`. Throw `PermanentError`
-   * when trying again is useless, `UnavailableError` while something it needs is unavailable.
+   * `context.idempotencyKey`. Its result (JSON) is remembered and sent to `replyTo`. Throw `PermanentError`
+   * when a retry is useless, `UnavailableError` while something it needs is unavailable.
    */
   readonly handle: (event: Event, context: HandlerContext) => unknown;
 }
 
-/** Defines a handler. Throws `ConfigError`, naming everything that is wrong. */
+/** Defines a handler. Throws `ConfigError` with all problems. */
 export function defineHandler(options: HandlerOptions): Handler {
   const problems = handlerProblems(options);
   if (problems.length > 0) throw new ConfigError(problems);
@@ -166,7 +166,7 @@ function upcastProblems(who: string, upcast: unknown, evolve: unknown): string[]
   if (!isObject(upcast)) return [`${who}: upcast is not an object of lists of functions by event type`];
   return Object.entries(upcast).flatMap(([eventType, steps]) => {
     const problems = Array.isArray(steps) && steps.every(isFunction) ? [] : [`${who}: upcast.${eventType} is not a list of functions`];
-    // Only types with a rule of their own: a name that is misspelt would leave old events as they are.
+    // Only types with a separate rule: with a misspelt name old events would not be converted.
     if (isObject(evolve) && !Object.hasOwn(evolve, eventType))
       problems.push(`${who}: upcast names "${eventType}", which evolve does not know`);
     return problems;

@@ -1,20 +1,20 @@
 /**
- * What a PROCESSOR module exports: aggregates (pure, exactly once in effect) and handlers (side effects, at
- * least once). Both are named by the entity type they are for; `'*'` means every type that has none of its own.
+ * The types of a PROCESSOR module's exports: aggregates (pure, exactly once in effect) and handlers (side effects, at
+ * least once). Both are for one entity type, or with `'*'` for every type without a separate one.
  */
 import type { StandardSchemaV1 } from '@standard-schema/spec';
 import type { Event } from '../events/event.ts';
 
-/** A PROCESSOR module may import another copy of this package, whose class is not ours: the mark is the same in all. */
+/** A PROCESSOR module may import another copy of this package, with another class: the mark is the same in all copies. */
 const refusedMark = Symbol.for('inorder.refused');
 
 /**
- * Returned by `refuse()`: the aggregate's rules do not allow it. An event is dead-lettered as `refused`; of a command
- * nothing is appended, and who gave it is told why.
+ * Returned by `refuse()`: the aggregate's rules do not allow it. An event is dead-lettered as `refused`; a command
+ * appends nothing, and its sender gets the reason.
  */
 export class Refused {
   readonly detail: string;
-  /** For programs; null where none was given. */
+  /** For programs; null if none was given. */
   readonly code: string | null;
   readonly [refusedMark] = true;
   constructor(detail: string, code: string | null = null) {
@@ -35,39 +35,39 @@ export function refuse(detail: string, code?: string): Refused {
 /** Next state from state and event. Pure: no clock, no randomness, no I/O; it may run more than once. */
 export type Evolve<State> = (state: State, event: Event) => State | Refused;
 
-/** What somebody wants to happen to an entity. */
+/** A request to change an entity. */
 export interface Command<Data = unknown> {
-  /** Names the command: giving it again, as after a reply that was lost, has no second effect. */
+  /** Identifies the command: repeating it, for instance after a lost reply, has no second effect. */
   readonly id: string;
   readonly type: string;
-  /** When it was given (ISO 8601); its events bear the same time. */
+  /** The time of the command (ISO 8601), also of its events. */
   readonly timestamp: string;
   readonly data: Data;
-  /** Its events bear it as well. */
+  /** Also the metadata of its events. */
   readonly metadata: Readonly<Record<string, unknown>>;
 }
 
-/** An event that a command leads to; its id, sequence and, unless it is said, time are given to it. */
+/** An event of a command; id, sequence and, by default, time are assigned to it. */
 export interface DecidedEvent<Type extends string = string> {
   readonly type: Type;
   readonly data?: unknown;
-  /** `data` as JSON text, in place of `data`: large integers and `1.0` stay as they are. */
+  /** `data` as JSON text, instead of `data`: large integers and `1.0` are kept as written. */
   readonly dataJson?: string;
   readonly metadata?: Readonly<Record<string, unknown>>;
-  /** When it happened: a date, or ISO 8601. Default: when the command was given. */
+  /** When it happened: a date, or ISO 8601. Default: the time of the command. */
   readonly timestamp?: string | Date;
 }
 
-/** One event or several, which happen together; none where there is nothing to do; or why it may not be. */
+/** One event, several that happen together, none if there is nothing to do, or a refusal. */
 export type Decision<Type extends string = string> = DecidedEvent<Type> | readonly DecidedEvent<Type>[] | Refused;
 
-/** What follows from a command in a state. Pure: no clock, no randomness, no I/O; it may run more than once. */
+/** Decides a command in a state. Pure: no clock, no randomness, no I/O; it may run more than once. */
 export type Decide<State, Data> = (command: Command<Data>, state: State) => Decision;
 
-/** The data of an event as its next schema version has them. Pure. */
+/** Converts the data of an event to the next schema version. Pure. */
 export type Upcast = (data: unknown, event: Event) => unknown;
 
-/** `Commands` are the types of commands that it decides, each with the type of its data. */
+/** `Commands` has the data type of each command type. */
 export interface Aggregate<State = unknown, Commands = Record<never, never>> {
   readonly kind: 'aggregate';
   /** Entity type, or `'*'`. */
@@ -75,7 +75,7 @@ export interface Aggregate<State = unknown, Commands = Record<never, never>> {
   readonly initialState: () => State;
   /** Event types that may come first. Absent: any may. */
   readonly creates: ReadonlySet<string> | null;
-  /** By event type; `'*'` for every other. An event type that is not in it is refused. */
+  /** By event type; `'*'` for all others. Other event types are refused. */
   readonly evolve: ReadonlyMap<string, Evolve<State>>;
   /** By event type: checks `data` before `evolve` sees it; failing is `invalid_data`. */
   readonly schema: ReadonlyMap<string, StandardSchemaV1>;
@@ -83,7 +83,7 @@ export interface Aggregate<State = unknown, Commands = Record<never, never>> {
   readonly upcast: ReadonlyMap<string, readonly Upcast[]>;
   /** By command type, without a prototype. */
   readonly decide: { readonly [Type in keyof Commands]: Decide<State, Commands[Type]> };
-  /** Of the state: a snapshot of another one is not used. */
+  /** The version of the state: a snapshot with another one is ignored. */
   readonly schemaVersion: number;
   /** State to text and back. Default JSON. */
   readonly serialize: (state: State) => string;
@@ -105,11 +105,11 @@ export interface Handler {
   readonly kind: 'handler';
   /** Entity type, or `'*'`. */
   readonly type: string;
-  /** What it returns (JSON) is remembered for IDEMPOTENCY_TTL_SECONDS and sent to `replyTo`. */
+  /** Its result (JSON) is remembered for IDEMPOTENCY_TTL_SECONDS and sent to `replyTo`. */
   readonly handle: (event: Event, context: HandlerContext) => unknown;
 }
 
-/** Of whatever state: `evolve` takes and returns the state, so that no other type stands for all of them. */
+/** With any state: `evolve` takes and returns the state, so no narrower type fits all aggregates. */
 // biome-ignore lint/suspicious/noExplicitAny: see above
 export type AnyAggregate = Aggregate<any>;
 

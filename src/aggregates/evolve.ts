@@ -1,5 +1,5 @@
 /**
- * One step of an aggregate: state and event in, next state or the reason why not out. Never throws: a
+ * One step of an aggregate: from state and event to the next state or a failure. Never throws: a
  * processor's mistake is an outcome, which dead-letters the event and stops nothing else.
  */
 import type { StandardSchemaV1 } from '@standard-schema/spec';
@@ -17,7 +17,7 @@ export type Evolved<State> =
   | { readonly ok: false; readonly reason: EvolveFailure; readonly detail: string; readonly stack?: string | null };
 
 export interface EvolveOptions {
-  /** The entity is taken over in mid-stream (`FIRST_SEQUENCE=any`): its first event need not be one that creates. */
+  /** The entity is adopted in mid-stream (`FIRST_SEQUENCE=any`): its first event need not be one that creates it. */
   readonly adopts: boolean;
 }
 
@@ -99,7 +99,7 @@ function isPromise(value: unknown): value is PromiseLike<unknown> {
   return typeof value === 'object' && value !== null && 'then' in value && typeof value.then === 'function';
 }
 
-/** Nobody waits for it, and its rejection must not end the process. */
+/** Ignores a promise: its rejection must not end the process. */
 function ignore(promise: PromiseLike<unknown>): void {
   promise.then(
     () => {},

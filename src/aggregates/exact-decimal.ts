@@ -1,6 +1,6 @@
 /**
- * Sums of money in decimal arithmetic: 0.1 + 0.2 is 0.3. Amounts are JavaScript numbers at both ends, taken
- * for the decimal that they print as, and whole hundredths or thousandths in between. A result that a number
+ * Sums of money in decimal arithmetic: 0.1 + 0.2 is 0.3. Inputs and results are JavaScript numbers, with the
+ * decimal value that they print as; the sums are whole hundredths or thousandths. A result that a number
  * cannot hold exactly is null, never rounded.
  */
 
@@ -15,12 +15,12 @@ interface Line {
   readonly quantity: number;
 }
 
-/** `base` and every price times its quantity, added up; null when no number prints as the sum. */
+/** `base` plus every price times its quantity; null if no number prints as the sum. */
 export function addUp(base: number, lines: readonly Line[]): number | null {
   return addUpWhole(base, lines) ?? addUpDecimals(base, lines);
 }
 
-/** Amounts in minor units need no decimals: null unless everything on the way is a safe integer, and so exact. */
+/** For amounts in minor units: null unless every intermediate value is a safe integer, and so exact. */
 function addUpWhole(base: number, lines: readonly Line[]): number | null {
   let sum = base;
   if (!Number.isSafeInteger(sum)) return null;

@@ -1,22 +1,22 @@
 /**
- * The built-in `history`: for any entity and any event, how many there were, of which types in which order, and
- * the last data, byte for byte as the producer wrote it. With it a stream can be watched, and compared with
- * its source, before anything is programmed. Of the types the last 1,000 are kept, so that a state stays small however
- * long its entity lives: each commit writes it again.
+ * The built-in `history`: for any entity and any event it keeps the number of events, their types in order, and
+ * the last data, byte for byte as the producer wrote them. It shows a stream, and compares it with
+ * its source, before anything is programmed. Only the last 1,000 types are kept, so that the state stays small, because
+ * each commit writes it.
  */
 import { scanMembers } from '../events/json-scanner.ts';
 import { defineAggregate } from './define.ts';
 import type { Aggregate } from './definition.ts';
 
-/** Types that are kept of an entity. */
+/** The most types to keep of an entity. */
 export const maxHistoryTypes = 1_000;
 
 export interface HistoryState {
-  /** All events that were applied, also those whose types are not kept any more. */
+  /** The number of applied events, including those whose types are no longer kept. */
   readonly count: number;
-  /** Types of the last 1,000 events in the order in which they were applied, each as often as it was. */
+  /** Types of the last 1,000 events in the order of application, with repetitions. */
   readonly types: readonly string[];
-  /** `data` of the last event as JSON text: large integers and `1.0` survive. Stored as JSON, not as a string of it. */
+  /** `data` of the last event as JSON text, with large integers and `1.0` intact. Stored as JSON, not as a string. */
   readonly dataJson: string;
 }
 

@@ -1,30 +1,30 @@
 /**
- * What the events of an order carry, as a Standard Schema by event type. Written by hand, so that the built-in
- * needs no schema library; fields it does not know are let pass.
+ * The data of an order's events, as a Standard Schema by event type. Written by hand, so that the built-in
+ * needs no schema library; unknown fields are ignored.
  */
 import type { StandardSchemaV1 } from '@standard-schema/spec';
 
 export interface OrderItem {
   readonly sku: string;
   readonly quantity: number;
-  /** Of one piece. */
+  /** The price of one piece. */
   readonly price: number;
 }
 
 export interface OrderCreatedData {
   readonly items: readonly OrderItem[];
-  /** Null: to be computed. */
+  /** Null: computed. */
   readonly total: number | null;
 }
 
 export interface ItemAddedData {
   readonly item: OrderItem;
-  /** The new total of the order; null: to be computed. */
+  /** The new total of the order; null: computed. */
   readonly total: number | null;
 }
 
 export interface OrderUpdatedData {
-  /** Replaces the items; null leaves them. */
+  /** Replaces the items; null keeps them. */
   readonly items: readonly OrderItem[] | null;
   readonly total: number | null;
 }
@@ -96,7 +96,7 @@ function readNumber(
   return 0;
 }
 
-/** Amounts stay where decimal arithmetic is cheap: 1e300 has three hundred digits. */
+/** Limits amounts to where decimal arithmetic is cheap: 1e300 has three hundred digits. */
 function isAmount(value: number): boolean {
   return value === 0 || (value >= 1e-9 && value < 1e15);
 }

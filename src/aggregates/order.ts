@@ -1,6 +1,6 @@
 /**
- * The built-in `order`: created with items, added to, updated, then completed or cancelled. It is what the demo
- * runs, and an example of an aggregate with rules of its own: what may happen (`decide`) and what happened (`evolve`).
+ * The built-in `order`: created with items, added to, updated, then completed or cancelled. The demo uses it, and it is
+ * an example of an aggregate with rules for commands (`decide`) and events (`evolve`).
  *
  *   OrderCreated ─▶ pending ── ItemAdded, OrderUpdated ─▶ pending
  *                      ├────── OrderCompleted ──────────▶ completed
@@ -14,9 +14,9 @@ import { type OrderItem, orderSchema } from './order-data.ts';
 export interface OrderState {
   readonly status: 'new' | 'pending' | 'completed' | 'cancelled';
   readonly items: readonly OrderItem[];
-  /** In the unit of the prices. The total that the events give, else prices times quantities. */
+  /** In the unit of the prices: the total of the events, or prices times quantities. */
   readonly total: number;
-  /** As the events say it (ISO 8601); null where they do not, or not yet. */
+  /** The times of the events (ISO 8601); null if they have none, or it has not happened yet. */
   readonly createdAt: string | null;
   readonly updatedAt: string | null;
   readonly completedAt: string | null;
@@ -87,12 +87,12 @@ export function orderAggregate(type = 'order'): Aggregate<OrderState, OrderComma
   });
 }
 
-/** Null while the order is open. An order adopted in mid-stream (`FIRST_SEQUENCE=any`) is. */
+/** Null while the order is open, as one adopted in mid-stream (`FIRST_SEQUENCE=any`) is. */
 function closed(order: OrderState, rule: string): Refused | null {
   return order.status === 'completed' || order.status === 'cancelled' ? refuse(`an order that is ${order.status} ${rule}`) : null;
 }
 
-/** Null while the order is pending: a command, unlike an event that has happened, never finds an order adopted in mid-stream. */
+/** Null while the order is pending: unlike an event, a command never meets an order adopted in mid-stream. */
 function notPending(order: OrderState, rule: string): Refused | null {
   if (order.status === 'pending') return null;
   return refuse(`an order that is ${order.status} ${rule}`, order.status === 'new' ? 'not_created' : 'closed');

@@ -1,8 +1,7 @@
 /**
- * The configuration as everything behind the loader sees it: read once at the start, checked as a whole,
- * frozen, and complete. Nothing in it is optional and nothing is text that still has to be parsed; where a
- * thing can be absent it is null. `load.ts` makes it from the environment, `variables.ts` says what each
- * variable means; a library user may write one by hand.
+ * The configuration after loading: read once at the start, checked as a whole, frozen, and complete. No field is
+ * optional or unparsed text; an absent value is null. `load.ts` makes it from the environment, `variables.ts`
+ * explains each variable; a library user may write one by hand.
  */
 import type { DecodeOptions } from '../events/decode.ts';
 import type { EventLimits } from '../events/event.ts';
@@ -11,13 +10,13 @@ import type { FirstSequence, GapTimeoutAction, ViolationStrategy } from '../orde
 export const logLevels = ['debug', 'info', 'warn', 'error'] as const;
 export type LogLevel = (typeof logLevels)[number];
 
-/** The broker, and what of the stream's topology this process works on. */
+/** The broker, and the part of the stream's topology that this process uses. */
 export interface BrokerConfig {
-  /** Nodes of one cluster, tried in turn; each with its credentials. Never printed as they are. */
+  /** Nodes of one cluster, tried in turn; with credentials, never printed unredacted. */
   readonly urls: readonly [string, ...string[]];
-  /** The management API with its credentials, or null: then nothing that needs it is checked. */
+  /** The management API with credentials; null: the checks that need it are left out. */
   readonly managementUrl: string | null;
-  /** Name of the exchange, and the first part of every queue's name. */
+  /** Name of the exchange, and prefix of every queue's name. */
   readonly stream: string;
   readonly exchangeType: 'x-consistent-hash' | 'x-modulus-hash';
   readonly queueType: 'quorum' | 'classic';
@@ -25,38 +24,38 @@ export interface BrokerConfig {
   readonly shards: number;
   /** The shards that this process consumes, ascending and without repeats. */
   readonly workerShards: readonly number[];
-  /** Which of them it begins with, where several workers share them; null: all at once. */
+  /** The share of the shards that it consumes first, if several workers share them; null: all at once. */
   readonly share: { readonly ordinal: number; readonly replicas: number } | null;
-  /** Unacknowledged deliveries of one shard. */
+  /** The most unacknowledged deliveries of one shard. */
   readonly prefetch: number;
-  /** At the start: make what is missing, or only compare. */
+  /** At the start: declare what is missing, or only verify. */
   readonly topology: 'declare' | 'verify';
 }
 
-/** What has to have a commit, beside the memory of the server, before a message is acknowledged by it. */
+/** What must have a commit, beside the server's memory, before its message is acknowledged. */
 export type Durability = { readonly kind: 'none' | 'aof' } | { readonly kind: 'replicas'; readonly count: number };
 
 export interface StoreConfig {
   /** Where versions and states live. */
   readonly kind: 'redis' | 'postgres';
-  /** With credentials. Never printed as it is. */
+  /** With credentials; never printed unredacted. */
   readonly redisUrl: string;
-  /** With credentials. Never printed as it is; empty where PostgreSQL is not used. */
+  /** With credentials; never printed unredacted. Empty if PostgreSQL is not used. */
   readonly databaseUrl: string;
   /** How long ids, payload hashes and results are remembered, in seconds. */
   readonly idempotencyTtlSeconds: number;
-  /** Whether every event that is applied is kept, with its entity and in the same commit. */
+  /** Whether every applied event is kept with its entity, in the same commit. */
   readonly eventLog: boolean;
-  /** Of Redis. */
+  /** For Redis. */
   readonly durability: Durability;
 }
 
-/** The append-only log of events, for those who use it. */
+/** The append-only log of events, if it is used. */
 export interface EventStoreConfig {
   readonly kind: 'redis' | 'postgres';
 }
 
-/** Field for field what the sequencer is told (`SequencerLimits`), as far as an operator may choose it. */
+/** The fields of `SequencerLimits` that an operator can choose. */
 export interface OrderingConfig {
   readonly strategy: ViolationStrategy;
   readonly gapTimeoutMs: number;
@@ -72,7 +71,7 @@ export interface OrderingConfig {
 export interface ProcessingConfig {
   /** `order`, `history`, or the path of a module. */
   readonly processor: string;
-  /** The type of an entity whose event names none. */
+  /** The entity type of events that name none. */
   readonly entityType: string;
   /** Attempts at one event, the first one included. */
   readonly retryMaxAttempts: number;
@@ -88,23 +87,23 @@ export interface ProcessingConfig {
 export interface GapRepairConfig {
   /** `event-store`, or the path of a module; null: missing events are waited for. */
   readonly source: string | null;
-  /** How long a gap is waited for before the source is asked, in milliseconds. */
+  /** How long a gap stays open before the source is asked, in milliseconds. */
   readonly afterMs: number;
 }
 
-/** Every limit on one message, and on what it may grow into. */
+/** The limits on a message, a state and a result. */
 export interface LimitsConfig extends EventLimits {
   /** Largest serialised state of one entity, and largest result of a handler, in bytes. */
   readonly maxStateBytes: number;
-  /** What a worker keeps in memory of deliveries, states and versions, all shards together, in bytes. */
+  /** The memory for deliveries, states and versions of all shards together, in bytes. */
   readonly memoryBudgetBytes: number;
 }
 
 export interface HttpConfig {
   readonly host: string;
-  /** 0 asks the system for any free port. */
+  /** 0: any free port. */
   readonly port: number;
-  /** Opens what the console protects; null: that stays closed. Never printed. */
+  /** The token for what the console protects; null: that stays closed. Never printed. */
   readonly adminToken: string | null;
 }
 
@@ -120,13 +119,13 @@ export interface Config {
   readonly gapRepair: GapRepairConfig;
   readonly limits: LimitsConfig;
   readonly http: HttpConfig;
-  /** From the request to stop until the process gives up waiting for what is in flight, in milliseconds. */
+  /** How long a stop waits for what is in flight, in milliseconds. */
   readonly shutdownTimeoutMs: number;
   /** Sentences for the log: variables that are set and have no effect in this version. */
   readonly warnings: readonly string[];
 }
 
-/** How the stream's workers read a message; whoever reads one after them, reads it so. */
+/** How the stream's workers decode a message; everything that reads messages must use the same. */
 export function decodingOf({ limits, processing, ordering }: Config): DecodeOptions {
   return { limits, defaultEntityType: processing.entityType, allowMissingEntityId: ordering.unsequenced === 'process' };
 }

@@ -1,10 +1,10 @@
 /**
- * What a value loses or gains on its way through files, forms and shells, where nobody sees it. White space around a value is
- * taken off, invisible or not: no variable means anything by it. What stands within, and quotes around it, is named and
- * not guessed at: it may be a part of a secret.
+ * Finds invisible damage to a value from files, forms and shells. White space around a value, also invisible, is
+ * removed: no variable needs it. Invisible characters within it, and quotes around it, are reported and not
+ * removed: they may be part of a secret.
  */
 
-/** White space, and what looks like nothing: zero-width characters, marks of direction, the byte-order mark. */
+/** White space and invisible characters: zero-width ones, marks of direction, the byte-order mark. */
 const around = /^[\s\u00ad\u200b-\u200f\u2028-\u202e\u2060\ufeff]+|[\s\u00ad\u200b-\u200f\u2028-\u202e\u2060\ufeff]+$/gu;
 
 const quotes: readonly (readonly [open: string, close: string])[] = [
@@ -17,7 +17,7 @@ const quotes: readonly (readonly [open: string, close: string])[] = [
   ['«', '»'],
 ];
 
-/** Zero-width joiners are left alone: some scripts, and emoji, are written with them. */
+/** Zero-width joiners are allowed: some scripts, and emoji, need them. */
 const within: readonly (readonly [character: RegExp, name: string])[] = [
   [/[\0\ufffd]/, 'a character that is not UTF-8'],
   [/[\r\n\u2028\u2029]/, 'a line end'],
@@ -33,7 +33,7 @@ export function trimmed(text: string): string {
   return text.replace(around, '');
 }
 
-/** Completes the sentence "NAME: …" for a trimmed value that cannot be meant as it is; null for others. */
+/** What is wrong with a trimmed value, as the rest of the sentence "NAME: …"; null if nothing is. */
 export function blemishOf(text: string): string | null {
   const quoted = text.length > 1 && quotes.some(([open, close]) => text.startsWith(open) && text.endsWith(close));
   if (quoted) return 'it stands in quotes, which belong to where it was copied from: remove them';

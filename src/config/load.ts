@@ -1,8 +1,8 @@
 /**
- * Makes the configuration from the environment, or says everything that is wrong with it at once. Guarantees
- * that a configuration which comes out is complete and consistent; that white space around a value is none of it, and an
- * empty variable counts as unset; that a secret's value is in no message. It reads the files that `_FILE` variables name, and nothing else:
- * whether broker, store and processor are there is for those who connect to them.
+ * Makes the configuration from the environment, or reports all its problems at once. Guarantees
+ * that the configuration is complete and consistent; that white space around a value is ignored, and an
+ * empty variable counts as unset; that no message contains a secret. It reads only the files that `_FILE` variables name:
+ * whether broker, store and processor are available shows when they are used.
  */
 import { readFileSync } from 'node:fs';
 import { ConfigError } from '../errors.ts';
@@ -14,16 +14,16 @@ import type { Values, VariableName } from './variables.ts';
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
-/** Held deliveries must leave room for the one they wait for: src/README.md, section 5. */
+/** Held deliveries must leave room for the missing one: src/README.md, section 5. */
 const heldShareOfPrefetch = 0.8;
 
-/** @throws ConfigError with every problem, each naming its variable, what it is and what it must be. */
+/** @throws ConfigError with all problems, each naming the variable, its value and what it must be. */
 export function loadConfig(env: Environment): Config {
   const problems: string[] = [];
   const given = readTexts(env, problems);
   const values = parse(given, problems);
   refuseUnknown(env, problems);
-  // Consistency can only be judged of values that are each allowed.
+  // Consistency is checked only if every single value is valid.
   if (problems.length === 0) checkTogether(values, given, problems);
   if (problems.length > 0) throw new ConfigError(problems);
   return arrange(values, given, warningsOf(values));
@@ -31,7 +31,7 @@ export function loadConfig(env: Environment): Config {
 
 type Texts = ReadonlyMap<VariableName, string>;
 
-/** What is set, with the contents of files in their place. */
+/** The set variables, with the contents of `_FILE` files. */
 function readTexts(env: Environment, problems: string[]): Texts {
   const texts = new Map<VariableName, string>();
   for (const name of variableNames) {
@@ -90,7 +90,7 @@ function refuseUnknown(env: Environment, problems: string[]): void {
   }
 }
 
-/** Checks of several variables; only a limit that was set can be in conflict, a default gives way. */
+/** Checks of several variables together; only values that were set can conflict, defaults adapt. */
 function checkTogether(values: Values, given: Texts, problems: string[]): void {
   const { SHARDS: shards, WORKER_SHARDS: chosen, PREFETCH: prefetch, MAX_BUFFERED_PER_ENTITY: window } = values;
   if (chosen !== 'all') {
@@ -143,7 +143,7 @@ function durabilityProblems({ DURABILITY: durability, STATE_STORE: states, REDIS
     : [];
 }
 
-/** From the first attempt to the end of the last, when each takes all of its time. */
+/** The longest time of all attempts at one event. */
 function longestRetryMs(values: Values): number {
   let totalMs = values.HANDLER_TIMEOUT_MS;
   for (let attempt = 1; attempt < values.RETRY_MAX_ATTEMPTS; attempt++) {
@@ -225,12 +225,12 @@ function deepFreeze<T extends object>(value: T): T {
   return Object.freeze(value);
 }
 
-/** As it is typed; in quotes where that would not show what is wrong with it. */
+/** As it is typed; in quotes if its problem would otherwise be invisible. */
 function shownName(name: string): string {
   return /^\w+$/.test(name) ? name : quoted(name);
 }
 
-/** In quotes, on one line with nothing invisible in it, and not longer than a line. */
+/** In quotes, on one line, without invisible characters, and cut to a line. */
 function quoted(text: string): string {
   const shown = JSON.stringify(text).replace(/[\u007f-\u00a0\u00ad\u200b-\u200f\u2028-\u202e\u2060\ufeff]/g, (character) => {
     return `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`;

@@ -1,24 +1,24 @@
 /**
- * Finds the variable of ours that a name was probably meant to be. A worker shares its environment with
- * shells, container platforms and other programs, so a stranger's name must pass: what is close counts, not
- * what is similar. `HTTP_PROXY`, `SMTP_HOST`, `LOGNAME` and `REDIS_SERVICE_PORT` are nobody's misspelling.
+ * Finds the variable that a misspelt name probably stands for. A worker shares its environment with
+ * shells, container platforms and other programs, so their names must pass: only close names count, not
+ * similar ones. `HTTP_PROXY`, `SMTP_HOST`, `LOGNAME` and `REDIS_SERVICE_PORT` are no misspellings.
  *
- * Why not fastest-levenshtein: to it `PREFECTH` is two slips away from `PREFETCH`, as far as another word may be. Neighbours that
- * changed places are one slip here.
+ * Why not fastest-levenshtein: it counts `PREFECTH` as two edits from `PREFETCH`, as far as another word may be. Here a swap of
+ * neighbours is one edit.
  */
 
 import { trimmed } from './given-text.ts';
 
-/** Names that other programs own although they are one letter from ours. */
+/** Names of other programs that are one letter from ours. */
 const strangers = new Set(['HTTPS_PORT', 'HTTPS_HOST', 'LOGLEVEL', 'AMQPS_URL', 'REDIS_URI', 'AMQP_URI', 'SHARD']);
 
-/** Units that people leave off or exchange. */
+/** Units that people omit or confuse. */
 const unit = /_(MS|MILLIS|SECS?|SECONDS|MINUTES|BYTES|KB|MB)$/;
 
-/** Long names leave room for two slips before they become another word; short ones only for one. */
+/** Two edits in a long name do not make another word; in a short one only one edit is allowed. */
 const longName = 12;
 
-/** The one of `names` that `name` misspells, or null. A name that is spelled right is nobody's near miss. */
+/** The one of `names` that `name` misspells, or null, also for a correct name. */
 export function nearMiss(name: string, names: readonly string[]): string | null {
   if (names.includes(name) || strangers.has(name)) return null;
   const plain = trimmed(name)
@@ -33,11 +33,11 @@ export function nearMiss(name: string, names: readonly string[]): string | null 
   if (name !== upper) return null;
   const otherUnit = names.find((own) => unit.test(own) && own.replace(unit, '') === name.replace(unit, ''));
   if (otherUnit !== undefined) return otherUnit;
-  // Nobody mistypes the first letter and does not see it; other programs' names often differ just there.
+  // People notice a wrong first letter; other programs' names often differ only there.
   return names.find((own) => own[0] === name[0] && editDistance(name, own) <= (own.length >= longName ? 2 : 1)) ?? null;
 }
 
-/** Insertions, deletions, replacements and swaps of neighbours that make one text of the other. */
+/** The number of insertions, deletions, replacements and swaps of neighbours between two texts. */
 export function editDistance(a: string, b: string): number {
   if (Math.abs(a.length - b.length) > 2) return Infinity;
   let beforeLast: number[] = [];

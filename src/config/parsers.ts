@@ -1,7 +1,7 @@
 /**
- * The kinds of value that a variable can have. Each says in words what it accepts, so that the refusal, the
- * help and this folder's README say the same, and parses text into its value or into null. None of them trims, guesses
- * or falls back: `08`, `1e3` and `0x10` are refused where a whole number is asked for. Space around a value is gone by then.
+ * The kinds of values of variables. Each describes what it accepts, for error messages, help and
+ * README alike, and parses text into its value or null. None of them guesses or falls back to a
+ * default: `08`, `1e3` and `0x10` are no whole numbers. White space around a value is removed before.
  */
 import type { FirstSequence } from '../ordering/limits.ts';
 import type { Durability } from './config.ts';
@@ -9,7 +9,7 @@ import type { Durability } from './config.ts';
 export interface ValueKind<T> {
   /** Completes the sentence "it must be …". */
   readonly allowed: string;
-  /** Null: not one of the allowed. */
+  /** Null if the text is not allowed. */
   readonly parse: (text: string) => T | null;
 }
 
@@ -37,7 +37,7 @@ export const trueOrFalse: ValueKind<boolean> = {
   parse: (text) => (text === 'true' ? true : text === 'false' ? false : null),
 };
 
-/** Text that fits a pattern, as it is. */
+/** Text that matches a pattern, unchanged. */
 export function matching(pattern: RegExp, allowed: string): ValueKind<string> {
   return { allowed, parse: (text) => (pattern.test(text) ? text : null) };
 }
@@ -51,13 +51,13 @@ export const durability: ValueKind<Durability> = {
   },
 };
 
-/** The first whole number of a stream's events, or `any`. */
+/** The first sequence of a stream's entities, or `any`. */
 export const firstSequence: ValueKind<FirstSequence> = {
   allowed: '`0`, `1` or `any`',
   parse: (text) => (text === '0' ? 0 : text === '1' ? 1 : text === 'any' ? 'any' : null),
 };
 
-/** `all`, or numbers and ranges; which of them exist is checked against SHARDS later. */
+/** `all`, or numbers and ranges; they are checked against SHARDS later. */
 export const shardList: ValueKind<'all' | readonly number[]> = {
   allowed: '`all`, or numbers and ranges such as `0-3,6`',
   parse(text) {
@@ -85,7 +85,7 @@ export const amqpUrls: ValueKind<readonly [string, ...string[]]> = {
   },
 };
 
-/** One Redis, or the nodes of a cluster, or sentinels with the name of what they watch. */
+/** One Redis, the nodes of a cluster, or sentinels with the name of the master. */
 export const redisUrl: ValueKind<string> = {
   allowed: 'a `redis://` or `rediss://` URL, `redis+cluster://host:port,host:port`, or `redis+sentinel://host:port,host:port/master-name`',
   parse(text) {

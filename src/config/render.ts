@@ -1,11 +1,11 @@
 /**
- * The table of variables as people read it: in `--help`, in this folder's README and in `.env.example`. A test compares
- * the last two with the files, so none of them can fall behind the code.
+ * Renders the table of variables for `--help`, this folder's README and `.env.example`. A test compares
+ * the last two with the files.
  */
 import { variableNames, variables } from './variables.ts';
 import type { VariableName } from './variables.ts';
 
-/** Rows of Markdown: variable, default, meaning with what is allowed. */
+/** Rows of Markdown: variable, default, meaning with allowed values. */
 export function renderVariablesTable(): string {
   const rows = variableNames.map((name) => {
     const { defaultText, kind, meaning } = variables[name];
@@ -32,7 +32,7 @@ export function renderEnvExample(): string {
   ].join('\n');
 }
 
-/** Lines for `--help`, of these variables or of all. */
+/** Lines for `--help`, for the given variables or all. */
 export function renderVariablesHelp(names: readonly VariableName[] = variableNames): string {
   const width = Math.max(...names.map((name) => name.length));
   return names

@@ -1,6 +1,6 @@
 /**
- * Every environment variable of Inorder: one row makes its type, its loader, its line in `--help`, its row in
- * this folder's README and its entry in `.env.example`. What concerns several variables at once is checked in `load.ts`.
+ * Every environment variable of Inorder: one row defines its type, its loader, its line in `--help`, its row in
+ * this folder's README and its entry in `.env.example`. `load.ts` checks conditions on several variables.
  */
 import { defaultEventLimits } from '../events/event.ts';
 import { logLevels } from './config.ts';
@@ -8,16 +8,16 @@ import * as kinds from './parsers.ts';
 import type { ValueKind } from './parsers.ts';
 
 export interface Variable<T> {
-  /** As text, as one would write it. Null: unset by default, and then null in the configuration. */
+  /** The default as text. Null: unset by default, and then null in the configuration. */
   readonly defaultText: string | null;
   readonly kind: ValueKind<T>;
-  /** What it does and in which unit, in a sentence or two; may name other variables. */
+  /** Its effect and unit, in a sentence or two; may name other variables. */
   readonly meaning: string;
-  /** Its value is never printed, and `<NAME>_FILE` may name a file that holds it. */
+  /** The value is never printed, and `<NAME>_FILE` may name a file with it. */
   readonly secret: boolean;
 }
 
-/** RabbitMQ's default: a delivery that stays unacknowledged for longer costs the channel. */
+/** RabbitMQ's default: the broker closes the channel of a delivery that is unacknowledged for longer. */
 export const consumerTimeoutMs = 1_800_000;
 const longestMs = consumerTimeoutMs / 3;
 
@@ -99,7 +99,7 @@ export const variables = {
   ),
   PREFETCH: row(
     '1000',
-    // Of 2 none could be held: with one that waits and one for the event that is missing, 80 % is reached at once.
+    // With 2, the first held delivery would already reach the limit of 80 %.
     kinds.wholeNumber(3, 65_535),
     'Unacknowledged deliveries of one shard. Where 80 % of them are held, the oldest gap ends early: the rest is room for the event that is missing.',
   ),
@@ -224,7 +224,7 @@ export const variables = {
 export type VariableName = keyof typeof variables;
 type Row = typeof variables;
 
-/** What the rows parse to, by name. */
+/** The parsed values, by name. */
 export type Values = {
   readonly [Name in VariableName]: Row[Name] extends { kind: ValueKind<infer T>; defaultText: infer D }
     ? D extends null

@@ -1,9 +1,9 @@
-/** Which version of Inorder this is. */
+/** The version of Inorder. */
 import { readFileSync } from 'node:fs';
 
 let known: string | null = null;
 
-/** From the package that this file is part of, in the checkout as well as in the build. */
+/** Reads it from package.json, both in the checkout and in the build. */
 export function packageVersion(): string {
   known ??= readVersion();
   return known;
@@ -15,7 +15,7 @@ function readVersion(): string {
       const manifest = JSON.parse(readFileSync(new URL(candidate, import.meta.url), 'utf8')) as { name?: string; version?: string };
       if (manifest.name === 'inorder' && manifest.version !== undefined) return manifest.version;
     } catch {
-      // Not there: it is the other one.
+      // Not found: try the other place.
     }
   }
   return 'unknown';

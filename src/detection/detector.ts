@@ -1,13 +1,13 @@
 /**
- * Notices that the events of an entity come in another order than they were numbered in, and keeps count.
- * It watches and tells; it holds nothing back and drops nothing: what becomes of an event is decided by the
- * sequencer, or by the middleware (middleware.ts) around a handler of one's own.
+ * Detects and counts events of an entity that come in another order than that of their sequences.
+ * It only observes and never holds or drops an event: the sequencer, or the middleware (middleware.ts) around a
+ * user's handler, decides what becomes of it.
  *
- * After a violation it expects what follows the event that came too early. Otherwise one lost event would
- * make a violation of every later one.
+ * After a violation it expects the successor of the early event. Otherwise every event after a lost one would
+ * be a violation.
  */
 
-/** What the detector looks at: one arrival of an event. */
+/** One arrival of an event. */
 export interface ObservedEvent {
   readonly messageId: string;
   readonly entityType: string;
@@ -28,9 +28,9 @@ export interface Violation {
   readonly expected: number;
   readonly received: number;
   readonly messageId: string;
-  /** Of the event. */
+  /** The type of the event. */
   readonly type: string;
-  /** Sequences that were passed over: `received - expected`. */
+  /** The number of skipped sequences: `received - expected`. */
   readonly gap: number;
   /** When it was noticed, in milliseconds since 1970. */
   readonly atMs: number;
@@ -38,16 +38,16 @@ export interface Violation {
 
 export type Observation =
   | { readonly kind: 'in-order' }
-  /** A sequence that came before, or that was passed over and comes late. */
+  /** A sequence that came before, or that was skipped and comes late. */
   | { readonly kind: 'old' }
   | { readonly kind: 'violation'; readonly violation: Violation };
 
 export interface OrderingStatistics {
   /** Violations since the start. */
   readonly total: number;
-  /** Entities with at least one; exact up to `maxEntities`, then a lower bound. */
+  /** Entities with violations; exact up to `maxEntities`, then a lower bound. */
   readonly affectedEntities: number;
-  /** Mean of the gaps of all violations; 0 when there was none. */
+  /** Mean gap of all violations; 0 if there was none. */
   readonly averageGap: number;
   readonly maxGap: number;
   /** The last violations, the latest last. */
@@ -59,7 +59,7 @@ export interface OrderingDetectorOptions {
   readonly recent?: number;
   /** The most entities to remember; the least recently seen is forgotten first. Default 100,000. */
   readonly maxEntities?: number;
-  /** The sequence that the events of an entity begin with. Default 1. */
+  /** The first sequence of an entity. Default 1. */
   readonly firstSequence?: 0 | 1;
 }
 
@@ -85,10 +85,10 @@ export class OrderingDetector {
     this.#firstSequence = firstSequence;
   }
 
-  /** Compares the event with what was seen of its entity. The first event of an entity is expected to have `firstSequence`. */
+  /** Compares the event with the earlier ones of its entity. The first one should have `firstSequence`. */
   observe(event: ObservedEvent): Observation {
     const key = keyOf(event);
-    // Once entities have been forgotten, one that is not known may be one of them: its event is a new base line.
+    // An unknown entity may be one that was forgotten: its event is a new base line.
     const last = this.#lastSequences.get(key) ?? (this.#hasForgotten ? event.sequence : this.#firstSequence) - 1;
     this.#see(key, Math.max(last, event.sequence));
     if (event.sequence <= last) return old;
@@ -108,7 +108,7 @@ export class OrderingDetector {
     return { kind: 'violation', violation };
   }
 
-  /** Counts a violation that was found elsewhere. */
+  /** Counts a violation that was detected elsewhere. */
   record(violation: Violation): void {
     this.#total++;
     this.#gaps += violation.gap;

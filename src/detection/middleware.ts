@@ -1,29 +1,29 @@
 /**
- * A detector around any handler, for consumers that Inorder's worker does not run: it looks at each event
- * before the handler does and acts on a violation by a strategy.
+ * A detector around any handler, for consumers other than Inorder's worker: it checks each event
+ * before the handler runs, and treats a violation by a strategy.
  *
- * It guarantees only that the strategy is followed; it holds nothing back, so it cannot restore an order.
- * Buffering, the fourth strategy, needs acknowledgements and a store: that is the worker.
+ * It guarantees only the strategy; it holds no events, so it cannot restore an order.
+ * Buffering, the fourth strategy, needs acknowledgements and a store, that is, a worker.
  */
 import { ConfigError, EventError } from '../errors.ts';
 import type { ObservedEvent, OrderingDetector, Violation } from './detector.ts';
 
 /** What the middleware does with an event that came before its predecessor. */
 export type MiddlewareStrategy =
-  /** The handler does not see it; the call resolves to undefined. */
+  /** The handler is not called; the call resolves to undefined. */
   | 'skip'
   /** The call rejects with an `EventError` whose reason is `out_of_order`. */
   | 'fail'
-  /** `onViolation` is told, then the handler runs. */
+  /** `onViolation` is called, then the handler. */
   | 'log_and_process';
 
 const strategies: readonly string[] = ['skip', 'fail', 'log_and_process'] satisfies MiddlewareStrategy[];
 
 export interface OrderingMiddlewareOptions {
   readonly strategy: MiddlewareStrategy;
-  /** Told of every violation, whatever the strategy. */
+  /** Called for every violation, with any strategy. */
   readonly onViolation?: (violation: Violation) => void;
-  /** Milliseconds since 1970, for events that do not say when they were received: `Date.now`. */
+  /** The clock for events without `receivedAtMs`, in milliseconds since 1970: `Date.now`. */
   readonly now: () => number;
 }
 
@@ -31,10 +31,10 @@ export interface OrderingMiddlewareOptions {
 export type OrderedInput = Omit<ObservedEvent, 'receivedAtMs'> & { readonly receivedAtMs?: number };
 
 /**
- * Wraps a handler: `withOrdering(detector, { strategy: 'fail', now: Date.now })(handle)`. Events that come again or late pass
- * through to the handler; an `idempotent` handler inside takes care of these.
+ * Wraps a handler: `withOrdering(detector, { strategy: 'fail', now: Date.now })(handle)`. Repeated and late events reach
+ * the handler; use an `idempotent` handler for them.
  *
- * Throws `ConfigError` at once when the strategy is none of the three, rather than process as if there were none.
+ * Throws `ConfigError` at once for an unknown strategy, instead of processing without one.
  */
 export function withOrdering(detector: OrderingDetector, options: OrderingMiddlewareOptions) {
   const { strategy, onViolation, now } = options;

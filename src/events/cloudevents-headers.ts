@@ -1,7 +1,7 @@
 /**
- * The headers in which a binary CloudEvent carries its attributes. The AMQP binding says `cloudEvents:`, or `cloudEvents_` for
- * brokers that cannot filter on a colon. Bridges and sidecars pass on what other bindings say (HTTP `ce-`, Kafka `ce_`) or
- * change the case: those are read where there are none of AMQP, all of one prefix.
+ * The headers with the attributes of a binary CloudEvent. The AMQP binding uses the prefix `cloudEvents:`, or `cloudEvents_` for
+ * brokers that cannot filter on a colon. Bridges and sidecars may pass on the prefixes of other bindings (HTTP `ce-`, Kafka
+ * `ce_`) or another case: these are read if there is none of AMQP, and only one prefix at a time.
  */
 
 const own = ['cloudEvents:', 'cloudEvents_'] as const;
@@ -9,19 +9,19 @@ const foreign = ['cloudevents:', 'cloudevents_', 'ce-', 'ce_'] as const;
 
 type Headers = Readonly<Record<string, unknown>>;
 
-/** What CloudEvents allows as the name of an attribute; `__proto__` is none. */
+/** The attribute names that CloudEvents allows; excludes `__proto__`. */
 export const attributeName = /^[a-z0-9]+$/;
 
 export interface AttributeHeader {
   readonly header: string;
-  /** Of the attribute. */
+  /** The name of the attribute. */
   readonly name: string;
   readonly value: unknown;
-  /** It follows another binding, whose encoding of values need not be AMQP's. */
+  /** From another binding, whose values may be encoded differently. */
   readonly isForeign: boolean;
 }
 
-/** Whether the headers say that this is a CloudEvent in binary mode. On the way of every message. */
+/** Whether the headers mark a CloudEvent in binary mode. Called for every message. */
 export function hasAttributes(headers: Headers): boolean {
   for (const header in headers) {
     if (
@@ -33,7 +33,7 @@ export function hasAttributes(headers: Headers): boolean {
   return false;
 }
 
-/** For a message that is refused: the header that would make it a CloudEvent, had it a prefix that is read. */
+/** For a refused message: a header that would make it a CloudEvent if its prefix were supported. */
 export function unreadVersionHeader(headers: Headers): string | null {
   return hasAttributes(headers)
     ? null
@@ -49,7 +49,7 @@ export function attributeHeaders(headers: Headers): readonly AttributeHeader[] {
     const ownPrefix = own.find((prefix) => header.startsWith(prefix));
     const prefix = ownPrefix ?? foreign.find((candidate) => startsAs(header, candidate));
     if (prefix === undefined) return [];
-    // Go writes `Ce-Specversion`; whoever follows AMQP writes names in lower case.
+    // Go writes `Ce-Specversion`; the AMQP binding has lower-case names.
     const rest = header.slice(prefix.length);
     const name = ownPrefix === undefined ? rest.toLowerCase() : rest;
     return attributeName.test(name) ? [{ header, name, value, isForeign: ownPrefix === undefined }] : [];

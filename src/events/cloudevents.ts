@@ -1,10 +1,10 @@
 /**
- * Reads CloudEvents 1.0 in both modes: structured (one JSON document, also where it comes as plain JSON) and binary
- * (attributes in headers, data in the body). `subject` is the entity id; the extensions `sequence` (a number, or the digits that the
- * sequence extension makes of it) and `entitytype` do the rest; every other attribute becomes metadata.
+ * Reads CloudEvents 1.0 in both modes: structured (one JSON document, also with the content type of plain JSON) and binary
+ * (attributes in headers, data in the body). `subject` is the entity id; the extensions are `sequence` (a number, or its digits as
+ * text, as the sequence extension defines it) and `entitytype`; every other attribute becomes metadata.
  *
- * The `cloudevents` package is not used: it binds HTTP, Kafka and MQTT but not AMQP, brings network transports
- * and a schema compiler into a pure folder, and parses into numbers that have lost their text.
+ * The `cloudevents` package is not used: it supports HTTP, Kafka and MQTT but not AMQP, would bring network transports
+ * and a schema compiler into a pure folder, and loses the text of numbers.
  */
 import { type AttributeHeader, attributeHeaders } from './cloudevents-headers.ts';
 import { type RawFields, type FieldNames, malformed, noRawFields, type Problem, unreadable, unsupported } from './raw-fields.ts';
@@ -22,7 +22,7 @@ export const attributeNames: FieldNames = {
   timestamp: 'time',
 };
 
-/** Attributes that have a place of their own in an event. */
+/** Attributes that become fields of an event. */
 export const placedAttributes: ReadonlySet<string> = new Set([
   'specversion',
   'id',
@@ -46,7 +46,7 @@ export function readStructured({ body }: RawMessage, limits: EventLimits): RawFi
   return document.ok ? structuredFields(document) : unreadable(attributeNames, malformed(document.detail));
 }
 
-/** Whether a JSON object that does not say what it is can only be a CloudEvent. */
+/** Whether a JSON object without a content type can only be a CloudEvent. */
 export function isStructured(value: Attributes): boolean {
   return typeof value.specversion === 'string' && (value.source ?? value.subject) !== undefined && value.entity_id === undefined;
 }
@@ -106,7 +106,7 @@ function metadataOf(attributes: Attributes): Record<string, unknown> {
   return metadata;
 }
 
-/** Plain digits are what the sequence extension makes of a number; "0x10", "1e3" and " 7 " are not. */
+/** The sequence extension is text of plain digits; "0x10", "1e3" and " 7 " are not. */
 function sequenceOf(value: unknown): number | null {
   if (value == null) return null;
   if (typeof value === 'number') return value;
@@ -119,7 +119,7 @@ export function attributesOf(headers: readonly AttributeHeader[]): Attributes {
   return attributes;
 }
 
-/** HTTP encodes what is no ASCII, AMQP does not: of `caf%C3%A9` from another binding nobody can say which it is. It matters in names. */
+/** HTTP percent-encodes non-ASCII text, AMQP does not: `caf%C3%A9` from another binding is ambiguous, which matters in names. */
 function encodingProblem(headers: readonly AttributeHeader[]): Problem | null {
   const doubtful = headers.find(
     ({ name, value, isForeign }) => isForeign && identifying.has(name) && typeof value === 'string' && /%[0-9a-f]{2}/i.test(value),
@@ -130,7 +130,7 @@ function encodingProblem(headers: readonly AttributeHeader[]): Problem | null {
   );
 }
 
-/** The AMQP client gives timestamps as `{ '!': 'timestamp', value }`. One that makes no time stays what it is, and is refused as such. */
+/** The AMQP client gives timestamps as `{ '!': 'timestamp', value }`. An invalid one is kept, and refused later. */
 function plainValue(value: unknown): unknown {
   if (!isJsonObject(value) || value['!'] !== 'timestamp') return value;
   const ms = fromAmqpTimestamp(value.value);

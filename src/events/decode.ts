@@ -1,12 +1,12 @@
 /**
- * From one arrival to an event, or to the reason why it is none (src/README.md, section 3). Never throws, whatever
- * the bytes. Nothing else in Inorder looks into a message; in particular nobody reads `x-death` or a replay
+ * Decodes a message into an event, or into the reason why it is none (src/README.md, section 3). Never throws, whatever
+ * the bytes. No other code in Inorder interprets messages; in particular nothing trusts `x-death` or a replay
  * header, which anybody can forge.
  *
  *   size ─▶ format ─▶ raw fields (envelope, CloudEvents) ─▶ validation ─▶ event
- *     └────────┴──────────┴─▶ what can still be made out ─▶ refusal
+ *     └────────┴──────────┴─▶ what can still be read ─▶ refusal
  *
- * Left to the sequencer: whether a missing sequence is allowed, and how far a sequence may run ahead.
+ * Left to the sequencer: whether a missing sequence is allowed, and how far ahead a sequence may be.
  */
 import { validate, type DecodeOptions } from './validation.ts';
 import { type RawFields, unreadable } from './raw-fields.ts';

@@ -1,7 +1,7 @@
 /**
- * From an event to a CloudEvent 1.0: structured (one JSON document) or binary (attributes in headers). Like
- * `encode.ts` it sends nothing that a worker would refuse. Metadata becomes extension attributes, so it must be
- * what they can be; an event that does not fit is refused, not trimmed.
+ * Encodes an event as a CloudEvent 1.0: structured (one JSON document) or binary (attributes in headers). Like
+ * `encode.ts` it refuses what a worker would refuse. Metadata becomes extension attributes, so it must be
+ * valid as such; an event that does not fit is refused, not trimmed.
  */
 import { EventError } from '../errors.ts';
 import { attributeName } from './cloudevents-headers.ts';
@@ -18,7 +18,7 @@ export interface CloudEventOptions extends EncodeOptions {
 
 type Attributes = Readonly<Record<string, string | number | boolean>>;
 
-/** Throws `EventError` with the reason for which a worker would refuse it. Without an id it gets the one derived from its envelope. */
+/** Throws `EventError` with the reason that a worker would give. An event without an id gets the one derived from its envelope. */
 export function encodeCloudEvent(event: NewEvent, mode: CloudEventMode, options: CloudEventOptions = {}): EncodedEvent {
   const { source = '/inorder' } = options;
   const attributes = attributesOf({ ...event, id: event.id ?? encodeEvent(event, options).event.id }, source);
@@ -46,7 +46,7 @@ function attributesOf(event: NewEvent & { readonly id: string }, source: string)
     type: event.type,
     ...(event.entityId === undefined ? {} : { subject: event.entityId }),
     ...(timestamp === undefined ? {} : { time: timestamp }),
-    // The sequence extension is text; as a number it would not fit the integers of CloudEvents, which have 32 bits.
+    // The sequence extension is text, because integers of CloudEvents have only 32 bits.
     ...(event.sequence === undefined ? {} : { sequence: String(event.sequence) }),
     ...(event.entityType === undefined ? {} : { entitytype: event.entityType }),
     ...extensionsOf(event.metadata ?? {}),

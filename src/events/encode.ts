@@ -1,6 +1,6 @@
 /**
- * From an event to the message that carries it. What is encoded has been decoded again as a worker does it: a
- * message that a worker would refuse is never sent, and the id that a worker will derive is known here.
+ * Encodes an event as a message. Each message is decoded again as a worker does it: one that a
+ * worker would refuse is never sent, and the id that a worker will derive is known here.
  */
 import { EventError } from '../errors.ts';
 import { decodeMessage } from './decode.ts';
@@ -21,23 +21,23 @@ export interface MessageProperties {
 export interface EncodedEvent {
   readonly body: Buffer;
   readonly properties: MessageProperties;
-  /** The entity id; for an event that has none its own id, which spreads such events over the shards. */
+  /** The entity id; for an event without one its own id, which spreads such events over the shards. */
   readonly routingKey: string;
-  /** The event as a worker will see it; `entityType` is empty where the worker's default applies. */
+  /** The event as a worker will see it; `entityType` is empty if the worker's default applies. */
   readonly event: Event;
 }
 
 export interface EncodeOptions {
-  /** What the workers accept. Default: the defaults. */
+  /** The limits of the workers. Default: the defaults. */
   readonly limits?: EventLimits;
-  /** UNSEQUENCED of the workers: whether they take events without a sequence, and those of no entity. Default `reject`. */
+  /** UNSEQUENCED of the workers: whether they accept events without a sequence or an entity. Default `reject`. */
   readonly unsequenced?: 'reject' | 'process';
 }
 
-/** AMQP: a routing key, a message id and a type are short strings. */
+/** AMQP's short strings: routing key, message id and type. */
 const maxShortStringBytes = 255;
 
-/** Encodes as JSON envelope. Throws `EventError` with the reason for which a worker would refuse it. */
+/** Encodes as JSON envelope. Throws `EventError` with the reason that a worker would give. */
 export function encodeEvent(event: NewEvent, options: EncodeOptions = {}): EncodedEvent {
   return encodedAs(
     { body: Buffer.from(envelopeText(event)), contentType: 'application/json', headers: {}, entityId: event.entityId },
@@ -45,7 +45,7 @@ export function encodeEvent(event: NewEvent, options: EncodeOptions = {}): Encod
   );
 }
 
-/** What carries an event, whatever a worker will say to it; null where AMQP cannot: a routing key takes no more bytes. */
+/** The message of an event, even if a worker will refuse it; null if its entity id is too long for a routing key. */
 export function encodeUnchecked(event: NewEvent & { readonly entityId: string }): Omit<EncodedEvent, 'event'> | null {
   const { id = '', type, entityId } = event;
   if (!isShort(entityId)) return null;
@@ -62,7 +62,7 @@ export interface Draft {
   readonly entityId: string | undefined;
 }
 
-/** For the formats: properties and routing key, from what a worker makes of the draft. */
+/** For all formats: adds properties and routing key, by decoding the draft as a worker does. */
 export function encodedAs(
   { body, contentType, headers, entityId }: Draft,
   { limits = defaultEventLimits, unsequenced = 'reject' }: EncodeOptions,
@@ -71,7 +71,7 @@ export function encodedAs(
   const decoded = decodeMessage(message, { limits, defaultEntityType: '', allowMissingEntityId: unsequenced === 'process' });
   if (!decoded.ok) throw new EventError(decoded.refusal.reason, decoded.refusal.detail);
   const { event } = decoded;
-  // The sequencer's rule, and the only one of its own that depends on the event alone.
+  // The only rule of the sequencer that depends on the event alone.
   if (event.sequence === null && unsequenced === 'reject')
     throw new EventError('invalid_sequence', 'the event has no sequence, and UNSEQUENCED is reject');
   if (!isShort(event.entityId)) {
@@ -83,14 +83,14 @@ export function encodedAs(
   return { body, properties: propertiesOf(event, contentType, headers), routingKey: event.entityId, event };
 }
 
-/** What a consumer is given of it. */
+/** The message as a consumer gets it. */
 export function asDelivered({ body, routingKey, properties }: Omit<EncodedEvent, 'event'>): RawMessage {
   const { contentType, messageId, type, timestamp, headers } = properties;
   const absent = { contentEncoding: undefined, replyTo: undefined, correlationId: undefined };
   return { body, routingKey, contentType, messageId, type, timestamp, headers, ...absent };
 }
 
-/** The properties only repeat what the message says: one that AMQP has no room for is left out. */
+/** The properties only repeat fields of the message: a value that is too long for AMQP is left out. */
 function propertiesOf(
   { id, type, timestampMs }: Pick<Event, 'id' | 'type' | 'timestampMs'>,
   contentType: string,

@@ -1,6 +1,6 @@
 /**
  * Reads the JSON envelope: `{"id","entity_type","entity_id","sequence","type","timestamp","data","metadata"}`.
- * Members it does not know are let pass, so that producers may add some; a null is as good as nothing.
+ * Unknown members are ignored, so that producers may add some; null counts as absent.
  */
 import { type RawFields, type FieldNames, malformed, unreadable, unsupported } from './raw-fields.ts';
 import { isStructured, structuredFields } from './cloudevents.ts';
@@ -16,7 +16,7 @@ export const memberNames: FieldNames = {
   timestamp: 'timestamp',
 };
 
-/** The version of the envelope that this code reads; a producer that names none means this one. */
+/** The version of the envelope that this code reads, and the default. */
 const schemaVersion = 1;
 
 export function readEnvelope({ body }: RawMessage, limits: EventLimits): RawFields {

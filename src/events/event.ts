@@ -1,10 +1,10 @@
 /**
- * What an event is, once its bytes have been decoded and found good, and what a message is before that.
- * Everything behind the decoder (the sequencer, the processors, the store) sees `Event` only.
+ * The types of a message and of a decoded, valid event.
+ * Everything after the decoder (the sequencer, the processors, the store) sees only `Event`.
  */
 import type { RejectionReason } from './reasons.ts';
 
-/** One arrival from the broker, as bytes and properties: nothing in it has been checked. */
+/** A message from the broker as bytes and properties, unchecked. */
 export interface RawMessage {
   readonly body: Uint8Array;
   readonly routingKey: string;
@@ -12,12 +12,12 @@ export interface RawMessage {
   readonly contentEncoding: string | undefined;
   readonly messageId: string | undefined;
   readonly type: string | undefined;
-  /** AMQP timestamp: seconds since 1970, if the producer is right. */
+  /** AMQP timestamp: seconds since 1970, if the producer is correct. */
   readonly timestamp: number | undefined;
   readonly replyTo: string | undefined;
   readonly correlationId: string | undefined;
   readonly headers: Readonly<Record<string, unknown>>;
-  /** The headers nest deeper than can be read: of the message only the body and the routing key are known. */
+  /** The headers nest too deep to be read: only the body and the routing key are known. */
   readonly unreadable?: boolean;
 }
 
@@ -27,7 +27,7 @@ export interface EntityRef {
   readonly entityId: string;
 }
 
-/** The entity in the spelling of JSON. Null is what is not known. */
+/** The entity with the field names of JSON. Null if unknown. */
 export function entityFields<Name extends string | null>({ entityType, entityId }: { readonly entityType: Name; readonly entityId: Name }) {
   return { entity_type: entityType, entity_id: entityId } as const;
 }
@@ -46,10 +46,10 @@ export interface Event extends EntityRef {
   /** `timestamp` in milliseconds since 1970, or null. */
   readonly timestampMs: number | null;
   readonly data: unknown;
-  /** The bytes of `data` as the producer wrote them, as text: large integers and `1.0` survive in it. */
+  /** The text of `data` as the producer wrote it, with large integers and `1.0` intact. */
   readonly dataJson: string;
   readonly metadata: Readonly<Record<string, unknown>>;
-  /** Says whether two events claim the same thing: 16 base64url characters (96 bits) of a SHA-256 over type and canonical data. */
+  /** Equal for events with equal content: 16 base64url characters (96 bits) of a SHA-256 over type and canonical data. */
   readonly payloadHash: string;
 }
 
@@ -63,7 +63,7 @@ export interface EventLimits {
   readonly maxHeaderBytes: number;
   /** Deepest nesting of the JSON. Default 64. */
   readonly maxJsonDepth: number;
-  /** Lowest sequence: 0 where FIRST_SEQUENCE is 0, else 1. Default 1. */
+  /** The lowest sequence: 0 if FIRST_SEQUENCE is 0, else 1. Default 1. */
   readonly firstSequence: 0 | 1;
 }
 
@@ -78,7 +78,7 @@ export const defaultEventLimits: EventLimits = {
 /** Why a message cannot become an event, with what could be read of it. */
 export interface Refusal {
   readonly reason: RejectionReason;
-  /** One sentence for the operator: what is wrong and where. Never contains the payload. */
+  /** One sentence for the operator: what is wrong, and where. Never contains the payload. */
   readonly detail: string;
   readonly id: string | null;
   readonly entityType: string | null;
@@ -89,9 +89,9 @@ export interface Refusal {
 
 export type Decoded = { readonly ok: true; readonly event: Event } | { readonly ok: false; readonly refusal: Refusal };
 
-/** An event as an entity's log keeps it: a line of JSON with what is known of it, and its data as the producer wrote them. */
+/** An event in an entity's log: a line of JSON with its fields, and its data as the producer wrote them. */
 export interface AppliedEvent extends Pick<Event, 'id' | 'type' | 'timestamp' | 'metadata' | 'dataJson'> {
-  /** Under which it was applied; of an unsequenced event the version that it made. */
+  /** The sequence under which it was applied; for an unsequenced event the version after it. */
   readonly sequence: number;
 }
 

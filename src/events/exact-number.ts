@@ -1,10 +1,10 @@
 /**
- * The canonical text of a JSON number: as JavaScript prints it (RFC 8785) where a JavaScript number holds its
- * decimal value, else the decimal value itself, so that 9007199254740992 and 9007199254740993, which are one
- * number to JavaScript, stay two. Equal values have one text, different values different ones.
+ * The canonical text of a JSON number: as JavaScript prints it (RFC 8785) if a JavaScript number holds its
+ * decimal value, else the decimal value itself, so that 9007199254740992 and 9007199254740993, which are
+ * equal in JavaScript, stay different. Equal values have equal texts, different values different ones.
  */
 
-/** Decimals with so many digits survive the way to a double and back. */
+/** Decimals with this many digits survive the conversion to a double and back. */
 const safeDigits = 15;
 
 /** `source` is a valid JSON number token. */
@@ -15,7 +15,7 @@ export function canonicalNumber(source: string): string {
   return exact === decimalOf(printed) ? printed : exact;
 }
 
-/** `digits` `e` `exponent` without zeros at either end of the digits: one text per value. Infinity has none. */
+/** `digits` `e` `exponent` without zeros at either end of the digits: a unique text per value. */
 function decimalOf(source: string): string {
   const parts = /^(-?)(\d+)(?:\.(\d+))?(?:[eE]([+-]?\d+))?$/.exec(source);
   if (parts === null) return source;

@@ -1,8 +1,7 @@
 /**
- * What can still be made out of a message that is refused: whose event it is, its sequence, its id and its type, for the
- * record of the dead letter. Reads also what no decoder may take for an event: under a wrong content type or encoding,
- * behind a byte-order mark, around a NaN, cut off. What it finds is checked like every other field, and says nothing for
- * which the text has two answers.
+ * Reads what it can of a refused message (entity, sequence, id and type) for the record of the dead letter. Unlike the decoder it
+ * accepts a wrong content type or encoding, a byte-order mark, NaN, and truncated text. The fields it finds are checked like all
+ * others; a field with two different values is left out.
  */
 import { constants, unzipSync } from 'node:zlib';
 import { type RawFields, noRawFields } from './raw-fields.ts';
@@ -11,7 +10,7 @@ import { attributeNames, attributesOf, rawFieldsOf, isStructured } from './cloud
 import { memberNames } from './envelope.ts';
 import type { EventLimits, RawMessage } from './event.ts';
 
-/** The members of an envelope, or the attributes of a CloudEvent, that a record names. */
+/** The members of an envelope, or the attributes of a CloudEvent, for the record. */
 const wanted: ReadonlySet<string> = new Set([
   'id',
   'type',
@@ -24,7 +23,7 @@ const wanted: ReadonlySet<string> = new Set([
   'entitytype',
 ]);
 
-/** In place of fields that could not be read. */
+/** Replaces fields that could not be read. */
 export function glimpsed({ problem }: RawFields, message: RawMessage, limits: EventLimits): RawFields {
   if (hasAttributes(message.headers)) return { ...rawFieldsOf(attributesOf(attributeHeaders(message.headers))), problem };
   const { members, isWhole } = glimpseMembers(textOf(message, limits.maxBodyBytes));
@@ -43,7 +42,7 @@ export function glimpsed({ problem }: RawFields, message: RawMessage, limits: Ev
   };
 }
 
-/** Bytes that are no UTF-8 become a character that no name is taken with. */
+/** Invalid UTF-8 becomes a character that no name may contain. */
 const utf8 = new TextDecoder('utf-8');
 const replacement = '\ufffd';
 
@@ -56,7 +55,7 @@ function textOf({ body, contentEncoding }: RawMessage, maxBytes: number): string
       const options = { maxOutputLength: Math.max(maxBytes, 1_024 * 1_032), finishFlush: constants.Z_SYNC_FLUSH };
       return utf8.decode(unzipSync(packed, options).subarray(0, maxBytes));
     } catch {
-      // The next one, or the text as it stands.
+      // Try the next decoding, or take the text as it is.
     }
   }
   return utf8.decode(start);
@@ -68,13 +67,13 @@ interface Glimpse {
   readonly isWhole: boolean;
 }
 
-/** The top-level members of what may be an object, in one pass and without recursion, however deep it is. */
+/** The top-level members of a possible object, in one pass and without recursion. */
 export function glimpseMembers(text: string): Glimpse {
   const members = new Map<string, unknown>();
   let [at, depth, key, isValue] = [text.search(/\S/), 0, '', false];
   if (text[at] !== '{') return { members, isWhole: false };
   const found = (value: unknown) => {
-    // Twice, and not the same: nobody can say which is meant.
+    // Two different values: ambiguous.
     if (wanted.has(key)) members.set(key, members.has(key) && members.get(key) !== value ? undefined : value);
   };
   for (let start = at; start < text.length; start = at) {
@@ -95,7 +94,7 @@ export function glimpseMembers(text: string): Glimpse {
   return { members, isWhole: false };
 }
 
-/** Beyond the text where a string is cut off. */
+/** The end of the string; beyond the text if it is truncated. */
 function endOfToken(text: string, start: number): number {
   let at = start + 1;
   if (text[start] === '"') {
@@ -111,9 +110,9 @@ function isDelimiter(text: string, at: number): boolean {
   return text[at]! <= ' ' || '{}[]:,'.includes(text[at]!);
 }
 
-/** Undefined where it is neither a string nor a number that is what it says. */
+/** Undefined unless it is a string or a number that JavaScript holds exactly. */
 function readValue(token: string): unknown {
-  // A hundred thousand errors that are thrown for nothing would take a second.
+  // Throwing a hundred thousand needless errors would take a second.
   if (!/^["\d-]/.test(token)) return undefined;
   try {
     const value: unknown = JSON.parse(token);

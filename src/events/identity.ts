@@ -1,7 +1,6 @@
 /**
- * What makes two things the same: events by id, payloads by hash, messages by fingerprint. All of them are
- * SHA-256, cut to what their place in the store allows, and made from bytes or canonical JSON alone, so every
- * worker computes the same.
+ * Identities: event ids, payload hashes and message fingerprints. All are truncated
+ * SHA-256 of bytes or canonical JSON, so every worker computes the same.
  */
 import { hash } from 'node:crypto';
 import { isCloudEventsHeader } from './cloudevents-headers.ts';
@@ -11,14 +10,14 @@ import { canonicalObject, type JsonMember } from './json-scanner.ts';
 const hexDigits = 32;
 const base64Characters = 16;
 
-/** Of bytes: the first 32 hex digits of their SHA-256. */
+/** The first 32 hex digits of the SHA-256 of a body. */
 export function fingerprint(body: Uint8Array): string {
   return hash('sha256', body, 'hex').slice(0, hexDigits);
 }
 
 /**
- * Of one message: of its body and of everything else that decides how it is read, because the same bytes can be
- * another event under other headers. What the broker adds on the way is left out. 32 hex digits.
+ * The fingerprint of a message: 32 hex digits over its body and everything else that decides how it is read, because the same
+ * bytes can be another event with other headers. Headers that the broker adds are left out.
  */
 export function messageFingerprint({ body, routingKey, contentType, contentEncoding, headers }: RawMessage): string {
   const attributes = Object.entries(headers)
@@ -30,8 +29,8 @@ export function messageFingerprint({ body, routingKey, contentType, contentEncod
 }
 
 /**
- * Attributes are plain values or timestamps, which the AMQP client gives as `{ '!': 'timestamp', value }`. Any other
- * table or list is no attribute, and is not asked for a text of its own: a `toString` among its keys would be taken for the method.
+ * Attributes are plain values or timestamps, which the AMQP client gives as `{ '!': 'timestamp', value }`. Other tables or lists
+ * are no attributes, and are not converted to text: a key `toString` would be called as a method.
  */
 function attributeText(value: unknown): string {
   if (typeof value !== 'object' || value === null) return String(value);
@@ -39,7 +38,7 @@ function attributeText(value: unknown): string {
   return 'value' in value && typeof value.value === 'number' ? `@${value.value}` : 'no attribute';
 }
 
-/** The id of an event whose producer gave none: the first 32 hex digits of the SHA-256 of the canonical envelope. */
+/** The id of an event without one: the first 32 hex digits of the SHA-256 of the canonical envelope. */
 export function derivedId(envelope: readonly Pick<JsonMember, 'key' | 'canonical'>[]): string {
   return hash('sha256', canonicalObject(envelope), 'hex').slice(0, hexDigits);
 }
@@ -49,25 +48,25 @@ export function payloadHash(type: string, canonicalData: string): string {
   return hash('sha256', `${JSON.stringify(type)}${canonicalData}`, 'base64url').slice(0, base64Characters);
 }
 
-/** The same for the same entity, and for no other, whatever characters are in its names. */
+/** A unique text for each entity, whatever characters its names have. */
 export function entityKey({ entityType, entityId }: EntityRef): string {
   return `${entityType.length} ${entityType}${entityId}`;
 }
 
-/** Which entities something is for: one, those of a type, or all. */
+/** A choice of entities: one, those of a type, or all. */
 export interface EntityChoice {
-  /** Null: all of the type. */
+  /** Null: all entities of the type. */
   readonly entityId: string | null;
-  /** Null: of every type, where `entityId` is null as well. */
+  /** Null, with `entityId` null: all types. */
   readonly entityType: string | null;
 }
 
-/** As a command is given them: the default type is only that of an id. */
+/** From a command's arguments: the default type applies only to an id. */
 export function entityChoice(entityId: string | undefined, type: string | null, defaultType: string): EntityChoice {
   return { entityId: entityId ?? null, entityType: type ?? (entityId === undefined ? null : defaultType) };
 }
 
-/** Null where several are chosen. */
+/** The single chosen entity, or null. */
 export function oneOf({ entityId, entityType }: EntityChoice): EntityRef | null {
   return entityId === null || entityType === null ? null : { entityType, entityId };
 }

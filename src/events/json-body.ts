@@ -1,6 +1,6 @@
 /**
- * From bytes to JSON: strict UTF-8 without a byte-order mark, and one JSON value. What is wrong is said by
- * position only, because the parser's own words quote the payload.
+ * Parses bytes as JSON: strict UTF-8 without a byte-order mark, and one JSON value. Errors name only the
+ * position, because the parser's messages quote the payload.
  */
 import type { EventLimits } from './event.ts';
 import { type JsonMember, scanMembers } from './json-scanner.ts';
@@ -9,7 +9,7 @@ export type JsonBody =
   | { readonly ok: true; readonly text: string; readonly value: unknown }
   | { readonly ok: false; readonly detail: string };
 
-/** The mark is kept in the text, so that it is seen and refused: it is no part of JSON (RFC 8259, 8.1). */
+/** Keeps the byte-order mark, so that it is seen and refused: JSON does not allow it (RFC 8259, 8.1). */
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
 export function readJsonBody(body: Uint8Array): JsonBody {
@@ -38,19 +38,19 @@ export function isJsonObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-/** For sentences: in quotes, and cut where it is long. */
+/** In quotes, and cut if it is long. */
 export function quoted(text: string, maxLength = 60): string {
   return JSON.stringify(text.length > maxLength ? `${text.slice(0, maxLength)}…` : text);
 }
 
-/** For details: says what kind of value it is, never the value. */
+/** The kind of a value for messages, never the value. */
 export function kindOf(value: unknown): string {
   if (value === null) return 'null';
   if (Array.isArray(value)) return 'an array';
   return typeof value === 'object' ? 'an object' : `a ${typeof value}`;
 }
 
-/** A message's body as one JSON object: its value, and its members as they were written. */
+/** A message's body as one JSON object: its value, and its members as written. */
 export interface JsonDocument {
   readonly ok: true;
   readonly value: Readonly<Record<string, unknown>>;
@@ -74,7 +74,7 @@ export function memberOf(members: readonly JsonMember[], key: string): JsonMembe
   return members.find((member) => member.key === key);
 }
 
-/** A number as it was written: 9007199254740991.4 is not 9007199254740991, though a JavaScript number says so. */
+/** The exact value of a number's text: 9007199254740991.4 is not 9007199254740991, although both are equal in JavaScript. */
 export function exactNumber(value: unknown, member: JsonMember | undefined): number {
   return typeof value === 'number' && member?.canonical === String(value) ? value : Number.NaN;
 }

@@ -1,11 +1,11 @@
 /**
- * Lays JSON text out on lines without interpreting it: numbers, the spelling of strings, doubled keys and the order
- * of everything stay as the producer wrote them.
+ * Formats JSON text without interpreting it: numbers, escapes in strings, duplicate keys and the order
+ * stay as the producer wrote them.
  */
 
 const deepestIndent = 40;
 
-/** Strings, empty pairs of brackets, numbers and words, and what stands between them. */
+/** Strings, empty pairs of brackets, numbers and words, and the text between them. */
 const tokens = /"(?:[^"\\]|\\.)*"|[[{]\s*[\]}]|[^\s[\]{},:"]+|[[\]{},:]/g;
 
 /** Null when the text is not JSON. */
@@ -13,7 +13,7 @@ export function layOutJson(text: string): string | null {
   if (!isJson(text)) return null;
   const out: string[] = [];
   let depth = 0;
-  // Deeper than that, lines would grow by their indentation alone.
+  // Deeper levels are not indented further, or lines would be mostly indentation.
   const newLine = () => `\n${'  '.repeat(Math.min(depth, deepestIndent))}`;
   for (const [token] of text.matchAll(tokens)) {
     if (token === '{' || token === '[') {

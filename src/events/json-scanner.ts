@@ -1,9 +1,9 @@
 /**
- * Walks a text that `JSON.parse` has accepted, once. Finds what `JSON.parse` hides: duplicate keys, own `__proto__`
- * keys, lone surrogates, depth; and makes the canonical text (RFC 8785: keys sorted at every depth, no spaces).
+ * Scans a text that `JSON.parse` has accepted, once. Finds what `JSON.parse` hides (duplicate keys, own `__proto__`
+ * keys, lone surrogates, depth), and makes the canonical text (RFC 8785: keys sorted at every depth, no spaces).
  *
- * Most producers write what is canonical already. Then a value's canonical text is its source, and nothing is
- * copied: this walk is on the way of every event, and what it keeps of the objects that it is in lies on one stack.
+ * Most producers already write canonical text. Then a value's canonical text is its source, and nothing is
+ * copied. The scan runs for every event, so the members of all open objects share one stack.
  */
 import { canonicalNumber } from './exact-number.ts';
 
@@ -23,21 +23,21 @@ export interface JsonMember {
   readonly canonical: string;
 }
 
-/** Trusts its text: what is not JSON it may never come to the end of. */
+/** Requires valid JSON: on other text it may not terminate. */
 export class JsonScanner {
-  /** The first thing that was found wrong; what else it returns is then void. */
+  /** The first problem; the other results are then invalid. */
   problem: string | null = null;
   readonly #text: string;
   readonly #maxDepth: number;
   readonly #hasEscapes: boolean;
   #at = 0;
   #spaces = 0;
-  /** Members of the objects that are being read, the innermost last, `#size` of them: parallel lists. */
+  /** The members of all open objects, the innermost last, `#size` of them, as parallel lists. */
   #size = 0;
   readonly #keys: string[] = [];
   readonly #starts: number[] = [];
   readonly #ends: number[] = [];
-  /** Null where the source is canonical. */
+  /** Null if the source is canonical. */
   readonly #canonical: (string | null)[] = [];
 
   constructor(text: string, maxDepth: number) {
@@ -64,7 +64,7 @@ export class JsonScanner {
     });
   }
 
-  /** Reads the value at `#at` and returns its canonical text, or null where that is the source itself. */
+  /** Reads the value at `#at`; returns its canonical text, or null if the source is canonical. */
   #value(depth: number): string | null {
     switch (this.#text.charCodeAt(this.#at)) {
       case quote:
@@ -107,7 +107,7 @@ export class JsonScanner {
     return `{${text}}`;
   }
 
-  /** Puts the members of an object on the stack. True when keys ascend, and keys and values are canonical as they stand. */
+  /** Pushes the members of an object. True if the keys ascend, and keys and values are canonical. */
   #members(depth: number): boolean {
     let inForm = true;
     this.#enter(depth);
@@ -226,7 +226,7 @@ export class JsonScanner {
 
 const fewKeys = 16;
 
-/** The places from `first` to before `end`, in the order of their keys: of a few, which most objects have, by insertion. */
+/** The indexes from `first` to before `end`, sorted by key; by insertion for a few keys, as most objects have. */
 function sortedPlaces(keys: readonly string[], first: number, end: number): readonly number[] {
   const order: number[] = [];
   for (let place = first; place < end; place++) order.push(place);
@@ -274,7 +274,7 @@ export function canonicalObject(members: readonly Pick<JsonMember, 'key' | 'cano
   return `{${sorted.map(({ key, canonical }) => `${JSON.stringify(key)}:${canonical}`).join(',')}}`;
 }
 
-/** Canonical text of a value: what `JSON.stringify` says of it, with sorted keys. */
+/** Canonical text of a value: `JSON.stringify` with sorted keys. */
 export function canonicalJson(value: unknown): string {
   const scan = scanJson(JSON.stringify(value) ?? 'null', Number.POSITIVE_INFINITY);
   if (!scan.ok) throw new TypeError(`there is no canonical JSON for this: ${scan.detail}`);

@@ -1,6 +1,6 @@
 /**
- * Which format a message is in, and whether it is small enough to be looked at: all that can be said from
- * properties and headers alone.
+ * The format of a message, and whether it is within the size limits: decided from properties and headers
+ * alone.
  */
 import { malformed, type Problem, type ReadRawFields, unsupported } from './raw-fields.ts';
 import { hasAttributes } from './cloudevents-headers.ts';
@@ -51,7 +51,7 @@ export function sizeProblem({ body, headers, unreadable }: RawMessage, { maxBody
   return null;
 }
 
-/** Counts no further than the limit, and with a list instead of recursion: headers nest as deep as they like. */
+/** Stops at the limit, and uses a list instead of recursion, because headers may nest to any depth. */
 function headersExceed(headers: Readonly<Record<string, unknown>>, limit: number): boolean {
   let bytes = 0;
   const pending: unknown[] = [headers];

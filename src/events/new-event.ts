@@ -1,13 +1,13 @@
 /**
- * An event that somebody wants to publish, and its JSON envelope. A mistake in one is an `EventError` under the
- * reason that a worker would dead-letter it for.
+ * An event to publish, and its JSON envelope. An invalid one is an `EventError` with the
+ * reason that a worker would give.
  */
 import { EventError } from '../errors.ts';
 
 export interface NewEvent {
-  /** Unique per event. Default: derived by whoever reads it, from the whole content. */
+  /** Unique per event. Default: derived from the whole content by its readers. */
   readonly id?: string;
-  /** Default: what ENTITY_TYPE says at the worker. */
+  /** Default: the worker's ENTITY_TYPE. */
   readonly entityType?: string;
   /** Absent, together with the sequence: the event is unsequenced and belongs to no entity. */
   readonly entityId?: string;
@@ -17,12 +17,12 @@ export interface NewEvent {
   /** When it happened: a date, or ISO 8601. */
   readonly timestamp?: string | Date;
   readonly data?: unknown;
-  /** `data` as JSON text, in place of `data`: large integers and `1.0` stay as they are. */
+  /** `data` as JSON text, instead of `data`: large integers and `1.0` are kept as written. */
   readonly dataJson?: string;
   readonly metadata?: Readonly<Record<string, unknown>>;
 }
 
-/** The JSON envelope. Says nothing of whether a worker would take it. */
+/** The JSON envelope, without checks. */
 export function envelopeText(event: NewEvent): string {
   const head = jsonText('the event', {
     id: event.id,
@@ -64,7 +64,7 @@ function jsonText(what: string, value: unknown): string | undefined {
   }
 }
 
-/** JSON.stringify would turn NaN and Infinity into null without a word. */
+/** JSON.stringify would silently turn NaN and Infinity into null. */
 function refuseNonFinite(_key: string, value: unknown): unknown {
   if (typeof value === 'number' && !Number.isFinite(value)) throw new TypeError(`${value} is no JSON number`);
   return value;

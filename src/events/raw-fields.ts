@@ -1,6 +1,6 @@
 /**
- * The fields of a message as its format has them, read and not yet checked: the common ground of the JSON
- * envelope and of CloudEvents. `validation.ts` decides whether they make an event.
+ * The unchecked fields of a message, the common form of the JSON envelope and of CloudEvents.
+ * `validation.ts` decides whether they make an event.
  */
 import type { RawMessage, EventLimits } from './event.ts';
 import type { JsonMember } from './json-scanner.ts';
@@ -12,7 +12,7 @@ export interface Problem {
   readonly detail: string;
 }
 
-/** What the fields are called in the format, so that a detail names what the producer wrote. */
+/** The names of the fields in the format, for details in the producer's terms. */
 export interface FieldNames {
   readonly id: string;
   readonly entityType: string;
@@ -22,17 +22,17 @@ export interface FieldNames {
   readonly timestamp: string;
 }
 
-/** `undefined` or null: the message does not say. */
+/** `undefined` or null: absent. */
 export interface RawFields {
   readonly names: FieldNames;
-  /** What the format itself found wrong; the rest is then what could still be read. */
+  /** A problem of the format; the other fields then have what could still be read. */
   readonly problem: Problem | null;
-  /** False: the message may say more than could be read. */
+  /** False: the message may have more fields than could be read. */
   readonly isWhole: boolean;
   readonly id: unknown;
   readonly entityType: unknown;
   readonly entityId: unknown;
-  /** A number that is the sequence if it is whole and safe; NaN when what stands there is no sequence at all. */
+  /** The sequence, if it is a safe integer; NaN for a value that is no number. */
   readonly sequence: number | null;
   readonly type: unknown;
   readonly timestamp: unknown;
@@ -40,11 +40,11 @@ export interface RawFields {
   readonly data: unknown;
   readonly dataJson: string;
   readonly dataCanonical: string;
-  /** The whole of it, from which an id can be derived; null where the format demands an id. */
+  /** All members, from which an id can be derived; null if the format requires an id. */
   readonly envelope: readonly JsonMember[] | null;
 }
 
-/** A format: where its fields stand in a message. */
+/** A format reads its fields from a message. */
 export type ReadRawFields = (message: RawMessage, limits: EventLimits) => RawFields;
 
 export function malformed(detail: string): Problem {
@@ -55,7 +55,7 @@ export function unsupported(detail: string): Problem {
   return { reason: 'unsupported', detail };
 }
 
-/** Fields that say nothing, to be filled in. */
+/** Empty fields, to be filled in. */
 export function noRawFields(names: FieldNames): RawFields {
   return {
     names,

@@ -1,7 +1,7 @@
 /**
- * When an event happened. ISO 8601 (RFC 3339, with a blank for the `T`, or without seconds or offset where a producer
- * writes so); a time without an offset is UTC, because it must not depend on the worker's time zone. Guarantees that a
- * time which is read exists in the calendar and lies in the years 1 to 9999, also in UTC: what is written of it can be read again.
+ * Parses the time of an event: ISO 8601 (RFC 3339, also with a blank instead of the `T`, or without seconds or
+ * offset). A time without an offset is UTC, independent of the worker's time zone. Guarantees that the
+ * time exists in the calendar and lies in the years 1 to 9999, also in UTC, so that it can be written and read again.
  *
  * A leap second (23:59:60) is refused: neither JavaScript nor most stores can hold one.
  */
@@ -12,7 +12,7 @@ export const timeForms = 'ISO 8601: 2026-01-31, 2026-01-31T08:00, 2026-01-31 08:
 const firstMs = -62_135_596_800_000;
 const lastMs = 253_402_300_799_999;
 
-/** Milliseconds since 1970; or, in words that follow a field's name, why `value` is no time and what to write instead. */
+/** Milliseconds since 1970; or why `value` is no time and what to write instead, as words that follow a field's name. */
 export function readTime(value: unknown): number | string {
   if (typeof value !== 'string') return typeof value === 'number' ? formFault(String(value)) : noTime;
   const year = pair(value, 0) * 100 + pair(value, 2);
@@ -36,8 +36,8 @@ export function timeText(ms: number): string | null {
 }
 
 /**
- * The AMQP property, and timestamps in headers: seconds since 1970. What as seconds lies beyond the year 9999 is milliseconds,
- * which many producers write by mistake. Null where neither makes a time, and for 0 and below, which mean that nobody set it.
+ * Reads the AMQP property, and timestamps in headers: seconds since 1970. A value beyond the year 9999 is taken as milliseconds,
+ * which many producers write by mistake. Null if it is no time either way, and for 0 and below, which mean unset.
  */
 export function fromAmqpTimestamp(value: unknown): number | null {
   if (typeof value !== 'number' || !(value > 0)) return null;
@@ -54,14 +54,14 @@ interface Clock {
   readonly minute: number;
   readonly second: number;
   readonly ms: number;
-  /** East of UTC; NaN where it is too large. */
+  /** Minutes east of UTC; NaN if the offset is too large. */
   readonly offsetMinutes: number;
 }
 
 const midnight: Clock = { hour: 0, minute: 0, second: 0, ms: 0, offsetMinutes: 0 };
 const offsetForm = /^ ?(?:[Zz]|([+-])(\d\d)(?::?(\d\d))?)$/;
 
-/** What follows the date. Null when it is not `T08:00`, seconds and offset being optional. */
+/** Parses the part after the date. Null unless it is `T08:00`, with optional seconds and offset. */
 function readClock(text: string): Clock | null {
   const hour = pair(text, 11);
   const minute = pair(text, 14);
@@ -90,7 +90,7 @@ function minutesOf([, sign, hours = '0', minutes = '0']: RegExpExecArray): numbe
   return (sign === '-' ? -1 : 1) * (Number(hours) * 60 + Number(minutes));
 }
 
-/** The usual mistakes, each with what to write instead. The first that fits is told. */
+/** Common mistakes, each with a correction. The first match is reported. */
 const formFaults: readonly (readonly [form: RegExp, fault: string])[] = [
   [
     /^\d{4}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])$|^\d{4}[/.]\d{1,2}[/.]\d{1,2}\b/,
@@ -138,7 +138,7 @@ function daysIn(year: number, month: number): number {
   return month === 4 || month === 6 || month === 9 || month === 11 ? 30 : 31;
 }
 
-/** Of the Gregorian calendar, also before there was one. Counted from March, so that the leap day is a year's last. */
+/** In the proleptic Gregorian calendar. Years begin in March, so that the leap day is the last. */
 function daysSince1970(year: number, month: number, day: number): number {
   const y = month > 2 ? year : year - 1;
   const inYear = Math.floor((153 * (month > 2 ? month - 3 : month + 9) + 2) / 5) + day - 1;

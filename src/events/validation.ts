@@ -1,7 +1,7 @@
 /**
- * Decides whether the raw fields of a message make an event. Every field is read even when an earlier one is bad,
- * because the record of a dead letter carries whatever could be read; the first problem gives the reason.
- * A field that is bad is never carried on: ids go into keys, and must be safe there.
+ * Decides whether the raw fields of a message make an event. Every field is read even if an earlier one is invalid,
+ * because the record of a dead letter has everything that could be read; the first problem gives the reason.
+ * An invalid field is never passed on: ids are used in keys, and must be safe there.
  */
 import type { RawFields, Problem } from './raw-fields.ts';
 import type { Decoded, EventLimits, RawMessage, Refusal } from './event.ts';
@@ -12,9 +12,9 @@ import { fromAmqpTimestamp, readTime, timeText } from './timestamp.ts';
 
 export interface DecodeOptions {
   readonly limits: EventLimits;
-  /** The type of an entity whose event names none. */
+  /** The entity type of events that name none. */
   readonly defaultEntityType: string;
-  /** An event with neither entity id nor sequence is an entity of its own, named by its id (`UNSEQUENCED=process`). */
+  /** An event without entity id and sequence becomes a separate entity, with its id as the name (`UNSEQUENCED=process`). */
   readonly allowMissingEntityId: boolean;
 }
 
@@ -33,12 +33,12 @@ export function validate(raw: RawFields, message: RawMessage, options: DecodeOpt
     fields.note('misrouted', `the routing key differs from ${names.entityId}`);
 
   if (fields.problem !== null || type === null || entityType === null) {
-    // Who publishes to the entity's shard means the entity; an event that is its own is spread by its id.
+    // Without an entity id the routing key names the entity, except for an event that is a separate entity.
     const entityId = givenEntityId ?? (alone && raw.isWhole ? null : fields.nameOrNull(message.routingKey));
-    // The default says something of the type only where the message does not, and only of an entity.
+    // The default type applies only if the message has none, and only to an entity.
     const isUnknown = entityId === null || !raw.isWhole;
     const readType = raw.entityType == null && isUnknown ? null : entityType;
-    // Of a broken body the property is the surer word.
+    // With an incomplete body the property is more reliable.
     const id = (raw.isWhole ? null : message.messageId) ?? givenId;
     return refusal(fields.problem, message, { id, entityType: readType, entityId, sequence, type });
   }
@@ -61,7 +61,7 @@ export function validate(raw: RawFields, message: RawMessage, options: DecodeOpt
   };
 }
 
-/** What could be read, completed from the message's properties. */
+/** The refusal with what could be read, completed from the message's properties. */
 function refusal(problem: Problem | null, message: RawMessage, read: Omit<Refusal, 'reason' | 'detail'>): Decoded {
   const { reason, detail } = problem ?? { reason: 'malformed', detail: 'the message is no event' };
   const { messageId = null, type = null } = message;
@@ -80,7 +80,7 @@ function amqpTime(value: number | undefined): Time {
   return ms === null ? noTime : { timestamp: timeText(ms), timestampMs: ms };
 }
 
-/** Line breaks and NUL break logs and terminals; nothing that is a name needs any of these. */
+/** Line breaks and NUL break logs and terminals, and no name needs them. */
 const controlCharacter = /\p{Cc}/u;
 
 class Fields {
@@ -98,7 +98,7 @@ class Fields {
     this.problem ??= { reason, detail };
   }
 
-  /** A string that may stand in keys and labels; null, and a problem, when it may not. */
+  /** A string that is safe in keys and labels; otherwise null, with a problem. */
   name(reason: RejectionReason, field: string, value: unknown): string | null {
     const fault = this.#nameFault(value);
     if (fault === null) return value as string;
@@ -112,7 +112,7 @@ class Fields {
 
   sequence(field: string, value: number | null): number | null {
     const first = this.#firstSequence;
-    // A -0 of JSON is the number 0.
+    // JSON's -0 is 0.
     if (value === null || (Number.isSafeInteger(value) && value >= first)) return value === 0 ? 0 : value;
     const hint = value === 0 ? '; for producers that count from 0 set FIRST_SEQUENCE=0' : '';
     this.note('invalid_sequence', `${field} is not a whole number from ${first} to 2^53 - 1${hint}`);
@@ -138,7 +138,7 @@ class Fields {
     if (typeof value !== 'string') return `is ${kindOf(value)}, not a string`;
     if (value === '') return 'is empty';
     const most = this.#maxNameBytes;
-    // A UTF-16 unit has at most three bytes of UTF-8: most names need no counting.
+    // A UTF-16 unit has at most three bytes in UTF-8, so most names need no counting.
     if (value.length * 3 > most && Buffer.byteLength(value) > most) return `has ${Buffer.byteLength(value)} bytes, the limit is ${most}`;
     return controlCharacter.test(value) ? 'has a control character' : null;
   }

@@ -1,5 +1,5 @@
 /**
- * Makes a handler of one's own idempotent: for a message that was processed before, the remembered result is
+ * Makes a user's handler idempotent: for a message that was processed before, the remembered result is
  * returned and the handler does not run.
  *
  *   begin ──started──▶ handler ──▶ complete ──▶ its result
@@ -7,9 +7,9 @@
  *     ├──done──────────────────────────────────▶ the remembered result
  *     └──in progress──▶ wait up to waitMs, begin again; then InProgressError
  *
- * Taking the lease is one atomic step, so of concurrent duplicates one runs. A crash between the handler's effect and
- * `complete` is not covered: after the lease the message is processed again. Who needs effect and mark in one
- * step uses the worker with an aggregate.
+ * Taking the lease is one atomic step, so only one of concurrent duplicates runs. A crash between the handler's effect and
+ * `complete` is not covered: after the lease the message is processed again. To have effect and mark in one
+ * step, use the worker with an aggregate.
  */
 import { InorderError } from '../errors.ts';
 import type { IdempotencyStore } from '../stores/idempotency-store.ts';
@@ -17,7 +17,7 @@ import { sleep, systemTime, type Time } from '../time.ts';
 import { fingerprint } from '../events/identity.ts';
 import { canonicalJson } from '../events/json-scanner.ts';
 
-/** Another call is processing this message. Nothing was done; the same message can be given again later. */
+/** Another call is processing this message. Nothing was done; the message can be repeated later. */
 export class InProgressError extends InorderError {
   readonly code = 'IN_PROGRESS';
   readonly retryable = true;
@@ -25,11 +25,11 @@ export class InProgressError extends InorderError {
 
 export interface IdempotentOptions<Message> {
   readonly store: IdempotencyStore;
-  /** Default: the id that the message carries, or one derived from its content (`messageIdOf`). */
+  /** Default: the id of the message, or one derived from its content (`messageIdOf`). */
   readonly idOf?: (message: Message) => string;
-  /** How long a duplicate waits for the one that is being processed, in milliseconds. Default 0: it is told at once. */
+  /** How long a duplicate waits for the running call, in milliseconds. Default 0: it fails at once. */
   readonly waitMs?: number;
-  /** Default: that of the computer. */
+  /** Default: the system's clock. */
   readonly time?: Time;
 }
 
@@ -38,10 +38,10 @@ const firstPauseMs = 10;
 const longestPauseMs = 500;
 
 /**
- * Wraps `handler`. What it returns must survive JSON: a duplicate gets what JSON makes of it, and undefined where
- * JSON makes nothing of it.
+ * Wraps `handler`. Its result must survive JSON: a duplicate gets the result after a round trip through JSON, or undefined
+ * if JSON cannot express it.
  *
- * Throws what the handler throws; `InProgressError`; `UnavailableError` when the store cannot be asked, also after the
+ * Throws the handler's errors; `InProgressError`; `UnavailableError` when the store does not answer, also after the
  * handler has succeeded: then the message is not marked and will be processed again.
  */
 export function idempotent<Message, Rest extends readonly unknown[], Result>(
@@ -77,13 +77,13 @@ async function runLeased<Result>(run: () => Result | Promise<Result>, release: (
   try {
     return await run();
   } catch (error) {
-    // The handler's error is what counts; a lease that cannot be given up ends by itself.
+    // The handler's error matters more; a lease that cannot be released ends by itself.
     await release().catch(() => {});
     throw error;
   }
 }
 
-/** What cannot be said in JSON is not remembered; that the message was processed is. */
+/** A result that JSON cannot express is not remembered, but the message counts as processed. */
 function asJson(result: unknown): string | null {
   try {
     return JSON.stringify(result) ?? null;
@@ -93,9 +93,9 @@ function asJson(result: unknown): string | null {
 }
 
 /**
- * The id that the message carries as `id`, `messageId` or (a delivery of amqplib) `properties.messageId`. Without
+ * The message's `id`, `messageId` or (a delivery of amqplib) `properties.messageId`. Without
  * one: the first 32 hex digits of the SHA-256 of its `content`, or of the canonical JSON of the whole message,
- * in which the order of keys does not count.
+ * which is independent of the order of keys.
  */
 export function messageIdOf(message: unknown): string {
   if (!isRecord(message)) return contentId(message);
