@@ -6,6 +6,7 @@
  * order: only the holder of the newest lease can advance the position, so a relay starts where everything before is
  * confirmed. Whatever its predecessor published beyond that is published again, as duplicates.
  */
+import type { Log } from '../observability/log.ts';
 import { every, sleep, type Time } from '../time.ts';
 
 export interface RelayLease {
@@ -34,6 +35,23 @@ export interface RelayLeases {
   close(): Promise<void>;
 }
 
+/** What every implementation is told. */
+export interface RelayLeasesOptions {
+  readonly url: string;
+  readonly stream: string;
+  readonly log?: Pick<Log, 'warn'>;
+  /** How long after the last renewal the lease becomes free, in milliseconds. Default 10,000. */
+  readonly leaseMs?: number;
+  readonly time: Time;
+}
+
+export const defaultLeaseMs = 10_000;
+
+export interface HeldLease {
+  readonly epoch: number;
+  readonly position: number;
+}
+
 /** The row of the lease in a store: each step is atomic, by the store's clock. */
 export interface LeaseRow {
   /**
@@ -42,12 +60,7 @@ export interface LeaseRow {
    *
    * @param session Random, of the holder: a store that lost its tail hands an epoch out twice.
    */
-  step(
-    what: 'take' | 'keep' | 'advance' | 'release',
-    session: string,
-    epoch: number,
-    position: number,
-  ): Promise<{ readonly epoch: number; readonly position: number } | null>;
+  step(what: 'take' | 'keep' | 'advance' | 'release', session: string, epoch: number, position: number): Promise<HeldLease | null>;
   close(): Promise<void>;
 }
 
@@ -82,7 +95,7 @@ export class StoredRelayLeases implements RelayLeases {
     return this.#row.close();
   }
 
-  #lease(session: string, { epoch, position }: { readonly epoch: number; readonly position: number }, takenAtMs: number): RelayLease {
+  #lease(session: string, { epoch, position }: HeldLease, takenAtMs: number): RelayLease {
     const lost = new AbortController();
     const everyMs = this.#leaseMs / keepsPerLease;
     // Counted from before the request: here the lease ends no later than in the store.

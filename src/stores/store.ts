@@ -126,6 +126,22 @@ export interface StoreOptions {
   readonly time?: Time;
 }
 
+/** Reads page after page: `read` is given how much a page may have, and the last row of the page before. At most `limit` rows. */
+export async function* inPages<Row>(
+  read: (size: number, last: Row | undefined) => Promise<unknown>,
+  limit = Number.POSITIVE_INFINITY,
+): AsyncGenerator<Row, void, void> {
+  let last: Row | undefined;
+  for (let left = limit; left > 0; ) {
+    const size = Math.min(batchSize, left);
+    const rows = (await read(size, last)) as readonly Row[];
+    yield* rows;
+    if (rows.length < size) return;
+    last = rows.at(-1);
+    left -= size;
+  }
+}
+
 const batchSize = 500;
 
 /** @throws UnavailableError when any of them cannot be read. */

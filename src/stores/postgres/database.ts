@@ -131,7 +131,15 @@ export class Database {
  * The tables, in numbered steps that each run once, under a lock, by the first process that connects. A released step is never
  * changed: a later change is a new step. Everything is in the schema `inorder`, with the stream in every key.
  */
-const steps = ['1-entities', '2-event-store', '3-applied-events', '4-relay-leases', '5-replayed-to', '6-stream-state', '7-relay-sessions'];
+const steps = [
+  '1-entities',
+  '2-event-store',
+  '3-applied-events',
+  '4-relay-leases',
+  '5-replayed-to',
+  '6-stream-state',
+  '7-relay-sessions',
+].map((name) => readFileSync(new URL(`./migrations/${name}.sql`, import.meta.url), 'utf8'));
 
 /** Runs within a transaction. @throws ConfigError when a newer version of Inorder has been here. */
 async function migrate(query: Query): Promise<void> {
@@ -151,7 +159,7 @@ async function migrate(query: Query): Promise<void> {
   }
   for (const [index, step] of steps.entries()) {
     if (index < done) continue;
-    await query(readFileSync(new URL(`./migrations/${step}.sql`, import.meta.url), 'utf8'));
+    await query(step);
     await query('INSERT INTO inorder.migrations (step) VALUES ($1)', [index + 1]);
   }
 }

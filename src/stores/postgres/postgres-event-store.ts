@@ -7,7 +7,7 @@
  */
 import type { EntityRef } from '../../events/event.ts';
 import type { Log } from '../../observability/log.ts';
-import { systemTime } from '../../time.ts';
+import { systemTime, type Time } from '../../time.ts';
 import { type AppendRules, expectedNumber, idConflict, prepareAppend, rangeOf, recorded, versionConflict } from '../append-rules.ts';
 import type {
   AppendOptions,
@@ -19,8 +19,17 @@ import type {
   RecordedEvent,
   StateSnapshot,
 } from '../event-store.ts';
-import { Database, digest, entityKey, fromText, toText } from './database.ts';
+import { inPages } from '../store.ts';
+import { Database, digest, entityKey, fromText, toText, clockMs } from './database.ts';
 import { Notifications, type Wait } from './notifications.ts';
+import {
+  defaultLeaseMs,
+  type HeldLease,
+  type LeaseRow,
+  type RelayLeases,
+  type RelayLeasesOptions,
+  StoredRelayLeases,
+} from '../relay-lease.ts';
 
 export interface PostgresEventStoreOptions extends AppendRules {
   /** `postgres://user:password@host:5432/database`; the tables are made on first use, in the schema `inorder`. */
@@ -32,7 +41,6 @@ export interface PostgresEventStoreOptions extends AppendRules {
   readonly answerTimeoutMs?: number;
 }
 
-const page = 500;
 const columns = 'entity_type, entity_id, sequence, position, id, type, "timestamp", data, metadata';
 
 interface Row {
@@ -95,37 +103,31 @@ class PostgresEventStore implements EventStore {
   }
 
   async *read(entity: EntityRef, options: ReadOptions = {}): AsyncGenerator<RecordedEvent> {
-    let [low, high] = rangeOf(options);
+    const [low, high] = rangeOf(options);
     const backwards = options.direction === 'backwards';
-    for (let left = options.limit ?? Number.POSITIVE_INFINITY; left > 0; ) {
-      const size = Math.min(page, left);
-      const rows = await this.#database.query<Row>(
+    const read = (size: number, last?: Row) =>
+      this.#database.query(
         `SELECT ${columns} FROM inorder.events WHERE stream = $1 AND key = $2 AND sequence BETWEEN $3 AND $4
          ORDER BY sequence ${backwards ? 'DESC' : 'ASC'} LIMIT $5`,
-        [this.#stream, entityKey(entity), low, high, size],
+        [
+          this.#stream,
+          entityKey(entity),
+          last === undefined || backwards ? low : last.sequence + 1,
+          last === undefined || !backwards ? high : last.sequence - 1,
+          size,
+        ],
       );
-      for (const row of rows) yield eventFrom(row);
-      const last = rows.at(-1);
-      if (last === undefined || rows.length < size) return;
-      left -= rows.length;
-      if (backwards) high = last.sequence - 1;
-      else low = last.sequence + 1;
-    }
+    for await (const row of inPages<Row>(read, options.limit)) yield eventFrom(row);
   }
 
-  async *readAll({ after = 0, limit = Number.POSITIVE_INFINITY }: ReadAllOptions = {}): AsyncGenerator<RecordedEvent> {
-    for (let [position, left] = [after, limit]; left > 0; ) {
-      const size = Math.min(page, left);
-      const rows = await this.#database.query<Row>(
-        `SELECT ${columns} FROM inorder.events WHERE stream = $1 AND position > $2 ORDER BY position LIMIT $3`,
-        [this.#stream, position, size],
-      );
-      for (const row of rows) yield eventFrom(row);
-      const last = rows.at(-1);
-      if (last === undefined || rows.length < size) return;
-      left -= rows.length;
-      position = last.position;
-    }
+  async *readAll({ after = 0, limit }: ReadAllOptions = {}): AsyncGenerator<RecordedEvent> {
+    const read = (size: number, last?: Row) =>
+      this.#database.query(`SELECT ${columns} FROM inorder.events WHERE stream = $1 AND position > $2 ORDER BY position LIMIT $3`, [
+        this.#stream,
+        last?.position ?? after,
+        size,
+      ]);
+    for await (const row of inPages<Row>(read, limit)) yield eventFrom(row);
   }
 
   async waitForMore(position: number, signal: AbortSignal): Promise<void> {
@@ -191,4 +193,34 @@ function eventFrom({ entity_type, entity_id, sequence, position, id, type, times
     sequence,
     position,
   );
+}
+
+/** Read before it is locked, so that a waiting relay writes nothing. */
+const take = `
+  INSERT INTO inorder.relays AS r (stream, epoch, session, lease_until_ms)
+  SELECT $1, 1, $3, ${clockMs} + $2::bigint WHERE NOT EXISTS (SELECT FROM inorder.relays WHERE stream = $1 AND lease_until_ms > ${clockMs})
+  ON CONFLICT (stream) DO UPDATE SET epoch = r.epoch + 1, session = excluded.session, lease_until_ms = excluded.lease_until_ms WHERE r.lease_until_ms <= ${clockMs}
+  RETURNING epoch, position`;
+
+const keep = `
+  UPDATE inorder.relays SET lease_until_ms = CASE WHEN $2::bigint = 0 THEN 0 ELSE ${clockMs} + $2 END, position = greatest(position, $4)
+  WHERE stream = $1 AND epoch = $3 AND session = $5 RETURNING epoch, position`;
+
+/**
+ * The lease of the stream's relay is a row, each step one statement. Nothing of it belongs to a connection, so that it holds
+ * behind a pooler as well.
+ */
+export function createPostgresRelayLeases({ url, stream, log, leaseMs = defaultLeaseMs, time }: RelayLeasesOptions): RelayLeases {
+  const database = new Database({ url, log, maxConnections: 1, answerTimeoutMs: leaseMs / 2, time });
+  const row: LeaseRow = {
+    async step(what, session, epoch, position) {
+      const held =
+        what === 'take'
+          ? database.query<HeldLease>(take, [stream, leaseMs, session])
+          : database.query<HeldLease>(keep, [stream, what === 'release' ? 0 : leaseMs, epoch, position, session]);
+      return (await held)[0] ?? null;
+    },
+    close: () => database.close(),
+  };
+  return new StoredRelayLeases(row, leaseMs, time);
 }

@@ -15,6 +15,7 @@ import {
   unknownEntity,
 } from '../../ordering/entity-rules.ts';
 import { systemTime } from '../../time.ts';
+import { inPages } from '../store.ts';
 import type { EntityReplaying, OperatorStore, DeadLetterQuery, EntitySummary, Halt, LoadResult, Store, StoreOptions } from '../store.ts';
 import type { Claim, Commit, DeadLetterRecord, InitialVersion, Park, LookupQuery, LookupResult, Snapshot } from '../../ordering/entity.ts';
 import { commitBatch } from './commit-batch.ts';
@@ -32,8 +33,6 @@ export interface PostgresStoreOptions extends StoreOptions {
   /** How long an answer may take before it counts as unknown, in milliseconds. Default 10,000. */
   readonly answerTimeoutMs?: number;
 }
-
-const listPage = 1_000;
 
 export function createPostgresStore(options: PostgresStoreOptions): Store {
   return new PostgresStore(options);
@@ -116,16 +115,13 @@ class PostgresStore implements Store {
   }
 
   async *readLog(entity: EntityRef): AsyncGenerator<string> {
-    for (let after = 0; ; ) {
-      const page = await this.#database.query<{ readonly entry: number; readonly event: string }>(
+    const read = (size: number, last?: LogRow) =>
+      this.#database.query(
         `SELECT l.entry, l.event FROM inorder.applied_events AS l JOIN inorder.entities AS e USING (entity)
-         WHERE e.stream = $1 AND e.key = $2 AND l.entry > $3 ORDER BY l.entry LIMIT ${listPage}`,
-        [this.#stream, entityKey(entity), after],
+         WHERE e.stream = $1 AND e.key = $2 AND l.entry > $3 ORDER BY l.entry LIMIT $4`,
+        [this.#stream, entityKey(entity), last?.entry ?? 0, size],
       );
-      for (const { event } of page) yield event;
-      if (page.length < listPage) return;
-      after = page.at(-1)?.entry ?? after;
-    }
+    for await (const { event } of inPages<LogRow>(read)) yield event;
   }
 
   async recordDeadLetters(records: readonly DeadLetterRecord[]): Promise<void> {
@@ -167,23 +163,16 @@ class PostgresStore implements Store {
   }
 
   async *listEntities({ entityType }: { readonly entityType?: string }): AsyncGenerator<EntitySummary> {
-    for (let after = 0; ; ) {
-      const page = await this.#database.query<ListRow>(
+    const read = (size: number, last?: ListRow) =>
+      this.#database.query(
         `SELECT entity, entity_type, entity_id, version, parked, replay_until_ms, replayed_to, ${clockMs} AS now_ms FROM inorder.entities
          WHERE stream = $1 AND entity > $2 AND ($3::text IS NULL OR entity_type = $3) AND (version IS NOT NULL OR parked IS NOT NULL)
-         ORDER BY entity LIMIT ${listPage}`,
-        [this.#stream, after, entityType === undefined ? null : toText(entityType)],
+         ORDER BY entity LIMIT $4`,
+        [this.#stream, last?.entity ?? 0, entityType === undefined ? null : toText(entityType), size],
       );
-      for (const row of page) {
-        yield {
-          entityType: fromText(row.entity_type),
-          entityId: fromText(row.entity_id),
-          version: row.version ?? this.#initialVersion,
-          parked: this.#snapshotFrom(row).parked,
-        };
-        after = row.entity;
-      }
-      if (page.length < listPage) return;
+    for await (const row of inPages<ListRow>(read)) {
+      const { version, parked } = this.#snapshotFrom(row);
+      yield { entityType: fromText(row.entity_type), entityId: fromText(row.entity_id), version, parked };
     }
   }
 
@@ -291,6 +280,11 @@ interface ListRow extends SummaryRow {
   readonly entity: number;
   readonly entity_type: string;
   readonly entity_id: string;
+}
+
+interface LogRow {
+  readonly entry: number;
+  readonly event: string;
 }
 
 interface LookupRow {

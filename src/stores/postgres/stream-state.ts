@@ -1,5 +1,5 @@
 /** The state of a stream in one row: the last epoch, the identity of the store, and the halts; and the audit trail as rows, bounded. */
-import { type EpochResult, type Halt, type StreamState, type AuditEntry, type AuditRecord, maxAuditRecords } from '../store.ts';
+import { type EpochResult, type Halt, type StreamState, type AuditEntry, type AuditRecord, inPages, maxAuditRecords } from '../store.ts';
 import { type Database, fromText, toText } from './database.ts';
 
 type Why = Pick<Halt, 'detail' | 'at'>;
@@ -70,7 +70,11 @@ function haltFrom(name: string, { detail, at }: Why): Halt {
   return { shard: name === '*' ? null : Number(name), detail: fromText(detail), at };
 }
 
-const page = 500;
+interface AuditRow {
+  readonly entry: number;
+  readonly at: Date;
+  readonly body: string;
+}
 
 export class PostgresAudit {
   readonly #database: Database;
@@ -97,16 +101,12 @@ export class PostgresAudit {
   }
 
   async *read(): AsyncGenerator<AuditRecord, void, void> {
-    for (let before = Number.MAX_SAFE_INTEGER; ; ) {
-      const rows = await this.#database.query<{ entry: number; at: Date; body: string }>(
-        `SELECT entry, at, body FROM inorder.audit WHERE stream = $1 AND entry < $2 ORDER BY entry DESC LIMIT ${page}`,
-        [this.#stream, before],
-      );
-      for (const { entry, at, body } of rows) {
-        yield { at: at.toISOString(), ...(JSON.parse(body) as AuditEntry) };
-        before = entry;
-      }
-      if (rows.length < page) return;
-    }
+    const read = (size: number, last?: AuditRow) =>
+      this.#database.query('SELECT entry, at, body FROM inorder.audit WHERE stream = $1 AND entry < $2 ORDER BY entry DESC LIMIT $3', [
+        this.#stream,
+        last?.entry ?? Number.MAX_SAFE_INTEGER,
+        size,
+      ]);
+    for await (const { at, body } of inPages<AuditRow>(read)) yield { at: at.toISOString(), ...(JSON.parse(body) as AuditEntry) };
   }
 }

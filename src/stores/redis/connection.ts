@@ -23,7 +23,7 @@ export interface ConnectionOptions {
 }
 
 /** A command with its arguments. */
-export type Command = readonly [name: string, ...args: string[]];
+export type Command = readonly [name: string, ...args: (string | number)[]];
 
 /** The answer to one command, or the error that Redis returned. */
 export type Reply = readonly [error: Error | null, value?: unknown];
@@ -83,11 +83,18 @@ export class Connection {
     return client instanceof Cluster ? sendToCluster(client, commands) : sendToServer(client, commands);
   }
 
-  /** Sends one command; any failure counts as the store's. */
+  /** One command whose failure is the store's. */
   async ask(command: Command): Promise<unknown> {
-    const [reply] = await this.send([command]);
-    if (reply?.[0]) throw unavailable(this.where, reply[0]);
-    return reply?.[1];
+    const [value] = await this.askAll([command]);
+    return value;
+  }
+
+  /** The same for several, sent at once. */
+  async askAll(commands: readonly Command[]): Promise<readonly unknown[]> {
+    return (await this.send(commands)).map(([error, value]) => {
+      if (error) throw unavailable(this.where, error);
+      return value;
+    });
   }
 
   /** Sends one command to every master; the answers are in the order of the masters. Fails when any of them fails. */

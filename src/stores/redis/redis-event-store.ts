@@ -6,7 +6,7 @@ import { createHash } from 'node:crypto';
 import { UnavailableError } from '../../errors.ts';
 import type { EntityRef } from '../../events/event.ts';
 import type { Log } from '../../observability/log.ts';
-import { systemTime } from '../../time.ts';
+import { systemTime, type Time } from '../../time.ts';
 import {
   type AppendRules,
   expectedNumber,
@@ -27,13 +27,15 @@ import type {
   RecordedEvent,
   StateSnapshot,
 } from '../event-store.ts';
+import { inPages } from '../store.ts';
 import type { Durability } from '../../config/config.ts';
 import { Connection } from './connection.ts';
 import { Durable } from './durability.ts';
 import { EventKeys, idField } from './keys.ts';
-import { unavailable } from './failures.ts';
 import { parseRedisUrl } from './redis-url.ts';
-import { loadScript, runScript, type Script } from './script.ts';
+import { askScript, loadScript } from './script.ts';
+import type { StreamEntry } from './stream-state.ts';
+import { defaultLeaseMs, type LeaseRow, type RelayLeases, type RelayLeasesOptions, StoredRelayLeases } from '../relay-lease.ts';
 
 export interface RedisEventStoreOptions extends AppendRules {
   /** One of the forms of REDIS_URL. */
@@ -88,7 +90,7 @@ class RedisEventStore implements EventStore {
     ]);
     const keys = [this.#keys.log, this.#keys.entity(entity), this.#keys.ids(entity)];
     const [status, version, position] = (await this.#durable.keep(() =>
-      this.#run(appendScript, [...keys, expected === null ? '' : String(expected), ...args]),
+      askScript(this.#connection, appendScript, [...keys, expected ?? '', ...args]),
     )) as [string, number, number];
     if (status === 'conflict') throw versionConflict(expectedVersion, version);
     if (status === 'id_conflict') throw idConflict();
@@ -111,20 +113,11 @@ class RedisEventStore implements EventStore {
     }
   }
 
-  async *readAll({ after = 0, limit = Number.POSITIVE_INFINITY }: ReadAllOptions = {}): AsyncGenerator<RecordedEvent> {
-    for (let [position, left] = [after, limit]; left > 0; ) {
-      const size = Math.min(page, left);
-      const entries = (await this.#connection.ask(['XRANGE', this.#keys.log, `(${position}-0`, '+', 'COUNT', String(size)])) as [
-        string,
-        string[],
-      ][];
-      for (const [id, [, sequence = '', , event = '']] of entries) {
-        position = Number(id.split('-')[0]);
-        yield eventFrom(event, Number(sequence), position);
-      }
-      if (entries.length < size) return;
-      left -= size;
-    }
+  async *readAll({ after = 0, limit }: ReadAllOptions = {}): AsyncGenerator<RecordedEvent> {
+    const read = (size: number, last: StreamEntry = [`${after}-0`, []]) =>
+      this.#connection.ask(['XRANGE', this.#keys.log, `(${last[0]}`, '+', 'COUNT', size]);
+    for await (const [id, [, sequence = '', , event = '']] of inPages<StreamEntry>(read, limit))
+      yield eventFrom(event, Number(sequence), Number(id.split('-')[0]));
   }
 
   async waitForMore(position: number, signal: AbortSignal): Promise<void> {
@@ -150,7 +143,7 @@ class RedisEventStore implements EventStore {
   }
 
   async writeSnapshot(entity: EntityRef, { version, schemaVersion, state }: StateSnapshot): Promise<void> {
-    await this.#run(snapshotScript, [this.#keys.snapshot(entity), String(version), String(schemaVersion), state]);
+    await askScript(this.#connection, snapshotScript, [this.#keys.snapshot(entity), version, schemaVersion, state]);
   }
 
   async close(): Promise<void> {
@@ -167,23 +160,13 @@ class RedisEventStore implements EventStore {
   }
 
   async #readRange(entity: EntityRef, first: number, last: number): Promise<RecordedEvent[]> {
-    const found = (await this.#run(readScript, [
-      this.#keys.log,
-      this.#keys.entity(entity),
-      String(first - 1),
-      String(last - 1),
-    ])) as string[];
+    const call = [this.#keys.log, this.#keys.entity(entity), first - 1, last - 1];
+    const found = (await askScript(this.#connection, readScript, call)) as string[];
     const events: RecordedEvent[] = [];
     for (let at = 0; at < found.length; at += 3) events.push(eventFrom(found[at + 2]!, Number(found[at + 1]), Number(found[at])));
     if (events.length < last - first + 1)
       throw new UnavailableError(`events of ${this.#connection.where} are missing: was the log trimmed?`);
     return events;
-  }
-
-  async #run(script: Script, call: readonly string[]): Promise<unknown> {
-    const [reply] = await runScript(this.#connection, script, [call]);
-    if (reply?.[0]) throw unavailable(this.#connection.where, reply[0]);
-    return reply?.[1];
   }
 }
 
@@ -205,4 +188,22 @@ function fingerprintOf({ type, dataJson }: PreparedEvent): string {
 function eventFrom(json: string, sequence: number, position: number): RecordedEvent {
   const kept = JSON.parse(json) as Kept;
   return recorded(kept, kept, sequence, position);
+}
+
+const relayScript = loadScript('relay-1');
+
+/** The lease of the stream's relay is a key, each step one script. */
+export function createRedisRelayLeases({ url, stream, leaseMs = defaultLeaseMs, time }: RelayLeasesOptions): RelayLeases {
+  const commandTimeoutMs = defaultCommandTimeoutMs;
+  const connection = new Connection({ target: parseRedisUrl(url), commandTimeoutMs, log: undefined, onReconnect: undefined, time });
+  const key = new EventKeys(stream).relay;
+  const row: LeaseRow = {
+    async step(what, session, epoch, position) {
+      const reply = await askScript(connection, relayScript, [key, what, epoch, leaseMs, position, session]);
+      const [found, at] = (reply ?? []) as [string?, string?];
+      return found === undefined ? null : { epoch: Number(found), position: Number(at) };
+    },
+    close: () => connection.close(),
+  };
+  return new StoredRelayLeases(row, leaseMs, time);
 }

@@ -12,30 +12,27 @@ import type { EntityRef } from '../../events/event.ts';
 import type { Durability } from '../../config/config.ts';
 import type { Finding } from '../../finding.ts';
 import type { Log } from '../../observability/log.ts';
-import { awaitedSequence, deadLetterTtlMs, keptRecord, maxDeadLettersPerEntity } from '../../ordering/entity-rules.ts';
+import {
+  awaitedSequence,
+  deadLetterTtlMs,
+  keptRecord,
+  maxDeadLettersPerEntity,
+  maxRememberedReplays,
+} from '../../ordering/entity-rules.ts';
 import { systemTime } from '../../time.ts';
-import type { OperatorStore, DeadLetterHistory, DeadLetterQuery, EntitySummary, Halt, LoadResult, Store, StoreOptions } from '../store.ts';
+import { inPages } from '../store.ts';
+import type { DeadLetterHistory, DeadLetterQuery, EntityReplaying, EntitySummary, Halt, LoadResult, OperatorStore } from '../store.ts';
+import type { Store, StoreOptions } from '../store.ts';
 import type { Claim, Commit, DeadLetterRecord, InitialVersion, Park, LookupQuery } from '../../ordering/entity.ts';
 import { Connection, type Command, type Reply } from './connection.ts';
 import { Durable } from './durability.ts';
-import { scanEntities } from './entity-scan.ts';
 import { entityFailure, isEntityFailure, unavailable } from './failures.ts';
 import { inspectServers } from './inspection.ts';
 import { idField, Keys, sequenceField } from './keys.ts';
-import { RedisOperatorStore } from './redis-operator-store.ts';
 import { parseRedisUrl } from './redis-url.ts';
-import {
-  readClaim,
-  readCommit,
-  readDeadLetter,
-  readPark,
-  readLookup,
-  readSnapshot,
-  snapshotFields,
-  writeParked,
-  writeResult,
-} from './replies.ts';
-import { loadScript, runScript, type Script, withTimes } from './script.ts';
+import { readClaim, readCommit, readDeadLetter, readLookup, readPark, readSnapshot, readSummary } from './replies.ts';
+import { snapshotFields, summaryFields, writeParked, writeResult } from './replies.ts';
+import { type Call, loadScript, runScript, type Script, withTimes } from './script.ts';
 import { RedisStreamState } from './stream-state.ts';
 
 export interface RedisStoreOptions extends StoreOptions {
@@ -57,13 +54,16 @@ const defaultCommandTimeoutMs = 5_000;
 const trimEvery = 64;
 const trimStretch = 512;
 
-const logPage = 500;
+/** Keys that Redis scans for one page, during which it serves nobody else. */
+const keysAtOnce = 1_000;
 
 const commitScript = loadScript('commit-3');
 const claimScript = loadScript('claim-1');
 const parkScript = loadScript('park-1');
 const lookupScript = loadScript('lookup-2');
 const recordDeadLetterScript = loadScript('record-dead-letter-2');
+const beginReplayScript = loadScript('begin-replay-1');
+const noteReplayScript = loadScript('note-replay-1');
 
 /** Connects at once, in the background. Throws `ConfigError` when the URL is invalid. */
 export function createRedisStore(options: RedisStoreOptions): Store {
@@ -87,7 +87,7 @@ class RedisStore implements Store {
   readonly #durability: Durability;
   readonly #keys: Keys;
   readonly #streamState: RedisStreamState;
-  readonly #idTtlMs: string;
+  readonly #idTtlMs: number;
   readonly #initialVersion: InitialVersion;
   readonly operator: OperatorStore;
 
@@ -98,18 +98,18 @@ class RedisStore implements Store {
     this.#keys = new Keys(options.stream);
     this.#streamState = new RedisStreamState(connection, this.#keys);
     this.#initialVersion = options.initialVersion ?? 0;
-    this.operator = new RedisOperatorStore(connection, this.#keys, this.#streamState, this.#initialVersion);
-    this.#idTtlMs = String(Math.ceil(options.idempotencyTtlSeconds * 1000));
+    this.operator = {
+      beginReplay: (replays, leaseMs) => this.#beginReplay(replays, leaseMs),
+      noteReplays: (messages) => this.#noteReplays(messages),
+      resume: (epoch) => this.#streamState.resume(epoch),
+      appendAudit: (entries) => this.#streamState.appendAudit(entries),
+      readAudit: () => this.#streamState.readAudit(),
+    };
+    this.#idTtlMs = Math.ceil(options.idempotencyTtlSeconds * 1000);
   }
 
   async load(entities: readonly EntityRef[]): Promise<readonly LoadResult[]> {
-    const keys = entities.map((entity) => this.#keys.entity(entity));
-    const replies = await withTimes(
-      this.#connection,
-      keys,
-      await this.#connection.send(keys.map((key): Command => ['HMGET', key, ...snapshotFields])),
-    );
-    return this.#read(replies, keys, (reply) => ({ status: 'ok', snapshot: readSnapshot(reply, this.#initialVersion) }));
+    return this.#readFields(entities, snapshotFields, (reply) => ({ status: 'ok', snapshot: readSnapshot(reply, this.#initialVersion) }));
   }
 
   async commit(commits: readonly Commit[]) {
@@ -118,37 +118,27 @@ class RedisStore implements Store {
   }
 
   async claim(claims: readonly Claim[]) {
-    const calls = claims.map((claim) => [this.#keys.entity(claim), String(claim.shard), String(claim.epoch), claim.session]);
+    const calls = claims.map((claim) => [this.#keys.entity(claim), claim.shard, claim.epoch, claim.session]);
     return this.#run(claimScript, calls, readClaim);
   }
 
   async park(parks: readonly Park[]) {
-    const calls = parks.map((park) => [
-      this.#keys.entity(park),
-      String(park.shard),
-      String(park.epoch),
-      String(park.expectedVersion),
-      writeParked(park),
-      String(park.sequence),
-      park.session,
-      String(this.#initialVersion),
-    ]);
+    const calls = parks.map((park) => {
+      const { shard, epoch, expectedVersion, sequence, session } = park;
+      return [this.#keys.entity(park), shard, epoch, expectedVersion, writeParked(park), sequence, session, this.#initialVersion];
+    });
     return this.#run(parkScript, calls, readPark);
   }
 
   async lookUp(queries: readonly LookupQuery[]) {
     const field = (query: LookupQuery): string => (query.sequence === null ? idField(query.id) : sequenceField(query.sequence));
-    const calls = queries.map((query) => [this.#keys.entity(query), this.#keys.ids(query), field(query), String(this.#initialVersion)]);
+    const calls = queries.map((query) => [this.#keys.entity(query), this.#keys.ids(query), field(query), this.#initialVersion]);
     return this.#run(lookupScript, calls, readLookup);
   }
 
-  async *readLog(entity: EntityRef): AsyncGenerator<string> {
-    const key = this.#keys.log(entity);
-    for (let from = 0; ; from += logPage) {
-      const page = (await this.#connection.ask(['LRANGE', key, String(from), String(from + logPage - 1)])) as readonly string[];
-      yield* page;
-      if (page.length < logPage) return;
-    }
+  readLog(entity: EntityRef): AsyncIterable<string> {
+    let from = 0;
+    return inPages((size) => this.#connection.ask(['LRANGE', this.#keys.log(entity), from, (from += size) - 1]));
   }
 
   /** If an entity's own key is unusable, its records are stored like those of messages without an entity. */
@@ -189,9 +179,25 @@ class RedisStore implements Store {
     return this.#durable.keep(() => this.#streamState.halt(halt));
   }
 
-  /** An entity may be listed twice when Redis moves its keys meanwhile. */
-  listEntities(filter: { readonly entityType?: string }): AsyncIterable<EntitySummary> {
-    return scanEntities(this.#connection, this.#keys, filter.entityType, this.#initialVersion);
+  /**
+   * Master by master and page by page. Entities created or removed meanwhile may be missed, and entities that Redis moves meanwhile
+   * may come twice. An entity with an unusable key is left out.
+   */
+  async *listEntities({ entityType }: { readonly entityType?: string }): AsyncGenerator<EntitySummary> {
+    for (const master of await this.#connection.masters()) {
+      let cursor = '0';
+      do {
+        const [next, keys] = await master
+          .scan(cursor, 'MATCH', this.#keys.entityPattern(entityType), 'COUNT', keysAtOnce)
+          .catch((error: Error) => Promise.reject(unavailable(this.#connection.where, error)));
+        const entities = keys.map((key) => this.#keys.parseEntity(key)).filter((entity) => entity !== null);
+        const read = (reply: unknown) => ({ status: 'ok', summary: readSummary(reply, this.#initialVersion) }) as const;
+        for (const [index, result] of (await this.#readFields(entities, summaryFields, read)).entries()) {
+          if (result.status === 'ok' && result.summary !== null) yield { ...entities[index]!, ...result.summary };
+        }
+        cursor = next;
+      } while (cursor !== '0');
+    }
   }
 
   inspect(): Promise<readonly Finding[]> {
@@ -211,21 +217,14 @@ class RedisStore implements Store {
     records: readonly DeadLetterRecord[],
     placeOf: (record: DeadLetterRecord) => readonly [key: string, awaited: number | null],
   ): Promise<{ record: DeadLetterRecord; error: Error }[]> {
-    const limits = [String(deadLetterTtlMs), String(maxDeadLettersPerEntity)];
+    const limits = [deadLetterTtlMs, maxDeadLettersPerEntity];
     const calls = records.map((record) => {
       const [key, awaited] = placeOf(record);
       const { entityType, entityId, fingerprint } = record;
       // Without a waiting entity the second key is not used, but it must be in the slot of the first.
       const entity = awaited === null || entityType === null || entityId === null ? null : this.#keys.entity({ entityType, entityId });
-      return [
-        key,
-        entity ?? key,
-        fingerprint,
-        JSON.stringify(keptRecord(record)),
-        ...limits,
-        entity === null ? '' : String(awaited),
-        String(this.#initialVersion),
-      ];
+      const waits = entity === null || awaited === null ? '' : awaited;
+      return [key, entity ?? key, fingerprint, JSON.stringify(keptRecord(record)), ...limits, waits, this.#initialVersion];
     });
     const replies = await runScript(this.#connection, recordDeadLetterScript, calls);
     return records.flatMap((record, index) => {
@@ -245,45 +244,67 @@ class RedisStore implements Store {
     });
   }
 
-  #commitArguments(commit: Commit): string[] {
+  #commitArguments(commit: Commit): Call {
     const { events, state } = commit;
     const trims = events.filter((event) => event.sequence % trimEvery === 0).length;
-    const call = [
+    const log = events.flatMap((event) => event.log ?? []);
+    return [
       this.#keys.entity(commit),
       this.#keys.ids(commit),
       this.#keys.log(commit),
       commit.token,
-      String(commit.expectedVersion),
+      commit.expectedVersion,
       commit.expectedHoles,
-      String(commit.newVersion),
+      commit.newVersion,
       commit.newHoles,
       state === null ? '0' : '1',
       state ?? '',
       this.#idTtlMs,
-      String(trims * trimStretch),
-      String(this.#initialVersion),
-      '0',
+      trims * trimStretch,
+      this.#initialVersion,
+      log.length,
+      ...log,
+      ...events.flatMap((event) => {
+        const field = event.recordId && !event.consumed ? idField(event.id) : '';
+        return [event.sequence, field, event.payloadHash, writeResult(event.result)];
+      }),
     ];
-    const countAt = call.length - 1;
-    for (const { log } of events) if (log !== undefined) call.push(log);
-    call[countAt] = String(call.length - 1 - countAt);
-    for (const event of events) {
-      const field = event.recordId && !event.consumed ? idField(event.id) : '';
-      call.push(String(event.sequence), field, event.payloadHash, writeResult(event.result));
-    }
-    return call;
   }
 
   /** Waits for durability after writes, and after reads that lead to an acknowledgement. */
   async #run<T>(
     script: Script,
-    calls: readonly (readonly string[])[],
+    calls: readonly Call[],
     read: (reply: unknown, initialVersion: InitialVersion) => T,
   ): Promise<(T | { status: 'failed'; error: Error })[]> {
     if (calls.length === 0) return [];
     return this.#durable.keep(async () =>
       this.#read(await runScript(this.#connection, script, calls), firstOf(calls), (reply) => read(reply, this.#initialVersion)),
     );
+  }
+
+  async #beginReplay(replays: readonly EntityReplaying[], leaseMs: number): Promise<readonly LoadResult[]> {
+    const calls = replays.map(({ parkedAt, replayedTo = this.#initialVersion, ...entity }) => {
+      return [this.#keys.entity(entity), leaseMs, parkedAt === undefined ? '' : Date.parse(parkedAt), replayedTo];
+    });
+    const replies = await runScript(this.#connection, beginReplayScript, calls);
+    return this.#read(replies, firstOf(calls), (reply) => ({ status: 'ok', snapshot: readSnapshot(reply, this.#initialVersion) }));
+  }
+
+  async #noteReplays(messages: readonly DeadLetterQuery[]): Promise<void> {
+    const limits = [deadLetterTtlMs, maxRememberedReplays];
+    const calls = messages.map((message) => [this.#keys.deadLetters(message), message.fingerprint, ...limits]);
+    for (const [error] of await runScript(this.#connection, noteReplayScript, calls)) {
+      // If a foreign key is in the way, there is no record in which to count.
+      if (error && !isEntityFailure(error)) throw unavailable(this.#connection.where, error);
+    }
+  }
+
+  /** These fields of the entities' hashes. */
+  async #readFields<T>(entities: readonly EntityRef[], fields: readonly string[], read: (reply: unknown) => T) {
+    const keys = entities.map((entity) => this.#keys.entity(entity));
+    const replies = await this.#connection.send(keys.map((key): Command => ['HMGET', key, ...fields]));
+    return this.#read(await withTimes(this.#connection, keys, replies), keys, read);
   }
 
   /** A failure of one entity is its result; any other failure is the failure of the call. */
@@ -305,6 +326,6 @@ function ofNoEntity({ fingerprint }: DeadLetterQuery): DeadLetterQuery {
   return { fingerprint, entityType: null, entityId: null };
 }
 
-function firstOf(calls: readonly (readonly string[])[]): string[] {
-  return calls.map(([key = '']) => key);
+function firstOf(calls: readonly Call[]): string[] {
+  return calls.map(([key = '']) => String(key));
 }

@@ -45,15 +45,10 @@ export function readSnapshot(reply: unknown, initialVersion: InitialVersion): Sn
 }
 
 /** Null when the entity was only claimed. */
-export function readSummary({ entityType, entityId }: EntityRef, reply: unknown, initialVersion: InitialVersion): EntitySummary | null {
+export function readSummary(reply: unknown, initialVersion: InitialVersion): Omit<EntitySummary, keyof EntityRef> | null {
   const [version, parked, replay, now] = texts(reply);
   if (version === null && parked === null) return null;
-  return {
-    entityType,
-    entityId,
-    version: readVersion(version) ?? initialVersion,
-    parked: readParked(initialVersion, version, parked, replay, now),
-  };
+  return { version: readVersion(version) ?? initialVersion, parked: readParked(initialVersion, version, parked, replay, now) };
 }
 
 export function readCommit(reply: unknown, initialVersion: InitialVersion): CommitResult {

@@ -5,6 +5,7 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import type { Command, Connection, Reply } from './connection.ts';
+import { unavailable } from './failures.ts';
 import { needsTime } from './replies.ts';
 
 export interface Script {
@@ -13,6 +14,9 @@ export interface Script {
   /** How many of the arguments are keys: the number at the end of the file's name. */
   readonly keys: number;
 }
+
+/** Keys and arguments of a script. */
+export type Call = readonly (string | number)[];
 
 /** The name of a file in `scripts/`, without its ending. */
 export function loadScript(name: string): Script {
@@ -25,8 +29,8 @@ export function loadScript(name: string): Script {
 const attempts = 3;
 
 /** Runs the script once for each list of keys and arguments, and answers in their order. */
-export async function runScript(connection: Connection, script: Script, calls: readonly (readonly string[])[]): Promise<readonly Reply[]> {
-  const command = (call: readonly string[]): Command => ['EVALSHA', script.digest, String(script.keys), ...call];
+export async function runScript(connection: Connection, script: Script, calls: readonly Call[]): Promise<readonly Reply[]> {
+  const command = (call: Call): Command => ['EVALSHA', script.digest, script.keys, ...call];
   const replies = [...(await connection.send(calls.map(command)))];
   for (let attempt = 1; attempt < attempts; attempt++) {
     const refused = [...replies.keys()].filter((index) => replies[index]?.[0]?.message.startsWith('NOSCRIPT'));
@@ -36,6 +40,13 @@ export async function runScript(connection: Connection, script: Script, calls: r
     for (const [at, index] of refused.entries()) replies[index] = again[at] ?? replies[index] ?? [null];
   }
   return replies;
+}
+
+/** Runs it once; a failure is the store's. */
+export async function askScript(connection: Connection, script: Script, call: Call): Promise<unknown> {
+  const [reply] = await runScript(connection, script, [call]);
+  if (reply?.[0]) throw unavailable(connection.where, reply[0]);
+  return reply?.[1];
 }
 
 const timeScript = loadScript('time-1');

@@ -1,52 +1,56 @@
 /**
  * The state of a stream in Redis: the last epoch, the identity of the store, and the halts. Two keys in one slot,
- * so that a session begins in one step.
+ * so that a session begins in one step. With it the audit trail, a Redis stream.
  */
-import type { EpochResult, Halt, StreamState } from '../store.ts';
+import { type AuditEntry, type AuditRecord, type EpochResult, type Halt, inPages, maxAuditRecords, type StreamState } from '../store.ts';
 import type { Connection } from './connection.ts';
-import { unavailable } from './failures.ts';
 import type { Keys } from './keys.ts';
-import { loadScript, runScript, type Script } from './script.ts';
+import { askScript, loadScript } from './script.ts';
 
 const nextEpochScript = loadScript('next-epoch-2');
 const resumeScript = loadScript('resume-2');
 
+/** Of a Redis stream: its id, and fields and values in turn. */
+export type StreamEntry = readonly [id: string, fields: readonly string[]];
+
 export class RedisStreamState {
   readonly #connection: Connection;
-  readonly #keys: Pick<Keys, 'epoch' | 'streamState'>;
+  readonly #keys: Keys;
 
-  constructor(connection: Connection, keys: Pick<Keys, 'epoch' | 'streamState'>) {
+  constructor(connection: Connection, keys: Keys) {
     this.#connection = connection;
     this.#keys = keys;
   }
 
   async nextEpoch(shard: number): Promise<EpochResult> {
-    const [status, ...rest] = (await this.#run(nextEpochScript, [String(shard)])) as readonly (string | number | null)[];
+    const [status, ...rest] = (await askScript(this.#connection, nextEpochScript, [
+      this.#keys.epoch,
+      this.#keys.streamState,
+      shard,
+    ])) as readonly (string | number | null)[];
     if (status === 'halted') return { status, halt: readHalt(String(rest[0]), String(rest[1])) };
     return { status: 'ok', epoch: Number(rest[0]), identity: (rest[1] as string | null | undefined) ?? null };
   }
 
   async read(): Promise<StreamState> {
-    const [epoch, fields] = await this.#connection.send([
+    const [epoch, fields] = await this.#connection.askAll([
       ['GET', this.#keys.epoch],
       ['HGETALL', this.#keys.streamState],
     ]);
-    for (const reply of [epoch, fields]) if (reply?.[0]) throw unavailable(this.#connection.where, reply[0]);
-    const known = entriesOf(fields?.[1] as readonly string[]);
+    const known = entriesOf(fields as readonly string[]);
     return {
       identity: known.find(([field]) => field === 'identity')?.[1] ?? null,
-      epoch: Number(epoch?.[1] ?? 0),
+      epoch: Number(epoch ?? 0),
       halts: known.filter(([field]) => field.startsWith('halt:')).map(([field, text]) => readHalt(field, text)),
     };
   }
 
   async identify(): Promise<string> {
-    const [made, found] = await this.#connection.send([
+    const [, found] = await this.#connection.askAll([
       ['HSETNX', this.#keys.streamState, 'identity', this.#connection.time.uuid()],
       ['HGET', this.#keys.streamState, 'identity'],
     ]);
-    for (const reply of [made, found]) if (reply?.[0]) throw unavailable(this.#connection.where, reply[0]);
-    return String(found?.[1]);
+    return String(found);
   }
 
   async halt({ shard, detail, at }: Halt): Promise<void> {
@@ -54,14 +58,22 @@ export class RedisStreamState {
   }
 
   async resume(epoch: number): Promise<StreamState> {
-    await this.#run(resumeScript, [String(epoch), this.#connection.time.uuid()]);
+    await askScript(this.#connection, resumeScript, [this.#keys.epoch, this.#keys.streamState, epoch, this.#connection.time.uuid()]);
     return this.read();
   }
 
-  async #run(script: Script, args: readonly string[]): Promise<unknown> {
-    const [reply] = await runScript(this.#connection, script, [[this.#keys.epoch, this.#keys.streamState, ...args]]);
-    if (reply?.[0]) throw unavailable(this.#connection.where, reply[0]);
-    return reply?.[1];
+  async appendAudit(entries: readonly AuditEntry[]): Promise<void> {
+    await this.#connection.askAll(
+      entries.map((entry) => ['XADD', this.#keys.audit, 'MAXLEN', '~', maxAuditRecords, '*', 'entry', JSON.stringify(entry)]),
+    );
+  }
+
+  async *readAudit(): AsyncGenerator<AuditRecord, void, void> {
+    const read = (size: number, last?: StreamEntry) =>
+      this.#connection.ask(['XREVRANGE', this.#keys.audit, last === undefined ? '+' : `(${last[0]}`, '-', 'COUNT', size]);
+    for await (const [id, [, json = '{}']] of inPages<StreamEntry>(read)) {
+      yield { at: new Date(Number(id.split('-')[0])).toISOString(), ...(JSON.parse(json) as AuditEntry) };
+    }
   }
 }
 
