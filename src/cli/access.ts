@@ -14,7 +14,7 @@ import { KeptBroker, onConnection } from '../dead-letters/letter-broker.ts';
 import { connect, type ChannelModel } from 'amqplib';
 import { UnavailableError } from '../errors.ts';
 import { describeConnectFailure } from '../rabbitmq/refusal.ts';
-import { closeConnection } from '../rabbitmq/time-limit.ts';
+import { closeConnection } from '../rabbitmq/channels.ts';
 
 /** @throws UnavailableError when the store does not answer. */
 export async function withStore<T>(config: Config, io: CommandIo, use: (store: Store) => Promise<T>): Promise<T> {

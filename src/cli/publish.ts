@@ -17,6 +17,7 @@ import type { TextLine } from '../publishing/text-lines.ts';
 import { createConnection } from '../rabbitmq/connection.ts';
 import { createAmqpPublisher } from '../rabbitmq/publisher.ts';
 import { replyCodeOf, replyCodes } from '../rabbitmq/refusal.ts';
+import { ScratchChannel } from '../rabbitmq/scratch-channel.ts';
 import { withBroker } from './access.ts';
 import { type CommandIo, defineCommand, flag, value } from './command.ts';
 import { timeForms } from '../events/timestamp.ts';
@@ -105,15 +106,11 @@ export const command = defineCommand({
 async function requireExchange(config: Config, io: CommandIo): Promise<void> {
   const { stream } = config.broker;
   await withBroker(config, io, async (connection) => {
-    const channel = await connection.createChannel();
-    // The failed call reports it as well; without a listener the process would end.
-    channel.on('error', () => undefined);
-    await channel.checkExchange(stream).catch((cause: unknown) => {
-      if (replyCodeOf(cause) !== replyCodes.notFound) throw cause;
-      throw new ConfigError([`there is no exchange ${stream} at the broker: run \`inorder topology apply\``], {
-        cause,
-      });
-    });
+    const source = { ready: async () => connection, time: io.time };
+    const cause = await ScratchChannel.use(source, (scratch) => scratch.attempt((channel) => channel.checkExchange(stream)));
+    if (replyCodeOf(cause) === replyCodes.notFound)
+      throw new ConfigError([`there is no exchange ${stream} at the broker: run \`inorder topology apply\``], { cause });
+    if (cause !== null) throw cause;
   });
 }
 

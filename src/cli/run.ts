@@ -7,7 +7,7 @@ import { printable, redactUrls } from '../printable.ts';
 import { ConfigError, InorderError, messageOf } from '../errors.ts';
 import { closest, parseArguments } from './arguments.ts';
 import type { Command, CommandIo, ExitCode } from './command.ts';
-import { renderCommandHelp, renderCommandList } from './help.ts';
+import { renderVariablesHelp } from '../config/render.ts';
 
 /** Aliases of the first word of a command. */
 const aliases: Readonly<Record<string, string>> = { dlq: 'dead-letters' };
@@ -101,3 +101,41 @@ function stackOf(error: unknown): string {
 }
 
 const oneLine = (text: string) => printable(text.replace(/\s*[\r\n]+\s*/g, '; '));
+
+export function renderCommandList(commands: readonly Command[]): string {
+  const width = Math.max(...commands.map((command) => usageOf(command).length));
+  const rows = commands.map((command) => `  ${usageOf(command).padEnd(width)}  ${command.summary}`);
+  return [
+    'Processes the events of each entity strictly in order and exactly once in effect, on RabbitMQ and Redis.',
+    '',
+    'Usage: inorder COMMAND [OPTIONS]',
+    '',
+    ...rows,
+    '',
+    '`dlq` is short for `dead-letters`. `inorder COMMAND --help` explains a command with its options,',
+    '`inorder worker --help` every environment variable. `inorder --version` prints the version.',
+    'Exit codes: 0 done, 1 failed, 2 bad usage or configuration.',
+    '',
+  ].join('\n');
+}
+
+export function renderCommandHelp(command: Command): string {
+  const options = Object.entries(command.options).map(([name, option]) => {
+    return [option.kind === 'flag' ? `--${name}` : `--${name} ${option.placeholder}`, option.meaning] as const;
+  });
+  const rows = [...options, ['--help', 'Print this.'] as const];
+  const width = Math.max(...rows.map(([left]) => left.length));
+  const sections = [
+    `Usage: inorder ${usageOf(command)}${options.length > 0 ? ' [OPTIONS]' : ''}`,
+    command.description,
+    ['Options:', ...rows.map(([left, meaning]) => `  ${left.padEnd(width)}  ${meaning}`)].join('\n'),
+  ];
+  if (command.variables.length > 0) {
+    sections.push(`Environment:\n${renderVariablesHelp(command.variables)}`.trimEnd());
+  }
+  return `${sections.join('\n\n')}\n`;
+}
+
+function usageOf(command: Command): string {
+  return [command.name, ...command.positionals].join(' ');
+}

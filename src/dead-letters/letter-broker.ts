@@ -12,7 +12,7 @@ import type { Log } from '../observability/log.ts';
 import { type BrokerConnection, createConnection } from '../rabbitmq/connection.ts';
 import { type AmqpPublisher, createAmqpPublisher } from '../rabbitmq/publisher.ts';
 import { replyCodeOf, replyCodes } from '../rabbitmq/refusal.ts';
-import { closeChannel } from '../rabbitmq/time-limit.ts';
+import { closeChannel, openChannel } from '../rabbitmq/channels.ts';
 import { sleep, type Time } from '../time.ts';
 import type { Connection } from './queue-reading.ts';
 
@@ -144,9 +144,7 @@ export async function withOperatorLock<T>(
 
 async function takeLock(connection: Connection, stream: string, { patienceMs, time }: LockOptions): Promise<Channel> {
   for (const giveUpAtMs = time.nowMs() + patienceMs; ; ) {
-    const channel = await connection.createChannel();
-    // The failed call reports it as well; without a listener the process would end.
-    channel.on('error', () => undefined);
+    const channel = await openChannel(connection);
     try {
       await channel.assertQueue(operatorLockName(stream), { exclusive: true, durable: false, autoDelete: true });
       return channel;

@@ -3,14 +3,14 @@
  * appends the uncommitted ones. It uses the same log and gives the same guarantees as `defineAggregate`, whose pure functions are
  * easier to test and which has snapshots.
  */
-import type { DecidedEvent } from '../aggregates/definition.ts';
+import type { DecidedEvent, Aggregate } from '../aggregates/definition.ts';
 import { ConfigError, PermanentError, RefusedError } from '../errors.ts';
 import { encodeEvent } from '../events/encode.ts';
 import type { Event } from '../events/event.ts';
 import type { EventStore } from '../stores/event-store.ts';
 import { isoNow, systemTime, type Time } from '../time.ts';
 import { eventOf, noLimits } from './fold.ts';
-import { eventId, retryConflicts } from './repository.ts';
+import { eventId, retryConflicts, AggregateRepository, type Repository, type RepositoryOptions } from './repository.ts';
 
 /** Base class of an event-sourced entity. The subclass names the entity type: `static readonly type = 'order'`. */
 export abstract class AggregateRoot {
@@ -189,4 +189,31 @@ export class AggregateRootRepository<A extends AggregateRoot> implements ClassRe
 function typeOf({ type, name }: AggregateClass<AggregateRoot>): string {
   if (typeof type === 'string' && type !== '') return type;
   throw new ConfigError([`${name} needs a static type: the entity type it is for`]);
+}
+
+/** For an aggregate of `defineAggregate`. @throws ConfigError when an option is invalid. */
+export function createRepository<State, Commands>(
+  aggregate: Aggregate<State, Commands>,
+  store: EventStore,
+  options?: RepositoryOptions,
+): Repository<State, Commands>;
+/** For a class. @throws ConfigError when the class names no entity type, or an option is invalid. */
+export function createRepository<A extends AggregateRoot>(
+  aggregate: AggregateClass<A>,
+  store: EventStore,
+  options?: ClassRepositoryOptions,
+): ClassRepository<A>;
+export function createRepository(
+  aggregate: Aggregate<unknown, unknown> | AggregateClass<AggregateRoot>,
+  store: EventStore,
+  options: RepositoryOptions = {},
+): Repository<unknown, unknown> | ClassRepository<AggregateRoot> {
+  for (const name of ['snapshotEvery', 'maxAttempts'] as const) {
+    const value = options[name];
+    if (value !== undefined && !(Number.isSafeInteger(value) && value >= 1))
+      throw new ConfigError([`createRepository: ${name} is ${String(value)}: it must be a whole number from 1 up`]);
+  }
+  if (typeof aggregate === 'function') return new AggregateRootRepository(aggregate, store, options);
+  if (aggregate.type === '*') throw new ConfigError(['createRepository: the aggregate is for every entity type: name one']);
+  return new AggregateRepository(aggregate, store, options);
 }

@@ -5,6 +5,7 @@
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import type { Config } from '../config/config.ts';
+import type { VariableName } from '../config/variables.ts';
 import { ConfigError, messageOf, PermanentError } from '../errors.ts';
 import { type EncodedEvent, encodeEvent } from '../events/encode.ts';
 import type { EntityRef, EventLimits } from '../events/event.ts';
@@ -47,15 +48,20 @@ export async function openGapSource(config: Config, log: Log, time: Time): Promi
 
 /** The default export of the module that GAP_REPAIR names. Throws `ConfigError` when there is none. */
 async function loadGapSource(path: string): Promise<GapSource> {
-  const url = path.startsWith('file:') ? path : pathToFileURL(resolve(path)).href;
-  let exported: unknown;
-  try {
-    exported = ((await import(url)) as Readonly<Record<string, unknown>>).default;
-  } catch (error) {
-    throw new ConfigError([`GAP_REPAIR ${path} does not load: ${messageOf(error).split('\n')[0]}`], { cause: error });
-  }
+  const exported = await defaultExport('GAP_REPAIR', path);
   if (typeof exported === 'function') return exported as GapSource;
   throw new ConfigError([`GAP_REPAIR ${path} has no function as its default export: export default async ({ entity, from, to }) => [...]`]);
+}
+
+/** Of a module of the operator's: a `file:` URL or a path, relative to the working directory. @throws ConfigError when it does not load. */
+export async function defaultExport(variable: VariableName, path: string): Promise<unknown> {
+  const url = path.startsWith('file:') ? path : pathToFileURL(resolve(path)).href;
+  try {
+    return ((await import(url)) as Readonly<Record<string, unknown>>).default;
+  } catch (error) {
+    // A module's own code may throw anything, and over many lines.
+    throw new ConfigError([`${variable} ${path} does not load: ${messageOf(error).split('\n')[0]}`], { cause: error });
+  }
 }
 
 function eventStoreSource(store: Pick<EventStore, 'read'>): GapSource {

@@ -8,12 +8,11 @@
  */
 import { EventError } from '../errors.ts';
 import { encodedAs, type EncodedEvent } from '../events/encode.ts';
-import type { EventLimits } from '../events/event.ts';
+import type { EventLimits, EntityRef } from '../events/event.ts';
 import { isJsonObject, quoted } from '../events/json-body.ts';
 import { scanMembers } from '../events/json-scanner.ts';
 import { type FieldMap, type MappableField, mapHint } from './field-map.ts';
 import { type ProblemListener, readEach, type WithLine } from './line-readings.ts';
-import { SequenceNumbers } from './sequence-numbers.ts';
 import type { TextLine } from './text-lines.ts';
 
 /** The format of the lines and of the messages. */
@@ -220,4 +219,36 @@ function within(members: Members, path: string): string | undefined {
 
 function textOf(members: readonly (readonly [key: string, source: string])[]): string {
   return `{${members.map(([key, source]) => `${JSON.stringify(key)}:${source}`).join(',')}}`;
+}
+
+export class SequenceNumbers {
+  /** The number of numbered events; null for an entity whose events came with numbers. */
+  readonly #counts = new Map<string, number | null>();
+  readonly #first: number;
+
+  constructor(first: 0 | 1 = 1) {
+    this.#first = first;
+  }
+
+  /** The next number of an entity; null when its earlier events came with numbers: then this one is invalid. */
+  next(entity: EntityRef): number | null {
+    const key = keyOf(entity);
+    const count = this.#counts.get(key);
+    if (count === null) return null;
+    this.#counts.set(key, (count ?? 0) + 1);
+    return (count ?? 0) + this.#first;
+  }
+
+  /** Records that an event came with a number. False when others of its entity were numbered here. */
+  came(entity: EntityRef): boolean {
+    const key = keyOf(entity);
+    const count = this.#counts.get(key);
+    if (count === undefined) this.#counts.set(key, null);
+    return typeof count !== 'number';
+  }
+}
+
+/** The length separates type and id, which may contain any character. */
+function keyOf({ entityType, entityId }: EntityRef): string {
+  return `${entityType.length}:${entityType}${entityId}`;
 }

@@ -2,7 +2,7 @@
 import { wholeNumber, type ValueKind } from '../config/parsers.ts';
 import { ConfigError } from '../errors.ts';
 import { type ReadingRequest, guessFormat, type InputFormat, inputFormats } from './read-input.ts';
-import { parseDelimiter } from './delimiter.ts';
+import { parseDelimiter } from './csv-events.ts';
 import { type FieldMap, parseFieldMap } from './field-map.ts';
 
 /** The options as text; null: not given. */

@@ -4,8 +4,7 @@
  */
 import { ConfigError, InputError } from '../errors.ts';
 import { quoted } from '../events/json-body.ts';
-import { readCsv } from './csv-events.ts';
-import { delimiterOf } from './delimiter.ts';
+import { readCsv, delimiterOf } from './csv-events.ts';
 import type { FieldMap } from './field-map.ts';
 import { lookAt } from './first-look.ts';
 import { jsonTexts } from './json-texts.ts';

@@ -14,7 +14,7 @@ import type { Log } from '../observability/log.ts';
 import { backOffMs, type Time, type Timer, within } from '../time.ts';
 import type { BrokerConnection } from './connection.ts';
 import { brokerWords } from './refusal.ts';
-import { closeChannel } from './time-limit.ts';
+import { closeChannel } from './channels.ts';
 
 export interface OpenChannel<C extends Channel> {
   /** The number of the channel, from 1, per owner. */

@@ -8,7 +8,7 @@ import { messageOf, UnavailableError } from '../errors.ts';
 import type { Time } from '../time.ts';
 import { replyCodeOf, replyCodes } from './refusal.ts';
 import type { ConnectionSource } from './scratch-channel.ts';
-import { closeChannel } from './time-limit.ts';
+import { closeChannel, openChannel } from './channels.ts';
 import { deadLetterQueueName, shardQueueNames, unroutedQueueName } from './topology-plan.ts';
 
 export interface QueueDepth {
@@ -70,11 +70,4 @@ export async function consumersOf(source: ConnectionSource, queues: readonly str
 export function whyNobodyConsumes({ queue, ready, consumers }: QueueDepth): readonly string[] {
   if (ready === null) return [`there is no queue ${queue}`];
   return consumers === 0 ? [`nobody consumes ${queue}`] : [];
-}
-
-async function openChannel(connection: Connection): Promise<Channel> {
-  const channel = await connection.createChannel();
-  // The failed call reports it as well; without a listener the process would end.
-  channel.on('error', () => undefined);
-  return channel;
 }

@@ -6,7 +6,7 @@ import type { Channel, ChannelModel } from 'amqplib';
 import { ConfigError, UnavailableError } from '../errors.ts';
 import type { Time } from '../time.ts';
 import { brokerWords, replyCodeOf } from './refusal.ts';
-import { closeChannel } from './time-limit.ts';
+import { closeChannel, openChannel } from './channels.ts';
 
 /** A source of connections, such as a `BrokerConnection`. */
 export interface ConnectionSource {
@@ -45,7 +45,7 @@ export class ScratchChannel {
    */
   async attempt(act: (channel: Channel) => Promise<unknown>): Promise<Error | null> {
     try {
-      this.#channel ??= await this.#open();
+      this.#channel ??= await openChannel(this.#model);
       await act(this.#channel);
       return null;
     } catch (error) {
@@ -56,13 +56,6 @@ export class ScratchChannel {
       if (this.#connectionError === null && replyCodeOf(cause) !== null) return cause;
       throw new UnavailableError(`the broker became unavailable: ${brokerWords(cause)}`, { cause });
     }
-  }
-
-  async #open(): Promise<Channel> {
-    const channel = await this.#model.createChannel();
-    // The refused call reports it as well; without a listener the process would end.
-    channel.on('error', () => undefined);
-    return channel;
   }
 }
 

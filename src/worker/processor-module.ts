@@ -2,12 +2,11 @@
  * Loads what PROCESSOR names: a built-in, or a module whose default export is the result of
  * `defineAggregate` or `defineHandler`, or an array of these. Loading runs the module's code.
  */
-import { resolve } from 'node:path';
-import { pathToFileURL } from 'node:url';
 import { historyAggregate } from '../aggregates/history.ts';
 import { orderAggregate } from '../aggregates/order.ts';
 import { createProcessors, type Processors } from '../aggregates/processors.ts';
-import { ConfigError, messageOf } from '../errors.ts';
+import { ConfigError } from '../errors.ts';
+import { defaultExport } from '../event-sourcing/gap-source.ts';
 
 export interface ProcessorChoice {
   /** `order`, `history`, or a module: a `file:` URL or a path, relative to the working directory. */
@@ -20,7 +19,9 @@ export interface ProcessorChoice {
 export async function loadProcessors({ processor, entityType }: ProcessorChoice): Promise<Processors> {
   if (processor === 'order') return createProcessors([orderAggregate(entityType)]);
   if (processor === 'history') return createProcessors([historyAggregate()]);
-  const exported = await defaultExport(processor);
+  const exported = await defaultExport('PROCESSOR', processor);
+  if (exported === undefined)
+    throw new ConfigError([`PROCESSOR ${processor} has no default export: export default defineAggregate({ … }), or an array`]);
   try {
     return createProcessors(Array.isArray(exported) ? exported : [exported]);
   } catch (error) {
@@ -30,23 +31,4 @@ export async function loadProcessors({ processor, entityType }: ProcessorChoice)
       { cause: error },
     );
   }
-}
-
-async function defaultExport(processor: string): Promise<unknown> {
-  const url = processor.startsWith('file:') ? processor : pathToFileURL(resolve(processor)).href;
-  let module: Readonly<Record<string, unknown>>;
-  try {
-    module = (await import(url)) as Readonly<Record<string, unknown>>;
-  } catch (error) {
-    throw new ConfigError([`PROCESSOR ${processor} does not load: ${firstLineOf(error)}`], { cause: error });
-  }
-  if (module.default === undefined) {
-    throw new ConfigError([`PROCESSOR ${processor} has no default export: export default defineAggregate({ … }), or an array`]);
-  }
-  return module.default;
-}
-
-/** A module may throw anything, with a message of many lines. */
-function firstLineOf(error: unknown): string {
-  return messageOf(error).split('\n')[0] ?? '';
 }

@@ -4,8 +4,7 @@ import { orderAggregate, type OrderState } from '../../src/aggregates/order.ts';
 import { defineAggregate } from '../../src/aggregates/define.ts';
 import type { Command } from '../../src/aggregates/definition.ts';
 import { PermanentError, VersionConflictError } from '../../src/errors.ts';
-import { AggregateRoot } from '../../src/event-sourcing/aggregate-root.ts';
-import { createRepository } from '../../src/event-sourcing/create-repository.ts';
+import { AggregateRoot, createRepository } from '../../src/event-sourcing/aggregate-root.ts';
 import type { Handled } from '../../src/event-sourcing/repository.ts';
 import type { EventStore } from '../../src/stores/event-store.ts';
 

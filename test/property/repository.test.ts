@@ -4,7 +4,7 @@ import test from 'node:test';
 import fc from 'fast-check';
 import { orderAggregate, type OrderCommands } from '../../src/aggregates/order.ts';
 import { createEventStore } from '../../src/stores/open-store.ts';
-import { createRepository } from '../../src/event-sourcing/create-repository.ts';
+import { createRepository } from '../../src/event-sourcing/aggregate-root.ts';
 import { foldEvents } from '../../src/event-sourcing/fold.ts';
 import type { CommandOf } from '../../src/event-sourcing/repository.ts';
 

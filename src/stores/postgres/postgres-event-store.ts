@@ -7,7 +7,7 @@
  */
 import type { EntityRef } from '../../events/event.ts';
 import type { Log } from '../../observability/log.ts';
-import { systemTime, type Time } from '../../time.ts';
+import { systemTime } from '../../time.ts';
 import { type AppendRules, expectedNumber, idConflict, prepareAppend, rangeOf, recorded, versionConflict } from '../append-rules.ts';
 import type {
   AppendOptions,

@@ -6,7 +6,7 @@ import { createHash } from 'node:crypto';
 import { UnavailableError } from '../../errors.ts';
 import type { EntityRef } from '../../events/event.ts';
 import type { Log } from '../../observability/log.ts';
-import { systemTime, type Time } from '../../time.ts';
+import { systemTime } from '../../time.ts';
 import {
   type AppendRules,
   expectedNumber,

@@ -1,9 +1,16 @@
 /**
- * Time limits for closing. The client library never settles a call if the connection ends between
- * request and answer, so nothing waits for it without a limit.
+ * Channels and connections are opened and closed here. The client library never settles a call if the connection ends between
+ * request and answer, so nothing waits for a close without a limit.
  */
 import type { Channel, ChannelModel } from 'amqplib';
 import { type Time, within } from '../time.ts';
+
+/** The call that fails says why; without a listener the process would end. */
+export async function openChannel(connection: Pick<ChannelModel, 'createChannel'>): Promise<Channel> {
+  const channel = await connection.createChannel();
+  channel.on('error', () => undefined);
+  return channel;
+}
 
 /** How long to wait for the broker to confirm a close, in milliseconds. */
 const closeTimeoutMs = 5_000;
