@@ -149,3 +149,6 @@ export type Effect =
   | { readonly kind: 'drained' }
   /** This owner was overtaken (`fenced`) or the store went backwards: stop the shard and say so. */
   | { readonly kind: 'halt'; readonly cause: 'fenced' | 'store-went-backwards'; readonly detail: string };
+
+/** An effect that a fact answers. */
+export type OperationEffect = Extract<Effect, { readonly op: number }>;

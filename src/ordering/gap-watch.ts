@@ -13,23 +13,8 @@ import { InvariantError } from '../errors.ts';
 import type { RejectionReason } from '../events/reasons.ts';
 import { Deadlines } from './deadlines.ts';
 import { GapClock } from './gap-clock.ts';
-import type { Lane } from './lane.ts';
+import type { Gap, Lane } from './lane.ts';
 import { longestReplayStallMs, type SequencerLimits } from './limits.ts';
-
-/** What is held of one entity, and the gap below it. A new gap begins whenever the version has moved and something is still held. */
-export interface Gap {
-  /** As counted into the totals of the shard. */
-  held: number;
-  heldBytes: number;
-  /** The version it stands above: the first missing sequence is one more. Null until the lane can go no further. */
-  aboveVersion: number | null;
-  /** Ends it early: too much is held. */
-  overflow: boolean;
-  /** Its time is over, and the version is being, or has been, read since. */
-  final: boolean;
-  /** When it is to be claimed and read next; at once when it was opened. */
-  nextReadMs: number;
-}
 
 const notOpened = { aboveVersion: null, overflow: false, final: false, nextReadMs: Number.NEGATIVE_INFINITY };
 

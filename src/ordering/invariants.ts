@@ -1,8 +1,7 @@
 /**
  * What must hold of a sequencer after every step. Slow, for tests and the simulation.
  */
-import type { Lane } from './lane.ts';
-import type { Operation } from './operations.ts';
+import type { Lane, Operation } from './lane.ts';
 
 export interface Totals {
   readonly unsettled: number;

@@ -9,9 +9,9 @@ import { absorbedIn, type LookupResult, type Snapshot } from './entity.ts';
 import type { Delivery, Fact, FailureText, Slot } from './facts.ts';
 import type { GapWatch } from './gap-watch.ts';
 import { Holes } from './holes.ts';
-import type { Lane, Lanes, Verdict } from './lane.ts';
+import type { Lane, Lanes, Operation, Verdict } from './lane.ts';
 import type { SequencerLimits } from './limits.ts';
-import type { NewOperation, Operation, Operations } from './operations.ts';
+import type { NewOperation, Operations } from './operations.ts';
 import { planLane } from './plan.ts';
 import type { Settlements } from './settlements.ts';
 

@@ -18,10 +18,8 @@ import type { EntityRef } from '../events/event.ts';
 import { entityKey } from '../events/identity.ts';
 import { ByteLru } from './byte-lru.ts';
 import type { Parked } from './entity.ts';
-import type { Delivery, FailureText } from './facts.ts';
-import type { Gap } from './gap-watch.ts';
+import type { Delivery, FailureText, OperationEffect, Slot } from './facts.ts';
 import { Holes } from './holes.ts';
-import type { Operation } from './operations.ts';
 import { SequenceBuffer } from './sequence-buffer.ts';
 
 export type LaneState =
@@ -106,6 +104,32 @@ function taken(known: Known, { kind, version, holes, parked, atMs }: Extract<New
     parkedAt: parked?.sequence ?? null,
     heldFromMs: concernsReplay && !staysReplayed ? atMs : known.heldFromMs,
   };
+}
+
+/** What is held of one entity, and the gap below it. A new gap begins whenever the version has moved and something is still held. */
+export interface Gap {
+  /** As counted into the totals of the shard. */
+  held: number;
+  heldBytes: number;
+  /** The version it stands above: the first missing sequence is one more. Null until the lane can go no further. */
+  aboveVersion: number | null;
+  /** Ends it early: too much is held. */
+  overflow: boolean;
+  /** Its time is over, and the version is being, or has been, read since. */
+  final: boolean;
+  /** When it is to be claimed and read next; at once when it was opened. */
+  nextReadMs: number;
+}
+
+/** What is asked of the store, until a fact answers it. */
+export interface Operation {
+  readonly id: number;
+  readonly effect: OperationEffect;
+  /** Null when it concerns no single entity. */
+  readonly lane: Lane | null;
+  readonly slots: readonly Slot[];
+  readonly deliveries: readonly Delivery[];
+  waits: boolean;
 }
 
 /** Why the entity is being parked, and what is rejected once it is: the event that failed or, with null, all that is held. */

@@ -6,20 +6,8 @@
  * wait too; after the back-off a few of them go out as a probe, and only when all of these are answered
  * do the others follow.
  */
-import type { Delivery, Effect, Slot } from './facts.ts';
-import type { Lane } from './lane.ts';
-
-export type OperationEffect = Extract<Effect, { readonly op: number }>;
-
-export interface Operation {
-  readonly id: number;
-  readonly effect: OperationEffect;
-  /** Null when it concerns no single entity. */
-  readonly lane: Lane | null;
-  readonly slots: readonly Slot[];
-  readonly deliveries: readonly Delivery[];
-  waits: boolean;
-}
+import type { Effect, OperationEffect } from './facts.ts';
+import type { Lane, Operation } from './lane.ts';
 
 /** Leaves out the number, also from each member of a union. */
 type Numberless<T> = T extends unknown ? Omit<T, 'op'> : never;

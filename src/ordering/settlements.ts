@@ -4,7 +4,8 @@
  */
 import type { RejectionReason } from '../events/reasons.ts';
 import type { Delivery, Effect, Outcome, RefusedDelivery, Rejection } from './facts.ts';
-import type { Operation, Operations } from './operations.ts';
+import type { Operation } from './lane.ts';
+import type { Operations } from './operations.ts';
 import type { PlanSink } from './plan.ts';
 
 export class Settlements implements PlanSink {

@@ -15,8 +15,7 @@
 import { InvariantError, messageOf, UnavailableError } from '../errors.ts';
 import type { EntityRef, RawMessage } from '../events/event.ts';
 import { messageFingerprint } from '../events/identity.ts';
-import type { Effect, Fact, Rejection } from '../ordering/facts.ts';
-import type { OperationEffect } from '../ordering/operations.ts';
+import type { Effect, Fact, OperationEffect, Rejection } from '../ordering/facts.ts';
 import type { CommitResult, DeadLetterRecord, Parked, LookupQuery, LookupResult, Snapshot } from '../ordering/entity.ts';
 import type { Store } from '../stores/store.ts';
 import { backOffMs, isoNow, type Time } from '../time.ts';

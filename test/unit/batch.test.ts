@@ -1,7 +1,7 @@
 /** What goes to the store together where the memory for states is short. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { OperationEffect } from '../../src/ordering/operations.ts';
+import type { OperationEffect } from '../../src/ordering/facts.ts';
 import { nextBatch } from '../../src/worker/store-batch.ts';
 
 const entity = { entityType: 'order', entityId: 'a' };
