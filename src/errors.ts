@@ -1,14 +1,14 @@
 /**
  * Every exception that Inorder throws on purpose. Expected outcomes (a duplicate, a stale version, a refused
- * event) are values, not exceptions; what is thrown says by `code` what happened and by `retryable` whether
- * doing the same thing again can succeed. Each class says what becomes of the event being worked on.
+ * event) are values, not exceptions. `code` says what happened, `retryable` whether the same call can succeed
+ * later. Each class documents what becomes of the event in work.
  */
 
 export interface InorderErrorOptions {
   readonly cause?: unknown;
 }
 
-/** What was thrown, in words. Anything can be thrown, also what cannot be turned into text. */
+/** The message of anything that was thrown, also of a value without a text. */
 export function messageOf(thrown: unknown): string {
   try {
     return thrown instanceof Error ? thrown.message : String(thrown);
@@ -17,7 +17,7 @@ export function messageOf(thrown: unknown): string {
   }
 }
 
-/** The base of them all: `catch (e) { if (e instanceof InorderError) … }`. */
+/** The base class: `catch (e) { if (e instanceof InorderError) … }`. */
 export abstract class InorderError extends Error {
   abstract readonly code: string;
   abstract readonly retryable: boolean;
@@ -28,7 +28,7 @@ export abstract class InorderError extends Error {
   }
 }
 
-/** Bad usage or configuration: all problems at once, each naming its variable or flag. The process exits 2. */
+/** Bad usage or configuration, with all problems, each naming its variable or option. The process exits with 2. */
 export class ConfigError extends InorderError {
   readonly code = 'CONFIG';
   readonly retryable = false;
@@ -40,13 +40,13 @@ export class ConfigError extends InorderError {
   }
 }
 
-/** A file or a pipe is broken from here on: what was read of it before is good, the rest cannot be had. */
+/** A file or a pipe is damaged from here on: what was read before is valid, the rest cannot be read. */
 export class InputError extends InorderError {
   readonly code = 'INPUT';
   readonly retryable = false;
 }
 
-/** The store or the broker cannot be reached or cannot serve now: back off and ask again; nothing is dead-lettered. */
+/** The store or the broker is unavailable: back off and ask again; nothing is dead-lettered. */
 export class UnavailableError extends InorderError {
   readonly code = 'UNAVAILABLE';
   readonly retryable = true;
@@ -64,7 +64,7 @@ export class EventError extends InorderError {
   }
 }
 
-/** An append or a commit expected another version than the one that is stored. Reload and decide again. */
+/** An append or a commit expected another version than the stored one. Reload and decide again. */
 export class VersionConflictError extends InorderError {
   readonly code = 'VERSION_CONFLICT';
   readonly retryable = true;
@@ -78,11 +78,11 @@ export class VersionConflictError extends InorderError {
   }
 }
 
-/** The rules of an aggregate of the class form do not allow what was asked: nothing was written. */
+/** The rules of an aggregate class refused a command: nothing was written. */
 export class RefusedError extends InorderError {
   readonly code = 'REFUSED';
   readonly retryable = false;
-  /** For programs; null where none was given. */
+  /** For programs; null if none was given. */
   readonly refusal: string | null;
 
   constructor(detail: string, refusal: string | null = null, options?: InorderErrorOptions) {
@@ -91,13 +91,13 @@ export class RefusedError extends InorderError {
   }
 }
 
-/** Thrown by a processor that knows a retry is useless: the event is dead-lettered at once as `handler_failed`. */
+/** Thrown by a processor when a retry is useless: the event is dead-lettered at once as `handler_failed`. */
 export class PermanentError extends InorderError {
   readonly code = 'PERMANENT';
   readonly retryable = false;
 }
 
-/** A bug in Inorder: the worker stops, so that a standby takes over with the state that was committed. */
+/** A bug in Inorder: the worker stops, and a standby takes over with the committed state. */
 export class InvariantError extends InorderError {
   readonly code = 'INVARIANT';
   readonly retryable = false;

@@ -1,14 +1,14 @@
 /**
- * What a check says of one thing that it looked at: the same from the store, the broker and the configuration, so
- * that `inorder doctor`, `inorder topology check` and a worker's start-up print them alike.
+ * The result of a check, of the store, the broker or the configuration alike, for `inorder doctor`, `inorder topology
+ * check` and a worker's start.
  */
 export interface Finding {
   /** Only a failure makes a command exit with 1. */
   readonly level: 'ok' | 'warning' | 'failure';
-  /** What was looked at. */
+  /** What was checked. */
   readonly subject: string;
   readonly detail: string;
-  /** What to do about it; null only when it is ok. */
+  /** What to do; null only for `ok`. */
   readonly remedy: string | null;
 }
 

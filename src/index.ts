@@ -1,5 +1,5 @@
 /**
- * The library: everything that is public is named here.
+ * The library: exports everything public by name.
  */
 export { defineAggregate, defineHandler, type AggregateOptions, type EventWith, type HandlerOptions } from './aggregates/define.ts';
 export {

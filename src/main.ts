@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /**
- * The command `inorder`: the process's words, streams and signals around the table of commands. Everything is
- * written when a command returns; what it could not close in time does not keep the process.
+ * The command `inorder`: runs the table of commands with the process's arguments, streams and signals. All output is
+ * written when a command returns; connections that do not close in time do not keep the process running.
  */
 import { commands } from './cli/commands.ts';
 import { processIo } from './cli/process-io.ts';

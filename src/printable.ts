@@ -1,49 +1,49 @@
 /**
- * Text from outside, made fit for a terminal: a dead letter is the likeliest place for bytes that move the cursor,
- * rename the window or turn the line's direction round. What is visible stays as it is.
+ * Makes foreign text safe for a terminal: a dead letter may contain bytes that move the cursor,
+ * rename the window or reverse the direction of a line. Visible characters are not changed.
  *
- * Credentials are kept out of what is printed and stored: whatever carries a URL may carry its password.
+ * Also removes credentials from text that is printed or stored: any URL may contain a password.
  */
 // Control characters (C0, C1), invisible formatting such as bidirectional overrides, and the two line separators.
 const unprintable = /[\p{Cc}\p{Cf}\p{Cs}\u2028\u2029]/gu;
 const unprintableButLines = /[^\P{Cc}\n]|[\p{Cf}\p{Cs}\u2028\u2029]/gu;
 
-/** On one line. */
+/** Escaped, on one line. */
 export function printable(text: string): string {
   return text.replace(unprintable, escaped);
 }
 
-/** Line feeds stay. */
+/** Escaped, except line feeds. */
 export function printableLines(text: string): string {
   return text.replace(unprintableButLines, escaped);
 }
 
-/** The same for JSON, in which the escapes mean what they replace. */
+/** The same for JSON, with JSON's escapes. */
 export function printableJson(json: string): string {
   return json.replace(unprintable, jsonEscaped);
 }
 
-/** `13710` → `13,710`, in whatever language the terminal is. */
+/** `13710` → `13,710`, independent of the locale. */
 export function grouped(value: number): string {
   return value.toLocaleString('en-US');
 }
 
-/** An entity in one line; quoted, because an id may contain spaces. */
+/** An entity on one line; quoted, because an id may contain spaces. */
 export function entityText({ entityType, entityId }: { readonly entityType: string; readonly entityId: string }): string {
   return printable(`${entityType} ${JSON.stringify(entityId)}`);
 }
 
-/** One object as a line of NDJSON; what JSON has no number for is written as text. */
+/** One object as a line of NDJSON; values that JSON cannot express are written as text. */
 export function printableJsonLine(fields: object): string {
   return `${printableJson(jsonText(fields) ?? 'null')}\n`;
 }
 
-/** A value of any kind in one line, not yet fit for a terminal. */
+/** A value of any kind on one line, not escaped. */
 export function valueText(value: unknown): string {
   return typeof value === 'string' ? value : (jsonText(value) ?? 'undefined');
 }
 
-/** Null when the bytes are no text. `isCut`: a last character may lack its end. */
+/** Null when the bytes are not UTF-8. `isCut`: the last character may be incomplete. */
 export function utf8(bytes: Uint8Array, isCut = false): string | null {
   try {
     return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes, { stream: isCut });
@@ -65,13 +65,13 @@ function escaped(character: string): string {
 }
 
 function jsonEscaped(character: string): string {
-  // By code units, because JSON writes what lies beyond 16 bits as a pair.
+  // By code units, because JSON escapes characters beyond 16 bits as a pair.
   return Array.from({ length: character.length }, (_, at) => {
     return `\\u${character.charCodeAt(at).toString(16).padStart(4, '0')}`;
   }).join('');
 }
 
-/** Replaces the user and the password of every URL in a text, also where they contain an `@`, or the password a `/`. */
+/** Replaces user and password of every URL in a text, even if they contain an `@`, or the password a `/`. */
 export function redactUrls(text: string): string {
   return text.replace(/:\/\/(?:[^\s"'/:@]*:(?!\/\/)(?:(?!:\/\/)[^\s"'])*@|[^\s"'/]*@)/g, '://***@');
 }
@@ -90,7 +90,7 @@ const secrets: readonly (readonly [RegExp, string])[] = [
   [/-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*-----|$)/g, '***'],
 ];
 
-/** Also what names itself a secret: passwords, tokens, keys. For words from elsewhere, which nobody has looked at. */
+/** Also replaces labelled secrets (passwords, tokens, keys). For messages of foreign code. */
 export function redactSecrets(text: string): string {
   return secrets.reduce((redacted, [pattern, to]) => redacted.replace(pattern, to), redactUrls(text));
 }

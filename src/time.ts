@@ -1,32 +1,32 @@
 /**
- * Time and chance as one port, handed in from the top: what asks for them anywhere else cannot be run again, to the same
- * outcome, on a virtual clock. Here are the real ones and what is built on the port: waiting, with a bound, backing off, asking again.
+ * Time and randomness as one port, passed in from the top, so that everything can run repeatably on a virtual clock. Also the
+ * real implementation, and functions built on the port: sleep, time limits, back-off, repetition.
  */
 import { randomUUID } from 'node:crypto';
 import { UnavailableError } from './errors.ts';
 
 export interface Time {
-  /** Milliseconds since some moment; never goes back. For how long something takes or may take. */
+  /** Monotonic milliseconds since some moment. For durations. */
   nowMs(): number;
-  /** Milliseconds since 1970; follows the computer's clock, and may jump. For when something happened. */
+  /** Milliseconds since 1970 by the system's clock, which may jump. For points in time. */
   wallMs(): number;
-  /** Calls `go` once, so many milliseconds from now. */
+  /** Calls `go` once, after `ms` milliseconds. */
   after(ms: number, go: () => void, options?: TimerOptions): Timer;
-  /** Calls `go` when what arrived in this turn of the event loop has been taken in. */
+  /** Calls `go` at the end of this turn of the event loop. */
   afterTurn(go: () => void): void;
-  /** From 0 up to but not including 1. Never for what must not be guessed. */
+  /** A random number from 0 up to but not including 1. Not for secrets. */
   random(): number;
-  /** A UUID that no other call has returned, in whatever process. */
+  /** A random UUID. */
   uuid(): string;
 }
 
 export interface Timer {
-  /** Of one that has gone off, or was cancelled, nothing comes. */
+  /** No effect after the call, or when cancelled before. */
   cancel(): void;
 }
 
 export interface TimerOptions {
-  /** It does not keep the process alive. Default false. */
+  /** Whether the timer lets the process end. Default false. */
   readonly unref?: boolean;
 }
 
@@ -48,7 +48,7 @@ export function isoNow(time: Pick<Time, 'wallMs'>): string {
   return new Date(time.wallMs()).toISOString();
 }
 
-/** Calls `go` every so many milliseconds, the first time after as many. */
+/** Calls `go` every `ms` milliseconds, the first time after `ms`. */
 export function every(time: Pick<Time, 'after'>, ms: number, go: () => void, options?: TimerOptions): Timer {
   const again = () => {
     timer = time.after(ms, again, options);
@@ -58,7 +58,7 @@ export function every(time: Pick<Time, 'after'>, ms: number, go: () => void, opt
   return { cancel: () => timer.cancel() };
 }
 
-/** Resolves after `ms`, or at once when the signal is aborted. Never rejects: the caller looks at the signal. */
+/** Resolves after `ms`, or at once when the signal is aborted. Never rejects: the caller checks the signal. */
 export function sleep(time: Pick<Time, 'after'>, ms: number, signal?: AbortSignal, options?: TimerOptions): Promise<void> {
   return new Promise((resolve) => {
     if (signal?.aborted) return resolve();
@@ -72,7 +72,7 @@ export function sleep(time: Pick<Time, 'after'>, ms: number, signal?: AbortSigna
   });
 }
 
-/** What the promise resolves to, or null when that takes longer than `ms`. Rejects as the promise does. */
+/** The result of the promise, or null after `ms`. Rejects as the promise does. */
 export async function within<T>(time: Pick<Time, 'after'>, promise: Promise<T>, ms: number): Promise<T | null> {
   let timer: Timer | undefined;
   const timeout = new Promise<null>((resolve) => (timer = time.after(ms, () => resolve(null))));
@@ -83,7 +83,7 @@ export async function within<T>(time: Pick<Time, 'after'>, promise: Promise<T>, 
   }
 }
 
-/** Aborts after `ms` with a `TimeoutError`, as what `AbortSignal.timeout` returns; does not keep the process alive. */
+/** Aborts after `ms` with a `TimeoutError`, like `AbortSignal.timeout`; does not keep the process running. */
 export function timeLimit(time: Pick<Time, 'after'>, ms: number): AbortSignal {
   const limit = new AbortController();
   time.after(ms, () => limit.abort(new DOMException('The operation was aborted due to timeout', 'TimeoutError')), { unref: true });
@@ -93,15 +93,15 @@ export function timeLimit(time: Pick<Time, 'after'>, ms: number): AbortSignal {
 export interface BackOffLimits {
   /** The longest pause after the first failure. */
   readonly initialMs: number;
-  /** The longest of all. */
+  /** The longest pause. */
   readonly maxMs: number;
-  /** Part of a pause that is not left to chance. Default 0.1, so that a retry is never immediate. */
+  /** The fixed share of a pause; the rest is random. Default 0.1, so that a retry is never immediate. */
   readonly leastShare?: number;
 }
 
 /**
- * How long to wait before trying again: up to twice as long after each failure, and a random part of that, so that those who
- * failed together do not come back together. `failures` counts from 1.
+ * The pause before the next attempt: its limit doubles with each failure, and a random part of it is taken, so that
+ * callers that failed together do not return together. `failures` counts from 1.
  */
 export function backOffMs({ initialMs, maxMs, leastShare = 0.1 }: BackOffLimits, failures: number, time: Pick<Time, 'random'>): number {
   const ceilingMs = Math.min(maxMs, initialMs * 2 ** Math.min(failures - 1, 30));
@@ -113,13 +113,13 @@ export interface Patience {
   readonly signal?: AbortSignal;
   /** Default: no limit. */
   readonly timeoutMs?: number;
-  /** The longest pause between two questions. Default 200. */
+  /** The longest pause between two calls, in milliseconds. Default 200. */
   readonly maxPauseMs?: number;
   readonly onUnavailable?: (error: UnavailableError) => void;
 }
 
 /**
- * Repeats a call as long as what it asks is merely unavailable; only for calls that may be repeated.
+ * Repeats a call while it fails with `UnavailableError`; only for calls that may be repeated.
  * @throws UnavailableError when it is still unavailable after `timeoutMs`, or once `signal` is aborted.
  */
 export async function patiently<T>(ask: () => Promise<T>, patience: Patience): Promise<T> {

@@ -1,6 +1,6 @@
 /**
  * The processors of one worker, by entity type. At most one aggregate per type, any number of handlers; `'*'`
- * serves the types that have none of their own, separately for aggregates and handlers.
+ * is for the types without a separate one, separately for aggregates and handlers.
  */
 import { ConfigError } from '../errors.ts';
 import { type AggregateOptions, defineAggregate, defineHandler, type HandlerOptions } from './define.ts';
@@ -13,15 +13,15 @@ export interface ProcessorSet {
 }
 
 export interface Processors {
-  /** Whether any handler is there, whose results may have to be sent to `replyTo`. */
+  /** Whether there is any handler, whose results may have to be sent to `replyTo`. */
   readonly hasHandlers: boolean;
   /** Null when nothing is configured for the type: its events are dead-lettered as `no_processor`. */
   forType(entityType: string): ProcessorSet | null;
 }
 
 /**
- * `list` holds what `defineAggregate` and `defineHandler` returned, or what they would take. Throws
- * `ConfigError`, naming everything that is wrong with any of it.
+ * `list` has results of `defineAggregate` and `defineHandler`, or their arguments. Throws
+ * `ConfigError` with all problems.
  */
 export function createProcessors(list: readonly unknown[]): Processors {
   const problems: string[] = [];

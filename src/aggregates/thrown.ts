@@ -1,6 +1,6 @@
 /**
- * What is kept of something that a processor threw: its class and its words for the detail of a dead letter, and the
- * places that it came from. Bounded, without credentials, and without the event's data where the words repeat them.
+ * Describes an error of a processor for the record of a dead letter: class and message as the detail, and the
+ * stack. Bounded, without credentials, and without parts of the event's data that the message repeats.
  */
 import type { Event } from '../events/event.ts';
 import { redactSecrets } from '../printable.ts';
@@ -8,25 +8,25 @@ import { redactSecrets } from '../printable.ts';
 export interface Thrown {
   /** On one line: `TypeError: order has no items`. */
   readonly detail: string;
-  /** The frames, those of its causes behind them; null where it has none. */
+  /** The frames, followed by those of its causes; null if there are none. */
   readonly stack: string | null;
 }
 
 const maxDetailLength = 800;
-/** Looked at, so that nothing which is thrown takes long to be told. */
+/** The most characters to examine, so that no error takes long. */
 const maxLookedAt = 16_384;
 const maxFrames = 16;
 const maxFrameLength = 240;
 const maxCauses = 3;
 
-/** JSON in the words that is longer than this is taken for data, wherever it comes from. */
+/** JSON in the message that is longer than this counts as data. */
 const maxJsonLength = 200;
-/** That many characters of JSON, white space aside, are enough to know the event's data by. */
+/** This many characters of JSON, without white space, identify the event's data. */
 const knownByLength = 12;
 const maxFragments = 64;
 const unprintable = 'something that cannot be printed';
 
-/** Anything can be thrown, also what cannot be made into text, and the data may be what a handler made of them: it never throws. */
+/** Never throws: the error may be any value, also one without a text, and a handler may have changed the data. */
 export function describeThrown(thrown: unknown, event: Event): Thrown {
   try {
     const lines: string[] = [];
@@ -49,7 +49,7 @@ function wordsOf(thrown: unknown, event: Event): string {
   return oneLine.length > maxDetailLength ? `${oneLine.slice(0, maxDetailLength)}…` : oneLine;
 }
 
-/** What the words repeat of the data goes: all of them or an object in them, pretty-printed or not, also where it is cut off. */
+/** Removes data from the message: all of them or an object in them, pretty-printed or not, also if it is truncated. */
 function withoutData(words: string, { dataJson, data }: Event): string {
   const payloads = [dataJson, jsonOf(data)].filter((payload) => payload.length > 2);
   let rest = payloads.reduce((text, payload) => text.replaceAll(payload, '[data]'), words);
@@ -68,7 +68,7 @@ function withoutData(words: string, { dataJson, data }: Event): string {
   }
 }
 
-/** Up to the bracket that closes the first one; everything, where none does. */
+/** The length up to the bracket that closes the first one; all of it if none does. */
 function fragmentLength(text: string): number {
   let depth = 0;
   for (const { 0: token, index } of text.matchAll(/"(?:[^"\\]|\\.)*"?|[{}[\]]/gs)) {
@@ -82,7 +82,7 @@ function compact(json: string): string {
   return json.replaceAll(/\s+/g, '');
 }
 
-/** Empty where a handler has put something into them that JSON does not know. */
+/** Empty if a handler has put a value into the data that JSON cannot express. */
 function jsonOf(data: unknown): string {
   try {
     return JSON.stringify(data) ?? '';
@@ -95,7 +95,7 @@ function textOf(thrown: unknown): string {
   try {
     if (!(thrown instanceof Error)) return String(thrown);
     const { name, message } = thrown;
-    // A class that sets no name of its own still has one.
+    // A class without a `name` property still has a name.
     const named = name === 'Error' ? thrown.constructor.name : name;
     return message === '' ? String(named) : `${named}: ${message}`;
   } catch {
@@ -103,7 +103,7 @@ function textOf(thrown: unknown): string {
   }
 }
 
-/** The lines behind the message, which may look like frames itself. */
+/** The lines after the message, which may itself look like frames. */
 function framesOf(error: Error): string[] {
   const stack = read(error, 'stack');
   const message = read(error, 'message');

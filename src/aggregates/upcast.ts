@@ -1,23 +1,23 @@
 /**
- * Old events in today's form. An event says by `schema_version` in its metadata how its data are made; an aggregate that
- * lists upcasters for its type sees the newest version only. The event as it was written stays what it is: `dataJson` is
+ * Converts the data of old events to the newest schema version. `schema_version` in an event's metadata is its version; an
+ * aggregate with upcasters for the type sees only the newest one. The event as written does not change: `dataJson` is
  * untouched.
  */
 import type { Event } from '../events/event.ts';
 import type { AnyAggregate } from './definition.ts';
 
-/** Where an event's metadata say it. */
+/** The key in an event's metadata. */
 export const schemaVersionKey = 'schema_version';
 
 export type Upcasted = { readonly ok: true; readonly event: Event } | { readonly ok: false; readonly detail: string };
 
-/** The version in which new events of the type are written; null where the aggregate tells none apart. */
+/** The version of new events of the type; null if the aggregate has no versions for it. */
 export function newestSchemaVersion(aggregate: AnyAggregate, eventType: string): number | null {
   const steps = aggregate.upcast.get(eventType);
   return steps === undefined ? null : steps.length + 1;
 }
 
-/** Throws what an upcaster throws. */
+/** Throws the errors of upcasters. */
 export function upcastEvent(aggregate: AnyAggregate, event: Event): Upcasted {
   const steps = aggregate.upcast.get(event.type);
   if (steps === undefined) return { ok: true, event };

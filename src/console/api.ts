@@ -1,5 +1,5 @@
 /**
- * The console's API: one row for each thing that can be asked, with who may. On loopback everybody reads; changes, and the headers
+ * The console's API: one row per request, with its guard. On loopback everybody may read; changes, and the headers
  * and bodies of messages, need the token.
  */
 import { ConfigError } from '../errors.ts';
@@ -35,7 +35,7 @@ export function apiRoutes({ view, changes, gate }: ApiParts): readonly Route[] {
     row('GET', 'letters/:id', payloadForAdmins, async ({ id, query }) => found(await view.letter(id, wantsPayload(query)))),
     row('GET', 'entity', readers, async ({ query }) => json(200, await view.entity(entityOf(query)))),
     row('GET', 'audit', readers, async () => json(200, await view.audit())),
-    // It changes nothing but what the broker notes of a reading.
+    // It changes nothing, except for the broker's marks of a reading.
     row('POST', 'letters/read', readers, () => {
       view.catalogue.outdate();
       return json(202, {});
@@ -75,7 +75,7 @@ function entityOf(query: URLSearchParams) {
 
 const longestWhy = 1_000;
 
-/** @throws ConfigError with everything that is wrong with it. */
+/** @throws ConfigError with all problems. */
 export function changeOf(body: Readonly<Record<string, unknown>>, address: string): ChangeRequest {
   const { action, ready_only = false, skip_sequence = false, why = '', all = false, ...fields } = body;
   const problems: string[] = [];

@@ -30,13 +30,13 @@ export type ChangeOutcome =
 export interface ChangeWorkOptions {
   readonly letters: () => DeadLetters;
   readonly catalogue: () => Catalogue | null;
-  /** The dead letters are others now. */
+  /** The dead letters have changed. */
   readonly onChanged: () => void;
 }
 
 type Settle = () => Promise<ChangeOutcome>;
 
-/** Each of the letters that words have found is compared with each in the queue. */
+/** A limit, because each found letter is compared with each one in the queue. */
 const maxFoundByWords = 1_000;
 
 export class DeadLetterWork implements ChangeWork {
@@ -75,7 +75,7 @@ export class DeadLetterWork implements ChangeWork {
     }
   }
 
-  /** @throws ConfigError when words mean more letters than can be named. */
+  /** @throws ConfigError when a search by words finds too many letters. */
   #filterOf(search: LetterSearch): LetterFilter {
     if (search.words === '') return search.filter;
     const found = this.#options.catalogue()?.letters.filter((letter) => isFound(letter, search)) ?? [];

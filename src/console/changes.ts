@@ -1,11 +1,11 @@
 /**
- * Changes of dead letters that somebody began in a browser. Each is planned first, which changes nothing, and then carried
- * out if it is confirmed: exactly that plan, and once. They go on without the browser, which asks how far they are.
+ * Changes of dead letters that were started in a browser. Each is planned first, which changes nothing; when it is
+ * confirmed, exactly that plan is carried out, once. They continue without the browser, which polls their progress.
  *
  *   planning → planned → running → settling → done
  *
- * From each of the first four a change may come to `failed` (with the error) or `stopped` (somebody stopped it, or the
- * console was closed). Bounded: the oldest that are not under way are forgotten.
+ * Each of the first four states may end in `failed` (with the error) or `stopped` (by a user, or when the
+ * console closes). Bounded: the oldest changes that are not running are forgotten.
  */
 import { messageOf } from '../errors.ts';
 import type { Time } from '../time.ts';
@@ -16,20 +16,20 @@ import type { Change as ChangeAnswer } from './page/answers.d.ts';
 export interface ChangeRequest {
   readonly action: 'replay' | 'discard';
   readonly search: LetterSearch;
-  /** Replay only entities whose missing event has arrived since. */
+  /** Replay only entities whose missing event has arrived. */
   readonly readyOnly: boolean;
-  /** Discard so that those behind can go on. */
+  /** Skip the discarded sequences, so that the events behind them can be applied. */
   readonly skipSequence: boolean;
-  /** Why, for the audit trail; of a discard not empty. */
+  /** Why, for the audit trail; required for a discard. */
   readonly reason: string;
-  /** For the audit trail. */
+  /** Who, for the audit trail. */
   readonly who: string;
 }
 
-/** What carries changes out. */
+/** Carries out changes. */
 export interface ChangeWork {
   plan(request: ChangeRequest, progress: (read: number) => void, signal: AbortSignal): Promise<ChangePlan>;
-  /** Returns what waits for the workers' verdict, or says it at once. */
+  /** Returns the outcome, or a function that waits for the workers' decisions. */
   carryOut(
     plan: ChangePlan,
     request: ChangeRequest,
@@ -39,7 +39,7 @@ export interface ChangeWork {
 }
 
 const maxChanges = 50;
-/** Planned and not confirmed for so long, it is out of date. */
+/** A plan that is not confirmed within this time is outdated. */
 const planLifeMs = 10 * 60_000;
 
 export class Changes {
@@ -98,12 +98,12 @@ export class Change {
     return this.#state === 'planning' || this.#state === 'running' || this.#state === 'settling';
   }
 
-  /** Settles when nothing is under way. */
+  /** Settles when no change is running. */
   get settled(): Promise<void> {
     return this.#settled;
   }
 
-  /** False when it is not planned, not any more, or its plan is too old. */
+  /** False unless it is in the state `planned` and the plan is not outdated. */
   confirm(): boolean {
     const plan = this.#plan;
     if (this.#state !== 'planned' || plan === null || this.#time.nowMs() - this.#plannedMs > planLifeMs) return false;
@@ -112,7 +112,7 @@ export class Change {
     return true;
   }
 
-  /** Ends it after what is under way; what was done stays done. */
+  /** Stops it after the letters in progress; what was done is not undone. */
   stop(): void {
     this.#stopping.abort();
     if (this.#state === 'planned') this.#state = 'stopped';

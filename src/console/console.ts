@@ -1,6 +1,6 @@
 /**
- * The console: the files of its page and its API, as routes for somebody else's HTTP server. They are `/` and what is below
- * `/console/`, and each has its guard.
+ * The console: the files of its page and its API, as routes for an HTTP server: `/` and everything below
+ * `/console/`, each with its guard.
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import type { ChannelModel } from 'amqplib';
@@ -22,26 +22,26 @@ import { StreamView } from './stream-view.ts';
 
 export interface ConsoleOptions {
   readonly config: Config;
-  /** The workers as they are now. */
+  /** Returns the present status of the workers. */
   readonly workers: () => Promise<readonly AskedWorker[]>;
   readonly log: Log;
-  /** Default: that of the computer. */
+  /** Default: the system's clock. */
   readonly time?: Time;
 }
 
 export interface Console {
   readonly routes: readonly Route[];
-  /** Stops changes after what is under way, and closes the console's connections. */
+  /** Stops running changes, and closes the console's connections. */
   close(): Promise<void>;
 }
 
-/** Null: it may be served. Otherwise why not: others than this machine could reach it, and nothing would keep them out. */
+/** Why the console must not be served, because other machines could use it without a token; null if it may be. */
 export function consoleRefusal({ http }: Pick<Config, 'http'>): string | null {
   if (http.adminToken !== null || isLoopback(http.host)) return null;
   return `HTTP_HOST is ${http.host}, which others can reach: the console needs ADMIN_TOKEN there, or HTTP_HOST=127.0.0.1`;
 }
 
-/** @throws ConfigError where `consoleRefusal` says why. */
+/** @throws ConfigError with the reason of `consoleRefusal`. */
 export function createConsole({ config, workers, log, time = systemTime }: ConsoleOptions): Console {
   const refusal = consoleRefusal(config);
   if (refusal !== null) throw new ConfigError([refusal]);
@@ -61,7 +61,7 @@ export function createConsole({ config, workers, log, time = systemTime }: Conso
   };
 }
 
-/** One for each file, so no path leads anywhere else. */
+/** One route per file, so no path leads anywhere else. */
 export function pageRoutes(gate: Gate): readonly Route[] {
   const guard: Guard = (visitor) => gate.admit(visitor);
   return [...loadPageFiles()].map(([name, file]) => {
@@ -77,10 +77,10 @@ const contentTypes: Readonly<Record<string, string>> = {
   svg: 'image/svg+xml',
 };
 
-/** Modules of the page's own folder `vendor`, and the packages that they are. */
+/** The modules in the page's folder `vendor`, with their packages. */
 const libraries: Readonly<Record<string, string>> = { 'vendor/preact.js': 'preact', 'vendor/htm.js': 'htm' };
 
-/** What the browser gets, by name, read once: everything in `page/`, and the two libraries from where they are installed. */
+/** The page's files by name, read once: everything in `page/`, and the two libraries from their packages. */
 export function loadPageFiles(): ReadonlyMap<string, Answer> {
   const folder = new URL('./page/', import.meta.url);
   const ours = readdirSync(folder).map((name) => [name, new URL(name, folder)] as const);

@@ -1,12 +1,12 @@
 /**
- * Who may do what on the console. Three doors, each shut unless it is known to be right to open it:
+ * Access control of the console, against three kinds of attackers:
  *
- * - Pages of other sites. They can make a browser send requests here. The token travels in `Authorization`, which a browser
- *   never adds by itself, so a forged request has no authority (there is no cookie); on top of that a request that says it comes
- *   from elsewhere (`Sec-Fetch-Site`, `Origin`) is refused before anything is read.
- * - Names that were rebound to this address. On loopback, where reading needs no token, `Host` has to be a loopback name.
- * - Strangers. Beyond loopback everything needs the token; changes, headers and bodies need it everywhere. It is compared
- *   in constant time, and whoever fails waits.
+ * - Pages of other sites, which can make a browser send requests here. The token is sent in `Authorization`, which a browser
+ *   never adds by itself, so a forged request has no authority (there is no cookie). In addition a request from another
+ *   origin (`Sec-Fetch-Site`, `Origin`) is refused before anything is read.
+ * - Host names that are rebound to this address. On loopback, where reading needs no token, `Host` must be a loopback name.
+ * - Other machines. Beyond loopback everything needs the token; changes, headers and bodies need it everywhere. It is compared
+ *   in constant time, and failed attempts are delayed.
  */
 import { createHash, timingSafeEqual } from 'node:crypto';
 import type { IncomingHttpHeaders } from 'node:http';
@@ -15,7 +15,7 @@ import type { Verdict, Visitor } from '../observability/http.ts';
 import type { Time } from '../time.ts';
 
 export interface GateOptions {
-  /** What the server listens on. */
+  /** The address that the server listens on. */
   readonly host: string;
   readonly token: string | null;
   readonly time: Time;
@@ -35,12 +35,12 @@ export class Gate {
     this.#time = time;
   }
 
-  /** Whether there is a token, without which nothing can be changed. */
+  /** Whether a token is set; without one nothing can be changed. */
   get hasToken(): boolean {
     return this.#tokenHash !== null;
   }
 
-  /** For the files of the page, which hold no data. */
+  /** For the files of the page, which contain no data. */
   admit({ headers }: Visitor): Verdict {
     if (!this.#isLoopback || isLoopback(hostNameOf(headers.host ?? ''))) return open;
     return refuse(
@@ -49,7 +49,7 @@ export class Gate {
     );
   }
 
-  /** For data; `change` is true for what changes data or shows headers and bodies. */
+  /** For data; `change` is true for changes, and for headers and bodies. */
   judge(visitor: Visitor, change: boolean): Verdict {
     const admitted = this.admit(visitor);
     if (!admitted.ok) return admitted;
@@ -69,7 +69,7 @@ export class Gate {
       return { ...refuse(429, `too many wrong tokens: try again in ${retryAfterSeconds} s`), retryAfterSeconds };
     }
     const token = /^Bearer ([\x21-\x7e]+)$/i.exec(headers.authorization ?? '')?.[1] ?? '';
-    // Of hashes, because the comparison needs equal lengths and must not tell the token's.
+    // Compares hashes, because the comparison needs equal lengths and must not reveal the token's.
     if (timingSafeEqual(sha256(token), this.#tokenHash)) {
       this.#attempts.succeeded(address);
       return { ok: true, admin: true };
@@ -79,7 +79,7 @@ export class Gate {
   }
 }
 
-/** Whether only this machine reaches what listens on `host`. */
+/** Whether only this machine can reach a server on `host`. */
 export function isLoopback(host: string): boolean {
   const name = host.toLowerCase().replace(/\.$/, '');
   return name === 'localhost' || name === '::1' || name === '[::1]' || (isIPv4(name) && name.startsWith('127.'));
@@ -95,7 +95,7 @@ function hostNameOf(host: string): string {
   return host.replace(/:\d*$/, '');
 }
 
-/** What does not say where it comes from is no browser of today, and a forged request from an old one has no token. */
+/** A request without an origin is not from a modern browser, and a forged one from an old browser has no token. */
 function comesFromElsewhere(headers: IncomingHttpHeaders): boolean {
   const site = headers['sec-fetch-site'];
   if (site !== undefined && site !== 'same-origin' && site !== 'none') return true;
@@ -110,7 +110,7 @@ function sha256(text: string): Buffer {
 const free = 5;
 const firstWaitMs = 1_000;
 const longestWaitMs = 60_000;
-/** An address that failed so long ago starts afresh. */
+/** The failures of an address are forgotten after this time. */
 const forgetAfterMs = 15 * 60_000;
 const maxAddresses = 1_000;
 
@@ -120,14 +120,14 @@ interface Failures {
 }
 
 /**
- * Slows down whoever guesses the token: after a few failures an address has to wait, each time twice as long. Bounded
- * in memory. Time comes in as an argument.
+ * Slows down guesses of the token: after a few failures an address has to wait, twice as long each time. Memory is
+ * bounded. Time is an argument.
  */
 export class FailedAttempts {
-  /** The one that failed longest ago first. */
+  /** By address, the oldest failure first. */
   readonly #failures = new Map<string, Failures>();
 
-  /** How long nothing is accepted from this address; 0: it may try. */
+  /** How long this address has to wait; 0: it may try. */
   waitMs(address: string, nowMs: number): number {
     const failures = this.#of(address, nowMs);
     if (failures === null || failures.count < free) return 0;

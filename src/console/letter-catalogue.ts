@@ -1,9 +1,9 @@
 /**
- * The dead letters as the last reading of their queue found them, for all browsers at once. Reading holds the messages for a
- * moment and marks them redelivered, so the queue is read when somebody looks and its length has changed, never sooner
- * than the pause after the last reading, which grows with the time that it took.
+ * The dead letters of the last reading of their queue, shared by all browsers. A reading holds the messages for a
+ * moment and marks them as redelivered, so the queue is read only when somebody looks and its length has changed, and
+ * only after a pause, which grows with the duration of the last reading.
  *
- * Bounded: all letters are counted, and the oldest are kept, with as many of their bodies as fit the budget.
+ * Bounded: all letters are counted, and the oldest are kept, with as many bodies as fit into the budget.
  */
 import { type DeadLetter, type Grouping, groupings, type LetterGroup, LetterGroups } from '../dead-letters/dead-letter.ts';
 import { EntityLetters } from '../dead-letters/inspect.ts';
@@ -11,18 +11,18 @@ import { summaryOf } from '../dead-letters/replay-plan.ts';
 import { messageOf } from '../errors.ts';
 import { isoNow, type Time } from '../time.ts';
 
-/** A letter without its body where there was no room for it. */
+/** A letter, without its body if that did not fit. */
 export interface KeptLetter extends DeadLetter {
   readonly bodyIsKept: boolean;
   readonly bodyBytes: number;
 }
 
 export interface Catalogue {
-  /** Counts the readings. */
+  /** The number of the reading. */
   readonly revision: number;
   /** ISO 8601: when the reading ended. */
   readonly asOf: string;
-  /** How many letters there are, kept or not. */
+  /** The number of letters, kept or not. */
   readonly total: number;
   /** Oldest first. */
   readonly letters: readonly KeptLetter[];
@@ -33,7 +33,7 @@ export interface Catalogue {
 }
 
 export interface CatalogueOptions {
-  /** Reads the queue once, oldest first, while nobody else reads or changes it. */
+  /** Reads the queue once, oldest first, excluding other readers and changes. */
   readonly read: (each: (letters: readonly DeadLetter[]) => void) => Promise<void>;
   readonly time: Time;
   readonly limits?: Partial<CatalogueLimits>;
@@ -46,10 +46,10 @@ export interface CatalogueLimits {
 }
 
 const defaultLimits: CatalogueLimits = { maxLetters: 20_000, maxBodyBytes: 32 * 1_048_576, minPauseMs: 10_000 };
-/** A body that is larger than that is read again when somebody asks for it. */
+/** A larger body is read again on request. */
 const largestKeptBody = 262_144;
 const pauseFactor = 10;
-/** Between two readings, even when somebody asks for one. */
+/** The shortest pause between two readings. */
 const soonestMs = 1_000;
 
 export class LetterCatalogue {
@@ -72,7 +72,7 @@ export class LetterCatalogue {
     return this.#catalogue;
   }
 
-  /** How many letters the reading that is under way has read; null when there is none. */
+  /** The number of letters that the running reading has read; null if none is running. */
   get reading(): number | null {
     return this.#underWay?.read ?? null;
   }
@@ -82,19 +82,19 @@ export class LetterCatalogue {
     return this.#trouble;
   }
 
-  /** Somebody is looking: reads if the queue's length says that something has changed, and it is time. */
+  /** Somebody looks: starts a reading if the queue's length has changed and the pause is over. */
   look(ready: number | null): void {
     const changed = this.#isOutdated || (ready !== null && ready !== this.#catalogue?.total);
     if (changed && this.#underWay === null && this.#options.time.nowMs() >= this.#nextMs) this.#begin();
   }
 
-  /** It is known to be out of date: reads when somebody looks next, whatever the length of the queue says. */
+  /** Marks the letters as outdated: the next look starts a reading, whatever the queue's length. */
   outdate(): void {
     this.#isOutdated = true;
     this.#nextMs = Math.min(this.#nextMs, this.#endedMs + soonestMs);
   }
 
-  /** Settles when the reading that is under way has ended. */
+  /** Settles when the running reading has ended. */
   async settled(): Promise<void> {
     await this.#underWay?.ended;
   }
@@ -121,7 +121,7 @@ export class LetterCatalogue {
 
   async #fill(): Promise<void> {
     const filling = new Filling(this.#limits);
-    // What is marked while it reads is out of date after it as well.
+    // A mark during the reading still holds after it.
     this.#isOutdated = false;
     await this.#options.read((letters) => {
       for (const letter of letters) filling.add(letter);
@@ -159,7 +159,7 @@ class Filling {
     const bodyBytes = letter.message.body.byteLength;
     const bodyIsKept = bodyBytes <= largestKeptBody && this.#bodyBytes + bodyBytes <= this.#limits.maxBodyBytes;
     if (bodyIsKept) this.#bodyBytes += bodyBytes;
-    // A copy: the bytes as they came may be a small part of a large buffer.
+    // A copy, because the body may be a small slice of a large buffer.
     const body = bodyIsKept ? Uint8Array.from(letter.message.body) : new Uint8Array();
     return { ...letter, message: { ...letter.message, body }, bodyIsKept, bodyBytes };
   }

@@ -1,4 +1,4 @@
-/** Dead letters as the browser gets them: in lists without headers and body, and those only of one letter, on request. */
+/** Dead letters as JSON for the browser: without headers and body in lists, with them for one letter on request. */
 import { type Grouping, groupings, textOf } from '../dead-letters/dead-letter.ts';
 import { letterFields } from '../dead-letters/letter-copy.ts';
 import type { LetterStatus, LetterSummary } from '../dead-letters/replay-plan.ts';
@@ -8,13 +8,13 @@ import { utf8, valueText } from '../printable.ts';
 import type { Catalogue, KeptLetter } from './letter-catalogue.ts';
 import type { Group, Letter, LetterDetail, Letters, Payload } from './page/answers.d.ts';
 
-/** Bytes of a body that a browser is given; `inorder dead-letters show --json` has all of them. */
+/** The most bytes of a body for the browser; `inorder dead-letters show --json` prints all. */
 const shownBytes = 131_072;
 
-/** Groups that are told one by one, the largest. */
+/** The most groups to list, the largest first. */
 const maxGroups = 100;
 
-/** By grouping, with what to search for to find a group's letters. */
+/** The groups, each with the search that finds its letters. */
 export function groupFields({ groups, entities }: Catalogue): Letters['groups'] {
   const named = new Map(entities.all().map(({ entity }) => [`${entity.entityType} ${entity.entityId}`, entity]));
   return Object.fromEntries(
@@ -27,7 +27,7 @@ export function groupFields({ groups, entities }: Catalogue): Letters['groups'] 
 
 function searchFor(by: Grouping, name: string | null, entities: ReadonlyMap<string, EntityRef>): Group['search'] {
   if (name === null) return null;
-  // What is common of several details is the text of none.
+  // The common part of several details is the text of none.
   if (by === 'detail') return null;
   if (by !== 'entity') return { [by]: name };
   const entity = entities.get(name);
@@ -57,7 +57,7 @@ export function detailFields(letter: KeptLetter, copies: number, status: LetterS
   };
 }
 
-/** What a payload may be hidden in: the headers, the routing key and the body. */
+/** The parts of a message that may contain payload: headers, routing key and body. */
 export function payloadFields({ headers, routingKey, body }: RawMessage): Payload {
   const shown = body.subarray(0, shownBytes);
   return {

@@ -1,20 +1,20 @@
-/** Which dead letters a browser means: everything that it names has to be true, and its words may be anywhere. Pure. */
+/** The search for dead letters: every given field must match, and the words may be anywhere. Pure. */
 import { type DeadLetter, type DeadLetterReason, deadLetterReasons, type LetterFilter, matches } from '../dead-letters/dead-letter.ts';
 import { ConfigError } from '../errors.ts';
 
 export interface LetterSearch {
   readonly filter: LetterFilter;
-  /** In lower case; the empty string is everywhere. */
+  /** In lower case; the empty string matches every letter. */
   readonly words: string;
 }
 
-/** Fields by the name that `list --json` has for them. */
+/** The fields, named as in `list --json`. */
 const fields = ['message_id', 'entity_type', 'entity_id', 'type', 'reason', 'shard', 'words'] as const;
 type Field = (typeof fields)[number];
 
 const longestField = 4_096;
 
-/** @throws ConfigError with everything that is wrong with it. */
+/** @throws ConfigError with all problems. */
 export function searchOf(given: Readonly<Record<string, unknown>>): LetterSearch {
   const problems: string[] = [];
   const texts: Partial<Record<Field, string>> = {};

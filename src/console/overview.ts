@@ -1,12 +1,12 @@
 /**
- * The stream at a glance, put together from what the broker says of its queues and what the workers that could be asked say of
- * themselves. Pure. What nobody has said is null.
+ * The overview of the stream, from the broker's queues and the reports of the known workers. Pure. Unknown values
+ * are null.
  */
 import type { ShardStatus, WorkerStatus } from '../observability/worker-status.ts';
 import type { QueueDepth } from '../rabbitmq/queue-depths.ts';
 import type { Overview, Shard } from './page/answers.d.ts';
 
-/** A worker that was asked, with the name that the console has for it. */
+/** A worker with its name in the console. */
 export interface AskedWorker {
   readonly name: string;
   /** Null: it did not answer. */
@@ -15,13 +15,13 @@ export interface AskedWorker {
 
 export interface OverviewInput {
   readonly workers: readonly AskedWorker[];
-  /** Of the shards, in their order; null when the broker could not be asked. */
+  /** The queues of the shards, in order; null if the broker did not answer. */
   readonly depths: readonly QueueDepth[] | null;
-  /** By queue: the address of the consumer that is active; null when the management API is not known. */
+  /** The address of the active consumer by queue; null without the management API. */
   readonly activeConsumers: ReadonlyMap<string, string> | null;
 }
 
-/** Gaps that are told one by one. */
+/** The most gaps to list. */
 const maxGaps = 200;
 
 export function shardRows(queues: readonly string[], { workers, depths, activeConsumers }: OverviewInput): readonly Shard[] {
@@ -44,7 +44,7 @@ export function shardRows(queues: readonly string[], { workers, depths, activeCo
   });
 }
 
-/** The open gaps that end soonest first, and how many there are; null when nobody knows. */
+/** The open gaps, those that end first at the top, and their number; null if unknown. */
 export function gapRows(shards: readonly Shard[], { workers }: OverviewInput): Overview['gaps'] {
   const rows = shards.flatMap(({ shard, worker }) => {
     const owner = reportsOf(workers, shard).find(({ name }) => name === worker);
@@ -65,7 +65,7 @@ function reportsOf(workers: readonly AskedWorker[], shard: number): readonly Nam
   );
 }
 
-/** A worker that lost a shard may not know it yet: the later epoch counts. The only consumer owns what it was given nothing of yet. */
+/** A worker may not know yet that it lost a shard: the later epoch counts. Without any epoch the only consumer is the owner. */
 function ownerOf(reports: readonly NamedReport[], consumers: number | null): NamedReport | null {
   const owners = reports.filter(({ report }) => report.epoch !== null).sort((a, b) => b.report.epoch! - a.report.epoch!);
   return owners[0] ?? (consumers === 1 && reports.length === 1 ? reports[0]! : null);

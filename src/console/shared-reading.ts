@@ -1,19 +1,19 @@
 /**
- * Something that many browsers ask for and that costs somebody something to read: read at most so often, once for all
- * that ask meanwhile, and the more rarely the longer it takes. A reading that fails is an answer too, for as long.
+ * An expensive reading for many browsers: done at most once per interval, once for all concurrent requests, and less often
+ * the longer it takes. A failure is kept for the same time.
  */
 import type { Time } from '../time.ts';
 
 export interface SharedReadingOptions<T> {
   readonly read: () => Promise<T>;
-  /** From the end of one reading to the beginning of the next, in milliseconds. */
+  /** The pause between two readings, in milliseconds. */
   readonly minAgeMs: number;
   readonly time: Time;
 }
 
 export type Reading<T> = { readonly ok: true; readonly value: T } | { readonly ok: false; readonly error: Error };
 
-/** The pause after a reading is at least so many times as long as the reading. */
+/** The shortest pause as a multiple of the reading's duration. */
 const pauseFactor = 10;
 
 export class SharedReading<T> {
@@ -26,7 +26,7 @@ export class SharedReading<T> {
     this.#options = options;
   }
 
-  /** What was read last, when that is young enough; otherwise what is read now. */
+  /** The last result, if it is recent enough; otherwise a new reading. */
   get(): Promise<Reading<T>> {
     if (this.#underWay !== null) return this.#underWay;
     if (this.#last !== null && this.#options.time.nowMs() < this.#nextMs) return Promise.resolve(this.#last);
@@ -34,7 +34,7 @@ export class SharedReading<T> {
     return this.#underWay;
   }
 
-  /** What is known is out of date: the next to ask gets a new reading. */
+  /** Marks the result as outdated: the next request gets a new reading. */
   forget(): void {
     this.#nextMs = 0;
   }

@@ -1,6 +1,6 @@
 /**
- * Everything that the console shows of a stream, as JSON: gathered from broker, store and workers, each asked once for all
- * browsers. Nothing here changes anything.
+ * Everything that the console shows of a stream, as JSON, from broker, store and workers, each asked once for all
+ * browsers. Read-only.
  */
 import type { ChannelModel } from 'amqplib';
 import type { Config } from '../config/config.ts';
@@ -49,7 +49,7 @@ export class StreamView {
   readonly #halts: SharedReading<readonly Halt[]>;
   readonly #parked: SharedReading<ParkedList>;
   readonly catalogue: LetterCatalogue;
-  /** While the dead letters are read, the broker counts those that are held as gone. */
+  /** During a reading of the dead letters the broker does not count those that are held. */
   #deadLettersReady: number | null = null;
 
   constructor(options: StreamViewOptions) {
@@ -66,7 +66,7 @@ export class StreamView {
     this.catalogue = new LetterCatalogue({ time, read: (each) => this.#readLetters(each) });
   }
 
-  /** `watchesLetters`: somebody looks at dead letters, so they may be read again. */
+  /** `watchesLetters`: dead letters are being looked at, so they may be read again. */
   async overview(watchesLetters: boolean): Promise<Overview> {
     const [depths, workers, consumers, halts] = await Promise.all([
       this.#depths.get(),
@@ -105,7 +105,7 @@ export class StreamView {
     return reading.value;
   }
 
-  /** The letters that were found, oldest first, and what all of them have in common; null before the first reading. */
+  /** The found letters, oldest first, and the groups of all; null before the first reading. */
   letters(search: LetterSearch): Letters | null {
     const { catalogue } = this.catalogue;
     if (catalogue === null) return null;
@@ -122,7 +122,7 @@ export class StreamView {
     };
   }
 
-  /** Null when there is none of that fingerprint in the last reading. */
+  /** Null if the last reading had no such fingerprint. */
   async letter(fingerprint: string, withPayload: boolean): Promise<LetterDetail | null> {
     const { catalogue } = this.catalogue;
     const copies = catalogue?.letters.filter((letter) => letter.fingerprint === fingerprint) ?? [];
@@ -169,7 +169,7 @@ export class StreamView {
     };
   }
 
-  /** What was changed, the latest first. */
+  /** The audit trail, the latest first. */
   async audit(): Promise<{ readonly entries: readonly AuditEntry[] }> {
     const entries: AuditRecord[] = [];
     for await (const entry of this.#options.sources.store.operator.readAudit()) {
@@ -181,7 +181,7 @@ export class StreamView {
     };
   }
 
-  /** Something was changed: what is known of it is out of date. */
+  /** Call after a change: the known data are outdated. */
   outdate(): void {
     this.#parked.forget();
     this.catalogue.outdate();
@@ -227,7 +227,7 @@ export class StreamView {
     });
   }
 
-  /** The message itself, where its body was too large to be kept. */
+  /** Reads the message again if its body was too large to be kept. */
   #readMessage(fingerprint: string): Promise<RawMessage | null> {
     return this.#options.sources.letters.exclusively(async (letters) => {
       for await (const page of letters.list({ filter: { ids: [fingerprint] } })) {

@@ -1,7 +1,7 @@
 /**
- * An entity's sequences as runs in the same state, from what is known of it: its version with the holes, what a worker holds, and
- * its dead letters. Pure. What lies far below the version is told as one run, and what nobody knows of is missing only where
- * something lies above it.
+ * An entity's sequences as runs in the same state, from its version with the holes, its held events, and
+ * its dead letters. Pure. Sequences far below the version are one run; an unknown sequence is `missing` only if
+ * there is something above it.
  */
 import type { LetterSummary } from '../dead-letters/replay-plan.ts';
 import { Holes } from '../ordering/holes.ts';
@@ -24,9 +24,9 @@ export interface Timeline {
   readonly more: number;
 }
 
-/** Sequences just below the version that are told one by one where there are holes. */
+/** With holes, how many sequences below the version are shown one by one. */
 const closeBelow = 200;
-/** Dead letters in a row are told one by one up to so many runs. */
+/** The most runs; consecutive dead letters are separate runs up to this number. */
 const maxSingle = 60;
 const maxRuns = 400;
 
@@ -68,7 +68,7 @@ function aboveVersion(version: number, held: TimelineInput['held'], letters: rea
   return runs;
 }
 
-/** Neighbours in the same state are one; of several letters it is not said which. */
+/** Joins neighbours in the same state; a run of several letters has no fingerprint. */
 function merged(runs: readonly Run[]): readonly Run[] {
   const result: Run[] = [];
   for (const run of runs) {

@@ -1,7 +1,7 @@
 /**
- * The spans of one shard's deliveries: each lasts from the arrival until the message is settled or goes back to the
- * broker, with the time in which it was held; its parent is the context in which the message was published. What a
- * processor does, it does within the span of its event.
+ * The spans of one shard's deliveries: each lasts from the arrival until the message is settled or given back to the
+ * broker, and shows how long it was held. Its parent is the context in which the message was published. A processor
+ * runs within the span of its event.
  */
 import { context, type Span, type SpanContext, SpanKind, trace, type Tracer } from '@opentelemetry/api';
 import type { Event, RawMessage, Refusal } from '../events/event.ts';
@@ -11,14 +11,14 @@ import { contextIn, failSpan } from './tracing.ts';
 
 interface Tracked {
   readonly span: Span;
-  /** The entity for whose predecessor it waits; null while it does not. */
+  /** The entity for whose predecessor it waits; null if it does not wait. */
   waitsIn: string | null;
 }
 
-/** An entity of which events are held. */
+/** An entity with held events. */
 interface Waiting {
   count: number;
-  /** Of the last of its events that was settled. */
+  /** The span of its last settled event. */
   last: SpanContext | null;
 }
 
@@ -71,7 +71,7 @@ export class DeliverySpans {
     tracked.span.addEvent('inorder.early', { 'inorder.expected_sequence': expected });
   }
 
-  /** These came to their end, each entity's in sequence. One that had been held is linked to the event that it had waited for. */
+  /** Ends the spans of settled events, each entity's in sequence. A held event is linked to the event that it waited for. */
   ended(outcome: string, deliveries: readonly Delivery[]): void {
     for (const { tag, event } of deliveries) {
       const tracked = this.#tracked.get(tag);
@@ -96,7 +96,7 @@ export class DeliverySpans {
     this.#end(tag, tracked);
   }
 
-  /** The channel is gone: what was not settled goes back to the broker. */
+  /** The channel is gone: unsettled messages go back to the broker. */
   abandoned(): void {
     for (const { span } of this.#tracked.values()) {
       span.setAttribute('inorder.outcome', 'returned');
@@ -120,7 +120,7 @@ export class DeliverySpans {
     return this.#tracked.get(tag)?.span.spanContext().traceId;
   }
 
-  /** For an exemplar: the trace id where the trace is kept. */
+  /** The trace id for an exemplar, if the trace is sampled. */
   sampledTraceId(tag: number): string | undefined {
     const spanContext = this.#tracked.get(tag)?.span.spanContext();
     return spanContext === undefined || (spanContext.traceFlags & 1) === 0 ? undefined : spanContext.traceId;

@@ -1,48 +1,48 @@
-/** What is pulled when somebody asks, so that it cannot drift from what it describes. */
+/** The gauges, which are read at each scrape. */
 import type { Gauge } from 'prom-client';
 import { BoundedChildren, type MetricMaker } from './metric-maker.ts';
 
-/** `standby` cannot be told from `consuming`: RabbitMQ does not say who is active. */
+/** There is no `standby`: RabbitMQ does not say which consumer is active. */
 export const shardStates = ['closed', 'consuming', 'paused', 'draining', 'halted'] as const;
 export type ShardState = (typeof shardStates)[number];
 
-/** What the gauges say of one shard. */
+/** The values of one shard. */
 export interface ShardReading {
   readonly shard: number;
   readonly state: ShardState;
   readonly gapsOpen: number;
-  /** How long the longest of them has waited; 0 when none is open. */
+  /** The longest wait of an open gap; 0 if none is open. */
   readonly gapOldestSeconds: number;
-  /** Deliveries that are not settled. */
+  /** Unsettled deliveries. */
   readonly unacked: number;
   /** Held events by entity type. */
   readonly held: ReadonlyMap<string, number>;
 }
 
-/** What the gauges say of the stream's queues. */
+/** The values of the stream's queues. */
 export interface QueueReading {
-  /** By shard; empty while that is not known. */
+  /** By shard; empty if unknown. */
   readonly shards: readonly QueueCounts[];
   readonly deadLetters: QueueCounts | null;
   readonly unrouted: number | null;
-  /** Since the counts were asked for. */
+  /** The age of the counts. */
   readonly ageSeconds: number;
 }
 
-/** Null is what is not known. */
+/** Null if unknown. */
 export interface QueueCounts {
   readonly ready: number | null;
   readonly unacked: number | null;
   readonly consumers: number | null;
 }
 
-/** What the alerts compare with. */
+/** The limits that alerts compare with. */
 export interface ConfiguredLimits {
   readonly gapTimeoutSeconds: number;
   readonly prefetch: number;
 }
 
-/** Returns what tells the shards as they are now. */
+/** Returns a function that updates the gauges of the shards. */
 export function makeShardGauges(make: MetricMaker, service: string): (shards: Iterable<ShardReading>) => void {
   const bufferSize = make.gauge('message_buffer_size');
   const held = make.gauge('inorder_held');
@@ -52,7 +52,7 @@ export function makeShardGauges(make: MetricMaker, service: string): (shards: It
   const state = make.gauge('inorder_shard_state');
   const bufferSizeOf = new BoundedChildren((entityType) => bufferSize.labels(service, entityType));
   return (shards) => {
-    // A shard that is no longer reported disappears; an entity type of which nothing is held reads 0.
+    // A shard that is no longer reported disappears; an entity type without held events is 0.
     for (const gauge of [held, gapsOpen, gapOldest, unacked, state]) gauge.reset();
     for (const child of bufferSizeOf.all()) child.set(0);
     for (const reading of shards) {
@@ -71,7 +71,7 @@ export function makeShardGauges(make: MetricMaker, service: string): (shards: It
   };
 }
 
-/** The same for the queues. What is not known is not told: an old count would look like a queue that stands still. */
+/** The same for the queues. Unknown counts are left out: an old count would look like a queue that stands still. */
 export function makeQueueGauges(make: MetricMaker, service: string): (reading: QueueReading) => void {
   const messages = make.gauge('inorder_shard_queue_messages');
   const consumers = make.gauge('inorder_shard_queue_consumers');

@@ -1,8 +1,8 @@
 /**
- * HTTP, for all that Inorder serves: what a worker says of itself, and the console. A server has one table of routes; a handler
- * answers with data, and `write` alone puts an answer on the socket, always with the same protection. What fails is answered in
- * a sentence, never with a stack. Connections, header size and time are bounded, so that whoever reaches the port cannot hold
- * the process up.
+ * The HTTP server of workers (health, metrics, status) and of the console. A server has one table of routes; a handler
+ * returns an answer as data, and only `write` sends it, always with the same security headers. An error is answered with
+ * a sentence, never with a stack. Connections, header size and time are bounded, so that clients cannot block
+ * the process.
  *
  * Why no router of a library: the search through the table takes ten lines, and a library knows neither the guards nor these rows.
  */
@@ -18,14 +18,14 @@ export interface Answer {
   readonly status: number;
   readonly contentType: string;
   readonly body: string | Buffer;
-  /** Besides those that every answer has. */
+  /** In addition to those of every answer. */
   readonly headers?: Readonly<Record<string, string>>;
 }
 
-/** Who asks, before anything else is known of the request. */
+/** The sender of a request, for guards. */
 export interface Visitor {
   readonly headers: IncomingHttpHeaders;
-  /** Where the request comes from. */
+  /** The address of the sender. */
   readonly address: string;
 }
 
@@ -33,16 +33,16 @@ export type Verdict =
   | { readonly ok: true /** It showed the token. */; readonly admin: boolean }
   | { readonly ok: false; readonly status: 401 | 403 | 429; readonly error: string; readonly retryAfterSeconds?: number };
 
-/** Whether a visitor may come in. */
+/** Whether the sender may make the request. */
 export type Guard = (visitor: Visitor, query: URLSearchParams) => Verdict;
 
 export interface HttpRequest {
-  /** What stands in the path's place for it. */
+  /** The value of the path's parameter. */
   readonly id: string;
   readonly query: URLSearchParams;
-  /** Of a POST: the JSON object that it must be. */
+  /** The body of a POST, which must be a JSON object. */
   readonly body: Readonly<Record<string, unknown>>;
-  /** Whether the token was shown. */
+  /** Whether the token was given. */
   readonly admin: boolean;
   readonly address: string;
 }
@@ -57,11 +57,11 @@ export interface Route {
 
 export const everybody: Guard = () => ({ ok: true, admin: false });
 
-/** What a worker says of itself. */
+/** The health and status of a worker. */
 export interface WorkerSource {
-  /** Reasons why it cannot do its work now; none: ready. */
+  /** Why it is not ready; empty if it is. */
   notReady(): readonly string[];
-  /** Anything that JSON can hold. */
+  /** Any JSON value. */
   status(): object;
 }
 
@@ -69,7 +69,7 @@ export function workerRoutes(metrics: Pick<Metrics, 'render' | 'contentType'>, w
   const get = (path: string, answer: Route['answer']): Route => ({ method: 'GET, HEAD', path, guard: everybody, answer });
   return [
     get('/metrics', async () => ({ status: 200, contentType: metrics.contentType, body: await metrics.render() })),
-    // The process answers, so it lives: what it lacks is for /readyz, and a restart would not bring it.
+    // The process answers, so it is alive. /readyz shows other problems, which a restart would not solve.
     get('/healthz', () => json(200, { healthy: true, reasons: [] })),
     get('/readyz', () => {
       const reasons = worker.notReady();
@@ -99,7 +99,7 @@ export async function serveHttp({ host, port }: Pick<HttpConfig, 'host' | 'port'
   }));
   const server = createServer(limits, (request, response) => {
     const answered = answerTo(request, table).catch(failure);
-    // A browser that has gone away is told nothing.
+    // No answer to a browser that has closed the connection.
     void answered.then((answer) => write(answer, request, response)).catch(() => response.destroy());
   });
   server.maxConnections = maxConnections;
@@ -152,7 +152,7 @@ function failure(error: unknown): Answer {
   return json(500, { error: 'the answer could not be made' });
 }
 
-/** No script, style or connection but from here, no frame around it, and no text that becomes markup by way of the DOM. */
+/** Scripts, styles and connections only from this server, no frames, and no text that becomes markup through the DOM. */
 const policy = [
   "default-src 'none'",
   "script-src 'self'",
@@ -166,7 +166,7 @@ const policy = [
   "trusted-types 'none'",
 ].join('; ');
 
-/** A browser does no more with an answer than is meant, and nobody keeps one. */
+/** Headers that keep browsers from guessing types or caching answers. */
 const protection = {
   'content-security-policy': policy,
   'cross-origin-opener-policy': 'same-origin',
@@ -182,9 +182,9 @@ function write({ status, contentType, body, headers }: Answer, { method }: Incom
   response.end(method === 'HEAD' ? undefined : body);
 }
 
-/** The object in the body. @throws ConfigError when it is none, or too large. */
+/** The JSON object in the body. @throws ConfigError when it is none, or too large. */
 async function readJsonObject(request: IncomingMessage): Promise<Readonly<Record<string, unknown>>> {
-  // A form of another site can send other types without asking first.
+  // A form on another site can send other content types without a preflight request.
   if (!/^application\/json(;|$)/.test(request.headers['content-type'] ?? ''))
     throw new ConfigError(['the content type must be application/json']);
   const chunks: Buffer[] = [];
@@ -207,7 +207,7 @@ function listen(server: Server, host: string, port: number): Promise<void> {
     });
     server.listen(port, host, () => {
       server.removeAllListeners('error');
-      // Out of file descriptors, for one: the connection is lost, the worker is not.
+      // For instance out of file descriptors: the connection is lost, the worker continues.
       server.on('error', () => undefined);
       resolve();
     });

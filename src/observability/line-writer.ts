@@ -1,8 +1,8 @@
 /**
- * Writes lines to a file descriptor and never throws, never emits and never waits. Writing is synchronous, so
- * that the last line before an exit is not lost; what a full pipe does not take is kept, up to a limit, and
- * tried again; what a full disk does not take is dropped, because memory is no place for a log. Once the
- * reader has closed the pipe, lines go nowhere.
+ * Writes lines to a file descriptor; never throws, emits or waits. Writing is synchronous, so that the last
+ * line before an exit is not lost. Lines that do not fit into a full pipe are kept, up to a limit, and written
+ * later; lines that do not fit on a full disk are dropped. Once the reader has closed the pipe, all lines are
+ * dropped.
  */
 import { writeSync } from 'node:fs';
 import type { Time, Timer } from '../time.ts';
@@ -13,7 +13,7 @@ const retryMs = 50;
 export class LineWriter {
   readonly #fd: number;
   readonly #time: Time;
-  /** What the pipe has not taken yet, oldest first. */
+  /** Lines that are not written yet, oldest first. */
   #pending: Buffer = Buffer.alloc(0);
   #closed = false;
   #retry: Timer | null = null;
@@ -48,7 +48,7 @@ export class LineWriter {
       this.#retry ??= this.#time.after(retryMs, again, { unref: true });
       return;
     }
-    // Nobody will read a closed pipe again; any other trouble (ENOSPC, EIO) may pass.
+    // A closed pipe stays closed; other errors (ENOSPC, EIO) may pass.
     this.#closed = code === 'EPIPE' || code === 'EBADF';
     this.#pending = Buffer.alloc(0);
   }

@@ -1,8 +1,7 @@
 /**
- * The log: one JSON line on standard output for each thing that an operator would act on. Guarantees that no
- * credentials of a URL appear in it, wherever they were put, and that a log which cannot be written stops
- * nothing: not a closed pipe, not a full disk, not a reader that is too slow. Payloads and states are kept out
- * by whoever logs.
+ * The log: JSON lines on standard output about everything that an operator may have to act on. Guarantees that it
+ * contains no credentials of URLs, and that a log that cannot be written (a closed pipe, a full disk, a slow
+ * reader) stops nothing. Callers must not log payloads or states.
  */
 import { type Logger, pino } from 'pino';
 import type { LogLevel } from '../config/config.ts';
@@ -15,7 +14,7 @@ import { redactUrls } from '../printable.ts';
 
 export type LogFields = Readonly<Record<string, unknown>>;
 
-/** What the rest of Inorder sees. An `Error` is logged under the field `error`. */
+/** The logger interface. An `Error` is logged in the field `error`. */
 export interface Log {
   debug(fields: LogFields, message: string): void;
   info(fields: LogFields, message: string): void;
@@ -27,9 +26,9 @@ export interface LogOptions {
   readonly level: LogLevel;
   /** In every line. */
   readonly service: string;
-  /** Where the lines go. Default: standard output. */
+  /** The output. Default: standard output. */
   readonly writeLine?: (line: string) => void;
-  /** Default: that of the computer. */
+  /** Default: the system's clock. */
   readonly time?: Time;
 }
 
@@ -73,10 +72,10 @@ interface DescribedError {
   readonly stack?: string;
 }
 
-/** A chain of causes may be long or closed in a circle. */
+/** A chain of causes may be long or circular. */
 const maxCauses = 5;
 
-// Field by field, because errors of client libraries carry arguments of commands and whole messages.
+// Field by field, because errors of client libraries contain arguments of commands and whole messages.
 function describeError(error: unknown, withStack: boolean, causes = maxCauses): DescribedError {
   if (!(error instanceof Error)) return { message: messageOf(error) };
   const code: unknown = 'code' in error ? error.code : undefined;
@@ -91,12 +90,12 @@ function describeError(error: unknown, withStack: boolean, causes = maxCauses): 
 const hourMs = 3_600_000;
 const maxEntities = 1_000;
 
-/** Says something of an entity once an hour, in bounded memory: of more entities than it remembers, those of long ago are told again. */
+/** Limits a log line to once per entity and hour. Memory is bounded: beyond it the oldest entities may be logged again. */
 export class HourlyPerEntity {
-  /** When it was said last, by entity; the oldest first. */
+  /** The time of the last line by entity, the oldest first. */
   readonly #saidMs = new Map<string, number>();
 
-  /** True when it is to be said now. `nowMs` is monotonic. */
+  /** True when the line is due. `nowMs` is monotonic. */
   isDue(entity: EntityRef, nowMs: number): boolean {
     const key = entityKey(entity);
     const saidMs = this.#saidMs.get(key);

@@ -1,8 +1,8 @@
-/** Makes prom-client's metrics from the rows of the table, with few children of each: no label takes unbounded values. */
+/** Makes prom-client's metrics from the rows of the table, with a bounded number of label values. */
 import { Counter, Gauge, Histogram, openMetricsContentType, type Registry, type RegistryContentType } from 'prom-client';
 import { type MetricName, metricTable } from './metric-table.ts';
 
-/** `traceId`: of the trace that the value is an example of. */
+/** `traceId`: the exemplar of the value. */
 export type Observe = (value: number, traceId?: string) => void;
 
 export class MetricMaker {
@@ -26,7 +26,7 @@ export class MetricMaker {
     return new Histogram({ ...this.#base(name), buckets: [...metricTable[name].buckets], enableExemplars: this.#exemplars });
   }
 
-  /** Observes values of a histogram under these labels, with an exemplar where there are exemplars and a trace is given. */
+  /** Observes values of a histogram with these labels, and an exemplar if exemplars are on and a trace is given. */
   observer(histogram: Histogram, labels: Readonly<Record<string, string>>): Observe {
     const child = histogram.labels(labels);
     if (!this.#exemplars) return (value) => child.observe(value);
@@ -49,13 +49,13 @@ export function startedAtZero(child: Counter.Internal): Counter.Internal {
 }
 
 export const maxLabelValues = 100;
-/** A longer text is not a type that somebody chose for a label. */
+/** Longer types are counted as `other`. */
 const maxLabelLength = 128;
 const other = 'other';
 
 /**
- * Makes one child per label value, once, and hands it out from then on. Values come from messages, and whoever can publish can
- * invent types without end: the first hundred get their own child, everything after them is `other`.
+ * Makes one child per label value, once, and returns it from then on. The values come from messages, so publishers can
+ * invent any number of types: the first hundred get their own child, all later ones are `other`.
  */
 export class BoundedChildren<Child> {
   readonly #make: (value: string) => Child;
@@ -77,7 +77,7 @@ export class BoundedChildren<Child> {
     return child;
   }
 
-  /** Every child that was made. */
+  /** All children. */
   *all(): Iterable<Child> {
     yield* this.#children.values();
     if (this.#other !== null) yield this.#other;

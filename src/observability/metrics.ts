@@ -1,8 +1,8 @@
 /**
- * What a worker counts. Guarantees that every name, label and bucket is a row of `metric-table.ts`; that a
- * message which ends is counted once, by outcome and, if dead-lettered, by reason; that no label takes
- * unbounded values. Counters are pushed in batches through children whose labels were resolved once; gauges
- * are pulled when somebody asks, so they cannot drift from what they describe.
+ * The metrics of a worker. Guarantees that every name, label and bucket is a row of `metric-table.ts`; that a
+ * settled message is counted once, by outcome and, if dead-lettered, by reason; and that no label has
+ * unbounded values. Counters are incremented in batches, through children whose labels were resolved once; gauges
+ * are read at each scrape.
  */
 import { collectDefaultMetrics, openMetricsContentType, prometheusContentType, Registry, type RegistryContentType } from 'prom-client';
 import { packageVersion } from '../config/version.ts';
@@ -21,39 +21,39 @@ export const autoReplayOutcomes = ['replayed', 'nothing', 'put_off'] as const;
 export type AutoReplayOutcome = (typeof autoReplayOutcomes)[number];
 
 export interface Metrics {
-  /** The same object for the same shard. */
+  /** Returns the same object for the same shard. */
   shard(shard: number): ShardMetrics;
-  /** An event came too early; `missing` is how many sequences lie before it, at least 1. */
+  /** An event came too early; `missing` is the number of missing sequences before it, at least 1. */
   violation(eventType: string, entityType: string, missing: number, traceId?: string): void;
   /** Seconds from an event's own time to its commit. A producer whose clock is ahead counts as 0. */
   lag(eventType: string, seconds: number, traceId?: string): void;
   committed(seconds: number): void;
   storeUnavailable(): void;
-  /** A handler is given an event, for the first time or again. */
+  /** An attempt of a handler began. */
   processorAttempted(): void;
   processorRetried(): void;
   reconnected(): void;
-  /** A replay that nobody asked for has ended. */
+  /** An automatic replay has ended. */
   autoReplayEnded(outcome: AutoReplayOutcome): void;
   autoReplayed(letters: number): void;
   /** A source was asked for missing events. */
   gapRepairEnded(outcome: GapRepairOutcome): void;
-  /** Called at each scrape, for the gauges. There is one source; a later one replaces it. */
+  /** Sets the source of the gauges, which is called at each scrape; a later one replaces it. */
   readShardsFrom(read: () => Iterable<ShardReading>): void;
-  /** The same for what is known of the queues. */
+  /** The same for the queues. */
   readQueuesFrom(read: () => QueueReading): void;
   configured(limits: ConfiguredLimits): void;
-  /** Everything in the format of `contentType`. */
+  /** All metrics in the format of `contentType`. */
   render(): Promise<string>;
   readonly contentType: string;
 }
 
 export interface MetricsOptions {
-  /** Whether values bear the trace they are examples of: the format is then OpenMetrics, else Prometheus' own. Default false. */
+  /** Whether values have exemplars: the format is then OpenMetrics, else Prometheus' own. Default false. */
   readonly exemplars?: boolean;
 }
 
-/** Metrics in a registry of their own. `service` is the `service` label of each. */
+/** Metrics in a separate registry. `service` is the label `service` of each. */
 export function createMetrics(service: string, { exemplars = false }: MetricsOptions = {}): Metrics {
   const registry = new Registry<RegistryContentType>();
   registry.setContentType(exemplars ? openMetricsContentType : prometheusContentType);

@@ -1,4 +1,4 @@
-/** The counters of each shard, pushed in batches through children whose labels were resolved once. */
+/** The counters of a shard, incremented in batches through children whose labels were resolved once. */
 import { rejectionReasons } from '../events/reasons.ts';
 import type { RejectionReason } from '../events/reasons.ts';
 import type { Outcome } from '../ordering/facts.ts';
@@ -7,7 +7,7 @@ import { type MetricMaker, startedAtZero } from './metric-maker.ts';
 export const haltCauses = ['store_went_backwards', 'bug'] as const;
 export type HaltCause = (typeof haltCauses)[number];
 
-/** Messages of one shard since the process began. */
+/** Messages of one shard since the process started. */
 export interface ShardTotals {
   readonly delivered: number;
   readonly applied: number;
@@ -16,23 +16,23 @@ export interface ShardTotals {
   readonly dead_lettered: number;
 }
 
-/** The counters of one shard. `count` is how many at once; 0 is allowed. */
+/** The counters of one shard. `count` may be 0. */
 export interface ShardMetrics {
-  /** What has been counted so far, for `/status`. */
+  /** The totals so far, for `/status`. */
   readonly totals: ShardTotals;
-  /** `again` of them the broker had sent before. */
+  /** `again` of them were redelivered. */
   delivered(count: number, again: number): void;
-  /** The sequence of one was passed, for its id was applied under another one. It ends as a duplicate as well. */
+  /** A sequence was passed, because the event's id was applied under another one. It counts as a duplicate as well. */
   absorbed(): void;
-  /** Back to the broker for want of memory; they come again, and are counted as delivered then. */
+  /** Given back to the broker for lack of memory; they count as delivered when they come again. */
   givenBack(count: number): void;
   ended(outcome: Outcome, count: number): void;
   deadLettered(reason: RejectionReason, count: number): void;
-  /** Events that were fetched from a source and applied; they are no messages, and not counted as such. */
+  /** Events that were fetched from a source and applied; they do not count as messages. */
   repaired(count: number): void;
   parked(): void;
   unparked(): void;
-  /** It has stopped; `inorder_shard_state` says whether it still is. */
+  /** The shard has halted; `inorder_shard_state` shows whether it still is. */
   halted(cause: HaltCause): void;
 }
 

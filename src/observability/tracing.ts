@@ -1,7 +1,7 @@
 /**
- * Spans, for whoever has registered a tracer provider with `@opentelemetry/api` before Inorder starts; names and
- * attributes follow the semantic conventions for messaging. Without a provider there is no tracer, and whoever asks
- * for one pays nothing per message.
+ * Spans, if a tracer provider was registered with `@opentelemetry/api` before Inorder starts; names and
+ * attributes follow the semantic conventions for messaging. Without a provider there is no tracer, and no cost
+ * per message.
  *
  *   publish ──▶ process ─┬─ held, until the missing event comes ─▶ applied          one trace, whose
  *                        └─ dead-lettered ─ ─ ─ replay ─▶ process ─▶ applied        root is the producer's
@@ -23,10 +23,10 @@ import { packageVersion } from '../config/version.ts';
 
 type Headers = Readonly<Record<string, unknown>>;
 
-/** Null where nobody has registered a tracer provider. */
+/** Null without a registered tracer provider. */
 export function registeredTracer(): Tracer | null {
   const provider = trace.getTracerProvider();
-  // Before a provider is registered the one in its place has none behind it.
+  // Without a registered provider the API returns a proxy without a delegate.
   if (provider instanceof ProxyTracerProvider && provider.getDelegateTracer('inorder') === undefined) return null;
   return trace.getTracer('inorder', packageVersion());
 }
@@ -39,12 +39,12 @@ const fromHeaders: TextMapGetter<Headers> = {
   },
 };
 
-/** The context that a message was created in, as its headers say; `ROOT_CONTEXT` where they say nothing. */
+/** The context in a message's headers; `ROOT_CONTEXT` if there is none. */
 export function contextIn(headers: Headers): Context {
   return propagation.extract(ROOT_CONTEXT, headers, fromHeaders);
 }
 
-/** What can be traced of a message that is sent. */
+/** The fields of a sent message for its span. */
 export interface SentMessage {
   readonly routingKey: string;
   readonly body: Uint8Array;
@@ -52,8 +52,8 @@ export interface SentMessage {
 }
 
 /**
- * A span from now until the broker's answer, and the headers that take its context along. A message that already bears
- * one keeps it (it is passed on or replayed): the span is linked to it.
+ * A span from now until the broker's answer, and the headers with its context. A message that already has a context
+ * (it is passed on or replayed) keeps it: the span is linked to it.
  */
 export function publishSpan(
   tracer: Tracer,
@@ -81,7 +81,7 @@ export function publishSpan(
   return { span, headers };
 }
 
-/** Marks a span as failed. `type` is one of few. */
+/** Marks a span as failed. `type` is one of a few fixed values. */
 export function failSpan(span: Span, type: string, message: string): void {
   span.setAttribute('error.type', type);
   span.setStatus({ code: SpanStatusCode.ERROR, message });

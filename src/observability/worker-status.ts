@@ -1,6 +1,6 @@
 /**
- * What a worker says of itself on `/status` and by `Worker.status()`, in the spelling of JSON, and how a command asks for it. Something
- * else may listen on the port: what does not have the shape is no answer.
+ * The status of a worker, as `/status` and `Worker.status()` return it, with the field names of JSON, and how a command asks
+ * for it. Another program may listen on the port: an answer of another form is ignored.
  */
 import type { Config, HttpConfig } from '../config/config.ts';
 import type { OrderingStatistics } from '../detection/detector.ts';
@@ -120,15 +120,15 @@ export async function askWorkerAt(url: string, stream: string, time: Time): Prom
   }
 }
 
-/** The gap in which one of the workers holds events of the entity. */
+/** The gap of the entity, if one of the workers has it. */
 export function gapOf(workers: readonly WorkerStatus[], { entityType, entityId }: EntityRef): GapStatus | null {
   const gaps = workers.flatMap(({ shards }) => shards).flatMap(({ open_gaps }) => open_gaps);
   return gaps.find((gap) => gap.entity_type === entityType && gap.entity_id === entityId) ?? null;
 }
 
 /**
- * How many events of an entity the worker holds. Null when it cannot know: an entity that it does not list
- * may be with another worker, unless it owns every shard and lists every gap.
+ * The number of held events of an entity at a worker. Null if unknown: an unlisted entity
+ * may belong to another worker, unless this one owns every shard and lists every gap.
  */
 export function heldBy(status: WorkerStatus | null, entity: EntityRef, shards: number): number | null {
   if (status === null) return null;
@@ -138,9 +138,9 @@ export function heldBy(status: WorkerStatus | null, entity: EntityRef, shards: n
   return owned.length === shards ? 0 : null;
 }
 
-/** Where a client reaches what listens there. */
+/** The URL at which a client reaches a server. */
 export function urlOf({ host, port }: Pick<HttpConfig, 'host' | 'port'>): string {
-  // Addresses that mean "every interface" are for listening only.
+  // Addresses for every interface are only for listening.
   const reachable = host === '0.0.0.0' ? '127.0.0.1' : host === '::' ? '::1' : host;
   return `http://${reachable.includes(':') ? `[${reachable}]` : reachable}:${port}`;
 }

@@ -1,4 +1,4 @@
-/** What a person can do: everything that changes goes through a plan that is shown first. */
+/** The user's actions: every change is planned and shown first. */
 import { forget, refresh } from './live.js';
 import { hrefOf } from './route.js';
 import { ask, Refused, setToken, tell } from './server.js';
@@ -28,13 +28,13 @@ export function closeDialog() {
   update({ dialog: null });
 }
 
-/** Ends a change after what is under way; its dialog goes on to say what was done. */
+/** Stops a change; its dialog then shows what was done. */
 export function stopChange() {
   const change = state.dialog?.kind === 'change' ? state.dialog.change : null;
   if (change !== null && !isOver(change)) void tell(`changes/${change.id}/stop`).catch(() => undefined);
 }
 
-/** Whether something of it goes on by itself. @param {import('./answers.js').Change} change */
+/** Whether the change is running. @param {import('./answers.js').Change} change */
 export function isUnderWay({ state }) {
   return state === 'planning' || state === 'running' || state === 'settling';
 }
@@ -44,7 +44,7 @@ export function isOver({ state }) {
   return state === 'done' || state === 'failed' || state === 'stopped';
 }
 
-/** Asks for the token where it was not given yet, and then goes on. @param {(() => void) | null} then */
+/** Asks for the token if it was not given yet, then calls `then`. @param {(() => void) | null} then */
 export function unlock(then = null) {
   if (state.admin) then?.();
   else update({ dialog: { kind: 'unlock', error: null, then } });
@@ -112,7 +112,7 @@ export async function confirmChange() {
   refresh();
 }
 
-/** Shows the change until nothing of it is under way. @param {() => Promise<import('./answers.js').Change>} begin */
+/** Shows the change until it has ended. @param {() => Promise<import('./answers.js').Change>} begin */
 async function follow(begin) {
   try {
     let change = await begin();

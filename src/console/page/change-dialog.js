@@ -1,4 +1,4 @@
-/** A change from its plan to its end: what would go and what stays and why, the question, the progress, what became of it. */
+/** The dialog of a change: its plan with what is replayable or blocked and why, the question, the progress, the outcome. */
 import { closeDialog, confirmChange, isOver, planChange, stopChange } from './actions.js';
 import { html, EntityLink, Foreign, Reason } from './parts.js';
 import { counted, number } from './text.js';
@@ -120,7 +120,7 @@ function Buttons({ change }) {
   `;
 }
 
-/** So that the next key press means what the dialog asks. @param {HTMLElement | null} element */
+/** Focuses the button, so that the next key press answers the dialog. @param {HTMLElement | null} element */
 function focus(element) {
   element?.focus();
 }

@@ -1,6 +1,6 @@
 /**
- * Keeps what is shown up to date: asks every second as long as somebody can see the page, and ever more rarely while the
- * server does not answer. Of what the route shows, only that is asked.
+ * Keeps the page up to date: asks every second while the page is visible, and less and less often while the
+ * server does not answer. It asks only for what the route shows.
  */
 import { Rates } from './rates.js';
 import { ask, hasToken, Refused, setToken } from './server.js';
@@ -8,7 +8,7 @@ import { state, update } from './state.js';
 
 const everyMs = 1_000;
 const slowestMs = 10_000;
-/** In rounds: what costs the server more than a look at what it has. */
+/** In rounds, for requests that are expensive for the server. */
 const rareRounds = 3;
 
 export const rates = new Rates();
@@ -19,7 +19,7 @@ let round = 0;
 let failures = 0;
 let isAsking = false;
 let isAskedAgain = false;
-/** What `letters` was last asked with. */
+/** The last request for `letters`. */
 let askedFor = '';
 
 export function startLive() {
@@ -27,7 +27,7 @@ export function startLive() {
   refresh();
 }
 
-/** Asks now; call it when something else is to be shown. */
+/** Asks now; call it when another page is shown. */
 export function refresh() {
   clearTimeout(timer);
   if (isAsking) {
@@ -37,7 +37,7 @@ export function refresh() {
   if (!document.hidden) void look();
 }
 
-/** What is shown of the route belongs to another one. */
+/** The data on display belong to another route. */
 export function forget() {
   askedFor = '';
   round = 0;
@@ -60,7 +60,7 @@ async function look() {
   isAsking = false;
   const waitMs = isAskedAgain ? 0 : Math.min(slowestMs, everyMs * 2 ** Math.min(failures, 4));
   isAskedAgain = false;
-  // Without the token nothing is answered; giving it asks again.
+  // Nothing is answered without the token; entering it asks again.
   if (!document.hidden && !state.locked) timer = setTimeout(refresh, waitMs);
 }
 
@@ -110,7 +110,7 @@ async function askMissing(question) {
     await question();
   } catch (error) {
     if (!(error instanceof Refused) || (error.status !== 404 && error.status !== 400)) throw error;
-    // Before the first reading nothing is found; the next round asks again.
+    // Nothing is found before the first reading; the next round asks again.
     const isReading = state.overview !== null && state.overview.dead_letters.revision === 0;
     update({ missing: isReading ? null : error.message });
   }
@@ -120,9 +120,9 @@ async function askMissing(question) {
 function tellFailure(error) {
   const status = error instanceof Refused ? error.status : 0;
   if (status === 401) {
-    // A token that was right before is wrong now: the server was started with another.
+    // The token was valid before: the server was restarted with another one.
     if (hasToken()) setToken(null);
-    // Whoever asks for a token has one.
+    // A server that asks for a token has one.
     update({ admin: false, locked: true, canUnlock: true });
     return;
   }

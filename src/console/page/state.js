@@ -1,4 +1,4 @@
-/** Everything that the page shows comes from this one object; whoever changes it says so, and the page is drawn again. */
+/** The state of the page in one object: `update` changes it and draws the page again. */
 import { parseRoute } from './route.js';
 
 /**
