@@ -107,7 +107,10 @@ export const jsonOption = flag('Print JSON; of a list, one object per line.');
 /** For commands with an optional ID. */
 export const entityTypeOption = value('T', 'Type of the entity; default ENTITY_TYPE. Without ID: only entities of this type; default all.');
 
-/** The variables for the stores, and for reading dead letters. */
-export const storeVariables: readonly VariableName[] = ['STATE_STORE', 'REDIS_URL', 'DATABASE_URL', 'STREAM', 'FIRST_SEQUENCE'];
+/** Variables that commands have in common. */
+export const stateStoreVariables: readonly VariableName[] = ['STATE_STORE', 'REDIS_URL', 'DATABASE_URL', 'STREAM'];
+export const storeVariables: readonly VariableName[] = [...stateStoreVariables, 'FIRST_SEQUENCE'];
 export const eventStoreVariables: readonly VariableName[] = ['EVENT_STORE', 'DATABASE_URL', 'REDIS_URL', 'STREAM', 'FIRST_SEQUENCE'];
 export const letterVariables: readonly VariableName[] = ['AMQP_URL', ...storeVariables, 'ENTITY_TYPE'];
+export const eventLimitVariables: readonly VariableName[] = ['MAX_BODY_BYTES', 'MAX_ENTITY_ID_BYTES', 'MAX_JSON_DEPTH'];
+export const httpVariables: readonly VariableName[] = ['HTTP_HOST', 'HTTP_PORT'];

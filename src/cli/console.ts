@@ -9,7 +9,7 @@ import { ConfigError } from '../errors.ts';
 import { serveHttp } from '../observability/http.ts';
 import { askWorkerAt, urlOf } from '../observability/worker-status.ts';
 import { processLog } from './access.ts';
-import { defineCommand, value } from './command.ts';
+import { defineCommand, value, stateStoreVariables, httpVariables } from './command.ts';
 
 export const command = defineCommand({
   name: 'console',
@@ -26,14 +26,10 @@ export const command = defineCommand({
   variables: [
     'AMQP_URL',
     'MANAGEMENT_URL',
-    'STATE_STORE',
-    'REDIS_URL',
-    'DATABASE_URL',
-    'STREAM',
+    ...stateStoreVariables,
     'SHARDS',
     'ENTITY_TYPE',
-    'HTTP_HOST',
-    'HTTP_PORT',
+    ...httpVariables,
     'ADMIN_TOKEN',
     'SERVICE_NAME',
     'LOG_LEVEL',

@@ -16,7 +16,7 @@ import { recordName, shardQueueNames, unroutedQueueName } from '../rabbitmq/topo
 import { haltText, lookForHalts } from '../stores/halts.ts';
 import { loadProcessors } from '../worker/processor-module.ts';
 import { withBroker, withStore } from './access.ts';
-import { type CommandIo, defineCommand, type ExitCode, jsonOption } from './command.ts';
+import { type CommandIo, defineCommand, type ExitCode, jsonOption, stateStoreVariables, httpVariables } from './command.ts';
 import { printFindings, checkStream } from './topology.ts';
 import { recordOf } from './shards-resume.ts';
 
@@ -50,17 +50,13 @@ export const command = defineCommand({
   variables: [
     'AMQP_URL',
     'MANAGEMENT_URL',
-    'STATE_STORE',
-    'REDIS_URL',
-    'DATABASE_URL',
-    'STREAM',
+    ...stateStoreVariables,
     'SHARDS',
     'QUEUE_TYPE',
     'EXCHANGE_TYPE',
     'GAP_TIMEOUT_MS',
     'PROCESSOR',
-    'HTTP_HOST',
-    'HTTP_PORT',
+    ...httpVariables,
   ],
   async run({ options }, io) {
     const config = loadConfig(io.env);

@@ -8,7 +8,7 @@ import { openInput } from '../publishing/open-input.ts';
 import { ProgressDisplay } from './progress.ts';
 import { placeOf, readInput } from '../publishing/read-input.ts';
 import type { CommitResult } from '../ordering/entity.ts';
-import type { Store } from '../stores/store.ts';
+import { batched, type Store } from '../stores/store.ts';
 import { loadProcessors } from '../worker/processor-module.ts';
 import { defineCommand, storeVariables } from './command.ts';
 import { audit } from './confirm.ts';
@@ -58,7 +58,7 @@ export const command = defineCommand({
         onProblem: refuse,
       });
       await withStore(config, io, async (store) => {
-        for await (const batch of batched(withInitialStates(lines, config, refuse))) {
+        for await (const batch of batched(withInitialStates(lines, config, refuse), batchSize)) {
           if (signal.aborted) break;
           const results = await store.commit(batch.map((entity) => asCommit(entity, initialVersion, io.time.uuid())));
           results.forEach((result, index) => {
@@ -128,15 +128,4 @@ function problemOf(result: CommitResult, { version }: EntityLine): string | null
   if (result.status === 'failed') return result.error.message;
   if (result.status !== 'stale' || result.snapshot.version === version) return null;
   return `the entity is at version ${result.snapshot.version} already, not at ${version}`;
-}
-
-async function* batched<T>(source: AsyncIterable<T>): AsyncGenerator<T[]> {
-  let batch: T[] = [];
-  for await (const element of source) {
-    batch.push(element);
-    if (batch.length < batchSize) continue;
-    yield batch;
-    batch = [];
-  }
-  if (batch.length > 0) yield batch;
 }

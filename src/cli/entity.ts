@@ -7,7 +7,7 @@ import { askWorker, heldBy } from '../observability/worker-status.ts';
 import { shellWord } from '../publishing/field-map.ts';
 import type { Snapshot } from '../ordering/entity.ts';
 import type { Store, EntitySummary } from '../stores/store.ts';
-import { defineCommand, jsonOption, value, storeVariables } from './command.ts';
+import { defineCommand, jsonOption, value, storeVariables, stateStoreVariables, httpVariables } from './command.ts';
 import { withStore } from './access.ts';
 
 export const show = defineCommand({
@@ -25,7 +25,7 @@ export const show = defineCommand({
     type: value('T', 'Type of the entity. Default: ENTITY_TYPE.'),
     json: jsonOption,
   },
-  variables: ['STATE_STORE', 'REDIS_URL', 'DATABASE_URL', 'STREAM', 'ENTITY_TYPE', 'HTTP_HOST', 'HTTP_PORT'],
+  variables: [...stateStoreVariables, 'ENTITY_TYPE', ...httpVariables],
   async run({ positionals: [entityId], options }, io) {
     const config = loadConfig(io.env);
     const entity = { entityType: options.type ?? config.processing.entityType, entityId: entityId! };

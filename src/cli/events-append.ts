@@ -12,7 +12,7 @@ import { openInput } from '../publishing/open-input.ts';
 import { ProgressDisplay } from './progress.ts';
 import { placeOf, readInput, type ReadingRequest, textsOf } from '../publishing/read-input.ts';
 import { readingRequest } from '../publishing/publish-request.ts';
-import { defineCommand, eventStoreVariables } from './command.ts';
+import { defineCommand, eventStoreVariables, eventLimitVariables } from './command.ts';
 import { withEventStore } from './access.ts';
 import { inputFormatsText, inputOptions } from './publish.ts';
 
@@ -33,7 +33,7 @@ export const command = defineCommand({
   ].join('\n'),
   positionals: ['[FILE|-]'],
   options: inputOptions,
-  variables: [...eventStoreVariables, 'ENTITY_TYPE', 'MAX_BODY_BYTES', 'MAX_ENTITY_ID_BYTES', 'MAX_JSON_DEPTH'],
+  variables: [...eventStoreVariables, 'ENTITY_TYPE', ...eventLimitVariables],
   async run({ positionals: [path = '-'], options }, io) {
     const wrong: string[] = [];
     const request = readingRequest(path, options, wrong);

@@ -19,7 +19,7 @@ import { createAmqpPublisher } from '../rabbitmq/publisher.ts';
 import { replyCodeOf, replyCodes } from '../rabbitmq/refusal.ts';
 import { ScratchChannel } from '../rabbitmq/scratch-channel.ts';
 import { withBroker } from './access.ts';
-import { type CommandIo, defineCommand, flag, value } from './command.ts';
+import { type CommandIo, defineCommand, flag, value, eventLimitVariables } from './command.ts';
 import { timeForms } from '../events/timestamp.ts';
 
 /** The options and help texts of every command that reads events from a file or a pipe. */
@@ -68,16 +68,7 @@ export const command = defineCommand({
     unsequenced: flag('Publishes events without a sequence or an entity unchanged, for workers with UNSEQUENCED=process.'),
     json: flag('Print the report as JSON.'),
   },
-  variables: [
-    'AMQP_URL',
-    'STREAM',
-    'ENTITY_TYPE',
-    'UNSEQUENCED',
-    'FIRST_SEQUENCE',
-    'MAX_BODY_BYTES',
-    'MAX_ENTITY_ID_BYTES',
-    'MAX_JSON_DEPTH',
-  ],
+  variables: ['AMQP_URL', 'STREAM', 'ENTITY_TYPE', 'UNSEQUENCED', 'FIRST_SEQUENCE', ...eventLimitVariables],
   async run({ positionals: [path = '-'], options }, io) {
     const request = parseRequest(path, options);
     const config = loadConfig(io.env);

@@ -5,7 +5,7 @@ import { runRelay } from '../event-sourcing/relay.ts';
 import { createConnection } from '../rabbitmq/connection.ts';
 import { createAmqpPublisher } from '../rabbitmq/publisher.ts';
 import { processLog } from './access.ts';
-import { defineCommand } from './command.ts';
+import { defineCommand, eventStoreVariables, eventLimitVariables } from './command.ts';
 
 /** How long a stop waits for a broker that blocks publishes. */
 const endTimeoutMs = 5_000;
@@ -19,19 +19,7 @@ export const command = defineCommand({
   ].join('\n'),
   positionals: [],
   options: {},
-  variables: [
-    'AMQP_URL',
-    'EVENT_STORE',
-    'DATABASE_URL',
-    'REDIS_URL',
-    'STREAM',
-    'FIRST_SEQUENCE',
-    'MAX_BODY_BYTES',
-    'MAX_ENTITY_ID_BYTES',
-    'MAX_JSON_DEPTH',
-    'SERVICE_NAME',
-    'LOG_LEVEL',
-  ],
+  variables: ['AMQP_URL', ...eventStoreVariables, ...eventLimitVariables, 'SERVICE_NAME', 'LOG_LEVEL'],
   async run(_args, io) {
     const config = loadConfig(io.env);
     const { broker, limits, serviceName } = config;

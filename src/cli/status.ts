@@ -7,7 +7,7 @@ import { type QueueDepth, streamDepths, whyNobodyConsumes } from '../rabbitmq/qu
 import { haltText, lookForHalts } from '../stores/halts.ts';
 import type { Halt, Store } from '../stores/store.ts';
 import { withBroker, withStore } from './access.ts';
-import { type CommandIo, defineCommand, jsonOption, flag } from './command.ts';
+import { type CommandIo, defineCommand, jsonOption, flag, stateStoreVariables, httpVariables } from './command.ts';
 import { recordOf } from './shards-resume.ts';
 
 interface Status {
@@ -38,7 +38,7 @@ export const command = defineCommand({
     parked: flag('Also count the parked entities, which reads the whole store.'),
     json: jsonOption,
   },
-  variables: ['AMQP_URL', 'STATE_STORE', 'REDIS_URL', 'DATABASE_URL', 'STREAM', 'SHARDS', 'HTTP_HOST', 'HTTP_PORT'],
+  variables: ['AMQP_URL', ...stateStoreVariables, 'SHARDS', ...httpVariables],
   async run({ options }, io) {
     const config = loadConfig(io.env);
     const [queues, worker, { trouble, ...kept }] = await Promise.all([

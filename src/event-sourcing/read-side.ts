@@ -6,8 +6,7 @@ import type { Processors } from '../aggregates/processors.ts';
 import { UnavailableError } from '../errors.ts';
 import type { EntityRef } from '../events/event.ts';
 import type { EventStore } from '../stores/event-store.ts';
-import type { Snapshot } from '../ordering/entity.ts';
-import type { Store } from '../stores/store.ts';
+import { readSnapshot, type Store } from '../stores/store.ts';
 import type { Time } from '../time.ts';
 import { foldEvents } from './fold.ts';
 
@@ -39,7 +38,7 @@ export async function* entitiesOf(
 }
 
 export async function checkEntity(entity: EntityRef, side: ReadSide): Promise<EntityCheck> {
-  const stored = await snapshotOf(side.store, entity);
+  const stored = await readSnapshot(side.store, entity);
   const events = await side.events.version(entity);
   const { version, state } = stored;
   if (version > events)
@@ -49,7 +48,7 @@ export async function checkEntity(entity: EntityRef, side: ReadSide): Promise<En
   if (folded.problem !== null) return { status: 'wrong', version, problem: folded.problem };
   if (folded.text !== state) {
     // A change by a worker meanwhile is not an error.
-    if ((await snapshotOf(side.store, entity)).version !== version) return checkEntity(entity, side);
+    if ((await readSnapshot(side.store, entity)).version !== version) return checkEntity(entity, side);
     return { status: 'wrong', version, problem: `its state at version ${version} is not what its events make of it` };
   }
   return version < events ? { status: 'behind', version, events } : { status: 'right', version };
@@ -69,7 +68,7 @@ const maxAttempts = 5;
  */
 export async function rebuildEntity(entity: EntityRef, side: ReadSide): Promise<Rebuilt> {
   for (let attempt = 1; attempt <= maxAttempts; attempt++) {
-    const { exists, version: present, state, holes } = await snapshotOf(side.store, entity);
+    const { exists, version: present, state, holes } = await readSnapshot(side.store, entity);
     const version = exists ? present : await side.events.version(entity);
     const folded = await stateAt(entity, version, side);
     if (folded === 'no-aggregate') return { status: 'no-aggregate' };
@@ -97,10 +96,4 @@ async function stateAt(entity: EntityRef, version: number, { events, processors 
   if (problem !== null) return { text: null, problem };
   if (reached < version) return { text: null, problem: `event ${reached + 1} is missing` };
   return { text: state === null ? null : aggregate.serialize(state), problem: null };
-}
-
-async function snapshotOf(store: Pick<Store, 'load'>, entity: EntityRef): Promise<Snapshot> {
-  const [loaded] = await store.load([entity]);
-  if (loaded?.status === 'ok') return loaded.snapshot;
-  throw new UnavailableError(loaded?.error.message ?? 'the store did not answer');
 }

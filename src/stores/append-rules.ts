@@ -1,5 +1,5 @@
 /** The checks and defaults that every event store applies to an append before it writes. */
-import { ConfigError, EventError, VersionConflictError } from '../errors.ts';
+import { ConfigError, EventError } from '../errors.ts';
 import { encodeEvent } from '../events/encode.ts';
 import type { EntityRef, EventLimits } from '../events/event.ts';
 import { systemTime, type Time } from '../time.ts';
@@ -58,10 +58,6 @@ export function expectedNumber(expected: ExpectedVersion): number | null {
 
 export function isExpected(expected: number | null, version: number): boolean {
   return expected === null || (expected === -1 ? version > 0 : expected === version);
-}
-
-export function versionConflict(expected: ExpectedVersion, actual: number): VersionConflictError {
-  return new VersionConflictError(expected, actual);
 }
 
 export function idConflict(): EventError {

@@ -144,6 +144,24 @@ export async function* inPages<Row>(
 
 const batchSize = 500;
 
+/** The elements of a source, so many together. */
+export async function* batched<T>(source: AsyncIterable<T>, size: number): AsyncGenerator<readonly T[], void, void> {
+  let batch: T[] = [];
+  for await (const element of source) {
+    batch.push(element);
+    if (batch.length < size) continue;
+    yield batch;
+    batch = [];
+  }
+  if (batch.length > 0) yield batch;
+}
+
+/** @throws UnavailableError when it cannot be read. */
+export async function readSnapshot(store: Pick<Store, 'load'>, entity: EntityRef): Promise<Snapshot> {
+  const [snapshot] = await snapshotsOf(store, [entity]);
+  return snapshot!;
+}
+
 /** @throws UnavailableError when any of them cannot be read. */
 export async function snapshotsOf(store: Pick<Store, 'load'>, entities: readonly EntityRef[]): Promise<readonly Snapshot[]> {
   const snapshots: Snapshot[] = [];

@@ -12,7 +12,7 @@ import { entityLines, type EntityLine, type EntityLineOptions } from '../publish
 import { lineEvents } from '../publishing/line-events.ts';
 import type { TextLine } from '../publishing/text-lines.ts';
 import type { EventStore } from '../stores/event-store.ts';
-import type { Store } from '../stores/store.ts';
+import { readSnapshot, type Store } from '../stores/store.ts';
 import { type Behind, behindTheirLetters, comparedWith, type Remedy } from './recovery.ts';
 
 export interface RecoverySource {
@@ -141,10 +141,9 @@ function fromApplied(
         const name = entityKey(event);
         let lost = known.get(name);
         if (lost === undefined) {
-          const [loaded] = await store.load([event]);
-          if (loaded?.status !== 'ok') throw loaded?.error ?? new Error('the store did not answer');
+          const { version } = await readSnapshot(store, event);
           const { entityType, entityId } = event;
-          known.set(name, (lost = { entity: { entityType, entityId }, version: loaded.snapshot.version, events: [] }));
+          known.set(name, (lost = { entity: { entityType, entityId }, version, events: [] }));
         }
         if (event.sequence > lost.version) lost.events.push(event);
       }

@@ -15,7 +15,7 @@ import { UnavailableError } from '../errors.ts';
 import type { EntityRef, Event } from '../events/event.ts';
 import { Holes } from '../ordering/holes.ts';
 import type { Commit, CommitResult, Snapshot } from '../ordering/entity.ts';
-import type { Store } from '../stores/store.ts';
+import { batched, readSnapshot, type Store } from '../stores/store.ts';
 import type { Time } from '../time.ts';
 import { prepare } from './processing.ts';
 
@@ -71,7 +71,7 @@ export async function comparedWith(
   target: number,
   problem: (version: number) => string | null = () => null,
 ): Promise<Behind | null> {
-  const { version } = await snapshotOf(store, entity);
+  const { version } = await readSnapshot(store, entity);
   if (version >= target) return null;
   const { entityType, entityId } = entity;
   return { entityType, entityId, version, target, problem: problem(version) };
@@ -81,7 +81,7 @@ export async function recoverEntity(behind: Behind, remedy: Remedy, recovery: Re
   if (behind.problem !== null) return { status: 'failed', problem: behind.problem };
   if (remedy.kind === 'events') return recoverFromEvents(behind, remedy, recovery);
   for (let attempt = 1; attempt <= maxAttempts; attempt++) {
-    const { version, holes } = await snapshotOf(recovery.store, behind);
+    const { version, holes } = await readSnapshot(recovery.store, behind);
     if (version >= behind.target) return { status: 'recovered' };
     const newHoles = remedy.kind === 'resync' ? Holes.parse(holes).resynced(version, behind.target).toString() : holes;
     const state = remedy.kind === 'state' ? remedy.state : null;
@@ -104,10 +104,10 @@ async function recoverFromEvents(
     return { status: 'published' };
   }
   for (let attempt = 1; attempt <= maxAttempts; attempt++) {
-    let before = await snapshotOf(recovery.store, behind);
+    let before = await readSnapshot(recovery.store, behind);
     if (before.version >= behind.target) return { status: 'recovered' };
     let problem: string | null = null;
-    for await (const events of chunksOf(read(before.version + 1, behind.target))) {
+    for await (const events of batched(read(before.version + 1, behind.target), eventsPerCommit)) {
       const outcome = await commitEvents(behind, before, events, set, recovery);
       if ('problem' in outcome) return { status: 'failed', problem: outcome.problem };
       if ('moved' in outcome) {
@@ -119,7 +119,7 @@ async function recoverFromEvents(
     if (problem === null && before.version < behind.target)
       return { status: 'failed', problem: `event ${before.version + 1} is missing in the source` };
   }
-  const { version } = await snapshotOf(recovery.store, behind);
+  const { version } = await readSnapshot(recovery.store, behind);
   return version >= behind.target
     ? { status: 'recovered' }
     : { status: 'failed', problem: `it is at version ${version} and changes meanwhile: try again` };
@@ -186,23 +186,6 @@ async function commitOne(store: Pick<Store, 'commit'>, commit: Commit): Promise<
   const [result] = await store.commit([commit]);
   if (result === undefined || result.status === 'failed') throw new UnavailableError(result?.error.message ?? 'the store did not answer');
   return result;
-}
-
-async function snapshotOf(store: Pick<Store, 'load'>, entity: EntityRef): Promise<Snapshot> {
-  const [loaded] = await store.load([entity]);
-  if (loaded?.status === 'ok') return loaded.snapshot;
-  throw new UnavailableError(loaded?.error.message ?? 'the store did not answer');
-}
-
-async function* chunksOf(events: AsyncIterable<Event>): AsyncGenerator<readonly Event[]> {
-  let chunk: Event[] = [];
-  for await (const event of events) {
-    chunk.push(event);
-    if (chunk.length < eventsPerCommit) continue;
-    yield chunk;
-    chunk = [];
-  }
-  if (chunk.length > 0) yield chunk;
 }
 
 function refOf({ entityType, entityId }: EntityRef): EntityRef {

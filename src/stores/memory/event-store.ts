@@ -1,4 +1,5 @@
 /** The event store in memory, exact and deterministic: for tests and experiments. Nothing survives the process. */
+import { VersionConflictError } from '../../errors.ts';
 import type { EntityRef } from '../../events/event.ts';
 import { entityKey } from '../../events/identity.ts';
 import {
@@ -10,7 +11,6 @@ import {
   prepareAppend,
   rangeOf,
   recorded,
-  versionConflict,
 } from '../append-rules.ts';
 import type {
   AppendOptions,
@@ -44,7 +44,7 @@ class MemoryEventStore implements EventStore {
     const log = this.#entities.get(entityKey(entity)) ?? [];
     const known = log.filter(({ id }) => prepared.some((one) => one.id === id));
     if (known.length > 0) return repeated(known, prepared);
-    if (!isExpected(expected, log.length)) throw versionConflict(expectedVersion, log.length);
+    if (!isExpected(expected, log.length)) throw new VersionConflictError(expectedVersion, log.length);
     for (const one of prepared) {
       const event = recorded(entity, one, log.length + 1, this.#log.length + 1);
       log.push(event);

@@ -5,13 +5,13 @@
  * gaps, however many processes write: no reader passes an event that is still being committed. The price is that the commits of
  * one stream are serialised; append many events at once to make up for it.
  */
+import { VersionConflictError } from '../../errors.ts';
 import type { EntityRef } from '../../events/event.ts';
 import type { Log } from '../../observability/log.ts';
 import { systemTime } from '../../time.ts';
-import { type AppendRules, expectedNumber, idConflict, prepareAppend, rangeOf, recorded, versionConflict } from '../append-rules.ts';
+import { type AppendRules, expectedNumber, idConflict, prepareAppend, rangeOf, recorded } from '../append-rules.ts';
 import type {
   AppendOptions,
-  AppendResult,
   EventStore,
   EventToAppend,
   ReadAllOptions,
@@ -78,7 +78,7 @@ class PostgresEventStore implements EventStore {
     this.#notifications = new Notifications(options.url, 'inorder_events', time);
   }
 
-  async append(entity: EntityRef, events: readonly EventToAppend[], { expectedVersion }: AppendOptions): Promise<AppendResult> {
+  async append(entity: EntityRef, events: readonly EventToAppend[], { expectedVersion }: AppendOptions) {
     const prepared = prepareAppend(entity, events, this.#rules);
     const [result] = await this.#database.query<Appended>(
       'SELECT status, version, "position" FROM inorder.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)',
@@ -97,7 +97,7 @@ class PostgresEventStore implements EventStore {
       ],
     );
     const { status, version, position } = result!;
-    if (status === 'conflict') throw versionConflict(expectedVersion, version);
+    if (status === 'conflict') throw new VersionConflictError(expectedVersion, version);
     if (status === 'id_conflict') throw idConflict();
     return { status, version, position };
   }
@@ -162,7 +162,7 @@ class PostgresEventStore implements EventStore {
     return row?.version ?? 0;
   }
 
-  async readSnapshot(entity: EntityRef): Promise<StateSnapshot | null> {
+  async readSnapshot(entity: EntityRef) {
     const [row] = await this.#database.query<{ version: number; schema_version: number; state: Buffer }>(
       'SELECT version, schema_version, state FROM inorder.snapshots WHERE stream = $1 AND key = $2',
       [this.#stream, entityKey(entity)],

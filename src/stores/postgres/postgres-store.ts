@@ -22,7 +22,7 @@ import { commitBatch } from './commit-batch.ts';
 import { Database, beganMs, clockMs, digest, entityKey, fromBytes, fromText, toText } from './database.ts';
 import { type LockedEntity, lockEntities, parkedFrom, readStates, type StreamOfEntities, writeEntities } from './entity-rows.ts';
 import { inspectServer } from './inspection.ts';
-import { PostgresAudit, PostgresStreamState } from './stream-state.ts';
+import { PostgresStreamState } from './stream-state.ts';
 import { PostgresDeadLetters } from './postgres-dead-letters.ts';
 import { Sweeper } from './sweeper.ts';
 
@@ -56,13 +56,12 @@ class PostgresStore implements Store {
     this.#deadLetters = new PostgresDeadLetters(this.#database, stream);
     this.#sweeper = new Sweeper({ remove: (rows) => this.#removeExpired(rows), time });
     this.#streamState = new PostgresStreamState(this.#database, stream);
-    const audit = new PostgresAudit(this.#database, stream);
     this.operator = {
       beginReplay: (replays, leaseMs) => this.#beginReplay(replays, leaseMs),
       noteReplays: (messages) => this.#deadLetters.noteReplays(messages),
       resume: (epoch) => this.#streamState.resume(epoch),
-      appendAudit: (entries) => audit.append(entries),
-      readAudit: () => audit.read(),
+      appendAudit: (entries) => this.#streamState.appendAudit(entries),
+      readAudit: () => this.#streamState.readAudit(),
     };
   }
 

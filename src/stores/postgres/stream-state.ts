@@ -50,6 +50,31 @@ export class PostgresStreamState {
     return streamStateFrom(await this.#write('epoch, identity, halts', first, values, epoch, this.#database.time.uuid()));
   }
 
+  async appendAudit(entries: readonly AuditEntry[]): Promise<void> {
+    if (entries.length === 0) return;
+    const bodies = entries.map((entry) => JSON.stringify(entry));
+    await this.#database.transaction(async (query) => {
+      await query(
+        'INSERT INTO inorder.audit (stream, body) SELECT $1, body FROM unnest ($2::text[]) WITH ORDINALITY AS u (body, n) ORDER BY n',
+        [this.#stream, bodies],
+      );
+      await query(
+        `DELETE FROM inorder.audit WHERE stream = $1 AND entry <= (SELECT entry FROM inorder.audit WHERE stream = $1 ORDER BY entry DESC OFFSET ${maxAuditRecords} LIMIT 1)`,
+        [this.#stream],
+      );
+    });
+  }
+
+  async *readAudit(): AsyncGenerator<AuditRecord, void, void> {
+    const read = (size: number, last?: AuditRow) =>
+      this.#database.query('SELECT entry, at, body FROM inorder.audit WHERE stream = $1 AND entry < $2 ORDER BY entry DESC LIMIT $3', [
+        this.#stream,
+        last?.entry ?? Number.MAX_SAFE_INTEGER,
+        size,
+      ]);
+    for await (const { at, body } of inPages<AuditRow>(read)) yield { at: at.toISOString(), ...(JSON.parse(body) as AuditEntry) };
+  }
+
   /** Inserts the row of the stream with `first`, or updates it to `then`. */
   async #write(columns: string, first: string, then: string, ...values: readonly unknown[]): Promise<StreamRow> {
     const [row] = await this.#database.query<StreamRow>(
@@ -74,39 +99,4 @@ interface AuditRow {
   readonly entry: number;
   readonly at: Date;
   readonly body: string;
-}
-
-export class PostgresAudit {
-  readonly #database: Database;
-  readonly #stream: string;
-
-  constructor(database: Database, stream: string) {
-    this.#database = database;
-    this.#stream = stream;
-  }
-
-  async append(entries: readonly AuditEntry[]): Promise<void> {
-    if (entries.length === 0) return;
-    const bodies = entries.map((entry) => JSON.stringify(entry));
-    await this.#database.transaction(async (query) => {
-      await query(
-        'INSERT INTO inorder.audit (stream, body) SELECT $1, body FROM unnest ($2::text[]) WITH ORDINALITY AS u (body, n) ORDER BY n',
-        [this.#stream, bodies],
-      );
-      await query(
-        `DELETE FROM inorder.audit WHERE stream = $1 AND entry <= (SELECT entry FROM inorder.audit WHERE stream = $1 ORDER BY entry DESC OFFSET ${maxAuditRecords} LIMIT 1)`,
-        [this.#stream],
-      );
-    });
-  }
-
-  async *read(): AsyncGenerator<AuditRecord, void, void> {
-    const read = (size: number, last?: AuditRow) =>
-      this.#database.query('SELECT entry, at, body FROM inorder.audit WHERE stream = $1 AND entry < $2 ORDER BY entry DESC LIMIT $3', [
-        this.#stream,
-        last?.entry ?? Number.MAX_SAFE_INTEGER,
-        size,
-      ]);
-    for await (const { at, body } of inPages<AuditRow>(read)) yield { at: at.toISOString(), ...(JSON.parse(body) as AuditEntry) };
-  }
 }

@@ -3,23 +3,13 @@
  * cluster. What Redis loses is lost, so use `appendfsync always` if the log is the source of truth.
  */
 import { createHash } from 'node:crypto';
-import { UnavailableError } from '../../errors.ts';
+import { UnavailableError, VersionConflictError } from '../../errors.ts';
 import type { EntityRef } from '../../events/event.ts';
 import type { Log } from '../../observability/log.ts';
 import { systemTime } from '../../time.ts';
-import {
-  type AppendRules,
-  expectedNumber,
-  idConflict,
-  type PreparedEvent,
-  prepareAppend,
-  rangeOf,
-  recorded,
-  versionConflict,
-} from '../append-rules.ts';
+import { type AppendRules, expectedNumber, idConflict, type PreparedEvent, prepareAppend, rangeOf, recorded } from '../append-rules.ts';
 import type {
   AppendOptions,
-  AppendResult,
   EventStore,
   EventToAppend,
   ReadAllOptions,
@@ -80,7 +70,7 @@ class RedisEventStore implements EventStore {
     this.#durable = new Durable({ durability, main: this.#connection, connect: () => this.#connect(), key: this.#keys.kept, waitMs });
   }
 
-  async append(entity: EntityRef, events: readonly EventToAppend[], { expectedVersion }: AppendOptions): Promise<AppendResult> {
+  async append(entity: EntityRef, events: readonly EventToAppend[], { expectedVersion }: AppendOptions) {
     const prepared = prepareAppend(entity, events, this.#options);
     const expected = expectedNumber(expectedVersion);
     const args = prepared.flatMap((event) => [
@@ -92,9 +82,9 @@ class RedisEventStore implements EventStore {
     const [status, version, position] = (await this.#durable.keep(() =>
       askScript(this.#connection, appendScript, [...keys, expected ?? '', ...args]),
     )) as [string, number, number];
-    if (status === 'conflict') throw versionConflict(expectedVersion, version);
+    if (status === 'conflict') throw new VersionConflictError(expectedVersion, version);
     if (status === 'id_conflict') throw idConflict();
-    return { status: status === 'repeated' ? 'repeated' : 'appended', version, position };
+    return { status: status === 'repeated' ? ('repeated' as const) : ('appended' as const), version, position };
   }
 
   async *read(entity: EntityRef, options: ReadOptions = {}): AsyncGenerator<RecordedEvent> {
@@ -133,7 +123,7 @@ class RedisEventStore implements EventStore {
     return Number(await this.#connection.ask(['LLEN', this.#keys.entity(entity)]));
   }
 
-  async readSnapshot(entity: EntityRef): Promise<StateSnapshot | null> {
+  async readSnapshot(entity: EntityRef) {
     const [version, schemaVersion, state] = (await this.#connection.ask(['HMGET', this.#keys.snapshot(entity), 'v', 'c', 's'])) as (
       | string
       | null
