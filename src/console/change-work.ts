@@ -4,11 +4,6 @@
  */
 import type { LetterFilter } from '../dead-letters/dead-letter.ts';
 import type { DeadLetters } from '../dead-letters/dead-letters.ts';
-import { ConfigError } from '../errors.ts';
-import type { ChangeRequest, ChangeWork } from './changes.ts';
-import type { Catalogue } from './letter-catalogue.ts';
-import { isFound, type LetterSearch } from './letter-search.ts';
-import type { Change, PlannedEntity } from './page/answers.d.ts';
 import type { ReplayOutcome } from '../dead-letters/replay-outcome.ts';
 import {
   countLetters,
@@ -19,7 +14,12 @@ import {
   type Unmendable,
 } from '../dead-letters/replay-plan.ts';
 import { countMatched, type Survey } from '../dead-letters/survey.ts';
+import { ConfigError } from '../errors.ts';
 import { entityFields } from '../events/event.ts';
+import type { ChangeRequest, ChangeWork } from './changes.ts';
+import type { Catalogue } from './letter-catalogue.ts';
+import { isFound, type LetterSearch } from './letter-search.ts';
+import type { Change, PlannedEntity } from './page/answers.d.ts';
 
 export type ChangePlan = { readonly action: 'replay'; readonly plan: ReplayPlan } | { readonly action: 'discard'; readonly survey: Survey };
 

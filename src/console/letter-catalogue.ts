@@ -10,6 +10,7 @@ import { EntityLetters } from '../dead-letters/inspect.ts';
 import { summaryOf } from '../dead-letters/replay-plan.ts';
 import { messageOf } from '../errors.ts';
 import { isoNow, type Time } from '../time.ts';
+import { SharedReading } from './shared-reading.ts';
 
 /** A letter, without its body if that did not fit. */
 export interface KeptLetter extends DeadLetter {
@@ -48,7 +49,6 @@ export interface CatalogueLimits {
 const defaultLimits: CatalogueLimits = { maxLetters: 20_000, maxBodyBytes: 32 * 1_048_576, minPauseMs: 10_000 };
 /** A larger body is read again on request. */
 const largestKeptBody = 262_144;
-const pauseFactor = 10;
 /** The shortest pause between two readings. */
 const soonestMs = 1_000;
 
@@ -57,14 +57,15 @@ export class LetterCatalogue {
   readonly #limits: CatalogueLimits;
   #catalogue: Catalogue | null = null;
   #trouble: string | null = null;
-  #underWay: { read: number; ended: Promise<void> } | null = null;
-  #endedMs = Number.NEGATIVE_INFINITY;
-  #nextMs = Number.NEGATIVE_INFINITY;
   #isOutdated = true;
+  #read: number | null = null;
+  readonly #shared: SharedReading<void>;
+  #settled: Promise<unknown> = Promise.resolve();
 
   constructor(options: CatalogueOptions) {
     this.#options = options;
     this.#limits = { ...defaultLimits, ...options.limits };
+    this.#shared = new SharedReading({ time: options.time, minAgeMs: this.#limits.minPauseMs, read: () => this.#fill() });
   }
 
   /** Null before the first reading. */
@@ -74,7 +75,7 @@ export class LetterCatalogue {
 
   /** The number of letters that the running reading has read; null if none is running. */
   get reading(): number | null {
-    return this.#underWay?.read ?? null;
+    return this.#read;
   }
 
   /** Why the last reading failed, or null. */
@@ -84,50 +85,37 @@ export class LetterCatalogue {
 
   /** Somebody looks: starts a reading if the queue's length has changed and the pause is over. */
   look(ready: number | null): void {
-    const changed = this.#isOutdated || (ready !== null && ready !== this.#catalogue?.total);
-    if (changed && this.#underWay === null && this.#options.time.nowMs() >= this.#nextMs) this.#begin();
+    if (this.#isOutdated || (ready !== null && ready !== this.#catalogue?.total)) this.#settled = this.#shared.get();
   }
 
   /** Marks the letters as outdated: the next look starts a reading, whatever the queue's length. */
   outdate(): void {
     this.#isOutdated = true;
-    this.#nextMs = Math.min(this.#nextMs, this.#endedMs + soonestMs);
+    this.#shared.forget(soonestMs);
   }
 
   /** Settles when the running reading has ended. */
   async settled(): Promise<void> {
-    await this.#underWay?.ended;
+    await this.#settled;
   }
 
-  #begin(): void {
-    const underWay = { read: 0, ended: Promise.resolve() };
-    this.#underWay = underWay;
-    underWay.ended = this.#read();
-  }
-
-  async #read(): Promise<void> {
-    const startedMs = this.#options.time.nowMs();
+  async #fill(): Promise<void> {
+    const filling = new Filling(this.#limits);
+    this.#read = 0;
+    // A mark during the reading still holds after it.
+    this.#isOutdated = false;
     try {
-      await this.#fill();
+      await this.#options.read((letters) => {
+        for (const letter of letters) filling.add(letter);
+        this.#read = filling.total;
+      });
+      this.#catalogue = filling.catalogue((this.#catalogue?.revision ?? 0) + 1, isoNow(this.#options.time));
       this.#trouble = null;
     } catch (error) {
       this.#isOutdated = true;
       this.#trouble = messageOf(error);
     }
-    this.#endedMs = this.#options.time.nowMs();
-    this.#nextMs = this.#endedMs + Math.max(this.#limits.minPauseMs, pauseFactor * (this.#endedMs - startedMs));
-    this.#underWay = null;
-  }
-
-  async #fill(): Promise<void> {
-    const filling = new Filling(this.#limits);
-    // A mark during the reading still holds after it.
-    this.#isOutdated = false;
-    await this.#options.read((letters) => {
-      for (const letter of letters) filling.add(letter);
-      if (this.#underWay !== null) this.#underWay.read = filling.total;
-    });
-    this.#catalogue = filling.catalogue((this.#catalogue?.revision ?? 0) + 1, isoNow(this.#options.time));
+    this.#read = null;
   }
 }
 

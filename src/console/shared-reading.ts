@@ -2,6 +2,7 @@
  * An expensive reading for many browsers: done at most once per interval, once for all concurrent requests, and less often
  * the longer it takes. A failure is kept for the same time.
  */
+import { messageOf } from '../errors.ts';
 import type { Time } from '../time.ts';
 
 export interface SharedReadingOptions<T> {
@@ -19,6 +20,7 @@ const pauseFactor = 10;
 export class SharedReading<T> {
   readonly #options: SharedReadingOptions<T>;
   #last: Reading<T> | null = null;
+  #endedMs = Number.NEGATIVE_INFINITY;
   #nextMs = 0;
   #underWay: Promise<Reading<T>> | null = null;
 
@@ -34,9 +36,9 @@ export class SharedReading<T> {
     return this.#underWay;
   }
 
-  /** Marks the result as outdated: the next request gets a new reading. */
-  forget(): void {
-    this.#nextMs = 0;
+  /** Marks the result as outdated: the next request gets a new reading, at the earliest `pauseMs` after the last one. */
+  forget(pauseMs = 0): void {
+    this.#nextMs = Math.min(this.#nextMs, this.#endedMs + pauseMs);
   }
 
   async #read(): Promise<Reading<T>> {
@@ -44,10 +46,11 @@ export class SharedReading<T> {
     const startedMs = time.nowMs();
     const reading: Reading<T> = await read().then(
       (value) => ({ ok: true, value }) as const,
-      (error: unknown) => ({ ok: false, error: error instanceof Error ? error : new Error(String(error)) }) as const,
+      (error: unknown) => ({ ok: false, error: error instanceof Error ? error : new Error(messageOf(error)) }) as const,
     );
     this.#last = reading;
-    this.#nextMs = time.nowMs() + Math.max(minAgeMs, pauseFactor * (time.nowMs() - startedMs));
+    this.#endedMs = time.nowMs();
+    this.#nextMs = this.#endedMs + Math.max(minAgeMs, pauseFactor * (this.#endedMs - startedMs));
     this.#underWay = null;
     return reading;
   }
