@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { connect } from 'node:net';
 import test, { type TestContext } from 'node:test';
 import { ConfigError } from '../../src/errors.ts';
-import { serveHttp, type WorkerSource, workerRoutes } from '../../src/observability/http.ts';
+import { everybody, json, type Route, serveHttp, type WorkerSource, workerRoutes } from '../../src/observability/http.ts';
 
 async function serve(t: TestContext, source: Partial<WorkerSource> = {}) {
   const metrics = { render: async () => 'up 1\n', contentType: 'text/plain; version=0.0.4; charset=utf-8' };
@@ -53,6 +53,30 @@ test('other paths are 404, other methods 405, and HEAD has no body', async (t) =
   const head = await ask('/metrics', { method: 'HEAD' });
   assert.equal(head.headers.get('content-length'), '5');
   assert.equal(await head.text(), '');
+});
+
+test('a path that does not exist is answered with those that do, and of two routes for a path each has its method', async (t) => {
+  const { ask } = await serve(t);
+  assert.deepEqual(await (await ask('/nothing')).json(), {
+    error: 'there is nothing here: there are /metrics, /healthz, /readyz, /status',
+  });
+  const row = (method: Route['method'], path: string): Route => ({
+    method,
+    path,
+    guard: everybody,
+    answer: ({ id }) => json(200, { method, id }),
+  });
+  const server = await serveHttp({ host: '127.0.0.1', port: 0 }, [
+    row('GET', '/things/:id'),
+    row('POST', '/things/:id'),
+    row('GET', '/a.b'),
+  ]);
+  t.after(() => server.close());
+  const reach = (path: string, method: string) => fetch(`http://127.0.0.1:${server.port}${path}`, { method });
+  assert.deepEqual(await (await reach('/things/x%2Fy', 'GET')).json(), { method: 'GET', id: 'x%2Fy' });
+  const refused = await reach('/things/x', 'DELETE');
+  assert.deepEqual([refused.status, refused.headers.get('allow')], [405, 'GET, POST']);
+  for (const path of ['/things', '/things/', '/things/x/y', '/axb', '/a.b/']) assert.equal((await reach(path, 'GET')).status, 404, path);
 });
 
 test('an answer that cannot be made is a 500 without its cause, and the server goes on', async (t) => {
