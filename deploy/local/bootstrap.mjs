@@ -19,7 +19,7 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 const checkout = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 const buildFolder = join(checkout, 'build');
 const sourceFolders = ['src', 'test', join('deploy', 'local'), join('deploy', 'demo'), 'tsconfig.json', 'package.json'];
-const asset = /\.(lua|sql|html|css|svg|js)$/;
+const asset = /\.(lua|sql|html|css|svg|js|d\.ts)$/;
 const oldestNode = [20, 12];
 const parentPollMs = 500;
 
@@ -107,7 +107,10 @@ function build() {
   }
 }
 
-/** The compiler leaves behind what is loaded as it is from beside the compiled files: Lua scripts, and the console's page. */
+/**
+ * The compiler leaves behind what it does not make: scripts of the stores and the console's page, which are loaded as they are, and
+ * declarations that are written by hand.
+ */
 function copyAssets(directory, fresh) {
   for (const entry of readdirSync(directory, { withFileTypes: true })) {
     const path = join(directory, entry.name);

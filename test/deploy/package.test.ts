@@ -155,7 +155,7 @@ describe('the package', () => {
       const text = readFileSync(join(installed, file), 'utf8').replaceAll(/\/\*[\s\S]*?\*\//g, '');
       const modules = [...text.matchAll(/(?:\bfrom |\bimport\()'([^']+)'/g)].map(([, module = '']) => module);
       return modules.filter((module) => {
-        if (module.startsWith('.')) return !existsSync(join(installed, dirname(file), module.replace(/\.ts$/, '.d.ts')));
+        if (module.startsWith('.')) return !existsSync(join(installed, dirname(file), module.replace(/(?<!\.d)\.ts$/, '.d.ts')));
         return !module.startsWith('node:') && !Object.hasOwn(dependencies, module);
       });
     });
