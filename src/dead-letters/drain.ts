@@ -50,12 +50,10 @@ export class Drain {
   readonly #over = new Set<LetterSummary>();
   /** How many copies to remove as soon as they are met, by fingerprint. */
   readonly #owed = new Map<string, number>();
-  readonly #maxWaitingBytes: number;
   #waitingBytes = 0;
   #remaining = 0;
 
-  constructor(lists: Iterable<readonly LetterSummary[]>, options: { readonly maxWaitingBytes?: number } = {}) {
-    this.#maxWaitingBytes = options.maxWaitingBytes ?? maxWaitingBytes;
+  constructor(lists: Iterable<readonly LetterSummary[]>) {
     this.#lists = [...lists];
     this.#remaining = this.#lists.reduce((sum, letters) => sum + letters.length, 0);
     this.#want();
@@ -93,7 +91,7 @@ export class Drain {
     if (this.#settleOwed(fingerprint, message, page) || wanted === undefined || wanted.count === 0) return [];
     const { list } = wanted;
     const first = list.letters[list.next];
-    if (first?.fingerprint !== fingerprint && this.#waitingBytes + message.content.length > this.#maxWaitingBytes) return [];
+    if (first?.fingerprint !== fingerprint && this.#waitingBytes + message.content.length > maxWaitingBytes) return [];
     this.#keep(fingerprint, { message, page });
     wanted.count--;
     const taken: TakenLetter[] = [];

@@ -8,8 +8,6 @@ export interface ManagementOptions {
   /** `http://user:password@host:15672`, also with a path prefix. */
   readonly url: string;
   readonly virtualHost: string;
-  /** For each request, in milliseconds. Default 5 s. */
-  readonly timeoutMs?: number;
   readonly time: Time;
 }
 
@@ -75,25 +73,24 @@ export interface NodeInfo {
   readonly partitions?: readonly string[];
 }
 
-const defaultTimeoutMs = 5_000;
+/** For each request. */
+const timeoutMs = 5_000;
 const managementPort = 15_672;
 
 export class ManagementClient {
   readonly #base: string;
   readonly #authorization: string;
   readonly #virtualHost: string;
-  readonly #timeoutMs: number;
   readonly #time: Time;
   /** How far the broker's clock was ahead of ours at the last answer, in milliseconds; null if unknown. */
   clockOffsetMs: number | null = null;
 
-  constructor({ url, virtualHost, timeoutMs = defaultTimeoutMs, time }: ManagementOptions) {
+  constructor({ url, virtualHost, time }: ManagementOptions) {
     const { username, password, origin, pathname } = new URL(url);
     this.#base = `${origin}${pathname.replace(/\/+$/, '')}/api`;
     const login = `${decodeURIComponent(username || 'guest')}:${decodeURIComponent(password || 'guest')}`;
     this.#authorization = `Basic ${Buffer.from(login).toString('base64')}`;
     this.#virtualHost = encodeURIComponent(virtualHost);
-    this.#timeoutMs = timeoutMs;
     this.#time = time;
   }
 
@@ -135,7 +132,7 @@ export class ManagementClient {
 
   async #get<T>(path: string, isExpected: (value: object) => boolean): Promise<Answer<T>> {
     try {
-      const signal = timeLimit(this.#time, this.#timeoutMs);
+      const signal = timeLimit(this.#time, timeoutMs);
       const response = await fetch(`${this.#base}${path}`, { headers: { authorization: this.#authorization }, signal, redirect: 'error' });
       this.#readClock(response.headers.get('date'));
       if (response.status === 401)

@@ -13,18 +13,15 @@ import type { Time, Timer } from '../time.ts';
 export interface QueueWatchOptions {
   readonly config: Config;
   readonly source: ConnectionSource;
-  /** Default 15,000. */
-  readonly intervalMs?: number;
   readonly time: Time;
 }
 
-const defaultIntervalMs = 15_000;
+const intervalMs = 15_000;
 /** In intervals. Older counts are left out: they would look like a queue that stands still. */
 const staleAfter = 4;
 
 export class QueueWatch {
   readonly #options: QueueWatchOptions;
-  readonly #intervalMs: number;
   readonly #management: ManagementClient | null;
   #timer: Timer | null = null;
   #stopped = false;
@@ -34,7 +31,6 @@ export class QueueWatch {
   constructor(options: QueueWatchOptions) {
     this.#options = options;
     this.#lastAtMs = options.time.nowMs();
-    this.#intervalMs = options.intervalMs ?? defaultIntervalMs;
     const { managementUrl, urls } = options.config.broker;
     const asked = { virtualHost: virtualHostOf(urls[0]), time: options.time };
     this.#management = managementUrl === null ? null : new ManagementClient({ url: managementUrl, ...asked });
@@ -43,7 +39,7 @@ export class QueueWatch {
   /** Asks at once, then at every interval. */
   start(): void {
     void this.#ask().finally(() => {
-      if (!this.#stopped) this.#timer = this.#options.time.after(this.#intervalMs, () => this.start(), { unref: true });
+      if (!this.#stopped) this.#timer = this.#options.time.after(intervalMs, () => this.start(), { unref: true });
     });
   }
 
@@ -55,7 +51,7 @@ export class QueueWatch {
   /** The last counts, without those that are too old. */
   reading(): QueueReading {
     const ageMs = this.#options.time.nowMs() - this.#lastAtMs;
-    const known = this.#last === null || ageMs > staleAfter * this.#intervalMs ? nothing : this.#last;
+    const known = this.#last === null || ageMs > staleAfter * intervalMs ? nothing : this.#last;
     return { ...known, ageSeconds: ageMs / 1_000 };
   }
 
