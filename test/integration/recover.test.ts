@@ -107,7 +107,7 @@ test('from a dump of what was applied', needsRedis, async (t) => {
   assert.deepEqual(await versionsOf(redis, run.stream), expected(reached));
   const again = await command('recover', '--from', dump);
   assert.deepEqual([again.code, again.stdout.split(',')[0]], [0, '0 behind'], 'done is done');
-  assert.match((await command('audit')).stdout, /recover: brings 3 entities/);
+  assert.match((await command('audit')).stdout, /recover: recovers 3 entities/);
   const log = await command('events', 'list', 'entity-5', '--applied', '--json');
   assert.equal(log.stdout.trim().split('\n').length, reached, 'the log has them again');
   await assertGoesOn(set);
