@@ -21,7 +21,7 @@ export interface Time {
 }
 
 export interface Timer {
-  /** No effect after the call, or when cancelled before. */
+  /** Prevents the call; no effect once it was made. */
   cancel(): void;
 }
 
