@@ -40,7 +40,7 @@ export type {
   LetterSummary,
   LettersOfEntity,
   ReplayPlan,
-  Unmendable,
+  NotReplayable,
 } from './dead-letters/replay-plan.ts';
 export type { ReplayReport } from './dead-letters/replay.ts';
 export type { Survey } from './dead-letters/survey.ts';

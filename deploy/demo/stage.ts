@@ -51,7 +51,7 @@ export class Stage {
     const services = await startServices({ env, log });
     try {
       const connection = await connect(services.amqpUrl, { noDelay: true });
-      // Whoever uses the connection is told as well; without a listener the process would end.
+      // The failed call reports it as well; without a listener the process would end.
       connection.on('error', () => undefined);
       return new Stage(env, services, connection);
     } catch (error) {

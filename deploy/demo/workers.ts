@@ -158,7 +158,7 @@ export class Watch {
 
   start(): void {
     this.#loop = this.#run();
-    // It is told to whoever stops the watch.
+    // Reported by the stop of the watch.
     this.#loop.catch(() => undefined);
   }
 

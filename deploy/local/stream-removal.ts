@@ -21,7 +21,7 @@ export async function removeStream(services: Pick<Services, 'amqpUrl' | 'redisUr
 async function removeTopology(amqpUrl: string, stream: string, shards: number): Promise<void> {
   const plan = planTopology({ stream, shards, queueType: 'quorum', exchangeType: 'x-consistent-hash' });
   const connection = await connect(amqpUrl);
-  // Whoever uses the connection is told as well; without a listener the process would end.
+  // The failed call reports it as well; without a listener the process would end.
   connection.on('error', () => undefined);
   try {
     const channel = await connection.createChannel();

@@ -58,7 +58,7 @@ export const command = defineCommand({
         if (signal.aborted) return 1;
         await io.stdout.write(json ? asPlanJson(plan) : asPlanText(plan));
         const { replayable, blocked } = countLetters(plan);
-        const isAsked = isSelective(filter) || blocked + (plan.unmendable?.length ?? 0) > 0;
+        const isAsked = isSelective(filter) || blocked + (plan.notReplayable?.length ?? 0) > 0;
         if (replayable === 0) return isAsked && !ready ? 1 : 0;
         if (!(await confirm(`Replay ${replayable} dead letters?`, yes, io, signal))) return 1;
         const progress = new ProgressDisplay(io, 'replayed');

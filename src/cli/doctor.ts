@@ -117,10 +117,10 @@ async function checkBroker(config: Config, io: CommandIo): Promise<readonly Find
 /** Only the problems of exchanges and queues: `inorder topology check` prints every line. */
 async function checkTopology(config: Config, io: CommandIo): Promise<readonly Finding[]> {
   const findings = await checkStream(config, io);
-  const told = findings.filter(({ level, subject }) => level !== 'ok' || !/^(?:exchange|queue) /.test(subject));
-  const right = findings.length - told.length;
+  const problems = findings.filter(({ level, subject }) => level !== 'ok' || !/^(?:exchange|queue) /.test(subject));
+  const right = findings.length - problems.length;
   const summary = right === 0 ? [] : [ok('topology', `${right} exchanges and queues, types and arguments as they should be`)];
-  return [...summary, ...told];
+  return [...summary, ...problems];
 }
 
 async function checkUnrouted(config: Config, io: CommandIo): Promise<readonly Finding[]> {

@@ -1,7 +1,7 @@
 /** A replay's plan and its outcome, for people and as JSON, one object per entity. */
 import { grouped, printable, printableJsonLine } from '../printable.ts';
 import type { EntityOutcome, LetterAgain, ReplayOutcome } from '../dead-letters/replay-outcome.ts';
-import { countLetters, type EntityReplay, type ReplayPlan, sequencesText, type Unmendable } from '../dead-letters/replay-plan.ts';
+import { countLetters, type EntityReplay, type ReplayPlan, sequencesText, type NotReplayable } from '../dead-letters/replay-plan.ts';
 import { entityFields } from '../events/event.ts';
 import type { ReplayReport } from '../dead-letters/replay.ts';
 
@@ -10,8 +10,8 @@ const maxShown = 50;
 
 export function asPlanText(plan: ReplayPlan): string {
   const { replayable, blocked } = countLetters(plan);
-  const { unmendable = [] } = plan;
-  if (replayable + blocked + unmendable.length === 0) return 'no dead letter matches\n';
+  const { notReplayable = [] } = plan;
+  if (replayable + blocked + notReplayable.length === 0) return 'no dead letter matches\n';
   const shown = plan.entities.slice(0, maxShown).map(planLine);
   if (plan.entities.length > maxShown) shown.push(`  and ${grouped(plan.entities.length - maxShown)} more entities\n`);
   const unordered =
@@ -19,8 +19,8 @@ export function asPlanText(plan: ReplayPlan): string {
       ? ''
       : `  ${grouped(plan.unordered.length)} without an entity or a sequence that can be read: decided again\n`;
   const waiting = blocked === 0 ? '' : `, ${grouped(blocked)} blocked: replay them when what they wait for has arrived`;
-  const kept = unmendable.length === 0 ? '' : `, ${grouped(unmendable.length)} not replayable`;
-  return `${shown.join('')}${unordered}${unmendableLines(unmendable)}${grouped(replayable)} replayable${waiting}${kept}\n`;
+  const kept = notReplayable.length === 0 ? '' : `, ${grouped(notReplayable.length)} not replayable`;
+  return `${shown.join('')}${unordered}${notReplayableLines(notReplayable)}${grouped(replayable)} replayable${waiting}${kept}\n`;
 }
 
 export function asPlanJson(plan: ReplayPlan): string {
@@ -34,14 +34,14 @@ export function asPlanJson(plan: ReplayPlan): string {
       blocked === null ? null : { sequences: blocked.letters.map(({ sequence }) => sequence), missing: blocked.missing, why: blocked.why },
   }));
   const unordered = plan.unordered.map((letter) => ({ ...entityFields(letter), message_id: letter.messageId }));
-  const unmendable = (plan.unmendable ?? []).map(({ letter, why }) => ({
+  const notReplayable = (plan.notReplayable ?? []).map(({ letter, why }) => ({
     ...entityFields(letter),
     message_id: letter.messageId,
     sequence: letter.sequence,
     reason: letter.reason,
     stays: why,
   }));
-  return jsonLines([...lines, ...unordered, ...unmendable]);
+  return jsonLines([...lines, ...unordered, ...notReplayable]);
 }
 
 export function outcomeText(
@@ -77,9 +77,9 @@ function againFields({ letter, reason, detail }: LetterAgain): object {
 }
 
 /** One line for those of one entity with the same reason. */
-function unmendableLines(unmendable: readonly Unmendable[]): string {
-  const groups = new Map<string, Unmendable[]>();
-  for (const one of unmendable) {
+function notReplayableLines(notReplayable: readonly NotReplayable[]): string {
+  const groups = new Map<string, NotReplayable[]>();
+  for (const one of notReplayable) {
     const { entityType, entityId, reason } = one.letter;
     const name = JSON.stringify([entityType, entityId, reason, one.why]);
     const group = groups.get(name);
@@ -87,7 +87,7 @@ function unmendableLines(unmendable: readonly Unmendable[]): string {
     else group.push(one);
   }
   const shown = [...groups.values()].slice(0, maxShown).map((group) => {
-    const [{ letter, why }] = group as [Unmendable];
+    const [{ letter, why }] = group as [NotReplayable];
     const inOrder = group
       .map((one) => one.letter)
       .filter(({ sequence }) => sequence !== null)

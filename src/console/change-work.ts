@@ -11,7 +11,7 @@ import {
   type LettersOfEntity,
   type ReplayPlan,
   sequencesText,
-  type Unmendable,
+  type NotReplayable,
 } from '../dead-letters/replay-plan.ts';
 import { countMatched, type Survey } from '../dead-letters/survey.ts';
 import { ConfigError } from '../errors.ts';
@@ -88,7 +88,7 @@ export class DeadLetterWork implements ChangeWork {
 /** Entities that are listed; of the others only how many. */
 const maxShown = 50;
 
-/** How many letters it takes out of the queue. */
+/** The number of letters that it removes from the queue. */
 export function lettersOf(change: ChangePlan): number {
   return change.action === 'replay' ? countLetters(change.plan).replayable : countMatched(change.survey);
 }
@@ -109,17 +109,26 @@ export function planFields(change: ChangePlan): NonNullable<Change['plan']> {
   const { blocked } = countLetters(change.plan);
   // What is replayable comes first.
   const shown = [...entities].sort((a, b) => Number(b.letters.length > 0) - Number(a.letters.length > 0)).slice(0, maxShown);
-  const unmendable = unmendableFields(change.plan.unmendable ?? []);
-  return { letters, blocked, unordered: unordered.length, entity_count: entities.length, entities: shown.map(replayFields), ...unmendable };
+  const notReplayable = notReplayableFields(change.plan.notReplayable ?? []);
+  return {
+    letters,
+    blocked,
+    unordered: unordered.length,
+    entity_count: entities.length,
+    entities: shown.map(replayFields),
+    ...notReplayable,
+  };
 }
 
-/** How many a replay does not mend, and of the first of them why. */
-function unmendableFields(unmendable: readonly Unmendable[]): Pick<NonNullable<Change['plan']>, 'unmendable' | 'unmendable_count'> {
-  if (unmendable.length === 0) return {};
-  const shown = unmendable
+/** The number of letters that are not replayable, and the reasons for the first of them. */
+function notReplayableFields(
+  notReplayable: readonly NotReplayable[],
+): Pick<NonNullable<Change['plan']>, 'not_replayable' | 'not_replayable_count'> {
+  if (notReplayable.length === 0) return {};
+  const shown = notReplayable
     .slice(0, maxShown)
     .map(({ letter, why }) => ({ ...entityFields(letter), sequence: letter.sequence, reason: letter.reason, why }));
-  return { unmendable_count: unmendable.length, unmendable: shown };
+  return { not_replayable_count: notReplayable.length, not_replayable: shown };
 }
 
 export function outcomeFields(outcome: ChangeOutcome): NonNullable<Change['outcome']> {

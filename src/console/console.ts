@@ -94,8 +94,8 @@ export function loadPageFiles(): ReadonlyMap<string, Answer> {
 }
 
 /**
- * The console's own connections to broker and store, opened when somebody looks for the first time: a worker whose console
- * nobody opens has none of them. What is lost is an error to whoever waits for it, and comes back by itself.
+ * The console's own connections to broker and store, opened at the first request: a worker whose console is not used
+ * has none of them. A lost connection is an error for waiting calls, and comes back by itself.
  */
 class Sources {
   readonly time: Time;
@@ -124,7 +124,7 @@ class Sources {
     return this.#letters;
   }
 
-  /** @throws UnavailableError when there is no connection to the broker, or it is lost meanwhile. */
+  /** @throws UnavailableError when there is no connection to the broker, or it is lost. */
   withBroker<T>(use: (connection: ChannelModel) => Promise<T>): Promise<T> {
     return withConnection(this.#broker, use);
   }

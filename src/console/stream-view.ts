@@ -30,7 +30,7 @@ export interface StreamViewOptions {
     readonly time: Time;
     readonly store: Store;
     readonly letters: Pick<DeadLetters, 'busy' | 'exclusively'>;
-    /** @throws UnavailableError when there is no connection to the broker, or it is lost meanwhile. */
+    /** @throws UnavailableError when there is no connection to the broker, or it is lost. */
     withBroker<T>(use: (connection: ChannelModel) => Promise<T>): Promise<T>;
   };
   readonly workers: () => Promise<readonly AskedWorker[]>;

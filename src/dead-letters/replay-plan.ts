@@ -61,7 +61,7 @@ export interface EntityReplay {
   readonly blocked: Blocked | null;
 }
 
-export interface Unmendable {
+export interface NotReplayable {
   readonly letter: LetterSummary;
   /** Why, and what to do instead. */
   readonly why: string;
@@ -72,7 +72,7 @@ export interface ReplayPlan {
   /** Letters without a readable entity or sequence: each is decided again, in the order of the queue. */
   readonly unordered: readonly LetterSummary[];
   /** Matched letters that are not replayable. Default: none. */
-  readonly unmendable?: readonly Unmendable[];
+  readonly notReplayable?: readonly NotReplayable[];
 }
 
 export function summaryOf(letter: DeadLetter, copy?: LetterCopy): LetterSummary {
@@ -164,7 +164,7 @@ const asNext = 'publish it under the next one if its effect is still wanted';
 const passed = `its sequence was passed over, and it would be late: ${asNext}, ${discardIt}`;
 
 /** Decides without asking the store what was applied in its place; null if it may be replayable. */
-export function whyUnmendable({ copy, reason, sequence }: LetterSummary, version: number): string | null {
+export function whyNotReplayable({ copy, reason, sequence }: LetterSummary, version: number): string | null {
   const refused = copy === undefined ? (ofTheMessage.has(reason) ? reason : null) : copy.refused;
   const correctIt = 'correct it (`inorder dead-letters export --events`)';
   if (refused !== null) return `it would be refused again (${refused}): ${correctIt}, publish that, ${discardIt}`;
@@ -212,13 +212,13 @@ export function statusOf(letter: LetterSummary, letters: LettersOfEntity, snapsh
   const { version } = snapshot;
   const { blocked, next } = planEntity(letters, snapshot, firstSequence);
   const { sequence } = letter;
-  const unmendable = isEventAsItIs(letter) || (sequence !== null && sequence <= version) ? whyUnmendable(letter, version) : null;
+  const notReplayable = isEventAsItIs(letter) || (sequence !== null && sequence <= version) ? whyNotReplayable(letter, version) : null;
   const isBlocked = sequence !== null && blocked !== null && sequence > blocked.missing;
   return {
     version,
     parked: snapshot.parked !== null,
     missing: isBlocked ? blocked.missing : null,
-    text: unmendable ?? (isBlocked ? waits(blocked.missing, letters) : stands(sequence, version, next, letters.matched)),
+    text: notReplayable ?? (isBlocked ? waits(blocked.missing, letters) : stands(sequence, version, next, letters.matched)),
   };
 }
 
@@ -237,7 +237,7 @@ function stands(sequence: number | null, version: number, next: number, letters:
     return sequence === next ? `is next in line, and ${what}` : `follows ${next}, which is itself a dead letter and ${what}; then replay`;
   }
   if (sequence === next || before === undefined) return 'is next in line: it can be replayed';
-  const both = whyUnmendable(before, version) === null ? ': both can be replayed' : ' that a replay does not mend';
+  const both = whyNotReplayable(before, version) === null ? ': both can be replayed' : ' that a replay does not mend';
   return `follows ${next}, which is itself a dead letter (${before.reason})${both}`;
 }
 

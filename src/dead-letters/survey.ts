@@ -12,8 +12,8 @@ import type { LookupResult, Snapshot } from '../ordering/entity.ts';
 import { type DeadLetter, type LetterFilter, matches } from './dead-letter.ts';
 import { EntityLetters, type InspectOptions, listDeadLetters } from './inspect.ts';
 import { copyOf } from './letter-copy.ts';
-import { planEntity, summaryOf, whyNotInHole, whyPassed, whyUnmendable } from './replay-plan.ts';
-import type { EntityReplay, LettersOfEntity, LetterSummary, ReplayPlan, Unmendable } from './replay-plan.ts';
+import { planEntity, summaryOf, whyNotInHole, whyPassed, whyNotReplayable } from './replay-plan.ts';
+import type { EntityReplay, LettersOfEntity, LetterSummary, ReplayPlan, NotReplayable } from './replay-plan.ts';
 
 export interface SurveyOptions extends Omit<InspectOptions, 'store' | 'limit'> {
   readonly store: Pick<Store, 'findDeadLetters' | 'load' | 'lookUp'>;
@@ -78,37 +78,37 @@ export async function planReplay(options: SurveyOptions): Promise<ReplayPlan> {
     store,
     chosen.map(({ entity }) => entity),
   );
-  const { entities, unmendable: ofEntities } = await withoutUnmendable(chosen, snapshots, store, strategy);
-  const { unordered, unmendable: ofNone } = unorderedOf(survey, only ? [] : chosen);
+  const { entities, notReplayable: ofEntities } = await withoutNotReplayable(chosen, snapshots, store, strategy);
+  const { unordered, notReplayable: ofNone } = unorderedOf(survey, only ? [] : chosen);
   const plans: EntityReplay[] = [];
   for (const [index, letters] of entities.entries()) {
     if (letters.matched.length === 0) continue;
     const plan = planEntity(letters, snapshots[index]!, firstSequence);
     plans.push(source === undefined ? plan : await withFetched(plan, letters, snapshots[index]!, source, options));
   }
-  if (!readyOnly) return { entities: plans, unordered, unmendable: [...ofEntities, ...ofNone] };
+  if (!readyOnly) return { entities: plans, unordered, notReplayable: [...ofEntities, ...ofNone] };
   const isReady = ({ letters, version }: EntityReplay) => letters.some(({ sequence }) => (sequence ?? 0) > version);
-  return { entities: plans.filter(isReady), unordered: [], unmendable: [] };
+  return { entities: plans.filter(isReady), unordered: [], notReplayable: [] };
 }
 
 /** The letters without a place in an entity's order, including the unread ones of the chosen entities. */
-function unorderedOf({ unordered }: Survey, chosen: readonly LettersOfEntity[]): Required<Pick<ReplayPlan, 'unordered' | 'unmendable'>> {
+function unorderedOf({ unordered }: Survey, chosen: readonly LettersOfEntity[]): Required<Pick<ReplayPlan, 'unordered' | 'notReplayable'>> {
   const mayBeOf = ({ entityType }: LetterSummary, { entity }: LettersOfEntity) => entityType === null || entityType === entity.entityType;
   const beside = chosen.flatMap((letters) => letters.unread.filter((letter) => mayBeOf(letter, letters)));
-  const all = [...new Set([...unordered, ...beside])].map((letter) => ({ letter, why: whyUnmendable(letter, 0) }));
+  const all = [...new Set([...unordered, ...beside])].map((letter) => ({ letter, why: whyNotReplayable(letter, 0) }));
   return {
     unordered: all.filter(({ why }) => why === null).map(({ letter }) => letter),
-    unmendable: all.flatMap(({ letter, why }) => (why === null ? [] : [{ letter, why }])),
+    notReplayable: all.flatMap(({ letter, why }) => (why === null ? [] : [{ letter, why }])),
   };
 }
 
 /** Separates the letters that are not replayable; they are moved to `others`. */
-export async function withoutUnmendable(
+export async function withoutNotReplayable(
   entities: readonly LettersOfEntity[],
   snapshots: readonly Snapshot[],
   store: Pick<Store, 'lookUp'>,
   strategy: ViolationStrategy,
-): Promise<{ readonly entities: readonly LettersOfEntity[]; readonly unmendable: readonly Unmendable[] }> {
+): Promise<{ readonly entities: readonly LettersOfEntity[]; readonly notReplayable: readonly NotReplayable[] }> {
   const why = new Map<LetterSummary, string>();
   const asked: { readonly letter: LetterSummary; readonly floor: number }[] = [];
   for (const [index, { matched }] of entities.entries()) {
@@ -117,7 +117,7 @@ export async function withoutUnmendable(
     for (const letter of matched) {
       const isPassed = letter.sequence !== null && letter.sequence <= version;
       const isHole = isPassed && holes.has(letter.sequence);
-      const known = isHole ? whyNotInHole(letter, strategy) : whyUnmendable(letter, version);
+      const known = isHole ? whyNotInHole(letter, strategy) : whyNotReplayable(letter, version);
       if (known !== null) why.set(letter, known);
       else if (isPassed && !isHole) asked.push({ letter, floor: holes.floor });
     }
@@ -130,14 +130,14 @@ export async function withoutUnmendable(
     const known = whyPassed(letter, lookedUp.get(letter), floor);
     if (known !== null) why.set(letter, known);
   }
-  if (why.size === 0) return { entities, unmendable: [] };
+  if (why.size === 0) return { entities, notReplayable: [] };
   return {
     entities: entities.map(({ matched, others, ...entity }) => ({
       ...entity,
       matched: matched.filter((letter) => !why.has(letter)),
       others: [...others, ...matched.filter((letter) => why.has(letter))],
     })),
-    unmendable: [...why].map(([letter, reason]) => ({ letter, why: reason })),
+    notReplayable: [...why].map(([letter, reason]) => ({ letter, why: reason })),
   };
 }
 

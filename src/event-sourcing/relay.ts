@@ -74,7 +74,7 @@ export async function runRelay(options: RelayOptions): Promise<void> {
 class Trouble {
   readonly #log: Log;
   readonly #time: Time;
-  readonly #told = new Set<string>();
+  readonly #logged = new Set<string>();
   #failures = 0;
   #namedUpTo = 0;
 
@@ -88,8 +88,8 @@ class Trouble {
   }
 
   retryInMs({ message }: UnavailableError): number {
-    if (!this.#told.has(message)) this.#log.warn({ cause: message }, 'the relay pauses: the store or the broker is unavailable');
-    this.#told.add(message);
+    if (!this.#logged.has(message)) this.#log.warn({ cause: message }, 'the relay pauses: the store or the broker is unavailable');
+    this.#logged.add(message);
     return backOffMs(retry, ++this.#failures, this.#time);
   }
 
@@ -106,7 +106,7 @@ class Trouble {
   over(position: number): void {
     if (this.isOn) this.#log.info({ position }, 'relaying again');
     this.#failures = 0;
-    this.#told.clear();
+    this.#logged.clear();
   }
 }
 

@@ -22,7 +22,7 @@ export type { DecodeOptions } from './validation.ts';
 export function decodeMessage(message: RawMessage, options: DecodeOptions): Decoded {
   const { limits } = options;
   const raw = rawFieldsOf(message, limits);
-  const decoded = validate(raw.isWhole ? raw : glimpsed(raw, message, limits), message, options);
+  const decoded = validate(raw.isComplete ? raw : glimpsed(raw, message, limits), message, options);
   const unread = decoded.ok ? null : unreadVersionHeader(message.headers);
   if (decoded.ok || unread === null) return decoded;
   const detail = `${decoded.refusal.detail}; the prefix of ${quoted(unread)} is not read: send attributes as cloudEvents:`;

@@ -27,7 +27,7 @@ export function readEnvelope({ body }: RawMessage, limits: EventLimits): RawFiel
   const data = memberOf(members, 'data');
   return {
     names: memberNames,
-    isWhole: true,
+    isComplete: true,
     problem:
       value.schema_version == null || value.schema_version === schemaVersion ? null : unsupported(`schema_version is not ${schemaVersion}`),
     id: value.id,

@@ -26,14 +26,14 @@ const wanted: ReadonlySet<string> = new Set([
 /** Replaces fields that could not be read. */
 export function glimpsed({ problem }: RawFields, message: RawMessage, limits: EventLimits): RawFields {
   if (hasAttributes(message.headers)) return { ...rawFieldsOf(attributesOf(attributeHeaders(message.headers))), problem };
-  const { members, isWhole } = glimpseMembers(textOf(message, limits.maxBodyBytes));
+  const { members, isComplete } = glimpseMembers(textOf(message, limits.maxBodyBytes));
   const found = Object.fromEntries(members);
-  if (isStructured(found)) return { ...rawFieldsOf(found), names: attributeNames, problem, isWhole };
+  if (isStructured(found)) return { ...rawFieldsOf(found), names: attributeNames, problem, isComplete };
   const { id, type, sequence, entity_id: entityId, entity_type: entityType } = found;
   return {
     ...noRawFields(memberNames),
     problem,
-    isWhole,
+    isComplete,
     id,
     type,
     entityId,
@@ -64,14 +64,14 @@ function textOf({ body, contentEncoding }: RawMessage, maxBytes: number): string
 interface Glimpse {
   readonly members: ReadonlyMap<string, unknown>;
   /** The end of the object was seen. */
-  readonly isWhole: boolean;
+  readonly isComplete: boolean;
 }
 
 /** The top-level members of a possible object, in one pass and without recursion. */
 export function glimpseMembers(text: string): Glimpse {
   const members = new Map<string, unknown>();
   let [at, depth, key, isValue] = [text.search(/\S/), 0, '', false];
-  if (text[at] !== '{') return { members, isWhole: false };
+  if (text[at] !== '{') return { members, isComplete: false };
   const found = (value: unknown) => {
     // Two different values: ambiguous.
     if (wanted.has(key)) members.set(key, members.has(key) && members.get(key) !== value ? undefined : value);
@@ -82,7 +82,7 @@ export function glimpseMembers(text: string): Glimpse {
     if (at > text.length) break;
     if (character <= ' ') continue;
     if (character === '}' || character === ']') {
-      if (--depth === 0) return { members, isWhole: true };
+      if (--depth === 0) return { members, isComplete: true };
     } else if (character === '{' || character === '[') {
       if (depth++ === 1) found(undefined);
     } else if (depth > 1) continue;
@@ -91,7 +91,7 @@ export function glimpseMembers(text: string): Glimpse {
     else if (isValue) found(readValue(text.slice(start, at)));
     else key = String(readValue(text.slice(start, at)));
   }
-  return { members, isWhole: false };
+  return { members, isComplete: false };
 }
 
 /** The end of the string; beyond the text if it is truncated. */

@@ -28,7 +28,7 @@ export interface RawFields {
   /** A problem of the format; the other fields then have what could still be read. */
   readonly problem: Problem | null;
   /** False: the message may have more fields than could be read. */
-  readonly isWhole: boolean;
+  readonly isComplete: boolean;
   readonly id: unknown;
   readonly entityType: unknown;
   readonly entityId: unknown;
@@ -60,7 +60,7 @@ export function noRawFields(names: FieldNames): RawFields {
   return {
     names,
     problem: null,
-    isWhole: true,
+    isComplete: true,
     id: null,
     entityType: null,
     entityId: null,
@@ -76,5 +76,5 @@ export function noRawFields(names: FieldNames): RawFields {
 }
 
 export function unreadable(names: FieldNames, problem: Problem): RawFields {
-  return { ...noRawFields(names), problem, isWhole: false };
+  return { ...noRawFields(names), problem, isComplete: false };
 }

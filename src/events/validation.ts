@@ -34,12 +34,12 @@ export function validate(raw: RawFields, message: RawMessage, options: DecodeOpt
 
   if (fields.problem !== null || type === null || entityType === null) {
     // Without an entity id the routing key names the entity, except for an event that is a separate entity.
-    const entityId = givenEntityId ?? (alone && raw.isWhole ? null : fields.nameOrNull(message.routingKey));
+    const entityId = givenEntityId ?? (alone && raw.isComplete ? null : fields.nameOrNull(message.routingKey));
     // The default type applies only if the message has none, and only to an entity.
-    const isUnknown = entityId === null || !raw.isWhole;
+    const isUnknown = entityId === null || !raw.isComplete;
     const readType = raw.entityType == null && isUnknown ? null : entityType;
     // With an incomplete body the property is more reliable.
-    const id = (raw.isWhole ? null : message.messageId) ?? givenId;
+    const id = (raw.isComplete ? null : message.messageId) ?? givenId;
     return refusal(fields.problem, message, { id, entityType: readType, entityId, sequence, type });
   }
   const id = givenId ?? derivedId(raw.envelope ?? []);

@@ -115,7 +115,7 @@ export async function askWorkerAt(url: string, stream: string, time: Time): Prom
     const status: unknown = await response.json();
     return isWorkerStatus(status) && status.stream === stream ? status : null;
   } catch {
-    // Nobody there, or not a worker: the caller says so.
+    // No answer, or not from a worker: the caller reports it.
     return null;
   }
 }

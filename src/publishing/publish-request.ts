@@ -74,7 +74,7 @@ export interface ReadingTexts {
   readonly delimiter: string | null;
 }
 
-/** Adds what is wrong to `problems`; the request is then of no use. */
+/** Adds to `problems`; with a problem the request must not be used. */
 export function readingRequest(path: string, texts: ReadingTexts, problems: string[]): ReadingRequest {
   const format = formatOf(path, texts, problems);
   const map = or<FieldMap>(new Map(), problems, () => (texts.map === null ? new Map() : parseFieldMap(texts.map)));

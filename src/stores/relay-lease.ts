@@ -35,7 +35,7 @@ export interface RelayLeases {
   close(): Promise<void>;
 }
 
-/** What every implementation is told. */
+/** Options of every implementation. */
 export interface RelayLeasesOptions {
   readonly url: string;
   readonly stream: string;

@@ -138,7 +138,7 @@ test('a reason chooses entities: what follows the letter goes with it, and with 
 });
 
 test('what a replay does not mend stays, with what to do instead, and its entity is not called recovered', async (t) => {
-  const { run, command, untilDeadLettered } = await useStream(t, 'replay-unmendable');
+  const { run, command, untilDeadLettered } = await useStream(t, 'replay-refused');
   await run.worker();
   const channel = await run.channel();
   const publish = async (entityId: string, body: string | Buffer) => {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import { awaitOutcomes, isDone } from '../../src/dead-letters/replay-outcome.ts';
 import { type LetterSummary, type ReplayPlan, statusOf } from '../../src/dead-letters/replay-plan.ts';
-import { withoutUnmendable } from '../../src/dead-letters/survey.ts';
+import { withoutNotReplayable } from '../../src/dead-letters/survey.ts';
 import { UnavailableError } from '../../src/errors.ts';
 import { defaultEventLimits } from '../../src/events/event.ts';
 import { createMemoryStore } from '../../src/stores/memory/memory-store.ts';
@@ -131,7 +131,7 @@ test('what the version has passed goes as a duplicate only where it is one', asy
   const store = await storeAt(5);
   const letters = [letter(2), letter(3, 'other'), letter(6)];
   const [snapshot] = (await store.load([entity])).flatMap((result) => (result.status === 'ok' ? [result.snapshot] : []));
-  const { entities, unmendable } = await withoutUnmendable(
+  const { entities, notReplayable } = await withoutNotReplayable(
     [{ entity, matched: letters, others: [], unread: [] }],
     [snapshot!],
     store,
@@ -142,17 +142,18 @@ test('what the version has passed goes as a duplicate only where it is one', asy
     [2, 6],
   );
   assert.deepEqual(
-    unmendable.map(({ letter: { sequence } }) => sequence),
+    notReplayable.map(({ letter: { sequence } }) => sequence),
     [3],
   );
-  assert.match(unmendable[0]?.why ?? '', /^another event was applied under its sequence: publish it under the next one/);
+  assert.match(notReplayable[0]?.why ?? '', /^another event was applied under its sequence: publish it under the next one/);
 });
 
 test('what would fall into a hole stays as late, unless the workers take it', async () => {
   const store = await storeAt(5);
   const snapshot = { exists: true, version: 5, state: null, holes: '3', parked: null };
   const stays = async (strategy: 'buffer' | 'log_and_process') =>
-    (await withoutUnmendable([{ entity, matched: [letter(3)], others: [], unread: [] }], [snapshot], store, strategy)).unmendable.length;
+    (await withoutNotReplayable([{ entity, matched: [letter(3)], others: [], unread: [] }], [snapshot], store, strategy)).notReplayable
+      .length;
   assert.deepEqual([await stays('buffer'), await stays('log_and_process')], [1, 0]);
 });
 

@@ -1,4 +1,4 @@
-/** What the API answers: the server's modules and the page's are held to the same types. Null is what nobody has said. */
+/** The answers of the API: types for the modules of both the server and the page. Null if unknown. */
 
 export interface Totals {
   readonly delivered: number;
@@ -13,11 +13,11 @@ export interface Shard {
   readonly queue: string;
   readonly ready: number | null;
   readonly consumers: number | null;
-  /** The worker that owns it: the one of the latest epoch. Null when none of those that were asked does. */
+  /** The owner: the worker with the latest epoch. Null if no known worker owns the shard. */
   readonly worker: string | null;
   /** Address of the active consumer. */
   readonly consumer: string | null;
-  /** As the owner says: consuming, paused…; `standby` when one waits for it, `unknown` when nobody asked knows it. */
+  /** The state by the owner: consuming, paused…; `standby` if one waits for the shard, `unknown` otherwise. */
   readonly state: string;
   readonly held: number | null;
   readonly gaps: number | null;
@@ -141,7 +141,7 @@ export interface Run {
   readonly to: number;
   /** Why, of dead letters. */
   readonly reason?: string;
-  /** Of a single dead letter: which. */
+  /** The fingerprint of a single dead letter. */
   readonly fingerprint?: string;
 }
 
@@ -202,8 +202,8 @@ export interface Change {
     readonly unordered: number;
     readonly entity_count: number;
     readonly entities: readonly PlannedEntity[];
-    readonly unmendable_count?: number;
-    readonly unmendable?: readonly {
+    readonly not_replayable_count?: number;
+    readonly not_replayable?: readonly {
       readonly entity_type: string | null;
       readonly entity_id: string | null;
       readonly sequence: number | null;

@@ -48,16 +48,16 @@ function Progress({ change: { state, read, done, total, action } }) {
 /** @param {{ change: Change }} props */
 function Plan({ change: { plan, action, skip_sequence } }) {
   if (plan === null) return null;
-  const { letters, blocked, unordered, entity_count, entities, unmendable_count = 0, unmendable = [] } = plan;
-  if (letters + blocked + unmendable_count === 0) return html`<p>No dead letter matches.</p>`;
+  const { letters, blocked, unordered, entity_count, entities, not_replayable_count = 0, not_replayable = [] } = plan;
+  if (letters + blocked + not_replayable_count === 0) return html`<p>No dead letter matches.</p>`;
   return html`
     <p class="sum"><b>${number(letters)}</b> ${action === 'replay' ? 'replayable' : 'to discard for good'}${blocked > 0 ? html`, <b>${number(blocked)}</b> blocked until what ${blocked === 1 ? 'it waits' : 'they wait'} for has arrived` : null}${skip_sequence ? ', and their sequences are skipped' : ''}.</p>
     ${unordered > 0 ? html`<p class="quiet">${number(unordered)} of them ${unordered === 1 ? 'has' : 'have'} no entity or no sequence that can be read${action === 'replay' ? ', and will be decided again' : ''}.</p>` : null}
     ${
-      unmendable_count === 0
+      not_replayable_count === 0
         ? null
-        : html`<p>${counted(unmendable_count, 'message')} not replayable:</p>
-    <ul class="plain plan" tabindex="0">${unmendable.map(({ entity_id, sequence, reason, why }, index) => html`<li key=${index}>${entity_id === null ? null : html`<${Foreign} text=${entity_id} /> `}${sequence === null ? null : number(sequence)} <${Reason} reason=${reason} /> <span class="quiet">${why}</span></li>`)}</ul>`
+        : html`<p>${counted(not_replayable_count, 'message')} not replayable:</p>
+    <ul class="plain plan" tabindex="0">${not_replayable.map(({ entity_id, sequence, reason, why }, index) => html`<li key=${index}>${entity_id === null ? null : html`<${Foreign} text=${entity_id} /> `}${sequence === null ? null : number(sequence)} <${Reason} reason=${reason} /> <span class="quiet">${why}</span></li>`)}</ul>`
     }
     ${
       entities.length === 0

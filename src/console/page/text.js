@@ -74,6 +74,6 @@ function escaped(character) {
 export function healthOf({ locked, silence, overview }) {
   if (locked) return ['', 'locked'];
   if (silence !== null) return ['off', 'no answer'];
-  const isWhole = overview === null || (overview.problems.length === 0 && overview.shards.every(({ state }) => state !== 'halted'));
-  return isWhole ? ['on', 'live'] : ['off', 'not all of it works'];
+  const isWorking = overview === null || (overview.problems.length === 0 && overview.shards.every(({ state }) => state !== 'halted'));
+  return isWorking ? ['on', 'live'] : ['off', 'not all of it works'];
 }

@@ -30,7 +30,7 @@ export interface DatabaseOptions {
   readonly maxConnections?: number;
   /** How long an answer may take before it counts as unknown, in milliseconds. Default 10,000. */
   readonly answerTimeoutMs?: number | undefined;
-  /** Of whoever uses it. */
+  /** The clock of its users. */
   readonly time: Time;
 }
 
@@ -144,7 +144,7 @@ const steps = [
 /** Runs within a transaction. @throws ConfigError when a newer version of Inorder has been here. */
 async function migrate(query: Query): Promise<void> {
   await query(`SELECT pg_advisory_xact_lock(hashtext('inorder.migrations'))`);
-  // Asked first: who may not create anything can use what is there.
+  // Read first: a user without the right to create can use existing tables.
   const [found] = await query<{ table: string | null }>(`SELECT to_regclass('inorder.migrations')::text AS table`);
   if (found?.table == null) {
     await query('CREATE SCHEMA IF NOT EXISTS inorder');

@@ -40,14 +40,14 @@ export class Notifications {
     const over = new Promise<void>((resolve) => {
       end = () => {
         timer.cancel();
-        this.#waiting.delete(told);
+        this.#waiting.delete(onNotification);
         resolve();
       };
-      const told = (one: string) => {
+      const onNotification = (one: string) => {
         if (one === payload) end();
       };
       const timer = this.#time.after(isListening ? lookAgainMs.listening : lookAgainMs.notListening, end);
-      this.#waiting.add(told);
+      this.#waiting.add(onNotification);
     });
     return { over, end };
   }
@@ -76,7 +76,7 @@ export class Notifications {
     client.on('error', gone);
     client.on('end', gone);
     client.on('notification', ({ payload = '' }) => {
-      for (const told of [...this.#waiting]) told(payload);
+      for (const onNotification of [...this.#waiting]) onNotification(payload);
     });
     try {
       await client.connect();

@@ -83,7 +83,7 @@ export class Connection {
     return client instanceof Cluster ? sendToCluster(client, commands) : sendToServer(client, commands);
   }
 
-  /** One command whose failure is the store's. */
+  /** Sends one command; any failure counts as the store's. */
   async ask(command: Command): Promise<unknown> {
     const [value] = await this.askAll([command]);
     return value;
