@@ -43,11 +43,12 @@ test('the others follow when they have a consumer, and without one when patience
     start: (shard) => started.push(shard),
     consumersOf,
     signal: life,
-    time: systemTime,
+    // A busy machine must not use the patience up: it passes by questions.
+    time: { ...systemTime, nowMs: () => asked.length * 100 },
     patienceMs: 300,
   });
   assert.deepEqual(started, [0, 2, 4, 3, 1]);
-  assert.deepEqual(asked.slice(0, 2), [[1, 3], [1]], 'what has been taken is not asked for again');
+  assert.deepEqual(asked, [[1, 3], [1], [1]], 'what has been taken is not asked for again');
 });
 
 test('a worker that is asked to stop while it waits starts nothing more', async () => {
