@@ -36,7 +36,7 @@ export function shardRows(queues: readonly string[], { workers, depths, activeCo
       consumers,
       worker: owner?.name ?? null,
       consumer: activeConsumers?.get(queue) ?? null,
-      state: owner?.report.channel ?? (reports.length > 0 ? 'standby' : 'unknown'),
+      state: owner?.report.state ?? (reports.length > 0 ? 'standby' : 'unknown'),
       held: owner?.report.held ?? null,
       gaps: owner?.report.gaps ?? null,
       totals: owner?.report.totals ?? null,

@@ -27,11 +27,11 @@ export interface GapStatus {
   readonly ends_in_ms: number;
 }
 
-export interface ShardStatus extends SequencerOverview {
+export interface ShardStatus extends Omit<SequencerOverview, 'state'> {
   readonly shard: number;
   readonly queue: string;
-  readonly channel: ShardState;
-  /** Null before the first delivery on this channel: a standby has none. */
+  readonly state: ShardState;
+  /** Null before the first delivery on its channel: a standby has none. */
   readonly epoch: number | null;
   /** Since the process started. */
   readonly totals: ShardTotals;

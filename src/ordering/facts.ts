@@ -80,7 +80,7 @@ export type Fact =
   | { readonly kind: 'parked'; readonly op: number }
   /** Answers `reject`: the reasons are on record and the rejects are on their way. */
   | { readonly kind: 'rejected'; readonly op: number }
-  /** Answers `claimAndRead` and `park`: a later epoch owns the entity. The sequencer halts; the driver closes the channel. */
+  /** Answers `claimAndRead` and `park`: a later epoch owns the entity. The sequencer is done until the channel is lost. */
   | { readonly kind: 'fenced'; readonly op: number }
   /** Answers `load`, `claimAndRead`, `commit` and `park`: the keys of this entity are unusable. It is tried again later, alone. */
   | { readonly kind: 'entityUnavailable'; readonly op: number; readonly retryInMs: number }
@@ -147,8 +147,10 @@ export type Effect =
   | { readonly kind: 'resume' }
   /** Draining is over: close the channel. */
   | { readonly kind: 'drained' }
-  /** This owner was overtaken (`fenced`) or the store went backwards: stop the shard and say so. */
-  | { readonly kind: 'halt'; readonly cause: 'fenced' | 'store-went-backwards'; readonly detail: string };
+  /** A later owner has claimed an entity that is held here: give the channel up and begin again as a newcomer. */
+  | { readonly kind: 'overtaken'; readonly detail: string }
+  /** The store went backwards: halt the shard. */
+  | { readonly kind: 'halt'; readonly detail: string };
 
 /** An effect that a fact answers. */
 export type OperationEffect = Extract<Effect, { readonly op: number }>;

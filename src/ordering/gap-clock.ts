@@ -125,7 +125,10 @@ export class GapClock {
     return !this.#turnIsSpoilt;
   }
 
-  /** When so much will have been counted, or with `awaitsTurn` when a turn may be asked for; null while nobody can say. */
+  /**
+   * When `countedMs` will be reached; with `awaitsTurn` when the broker may be asked, where it is still left alone. Null while the
+   * clock stands.
+   */
   whenMs(countedMs: number | null, awaitsTurn: boolean): number | null {
     if (!this.#runs) return null;
     if (awaitsTurn && this.#toTurnMs > 0) return this.#nowMs + this.#toTurnMs;

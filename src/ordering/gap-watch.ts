@@ -13,7 +13,7 @@ import { InvariantError } from '../errors.ts';
 import type { RejectionReason } from '../events/reasons.ts';
 import { Deadlines } from './deadlines.ts';
 import { GapClock } from './gap-clock.ts';
-import type { Gap, Lane } from './lane.ts';
+import type { Lane, Waiting } from './lane.ts';
 import { longestReplayStallMs, type SequencerLimits } from './limits.ts';
 
 const notOpened = { aboveVersion: null, overflow: false, final: false, nextReadMs: Number.NEGATIVE_INFINITY };
@@ -69,17 +69,17 @@ export class GapWatch {
   /** Counts what the lane holds now; call it whenever that may have changed. */
   note(lane: Lane): void {
     const { count, bytes } = lane.held;
-    if (count === 0 && lane.gap === null) return;
-    lane.gap ??= { held: 0, heldBytes: 0, ...notOpened };
-    const more = count - lane.gap.held;
-    const moreBytes = bytes - lane.gap.heldBytes;
-    lane.gap.held = count;
-    lane.gap.heldBytes = bytes;
+    if (count === 0 && lane.waiting === null) return;
+    lane.waiting ??= { held: 0, heldBytes: 0, ...notOpened };
+    const more = count - lane.waiting.held;
+    const moreBytes = bytes - lane.waiting.heldBytes;
+    lane.waiting.held = count;
+    lane.waiting.heldBytes = bytes;
     this.#held += more;
     this.#heldBytes += moreBytes;
-    if (lane.gap.overflow) this.#leave(more, moreBytes);
+    if (lane.waiting.overflow) this.#leave(more, moreBytes);
     if (count > 0) return;
-    lane.gap = null;
+    lane.waiting = null;
     this.#lanes.delete(lane);
     this.#ends.delete(lane);
     this.#awaitTurn.delete(lane);
@@ -113,7 +113,7 @@ export class GapWatch {
     return this.#ends.takeDue(this.clock.countedMs);
   }
 
-  /** The number of the turn that the broker is to have, when a gap could end after it and it can be had. */
+  /** Asks for a turn of the broker, if a gap could end after it. Returns its number, or null. */
   askForTurn(): number | null {
     if (this.#oneCouldEnd) return this.clock.askForTurn();
     this.clock.noneWaits();
@@ -134,9 +134,9 @@ export class GapWatch {
   }
 
   /** The lane was claimed and read. */
-  read(lane: Lane, nowMs: number): void {
-    if (lane.gap === null) return;
-    lane.gap.nextReadMs = nowMs + this.#limits.gapRereadMs;
+  noteRead(lane: Lane, nowMs: number): void {
+    if (lane.waiting === null) return;
+    lane.waiting.nextReadMs = nowMs + this.#limits.gapRereadMs;
   }
 
   /** When the shard holds too much: ends the gap that has waited longest and returns its lane. */
@@ -144,11 +144,11 @@ export class GapWatch {
     if (!this.#fills(this.#leaving, this.#leavingBytes)) return null;
     let oldest: Lane | null = null;
     for (const lane of this.#lanes) {
-      if (lane.gap?.overflow === false && (oldest === null || this.#deadlineMs(lane) < this.#deadlineMs(oldest))) oldest = lane;
+      if (lane.waiting?.overflow === false && (oldest === null || this.#deadlineMs(lane) < this.#deadlineMs(oldest))) oldest = lane;
     }
-    if (oldest?.gap == null) return null;
-    oldest.gap.overflow = true;
-    this.#leave(oldest.gap.held, oldest.gap.heldBytes);
+    if (oldest?.waiting == null) return null;
+    oldest.waiting.overflow = true;
+    this.#leave(oldest.waiting.held, oldest.waiting.heldBytes);
     return oldest;
   }
 
@@ -200,8 +200,8 @@ export class GapWatch {
     return this.#held - leaving >= maxHeld || this.#heldBytes - leavingBytes >= maxHeldBytes;
   }
 
-  #gapOf(lane: Lane): Gap {
-    const { gap, known } = lane;
+  #gapOf(lane: Lane): Waiting {
+    const { waiting: gap, known } = lane;
     if (gap === null) throw new InvariantError('a lane that holds nothing has a gap');
     if (gap.aboveVersion === known.version) return gap;
     if (gap.overflow) this.#leave(-gap.held, -gap.heldBytes);
@@ -222,15 +222,16 @@ export class GapWatch {
     const first = lane.known.version + 1;
     const lowest = lane.held.lowest() ?? first + 1;
     const missing = first === lowest - 1 ? `sequence ${first}` : `sequences ${first} to ${lowest - 1}`;
+    if (lane.waiting?.overflow === true) {
+      const detail = `waited for ${missing} the longest of all, in a shard that had no more room for held events; ${lane.held.count} were its own`;
+      return { kind: 'park', sequence: lowest, reason: 'buffer_overflow', detail };
+    }
+    if (full) {
+      const detail = `waited for ${missing} until ${lane.held.count} events of the entity were held, which is the limit`;
+      return { kind: 'park', sequence: lowest, reason: 'buffer_overflow', detail };
+    }
     const { countedMs } = this.clock;
     const waitedMs = Math.max(0, countedMs - (lane.held.oldestMs() ?? countedMs));
-    return {
-      kind: 'park',
-      sequence: lowest,
-      reason: full ? 'buffer_overflow' : 'gap_timeout',
-      detail: full
-        ? `waited for ${missing} until ${lane.held.count} events of the entity were held and the buffer was full`
-        : `waited ${waitedMs} ms for ${missing}`,
-    };
+    return { kind: 'park', sequence: lowest, reason: 'gap_timeout', detail: `waited ${waitedMs} ms for ${missing}` };
   }
 }

@@ -42,7 +42,7 @@ export function checkInvariants(lanes: Iterable<Lane>, operations: Iterable<Oper
     held += lane.held.count;
     lookingUp -= lane.lookingUp;
     const { version, state } = lane.known;
-    const isOpen = lane.gap !== null && lane.gap.aboveVersion !== null;
+    const isOpen = lane.waiting !== null && lane.waiting.aboveVersion !== null;
     if (isOpen) gaps++;
     if (lane.op !== null && !underWay.has(lane.op)) problem ??= `${name} waits for an operation that is over`;
     if (totals.running && lane.idle) problem ??= `${name} is at rest and its lane is kept`;

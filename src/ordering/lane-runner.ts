@@ -53,7 +53,7 @@ export class LaneRunner {
       this.#gaps.note(lane);
       switch (step.kind) {
         case 'idle':
-          return lane.learn({ kind: 'asked' });
+          return lane.learn({ kind: 'aged' });
         case 'read':
           return this.#begin(lane, { kind: 'load', entity: lane.entity });
         case 'fail':
@@ -79,7 +79,7 @@ export class LaneRunner {
     if (last !== undefined) {
       const atMs = this.#gaps.clock.countedMs;
       lane.learn({ kind: 'committed', version: last.versionAfter, holes: last.holesAfter, parked, atMs });
-      lane.forgetIds(deliveriesOf(settled));
+      lane.forgetIds(settled);
       this.#ackSlots(settled);
     }
     const left = deliveriesOf(slots.slice(done));
@@ -121,7 +121,7 @@ export class LaneRunner {
     if (lane.verdict?.delivery) lane.putBack([lane.verdict.delivery]);
     lane.verdict = null;
     lane.learn({ kind: 'read', version, holes, parked, atMs: this.#gaps.clock.countedMs });
-    if (operation.effect.kind === 'claimAndRead') this.#gaps.read(lane, nowMs);
+    if (operation.effect.kind === 'claimAndRead') this.#gaps.noteRead(lane, nowMs);
     return null;
   }
 
@@ -192,7 +192,7 @@ export class LaneRunner {
   /** The event that was next in line cannot be processed: its entity is parked first, then it is rejected. */
   #fail(lane: Lane, { delivery, reason, detail, stack = null }: FailureText & { readonly delivery: Delivery }): void {
     const sequence = delivery.event.sequence;
-    lane.forgetIds([delivery]);
+    lane.forgetIds([{ delivery }]);
     // Above the version it was next in line, if only by a strategy that leaps or by adoption: nothing may pass it.
     if (sequence === null || sequence <= lane.known.version) this.#settlements.reject(delivery, reason, detail, stack);
     else this.#park(lane, sequence, { delivery, reason, detail, stack });
@@ -243,7 +243,7 @@ export class LaneRunner {
   }
 
   #begin(lane: Lane, operation: NewOperation): void {
-    lane.learn({ kind: 'asked' });
+    lane.learn({ kind: 'aged' });
     this.#operations.begin(lane, operation, this.#settlements.effects);
   }
 }

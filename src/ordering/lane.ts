@@ -4,12 +4,14 @@
  *
  * What is known has a state, which decides what becomes of an arrival. It changes in `learned` alone:
  *
- *   unknown ──read──▶ open ◀──read, committed──▶ parked ──asked──▶ parked-before ──read──▶ any of the three
- *                      ▲                            ▲
- *                      └──────read, committed───────┴────▶ replayed          any ──contradicted──▶ doubtful ──read──▶ any of the three
+ *   read ──────────▶ open, parked or replayed, as the store says; from any state
+ *   committed ─────▶ the same, but a doubtful lane stays doubtful
+ *   parked ────────▶ parked, but a doubtful lane stays doubtful
+ *   aged ──────────▶ parked becomes parked-before
+ *   contradicted ──▶ doubtful; from any state
  *
- * Everything else belongs to one file each, which alone writes it: `op` to operations.ts, `gap` to gap-watch.ts, `workSinceMs` to
- * work.ts, `verdict` to lane-runner.ts; arrivals come and go by the methods.
+ * `op` is written by operations.ts alone, `waiting` by gap-watch.ts, `workSinceMs` by work.ts, `verdict` by lane-runner.ts. Arrivals
+ * come from the sequencer; plan.ts and lane-runner.ts take them out, put them back and count those that are looked up.
  *
  * A lane lives while something of its entity arrives, is held or is under way; at rest only what is known of the entity is
  * remembered, in tens of bytes, and the oldest of that is forgotten when it takes too much: the entity is then read again.
@@ -42,11 +44,13 @@ export interface Known {
   /** Below every version that there is while the state is `unknown`. */
   readonly version: number;
   readonly holes: Holes;
+  /** Whether its dead letters were being replayed when the store last said so. */
+  readonly replaying: boolean;
   /** The highest sequence seen; what comes above it by more than one reveals a new gap. */
   readonly highest: number;
   /** Of an entity that is replayed: the sequence that was dead-lettered first. */
-  readonly parkedAt: number | null;
-  /** What is held waits from then at the earliest, in the time of the gap clock: when the version last moved in a replay, or that ended. */
+  readonly parkedSequence: number | null;
+  /** When the version last moved in a replay, or the replay ended, by the gap clock: a gap's deadline counts from no earlier time. */
   readonly heldFromMs: number;
 }
 
@@ -63,15 +67,16 @@ export type News =
   /** A delivery with this sequence has come. */
   | { readonly kind: 'seen'; readonly sequence: number }
   | { readonly kind: 'parked' | 'contradicted' }
-  /** The store is asked something, or nothing more is to be decided: what it said last is no longer new. */
-  | { readonly kind: 'asked' };
+  /** The lane waits, for an answer or for the next delivery: what the store said last is no longer new. */
+  | { readonly kind: 'aged' };
 
 const nothing: Known = {
   state: 'unknown',
   version: Number.NEGATIVE_INFINITY,
   holes: Holes.none,
+  replaying: false,
   highest: Number.NEGATIVE_INFINITY,
-  parkedAt: null,
+  parkedSequence: null,
   heldFromMs: 0,
 };
 
@@ -80,7 +85,7 @@ export function learned(known: Known, news: News): Known {
   switch (news.kind) {
     case 'seen':
       return news.sequence > known.highest ? { ...known, highest: news.sequence } : known;
-    case 'asked':
+    case 'aged':
       return known.state === 'parked' ? { ...known, state: 'parked-before' } : known;
     case 'contradicted':
       return { ...known, state: 'doubtful' };
@@ -93,21 +98,21 @@ export function learned(known: Known, news: News): Known {
 
 function taken(known: Known, { kind, version, holes, parked, atMs }: Extract<News, { readonly version: number }>): Known {
   const isDoubtful = known.state === 'doubtful' && kind === 'committed';
-  const state = isDoubtful ? 'doubtful' : parked === null ? 'open' : parked.replaying ? 'replayed' : 'parked';
-  const staysReplayed = known.state === 'replayed' && state === 'replayed' && kind === 'read' && version === known.version;
-  const concernsReplay = known.state === 'replayed' || known.state === 'doubtful' || state === 'replayed';
+  const replaying = parked?.replaying ?? false;
+  const moves = kind === 'committed' || version !== known.version;
   return {
-    state,
+    state: isDoubtful ? 'doubtful' : parked === null ? 'open' : replaying ? 'replayed' : 'parked',
     version,
     holes: Holes.parse(holes),
+    replaying,
     highest: Math.max(known.highest, version),
-    parkedAt: parked?.sequence ?? null,
-    heldFromMs: concernsReplay && !staysReplayed ? atMs : known.heldFromMs,
+    parkedSequence: parked?.sequence ?? null,
+    heldFromMs: replaying !== known.replaying || (replaying && moves) ? atMs : known.heldFromMs,
   };
 }
 
 /** What is held of one entity, and the gap below it. A new gap begins whenever the version has moved and something is still held. */
-export interface Gap {
+export interface Waiting {
   /** As counted into the totals of the shard. */
   held: number;
   heldBytes: number;
@@ -115,7 +120,7 @@ export interface Gap {
   aboveVersion: number | null;
   /** Ends it early: too much is held. */
   overflow: boolean;
-  /** Its time is over, and the version is being, or has been, read since. */
+  /** Its time is over, and the last reading before its end was asked for. */
   final: boolean;
   /** When it is to be claimed and read next; at once when it was opened. */
   nextReadMs: number;
@@ -157,7 +162,7 @@ export class Lane {
   /** Deliveries at or below the version of which the store is asked what it remembers. */
   lookingUp = 0;
   /** Null while nothing is held. */
-  gap: Gap | null = null;
+  waiting: Waiting | null = null;
   /** Since when it has work without an answer, in the time of work.ts. */
   workSinceMs = 0;
   verdict: Verdict | null = null;
@@ -191,8 +196,8 @@ export class Lane {
     this.#idVerdicts.set(delivery, verdict);
   }
 
-  forgetIds(deliveries: readonly Delivery[]): void {
-    if (this.#idVerdicts !== null) for (const delivery of deliveries) this.#idVerdicts.delete(delivery);
+  forgetIds(slots: readonly Pick<Slot, 'delivery'>[]): void {
+    if (this.#idVerdicts !== null) for (const { delivery } of slots) this.#idVerdicts.delete(delivery);
   }
 
   /** To be decided again, before what arrived since. */
@@ -211,7 +216,7 @@ export class Lane {
     if (state === 'unknown' || state === 'doubtful') return null;
     // Which event may be the base line of an entity that is replayed is read again.
     if (state === 'replayed') return version === 0 ? null : this.#known;
-    return state === 'open' && highest === version && holes.toString() === '' ? version : learned(this.#known, { kind: 'asked' });
+    return state === 'open' && highest === version && holes.toString() === '' ? version : learned(this.#known, { kind: 'aged' });
   }
 }
 
@@ -268,5 +273,5 @@ export class Lanes {
 }
 
 function rememberedBytes(remembered: Remembered): number {
-  return typeof remembered === 'number' ? 0 : 120 + remembered.holes.toString().length * 2;
+  return typeof remembered === 'number' ? 0 : 144 + remembered.holes.toString().length * 2;
 }

@@ -1,7 +1,7 @@
 /**
- * Decides what one lane does next: the table "per delivery" of src/README.md (section 5), case by case. It is called
- * whenever the lane has no operation under way, takes what arrived in the order of arrival, and stops at the first delivery that
- * needs an answer of the store.
+ * Decides what one lane does next, and moves its deliveries accordingly: the table "per delivery" of src/README.md (section 5), case
+ * by case. It is called whenever the lane has no operation under way, takes what arrived in the order of arrival, and stops at the
+ * first delivery that needs an answer of the store.
  */
 import type { RejectionReason } from '../events/reasons.ts';
 import type { Delivery, Slot, SlotAction } from './facts.ts';
@@ -36,7 +36,7 @@ export function planLane(lane: Lane, limits: SequencerLimits, countedMs: number,
 type Failed = Extract<Step, { kind: 'fail' }>;
 
 /** What became of one delivery. `stop`: it stays where it is, and so does what came after it. `later`: only it waits for the commit. */
-type Placement = 'placed' | 'later' | 'stop' | 'read' | Failed;
+type Placement = 'decided' | 'later' | 'stop' | 'read' | Failed;
 
 class Plan {
   readonly #lane: Lane;
@@ -61,7 +61,7 @@ class Plan {
     lane.skipsAhead = false;
     this.#releaseOvertaken();
     let placement: Placement = this.#placeArrivals();
-    if (placement === 'placed' && this.#run.isEmpty && lane.held.count > 0) placement = this.#settleHeld(skipsAhead);
+    if (placement === 'decided' && this.#run.isEmpty && lane.held.count > 0) placement = this.#settleHeld(skipsAhead);
     if (typeof placement === 'object') return placement;
     if (!this.#run.isEmpty) return { kind: 'commit', run: this.#run };
     if (placement === 'read') return { kind: 'read' };
@@ -79,10 +79,10 @@ class Plan {
   }
 
   /** In order of arrival, and what is held as soon as it is next, until one has to wait. */
-  #placeArrivals(): 'placed' | 'read' | Failed {
+  #placeArrivals(): 'decided' | 'read' | Failed {
     const lane = this.#lane;
     const arrivals = lane.arrivals;
-    let placement: Placement = 'placed';
+    let placement: Placement = 'decided';
     let at = 0;
     while (this.#run.slots.length < this.#limits.maxFold) {
       if (this.#takeHeld()) continue;
@@ -96,7 +96,7 @@ class Plan {
     }
     // Copies go first, as they came before the rest.
     if (at > 0 || this.#later.length > 0) lane.arrivals = this.#later.concat(arrivals.slice(at));
-    return placement === 'read' || typeof placement === 'object' ? placement : 'placed';
+    return placement === 'read' || typeof placement === 'object' ? placement : 'decided';
   }
 
   /** Moves what is held for the next sequence into the run. */
@@ -121,7 +121,7 @@ class Plan {
     const sequence = delivery.event.sequence;
     if (!run.takes(sequence === null)) return 'stop';
     if (sequence === null) return this.#placeAs('unsequenced', delivery, run.version + 1);
-    const { version, state, parkedAt } = this.#lane.known;
+    const { version, state, parkedSequence } = this.#lane.known;
     if (sequence <= version) return this.#placeSettled(delivery, sequence);
     // What the run itself has passed over is decided once that is committed, and before what came after it.
     if (sequence <= run.version) return run.holes.has(sequence) ? 'stop' : 'later';
@@ -129,18 +129,18 @@ class Plan {
     // Before the limit on how far ahead: a running stream may have passed any number. Parked at version 0 means
     // that its base line was dead-lettered, and what follows must not take its place, nor while that is being replayed.
     const hasBaseLine = version > 0 || this.#limits.firstSequence !== 'any';
-    const mayBeBaseLine = !hasBaseLine && (state === 'open' || (state === 'replayed' && sequence <= (parkedAt ?? sequence)));
+    const mayBeBaseLine = !hasBaseLine && (state === 'open' || (state === 'replayed' && sequence <= (parkedSequence ?? sequence)));
     if (mayBeBaseLine && run.isEmpty) return this.#placeAs('baseLine', delivery, sequence);
     if (sequence > version + maxAhead && (hasBaseLine || state === 'open')) {
       // How far ahead it is can be said once the run is committed.
       if (!run.isEmpty) return 'stop';
       this.#sink.reject(delivery, 'invalid_sequence', `sequence ${sequence} is more than ${maxAhead} ahead of version ${version}`);
-      return 'placed';
+      return 'decided';
     }
     if (state === 'parked-before') return 'read';
     if (state === 'parked') {
       this.#sink.reject(delivery, 'entity_parked', `the entity is parked at version ${version}`);
-      return 'placed';
+      return 'decided';
     }
     return this.#placeEarly(delivery, sequence);
   }
@@ -151,18 +151,19 @@ class Plan {
     if (!holes.has(sequence)) {
       this.#lane.lookingUp++;
       this.#sink.lookUp(delivery);
-      return 'placed';
+      return 'decided';
     }
+    // A copy of what the run has just put into this hole.
     if (!this.#run.holes.has(sequence)) return 'later';
     switch (this.#limits.strategy) {
       case 'skip':
         this.#sink.skipped(delivery);
-        return 'placed';
+        return 'decided';
       case 'log_and_process':
         return this.#placeAs('hole', delivery, sequence);
       default:
         this.#sink.reject(delivery, 'late', `version ${version} has passed over sequence ${sequence}`);
-        return 'placed';
+        return 'decided';
     }
   }
 
@@ -176,12 +177,12 @@ class Plan {
     switch (this.#limits.strategy) {
       case 'buffer':
         lane.held.add(sequence, delivery, this.#countedMs);
-        return 'placed';
+        return 'decided';
       case 'fail':
         return { kind: 'fail', delivery, reason: 'out_of_order', detail: `expected ${run.version + 1}, received ${sequence}` };
       case 'skip':
         run.place('leap', delivery, sequence, 'skip');
-        return 'placed';
+        return 'decided';
       case 'log_and_process':
         return this.#placeAs('leap', delivery, sequence);
     }
@@ -194,7 +195,7 @@ class Plan {
     const verdict = this.#lane.idVerdicts.get(delivery);
     if (verdict?.action !== 'conflict') {
       run.place(where, delivery, sequence, verdict?.action ?? 'apply', verdict?.appliedAs);
-      return 'placed';
+      return 'decided';
     }
     if (!run.isEmpty) return 'stop';
     const detail = `the id was already applied with another payload, under sequence ${verdict.appliedAs}`;
@@ -208,12 +209,12 @@ class Plan {
     if (known.state === 'parked') {
       const detail = `the entity is parked at version ${known.version}`;
       for (const delivery of held.drain()) this.#sink.reject(delivery, 'entity_parked', detail);
-      return 'placed';
+      return 'decided';
     }
     const lowest = skipsAhead ? held.lowest() : null;
-    if (lowest === null) return 'placed';
+    if (lowest === null) return 'decided';
     const [first, ...copies] = held.take(lowest) ?? [];
-    if (first === undefined) return 'placed';
+    if (first === undefined) return 'decided';
     arrivals.unshift(...copies);
     return this.#placeAs('leap', first, lowest);
   }

@@ -8,7 +8,7 @@
 import type { Delivery } from './facts.ts';
 import { MinHeap } from './heap.ts';
 
-interface Slot {
+interface Held {
   readonly sequence: number;
   readonly sinceMs: number;
   readonly copies: Delivery[];
@@ -18,14 +18,14 @@ interface Slot {
 const compactAbove = 16;
 
 /** Most lanes never hold anything: theirs costs nothing. */
-const noSlots: Map<number, Slot> = new Map();
+const noSlots: Map<number, Held> = new Map();
 const noSequences = new MinHeap<number>((sequence) => sequence);
 
 export class SequenceBuffer {
   #slots = noSlots;
   #bySequence = noSequences;
   /** In order of arrival; entries whose slot has left are skipped at the head. */
-  #arrivals: Slot[] = [];
+  #arrivals: Held[] = [];
   #head = 0;
   #count = 0;
   #bytes = 0;
@@ -44,7 +44,7 @@ export class SequenceBuffer {
     return this.#slots.has(sequence);
   }
 
-  add(sequence: number, delivery: Delivery, nowMs: number): void {
+  add(sequence: number, delivery: Delivery, countedMs: number): void {
     if (this.#slots === noSlots) {
       this.#slots = new Map();
       this.#bySequence = new MinHeap((sequence) => sequence);
@@ -56,7 +56,7 @@ export class SequenceBuffer {
       held.copies.push(delivery);
       return;
     }
-    const slot: Slot = { sequence, sinceMs: nowMs, copies: [delivery] };
+    const slot: Held = { sequence, sinceMs: countedMs, copies: [delivery] };
     this.#slots.set(sequence, slot);
     this.#bySequence.push(sequence);
     this.#arrivals.push(slot);
@@ -86,7 +86,7 @@ export class SequenceBuffer {
   /** When the delivery that has waited longest arrived, or null. */
   oldestMs(): number | null {
     while (this.#head < this.#arrivals.length) {
-      const slot = this.#arrivals[this.#head] as Slot;
+      const slot = this.#arrivals[this.#head] as Held;
       if (this.#slots.get(slot.sequence) === slot) return slot.sinceMs;
       this.#head++;
     }

@@ -33,7 +33,7 @@ export interface SequencerOverview {
   readonly unsettled: number;
   readonly operations: number;
   readonly paused: boolean;
-  readonly state: 'running' | 'draining' | 'drained' | 'halted';
+  readonly state: 'running' | 'draining' | 'drained' | 'ended';
 }
 
 /** Facts that end an operation. */
@@ -62,21 +62,22 @@ export class ShardSequencer {
   }
 
   handle(nowMs: number, fact: Fact): readonly Effect[] {
-    // A lane that waits for an answer asks for no call; it comes long before the next reading would be due.
+    // While a lane waits for an answer it sets no deadline: at most the interval of readings counts, for a longer silence means that
+    // the process was stopped.
     this.#work.advance(this.#gaps.clock.advance(nowMs, Math.min(this.nextDeadlineMs() ?? nowMs, this.#nowMs + this.#limits.gapRereadMs)));
     this.#nowMs = nowMs;
     this.#effects = [];
     this.#settlements.effects = this.#effects;
     if (fact.kind === 'channelLost') this.#forgetEverything();
-    else if (this.#state !== 'halted') this.#dispatch(fact);
+    else if (this.#state !== 'ended') this.#dispatch(fact);
     this.#observeRoom();
     return this.#effects;
   }
 
   /** When `timePassed` is due next, or null. */
   nextDeadlineMs(): number | null {
-    // A halted shard waits for its channel to go, not for time.
-    if (this.#state === 'halted') return null;
+    // It waits for the loss of its channel, not for time.
+    if (this.#state === 'ended') return null;
     let next = this.#deadlines.nextMs;
     const { movesForMs } = this.#work;
     for (const dueMs of [
@@ -166,7 +167,7 @@ export class ShardSequencer {
       default:
         this.#answered(fact);
     }
-    if (this.#state === 'halted') return;
+    if (this.#state === 'ended') return;
     this.#settlements.flush(this.#operations);
     if (this.#state === 'draining' && this.#operations.size === 0) this.#endDrain();
   }
@@ -241,7 +242,7 @@ export class ShardSequencer {
     if (fact.kind !== 'committed' || fact.done > 0) this.#gaps.clock.storeAnswered();
     if (operation.lane !== null) this.#work.answered(operation.lane);
     if (fact.kind === 'rejected') return this.#settlements.rejected(operation);
-    if (fact.kind === 'fenced') return this.#halt('fenced', 'a later owner of this shard has claimed an entity that is held here');
+    if (fact.kind === 'fenced') return this.#end('overtaken', 'a later owner of this shard has claimed an entity that is held here');
     if (fact.kind === 'lookedUp') {
       const undecided = this.#runner.lookedUp(operation, fact.results, this.#nowMs);
       for (const lane of undecided) this.#advance(lane);
@@ -251,10 +252,10 @@ export class ShardSequencer {
     if (lane === null) throw new InvariantError(`${fact.kind} answers an operation without an entity`);
     if (fact.kind === 'committed') this.#runner.committed(lane, operation, fact);
     else if (fact.kind === 'idConflict') this.#runner.idConflict(lane, operation, fact);
-    else if (fact.kind === 'parked') lane.learn(fact);
+    else if (fact.kind === 'parked') lane.learn({ kind: 'parked' });
     else {
       const wentBackwards = this.#runner.read(lane, operation, fact.snapshot, this.#nowMs);
-      if (wentBackwards !== null) return this.#halt('store-went-backwards', wentBackwards);
+      if (wentBackwards !== null) return this.#end('halt', wentBackwards);
     }
     this.#advance(lane);
   }
@@ -264,9 +265,10 @@ export class ShardSequencer {
     this.#lanes.rest(lane);
   }
 
-  #halt(cause: 'fenced' | 'store-went-backwards', detail: string): void {
-    this.#state = 'halted';
-    this.#effects.push({ kind: 'halt', cause, detail });
+  /** Nothing more is decided until the channel is lost. */
+  #end(kind: 'overtaken' | 'halt', detail: string): void {
+    this.#state = 'ended';
+    this.#effects.push({ kind, detail });
   }
 
   #forgetEverything(): void {
@@ -277,6 +279,6 @@ export class ShardSequencer {
     this.#work.forget(true);
     this.#settlements.clear();
     if (this.#state === 'draining') this.#endDrain();
-    else if (this.#state === 'halted') this.#state = 'running';
+    else if (this.#state === 'ended') this.#state = 'running';
   }
 }

@@ -186,7 +186,7 @@ export class Shard implements WatchedShard, RepairableShard, HaltableShard {
     const { shard, queue } = this;
     const open_gaps = this.#sequencer.openGaps(gapsInStatus, this.#options.time.nowMs()).map(gapStatus);
     const [epoch, totals] = [this.#session?.epoch ?? null, { ...this.#options.shardMetrics.totals }];
-    return { shard, queue, channel: this.state, epoch, totals, ...this.#sequencer.overview(), open_gaps };
+    return { shard, queue, ...this.#sequencer.overview(), state: this.state, epoch, totals, open_gaps };
   }
 
   #makeChannel(): ShardChannel {
@@ -379,8 +379,10 @@ export class Shard implements WatchedShard, RepairableShard, HaltableShard {
         return this.#options.log.info({ shard: this.shard }, 'the store is back: going on');
       case 'drained':
         return this.#draining?.();
+      case 'overtaken':
+        return this.#startOver(session, effect.detail);
       case 'halt':
-        return this.#haltEffect(session, effect.cause, effect.detail);
+        return this.haltBecauseStoreWentBackwards(effect.detail);
       default:
         session.batches?.begin(effect);
     }
@@ -432,9 +434,8 @@ export class Shard implements WatchedShard, RepairableShard, HaltableShard {
     });
   }
 
-  #haltEffect({ epoch, generation, acknowledger }: Session, cause: 'fenced' | 'store-went-backwards', detail: string): void {
-    if (cause === 'store-went-backwards') return this.#halt(cause, new Error(detail));
-    // Overtaken: the broker has most likely given the queue to another already. Start over as a newcomer.
+  /** The broker has most likely given the queue to another worker already: begins as a newcomer. */
+  #startOver({ epoch, generation, acknowledger }: Session, detail: string): void {
     this.#options.log.warn({ shard: this.shard, epoch, detail }, 'fenced: another owner has taken over');
     // What is committed is so whoever owns the shard by now.
     acknowledger.flush();

@@ -98,7 +98,7 @@ test('a store that comes back with an older copy stops the shards before anythin
   const readiness = await worker.get('/readyz');
   assert.equal(readiness.status, 503);
   assert.match(readiness.body, /went backwards/);
-  await waitFor(async () => (await worker.status()).shards.every(({ channel }: { channel: string }) => channel === 'halted'), {
+  await waitFor(async () => (await worker.status()).shards.every(({ state }: { state: string }) => state === 'halted'), {
     what: 'both shards halted',
   });
   await run.end(worker);

@@ -103,7 +103,7 @@ test('entity show asks the worker nearby what it holds, and believes only one of
     const more = { HTTP_PORT: String((server.address() as AddressInfo).port), SHARDS: '2' };
     return JSON.parse((await run(['entity', 'show', 'a b', '--json'], more)).stdout).held;
   };
-  const idle = { channel: 'consuming', epoch: 4, held: 0, gaps: 0, open_gaps: [] };
+  const idle = { state: 'consuming', epoch: 4, held: 0, gaps: 0, open_gaps: [] };
   const gap = { entity_type: 'order', entity_id: 'a b', held: 5 };
   assert.equal(
     await heldSeen([

@@ -244,7 +244,7 @@ test('an entity of which too much is held ends its gap at once: all of it is dea
     letters.map(({ sequence, reason }) => [sequence, reason]),
     [...overflow, [8, 'entity_parked']],
   );
-  assert.equal(letters[0]?.detail, 'waited for sequence 2 until 5 events of the entity were held and the buffer was full');
+  assert.equal(letters[0]?.detail, 'waited for sequence 2 until 5 events of the entity were held, which is the limit');
   assert.equal((await storedOf(run, 'full')).parked?.reason, 'buffer_overflow');
   await run.publish(of('beside', 2));
   await assertLedger(worker, 13, { applied: 7, deadLettered: { buffer_overflow: 5, entity_parked: 1 } });

@@ -18,7 +18,7 @@ function reportOf(...shards: (Partial<ShardStatus> & { shard: number })[]): Work
     stream: 'events',
     state: 'running',
     not_ready: [],
-    shards: shards.map((shard) => ({ channel: 'consuming', epoch: 1, held: 0, gaps: 0, totals, open_gaps: [], ...shard })),
+    shards: shards.map((shard) => ({ state: 'consuming', epoch: 1, held: 0, gaps: 0, totals, open_gaps: [], ...shard })),
   } as unknown as WorkerStatus;
 }
 

@@ -9,7 +9,7 @@ const replaying: Parked = { ...parked, replaying: true };
 const states: readonly LaneState[] = ['unknown', 'open', 'parked', 'parked-before', 'replayed', 'doubtful'];
 
 function knownAs(state: LaneState): Known {
-  return state === 'unknown' ? new Lane(entity, null).known : { ...new Lane(entity, 5).known, state };
+  return state === 'unknown' ? new Lane(entity, null).known : { ...new Lane(entity, 5).known, state, replaying: state === 'replayed' };
 }
 
 function stored(kind: 'read' | 'committed', now: Parked | null, version = 5): News {
@@ -26,7 +26,7 @@ const transitions: readonly (readonly [what: string, news: News, next: (before: 
   ['a commit in a replay', stored('committed', replaying, 6), (before) => (before === 'doubtful' ? before : 'replayed')],
   ['its own parking', { kind: 'parked' }, (before) => (before === 'doubtful' ? before : 'parked')],
   ['a contradiction', { kind: 'contradicted' }, () => 'doubtful'],
-  ['a question to the store', { kind: 'asked' }, (before) => (before === 'parked' ? 'parked-before' : before)],
+  ['a wait, for an answer or a delivery', { kind: 'aged' }, (before) => (before === 'parked' ? 'parked-before' : before)],
   ['an arrival', { kind: 'seen', sequence: 9 }, (before) => before],
 ];
 
@@ -43,8 +43,11 @@ test('what is held waits from the last move of a replay, or from its end', () =>
   assert.equal(from('replayed', stored('committed', replaying)), 1_000, 'a hole was closed');
   assert.equal(from('replayed', stored('read', null)), 1_000, 'the replay has ended');
   assert.equal(from('open', stored('read', replaying)), 1_000, 'the replay begins');
-  assert.equal(from('doubtful', stored('read', null)), 1_000, 'it may have been replayed before');
-  for (const state of ['open', 'parked-before'] as const) {
+  const doubtful = learned({ ...knownAs('replayed'), heldFromMs: 1 }, { kind: 'contradicted' });
+  assert.equal(learned(doubtful, stored('read', null)).heldFromMs, 1_000, 'it ended while the lane was in doubt');
+  const parkedAgain = learned({ ...knownAs('replayed'), heldFromMs: 1 }, { kind: 'parked' });
+  assert.equal(learned(parkedAgain, stored('read', null)).heldFromMs, 1_000, 'it ended when the entity was parked again');
+  for (const state of ['open', 'parked-before', 'doubtful'] as const) {
     assert.equal(from(state, stored('read', null, 6)), 1, `of an entity that is ${state} the oldest event counts`);
     assert.equal(from(state, stored('committed', null, 6)), 1);
   }

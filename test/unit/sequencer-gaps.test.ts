@@ -52,16 +52,14 @@ describe('opening a gap', () => {
     assert.equal(harness.sequencer.overview().gaps, 0);
   });
 
-  it('halts when a later owner has claimed the entity', () => {
+  it('ends when a later owner has claimed the entity', () => {
     const harness = new SequencerHarness(limits);
     harness.process(event(1));
     harness.store.claim(event(1), { shard: 0, epoch: 2 });
     harness.process(event(3));
-    assert.deepEqual(
-      harness.effects('halt').map(({ cause }) => cause),
-      ['fenced'],
-    );
-    assert.equal(harness.sequencer.overview().state, 'halted');
+    assert.equal(harness.effects('overtaken').length, 1);
+    assert.deepEqual(harness.effects('halt'), [], 'the shard goes on elsewhere');
+    assert.equal(harness.sequencer.overview().state, 'ended');
   });
 });
 
@@ -218,7 +216,7 @@ describe("a gap's deadline", () => {
     harness.answer();
     harness.store.claim(event(1), { shard: 0, epoch: 2 });
     harness.answerAll();
-    assert.equal(harness.sequencer.overview().state, 'halted');
+    assert.equal(harness.sequencer.overview().state, 'ended');
     assert.equal(harness.store.parkedFor(), null);
   });
 

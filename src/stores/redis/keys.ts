@@ -7,7 +7,7 @@
  *   inorder:<stream>:{<type>:<id>}:dead     reasons of dead letters
  *   inorder:<stream>:{:<fingerprint>}:dead  the reason of a dead letter without an entity, or with an entity whose key is unusable
  *   inorder:<stream>:epoch                  the last epoch handed out
- *   inorder:<stream>:{…}:state              the identity of the store, and the halts; in the slot of the epoch
+ *   inorder:<stream>:{…}:standing           the identity of the store, and the halts; in the slot of the epoch
  *   inorder:<stream>:audit                  who changed what
  *   inorder:<stream>:kept                   written before each WAIT; nobody reads it
  *
@@ -33,7 +33,7 @@ export class Keys {
     this.#prefix = `inorder:${encode(stream)}:`;
     this.epoch = `${this.#prefix}epoch`;
     // The text between braces decides the slot: here the whole key of the epoch.
-    this.streamState = `${this.#prefix}{${this.epoch}}:state`;
+    this.streamState = `${this.#prefix}{${this.epoch}}:standing`;
     this.audit = `${this.#prefix}audit`;
     this.kept = `${this.#prefix}kept`;
   }
