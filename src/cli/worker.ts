@@ -8,7 +8,7 @@ import type { Config } from '../config/config.ts';
 import { loadConfig } from '../config/load.ts';
 import { variableNames } from '../config/variables.ts';
 import { type Console, consoleRefusal, createConsole } from '../console/console.ts';
-import { serveHttp, workerRoutes } from '../observability/http.ts';
+import { type HttpServer, serveHttp, workerRoutes } from '../observability/http.ts';
 import type { Log } from '../observability/log.ts';
 import { createMetrics } from '../observability/metrics.ts';
 import { registeredTracer } from '../observability/tracing.ts';
@@ -41,10 +41,6 @@ export const command = defineCommand({
     const worker = createWorker({ config, processors, gapSource: gaps?.source, log, metrics, time: io.time });
     const page = mountConsole(config, worker, log, io);
     const routes = [...workerRoutes(metrics, worker), ...(page?.routes ?? [])];
-    const server = await serveHttp(config.http, routes).catch(async (error: unknown) => {
-      await worker.stop();
-      throw error;
-    });
     const stop = () => {
       log.info({}, 'stopping: finishing what is in flight');
       void worker.stop();
@@ -52,7 +48,9 @@ export const command = defineCommand({
     // The signal was aborted before: its event is not repeated.
     if (stopSignal.aborted) stop();
     else stopSignal.addEventListener('abort', stop, { once: true });
+    let server: HttpServer | null = null;
     try {
+      server = await serveHttp(config.http, routes);
       log.info({ http: `http://${server.host}:${server.port}`, stream: config.broker.stream }, 'starting');
       await worker.start();
       const reasons = worker.notReady();
@@ -64,7 +62,8 @@ export const command = defineCommand({
       // A start that the signal aborted counts as a normal stop.
       if (!stopSignal.aborted) throw error;
     } finally {
-      await server.close();
+      await worker.stop();
+      await server?.close();
       await page?.close();
       await gaps?.close();
     }

@@ -21,7 +21,7 @@ export class SharedReading<T> {
   readonly #options: SharedReadingOptions<T>;
   #last: Reading<T> | null = null;
   #endedMs = Number.NEGATIVE_INFINITY;
-  #nextMs = 0;
+  #nextMs = Number.NEGATIVE_INFINITY;
   #underWay: Promise<Reading<T>> | null = null;
 
   constructor(options: SharedReadingOptions<T>) {

@@ -28,6 +28,7 @@ export interface StreamViewOptions {
   readonly config: Config;
   readonly sources: {
     readonly time: Time;
+    /** Opened when it is first read. */
     readonly store: Store;
     readonly letters: Pick<DeadLetters, 'busy' | 'exclusively'>;
     /** @throws UnavailableError when there is no connection to the broker, or it is lost. */
@@ -55,13 +56,13 @@ export class StreamView {
   constructor(options: StreamViewOptions) {
     this.#options = options;
     const { workers, config, sources } = options;
-    const { time, store } = sources;
+    const { time } = sources;
     const shared = <T>(minAgeMs: number, read: () => Promise<T>) => new SharedReading({ time, minAgeMs, read });
     this.#shardQueues = shardQueueNames(config.broker);
     this.#depths = shared(900, () => this.#readDepths());
     this.#workers = shared(900, async () => ({ asked: await workers(), atMs: time.nowMs() }));
     this.#consumers = shared(5_000, () => this.#readConsumers());
-    this.#halts = shared(2_000, async () => (await store.streamState()).halts);
+    this.#halts = shared(2_000, async () => (await sources.store.streamState()).halts);
     this.#parked = shared(5_000, () => this.#readParked());
     this.catalogue = new LetterCatalogue({ time, read: (each) => this.#readLetters(each) });
   }

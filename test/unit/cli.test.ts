@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { Writable } from 'node:stream';
 import test from 'node:test';
 import { defineCommand, type Command } from '../../src/cli/command.ts';
@@ -216,6 +218,22 @@ test('a worker that was asked to stop before it listened for that does not start
   stop();
   assert.equal(await runCli({ commands: [worker], version: '1.2.3' }, ['worker'], io), 0);
   assert.equal(out.stderr, '');
+});
+
+test('a worker whose port is in use says so and leaves no connection open', { timeout: 10_000 }, async (t) => {
+  const sockets = new Set<Socket>();
+  const silent = createServer((socket) => {
+    sockets.add(socket.on('error', () => undefined));
+    socket.resume();
+  });
+  await once(silent.listen(0, '127.0.0.1'), 'listening');
+  t.after(() => silent.close());
+  const { port } = silent.address() as AddressInfo;
+  const env = { AMQP_URL: 'amqp://127.0.0.1:1', REDIS_URL: `redis://127.0.0.1:${port}`, HTTP_PORT: `${port}`, LOG_LEVEL: 'error' };
+  const { io, out } = keptIo({ env: { ...env, EVENT_STORE: 'redis', GAP_REPAIR: 'event-store' } });
+  assert.equal(await runCli({ commands: [worker], version: '1.2.3' }, ['worker'], io), 2);
+  assert.match(out.stderr, /HTTP_PORT is \d+: another process/);
+  for (const socket of sockets) if (!socket.closed) await once(socket, 'close');
 });
 
 test('doctor advises to start what does not answer, and nothing that would need it', async () => {

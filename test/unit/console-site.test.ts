@@ -1,11 +1,15 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { readdirSync, readFileSync } from 'node:fs';
+import { type AddressInfo, connect, createServer } from 'node:net';
 import { posix } from 'node:path';
 import test, { type TestContext } from 'node:test';
-import { loadPageFiles, pageRoutes } from '../../src/console/console.ts';
+import { loadConfig } from '../../src/config/load.ts';
+import { createConsole, loadPageFiles, pageRoutes } from '../../src/console/console.ts';
 import { Gate } from '../../src/console/gate.ts';
 import { UnavailableError } from '../../src/errors.ts';
 import { everybody, type Guard, json, type Route, serveHttp } from '../../src/observability/http.ts';
+import { createLog } from '../../src/observability/log.ts';
 import { systemTime } from '../../src/time.ts';
 import { checkout } from '../support/checkout.ts';
 
@@ -139,6 +143,23 @@ test('what fails is told without its cause and without credentials', async (t) =
   const away = await ask('/console/api/broken?away');
   assert.equal(away.status, 503);
   assert.ok(!(await away.text()).includes('pass'));
+});
+
+test('a console that nobody looks at opens no connection', async (t) => {
+  const arrived: number[] = [];
+  const server = createServer((socket) => arrived.push(socket.resume().remotePort ?? 0));
+  await once(server.listen(0, '127.0.0.1'), 'listening');
+  t.after(() => server.close());
+  const { port } = server.address() as AddressInfo;
+  const config = loadConfig({ AMQP_URL: `amqp://127.0.0.1:${port}`, REDIS_URL: `redis://127.0.0.1:${port}` });
+  const page = createConsole({ config, log: createLog({ level: 'error', service: 'test' }), workers: async () => [] });
+  // The server takes connections in their order: this one would be behind the console's.
+  const mine = connect(port, '127.0.0.1').resume();
+  await once(mine, 'connect');
+  const { localPort } = mine;
+  await once(mine.end(), 'close');
+  await page.close();
+  assert.deepEqual(arrived, [localPort]);
 });
 
 test('everything that the page loads is a file that is served', () => {
