@@ -1,6 +1,6 @@
 /**
- * Every exception that Inorder throws on purpose. Expected outcomes (a duplicate, a stale version, a refused
- * event) are values, not exceptions. `code` says what happened, `retryable` whether the same call can succeed
+ * The exceptions that Inorder throws on purpose; `InProgressError` is in `idempotency/`. Expected outcomes (a duplicate, a stale
+ * version, a refused event) are values, not exceptions. `code` says what happened, `retryable` whether the same call can succeed
  * later. Each class documents what becomes of the event in work.
  */
 
@@ -52,7 +52,11 @@ export class UnavailableError extends InorderError {
   readonly retryable = true;
 }
 
-/** This event can never be processed: it is dead-lettered now, under `reason`. */
+/**
+ * This event can never be processed. Publishing or appending it throws this, with the reason that a worker would give, and nothing is
+ * written. Thrown by a processor: its event is dead-lettered at once, as `refused` or `invalid_data` if `reason` is one of them, else
+ * as `handler_failed`.
+ */
 export class EventError extends InorderError {
   readonly code = 'EVENT';
   readonly retryable = false;

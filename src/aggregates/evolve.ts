@@ -1,14 +1,16 @@
 /**
  * One step of an aggregate: from state and event to the next state or a failure. Never throws: a
  * processor's mistake is an outcome, which dead-letters the event and stops nothing else.
+ *
+ * Before the step the data of an old event is upcast to the newest schema version. `schema_version` in an event's metadata is its
+ * version; an aggregate with upcasters for the type sees only the newest one. The event as written, `dataJson`, does not change.
  */
 import type { StandardSchemaV1 } from '@standard-schema/spec';
 import type { Event } from '../events/event.ts';
 import { quoted } from '../events/json-body.ts';
 import type { RejectionReason } from '../events/reasons.ts';
-import { type Aggregate, isRefused } from './definition.ts';
-import { describeThrown } from './thrown.ts';
-import { upcastEvent } from './upcast.ts';
+import { type Aggregate, type AnyAggregate, isRefused } from './definition.ts';
+import { describeThrown, reasonOf } from './thrown.ts';
 
 export type EvolveFailure = Extract<RejectionReason, 'not_created' | 'refused' | 'invalid_data' | 'handler_failed'>;
 
@@ -50,8 +52,36 @@ export function evolveEvent<State>(
     return stateFrom(next, event);
   } catch (error) {
     const { detail, stack } = describeThrown(error, event);
-    return { ...failure('handler_failed', `evolve for ${quoted(event.type)} threw ${detail}`), stack };
+    return { ...failure(reasonOf(error), `evolve for ${quoted(event.type)} threw ${detail}`), stack };
   }
+}
+
+/** The key in an event's metadata. */
+export const schemaVersionKey = 'schema_version';
+
+type Upcasted = { readonly ok: true; readonly event: Event } | { readonly ok: false; readonly detail: string };
+
+/** The version of new events of the type; null if the aggregate has no versions for it. */
+export function newestSchemaVersion(aggregate: AnyAggregate, eventType: string): number | null {
+  const steps = aggregate.upcast.get(eventType);
+  return steps === undefined ? null : steps.length + 1;
+}
+
+/** Throws the errors of upcasters. */
+function upcastEvent(aggregate: AnyAggregate, event: Event): Upcasted {
+  const steps = aggregate.upcast.get(event.type);
+  if (steps === undefined) return { ok: true, event };
+  const newest = steps.length + 1;
+  const version = Object.hasOwn(event.metadata, schemaVersionKey) ? event.metadata[schemaVersionKey] : 1;
+  if (typeof version !== 'number' || !Number.isSafeInteger(version) || version < 1) {
+    return { ok: false, detail: `metadata.${schemaVersionKey} is not a whole number from 1 up` };
+  }
+  if (version > newest)
+    return { ok: false, detail: `it is of schema version ${version}, and the aggregate knows versions up to ${newest}` };
+  if (version === newest) return { ok: true, event };
+  let { data } = event;
+  for (const step of steps.slice(version - 1)) data = step(data, event);
+  return { ok: true, event: { ...event, data } };
 }
 
 type Checked = { readonly ok: true; readonly event: Event } | (Evolved<never> & { readonly ok: false });

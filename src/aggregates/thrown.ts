@@ -1,5 +1,5 @@
 /**
- * Describes an error of a processor for the record of a dead letter: class and message as the detail, and the
+ * Describes an error of a processor for the record of a dead letter: its reason, class and message as the detail, and the
  * stack. Bounded, without credentials, and without parts of the event's data that the message repeats.
  */
 import type { Event } from '../events/event.ts';
@@ -25,6 +25,17 @@ const maxJsonLength = 200;
 const knownByLength = 12;
 const maxFragments = 64;
 const unprintable = 'something that cannot be printed';
+
+/** By code and not by class: a processor's module may have its own copy of the package. */
+export function codeOf(thrown: unknown): unknown {
+  return read(thrown, 'code');
+}
+
+/** The reason that an `EventError` gives, if a processor may give it; the others say what a worker finds by itself. */
+export function reasonOf(thrown: unknown): 'refused' | 'invalid_data' | 'handler_failed' {
+  const reason = codeOf(thrown) === 'EVENT' ? read(thrown, 'reason') : null;
+  return reason === 'refused' || reason === 'invalid_data' ? reason : 'handler_failed';
+}
 
 /** Never throws: the error may be any value, also one without a text, and a handler may have changed the data. */
 export function describeThrown(thrown: unknown, event: Event): Thrown {
@@ -117,9 +128,9 @@ function framesOf(error: Error): string[] {
   return frames.slice(0, maxFrames).map((line) => redactSecrets(line).trim().slice(0, maxFrameLength));
 }
 
-function read(error: Error, property: 'stack' | 'message' | 'cause'): unknown {
+function read(thrown: unknown, property: 'stack' | 'message' | 'cause' | 'code' | 'reason'): unknown {
   try {
-    return error[property];
+    return thrown instanceof Error ? (thrown as Error & { readonly [key: string]: unknown })[property] : undefined;
   } catch {
     return undefined;
   }

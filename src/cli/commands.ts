@@ -13,7 +13,7 @@ import { list as entityList, show as entityShow } from './entity.ts';
 import { command as eventsAppend } from './events-append.ts';
 import { command as eventsList } from './events-list.ts';
 import { command as publish } from './publish.ts';
-import { rebuild, verify as eventsVerify } from './read-side.ts';
+import { rebuild, verify as eventsVerify } from './verify-rebuild.ts';
 import { command as recover } from './recover.ts';
 import { command as relay } from './relay.ts';
 import { command as shardsResume } from './shards-resume.ts';

@@ -14,7 +14,7 @@ import { checkBrokerHealth } from '../rabbitmq/topology-check.ts';
 import { queueDepths, whyNobodyConsumes } from '../rabbitmq/queue-depths.ts';
 import { recordName, shardQueueNames, unroutedQueueName } from '../rabbitmq/topology-plan.ts';
 import { haltText, lookForHalts } from '../stores/halts.ts';
-import { loadProcessors } from '../worker/processor-module.ts';
+import { loadProcessors } from '../worker/operator-modules.ts';
 import { withBroker, withStore } from './access.ts';
 import { type CommandIo, defineCommand, type ExitCode, jsonOption, stateStoreVariables, httpVariables } from './command.ts';
 import { printFindings, checkStream } from './topology.ts';
@@ -81,7 +81,12 @@ async function findingsOf({ subject, remedy, run }: Check, config: Config, io: C
 }
 
 function storeRemedy({ store }: Config): string {
-  return store.kind === 'postgres' ? 'start PostgreSQL, or correct DATABASE_URL' : 'start Redis, or correct REDIS_URL';
+  switch (store.kind) {
+    case 'postgres':
+      return 'start PostgreSQL, or correct DATABASE_URL';
+    case 'redis':
+      return 'start Redis, or correct REDIS_URL';
+  }
 }
 
 async function checkConfiguration({ warnings, broker }: Config): Promise<readonly Finding[]> {

@@ -9,7 +9,7 @@ import { ProgressDisplay } from './progress.ts';
 import { placeOf, readInput } from '../publishing/read-input.ts';
 import type { CommitResult } from '../ordering/entity.ts';
 import { batched, type Store } from '../stores/store.ts';
-import { loadProcessors } from '../worker/processor-module.ts';
+import { loadProcessors } from '../worker/operator-modules.ts';
 import { defineCommand, storeVariables } from './command.ts';
 import { audit } from './confirm.ts';
 import { withStore } from './access.ts';

@@ -10,7 +10,7 @@ import { openInput } from '../publishing/open-input.ts';
 import { ProgressDisplay } from './progress.ts';
 import { readInput } from '../publishing/read-input.ts';
 import type { Store } from '../stores/store.ts';
-import { loadProcessors } from '../worker/processor-module.ts';
+import { loadProcessors } from '../worker/operator-modules.ts';
 import { type Behind, type Recovered, recoverEntity, type Recovery, type Remedy } from '../worker/recovery.ts';
 import { fromEventStore, fromFile, fromLetters, type Selection, type RecoverySource } from '../worker/recovery-sources.ts';
 import { type CommandIo, defineCommand, entityTypeOption, type ExitCode, jsonOption, flag, value, eventStoreVariables } from './command.ts';

@@ -13,8 +13,7 @@ import type { Log } from '../observability/log.ts';
 import { createMetrics } from '../observability/metrics.ts';
 import { registeredTracer } from '../observability/tracing.ts';
 import { createWorker, type Worker } from '../worker/worker.ts';
-import { openGapSource } from '../event-sourcing/gap-source.ts';
-import { loadProcessors } from '../worker/processor-module.ts';
+import { loadProcessors, openGapSource } from '../worker/operator-modules.ts';
 import { processLog } from './access.ts';
 import { type CommandIo, defineCommand } from './command.ts';
 

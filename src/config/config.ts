@@ -55,6 +55,9 @@ export interface EventStoreConfig {
   readonly kind: 'redis' | 'postgres';
 }
 
+/** The share of a shard's prefetch, and of its memory for deliveries, that held events may take: the rest is for the missing one. */
+export const heldShare = 0.8;
+
 /** The fields of `SequencerLimits` that an operator can choose. */
 export interface OrderingConfig {
   readonly strategy: ViolationStrategy;

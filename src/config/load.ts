@@ -6,16 +6,13 @@
  */
 import { readFileSync } from 'node:fs';
 import { ConfigError } from '../errors.ts';
-import type { Config } from './config.ts';
+import { type Config, heldShare } from './config.ts';
 import { blemishOf, trimmed } from './given-text.ts';
 import { nearMiss } from './near-miss.ts';
 import { consumerTimeoutMs, isVariableName, variableNames, variables } from './variables.ts';
 import type { Values, VariableName } from './variables.ts';
 
 export type Environment = Readonly<Record<string, string | undefined>>;
-
-/** Held deliveries must leave room for the missing one: src/README.md, section 5. */
-const heldShareOfPrefetch = 0.8;
 
 /** @throws ConfigError with all problems, each naming the variable, its value and what it must be. */
 export function loadConfig(env: Environment): Config {
@@ -188,7 +185,7 @@ function arrange(values: Values, given: Texts, warnings: readonly string[]): Con
       gapTimeoutMs: values.GAP_TIMEOUT_MS,
       gapTimeoutAction: values.GAP_TIMEOUT_ACTION,
       maxHeldPerEntity: given.has('MAX_BUFFERED_PER_ENTITY') ? window : Math.min(window, prefetch),
-      maxHeld: Math.floor(prefetch * heldShareOfPrefetch),
+      maxHeld: Math.floor(prefetch * heldShare),
       firstSequence: values.FIRST_SEQUENCE,
       unsequenced: values.UNSEQUENCED,
     },

@@ -84,23 +84,13 @@ export function isNamed(letter: DeadLetter, id: string): boolean {
   return letter.messageId === id || letter.message.messageId === id || letter.fingerprint === id;
 }
 
-/**
- * The reasons of letters that only lacked a predecessor, and can be applied once that is there. The others failed by themselves and
- * are for an operator. `unknown` is included: where records ran out because so much was dead-lettered, this is the likely reason.
- */
-export const waitingReasons: ReadonlySet<DeadLetterReason> = new Set([
-  'gap_timeout',
-  'buffer_overflow',
-  'entity_parked',
-  'out_of_order',
-  'unknown',
-]);
-
 type OrderedLetter = DeadLetter & EntityRef & { readonly sequence: number };
 
 /** Whether it has a place in the sequence of an entity, and only lacked a predecessor. */
 export function isWaiting(letter: DeadLetter): letter is OrderedLetter {
-  return letter.entityType !== null && letter.entityId !== null && letter.sequence !== null && waitingReasons.has(letter.reason);
+  return (
+    letter.entityType !== null && letter.entityId !== null && letter.sequence !== null && textOf(letter.reason).fault === 'predecessor'
+  );
 }
 
 /** All dead letters, or those that match every given field. */
@@ -140,21 +130,26 @@ const brokerTable = {
     meaning: 'The broker gave up delivering it: it was returned to its queue more often than the delivery limit allows.',
     cause: 'A worker that crashes on it, again and again.',
     remedy: 'Look for a worker that crashes again and again; then replay.',
+    fault: 'other',
   },
   expired: {
     meaning: 'Its time to live ran out while it waited in a queue.',
     cause: 'A producer or a policy that sets a time to live.',
     remedy: 'Publish without an expiration: an expired event is a gap for those behind it; then replay.',
+    fault: 'other',
   },
   maxlen: {
     meaning: 'Its queue was full and dropped it.',
     cause: 'A policy that limits the length of the queue.',
     remedy: 'Correct the policy: shard queues must not drop (`inorder topology check`); then replay.',
+    fault: 'other',
   },
   unknown: {
     meaning: 'It was rejected, and there is no record of why.',
     cause: 'It lay here for more than 30 days, somebody moved it here by hand, or the store was emptied.',
     remedy: 'Records are kept for 30 days; look into the body and the log of that time.',
+    // Where records ran out because so much was dead-lettered, this is the likely one.
+    fault: 'predecessor',
   },
 } as const satisfies Record<string, ReasonText>;
 

@@ -9,10 +9,10 @@
  */
 import type { EncodedEvent } from '../events/encode.ts';
 import type { EntityRef } from '../events/event.ts';
-import { type RejectionReason, rejectionReasons } from '../events/reasons.ts';
+import { rejectionReasons } from '../events/reasons.ts';
 import type { FirstSequence, ViolationStrategy } from '../ordering/limits.ts';
 import type { Parked, LookupResult, Snapshot } from '../ordering/entity.ts';
-import type { DeadLetter, DeadLetterReason } from './dead-letter.ts';
+import { type DeadLetter, type DeadLetterReason, textOf } from './dead-letter.ts';
 import type { LetterCopy } from './letter-copy.ts';
 
 /** What a plan keeps of a dead letter: a hundred thousand must fit into memory. */
@@ -149,15 +149,6 @@ function hasSequence(letter: LetterSummary): letter is OrderedSummary {
   return letter.sequence !== null;
 }
 
-/** Reasons that lie in the message itself, whatever its entity. */
-const ofTheMessage: ReadonlySet<DeadLetterReason> = new Set<RejectionReason>([
-  'malformed',
-  'too_large',
-  'unsupported',
-  'invalid_entity',
-  'invalid_sequence',
-]);
-
 const discardIt = 'then discard this one';
 const taken = `another event was applied under its sequence: publish it under the next one if it is still wanted, ${discardIt}`;
 const asNext = 'publish it under the next one if its effect is still wanted';
@@ -165,7 +156,7 @@ const passed = `its sequence was passed over, and it would be late: ${asNext}, $
 
 /** Decides without asking the store what was applied in its place; null if it may be replayable. */
 export function whyNotReplayable({ copy, reason, sequence }: LetterSummary, version: number): string | null {
-  const refused = copy === undefined ? (ofTheMessage.has(reason) ? reason : null) : copy.refused;
+  const refused = copy === undefined ? (textOf(reason).fault === 'message' ? reason : null) : copy.refused;
   const correctIt = 'correct it (`inorder dead-letters export --events`)';
   if (refused !== null) return `it would be refused again (${refused}): ${correctIt}, publish that, ${discardIt}`;
   if (reason === 'message_id_conflict') return `its id was applied with other content: publish it with an id of its own, ${discardIt}`;
@@ -237,7 +228,7 @@ function stands(sequence: number | null, version: number, next: number, letters:
     return sequence === next ? `is next in line, and ${what}` : `follows ${next}, which is itself a dead letter and ${what}; then replay`;
   }
   if (sequence === next || before === undefined) return 'is next in line: it can be replayed';
-  const both = whyNotReplayable(before, version) === null ? ': both can be replayed' : ' that a replay does not mend';
+  const both = whyNotReplayable(before, version) === null ? ': both can be replayed' : ' that no replay can help';
   return `follows ${next}, which is itself a dead letter (${before.reason})${both}`;
 }
 

@@ -6,7 +6,7 @@
 import { decideCommand } from '../aggregates/decide.ts';
 import type { Aggregate, Command, DecidedEvent } from '../aggregates/definition.ts';
 import { evolveEvent } from '../aggregates/evolve.ts';
-import { newestSchemaVersion, schemaVersionKey } from '../aggregates/upcast.ts';
+import { newestSchemaVersion, schemaVersionKey } from '../aggregates/evolve.ts';
 import { EventError, PermanentError, VersionConflictError } from '../errors.ts';
 import { encodeEvent } from '../events/encode.ts';
 import type { EntityRef, Event } from '../events/event.ts';

@@ -1,10 +1,7 @@
 /**
- * Publishes the events of an input, perturbed and paced if asked for. The report has the outcomes of all lines and messages.
- * When `stop` aborts, reading ends, and the events read so far are published and their outcomes awaited.
- *
- * Publishes a stream of encoded events and counts their outcomes. Guarantees that they are published in
- * the order of the stream; that the stream is read only while the outbox has room, so that memory is bounded;
- * and that it returns only when every event has its outcome.
+ * Publishes a stream of events, or those of an input (perturbed and paced if asked for), and counts their outcomes. Guarantees that
+ * they are published in the order of the stream; that it is read only while the outbox has room, so that memory is bounded; and
+ * that the call returns only when every event has its outcome, also when `stop` aborts the reading of an input.
  */
 import type { EncodedEvent } from '../events/encode.ts';
 import type { AmqpPublisher, PublishOutcome } from '../rabbitmq/publisher.ts';

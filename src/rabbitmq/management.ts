@@ -161,6 +161,16 @@ export function managementUrlOf(amqpUrl: string): string {
   return `http://${login}${hostname}:${managementPort}`;
 }
 
+/** The virtual host of an AMQP URL; `/` by default. */
+export function virtualHostOf(url: unknown): string {
+  const path = parsedUrl(url)?.pathname.slice(1) ?? '';
+  return path === '' ? '/' : decodeURIComponent(path);
+}
+
+export function parsedUrl(url: unknown): URL | null {
+  return typeof url === 'string' && URL.canParse(url) ? new URL(url) : null;
+}
+
 function whyNot(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   if (error.name === 'TimeoutError') return 'it does not answer';

@@ -2,6 +2,7 @@
  * The broker's refusals as sentences for the operator. They contain neither credentials nor any part of a
  * message.
  */
+import { parsedUrl, virtualHostOf } from './management.ts';
 
 /** The reply codes of AMQP 0-9-1 that are used here. */
 export const replyCodes = {
@@ -58,17 +59,7 @@ export function isRefusedLogin(error: unknown): boolean {
   return /ACCESS[-_]REFUSED|^Expected ConnectionOpenOk/.test(text);
 }
 
-/** The virtual host of an AMQP URL; `/` by default. */
-export function virtualHostOf(url: unknown): string {
-  const path = parsed(url)?.pathname.slice(1) ?? '';
-  return path === '' ? '/' : decodeURIComponent(path);
-}
-
 function describeAddress(url: unknown): string {
-  const host = parsed(url)?.host;
+  const host = parsedUrl(url)?.host;
   return host === undefined || host === '' ? 'the given address' : host;
-}
-
-function parsed(url: unknown): URL | null {
-  return typeof url === 'string' && URL.canParse(url) ? new URL(url) : null;
 }

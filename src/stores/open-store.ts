@@ -1,4 +1,7 @@
-/** Opens the stores that the configuration names (of entities, and of events with its relay's leases), and a program's event store. */
+/**
+ * Opens the stores that the configuration names (of entities, and of events with its relay's leases), and a program's event store.
+ * The switches have no default: where a kind is added to `src/config/config.ts`, the compiler asks for it here.
+ */
 import type { Config } from '../config/config.ts';
 import type { Log } from '../observability/log.ts';
 import { initialVersionOf } from '../ordering/limits.ts';
@@ -26,8 +29,12 @@ export function openStore({ store, broker, ordering }: Config, { log, onReconnec
   const { idempotencyTtlSeconds, durability } = store;
   const initialVersion = initialVersionOf(ordering.firstSequence);
   const options = { stream: broker.stream, idempotencyTtlSeconds, initialVersion, log, time };
-  if (store.kind === 'postgres') return createPostgresStore({ ...options, url: store.databaseUrl });
-  return createRedisStore({ ...options, url: store.redisUrl, durability, onReconnect });
+  switch (store.kind) {
+    case 'postgres':
+      return createPostgresStore({ ...options, url: store.databaseUrl });
+    case 'redis':
+      return createRedisStore({ ...options, url: store.redisUrl, durability, onReconnect });
+  }
 }
 
 /**
@@ -38,14 +45,22 @@ export function openEventStore({ store, eventStore, broker, limits }: Config, lo
   if (limits.firstSequence === 0)
     throw new ConfigError(['FIRST_SEQUENCE is 0, and the event store counts from 1: set FIRST_SEQUENCE=1 for a stream that has one']);
   const { stream } = broker;
-  if (eventStore.kind === 'postgres') return createPostgresEventStore({ url: store.databaseUrl, stream, limits, log, time });
-  return createRedisEventStore({ url: store.redisUrl, stream, limits, durability: store.durability, log, time });
+  switch (eventStore.kind) {
+    case 'postgres':
+      return createPostgresEventStore({ url: store.databaseUrl, stream, limits, log, time });
+    case 'redis':
+      return createRedisEventStore({ url: store.redisUrl, stream, limits, durability: store.durability, log, time });
+  }
 }
 
 export function openRelayLeases({ store, eventStore, broker }: Config, log: Log, time: Time): RelayLeases {
   const { stream } = broker;
-  if (eventStore.kind === 'postgres') return createPostgresRelayLeases({ url: store.databaseUrl, stream, log, time });
-  return createRedisRelayLeases({ url: store.redisUrl, stream, time });
+  switch (eventStore.kind) {
+    case 'postgres':
+      return createPostgresRelayLeases({ url: store.databaseUrl, stream, log, time });
+    case 'redis':
+      return createRedisRelayLeases({ url: store.redisUrl, stream, time });
+  }
 }
 
 /** Name one. PostgreSQL is recommended; Redis is for light use; memory ends with the process. */

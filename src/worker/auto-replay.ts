@@ -1,5 +1,7 @@
 /**
- * Decides when the worker replays dead letters automatically (AUTO_REPLAY), and of which entities.
+ * Replays dead letters automatically (AUTO_REPLAY): decides when, and of which entities; then one replay reads the dead-letter
+ * queue once, on its own connections, and publishes those letters of them that only lacked a predecessor. It excludes every other
+ * replay or change of the stream's dead letters while it runs.
  *
  *   an event was applied, and its entity is still parked ────────┐
  *   a shard was taken over: its previous owner may have died ────┼─▶ gathered ──▶ one replay for all ──▶ a pause, and again
@@ -11,7 +13,10 @@
  * crash the next owner of the shard searches for them.
  */
 import type { Config } from '../config/config.ts';
-import { waitingReasons } from '../dead-letters/dead-letter.ts';
+import { isWaiting, textOf } from '../dead-letters/dead-letter.ts';
+import { DeadLetters, letterSettings } from '../dead-letters/dead-letters.ts';
+import { KeptBroker } from '../dead-letters/letter-broker.ts';
+import { countLetters, type EntityReplay } from '../dead-letters/replay-plan.ts';
 import { entityKey } from '../events/identity.ts';
 import { snapshotsOf, type Store } from '../stores/store.ts';
 import { UnavailableError } from '../errors.ts';
@@ -20,7 +25,25 @@ import type { Log } from '../observability/log.ts';
 import type { Metrics } from '../observability/metrics.ts';
 import type { Parked, Snapshot } from '../ordering/entity.ts';
 import { type BackOffLimits, backOffMs, type Time, type Timer, within } from '../time.ts';
-import { type AutomaticReport, replayAutomatically, type ReplayRequest } from './automatic-replay.ts';
+
+export interface ReplayRequest {
+  /** The replayable letters of these entities are replayed. */
+  readonly entities: readonly EntityRef[];
+  /** Ready entities with letters from these shards are replayed as well. */
+  readonly shards: ReadonlySet<number>;
+  /** The most entities to take from `shards`. */
+  readonly maxFound: number;
+  readonly signal: AbortSignal;
+}
+
+export interface AutomaticReport {
+  /** The entities with letters in the queue, replayable or not. */
+  readonly entities: readonly EntityReplay[];
+  readonly replayed: number;
+  readonly blocked: number;
+  /** False when a shard may have more entities that are ready. */
+  readonly complete: boolean;
+}
 
 export interface AutoReplayOptions {
   readonly store: Pick<Store, 'load'>;
@@ -222,20 +245,6 @@ export class AutoReplay {
   }
 }
 
-export interface AutoReplayParts {
-  readonly config: Config;
-  readonly store: Store;
-  readonly metrics: Metrics;
-  readonly log: Log;
-  readonly time: Time;
-}
-
-/** The automatic replay as a worker uses it. */
-export function createAutoReplay({ config, store, metrics, log, time }: AutoReplayParts): AutoReplay {
-  const options = { config, store, log, time, onReplayed: (letters: number) => metrics.autoReplayed(letters) };
-  return new AutoReplay({ store, metrics, log, time, replay: (request) => replayAutomatically(request, options) });
-}
-
 interface Open {
   readonly candidate: Candidate;
   readonly snapshot: Snapshot;
@@ -245,7 +254,58 @@ function judge({ tries, tried }: Candidate, { version, parked }: Snapshot): 'try
   if (tried === null) return parked?.replaying ? 'wait' : 'try';
   if (parked === null) return 'done';
   // Parked again because one of its letters failed again. (One that was parked by a new gap may wait for a letter in the queue.)
-  if (parked.at !== tried.parkedAt && !waitingReasons.has(parked.reason)) return 'done';
+  if (parked.at !== tried.parkedAt && textOf(parked.reason).fault !== 'predecessor') return 'done';
   if (parked.replaying && version < tried.last) return 'wait';
   return tries < maxTries || version > tried.version ? 'try' : 'done';
+}
+
+export interface AutoReplayParts {
+  readonly config: Config;
+  readonly store: Store;
+  readonly metrics: Metrics;
+  readonly log: Log;
+  readonly time: Time;
+}
+
+/** The automatic replay as a worker uses it. */
+export function createAutoReplay(parts: AutoReplayParts): AutoReplay {
+  return new AutoReplay({ ...parts, replay: (request) => replayOnce(request, parts) });
+}
+
+/** How long a stop waits for a broker that does not accept publishes. */
+const endTimeoutMs = 2_000;
+
+/** @throws UnavailableError when broker or store become unavailable, dead letters are being changed elsewhere, or `signal` aborts. */
+async function replayOnce(request: ReplayRequest, parts: AutoReplayParts): Promise<AutomaticReport> {
+  const { config, store, metrics, log, time } = parts;
+  const { urls, stream } = config.broker;
+  const names = { reading: `${config.serviceName} auto-replay`, publishing: `${config.serviceName} auto-replay publishes` };
+  // The connections open and close with each replay; only its result is logged.
+  const quiet: Log = { debug: log.debug.bind(log), info: log.debug.bind(log), warn: log.warn.bind(log), error: log.error.bind(log) };
+  const broker = new KeptBroker({ urls, stream, names, log: quiet, time });
+  const all = new DeadLetters({ ...letterSettings(config), store, broker, time });
+  try {
+    return await all.exclusively((letters) => replayReady(letters, request, (count) => metrics.autoReplayed(count)), 0);
+  } finally {
+    await all.close();
+  }
+}
+
+async function replayReady(letters: DeadLetters, request: ReplayRequest, onReplayed: (letters: number) => void): Promise<AutomaticReport> {
+  const { shards, maxFound: maxEntities, signal } = request;
+  const found = shards.size === 0 ? { entities: [], complete: true } : await letters.ready({ shards, maxEntities, signal });
+  const asked = new Set([...request.entities, ...found.entities].map(entityKey));
+  const { complete } = found;
+  if (asked.size === 0) return { entities: [], replayed: 0, blocked: 0, complete };
+  const plan = await letters.plan({ concerns: (letter) => isWaiting(letter) && asked.has(entityKey(letter)), signal });
+  const { replayable, blocked } = countLetters(plan);
+  if (replayable === 0) return { entities: plan.entities, replayed: 0, blocked, complete };
+  let reported = 0;
+  const onProgress = (count: number) => {
+    onReplayed(count - reported);
+    reported = count;
+  };
+  const to = { who: 'worker', why: 'what was missing has arrived', signal, abandonAfterMs: endTimeoutMs, onProgress };
+  const { replayed } = await letters.replay(plan, to);
+  return { entities: plan.entities, replayed, blocked, complete };
 }

@@ -2,6 +2,7 @@
  * How a worker's memory budget is divided: unsettled deliveries, the states of entities, and what is remembered of idle
  * entities. The budget covers everything that grows with traffic, not the base size of the process.
  */
+import { heldShare } from '../config/config.ts';
 import type { SequencerLimits } from '../ordering/limits.ts';
 import { DeliveryMemory } from './intake.ts';
 import { StateMemory } from './state-cache.ts';
@@ -15,9 +16,6 @@ export interface WorkerMemory {
 }
 
 const shares = { deliveries: 0.6, cachedStates: 0.16, statesInWork: 0.16, remembered: 0.08 };
-
-/** The share of a shard's delivery memory, as of its prefetch, that held events may take: the rest is for the missing event. */
-const heldShare = 0.8;
 
 export function shareOut(budgetBytes: number, shards: number): WorkerMemory {
   const forDeliveries = budgetBytes * shares.deliveries;

@@ -8,7 +8,7 @@
  *
  *   attempt ──ok──▶ result
  *      │ throws, rejects, or HANDLER_TIMEOUT_MS is over
- *      ├─ PermanentError ───────────────▶ failed
+ *      ├─ PermanentError, EventError ───▶ failed            (an EventError may say `refused` or `invalid_data`)
  *      ├─ UnavailableError ─▶ back off ─▶ attempt   (without end: what it calls is unavailable, the event is not at fault)
  *      ├─ attempts left ────▶ back off ─▶ attempt
  *      └─ RETRY_MAX_ATTEMPTS made ──────▶ failed
@@ -19,7 +19,7 @@
 import type { Handler } from '../aggregates/definition.ts';
 import { evolveEvent } from '../aggregates/evolve.ts';
 import type { ProcessorSet, Processors } from '../aggregates/processors.ts';
-import { describeThrown } from '../aggregates/thrown.ts';
+import { codeOf, describeThrown, reasonOf } from '../aggregates/thrown.ts';
 import { messageOf, UnavailableError } from '../errors.ts';
 import { appliedText, type Event } from '../events/event.ts';
 import type { Delivery, Effect, FailureText, Slot } from '../ordering/facts.ts';
@@ -116,7 +116,7 @@ async function foldWithHandlers(fold: Fold, processors: ProcessorSet, options: P
     for (const handler of processors.handlers) {
       const outcome = await options.within(tag, () => runHandler(handler, event, run));
       if (outcome.kind === 'abandoned') return null;
-      if (outcome.kind === 'failed') return fold.finish({ reason: 'handler_failed', detail: outcome.detail, stack: outcome.stack });
+      if (outcome.kind === 'failed') return fold.finish(outcome.failure);
       values.push(outcome.value);
     }
     const result = resultText(values.length === 1 ? values[0] : values, options.maxStateBytes);
@@ -301,7 +301,7 @@ export interface HandlerRun {
 
 export type HandlerOutcome =
   | { readonly kind: 'ok'; readonly value: unknown }
-  | { readonly kind: 'failed'; readonly detail: string; readonly stack: string | null }
+  | { readonly kind: 'failed'; readonly failure: FailureText }
   | { readonly kind: 'abandoned' };
 
 export async function runHandler(handler: Handler, event: Event, run: HandlerRun): Promise<HandlerOutcome> {
@@ -315,13 +315,13 @@ export async function runHandler(handler: Handler, event: Event, run: HandlerRun
       return { kind: 'ok', value };
     } catch (error) {
       if (life.aborted) return { kind: 'abandoned' };
-      // By code and not by class: a processor's module may have its own copy of the package.
-      const code = error instanceof Error && 'code' in error ? error.code : null;
-      if (code === 'PERMANENT') return { kind: 'failed', ...describeThrown(error, event) };
+      const code = codeOf(error);
       if (code !== 'UNAVAILABLE') counted++;
-      if (counted >= limits.maxAttempts) {
+      const isFinal = code === 'PERMANENT' || code === 'EVENT';
+      if (isFinal || counted >= limits.maxAttempts) {
         const { detail, stack } = describeThrown(error, event);
-        return { kind: 'failed', detail: `${detail} (attempt ${attempt})`, stack };
+        const attempts = isFinal ? '' : ` (attempt ${attempt})`;
+        return { kind: 'failed', failure: { reason: reasonOf(error), detail: `${detail}${attempts}`, stack } };
       }
       run.onRetry(attempt, error);
       await sleep(run.time, backOffMs(limits, attempt, run.time), life);

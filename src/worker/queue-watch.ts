@@ -4,9 +4,8 @@
  */
 import type { Config } from '../config/config.ts';
 import type { QueueReading } from '../observability/metrics.ts';
-import { ManagementClient } from '../rabbitmq/management.ts';
+import { ManagementClient, virtualHostOf } from '../rabbitmq/management.ts';
 import { type QueueDepth, streamDepths } from '../rabbitmq/queue-depths.ts';
-import { virtualHostOf } from '../rabbitmq/refusal.ts';
 import type { ConnectionSource } from '../rabbitmq/scratch-channel.ts';
 import type { Time, Timer } from '../time.ts';
 

@@ -5,7 +5,7 @@ import { join, relative } from 'node:path';
 import test, { after } from 'node:test';
 import { pathToFileURL } from 'node:url';
 import { ConfigError } from '../../src/errors.ts';
-import { loadProcessors } from '../../src/worker/processor-module.ts';
+import { loadProcessors } from '../../src/worker/operator-modules.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'inorder-processors-'));
 after(() => rmSync(directory, { recursive: true, force: true }));

@@ -5,8 +5,7 @@ import type { EntityRef } from '../../src/events/event.ts';
 import type { AutoReplayOutcome } from '../../src/observability/metrics.ts';
 import type { Parked, Snapshot } from '../../src/ordering/entity.ts';
 import { systemTime } from '../../src/time.ts';
-import { AutoReplay, type AutoReplayPace } from '../../src/worker/auto-replay.ts';
-import type { AutomaticReport, ReplayRequest } from '../../src/worker/automatic-replay.ts';
+import { type AutomaticReport, AutoReplay, type AutoReplayPace, type ReplayRequest } from '../../src/worker/auto-replay.ts';
 import { KeptLog } from '../support/rabbitmq.ts';
 import { waitFor } from '../support/services.ts';
 

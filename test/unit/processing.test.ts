@@ -5,6 +5,7 @@ import test from 'node:test';
 import { defineAggregate, defineHandler } from '../../src/aggregates/define.ts';
 import { refuse, type Processor } from '../../src/aggregates/definition.ts';
 import { createProcessors } from '../../src/aggregates/processors.ts';
+import { EventError } from '../../src/errors.ts';
 import { readAppliedText } from '../../src/events/event.ts';
 import { systemTime } from '../../src/time.ts';
 import { runHandler, type CommitEffect, prepare } from '../../src/worker/processing.ts';
@@ -154,4 +155,35 @@ test('what a handler returns has a limit, and may be nothing that can be printed
     assert.deepEqual([prepared?.done, prepared?.failure?.reason], [0, 'handler_failed']);
     assert.match(prepared?.failure?.detail ?? '', detail);
   }
+});
+
+for (const [reason, told] of [
+  ['invalid_data', 'invalid_data'],
+  ['refused', 'refused'],
+  // What a publisher throws within a handler is about another event.
+  ['too_large', 'handler_failed'],
+] as const) {
+  test(`an EventError with the reason ${reason} fails the event at once as ${told}, thrown by a handler or by evolve`, async () => {
+    let calls = 0;
+    const fail = () => {
+      calls++;
+      throw new EventError(reason, 'not this one');
+    };
+    const detail = 'EventError: not this one';
+    const byHandler = await prepareRun(['Good'], [defineHandler({ type: 'thing', handle: fail })]);
+    assert.deepEqual([byHandler?.failure?.reason, byHandler?.failure?.detail, calls], [told, detail, 1]);
+    const byEvolve = await prepareRun(['Bad'], [defineAggregate({ type: 'thing', initialState: {}, evolve: { Bad: fail } })]);
+    assert.deepEqual([byEvolve?.failure?.reason, byEvolve?.failure?.detail], [told, `evolve for "Bad" threw ${detail}`]);
+  });
+}
+
+test('an error that cannot be looked at fails the event after its attempts, and nothing else', async () => {
+  const { proxy, revoke } = Proxy.revocable(new Error('gone'), {});
+  revoke();
+  const handler = defineHandler({ type: 'thing', handle: () => Promise.reject(proxy) });
+  const prepared = await prepareRun(['Good'], [handler]);
+  assert.deepEqual(
+    [prepared?.failure?.reason, prepared?.failure?.detail],
+    ['handler_failed', 'something that cannot be printed (attempt 2)'],
+  );
 });

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { blameOf, brokerWords, describeConnectFailure, virtualHostOf } from '../../src/rabbitmq/refusal.ts';
+import { virtualHostOf } from '../../src/rabbitmq/management.ts';
+import { blameOf, brokerWords, describeConnectFailure } from '../../src/rabbitmq/refusal.ts';
 
 test("the broker's words are freed of what the client library puts around them", () => {
   const closed = new Error('Channel closed by server: 404 (NOT-FOUND) with message "NOT_FOUND - no queue \'a "b"\' in vhost \'/\'"');

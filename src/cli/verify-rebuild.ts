@@ -5,7 +5,7 @@ import { checkEntity, entitiesOf, type ReadSide, rebuildEntity } from '../event-
 import { choiceText, type EntityChoice, entityChoice, isChosen, oneOf } from '../events/identity.ts';
 import type { EntityRef } from '../events/event.ts';
 import { ProgressDisplay } from './progress.ts';
-import { loadProcessors } from '../worker/processor-module.ts';
+import { loadProcessors } from '../worker/operator-modules.ts';
 import { type CommandIo, defineCommand, entityTypeOption, type ExitCode, eventStoreVariables } from './command.ts';
 import { audit, confirm, yesOption } from './confirm.ts';
 import { withEventStore, withStore } from './access.ts';
