@@ -5,7 +5,7 @@ import { createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import test from 'node:test';
+import test, { type TestContext } from 'node:test';
 import { checkout, commandLine } from '../support/checkout.ts';
 import { waitUntil } from '../../deploy/local/wait-until.ts';
 
@@ -68,12 +68,13 @@ test('a command without anything to finish ends at the first signal', async (t) 
 });
 
 /** A program on the real process's io. */
-function onProcessIo(body: string) {
+function onProcessIo(t: TestContext, body: string) {
   const program = `import { processIo } from ${JSON.stringify(`${checkout}src/cli/process-io.ts`)};\nconst io = processIo();\n${body}`;
   const child = spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', program], {
     cwd: checkout,
     stdio: ['ignore', 'pipe', 'inherit'],
   });
+  t.after(() => child.kill('SIGKILL'));
   const exit = new Promise<number | null>((resolve) => child.once('exit', resolve));
   const heard: string[] = [];
   child.stdout.on('data', (chunk) => heard.push(...String(chunk).trim().split('\n')));
@@ -81,8 +82,9 @@ function onProcessIo(body: string) {
   return { child, exit, heard, hear };
 }
 
-test('once signals are taken, the first one asks to stop and the second ends the process with 1', async () => {
+test('once signals are taken, the first one asks to stop and the second ends the process with 1', async (t) => {
   const { child, exit, hear } = onProcessIo(
+    t,
     `io.takeSignals().addEventListener('abort', () => io.logLine('asked\\n'));\nsetInterval(() => {}, 1000);\nio.logLine('ready\\n');`,
   );
   await hear('ready');
@@ -92,16 +94,18 @@ test('once signals are taken, the first one asks to stop and the second ends the
   assert.equal(await exit, 1);
 });
 
-test('an error that nobody caught is reported, and the process ends with 1', async () => {
+test('an error that nobody caught is reported, and the process ends with 1', async (t) => {
   const { exit, heard } = onProcessIo(
+    t,
     `io.onCrash((error) => io.logLine(\`reported \${error.message}\\n\`));\nsetInterval(() => {}, 1000);\nPromise.reject(new Error('lost'));`,
   );
   assert.equal(await exit, 1);
   assert.deepEqual(heard, ['reported lost']);
 });
 
-test('SIGUSR2 makes the log tell everything, and again only what was asked for', async () => {
+test('SIGUSR2 makes the log tell everything, and again only what was asked for', async (t) => {
   const { child, exit, heard, hear } = onProcessIo(
+    t,
     `const { processLog } = await import(${JSON.stringify(`${checkout}src/cli/access.ts`)});
      const log = processLog({ logLevel: 'warn', serviceName: 'orders' }, io);
      io.takeSignals().addEventListener('abort', () => process.exit(0));
