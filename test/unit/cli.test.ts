@@ -220,7 +220,7 @@ test('a worker that was asked to stop before it listened for that does not start
   assert.equal(out.stderr, '');
 });
 
-test('a worker whose port is in use says so and leaves no connection open', { timeout: 10_000 }, async (t) => {
+test('a worker whose port is in use says so and leaves no connection open', async (t) => {
   const sockets = new Set<Socket>();
   const silent = createServer((socket) => {
     sockets.add(socket.on('error', () => undefined));
