@@ -95,10 +95,10 @@ export {
   type AggregateClass,
   type ClassRepository,
   type ClassRepositoryOptions,
+  createRepository,
   type Worked,
   type WorkOptions,
 } from './event-sourcing/aggregate-root.ts';
-export { createRepository } from './event-sourcing/aggregate-root.ts';
 export type { CommandOf, Handled, HandleOptions, Loaded, NewCommand, Repository, RepositoryOptions } from './event-sourcing/repository.ts';
 export type { GapSource, MissingEvents } from './event-sourcing/gap-source.ts';
 export { createWorker, type Worker, type WorkerOptions } from './worker/worker.ts';

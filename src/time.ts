@@ -108,13 +108,15 @@ export function backOffMs({ initialMs, maxMs, leastShare = 0.1 }: BackOffLimits,
   return Math.ceil(ceilingMs * (leastShare + (1 - leastShare) * time.random()));
 }
 
+const everyFifthOfASecond: BackOffLimits = { initialMs: 200, maxMs: 200, leastShare: 1 };
+
 export interface Patience {
   readonly time: Time;
   readonly signal?: AbortSignal;
   /** Default: no limit. */
   readonly timeoutMs?: number;
-  /** The longest pause between two calls, in milliseconds. Default 200. */
-  readonly maxPauseMs?: number;
+  /** The pauses between two calls. Default: always 200 ms. */
+  readonly pauses?: BackOffLimits;
   readonly onUnavailable?: (error: UnavailableError) => void;
 }
 
@@ -123,7 +125,7 @@ export interface Patience {
  * @throws UnavailableError when it is still unavailable after `timeoutMs`, or once `signal` is aborted.
  */
 export async function patiently<T>(ask: () => Promise<T>, patience: Patience): Promise<T> {
-  const { time, signal, timeoutMs = Number.POSITIVE_INFINITY, maxPauseMs = 200, onUnavailable } = patience;
+  const { time, signal, timeoutMs = Number.POSITIVE_INFINITY, pauses = everyFifthOfASecond, onUnavailable } = patience;
   const deadlineMs = time.nowMs() + timeoutMs;
   for (let failures = 1; ; failures++) {
     try {
@@ -131,7 +133,7 @@ export async function patiently<T>(ask: () => Promise<T>, patience: Patience): P
     } catch (error) {
       if (!(error instanceof UnavailableError) || signal?.aborted || time.nowMs() > deadlineMs) throw error;
       onUnavailable?.(error);
-      await sleep(time, backOffMs({ initialMs: 200, maxMs: maxPauseMs }, failures, time), signal);
+      await sleep(time, backOffMs(pauses, failures, time), signal);
     }
   }
 }

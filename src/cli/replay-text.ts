@@ -39,7 +39,7 @@ export function asPlanJson(plan: ReplayPlan): string {
     message_id: letter.messageId,
     sequence: letter.sequence,
     reason: letter.reason,
-    stays: why,
+    not_replayable: why,
   }));
   return jsonLines([...lines, ...unordered, ...notReplayable]);
 }

@@ -102,7 +102,7 @@ function stackOf(error: unknown): string {
 
 const oneLine = (text: string) => printable(text.replace(/\s*[\r\n]+\s*/g, '; '));
 
-export function renderCommandList(commands: readonly Command[]): string {
+function renderCommandList(commands: readonly Command[]): string {
   const width = Math.max(...commands.map((command) => usageOf(command).length));
   const rows = commands.map((command) => `  ${usageOf(command).padEnd(width)}  ${command.summary}`);
   return [
@@ -119,7 +119,7 @@ export function renderCommandList(commands: readonly Command[]): string {
   ].join('\n');
 }
 
-export function renderCommandHelp(command: Command): string {
+function renderCommandHelp(command: Command): string {
   const options = Object.entries(command.options).map(([name, option]) => {
     return [option.kind === 'flag' ? `--${name}` : `--${name} ${option.placeholder}`, option.meaning] as const;
   });

@@ -8,7 +8,7 @@ import { decodeMessage, type DecodeOptions } from '../events/decode.ts';
 import type { EntityRef } from '../events/event.ts';
 import { entityKey } from '../events/identity.ts';
 import type { FirstSequence } from '../ordering/limits.ts';
-import { toRawMessage } from '../rabbitmq/raw-message.ts';
+import { toRawMessage } from '../rabbitmq/consuming-channel.ts';
 import { deadLetterQueueName, shardQueueName } from '../rabbitmq/topology-plan.ts';
 import { snapshotsOf, type Store } from '../stores/store.ts';
 import type { Time } from '../time.ts';

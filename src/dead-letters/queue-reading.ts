@@ -23,7 +23,7 @@
  */
 import type { Channel, ChannelModel, ConsumeMessage } from 'amqplib';
 import { UnavailableError } from '../errors.ts';
-import { openConsumingChannel } from '../rabbitmq/raw-message.ts';
+import { openConsumingChannel } from '../rabbitmq/consuming-channel.ts';
 import { replyCodeOf, replyCodes } from '../rabbitmq/refusal.ts';
 import { closeChannel } from '../rabbitmq/channels.ts';
 import { sleep, type Time, within } from '../time.ts';

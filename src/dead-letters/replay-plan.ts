@@ -209,7 +209,7 @@ export function statusOf(letter: LetterSummary, letters: LettersOfEntity, snapsh
     version,
     parked: snapshot.parked !== null,
     missing: isBlocked ? blocked.missing : null,
-    text: notReplayable ?? (isBlocked ? waits(blocked.missing, letters) : stands(sequence, version, next, letters.matched)),
+    text: notReplayable ?? (isBlocked ? waits(blocked.missing, letters) : statusText(sequence, version, next, letters.matched)),
   };
 }
 
@@ -219,7 +219,7 @@ function waits(missing: number, { matched, unread }: LettersOfEntity): string {
   return `waits for ${missing}, which ${where}; here ${here.length === 1 ? 'is' : 'are'} ${sequencesText(here)}`;
 }
 
-function stands(sequence: number | null, version: number, next: number, letters: readonly LetterSummary[]): string {
+function statusText(sequence: number | null, version: number, next: number, letters: readonly LetterSummary[]): string {
   if (sequence === null) return 'has no sequence: it waits for nothing';
   if (sequence <= version) return `version ${version} has passed it: replayed, it turns out a duplicate, unless the plan says why it stays`;
   const before = letters.find((other) => other.sequence === next);

@@ -112,7 +112,7 @@ export interface ClassRepository<A extends AggregateRoot> {
 
 const defaultMaxAttempts = 10;
 
-export class AggregateRootRepository<A extends AggregateRoot> implements ClassRepository<A> {
+class AggregateRootRepository<A extends AggregateRoot> implements ClassRepository<A> {
   readonly #Class: AggregateClass<A>;
   readonly #store: EventStore;
   readonly #maxAttempts: number;

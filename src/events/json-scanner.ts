@@ -5,7 +5,7 @@
  * Most producers already write canonical text. Then a value's canonical text is its source, and nothing is
  * copied. The scan runs for every event, so the members of all open objects share one stack.
  */
-import { canonicalNumber } from './exact-number.ts';
+import { canonicalNumber } from './canonical-number.ts';
 
 const quote = 34;
 const comma = 44;
@@ -24,7 +24,7 @@ export interface JsonMember {
 }
 
 /** Requires valid JSON: on other text it may not terminate. */
-export class JsonScanner {
+class JsonScanner {
   /** The first problem; the other results are then invalid. */
   problem: string | null = null;
   readonly #text: string;

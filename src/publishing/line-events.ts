@@ -221,7 +221,7 @@ function textOf(members: readonly (readonly [key: string, source: string])[]): s
   return `{${members.map(([key, source]) => `${JSON.stringify(key)}:${source}`).join(',')}}`;
 }
 
-export class SequenceNumbers {
+class SequenceNumbers {
   /** The number of numbered events; null for an entity whose events came with numbers. */
   readonly #counts = new Map<string, number | null>();
   readonly #first: number;

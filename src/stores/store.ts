@@ -102,7 +102,10 @@ export interface Store {
   identify(): Promise<string>;
   /** Records a halt, before any later session of the shard can begin. Of several for the same shard the first stays. */
   halt(halt: Halt): Promise<void>;
-  /** All entities of the stream, in no order, in bounded memory. */
+  /**
+   * All entities of the stream, in no order, in bounded memory. Entities whose record cannot be read are left out; `load` names
+   * the cause.
+   */
   listEntities(filter: { readonly entityType?: string }): AsyncIterable<EntitySummary>;
   /** Version, eviction policy, persistence, role: what an operator should know before relying on the store. */
   inspect(): Promise<readonly Finding[]>;

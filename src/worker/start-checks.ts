@@ -46,5 +46,10 @@ function warnOf({ level, subject, detail, remedy }: Finding, log: Log): void {
 
 /** Asks without end, and logs each time what is waited for. */
 export function untilAvailable<R>(meanwhile: string, ask: () => Promise<R>, { log, signal, time }: StartOptions): Promise<R> {
-  return patiently(ask, { time, signal, maxPauseMs: 5_000, onUnavailable: ({ message }) => log.warn({ cause: message }, meanwhile) });
+  return patiently(ask, {
+    time,
+    signal,
+    pauses: { initialMs: 200, maxMs: 5_000 },
+    onUnavailable: ({ message }) => log.warn({ cause: message }, meanwhile),
+  });
 }

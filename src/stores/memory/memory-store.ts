@@ -266,7 +266,7 @@ interface Letters {
   expiresAtMs: number;
 }
 
-export class MemoryDeadLetters {
+class MemoryDeadLetters {
   readonly #time: Time;
   readonly #letters = new Map<string, Letters>();
 

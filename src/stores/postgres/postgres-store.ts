@@ -15,8 +15,17 @@ import {
   unknownEntity,
 } from '../../ordering/entity-rules.ts';
 import { systemTime } from '../../time.ts';
-import { inPages } from '../store.ts';
-import type { EntityReplaying, OperatorStore, DeadLetterQuery, EntitySummary, Halt, LoadResult, Store, StoreOptions } from '../store.ts';
+import {
+  type EntityReplaying,
+  inPages,
+  type OperatorStore,
+  type DeadLetterQuery,
+  type EntitySummary,
+  type Halt,
+  type LoadResult,
+  type Store,
+  type StoreOptions,
+} from '../store.ts';
 import type { Claim, Commit, DeadLetterRecord, InitialVersion, Park, LookupQuery, LookupResult, Snapshot } from '../../ordering/entity.ts';
 import { commitBatch } from './commit-batch.ts';
 import { Database, beganMs, clockMs, digest, entityKey, fromBytes, fromText, toText } from './database.ts';

@@ -20,9 +20,18 @@ import {
   maxRememberedReplays,
 } from '../../ordering/entity-rules.ts';
 import { systemTime } from '../../time.ts';
-import { inPages } from '../store.ts';
-import type { DeadLetterHistory, DeadLetterQuery, EntityReplaying, EntitySummary, Halt, LoadResult, OperatorStore } from '../store.ts';
-import type { Store, StoreOptions } from '../store.ts';
+import {
+  type DeadLetterHistory,
+  type DeadLetterQuery,
+  type EntityReplaying,
+  type EntitySummary,
+  type Halt,
+  inPages,
+  type LoadResult,
+  type OperatorStore,
+  type Store,
+  type StoreOptions,
+} from '../store.ts';
 import type { Claim, Commit, DeadLetterRecord, InitialVersion, Park, LookupQuery } from '../../ordering/entity.ts';
 import { Connection, type Command, type Reply } from './connection.ts';
 import { Durable } from './durability.ts';
@@ -30,8 +39,19 @@ import { entityFailure, isEntityFailure, unavailable } from './failures.ts';
 import { inspectServers } from './inspection.ts';
 import { idField, Keys, sequenceField } from './keys.ts';
 import { parseRedisUrl } from './redis-url.ts';
-import { readClaim, readCommit, readDeadLetter, readLookup, readPark, readSnapshot, readSummary } from './replies.ts';
-import { snapshotFields, summaryFields, writeParked, writeResult } from './replies.ts';
+import {
+  readClaim,
+  readCommit,
+  readDeadLetter,
+  readLookup,
+  readPark,
+  readSnapshot,
+  readSummary,
+  snapshotFields,
+  summaryFields,
+  writeParked,
+  writeResult,
+} from './replies.ts';
 import { type Call, loadScript, runScript, type Script, withTimes } from './script.ts';
 import { RedisStreamState } from './stream-state.ts';
 

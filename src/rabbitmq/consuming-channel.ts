@@ -1,6 +1,6 @@
 /**
- * Converts the client library's message into the decoder's. A small body is copied: it is a slice of a socket read, and
- * holding it would keep that whole buffer in memory.
+ * A channel to consume on, and the conversion of what it delivers into the decoder's message. A small body is copied: it is a slice of
+ * a socket read, and holding it would keep that whole buffer in memory.
  *
  * A broker accepts and delivers headers that nest thousands of levels deep; the client library decodes them by recursion, runs out of
  * stack, and closes the connection. The message would be redelivered on the next one, and block its queue for ever. A channel
