@@ -122,9 +122,9 @@ const forbiddenInSrc: readonly (readonly [RegExp, string])[] = [
   [/\bfrom '\.[^']*(?<!\.ts)'/, 'relative imports end with .ts'],
 ];
 
-/** On a busy machine a test with a time limit of its own fails for being slow; the runner has one for what never ends. */
+/** A test with a time limit of its own fails on a busy machine; the runner has one for what never ends, and `waitFor` waits long enough. */
 export function ownTimeLimits({ path, text }: Source): string[] {
-  const limited = /\b(test|it|describe)\(.*[{ ]timeout:|^\s*\{.*\btimeout: [\d_]+.*\},$/;
+  const limited = /\b(test|it|describe)\(.*[{ ]timeout:|^\s*\{.*\btimeout: [\d_]+.*\},$|\bwaitUntil\(/;
   return text.split('\n').flatMap((line, index) => (limited.test(line) ? [`${path}:${index + 1}: a time limit of its own`] : []));
 }
 

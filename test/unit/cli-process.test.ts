@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { type TestContext } from 'node:test';
 import { checkout, commandLine } from '../support/checkout.ts';
-import { waitUntil } from '../../deploy/local/wait-until.ts';
+import { waitFor } from '../support/services.ts';
 
 function inorder(...words: string[]) {
   return spawnSync(process.execPath, [...commandLine, ...words], { cwd: checkout, encoding: 'utf8', timeout: 600_000 });
@@ -78,7 +78,7 @@ function onProcessIo(t: TestContext, body: string) {
   const exit = new Promise<number | null>((resolve) => child.once('exit', resolve));
   const heard: string[] = [];
   child.stdout.on('data', (chunk) => heard.push(...String(chunk).trim().split('\n')));
-  const hear = (line: string) => waitUntil(() => heard.includes(line), { what: line, timeoutMs: 10_000 });
+  const hear = (line: string) => waitFor(() => heard.includes(line), { what: line });
   return { child, exit, heard, hear };
 }
 
@@ -116,15 +116,14 @@ test('SIGUSR2 makes the log tell everything, and again only what was asked for',
   const messages = () => heard.filter((line) => line.startsWith('{')).map((line) => JSON.parse(line));
   const change = async (level: string) => {
     child.kill('SIGUSR2');
-    await waitUntil(() => messages().some((line) => line.message === 'the log level is changed' && line.log_level === level), {
+    await waitFor(() => messages().some((line) => line.message === 'the log level is changed' && line.log_level === level), {
       what: `level ${level}`,
-      timeoutMs: 10_000,
     });
   };
   await hear('5');
   assert.deepEqual(messages(), [], 'a warning log tells no details');
   await change('debug');
-  await waitUntil(() => messages().some(({ message }) => message === 'detail'), { what: 'details', timeoutMs: 10_000 });
+  await waitFor(() => messages().some(({ message }) => message === 'detail'), { what: 'details' });
   await change('warn');
   const told = messages().length;
   const turn = Number(heard.filter((line) => /^\d+$/.test(line)).at(-1));

@@ -155,6 +155,10 @@ test('no test has a time limit of its own', () => {
       .flatMap(ownTimeLimits),
     [],
   );
-  for (const text of ["test('a', { timeout: 60_000 }, async () => {", '  { ...needs, timeout: 60_000 },'])
+  for (const text of [
+    "test('a', { timeout: 60_000 }, async () => {",
+    '  { ...needs, timeout: 60_000 },',
+    "  await waitUntil(() => ready, { what: 'it', timeoutMs: 10_000 });",
+  ])
     assert.equal(ownTimeLimits(planted('test/unit/x.test.ts', text)).length, 1, text);
 });
