@@ -45,9 +45,9 @@ export async function useRedisNode(t: TestContext, options: RedisNodeOptions = {
 }
 
 /** A condition ends the waiting, so a bound is there for what never comes: it must not be the one that a busy machine breaks. */
-const leastTimeoutMs = 90_000;
+const leastTimeoutMs = 300_000;
 
-/** Polls until the condition returns something other than false, null or undefined, and returns that. Waits 90 s by default. */
+/** Polls until the condition returns something other than false, null or undefined, and returns that. Waits five minutes by default. */
 export function waitFor<T>(
   condition: () => T | Promise<T>,
   options: Partial<WaitOptions> & Pick<WaitOptions, 'what'>,

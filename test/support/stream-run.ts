@@ -163,7 +163,7 @@ export class StreamRun {
 /** The state that a shard says it is in, over all of a worker's shards: `{ consuming: 2 }`. */
 export async function shardStates(worker: WorkerProcess): Promise<Readonly<Record<string, number>>> {
   const states: Record<string, number> = {};
-  for (const { channel } of (await worker.status()).shards) states[channel] = (states[channel] ?? 0) + 1;
+  for (const { state } of (await worker.status()).shards) states[state] = (states[state] ?? 0) + 1;
   return states;
 }
 
