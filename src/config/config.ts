@@ -83,6 +83,8 @@ export interface ProcessingConfig {
   readonly retryMaxMs: number;
   /** One attempt of a handler may take this long, in milliseconds. */
   readonly handlerTimeoutMs: number;
+  /** Queues that results of handlers may be sent to, beside those that the broker has named; null: no other. */
+  readonly replyQueues: RegExp | null;
   /** Dead letters that waited for a missing event are replayed automatically when it has arrived. */
   readonly autoReplay: boolean;
 }

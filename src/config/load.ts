@@ -196,6 +196,7 @@ function arrange(values: Values, given: Texts, warnings: readonly string[]): Con
       retryInitialMs: values.RETRY_INITIAL_MS,
       retryMaxMs: values.RETRY_MAX_MS,
       handlerTimeoutMs: values.HANDLER_TIMEOUT_MS,
+      replyQueues: values.REPLY_QUEUES,
       autoReplay: values.AUTO_REPLAY,
     },
     gapRepair: {

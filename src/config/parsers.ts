@@ -112,6 +112,19 @@ export const httpUrl: ValueKind<string> = {
   parse: (text) => (isUrl(text, ['http:', 'https:']) ? text : null),
 };
 
+/** Of the whole name, as the permissions of RabbitMQ would be with `^` and `$`. */
+export const queuePattern: ValueKind<RegExp> = {
+  allowed: 'a regular expression that the whole name of a queue has to match, such as `replies\\..*`',
+  parse(text) {
+    try {
+      // On its own as well: `a)|(b` must not get out of the brackets.
+      return new RegExp(text) && new RegExp(`^(?:${text})$`);
+    } catch {
+      return null;
+    }
+  },
+};
+
 function isUrl(text: string, protocols: readonly string[]): boolean {
   // The scheme is compared as text first: `new URL` also takes `amqp:host` and strips line ends and tabs.
   if (/[\s,]/.test(text) || !protocols.some((protocol) => text.startsWith(`${protocol}//`))) return false;

@@ -144,6 +144,13 @@ export const variables = {
     kinds.oneOf('reject', 'process'),
     'An event without a sequence: `reject` it, or `process` it in order of delivery.',
   ),
+  REPLY_QUEUES: {
+    defaultText: null,
+    kind: kinds.queuePattern,
+    meaning:
+      'Queues to which results of handlers may be sent where a message names one in `replyTo`, beside those that the broker has named (`amq.gen-…` and direct reply-to).',
+    secret: false,
+  },
   AUTO_REPLAY: row(
     'false',
     kinds.trueOrFalse,

@@ -170,6 +170,11 @@ export const metricTable = {
     help: 'Dead letters that AUTO_REPLAY published again.',
     labels: [],
   },
+  inorder_replies_dropped_total: {
+    type: 'counter',
+    help: 'Results of handlers that did not reach the `replyTo` of their message, by cause: not_allowed (REPLY_QUEUES), no_queue, no_permission, no_connection or backlog.',
+    labels: ['cause'],
+  },
   inorder_gap_repairs_total: {
     type: 'counter',
     help: 'Questions to the source of GAP_REPAIR: repaired, missing (it has not got them either) or failed.',

@@ -20,6 +20,10 @@ export type GapRepairOutcome = (typeof gapRepairOutcomes)[number];
 export const autoReplayOutcomes = ['replayed', 'nothing', 'put_off'] as const;
 export type AutoReplayOutcome = (typeof autoReplayOutcomes)[number];
 
+export const droppedReplyCauses = ['not_allowed', 'no_queue', 'no_permission', 'no_connection', 'backlog'] as const;
+/** Why a reply was not sent, or did not arrive. */
+export type DroppedReplyCause = (typeof droppedReplyCauses)[number];
+
 export interface Metrics {
   /** Returns the same object for the same shard. */
   shard(shard: number): ShardMetrics;
@@ -33,6 +37,7 @@ export interface Metrics {
   processorAttempted(): void;
   processorRetried(): void;
   reconnected(): void;
+  replyDropped(cause: DroppedReplyCause): void;
   /** An automatic replay has ended. */
   autoReplayEnded(outcome: AutoReplayOutcome): void;
   autoReplayed(letters: number): void;
@@ -77,6 +82,8 @@ export function createMetrics(service: string, { exemplars = false }: MetricsOpt
   const attempts = startedAtZero(make.counter('inorder_processor_attempts_total').labels(service));
   const retries = startedAtZero(make.counter('inorder_processor_retries_total').labels(service));
   const reconnects = startedAtZero(make.counter('inorder_reconnects_total').labels(service));
+  const repliesDropped = make.counter('inorder_replies_dropped_total');
+  for (const cause of droppedReplyCauses) startedAtZero(repliesDropped.labels(service, cause));
   const autoReplays = make.counter('inorder_auto_replays_total');
   for (const outcome of autoReplayOutcomes) startedAtZero(autoReplays.labels(service, outcome));
   const autoReplayed = startedAtZero(make.counter('inorder_auto_replayed_letters_total').labels(service));
@@ -95,6 +102,7 @@ export function createMetrics(service: string, { exemplars = false }: MetricsOpt
     processorAttempted: () => attempts.inc(),
     processorRetried: () => retries.inc(),
     reconnected: () => reconnects.inc(),
+    replyDropped: (cause) => repliesDropped.labels(service, cause).inc(),
     autoReplayEnded: (outcome) => autoReplays.labels(service, outcome).inc(),
     autoReplayed: (letters) => autoReplayed.inc(letters),
     gapRepairEnded: (outcome) => gapRepairs.labels(service, outcome).inc(),

@@ -125,7 +125,9 @@ class ShardedWorker implements Worker {
       onReconnected: () => metrics.reconnected(),
     });
     this.#publishing = createConnection({ urls: config.broker.urls, name: `${config.serviceName} publishing`, log, time });
-    this.#replier = options.processors.hasHandlers ? createReplier({ connection: this.#publishing, log }) : null;
+    this.#replier = options.processors.hasHandlers
+      ? createReplier({ connection: this.#publishing, allowed: config.processing.replyQueues, metrics, log })
+      : null;
     const replayed = { config, store: this.#store, metrics, log, time };
     this.#autoReplay = config.processing.autoReplay ? createAutoReplay(replayed) : null;
     this.#shards = config.broker.workerShards.map((shard) => this.#makeShard(shard));

@@ -24,6 +24,8 @@ interface Sent {
   readonly id?: string;
 }
 
+const directReplyTo = 'amq.rabbitmq.reply-to';
+
 async function setUp(t: TestContext, extra: Readonly<Record<string, string>> = {}, broker?: { readonly amqpUrl: string }) {
   const { redisUrl, ...shared } = await useServices(t);
   const { amqpUrl } = broker ?? shared;
@@ -42,13 +44,15 @@ async function setUp(t: TestContext, extra: Readonly<Record<string, string>> = {
   const connection = await amqp.connect(amqpUrl);
   t.after(() => connection.close());
   const channel = await connection.createConfirmChannel();
-  const { queue: replyTo } = await channel.assertQueue('', { exclusive: true });
+  const { queue: ownQueue } = await channel.assertQueue('', { exclusive: true });
   const replies = new Map<string, unknown[]>();
-  await channel.consume(replyTo, (message) => {
+  const onReply = (message: amqp.ConsumeMessage | null) => {
     const { correlationId } = message?.properties ?? {};
     if (message !== null) replies.set(correlationId, [...(replies.get(correlationId) ?? []), JSON.parse(message.content.toString())]);
-  });
-  const send = (event: Sent, correlationId: string = randomUUID()): string => {
+  };
+  await channel.consume(ownQueue, onReply, { noAck: true });
+  await channel.consume(directReplyTo, onReply, { noAck: true });
+  const send = (event: Sent, correlationId: string = randomUUID(), replyTo = ownQueue): string => {
     const { entityType = 'job', entityId, sequence, type, data, id } = event;
     const body = JSON.stringify({ id, entity_type: entityType, entity_id: entityId, sequence, type, data: data ?? {} });
     channel.publish(stream, entityId, Buffer.from(body), { persistent: true, contentType: 'application/json', replyTo, correlationId });
@@ -61,8 +65,41 @@ async function setUp(t: TestContext, extra: Readonly<Record<string, string>> = {
     return loaded?.status === 'ok' ? (loaded.snapshot.parked?.reason ?? null) : null;
   };
   const reply = (correlationId: string) => waitFor(() => replies.get(correlationId)?.[0], { what: 'a reply', timeoutMs: 20_000 });
-  return { worker, stream, send, reply, replies, store, parkedReason };
+  return { worker, stream, send, reply, replies, store, parkedReason, channel };
 }
+
+test('a sender that knows no queue of its own is answered by direct reply-to', async (t) => {
+  const { send, reply, worker } = await setUp(t);
+  const answer = await reply(send({ entityId: 'a', sequence: 1, type: 'works' }, randomUUID(), directReplyTo));
+  assert.equal((answer as { type: string }).type, 'works');
+  for (const cause of ['no_queue', 'not_allowed']) assert.equal(await worker.metric('inorder_replies_dropped_total', { cause }), 0, cause);
+});
+
+test('no result is written into a queue that a message names and that is not its sender’s own', async (t) => {
+  const victim = `${uniqueStream('victim')}.dead-letters`;
+  const { worker, send, reply, channel } = await setUp(t);
+  await channel.assertQueue(victim, { exclusive: true });
+  send({ entityId: 'a', sequence: 1, type: 'works' }, randomUUID(), victim);
+  await reply(send({ entityId: 'a', sequence: 2, type: 'works' }));
+  assert.equal((await channel.checkQueue(victim)).messageCount, 0);
+  assert.equal(await worker.metric('inorder_replies_dropped_total', { cause: 'not_allowed' }), 1);
+  const warned = worker.output.split('\n').filter((line) => line.includes('a reply was dropped'));
+  assert.equal(warned.length, 1);
+  assert.match(warned[0] ?? '', /REPLY_QUEUES/);
+});
+
+test('REPLY_QUEUES allows queues by their whole name', async (t) => {
+  const own = uniqueStream('replies');
+  const { worker, send, channel } = await setUp(t, { REPLY_QUEUES: `${own}(\\.a)?` });
+  for (const queue of [own, `${own}.a`, `${own}.b`]) await channel.assertQueue(queue, { exclusive: true });
+  [`${own}.b`, own, `${own}.a`].forEach((queue, index) => {
+    send({ entityId: 'a', sequence: index + 1, type: 'works' }, randomUUID(), queue);
+  });
+  await waitFor(async () => (await channel.checkQueue(`${own}.a`)).messageCount === 1, { what: 'the last reply' });
+  assert.equal((await channel.checkQueue(own)).messageCount, 1);
+  assert.equal((await channel.checkQueue(`${own}.b`)).messageCount, 0);
+  assert.equal(await worker.metric('inorder_replies_dropped_total', { cause: 'not_allowed' }), 1);
+});
 
 test('what a handler returns is sent to replyTo, and a duplicate gets the remembered result without running it again', async (t) => {
   const { send, reply } = await setUp(t);

@@ -182,19 +182,25 @@ test('a reply reaches the queue that asked, with its correlation id; one for a q
   await raw.consume(queue, onAnswer, { noAck: true });
   const log = new KeptLog();
   const connection = useConnection(t, amqpUrl, log);
-  const replier = createReplier({ connection, log });
+  const causes: string[] = [];
+  const metrics = { replyDropped: (cause: string) => void causes.push(cause) };
+  const replier = createReplier({ connection, log, metrics, allowed: /^gone-/ });
   replier.send(queue, 'early', '{}');
   await connection.ready(20_000);
   await waitFor(
     () => {
-      replier.send(`${uniqueStream('gone')}`, 'c-0', '{}');
+      replier.send(uniqueStream('gone'), 'c-0', '{}');
       replier.send(queue, 'c-1', '{"ok":true}');
       return answers.length > 0;
     },
     { what: 'an answer' },
   );
   assert.equal(answers[0], 'c-1 {"ok":true}');
+  await waitFor(() => causes.includes('no_queue'), { what: 'the return of what went nowhere' });
   await replier.close();
   replier.send(queue, 'late', '{}');
   assert.ok(answers.every((answer) => answer.startsWith('c-1')));
+  assert.equal(causes.at(-1), 'no_connection', 'what is sent after the end is counted as well');
+  const warned = log.lines.filter(({ message }) => message.startsWith('a reply was dropped')).length;
+  assert.equal(warned, new Set(causes).size, 'one warning for each cause');
 });
