@@ -10,20 +10,10 @@ import { UnavailableError } from '../../src/errors.ts';
 import { createMemoryStore } from '../../src/stores/memory/memory-store.ts';
 import { systemTime } from '../../src/time.ts';
 import { ManualTime } from '../support/manual-time.ts';
+import { rawMessage } from '../support/raw-message.ts';
 
 function letterOf(index: number, bytes = 10): DeadLetter {
-  const message = {
-    body: Buffer.alloc(bytes, 120),
-    routingKey: 'e',
-    contentType: undefined,
-    contentEncoding: undefined,
-    messageId: undefined,
-    type: undefined,
-    timestamp: undefined,
-    replyTo: undefined,
-    correlationId: undefined,
-    headers: {},
-  };
+  const message = rawMessage({ body: Buffer.alloc(bytes, 120), routingKey: 'e' });
   return {
     messageId: `m${index}`,
     fingerprint: `f${index}`,

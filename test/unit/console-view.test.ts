@@ -9,6 +9,7 @@ import type { DeadLetter } from '../../src/dead-letters/dead-letter.ts';
 import type { LetterSummary } from '../../src/dead-letters/replay-plan.ts';
 import { ConfigError } from '../../src/errors.ts';
 import type { ShardStatus, WorkerStatus } from '../../src/observability/worker-status.ts';
+import { rawMessage } from '../support/raw-message.ts';
 
 const totals = { delivered: 0, applied: 0, duplicate: 0, skipped: 0, dead_lettered: 0 };
 
@@ -180,18 +181,7 @@ const found: DeadLetter = {
   shard: 2,
   deadLetteredAt: null,
   replayedAt: [],
-  message: {
-    body: Buffer.from('needle'),
-    routingKey: '',
-    contentType: undefined,
-    contentEncoding: undefined,
-    messageId: undefined,
-    type: undefined,
-    timestamp: undefined,
-    replyTo: undefined,
-    correlationId: undefined,
-    headers: { h: 'needle' },
-  },
+  message: rawMessage({ body: Buffer.from('needle'), routingKey: '', headers: { h: 'needle' } }),
 };
 
 test('words are found in any field in any case, but not in headers and body, which are not for everybody', () => {

@@ -6,6 +6,7 @@ import { layOutJson } from '../../src/events/json-layout.ts';
 import { printable, printableJson, printableLines } from '../../src/printable.ts';
 import { asJson, asListJson, asPage, asTableLine, tableHeader } from '../../src/cli/letter-text.ts';
 import type { RawMessage } from '../../src/events/event.ts';
+import { rawMessage } from '../support/raw-message.ts';
 
 const escapeCharacter = '\u001b';
 const bidiOverride = '\u202e';
@@ -25,19 +26,7 @@ function letterWith(changes: Partial<DeadLetter>, message: Partial<RawMessage> =
     deadLetteredAt: '2026-01-05T10:00:00.123Z',
     replayedAt: [],
     ...changes,
-    message: {
-      body: Buffer.from('{"n":1}'),
-      routingKey: 'o-1',
-      contentType: 'application/json',
-      contentEncoding: undefined,
-      messageId: 'm-1',
-      type: undefined,
-      timestamp: undefined,
-      replyTo: undefined,
-      correlationId: undefined,
-      headers: {},
-      ...message,
-    },
+    message: rawMessage({ body: Buffer.from('{"n":1}'), routingKey: 'o-1', contentType: 'application/json', messageId: 'm-1', ...message }),
   };
 }
 

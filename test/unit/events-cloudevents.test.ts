@@ -4,6 +4,7 @@ import { CloudEvent, Kafka, type Message } from 'cloudevents';
 import { decodeMessage } from '../../src/events/decode.ts';
 import { encodeCloudEvent } from '../../src/events/encode-cloudevent.ts';
 import { defaultEventLimits, type RawMessage } from '../../src/events/event.ts';
+import { rawMessage } from '../support/raw-message.ts';
 
 // The reference implementation as witness: what it writes is read here, what is written here it reads.
 
@@ -19,15 +20,7 @@ const attributes = {
 const data = { sku: 'a', quantity: 2 };
 
 function raw(body: Buffer, contentType: string, headers: Readonly<Record<string, unknown>>): RawMessage {
-  const nothing = {
-    contentEncoding: undefined,
-    messageId: undefined,
-    type: undefined,
-    timestamp: undefined,
-    replyTo: undefined,
-    correlationId: undefined,
-  };
-  return { body, routingKey: 'o-1', contentType, headers, ...nothing };
+  return rawMessage({ body, routingKey: 'o-1', contentType, headers });
 }
 
 function assertRead(message: RawMessage): void {

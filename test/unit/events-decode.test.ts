@@ -5,6 +5,7 @@ import fc from 'fast-check';
 import { type DecodeOptions, decodeMessage } from '../../src/events/decode.ts';
 import { type Event, defaultEventLimits, type RawMessage, type Refusal } from '../../src/events/event.ts';
 import { fingerprint } from '../../src/events/identity.ts';
+import { rawMessage } from '../support/raw-message.ts';
 
 const options: DecodeOptions = { limits: defaultEventLimits, defaultEntityType: 'order', allowMissingEntityId: false };
 const unsequenced: DecodeOptions = { ...options, allowMissingEntityId: true };
@@ -12,19 +13,8 @@ const unsequenced: DecodeOptions = { ...options, allowMissingEntityId: true };
 const plain = { id: 'e-1', entity_type: 'thing', entity_id: 'a', sequence: 3, type: 'Happened', data: { n: 1 } };
 
 function raw(body: unknown, rest: Partial<RawMessage> = {}): RawMessage {
-  return {
-    body: Buffer.from(typeof body === 'string' ? body : JSON.stringify(body)),
-    routingKey: 'a',
-    contentType: 'application/json',
-    contentEncoding: undefined,
-    messageId: undefined,
-    type: undefined,
-    timestamp: undefined,
-    replyTo: undefined,
-    correlationId: undefined,
-    headers: {},
-    ...rest,
-  };
+  const text = typeof body === 'string' ? body : JSON.stringify(body);
+  return rawMessage({ body: Buffer.from(text), routingKey: 'a', contentType: 'application/json', ...rest });
 }
 
 function eventOf(body: unknown, rest: Partial<RawMessage> = {}, how = options): Event {

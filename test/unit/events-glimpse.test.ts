@@ -6,21 +6,14 @@ import { decodeMessage } from '../../src/events/decode.ts';
 import { defaultEventLimits, type RawMessage } from '../../src/events/event.ts';
 import { glimpseMembers } from '../../src/events/glimpse.ts';
 import { messageFingerprint } from '../../src/events/identity.ts';
+import { rawMessage } from '../support/raw-message.ts';
 
 const text = '{"id":"e-1","entity_type":"thing","entity_id":"a","sequence":3,"type":"Happened","data":{"n":1,"type":"inner"}}';
 const noise = Array.from({ length: 10_000 }, (_, n) => ((n * 7_919) % 99_991).toString(36)).join('');
 const whole = ['e-1', 'thing', 'a', 3, 'Happened'];
 
 function raw(body: string | Uint8Array, rest: Partial<RawMessage> = {}): RawMessage {
-  const nothing = {
-    contentEncoding: undefined,
-    messageId: undefined,
-    type: undefined,
-    timestamp: undefined,
-    replyTo: undefined,
-    correlationId: undefined,
-  };
-  return { body: Buffer.from(body as string), routingKey: 'a', contentType: 'application/json', headers: {}, ...nothing, ...rest };
+  return rawMessage({ body: Buffer.from(body as string), routingKey: 'a', contentType: 'application/json', ...rest });
 }
 
 /** What the record of the refused message says: id, entity type, entity id, sequence, type. */

@@ -5,24 +5,13 @@ import type { RawDelivery } from '../../src/rabbitmq/shard-channel.ts';
 import { systemTime } from '../../src/time.ts';
 import { type Admitted, deliveryBytes, DeliveryMemory, Intake, type IntakeOptions } from '../../src/worker/intake.ts';
 import { waitFor } from '../support/services.ts';
+import { rawMessage } from '../support/raw-message.ts';
 
 const size = 10_000;
 const each = deliveryBytes({ body: new Uint8Array(size) });
 
 function delivery(tag: number, id: number, { redelivered = false, bytes = size } = {}): RawDelivery {
-  const message = {
-    body: new Uint8Array(bytes),
-    routingKey: 'a',
-    contentType: undefined,
-    contentEncoding: undefined,
-    messageId: `m-${id}`,
-    type: undefined,
-    timestamp: undefined,
-    replyTo: undefined,
-    correlationId: undefined,
-    headers: {},
-  };
-  return { tag, redelivered, message };
+  return { tag, redelivered, message: rawMessage({ body: new Uint8Array(bytes), routingKey: 'a', messageId: `m-${id}` }) };
 }
 
 const numbered = (from: number, to: number) => Array.from({ length: to - from + 1 }, (_, index) => delivery(from + index, from + index));

@@ -22,6 +22,7 @@ import { heapBytes } from '../support/heap.ts';
 import { ManualTime } from '../support/manual-time.ts';
 import { KeptLog } from '../support/rabbitmq.ts';
 import { waitFor } from '../support/services.ts';
+import { rawMessage } from '../support/raw-message.ts';
 
 interface SetUp {
   readonly processors?: readonly Processor[];
@@ -110,18 +111,7 @@ function setUp(
 }
 
 function messageOf(entityId: string, sequence: number): RawMessage {
-  return {
-    body: Buffer.from('{}'),
-    routingKey: entityId,
-    contentType: undefined,
-    contentEncoding: undefined,
-    messageId: String(sequence),
-    type: undefined,
-    timestamp: undefined,
-    replyTo: undefined,
-    correlationId: undefined,
-    headers: {},
-  };
+  return rawMessage({ body: Buffer.from('{}'), routingKey: entityId, messageId: String(sequence) });
 }
 
 describe('an owner that was overtaken', () => {

@@ -8,7 +8,7 @@ import type { Handler } from '../../src/aggregates/definition.ts';
 import { historyAggregate } from '../../src/aggregates/history.ts';
 import { createProcessors } from '../../src/aggregates/processors.ts';
 import { UnavailableError } from '../../src/errors.ts';
-import type { Event, RawMessage } from '../../src/events/event.ts';
+import type { Event } from '../../src/events/event.ts';
 import type { Fact, OperationEffect, Rejection } from '../../src/ordering/facts.ts';
 import { createMemoryStore } from '../../src/stores/memory/memory-store.ts';
 import type { Store } from '../../src/stores/store.ts';
@@ -18,19 +18,9 @@ import { StoreBatches } from '../../src/worker/store-batch.ts';
 import { eventOf } from '../support/event-of.ts';
 import { ManualTime } from '../support/manual-time.ts';
 import { waitFor } from '../support/services.ts';
+import { rawMessage } from '../support/raw-message.ts';
 
-const message: RawMessage = {
-  body: Buffer.from('{}'),
-  routingKey: 'a',
-  contentType: undefined,
-  contentEncoding: undefined,
-  messageId: undefined,
-  type: undefined,
-  timestamp: undefined,
-  replyTo: undefined,
-  correlationId: undefined,
-  headers: {},
-};
+const message = rawMessage({ body: Buffer.from('{}'), routingKey: 'a' });
 
 const away = async () => {
   throw new UnavailableError('the store is away');
