@@ -7,6 +7,7 @@
  *   node deploy/local/bootstrap.mjs bench [arguments]   the benchmark
  *   node deploy/local/bootstrap.mjs dev [arguments]     a worker that restarts when a source changes; nothing is built for it
  *   node deploy/local/bootstrap.mjs lint [arguments]    the linter; nothing is built for it either
+ *   node deploy/local/bootstrap.mjs sbom                what an installation consists of
  *
  * It needs nothing but Node: it installs the locked dependencies where they are missing or others, and compiles where the
  * build is missing or older than the sources. Only when that is done is code of the project loaded.
@@ -32,6 +33,7 @@ const programs = {
 /** What runs on the sources as they are. */
 const unbuilt = {
   dev: { file: 'deploy/local/dev.ts', args: [] },
+  sbom: { file: 'deploy/local/sbom.ts', args: [] },
   lint: { file: 'node_modules/@biomejs/biome/bin/biome', args: ['check', '--error-on-warnings'] },
 };
 

@@ -1,9 +1,11 @@
 /** docker-compose.yml and the image: what can be read of them, and, where an engine is, all of it running. */
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import test from 'node:test';
 import { checkout } from '../support/checkout.ts';
-import { ComposeProject, missingCompose, readCompose } from '../support/compose.ts';
+import { ComposeProject, imagesNeeded, missingCompose, readCompose } from '../support/compose.ts';
+import { readManifests } from '../support/kubernetes.ts';
 import { waitFor } from '../support/services.ts';
 import { readRules } from '../support/alert-rules.ts';
 
@@ -32,6 +34,43 @@ test('every port is on loopback, every service has a health check or ends, and n
   assert.deepEqual(text.match(/:\/\/[^$\s]*:[^$\s]*@/g), null, 'no URL has a login of its own');
 });
 
+test('every service comes back by itself, is limited in memory and processes, and gains no rights', () => {
+  for (const [name, { restart, mem_limit, pids_limit = 0, security_opt }] of Object.entries(services)) {
+    assert.equal(restart, name === 'topology' ? 'on-failure' : 'unless-stopped', name);
+    assert.match(mem_limit ?? '', /^\d+[mg]$/, name);
+    assert.ok(pids_limit > 0, name);
+    assert.deepEqual(security_opt, ['no-new-privileges:true'], name);
+  }
+});
+
+test('what shows without a login reaches neither broker nor store', () => {
+  assert.deepEqual(
+    Object.entries(services).flatMap(([name, { networks }]) => (networks?.includes('default') === false ? [name] : [])),
+    ['alertmanager', 'grafana'],
+  );
+});
+
+test('a worker has the memory that it has on Kubernetes', () => {
+  const [set] = readManifests('base/statefulset.yaml');
+  const [{ env, resources }] = set!.spec.template.spec.containers;
+  const { mem_limit, environment } = services['worker']!;
+  assert.equal(mem_limit, resources.limits.memory.replace('Mi', 'm'));
+  assert.equal(environment?.['NODE_OPTIONS'], env.find(({ name }: { name: string }) => name === 'NODE_OPTIONS').value);
+});
+
+test('every image is an exact version, the same one wherever it is named', () => {
+  const images = imagesNeeded();
+  assert.equal(images.size, 6);
+  const texts = ['docker-compose.yml', 'deploy/Dockerfile', 'test/support/standin-images.sh'].map((path) =>
+    readFileSync(checkout + path, 'utf8'),
+  );
+  for (const [variable, image] of images) {
+    assert.match(image, /:v?\d+\.\d+\.\d+(-[a-z-]+)?$/);
+    const named = texts.join('').matchAll(new RegExp(`\\b${variable}(?::-|=)([^}\\s]+)`, 'g'));
+    assert.deepEqual(new Set([...named].map(([, given]) => given)), new Set([image]));
+  }
+});
+
 test('the image is built in two stages, from what the lockfile says, and does not run as root', () => {
   const dockerfile = readFileSync(`${checkout}deploy/Dockerfile`, 'utf8');
   assert.equal(dockerfile.match(/^FROM /gm)?.length, 2);
@@ -40,6 +79,30 @@ test('the image is built in two stages, from what the lockfile says, and does no
   assert.match(dockerfile, /^USER 1000:1000$/m);
   assert.match(dockerfile, /^HEALTHCHECK /m);
   assert.match(dockerfile, /^ENTRYPOINT \["node", /m);
+  const { version } = JSON.parse(readFileSync(`${checkout}package.json`, 'utf8')) as { version: string };
+  assert.ok(dockerfile.includes(`image.version="${version}"`));
+});
+
+test('what the image is built from is let through to the engine', () => {
+  const dockerfile = readFileSync(`${checkout}deploy/Dockerfile`, 'utf8');
+  const copied = [...dockerfile.matchAll(/^COPY (?!--)(.+) \S+$/gm)].flatMap(([, paths = '']) => paths.split(' '));
+  const allowed = [...readFileSync(`${checkout}.dockerignore`, 'utf8').matchAll(/^!(.+)$/gm)].map(([, path]) => path);
+  assert.deepEqual([...new Set(copied)].sort(), allowed.sort());
+});
+
+test('the bill of materials names every package of an installation, and nothing else', () => {
+  const npm = (...words: readonly string[]) => spawnSync('npm', words, { cwd: checkout, encoding: 'utf8' }).stdout;
+  const { bomFormat, metadata, components } = JSON.parse(npm('run', '-s', 'sbom')) as {
+    bomFormat: string;
+    metadata: { component: { name: string } };
+    components: { name: string; version: string }[];
+  };
+  const [, ...installed] = npm('ls', '--all', '--omit=dev', '--parseable', '--long').trim().split('\n');
+  assert.deepEqual([bomFormat, metadata.component.name], ['CycloneDX', 'inorder']);
+  assert.deepEqual(
+    components.map(({ name, version }) => `${name}@${version}`).sort(),
+    installed.map((line) => line.slice(line.indexOf(':') + 1)).sort(),
+  );
 });
 
 test('docker compose up --wait brings everything up, and it works', async (t) => {
@@ -99,6 +162,7 @@ test('docker compose up --wait brings everything up, and it works', async (t) =>
       'build',
       'node_modules',
       'package.json',
+      'sbom.cdx.json',
     ]);
     assert.equal(
       (

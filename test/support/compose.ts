@@ -19,6 +19,11 @@ export interface ComposeService {
   readonly environment?: Readonly<Record<string, string>>;
   readonly healthcheck?: object;
   readonly profiles?: readonly string[];
+  readonly networks?: readonly string[];
+  readonly restart?: string;
+  readonly mem_limit?: string;
+  readonly pids_limit?: number;
+  readonly security_opt?: readonly string[];
 }
 
 export function readCompose(): Readonly<Record<string, ComposeService>> {
@@ -26,21 +31,21 @@ export function readCompose(): Readonly<Record<string, ComposeService>> {
     .services;
 }
 
-/** Images that are pulled, and not built, with their defaults in place of variables. */
-export function imagesNeeded(): readonly string[] {
+/** Images that are pulled, and not built, by the variable that names another. */
+export function imagesNeeded(): ReadonlyMap<string, string> {
+  const dockerfile = readFileSync(`${checkout}deploy/Dockerfile`, 'utf8');
   const pulled = Object.values(readCompose()).flatMap(({ image, build, pull_policy }) =>
-    build === undefined && pull_policy !== 'never' ? [image] : [],
+    build === undefined && pull_policy !== 'never' ? [/^\$\{(\w+):-([^}]+)\}$/.exec(image)!] : [],
   );
-  return ['${NODE_IMAGE:-node:24-slim}', ...pulled].map((image) =>
-    image.replace(/\$\{(\w+):-([^}]+)\}/, (_, name: string, usual: string) => process.env[name] || usual),
-  );
+  return new Map([/^ARG (NODE_IMAGE)=(\S+)$/m.exec(dockerfile)!, ...pulled].map(([, variable = '', usual = '']) => [variable, usual]));
 }
 
 /** Null when an engine with compose has every image, otherwise a sentence for a skipped test. */
 export function missingCompose(): string | null {
   if (spawnSync('docker', ['compose', 'version']).status !== 0) return 'there is no `docker compose`';
   if (spawnSync('docker', ['info']).status !== 0) return 'no Docker engine answers';
-  const absent = imagesNeeded().filter((image) => spawnSync('docker', ['image', 'inspect', image]).status !== 0);
+  const needed = [...imagesNeeded()].map(([variable, usual]) => process.env[variable] || usual);
+  const absent = needed.filter((image) => spawnSync('docker', ['image', 'inspect', image]).status !== 0);
   return absent.length === 0 ? null : `the engine lacks ${absent.join(', ')}: pull them, or run test/support/standin-images.sh`;
 }
 

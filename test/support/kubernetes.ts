@@ -26,8 +26,8 @@ export function parseManifests(text: string): readonly Manifest[] {
   return parseAllDocuments(text).map((document) => document.toJS() as Manifest);
 }
 
-export function readManifest(path: string): Manifest & Readonly<Record<string, any>> {
-  return parseManifests(readFileSync(join(kubernetesFolder, path), 'utf8'))[0] as Manifest;
+export function readManifests(path: string): readonly (Manifest & Readonly<Record<string, any>>)[] {
+  return parseManifests(readFileSync(join(kubernetesFolder, path), 'utf8'));
 }
 
 /** Where the schemas of an API group are. Throws for a group that nobody has schemas of. */

@@ -44,14 +44,14 @@ image() {
 }
 
 # The scripts behind Debian's wrappers, which would change to another user.
-image "${RABBITMQ_IMAGE:-rabbitmq:4-management}" \
+image "${RABBITMQ_IMAGE:-rabbitmq:4.1.4-management}" \
   'ENV HOME=/var/lib/rabbitmq LANG=C.UTF-8 RABBITMQ_LOGS=- PATH=/usr/lib/rabbitmq/bin:/usr/sbin:/usr/bin:/sbin:/bin' \
   'EXPOSE 5672 15672 15692' 'VOLUME /var/lib/rabbitmq' 'CMD ["rabbitmq-server"]'
 # The official one is reachable from other containers without a password.
-image "${REDIS_IMAGE:-redis:7}" 'EXPOSE 6379' 'VOLUME /data' 'WORKDIR /data' \
+image "${REDIS_IMAGE:-redis:7.4.6}" 'EXPOSE 6379' 'VOLUME /data' 'WORKDIR /data' \
   'ENTRYPOINT ["sh", "-c", "exec \"$@\" --protected-mode no", "redis"]' 'CMD ["redis-server"]'
 image "${PROMETHEUS_IMAGE:-prom/prometheus:v3.5.0}" 'USER 65534' 'EXPOSE 9090' 'VOLUME /prometheus' 'ENTRYPOINT ["prometheus"]'
 image "${ALERTMANAGER_IMAGE:-prom/alertmanager:v0.28.1}" 'USER 65534' 'EXPOSE 9093' 'VOLUME /alertmanager' 'ENTRYPOINT ["prometheus-alertmanager"]'
 image "${GRAFANA_IMAGE:-grafana/grafana:12.1.0}" 'USER 472' 'EXPOSE 3000' \
   'CMD ["node", "-e", "const { readFileSync, readdirSync } = require(`node:fs`); require(`node:http`).createServer((_, response) => { try { readdirSync(`/etc/grafana/provisioning/datasources`); readdirSync(`/etc/grafana/provisioning/dashboards`); JSON.parse(readFileSync(process.env.GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH)); response.end(`ok`); } catch (error) { response.writeHead(500).end(String(error)); } }).listen(3000)"]'
-image "${NODE_IMAGE:-node:24-slim}" 'ENV npm_config_offline=true npm_config_cache=/npm-cache' 'RUN useradd --uid 1000 --create-home node'
+image "${NODE_IMAGE:-node:24.11.1-bookworm-slim}" 'ENV npm_config_offline=true npm_config_cache=/npm-cache' 'RUN useradd --uid 1000 --create-home node'
