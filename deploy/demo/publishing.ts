@@ -9,7 +9,7 @@ import type { Log } from '../../src/observability/log.ts';
 import { paced } from '../../src/publishing/pacer.ts';
 import { type PublishCounts, publishStream } from '../../src/publishing/publish-input.ts';
 import { perturb } from '../../src/publishing/perturb.ts';
-import { createConnection } from '../../src/rabbitmq/connection.ts';
+import { type BrokerAddress, createConnection } from '../../src/rabbitmq/connection.ts';
 import { type AmqpPublisher, createAmqpPublisher } from '../../src/rabbitmq/publisher.ts';
 import { isoNow, systemTime } from '../../src/time.ts';
 import { type DemoMessage, messagesOf, planFaults } from './faults.ts';
@@ -33,8 +33,7 @@ async function* each<T>(elements: Iterable<T>): AsyncGenerator<T> {
   yield* elements;
 }
 
-export interface PublishingOptions {
-  readonly urls: readonly [string, ...string[]];
+export interface PublishingOptions extends BrokerAddress {
   readonly stream: string;
   readonly log: Log;
   /** Aborting it ends the publishing; what the broker does not take within ten seconds is given up. */
@@ -42,10 +41,10 @@ export interface PublishingOptions {
 }
 
 async function withPublisher<T>(
-  { urls, stream, log, signal }: PublishingOptions,
+  { stream, log, signal, ...broker }: PublishingOptions,
   use: (publisher: AmqpPublisher) => Promise<T>,
 ): Promise<T> {
-  const connection = createConnection({ urls, name: 'inorder demo publisher', log, time: systemTime });
+  const connection = createConnection({ ...broker, name: 'inorder demo publisher', log, time: systemTime });
   const publisher = createAmqpPublisher({ connection, exchange: stream, log });
   const giveUp = () => systemTime.after(endTimeoutMs, () => void publisher.close(0), { unref: true });
   signal.addEventListener('abort', giveUp, { once: true });

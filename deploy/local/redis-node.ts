@@ -24,20 +24,25 @@ export interface RedisNodeOptions {
   readonly appendonly?: boolean;
   /** Cluster mode; the node is empty of slots until startRedisCluster (redis-cluster.ts) assigns them. Default false. */
   readonly cluster?: boolean;
+  /** A second port, for TLS, with these files: the server's certificate, and the authority of its clients. Default: none. */
+  readonly tls?: { readonly certFile: string; readonly keyFile: string; readonly caFile: string };
   /** Lines added to redis.conf, for instance `maxmemory 16mb`. They come last and override. */
   readonly configLines?: readonly string[];
 }
 
 export class RedisNode extends PrivateNode {
   readonly port: number;
+  /** Of the port for TLS, whether there is one or not. */
+  readonly tlsPort: number;
   readonly #directory: string;
   readonly #command: string;
 
-  private constructor(command: string, directory: string, port: number) {
+  private constructor(command: string, directory: string, port: number, tlsPort: number) {
     super({ directory, shutdownGraceMs: shutdownGraceMs });
     this.#command = command;
     this.#directory = directory;
     this.port = port;
+    this.tlsPort = tlsPort;
   }
 
   /** Starts an empty server and resolves when it answers. Throws, with the end of its log, when it does not come up. */
@@ -45,7 +50,7 @@ export class RedisNode extends PrivateNode {
     const command = findExecutable('redis-server');
     if (command === null) throw new Error('Redis is not installed on this machine');
     return startNode({
-      draw: async () => new RedisNode(command, await createPrivateDirectory('redis'), await freePort()),
+      draw: async () => new RedisNode(command, await createPrivateDirectory('redis'), await freePort(), await freePort()),
       start: async (node) => {
         await node.#configure(options);
         await node.launch();
@@ -75,6 +80,7 @@ export class RedisNode extends PrivateNode {
       lines.push('cluster-enabled yes', 'cluster-config-file nodes.conf', 'cluster-node-timeout 2000');
       lines.push(`cluster-port ${await freePort()}`);
     }
+    if (options.tls !== undefined) lines.push(`tls-port ${this.tlsPort}`, ...tlsLines(options.tls));
     lines.push(...(options.configLines ?? []));
     await mkdir(this.#directory, { recursive: true });
     await writeFile(join(this.#directory, 'redis.conf'), `${lines.join('\n')}\n`);
@@ -103,6 +109,12 @@ export class RedisNode extends PrivateNode {
       throw new Error(`Redis did not start: ${cause instanceof Error ? cause.message : String(cause)}\n${end}`, { cause });
     }
   }
+}
+
+/** Also for a sentinel: whatever Redis connects to, it connects to with TLS. */
+export function tlsLines({ certFile, keyFile, caFile }: NonNullable<RedisNodeOptions['tls']>): string[] {
+  const files = [`tls-cert-file ${certFile}`, `tls-key-file ${keyFile}`, `tls-ca-cert-file ${caFile}`];
+  return [...files, 'tls-replication yes', 'tls-cluster yes'];
 }
 
 /**

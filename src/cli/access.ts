@@ -13,6 +13,7 @@ import { DeadLetters, letterSettings } from '../dead-letters/dead-letters.ts';
 import { KeptBroker, onConnection } from '../dead-letters/letter-broker.ts';
 import { connect, type ChannelModel } from 'amqplib';
 import { UnavailableError } from '../errors.ts';
+import { type BrokerAddress, socketOptions } from '../rabbitmq/connection.ts';
 import { describeConnectFailure } from '../rabbitmq/refusal.ts';
 import { closeConnection } from '../rabbitmq/channels.ts';
 
@@ -47,9 +48,8 @@ export async function withEventStore<T>(config: Config, io: CommandIo, use: (eve
 
 /** @throws UnavailableError when broker or store do not answer, or the connection to the broker is lost meanwhile. */
 export function withLetters<T>(config: Config, io: CommandIo, use: (letters: DeadLetters) => Promise<T>): Promise<T> {
-  const { urls, stream } = config.broker;
   const names = { reading: 'inorder', publishing: 'inorder replay' };
-  const kept = new KeptBroker({ urls, stream, names, log: commandLog(config, io), time: io.time });
+  const kept = new KeptBroker({ ...config.broker, names, log: commandLog(config, io), time: io.time });
   return withBroker(config, io, (connection) =>
     withStore(config, io, (store) => {
       const broker = onConnection(connection, kept);
@@ -64,7 +64,7 @@ type Use<T> = (connection: ChannelModel) => Promise<T>;
 
 /** @throws UnavailableError when no node can be reached, or the connection is lost meanwhile. */
 export async function withBroker<T>(config: Config, { time }: Pick<CommandIo, 'time'>, use: Use<T>): Promise<T> {
-  const connection = await connectToAny(config.broker.urls);
+  const connection = await connectToAny(config.broker);
   const lost = new Promise<never>((_, reject) => {
     connection.once('close', (cause?: Error) => {
       reject(new UnavailableError('the connection to the broker was lost', { cause }));
@@ -80,12 +80,12 @@ export async function withBroker<T>(config: Config, { time }: Pick<CommandIo, 't
   }
 }
 
-async function connectToAny(urls: readonly string[]): Promise<ChannelModel> {
+async function connectToAny(broker: BrokerAddress): Promise<ChannelModel> {
   const troubles: string[] = [];
   let cause: unknown;
-  for (const url of urls) {
+  for (const url of broker.urls) {
     try {
-      return await connect(url, { timeout: connectTimeoutMs, noDelay: true });
+      return await connect(url, { ...socketOptions(broker, { warn: () => {} }), timeout: connectTimeoutMs });
     } catch (error) {
       cause = error;
       troubles.push(describeConnectFailure(error, url));

@@ -6,6 +6,7 @@
 import type { Environment } from '../config/load.ts';
 import type { VariableName } from '../config/variables.ts';
 import type { Time } from '../time.ts';
+import { tlsVariables } from '../tls.ts';
 
 /** 0 done, 1 failed, 2 bad usage or configuration. */
 export type ExitCode = 0 | 1 | 2;
@@ -108,9 +109,11 @@ export const jsonOption = flag('Print JSON; of a list, one object per line.');
 export const entityTypeOption = value('T', 'Type of the entity; default ENTITY_TYPE. Without ID: only entities of this type; default all.');
 
 /** Variables that commands have in common. */
-export const stateStoreVariables: readonly VariableName[] = ['STATE_STORE', 'REDIS_URL', 'DATABASE_URL', 'STREAM'];
+export const brokerVariables: readonly VariableName[] = ['AMQP_URL', 'AMQP_AUTH', ...Object.values(tlsVariables.AMQP)];
+const redisVariables: readonly VariableName[] = ['REDIS_URL', ...Object.values(tlsVariables.REDIS)];
+export const stateStoreVariables: readonly VariableName[] = ['STATE_STORE', ...redisVariables, 'DATABASE_URL', 'STREAM'];
 export const storeVariables: readonly VariableName[] = [...stateStoreVariables, 'FIRST_SEQUENCE'];
-export const eventStoreVariables: readonly VariableName[] = ['EVENT_STORE', 'DATABASE_URL', 'REDIS_URL', 'STREAM', 'FIRST_SEQUENCE'];
-export const letterVariables: readonly VariableName[] = ['AMQP_URL', ...storeVariables, 'ENTITY_TYPE'];
+export const eventStoreVariables: readonly VariableName[] = ['EVENT_STORE', 'DATABASE_URL', ...redisVariables, 'STREAM', 'FIRST_SEQUENCE'];
+export const letterVariables: readonly VariableName[] = [...brokerVariables, ...storeVariables, 'ENTITY_TYPE'];
 export const eventLimitVariables: readonly VariableName[] = ['MAX_BODY_BYTES', 'MAX_ENTITY_ID_BYTES', 'MAX_JSON_DEPTH'];
 export const httpVariables: readonly VariableName[] = ['HTTP_HOST', 'HTTP_PORT'];

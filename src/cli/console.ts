@@ -9,7 +9,7 @@ import { ConfigError } from '../errors.ts';
 import { serveHttp } from '../observability/http.ts';
 import { askWorkerAt, urlOf } from '../observability/worker-status.ts';
 import { processLog } from './access.ts';
-import { defineCommand, value, stateStoreVariables, httpVariables } from './command.ts';
+import { brokerVariables, defineCommand, value, stateStoreVariables, httpVariables } from './command.ts';
 
 export const command = defineCommand({
   name: 'console',
@@ -24,7 +24,7 @@ export const command = defineCommand({
     workers: value('URLS', 'Workers to ask, separated by commas: http://10.0.0.1:9464,http://10.0.0.2:9464. Default: none.'),
   },
   variables: [
-    'AMQP_URL',
+    ...brokerVariables,
     'MANAGEMENT_URL',
     ...stateStoreVariables,
     'SHARDS',

@@ -37,8 +37,7 @@ export const command = defineCommand({
     const { publishTraffic, runDemo } = await import('../../deploy/demo/demo.ts');
     if (traffic !== null) {
       const config = loadConfig(io.env);
-      const { urls, stream } = config.broker;
-      const feed = { orders, seed, ratePerSecond: traffic, urls, stream, log: processLog(config, io), signal };
+      const feed = { orders, seed, ratePerSecond: traffic, ...config.broker, log: processLog(config, io), signal };
       const { confirmed, returned, failed } = await publishTraffic(feed);
       await io.stdout.write(`${confirmed} events confirmed, ${returned} returned, ${failed} failed\n`);
       return returned + failed === 0 ? 0 : 1;

@@ -16,7 +16,15 @@ import { recordName, shardQueueNames, unroutedQueueName } from '../rabbitmq/topo
 import { haltText, lookForHalts } from '../stores/halts.ts';
 import { loadProcessors } from '../worker/operator-modules.ts';
 import { withBroker, withStore } from './access.ts';
-import { type CommandIo, defineCommand, type ExitCode, jsonOption, stateStoreVariables, httpVariables } from './command.ts';
+import {
+  brokerVariables,
+  type CommandIo,
+  defineCommand,
+  type ExitCode,
+  jsonOption,
+  stateStoreVariables,
+  httpVariables,
+} from './command.ts';
 import { printFindings, checkStream } from './topology.ts';
 import { recordOf } from './shards-resume.ts';
 
@@ -48,7 +56,7 @@ export const command = defineCommand({
   positionals: [],
   options: { json: jsonOption },
   variables: [
-    'AMQP_URL',
+    ...brokerVariables,
     'MANAGEMENT_URL',
     ...stateStoreVariables,
     'SHARDS',

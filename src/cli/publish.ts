@@ -19,7 +19,7 @@ import { createAmqpPublisher } from '../rabbitmq/publisher.ts';
 import { replyCodeOf, replyCodes } from '../rabbitmq/refusal.ts';
 import { ScratchChannel } from '../rabbitmq/scratch-channel.ts';
 import { withBroker } from './access.ts';
-import { type CommandIo, defineCommand, flag, value, eventLimitVariables } from './command.ts';
+import { brokerVariables, type CommandIo, defineCommand, flag, value, eventLimitVariables } from './command.ts';
 import { timeForms } from '../events/timestamp.ts';
 
 /** The options and help texts of every command that reads events from a file or a pipe. */
@@ -68,7 +68,7 @@ export const command = defineCommand({
     unsequenced: flag('Publishes events without a sequence or an entity unchanged, for workers with UNSEQUENCED=process.'),
     json: flag('Print the report as JSON.'),
   },
-  variables: ['AMQP_URL', 'STREAM', 'ENTITY_TYPE', 'UNSEQUENCED', 'FIRST_SEQUENCE', ...eventLimitVariables],
+  variables: [...brokerVariables, 'STREAM', 'ENTITY_TYPE', 'UNSEQUENCED', 'FIRST_SEQUENCE', ...eventLimitVariables],
   async run({ positionals: [path = '-'], options }, io) {
     const request = parseRequest(path, options);
     const config = loadConfig(io.env);
@@ -115,7 +115,7 @@ type SeededRequest = PublishRequest & { readonly seed: number; readonly unsequen
 
 async function publish(lines: AsyncIterable<TextLine>, input: Input, request: SeededRequest, { config, stop, io }: Surroundings) {
   const { broker, limits, processing, ordering, shutdownTimeoutMs } = config;
-  const connection = createConnection({ urls: broker.urls, name: 'inorder publish', log: plainLog(io), time: io.time });
+  const connection = createConnection({ ...broker, name: 'inorder publish', log: plainLog(io), time: io.time });
   const publisher = createAmqpPublisher({ connection, exchange: broker.stream, log: plainLog(io) });
   const progress = new ProgressDisplay(io);
   const startedMs = io.time.nowMs();

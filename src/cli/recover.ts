@@ -13,7 +13,17 @@ import type { Store } from '../stores/store.ts';
 import { loadProcessors } from '../worker/operator-modules.ts';
 import { type Behind, type Recovered, recoverEntity, type Recovery, type Remedy } from '../worker/recovery.ts';
 import { fromEventStore, fromFile, fromLetters, type Selection, type RecoverySource } from '../worker/recovery-sources.ts';
-import { type CommandIo, defineCommand, entityTypeOption, type ExitCode, jsonOption, flag, value, eventStoreVariables } from './command.ts';
+import {
+  brokerVariables,
+  type CommandIo,
+  defineCommand,
+  entityTypeOption,
+  type ExitCode,
+  jsonOption,
+  flag,
+  value,
+  eventStoreVariables,
+} from './command.ts';
 import { audit, confirm, yesOption } from './confirm.ts';
 import { commandLog, withEventStore, withStore } from './access.ts';
 
@@ -40,7 +50,7 @@ export const command = defineCommand({
     yes: yesOption,
     json: jsonOption,
   },
-  variables: [...eventStoreVariables, 'STATE_STORE', 'EVENT_LOG', 'AMQP_URL', 'PROCESSOR', 'ENTITY_TYPE', 'MAX_STATE_BYTES'],
+  variables: [...eventStoreVariables, 'STATE_STORE', 'EVENT_LOG', ...brokerVariables, 'PROCESSOR', 'ENTITY_TYPE', 'MAX_STATE_BYTES'],
   async run({ positionals: [entityId], options }, io): Promise<ExitCode> {
     if (options.from !== null && options.resync)
       throw new ConfigError(['--from and --resync exclude each other: with a source no event has to count as done']);
@@ -155,15 +165,8 @@ class LazyPublisher {
   }
 
   async publish(event: Event): Promise<void> {
-    const {
-      config,
-      config: {
-        broker: { urls, stream },
-        limits,
-      },
-      io,
-    } = this.#options;
-    this.#publisher ??= createPublisher({ urls, stream, limits, log: commandLog(config, io), time: io.time });
+    const { config, io } = this.#options;
+    this.#publisher ??= createPublisher({ ...config.broker, limits: config.limits, log: commandLog(config, io), time: io.time });
     const outcome = await this.#publisher.publish(event);
     if (outcome.status !== 'confirmed')
       throw new UnavailableError(`event ${event.sequence} of ${entityText(event)} was not confirmed: run it again`);

@@ -5,7 +5,7 @@ import { runRelay } from '../event-sourcing/relay.ts';
 import { createConnection } from '../rabbitmq/connection.ts';
 import { createAmqpPublisher } from '../rabbitmq/publisher.ts';
 import { processLog } from './access.ts';
-import { defineCommand, eventStoreVariables, eventLimitVariables } from './command.ts';
+import { brokerVariables, defineCommand, eventStoreVariables, eventLimitVariables } from './command.ts';
 
 /** How long a stop waits for a broker that blocks publishes. */
 const endTimeoutMs = 5_000;
@@ -19,7 +19,7 @@ export const command = defineCommand({
   ].join('\n'),
   positionals: [],
   options: {},
-  variables: ['AMQP_URL', ...eventStoreVariables, ...eventLimitVariables, 'SERVICE_NAME', 'LOG_LEVEL'],
+  variables: [...brokerVariables, ...eventStoreVariables, ...eventLimitVariables, 'SERVICE_NAME', 'LOG_LEVEL'],
   async run(_args, io) {
     const config = loadConfig(io.env);
     const { broker, limits, serviceName } = config;
@@ -27,7 +27,7 @@ export const command = defineCommand({
     const signal = io.takeSignals();
     const store = openEventStore(config, log, io.time);
     const leases = openRelayLeases(config, log, io.time);
-    const connection = createConnection({ urls: broker.urls, name: `${serviceName} relay`, log, time: io.time });
+    const connection = createConnection({ ...broker, name: `${serviceName} relay`, log, time: io.time });
     const publisher = createAmqpPublisher({ connection, exchange: broker.stream, log });
     // Unconfirmed events are abandoned, so that this ends: the next relay publishes them again.
     signal.addEventListener('abort', () => void publisher.close(endTimeoutMs), { once: true });

@@ -6,7 +6,7 @@ import { StreamRecordKeeper } from '../rabbitmq/stream-record.ts';
 import { haltText, lookForHalts } from '../stores/halts.ts';
 import type { Halt, Store } from '../stores/store.ts';
 import { withBroker, withStore } from './access.ts';
-import { type CommandIo, defineCommand, type ExitCode, storeVariables, value } from './command.ts';
+import { brokerVariables, type CommandIo, defineCommand, type ExitCode, storeVariables, value } from './command.ts';
 import { audit, confirm, yesOption } from './confirm.ts';
 
 const patienceMs = 5_000;
@@ -25,7 +25,7 @@ export const command = defineCommand({
     why: value('TEXT', 'Why, for the audit trail. Required.'),
     yes: yesOption,
   },
-  variables: ['AMQP_URL', ...storeVariables],
+  variables: [...brokerVariables, ...storeVariables],
   async run({ options: { why, yes } }, io) {
     if (why === null || why.trim() === '') throw new ConfigError(['--why is missing: say why, for the audit trail']);
     const config = loadConfig(io.env);

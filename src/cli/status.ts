@@ -7,7 +7,7 @@ import { type QueueDepth, streamDepths, whyNobodyConsumes } from '../rabbitmq/qu
 import { haltText, lookForHalts } from '../stores/halts.ts';
 import type { Halt, Store } from '../stores/store.ts';
 import { withBroker, withStore } from './access.ts';
-import { type CommandIo, defineCommand, jsonOption, flag, stateStoreVariables, httpVariables } from './command.ts';
+import { brokerVariables, type CommandIo, defineCommand, jsonOption, flag, stateStoreVariables, httpVariables } from './command.ts';
 import { recordOf } from './shards-resume.ts';
 
 interface Status {
@@ -38,7 +38,7 @@ export const command = defineCommand({
     parked: flag('Also count the parked entities, which reads the whole store.'),
     json: jsonOption,
   },
-  variables: ['AMQP_URL', ...stateStoreVariables, 'SHARDS', ...httpVariables],
+  variables: [...brokerVariables, ...stateStoreVariables, 'SHARDS', ...httpVariables],
   async run({ options }, io) {
     const config = loadConfig(io.env);
     const [queues, worker, { trouble, ...kept }] = await Promise.all([

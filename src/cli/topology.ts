@@ -6,9 +6,9 @@ import { applyTopology } from '../rabbitmq/topology.ts';
 import { checkTopology } from '../rabbitmq/topology-check.ts';
 import { planTopology, type TopologyPlan } from '../rabbitmq/topology-plan.ts';
 import { withBroker } from './access.ts';
-import { type CommandIo, defineCommand, jsonOption, type ExitCode } from './command.ts';
+import { brokerVariables, type CommandIo, defineCommand, jsonOption, type ExitCode } from './command.ts';
 
-const variables = ['AMQP_URL', 'STREAM', 'SHARDS', 'QUEUE_TYPE', 'EXCHANGE_TYPE'] as const;
+const variables = [...brokerVariables, 'STREAM', 'SHARDS', 'QUEUE_TYPE', 'EXCHANGE_TYPE'] as const;
 
 export const apply = defineCommand({
   name: 'topology apply',
@@ -49,8 +49,8 @@ export const check = defineCommand({
 
 /** Every check of `topology check`. */
 export async function checkStream(config: Config, io: CommandIo): Promise<readonly Finding[]> {
-  const { urls, managementUrl } = config.broker;
-  const wanted = { plan: planOf(config), amqpUrl: urls[0], managementUrl, gapTimeoutMs: config.ordering.gapTimeoutMs };
+  const { broker, ordering } = config;
+  const wanted = { plan: planOf(config), broker, gapTimeoutMs: ordering.gapTimeoutMs };
   return await withBroker(config, io, (model) => {
     return checkTopology({ ...wanted, connection: { ready: async () => model, time: io.time } });
   });

@@ -5,6 +5,7 @@
  */
 import type { DecodeOptions } from '../events/decode.ts';
 import type { EventLimits } from '../events/event.ts';
+import type { TlsFiles } from '../tls.ts';
 import type { FirstSequence, GapTimeoutAction, ViolationStrategy } from '../ordering/limits.ts';
 
 export const logLevels = ['debug', 'info', 'warn', 'error'] as const;
@@ -14,7 +15,11 @@ export type LogLevel = (typeof logLevels)[number];
 export interface BrokerConfig {
   /** Nodes of one cluster, tried in turn; with credentials, never printed unredacted. */
   readonly urls: readonly [string, ...string[]];
-  /** The management API with credentials; null: the checks that need it are left out. */
+  /** How the broker knows us: by user and password of the URL, or by our certificate. */
+  readonly auth: 'plain' | 'external';
+  /** For AMQP and for the management API. */
+  readonly tls: TlsFiles;
+  /** The management API with credentials; null: a worker does without, and checks ask the usual port of the first host. */
   readonly managementUrl: string | null;
   /** Name of the exchange, and prefix of every queue's name. */
   readonly stream: string;
@@ -40,6 +45,7 @@ export interface StoreConfig {
   readonly kind: 'redis' | 'postgres';
   /** With credentials; never printed unredacted. */
   readonly redisUrl: string;
+  readonly redisTls: TlsFiles;
   /** With credentials; never printed unredacted. Empty if PostgreSQL is not used. */
   readonly databaseUrl: string;
   /** How long ids, payload hashes and results are remembered, in seconds. */

@@ -1,14 +1,16 @@
 /**
  * Makes the configuration from the environment, or reports all its problems at once. Guarantees
  * that the configuration is complete and consistent; that white space around a value is ignored, and an
- * empty variable counts as unset; that no message contains a secret. It reads only the files that `_FILE` variables name:
+ * empty variable counts as unset; that no message contains a secret. It reads only the files that variables name:
  * whether broker, store and processor are available shows when they are used.
  */
 import { readFileSync } from 'node:fs';
 import { ConfigError } from '../errors.ts';
+import { type TlsFiles, tlsProblems, tlsVariables } from '../tls.ts';
 import { type Config, heldShare } from './config.ts';
 import { blemishOf, trimmed } from './given-text.ts';
 import { nearMiss } from './near-miss.ts';
+import type { ValueKind } from './parsers.ts';
 import { consumerTimeoutMs, isVariableName, variableNames, variables } from './variables.ts';
 import type { Values, VariableName } from './variables.ts';
 
@@ -61,7 +63,7 @@ function parse(given: Texts, problems: string[]): Values {
   for (const name of variableNames) {
     const { defaultText, kind, secret } = variables[name];
     const text = given.get(name) ?? defaultText;
-    const blemish = text === null ? null : blemishOf(text);
+    const blemish = text === null ? null : (blemishOf(text) ?? (kind as ValueKind<unknown>).flaw?.(text) ?? null);
     const value = text === null || blemish !== null ? null : kind.parse(text);
     values[name] = value;
     if (text !== null && value === null) problems.push(refusal(name, secret, text, blemish ?? `it must be ${kind.allowed}`));
@@ -108,7 +110,7 @@ function checkTogether(values: Values, given: Texts, problems: string[]): void {
     if (values[name] === 'postgres' && values.DATABASE_URL === null)
       problems.push(`${name} is \`postgres\`, and DATABASE_URL is not set: set it`);
   }
-  problems.push(...durabilityProblems(values));
+  problems.push(...durabilityProblems(values), ...externalProblems(values), ...tlsProblemsOf(values));
   if (values.GAP_REPAIR === 'event-store' && values.FIRST_SEQUENCE === 0) {
     problems.push(
       'GAP_REPAIR is `event-store` and FIRST_SEQUENCE is 0: the event store counts from 1; set FIRST_SEQUENCE=1, or let GAP_REPAIR name a module',
@@ -140,6 +142,35 @@ function durabilityProblems({ DURABILITY: durability, STATE_STORE: states, REDIS
     : [];
 }
 
+/** The certificate says who this is; a password beside it would be meant for something that does not happen. */
+function externalProblems({ AMQP_AUTH: auth, AMQP_URL: urls, AMQP_TLS_CERT_FILE: certificate }: Values): string[] {
+  if (auth === 'plain') return [];
+  const clear = urls.filter((url) => !url.startsWith('amqps:')).length > 0;
+  const named = urls.some((url) => new URL(url).username !== '' || new URL(url).password !== '');
+  return [
+    ...(certificate === null ? ['AMQP_AUTH is `external`, and AMQP_TLS_CERT_FILE is not set: name the certificate and its key'] : []),
+    ...(clear ? ['AMQP_AUTH is `external`, and AMQP_URL is without TLS: let it begin with amqps'] : []),
+    ...(named ? ['AMQP_AUTH is `external`, and AMQP_URL has a user or a password: remove them, the certificate says who this is'] : []),
+  ];
+}
+
+function tlsOf(service: 'AMQP' | 'REDIS', values: Values): TlsFiles {
+  const { caFile, certFile, keyFile, serverName } = tlsVariables[service];
+  return { caFile: values[caFile], certFile: values[certFile], keyFile: values[keyFile], serverName: values[serverName] };
+}
+
+function tlsProblemsOf(values: Values): string[] {
+  const managed = values.MANAGEMENT_URL?.startsWith('https:') ?? false;
+  const hasTls = { AMQP: managed || values.AMQP_URL[0].startsWith('amqps:'), REDIS: values.REDIS_URL.startsWith('rediss') };
+  return (['AMQP', 'REDIS'] as const).flatMap((service) => {
+    const names = tlsVariables[service];
+    const set = Object.values(names).filter((name) => values[name] !== null);
+    if (set.length === 0 || hasTls[service]) return tlsProblems(tlsOf(service, values), names);
+    const scheme = service.toLowerCase();
+    return [`${set[0]} is set, and ${service}_URL begins with ${scheme}, which is without TLS: let it begin with ${scheme}s, or unset it`];
+  });
+}
+
 /** The longest time of all attempts at one event. */
 function longestRetryMs(values: Values): number {
   let totalMs = values.HANDLER_TIMEOUT_MS;
@@ -161,6 +192,8 @@ function arrange(values: Values, given: Texts, warnings: readonly string[]): Con
     logLevel: values.LOG_LEVEL,
     broker: {
       urls: values.AMQP_URL,
+      auth: values.AMQP_AUTH,
+      tls: tlsOf('AMQP', values),
       managementUrl: values.MANAGEMENT_URL,
       stream: values.STREAM,
       exchangeType: values.EXCHANGE_TYPE,
@@ -174,6 +207,7 @@ function arrange(values: Values, given: Texts, warnings: readonly string[]): Con
     store: {
       kind: values.STATE_STORE,
       redisUrl: values.REDIS_URL,
+      redisTls: tlsOf('REDIS', values),
       databaseUrl: values.DATABASE_URL ?? '',
       idempotencyTtlSeconds: values.IDEMPOTENCY_TTL_SECONDS,
       eventLog: values.EVENT_LOG,

@@ -15,6 +15,9 @@ const strangers = new Set(['HTTPS_PORT', 'HTTPS_HOST', 'LOGLEVEL', 'AMQPS_URL', 
 /** Units that people omit or confuse. */
 const unit = /_(MS|MILLIS|SECS?|SECONDS|MINUTES|BYTES|KB|MB)$/;
 
+/** What the files of TLS are called elsewhere: `AMQP_CA`, `REDIS_SSL_CERT`, `AMQP_CACERTFILE`, `REDIS_TLS_KEY_PATH`. */
+const tlsFile = /^(AMQP|REDIS)_(TLS_|SSL_)?(?:CLIENT_|ROOT_)?(CA|CERT|KEY|SERVER_?NAME|SNI)((?:_?(?:CERTS?|CRT|BUNDLE|FILE|PATH|PEM))*)$/;
+
 /** Two edits in a long name do not make another word; in a short one only one edit is allowed. */
 const longName = 12;
 
@@ -33,6 +36,12 @@ export function nearMiss(name: string, names: readonly string[]): string | null 
   if (name !== upper) return null;
   const otherUnit = names.find((own) => unit.test(own) && own.replace(unit, '') === name.replace(unit, ''));
   if (otherUnit !== undefined) return otherUnit;
+  const [, service, prefix, what, rest] = tlsFile.exec(name) ?? [];
+  // Another program's REDIS_KEY is a key of its data.
+  if (service !== undefined && what !== undefined && (what !== 'KEY' || prefix || rest)) {
+    const field = /^S/.test(what) ? 'SERVER_NAME' : `${what}_FILE`;
+    return names.find((own) => own === `${service}_TLS_${field}`) ?? null;
+  }
   // People notice a wrong first letter; other programs' names often differ only there.
   return names.find((own) => own[0] === name[0] && editDistance(name, own) <= (own.length >= longName ? 2 : 1)) ?? null;
 }

@@ -11,6 +11,8 @@ export interface ValueKind<T> {
   readonly allowed: string;
   /** Null if the text is not allowed. */
   readonly parse: (text: string) => T | null;
+  /** What is wrong with a text in itself, as the rest of the sentence "NAME: …"; null: nothing, or that it is not `allowed`. */
+  readonly flaw?: (text: string) => string | null;
 }
 
 /** A whole number in decimal digits, with a minus if negative, from `min` to `max`; without `max` up to the largest exact number. */
@@ -41,6 +43,8 @@ export const trueOrFalse: ValueKind<boolean> = {
 export function matching(pattern: RegExp, allowed: string): ValueKind<string> {
   return { allowed, parse: (text) => (pattern.test(text) ? text : null) };
 }
+
+export const filePath = matching(/^[^\0\r\n]+$/, 'the path of a file in PEM');
 
 export const durability: ValueKind<Durability> = {
   allowed: '`none`, `aof`, or `replicas:` and a number from 1 to 9',
@@ -83,6 +87,7 @@ export const amqpUrls: ValueKind<readonly [string, ...string[]]> = {
     if (first === undefined || ![first, ...others].every((part) => isUrl(part, ['amqp:', 'amqps:']))) return null;
     return [first, ...others];
   },
+  flaw: (text) => flawOf(text, 'amqp', ['heartbeat', 'frameMax', 'channelMax', 'maxFrameSize', 'locale'], tlsIs('AMQP')),
 };
 
 /** One Redis, the nodes of a cluster, or sentinels with the name of the master. */
@@ -97,6 +102,10 @@ export const redisUrl: ValueKind<string> = {
     const allowedPath = match[1] === 'sentinel' ? /^\/[^/]+(\/[0-9]+)?$/ : /^(\/[0-9]*)?$/;
     return allowedPath.test(path) ? text : null;
   },
+  flaw(text) {
+    const known = /^rediss?\+sentinel:/.test(text) ? ['sentinel_user', 'sentinel_password'] : [];
+    return flawOf(text, 'redis', known, `a database is the path, and ${tlsIs('REDIS')}`);
+  },
 };
 
 export const postgresUrl: ValueKind<string> = {
@@ -105,11 +114,13 @@ export const postgresUrl: ValueKind<string> = {
     if (!isUrl(text, ['postgres:', 'postgresql:'])) return null;
     return /^\/[^/]+$/.test(new URL(text).pathname) ? text : null;
   },
+  flaw: (text) => flawOf(text, 'postgres', postgresParameters, 'remove it'),
 };
 
 export const httpUrl: ValueKind<string> = {
   allowed: 'an `http://` or `https://` URL',
   parse: (text) => (isUrl(text, ['http:', 'https:']) ? text : null),
+  flaw: (text) => flawOf(text, 'http', [], 'remove it'),
 };
 
 /** Of the whole name, as the permissions of RabbitMQ would be with `^` and `$`. */
@@ -124,6 +135,35 @@ export const queuePattern: ValueKind<RegExp> = {
     }
   },
 };
+
+/** What the client of PostgreSQL reads; then what providers write into URLs, and nobody misses. */
+const postgresParameters = [
+  ...['host', 'port', 'user', 'password', 'application_name', 'fallback_application_name', 'client_encoding', 'options'],
+  ...['ssl', 'sslmode', 'sslrootcert', 'sslcert', 'sslkey', 'sslnegotiation', 'uselibpqcompat', 'enableChannelBinding'],
+  ...['statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'query_timeout'],
+  ...['connect_timeout', 'target_session_attrs', 'keepalives', 'keepalives_idle', 'keepalives_interval', 'keepalives_count'],
+  ...['tcp_user_timeout', 'pgbouncer'],
+];
+
+const tlsIs = (service: 'AMQP' | 'REDIS') => `TLS is ${service.toLowerCase()}s:// with ${service}_TLS_CA_FILE and its like`;
+
+/**
+ * A parameter that nobody reads promises what is not done, and nodes of which only some have TLS get the password in clear. Names are
+ * shown, unless they may be the rest of a password with a `?` or a `#` in it.
+ */
+function flawOf(text: string, scheme: string, known: readonly string[], remedy: string): string | null {
+  const nodes = text.split(',').map((node) => node.trim());
+  const schemes = new Set(nodes.flatMap((node) => /^[a-z]+(?=(\+[a-z]+)?:\/\/)/.exec(node)?.[0] ?? []));
+  if (schemes.has(`${scheme}s`) && schemes.has(scheme))
+    return `some of its nodes are ${scheme}:// and others ${scheme}s://: use one of them`;
+  for (const node of nodes) {
+    const [, query, fragment] = /^[^?#]*(?:\?([^#]*))?(#.*)?$/s.exec(node) ?? [];
+    if (fragment !== undefined || query?.includes('@')) return 'it has a ? or a # in a name or in the password: write %3F or %23';
+    const unknown = [...new URLSearchParams(query ?? '').keys()].find((name) => !known.includes(name));
+    if (unknown !== undefined) return `its parameter ${JSON.stringify(unknown)} has no effect: ${remedy}`;
+  }
+  return null;
+}
 
 function isUrl(text: string, protocols: readonly string[]): boolean {
   // The scheme is compared as text first: `new URL` also takes `amqp:host` and strips line ends and tabs.

@@ -3,6 +3,7 @@
  * this folder's README and its entry in `.env.example`. `load.ts` checks conditions on several variables.
  */
 import { defaultEventLimits } from '../events/event.ts';
+import { type TlsFiles, tlsVariables } from '../tls.ts';
 import { logLevels } from './config.ts';
 import * as kinds from './parsers.ts';
 import type { ValueKind } from './parsers.ts';
@@ -25,18 +26,43 @@ const row = <T>(defaultText: string, kind: ValueKind<T>, meaning: string) => ({ 
 const secret = <T, D extends string | null>(defaultText: D, kind: ValueKind<T>, meaning: string) =>
   ({ defaultText, kind, meaning, secret: true }) as const;
 
+const optional = <T>(kind: ValueKind<T>, meaning: string) => ({ defaultText: null, kind, meaning, secret: false }) as const;
+
+/** The variables of TLS to one service, under the names of `tlsVariables`. */
+function tlsRows<Service extends 'AMQP' | 'REDIS'>(service: Service, server: string, scheme: string) {
+  const { caFile, certFile, keyFile, serverName } = tlsVariables[service];
+  const hostName = kinds.matching(/^(?=.*[A-Za-z])[A-Za-z0-9._-]{1,253}$/, 'a host name, no IP address');
+  const rows = {
+    [caFile]: optional(
+      kinds.filePath,
+      `With \`${scheme}\`: the authorities that may have issued the certificate of ${server}. Unset: those that Node.js trusts. Like the next two it is read again at each connect.`,
+    ),
+    [certFile]: optional(kinds.filePath, `The certificate that is shown to ${server}, with the intermediate ones. Unset: none.`),
+    [keyFile]: optional(kinds.filePath, `The private key of ${certFile}; not encrypted.`),
+    [serverName]: optional(hostName, `The name in the certificate of ${server}. Unset: the host in the URL.`),
+  };
+  return rows as Record<(typeof tlsVariables)[Service][keyof TlsFiles], Variable<string> & { readonly defaultText: null }>;
+}
+
 export const variables = {
   AMQP_URL: secret(
     'amqp://localhost:5672',
     kinds.amqpUrls,
     'RabbitMQ. Several URLs, separated by commas, are nodes of one cluster, tried in turn.',
   ),
+  AMQP_AUTH: row(
+    'plain',
+    kinds.oneOf('plain', 'external'),
+    'How RabbitMQ knows who this is: `plain`, by user and password of AMQP_URL, or `external`, by AMQP_TLS_CERT_FILE (needs the plugin `rabbitmq_auth_mechanism_ssl`).',
+  ),
+  ...tlsRows('AMQP', 'RabbitMQ and its management API', 'amqps://'),
   MANAGEMENT_URL: secret(
     null,
     kinds.httpUrl,
-    'The management API, such as `http://user:password@localhost:15672`. Unset: what only it can tell is not checked.',
+    'The management API, such as `https://user:password@localhost:15671`. Unset: a worker does without it; `inorder doctor` and `inorder topology check` ask port 15671 of the host of an `amqps://` URL, over TLS, and 15672 of an `amqp://` one.',
   ),
   REDIS_URL: secret('redis://localhost:6379', kinds.redisUrl, 'Redis; also the nodes of a cluster, or sentinels.'),
+  ...tlsRows('REDIS', 'Redis and its sentinels', 'rediss://'),
   DATABASE_URL: secret(
     null,
     kinds.postgresUrl,

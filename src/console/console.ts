@@ -111,7 +111,7 @@ class Sources {
     this.time = time;
     const { broker, serviceName } = config;
     const names = { reading: `${serviceName} console`, publishing: `${serviceName} console replay` };
-    this.#broker = new KeptBroker({ urls: broker.urls, stream: broker.stream, names, log, time });
+    this.#broker = new KeptBroker({ ...broker, names, log, time });
   }
 
   get store(): Store {

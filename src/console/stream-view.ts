@@ -10,7 +10,7 @@ import { statusOf, summaryOf } from '../dead-letters/replay-plan.ts';
 import { auditFields, type AuditRecord, type Halt, snapshotsOf, type Store } from '../stores/store.ts';
 import { entityFields, type EntityRef, type RawMessage } from '../events/event.ts';
 import { gapOf } from '../observability/worker-status.ts';
-import { ManagementClient, virtualHostOf } from '../rabbitmq/management.ts';
+import { managementOf } from '../rabbitmq/management.ts';
 import { streamDepths, whyNobodyConsumes } from '../rabbitmq/queue-depths.ts';
 import { shardQueueNames } from '../rabbitmq/topology-plan.ts';
 import { haltText } from '../stores/halts.ts';
@@ -196,14 +196,10 @@ export class StreamView {
   }
 
   async #readConsumers(): Promise<ReadonlyMap<string, string> | null> {
-    const {
-      config,
-      sources: { time },
-    } = this.#options;
-    const { managementUrl, urls } = config.broker;
-    if (managementUrl === null) return null;
-    const answer = await new ManagementClient({ url: managementUrl, virtualHost: virtualHostOf(urls[0]), time }).consumers();
-    if (!answer.ok) return null;
+    const { config, sources } = this.#options;
+    const management = config.broker.managementUrl === null ? null : managementOf(config.broker, sources.time);
+    const answer = await management?.consumers();
+    if (!answer?.ok) return null;
     const active = answer.value.filter(({ activity_status }) => activity_status === 'single_active');
     return new Map(active.map(({ queue, channel_details: from }) => [queue.name, `${from.peer_host}:${from.peer_port}`]));
   }

@@ -53,13 +53,12 @@ const silence: Log = { debug: () => {}, info: () => {}, warn: () => {}, error: (
  */
 export function createDeadLetters(options: DeadLettersOptions = {}): DeadLetters {
   const { config = loadConfig(process.env), store, log = silence, time = systemTime } = options;
-  const { urls, stream } = config.broker;
   const names = { reading: 'inorder dead letters', publishing: 'inorder replay' };
   return new DeadLetters({
     ...letterSettings(config),
     store: store ?? openStore(config, { log, time }),
     ownsStore: store === undefined,
-    broker: new KeptBroker({ urls, stream, names, log, time }),
+    broker: new KeptBroker({ ...config.broker, names, log, time }),
     time,
   });
 }

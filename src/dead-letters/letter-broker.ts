@@ -9,7 +9,7 @@
 import type { Channel, ChannelModel } from 'amqplib';
 import { UnavailableError } from '../errors.ts';
 import type { Log } from '../observability/log.ts';
-import { type BrokerConnection, createConnection } from '../rabbitmq/connection.ts';
+import { type BrokerAddress, type BrokerConnection, createConnection } from '../rabbitmq/connection.ts';
 import { type AmqpPublisher, createAmqpPublisher } from '../rabbitmq/publisher.ts';
 import { replyCodeOf, replyCodes } from '../rabbitmq/refusal.ts';
 import { closeChannel, openChannel } from '../rabbitmq/channels.ts';
@@ -53,9 +53,7 @@ export function onConnection(connection: ChannelModel, broker: Omit<LetterBroker
   };
 }
 
-export interface BrokerOptions {
-  /** Nodes of one cluster, tried in turn. */
-  readonly urls: readonly string[];
+export interface BrokerOptions extends BrokerAddress {
   readonly stream: string;
   /** The names that the broker shows for the reading and the publishing connections. */
   readonly names: { readonly reading: string; readonly publishing: string };
@@ -74,8 +72,7 @@ export class KeptBroker implements LetterBroker {
   }
 
   async lend(): Promise<LentConnection> {
-    const { urls, names, log, time } = this.#options;
-    this.#reading ??= createConnection({ urls, name: names.reading, log, time });
+    this.#reading ??= createConnection({ ...this.#options, name: this.#options.names.reading });
     const reading = this.#reading;
     const connection = await reading.ready();
     let release: () => void = () => undefined;
@@ -90,8 +87,8 @@ export class KeptBroker implements LetterBroker {
   }
 
   async withPublisher<T>(use: (publisher: AmqpPublisher) => Promise<T>, closeTimeoutMs?: number): Promise<T> {
-    const { urls, names, stream, log, time } = this.#options;
-    const connection = createConnection({ urls, name: names.publishing, log, time });
+    const { names, stream, log } = this.#options;
+    const connection = createConnection({ ...this.#options, name: names.publishing });
     const publisher = createAmqpPublisher({ connection, exchange: stream, log });
     const end = async (timeoutMs?: number) => {
       await publisher.close(timeoutMs);

@@ -13,16 +13,17 @@ import { encodeEvent, type EncodedEvent } from '../events/encode.ts';
 import { defaultEventLimits, type Event, type EventLimits } from '../events/event.ts';
 import type { NewEvent } from '../events/new-event.ts';
 import type { Log } from '../observability/log.ts';
-import { createConnection } from '../rabbitmq/connection.ts';
+import { type BrokerAddress, createConnection } from '../rabbitmq/connection.ts';
 import { createAmqpPublisher, type PublishOutcome } from '../rabbitmq/publisher.ts';
 import { systemTime, type Time } from '../time.ts';
+import { tlsProblems } from '../tls.ts';
 import { type PublishCounts, publishStream } from './publish-input.ts';
 
 const eventFormats = ['envelope', 'cloudevents-structured', 'cloudevents-binary'] as const;
 /** The format of messages: the JSON envelope, or a CloudEvent as one JSON text or with its attributes in headers. */
 export type EventFormat = (typeof eventFormats)[number];
 
-export interface PublisherOptions {
+export interface PublisherOptions extends Omit<BrokerAddress, 'urls'> {
   /** Nodes of one cluster, tried in turn. Default `amqp://localhost:5672`. */
   readonly urls?: readonly string[];
   /** Name of the stream. Default `events`. */
@@ -80,9 +81,9 @@ const silence: Log = { debug: () => {}, info: () => {}, warn: () => {}, error: (
 export function createPublisher(options: PublisherOptions = {}): Publisher {
   const problems = problemsOf(options);
   if (problems.length > 0) throw new ConfigError(problems);
-  const { urls = ['amqp://localhost:5672'], stream = 'events', maxOutstanding, log = silence, time = systemTime } = options;
+  const { stream = 'events', maxOutstanding, log = silence, time = systemTime } = options;
   const encode = encoderFor(options);
-  const connection = createConnection({ urls, name: 'inorder publisher', log, time });
+  const connection = createConnection({ urls: ['amqp://localhost:5672'], ...options, name: 'inorder publisher', log, time });
   const publisher = createAmqpPublisher({ connection, exchange: stream, log, maxOutstanding });
 
   async function* encoded(events: AsyncIterable<NewEvent | Event>): AsyncGenerator<EncodedEvent> {
@@ -101,11 +102,18 @@ export function createPublisher(options: PublisherOptions = {}): Publisher {
 }
 
 /** The addresses are not shown, because they contain credentials. */
-function problemsOf({ urls, stream, format, maxOutstanding, unsequenced }: PublisherOptions): string[] {
+function problemsOf({ urls, auth, tls = {}, stream, format, maxOutstanding, unsequenced }: PublisherOptions): string[] {
   const { kind } = variables.STREAM;
   const problems: string[] = [];
   if (urls !== undefined && (urls.length === 0 || urls.some((url) => amqpUrls.parse(url)?.length !== 1)))
     problems.push('urls: each must be an `amqp://` or `amqps://` URL, and there must be one');
+  const flaw = amqpUrls.flaw?.(urls?.join() ?? '') ?? null;
+  if (flaw !== null) problems.push(`urls: ${flaw}`);
+  const named = Object.values(tls).some((file) => file != null);
+  if ((named || auth === 'external') && urls?.every((url) => url.startsWith('amqps:')) !== true)
+    problems.push('tls and auth `external` are for urls that all begin with amqps://');
+  if (auth === 'external' && tls.certFile == null) problems.push('auth is `external`: it needs tls.certFile and tls.keyFile');
+  problems.push(...tlsProblems(tls));
   if (stream !== undefined && kind.parse(stream) === null) problems.push(`stream is ${JSON.stringify(stream)}: it must be ${kind.allowed}`);
   if (format !== undefined && !eventFormats.includes(format))
     problems.push(`format is ${JSON.stringify(format)}: it must be one of ${eventFormats.join(', ')}`);

@@ -8,15 +8,24 @@
  * that publishes, and acknowledgements on it would wait as well.
  */
 import amqpManager, { type AmqpConnectionManager } from 'amqp-connection-manager';
-import type { ChannelModel } from 'amqplib';
+import { type ChannelModel, credentials } from 'amqplib';
 import { UnavailableError } from '../errors.ts';
 import type { Log } from '../observability/log.ts';
 import { backOffMs, type Time, within } from '../time.ts';
+import { type TlsFiles, tlsOptions } from '../tls.ts';
 import { brokerWords, describeConnectFailure, isRefusedLogin } from './refusal.ts';
 
-export interface ConnectionOptions {
+/** Where the broker is, and how it knows us. */
+export interface BrokerAddress {
   /** Nodes of one cluster, tried in turn. With credentials; never logged as they are. */
   readonly urls: readonly string[];
+  /** Default `plain`: by user and password of the URL. `external`: by the certificate. */
+  readonly auth?: 'plain' | 'external';
+  /** For `amqps://` and for the management API over `https://`. Default: the authorities of Node.js, and no certificate. */
+  readonly tls?: Partial<TlsFiles>;
+}
+
+export interface ConnectionOptions extends BrokerAddress {
   /** Shown by the broker beside the connection. */
   readonly name: string;
   readonly log: Log;
@@ -63,7 +72,10 @@ export class BrokerConnection {
     this.#manager = amqpManager.connect([...options.urls], {
       heartbeatIntervalInSeconds: options.heartbeatSeconds ?? defaultHeartbeatSeconds,
       reconnectTimeInSeconds: reconnect.initialMs / 1_000,
-      connectionOptions: { noDelay: true, timeout: connectTimeoutMs, clientProperties: { connection_name: options.name } },
+      connectionOptions: Object.assign(socketOptions(options, options.log), {
+        timeout: connectTimeoutMs,
+        clientProperties: { connection_name: options.name },
+      }),
     });
     this.#manager.on('connect', ({ connection }) => this.#up(connection as unknown as ChannelModel));
     this.#manager.on('connectFailed', ({ err, url }) => this.#failed(err, url));
@@ -216,6 +228,12 @@ export class BrokerConnection {
       this.#options.log.error({ connection: this.#options.name, error }, 'a listener of the connection failed');
     }
   }
+}
+
+/** Options of `amqplib`, for one object of which the files of TLS are read at each connect: it must not be copied. */
+export function socketOptions({ auth, tls = {} }: BrokerAddress, log: Pick<Log, 'warn'>) {
+  const warn = (message: string) => log.warn({}, message);
+  return Object.assign(tlsOptions(tls, warn), { noDelay: true, ...(auth === 'external' ? { credentials: credentials.external() } : {}) });
 }
 
 /** Connects in the background; use `ready` or `listen` to wait for it. */

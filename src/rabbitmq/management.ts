@@ -2,13 +2,17 @@
  * The part of RabbitMQ's management API that shows what AMQP does not. Read-only. Every answer is
  * an outcome: an API that is missing, refuses the login or returns something else is a reason, not an exception.
  */
+import http from 'node:http';
+import https from 'node:https';
+import { text } from 'node:stream/consumers';
 import { type Time, timeLimit } from '../time.ts';
+import { type TlsFiles, tlsFailure, tlsOptions } from '../tls.ts';
+import type { BrokerAddress } from './connection.ts';
 
-export interface ManagementOptions {
-  /** `http://user:password@host:15672`, also with a path prefix. */
-  readonly url: string;
-  readonly virtualHost: string;
-  readonly time: Time;
+/** A broker whose management API may be asked. */
+export interface ManagedBroker extends BrokerAddress {
+  /** `http://user:password@host:15672`, or with https and a path prefix. Null: the usual port of the first host, where that is safe. */
+  readonly managementUrl: string | null;
 }
 
 export type Answer<T> = { readonly ok: true; readonly value: T } | { readonly ok: false; readonly reason: string };
@@ -75,22 +79,23 @@ export interface NodeInfo {
 
 /** For each request. */
 const timeoutMs = 5_000;
-const managementPort = 15_672;
-
 export class ManagementClient {
   readonly #base: string;
   readonly #authorization: string;
   readonly #virtualHost: string;
+  readonly #tls: Partial<TlsFiles>;
   readonly #time: Time;
   /** How far the broker's clock was ahead of ours at the last answer, in milliseconds; null if unknown. */
   clockOffsetMs: number | null = null;
 
-  constructor({ url, virtualHost, time }: ManagementOptions) {
+  /** `url`: with credentials. */
+  constructor(url: string, { urls, tls = {} }: BrokerAddress, time: Time) {
     const { username, password, origin, pathname } = new URL(url);
     this.#base = `${origin}${pathname.replace(/\/+$/, '')}/api`;
     const login = `${decodeURIComponent(username || 'guest')}:${decodeURIComponent(password || 'guest')}`;
     this.#authorization = `Basic ${Buffer.from(login).toString('base64')}`;
-    this.#virtualHost = encodeURIComponent(virtualHost);
+    this.#virtualHost = encodeURIComponent(virtualHostOf(urls[0]));
+    this.#tls = tls;
     this.#time = time;
   }
 
@@ -132,13 +137,11 @@ export class ManagementClient {
 
   async #get<T>(path: string, isExpected: (value: object) => boolean): Promise<Answer<T>> {
     try {
-      const signal = timeLimit(this.#time, timeoutMs);
-      const response = await fetch(`${this.#base}${path}`, { headers: { authorization: this.#authorization }, signal, redirect: 'error' });
-      this.#readClock(response.headers.get('date'));
-      if (response.status === 401)
-        return { ok: false, reason: 'it refuses the user name or the password, or the user lacks the tag `monitoring`' };
-      if (!response.ok) return { ok: false, reason: `it answers ${path.replace(/\?.*/, '')} with status ${response.status}` };
-      const value: unknown = await response.json();
+      const { status, date, body } = await this.#ask(`${this.#base}${path}`);
+      this.#readClock(date);
+      if (status === 401) return { ok: false, reason: 'it refuses the user name or the password, or the user lacks the tag `monitoring`' };
+      if (status !== 200) return { ok: false, reason: `it answers ${path.replace(/\?.*/, '')} with status ${status}` };
+      const value: unknown = JSON.parse(body);
       if (typeof value !== 'object' || value === null || !isExpected(value))
         return { ok: false, reason: 'what answers there is no management API' };
       return { ok: true, value: value as T };
@@ -147,18 +150,40 @@ export class ManagementClient {
     }
   }
 
+  /** Follows no redirection, which would take the password elsewhere. */
+  #ask(url: string): Promise<{ readonly status: number | undefined; readonly date: string | undefined; readonly body: string }> {
+    const [client, tls] = url.startsWith('https:') ? [https, tlsOptions(this.#tls, () => {})] : [http, {}];
+    const headers = { authorization: this.#authorization };
+    return new Promise((resolve, reject) => {
+      const request = client.get(url, { ...tls, headers, signal: timeLimit(this.#time, timeoutMs), agent: false }, (response) => {
+        const { statusCode: status, headers } = response;
+        text(response).then((body) => resolve({ status, date: headers.date, body }), reject);
+      });
+      request.on('error', reject);
+    });
+  }
+
   /** The header has a resolution of a second, and is half a second late on average. */
-  #readClock(date: string | null): void {
+  #readClock(date: string | undefined): void {
     const theirMs = Date.parse(date ?? '');
     if (!Number.isNaN(theirMs)) this.clockOffsetMs = theirMs + 500 - this.#time.wallMs();
   }
 }
 
-/** The usual address of a broker's management API: the same host and login, port 15672. */
-export function managementUrlOf(amqpUrl: string): string {
-  const { username, password, hostname } = new URL(amqpUrl);
+/**
+ * The management API of a broker. At its usual port the login of AMQP is used, which goes out in clear only where AMQP itself sends it
+ * so. Null: there is no URL, and no login to use.
+ */
+export function managementOf(broker: ManagedBroker, time: Time): ManagementClient | null {
+  const url = broker.managementUrl ?? usualUrl(broker);
+  return url === null ? null : new ManagementClient(url, broker, time);
+}
+
+function usualUrl({ urls, auth }: BrokerAddress): string | null {
+  if (urls[0] === undefined || auth === 'external') return null;
+  const { protocol, username, password, hostname } = new URL(urls[0]);
   const login = username === '' && password === '' ? '' : `${username}:${password}@`;
-  return `http://${login}${hostname}:${managementPort}`;
+  return protocol === 'amqps:' ? `https://${login}${hostname}:15671` : `http://${login}${hostname}:15672`;
 }
 
 /** The virtual host of an AMQP URL; `/` by default. */
@@ -173,9 +198,9 @@ export function parsedUrl(url: unknown): URL | null {
 
 function whyNot(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
-  if (error.name === 'TimeoutError') return 'it does not answer';
   if (error instanceof SyntaxError) return 'what answers there is no management API';
-  // The message of `fetch` itself is always the same.
-  const cause = error.cause instanceof Error ? error.cause : error;
-  return `it cannot be reached (${'code' in cause ? String(cause.code) : cause.message})`;
+  if (error.cause instanceof Error && error.cause.name === 'TimeoutError') return 'it does not answer';
+  const tls = tlsFailure(error, 'AMQP_URL');
+  if (tls !== null) return `it cannot be reached: ${tls.replace(/\.$/, '')}`;
+  return `it cannot be reached (${'code' in error ? String(error.code) : error.message})`;
 }

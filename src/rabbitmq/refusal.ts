@@ -2,6 +2,7 @@
  * The broker's refusals as sentences for the operator. They contain neither credentials nor any part of a
  * message.
  */
+import { tlsFailure } from '../tls.ts';
 import { parsedUrl, virtualHostOf } from './management.ts';
 
 /** The reply codes of AMQP 0-9-1 that are used here. */
@@ -42,13 +43,17 @@ export function brokerWords(error: unknown): string {
 export function describeConnectFailure(error: unknown, url: unknown): string {
   const where = describeAddress(url);
   const text = error instanceof Error ? error.message : String(error);
+  const tls = tlsFailure(error, 'AMQP_URL');
+  if (tls !== null) return `the broker at ${where} cannot be reached: ${tls}`;
+  if (/ACCESS[-_]REFUSED.*EXTERNAL/s.test(text)) return `the broker at ${where} has no user for the certificate, or no access for it`;
   if (/ACCESS[-_]REFUSED/.test(text)) return `the broker at ${where} refuses the user name or the password`;
   if (text.startsWith('Expected ConnectionOpenOk')) {
     const vhost = JSON.stringify(virtualHostOf(url));
     return `the broker at ${where} does not open the virtual host ${vhost}: it does not exist, or the user has no access to it, or it is at its limit of connections`;
   }
   // The same cause has different messages, depending on whether a read or a write fails.
-  if (/\b(ECONNRESET|EPIPE)\b|^Socket closed abruptly/.test(text)) return `the broker at ${where} ends the connection before it is open`;
+  const ends = /\b(ECONNRESET|EPIPE)\b|^Socket closed abruptly/.test(text);
+  if (ends) return `the broker at ${where} ends the connection before it is open${whyEnded(url)}`;
   if (text === 'connect ETIMEDOUT') return `the broker at ${where} does not answer`;
   return `the broker at ${where} cannot be reached: ${brokerWords(error)}`;
 }
@@ -57,6 +62,12 @@ export function describeConnectFailure(error: unknown, url: unknown): string {
 export function isRefusedLogin(error: unknown): boolean {
   const text = error instanceof Error ? error.message : String(error);
   return /ACCESS[-_]REFUSED|^Expected ConnectionOpenOk/.test(text);
+}
+
+/** The alert of TLS may be lost with the connection. */
+function whyEnded(url: unknown): string {
+  if (parsedUrl(url)?.protocol === 'amqp:') return ' (a port for TLS needs amqps://)';
+  return ' (does it accept what AMQP_TLS_CERT_FILE and AMQP_TLS_KEY_FILE name?)';
 }
 
 function describeAddress(url: unknown): string {

@@ -6,11 +6,10 @@
  * Findings about the broker independent of a stream are here as well: version, alarms (which stop publishers), nodes that are down,
  * partitions, and the clock.
  */
-import type { Config } from '../config/config.ts';
 import { ConfigError } from '../errors.ts';
 import { failure, type Finding, ok, warning } from '../finding.ts';
 import type { Time } from '../time.ts';
-import { type Answer, ManagementClient, managementUrlOf, type NodeInfo, type Overview, virtualHostOf } from './management.ts';
+import { type Answer, type ManagedBroker, managementOf, type ManagementClient, type NodeInfo, type Overview } from './management.ts';
 import { bindingFindings, exchangeFindings, queueFindings, type SeenTopology, surplusFindings } from './topology-comparison.ts';
 import { consumerTimeoutFinding, policyFindings } from './policy-check.ts';
 import type { ConnectionSource } from './scratch-channel.ts';
@@ -20,10 +19,7 @@ import type { TopologyPlan } from './topology-plan.ts';
 export interface TopologyCheckOptions {
   readonly plan: TopologyPlan;
   readonly connection: ConnectionSource;
-  /** Gives the virtual host and, without a `managementUrl`, host and login. */
-  readonly amqpUrl: string;
-  /** Null: the usual port on the host of `amqpUrl`. */
-  readonly managementUrl: string | null;
+  readonly broker: ManagedBroker;
   /** The longest time that a delivery is held for its predecessor. */
   readonly gapTimeoutMs: number;
 }
@@ -32,15 +28,10 @@ export interface TopologyCheckOptions {
  * One finding per check, failures and warnings with a remedy.
  * @throws UnavailableError when neither the management API nor the broker can be reached.
  */
-export async function checkTopology({
-  plan,
-  connection,
-  amqpUrl,
-  managementUrl,
-  gapTimeoutMs,
-}: TopologyCheckOptions): Promise<readonly Finding[]> {
-  const url = managementUrl ?? managementUrlOf(amqpUrl);
-  const management = new ManagementClient({ url, virtualHost: virtualHostOf(amqpUrl), time: connection.time });
+export async function checkTopology({ plan, connection, broker, gapTimeoutMs }: TopologyCheckOptions): Promise<readonly Finding[]> {
+  const management = managementOf(broker, connection.time);
+  // A login by certificate is none that could be used there.
+  if (management === null) return [...(await passiveFindings(connection, plan)), unseen('MANAGEMENT_URL is not set')];
   const overview = await management.overview();
   const findings = overview.ok ? brokerFindings(plan, overview.value) : [];
   const seen = overview.ok ? await look(management) : overview;
@@ -56,11 +47,10 @@ export async function checkTopology({
   ];
 }
 
-type BrokerAddress = Pick<Config['broker'], 'urls' | 'managementUrl'>;
-
 /** Findings about the broker as a whole; empty without the management API, which `checkTopology` reports. */
-export async function checkBrokerHealth({ urls, managementUrl }: BrokerAddress, time: Time): Promise<readonly Finding[]> {
-  const management = new ManagementClient({ url: managementUrl ?? managementUrlOf(urls[0]), virtualHost: virtualHostOf(urls[0]), time });
+export async function checkBrokerHealth(broker: ManagedBroker, time: Time): Promise<readonly Finding[]> {
+  const management = managementOf(broker, time);
+  if (management === null) return [];
   const [overview, nodes] = await Promise.all([management.overview(), management.nodes()]);
   if (!overview.ok) return [];
   if (!nodes.ok) return [warning('alarms', `they cannot be seen: ${nodes.reason}`, 'give the user of MANAGEMENT_URL the tag `monitoring`')];

@@ -33,7 +33,7 @@ export function openStore({ store, broker, ordering }: Config, { log, onReconnec
     case 'postgres':
       return createPostgresStore({ ...options, url: store.databaseUrl });
     case 'redis':
-      return createRedisStore({ ...options, url: store.redisUrl, durability, onReconnect });
+      return createRedisStore({ ...options, url: store.redisUrl, tls: store.redisTls, durability, onReconnect });
   }
 }
 
@@ -49,7 +49,7 @@ export function openEventStore({ store, eventStore, broker, limits }: Config, lo
     case 'postgres':
       return createPostgresEventStore({ url: store.databaseUrl, stream, limits, log, time });
     case 'redis':
-      return createRedisEventStore({ url: store.redisUrl, stream, limits, durability: store.durability, log, time });
+      return createRedisEventStore({ url: store.redisUrl, tls: store.redisTls, stream, limits, durability: store.durability, log, time });
   }
 }
 
@@ -59,7 +59,7 @@ export function openRelayLeases({ store, eventStore, broker }: Config, log: Log,
     case 'postgres':
       return createPostgresRelayLeases({ url: store.databaseUrl, stream, log, time });
     case 'redis':
-      return createRedisRelayLeases({ url: store.redisUrl, stream, time });
+      return createRedisRelayLeases({ url: store.redisUrl, tls: store.redisTls, stream, time });
   }
 }
 

@@ -278,11 +278,10 @@ const endTimeoutMs = 2_000;
 /** @throws UnavailableError when broker or store become unavailable, dead letters are being changed elsewhere, or `signal` aborts. */
 async function replayOnce(request: ReplayRequest, parts: AutoReplayParts): Promise<AutomaticReport> {
   const { config, store, metrics, log, time } = parts;
-  const { urls, stream } = config.broker;
   const names = { reading: `${config.serviceName} auto-replay`, publishing: `${config.serviceName} auto-replay publishes` };
   // The connections open and close with each replay; only its result is logged.
   const quiet: Log = { debug: log.debug.bind(log), info: log.debug.bind(log), warn: log.warn.bind(log), error: log.error.bind(log) };
-  const broker = new KeptBroker({ urls, stream, names, log: quiet, time });
+  const broker = new KeptBroker({ ...config.broker, names, log: quiet, time });
   const all = new DeadLetters({ ...letterSettings(config), store, broker, time });
   try {
     return await all.exclusively((letters) => replayReady(letters, request, (count) => metrics.autoReplayed(count)), 0);

@@ -4,7 +4,7 @@
  */
 import type { Config } from '../config/config.ts';
 import type { QueueReading } from '../observability/metrics.ts';
-import { ManagementClient, virtualHostOf } from '../rabbitmq/management.ts';
+import { type ManagementClient, managementOf } from '../rabbitmq/management.ts';
 import { type QueueDepth, streamDepths } from '../rabbitmq/queue-depths.ts';
 import type { ConnectionSource } from '../rabbitmq/scratch-channel.ts';
 import type { Time, Timer } from '../time.ts';
@@ -30,9 +30,8 @@ export class QueueWatch {
   constructor(options: QueueWatchOptions) {
     this.#options = options;
     this.#lastAtMs = options.time.nowMs();
-    const { managementUrl, urls } = options.config.broker;
-    const asked = { virtualHost: virtualHostOf(urls[0]), time: options.time };
-    this.#management = managementUrl === null ? null : new ManagementClient({ url: managementUrl, ...asked });
+    const { broker } = options.config;
+    this.#management = broker.managementUrl === null ? null : managementOf(broker, options.time);
   }
 
   /** Asks at once, then at every interval. */

@@ -118,13 +118,13 @@ class ShardedWorker implements Worker {
     this.#memory = shareOut(config.limits.memoryBudgetBytes, config.broker.workerShards.length);
     this.#store = openStore(config, { log, time, onReconnect: () => this.#watch.lookNow() });
     this.#connection = createConnection({
-      urls: config.broker.urls,
+      ...config.broker,
       name: `${config.serviceName} worker`,
       log,
       time,
       onReconnected: () => metrics.reconnected(),
     });
-    this.#publishing = createConnection({ urls: config.broker.urls, name: `${config.serviceName} publishing`, log, time });
+    this.#publishing = createConnection({ ...config.broker, name: `${config.serviceName} publishing`, log, time });
     this.#replier = options.processors.hasHandlers
       ? createReplier({ connection: this.#publishing, allowed: config.processing.replyQueues, metrics, log })
       : null;

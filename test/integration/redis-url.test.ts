@@ -5,7 +5,7 @@ import { describeTarget, parseRedisUrl, type RedisTarget } from '../../src/store
 
 const plain = {
   kind: 'server',
-  tls: false,
+  tls: null,
   username: undefined,
   password: undefined,
   db: 0,
@@ -20,7 +20,7 @@ const forms: Readonly<Record<string, Partial<RedisTarget>>> = {
   'redis://10.0.0.1:7000/3': { nodes: [{ host: '10.0.0.1', port: 7000 }], db: 3 },
   'redis://[::1]:7000': { nodes: [{ host: '::1', port: 7000 }] },
   'redis://:secret@host': { nodes: [{ host: 'host', port: 6379 }], password: 'secret' },
-  'rediss://user:p%40ss%2C%2F@host:1/2': { nodes: [{ host: 'host', port: 1 }], tls: true, username: 'user', password: 'p@ss,/', db: 2 },
+  'rediss://user:p%40ss%2C%2F@host:1/2': { nodes: [{ host: 'host', port: 1 }], tls: {}, username: 'user', password: 'p@ss,/', db: 2 },
   'redis+sentinel://a,b:26380/main': {
     kind: 'sentinel',
     nodes: [
@@ -32,7 +32,7 @@ const forms: Readonly<Record<string, Partial<RedisTarget>>> = {
   'rediss+sentinel://u:p@a:1/main/4?sentinel_user=su&sentinel_password=sp': {
     kind: 'sentinel',
     nodes: [{ host: 'a', port: 1 }],
-    tls: true,
+    tls: {},
     username: 'u',
     password: 'p',
     db: 4,
@@ -88,6 +88,10 @@ const bad = [
   'redis+cluster://a,,b',
   'redis://u:%zzs3cret@h',
   'redis+other://a',
+  'redis://s3cret?@h',
+  'redis://h?tls=true&s3cret@h',
+  'redis://h?tls=s3cret',
+  'rediss://h,redis://s3cret@i',
 ];
 
 for (const url of bad) {

@@ -5,7 +5,7 @@ import type { AddressInfo } from 'node:net';
 import { test, type TestContext } from 'node:test';
 import type { Finding } from '../../src/finding.ts';
 import { checkTopology } from '../../src/rabbitmq/topology-check.ts';
-import { planTopology, type TopologyOptions } from '../../src/rabbitmq/topology-plan.ts';
+import { planTopology, type TopologyOptions, type TopologyPlan } from '../../src/rabbitmq/topology-plan.ts';
 import { applyTopology } from '../../src/rabbitmq/topology.ts';
 import { KeptLog, useConnection, useRawChannel } from '../support/rabbitmq.ts';
 import { uniqueStream, useServices } from '../support/services.ts';
@@ -17,8 +17,9 @@ async function setUp(t: TestContext, options: Partial<TopologyOptions> = {}) {
   const connection = useConnection(t, amqpUrl, new KeptLog());
   await applyTopology(connection, plan);
   const raw = await useRawChannel(t, amqpUrl);
-  const trouble = async (changed: Partial<Parameters<typeof checkTopology>[0]> = {}): Promise<readonly Finding[]> => {
-    const findings = await checkTopology({ plan, connection, amqpUrl, managementUrl, gapTimeoutMs: 30_000, ...changed });
+  const trouble = async (changed: { managementUrl?: string; plan?: TopologyPlan } = {}): Promise<readonly Finding[]> => {
+    const broker = { urls: [amqpUrl], managementUrl };
+    const findings = await checkTopology({ plan, connection, broker: { ...broker, ...changed }, gapTimeoutMs: 30_000, ...changed });
     return findings.filter(({ level }) => level !== 'ok');
   };
   return { amqpUrl, managementUrl, stream, plan, connection, raw, trouble };

@@ -49,7 +49,7 @@ for (const queueType of ['quorum', 'classic'] as const) {
     await applyTopology(connection, plan);
     await applyTopology(connection, plan);
     await verifyTopology(connection, plan);
-    const findings = await checkTopology({ plan, connection, amqpUrl, managementUrl, gapTimeoutMs: 30_000 });
+    const findings = await checkTopology({ plan, connection, broker: { urls: [amqpUrl], managementUrl }, gapTimeoutMs: 30_000 });
     assert.deepEqual(
       findings.filter(({ level }) => level !== 'ok'),
       [],
@@ -162,13 +162,8 @@ test('a broker without the plugin says which command enables it, although it clo
   assert.deepEqual(problems, [
     'the broker knows no exchange type x-consistent-hash: run `rabbitmq-plugins enable rabbitmq_consistent_hash_exchange` on every node',
   ]);
-  const findings = await checkTopology({
-    plan,
-    connection,
-    amqpUrl: node.amqpUrl,
-    managementUrl: node.managementUrl,
-    gapTimeoutMs: 30_000,
-  });
+  const broker = { urls: [node.amqpUrl], managementUrl: node.managementUrl };
+  const findings = await checkTopology({ plan, connection, broker, gapTimeoutMs: 30_000 });
   const plugin = findings.find(({ subject }) => subject === 'plugin');
   assert.equal(plugin?.level, 'failure');
   assert.match(plugin?.remedy ?? '', /rabbitmq-plugins enable/);

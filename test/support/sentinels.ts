@@ -7,7 +7,7 @@ import { freePort } from '../../deploy/local/free-port.ts';
 import { GuardedProcess } from '../../deploy/local/guarded-process.ts';
 import { createPrivateDirectory, removePrivateDirectory } from '../../deploy/local/private-directory.ts';
 import { findExecutable } from '../../deploy/local/rabbit-binaries.ts';
-import type { RedisNode } from '../../deploy/local/redis-node.ts';
+import { type RedisNode, type RedisNodeOptions, tlsLines } from '../../deploy/local/redis-node.ts';
 import { useRedisNode, waitFor } from './services.ts';
 
 const redisServer = findExecutable('redis-server');
@@ -42,7 +42,8 @@ function clientOf(t: TestContext, port: number): Redis {
   return client;
 }
 
-async function startSentinel(t: TestContext, masterPort: number): Promise<number> {
+/** With `tls` it speaks nothing else, to the master either. Returns its port. */
+export async function startSentinel(t: TestContext, masterPort: number, tls: RedisNodeOptions['tls'] = undefined): Promise<number> {
   const [port, directory] = [await freePort(), await createPrivateDirectory('sentinel')];
   await mkdir(directory, { recursive: true });
   const config = join(directory, 'sentinel.conf');
@@ -50,7 +51,7 @@ async function startSentinel(t: TestContext, masterPort: number): Promise<number
     config,
     [
       'bind 127.0.0.1',
-      `port ${port}`,
+      ...(tls === undefined ? [`port ${port}`] : ['port 0', `tls-port ${port}`, ...tlsLines(tls)]),
       `dir ${directory}`,
       `sentinel monitor main 127.0.0.1 ${masterPort} 1`,
       'sentinel down-after-milliseconds main 1000',

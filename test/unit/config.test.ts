@@ -7,6 +7,7 @@ import { loadConfig, type Environment } from '../../src/config/load.ts';
 import { renderEnvExample, renderVariablesHelp, renderVariablesTable } from '../../src/config/render.ts';
 import { variableNames } from '../../src/config/variables.ts';
 import { ConfigError } from '../../src/errors.ts';
+import { Authority, needsOpenssl } from '../support/certificates.ts';
 import { checkout } from '../support/checkout.ts';
 
 function problemsOf(env: Environment): readonly string[] {
@@ -107,8 +108,8 @@ for (const [name, values] of Object.entries(refused)) {
 }
 
 test('URLs of clusters, sentinels and with encoded credentials are accepted', () => {
-  const urls = loadConfig({ AMQP_URL: 'amqp://u:p%2Cw@a:5672/%2F, amqps://b' }).broker.urls;
-  assert.deepEqual(urls, ['amqp://u:p%2Cw@a:5672/%2F', 'amqps://b']);
+  const urls = loadConfig({ AMQP_URL: 'amqp://u:p%2Cw@a:5672/%2F, amqp://b' }).broker.urls;
+  assert.deepEqual(urls, ['amqp://u:p%2Cw@a:5672/%2F', 'amqp://b']);
   for (const url of [
     'rediss://:pw@h:6380/2',
     'redis+cluster://h:1,i:2',
@@ -117,6 +118,75 @@ test('URLs of clusters, sentinels and with encoded credentials are accepted', ()
   ]) {
     assert.equal(loadConfig({ REDIS_URL: url }).store.redisUrl, url);
   }
+});
+
+for (const [variable, url, problem] of [
+  [
+    'REDIS_URL',
+    'redis://h?tls=true',
+    'its parameter "tls" has no effect: a database is the path, and TLS is rediss:// with REDIS_TLS_CA_FILE and its like',
+  ],
+  [
+    'REDIS_URL',
+    'redis+cluster://h?db=1,i',
+    'its parameter "db" has no effect: a database is the path, and TLS is rediss:// with REDIS_TLS_CA_FILE and its like',
+  ],
+  ['REDIS_URL', 'rediss://h,redis://i', 'some of its nodes are redis:// and others rediss://: use one of them'],
+  ['AMQP_URL', 'amqps://h?verify=verify_none', 'its parameter "verify" has no effect: TLS is amqps:// with AMQP_TLS_CA_FILE and its like'],
+  ['AMQP_URL', 'amqps://h,amqp://i', 'some of its nodes are amqp:// and others amqps://: use one of them'],
+  ['AMQP_URL', 'amqp://u:1?hush@h', 'it has a ? or a # in a name or in the password: write %3F or %23'],
+  ['AMQP_URL', 'amqp://u:1#hush@h', 'it has a ? or a # in a name or in the password: write %3F or %23'],
+  ['MANAGEMENT_URL', 'http://h?x=1', 'its parameter "x" has no effect: remove it'],
+  [
+    'DATABASE_URL',
+    'postgres://h/d?sslmode=verify-full&channel_binding=require',
+    'its parameter "channel_binding" has no effect: remove it',
+  ],
+] as const) {
+  test(`${variable}=${url} is refused for a part that would have no effect`, () => {
+    assert.equal(problemOf({ [variable]: url }), `${variable}: its value is not shown; ${problem}`);
+  });
+}
+
+test('parameters of URLs that the clients read are accepted, and what providers write into those of PostgreSQL', () => {
+  for (const env of [
+    { AMQP_URL: 'amqps://h?heartbeat=30&channelMax=100' },
+    { REDIS_URL: 'rediss+sentinel://h/main?sentinel_user=u&sentinel_password=p' },
+    { DATABASE_URL: 'postgres://h/d?sslmode=verify-full&sslrootcert=/ca.pem&application_name=a&connect_timeout=10&pgbouncer=true' },
+  ])
+    assert.deepEqual(problemsOf(env), []);
+});
+
+test('files of TLS are named with what is wrong with them, and need a URL with TLS', needsOpenssl, async (t) => {
+  const authority = await Authority.create(t);
+  const [one, other] = [await authority.issue('one'), await authority.issue('other')];
+  const amqps = { AMQP_URL: 'amqps://h', AMQP_TLS_CERT_FILE: one.certFile, AMQP_TLS_KEY_FILE: one.keyFile };
+  const { caFile } = authority;
+  assert.deepEqual(loadConfig({ ...amqps, AMQP_TLS_CA_FILE: caFile, AMQP_TLS_SERVER_NAME: 'rabbit' }).broker.tls, {
+    caFile,
+    ...one,
+    serverName: 'rabbit',
+  });
+  assert.deepEqual(loadConfig({ ...amqps, AMQP_AUTH: 'external' }).broker.auth, 'external');
+  for (const [env, problem] of [
+    [
+      { AMQP_TLS_CA_FILE: caFile },
+      /^AMQP_TLS_CA_FILE is set, and AMQP_URL begins with amqp, which is without TLS: let it begin with amqps, or unset it$/,
+    ],
+    [{ REDIS_URL: 'redis+cluster://h', REDIS_TLS_SERVER_NAME: 'h' }, /^REDIS_TLS_SERVER_NAME is set, and REDIS_URL begins with redis, /],
+    [{ ...amqps, AMQP_TLS_CA_FILE: '/nowhere' }, /^AMQP_TLS_CA_FILE is "\/nowhere": the file cannot be read \(ENOENT\)$/],
+    [{ ...amqps, AMQP_TLS_CA_FILE: one.keyFile }, /^AMQP_TLS_CA_FILE is ".+": it holds no certificate in PEM$/],
+    [{ ...amqps, AMQP_TLS_KEY_FILE: caFile }, /^AMQP_TLS_KEY_FILE is ".+": it holds no private key without a passphrase in PEM$/],
+    [{ ...amqps, AMQP_TLS_KEY_FILE: other.keyFile }, /^AMQP_TLS_KEY_FILE is ".+": it is not the key of the certificate in ".+"$/],
+    [{ ...amqps, AMQP_TLS_KEY_FILE: '' }, /^AMQP_TLS_CERT_FILE is set, and AMQP_TLS_KEY_FILE is not: .* set both$/],
+    [{ ...amqps, AMQP_TLS_SERVER_NAME: '10.0.0.1' }, /^AMQP_TLS_SERVER_NAME is "10\.0\.0\.1": it must be a host name, no IP address$/],
+    [{ AMQP_URL: 'amqps://h', AMQP_AUTH: 'external' }, /^AMQP_AUTH is `external`, and AMQP_TLS_CERT_FILE is not set/],
+    [
+      { ...amqps, AMQP_URL: 'amqps://u:hush@h', AMQP_AUTH: 'external' },
+      /^AMQP_AUTH is `external`, and AMQP_URL has a user or a password: remove them/,
+    ],
+  ] as const)
+    assert.match(problemOf(env), problem);
 });
 
 test('WORKER_SHARDS takes ranges and repeats, and only shards that exist', () => {
@@ -286,6 +356,14 @@ for (const [typed, meant] of [
   ['AMQP_URLS', 'AMQP_URL'],
   ['AMQP_ULR_FILE', 'AMQP_URL_FILE'],
   ['shards', 'SHARDS'],
+  ['AMQP_CA', 'AMQP_TLS_CA_FILE'],
+  ['AMQP_CACERTFILE', 'AMQP_TLS_CA_FILE'],
+  ['REDIS_TLS_CA', 'REDIS_TLS_CA_FILE'],
+  ['REDIS_SSL_CA_CERTS', 'REDIS_TLS_CA_FILE'],
+  ['AMQP_CLIENT_CERT', 'AMQP_TLS_CERT_FILE'],
+  ['REDIS_TLS_KEY', 'REDIS_TLS_KEY_FILE'],
+  ['AMQP_KEY_PATH', 'AMQP_TLS_KEY_FILE'],
+  ['REDIS_SNI', 'REDIS_TLS_SERVER_NAME'],
   ['PROCESOR', 'PROCESSOR'],
 ] as const) {
   test(`${typed} is refused as a misspelt ${meant}`, () => {
@@ -297,7 +375,7 @@ test("other programs' variables are nobody's misspelling", () => {
   const strangers =
     'HTTP_PROXY HTTPS_PROXY http_proxy NO_PROXY HTTPS_PORT SMTP_HOST SMTP_PORT FTP_PORT LOGNAME LOGLEVEL LOG_FORMAT ' +
     'PATH HOME HOST PORT HOSTNAME USER SHELL TERM TZ LANG PWD SHLVL NODE_ENV NODE_OPTIONS npm_config_user_agent CI DEBUG ' +
-    'REDIS_HOST REDIS_PORT REDIS_PASSWORD REDIS_URI REDIS_SERVICE_HOST REDIS_SERVICE_PORT REDIS_PORT_6379_TCP AMQP_HOST ' +
+    'REDIS_HOST REDIS_PORT REDIS_PASSWORD REDIS_URI REDIS_SERVICE_HOST REDIS_SERVICE_PORT REDIS_KEY REDIS_KEY_PREFIX REDIS_TLS_URL REDIS_TLS_PORT REDIS_PORT_6379_TCP AMQP_HOST ' +
     'AMQP_URI RABBITMQ_URL RABBITMQ_NODENAME DATABASE_NAME SERVICE_HOST SERVICE_PORT DEVICE_NAME HTTP_PATH QUEUE_NAME ' +
     'QUEUE_SIZE QUEUE_TIME EXCHANGE_NAME STREAM_PORT PROCESS PROCESSOR_ARCHITECTURE NUMBER_OF_PROCESSORS ' +
     'PROCESSOR_IDENTIFIER PROCESSOR_LEVEL PROCESSOR_REVISION TOPOLOGY_MODE KUBERNETES_SERVICE_HOST SHARD STORE MAX_BYTES';

@@ -29,7 +29,7 @@ test('a connection that ends in the middle of its handshake is told in one way, 
   const said = ['read ECONNRESET', 'write EPIPE', 'write ECONNRESET', 'Socket closed abruptly during opening handshake'].map((text) =>
     describeConnectFailure(new Error(text), 'amqp://rabbit'),
   );
-  assert.deepEqual([...new Set(said)], ['the broker at rabbit ends the connection before it is open']);
+  assert.deepEqual([...new Set(said)], ['the broker at rabbit ends the connection before it is open (a port for TLS needs amqps://)']);
 });
 
 test('a URL without a path means the virtual host "/", and an encoded one is decoded', () => {

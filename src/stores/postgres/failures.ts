@@ -8,6 +8,7 @@
  * Messages name the cause and the remedy, and never contain values, which may be payloads.
  */
 import { ConfigError, type InorderError, InvariantError, messageOf, UnavailableError } from '../../errors.ts';
+import { tlsFailure } from '../../tls.ts';
 
 interface Condition {
   /** Matches the SQLSTATE, or the client's own code. */
@@ -32,9 +33,14 @@ const refusals: readonly Condition[] = [
   },
   { words: /does not support SSL/i, meaning: 'it has no TLS', remedy: 'Remove sslmode from DATABASE_URL, or set TLS up at the server.' },
   {
-    code: /CERT|SELF_SIGNED|UNABLE_TO_(VERIFY|GET)/,
-    meaning: 'its certificate is not trusted',
-    remedy: 'Name the authority with sslrootcert in DATABASE_URL, or correct the certificate.',
+    words: /^(ENOENT|EACCES|EISDIR)\b.*\b(open|read)\b/,
+    meaning: 'a file that DATABASE_URL names cannot be read',
+    remedy: 'Correct sslrootcert, sslcert or sslkey in it.',
+  },
+  {
+    words: /key values mismatch/,
+    meaning: 'sslkey is not the key of the certificate in sslcert',
+    remedy: 'Correct DATABASE_URL, or wait for the renewal to end.',
   },
   {
     code: /^3D000/,
@@ -95,8 +101,9 @@ export function failureOf(where: string, error: unknown, { hasServed }: { readon
   const means = ({ code: begins, words: say }: Condition) => begins?.test(code) === true || say?.test(words) === true;
   const cause = stripped(error);
   const refusal = refusals.find(means);
-  if (refusal !== undefined) {
-    const message = `${where} refuses: ${refusal.meaning} (${words}). ${refusal.remedy}`;
+  const refused = refusal === undefined ? tlsFailure(error, 'DATABASE_URL') : `${refusal.meaning} (${words}). ${refusal.remedy}`;
+  if (refused !== null) {
+    const message = `${where} refuses: ${refused}`;
     return hasServed ? new UnavailableError(message, { cause }) : new ConfigError([message], { cause });
   }
   const outage = outages.find(means);

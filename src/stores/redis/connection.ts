@@ -10,6 +10,7 @@ import { Cluster, Redis, type ClusterOptions, type CommonRedisOptions } from 'io
 import { UnavailableError } from '../../errors.ts';
 import type { Log } from '../../observability/log.ts';
 import { backOffMs, type Time, type Timer, within } from '../../time.ts';
+import { tlsOptions } from '../../tls.ts';
 import { mayServeNextTime, unavailable } from './failures.ts';
 import { describeTarget, type RedisTarget } from './redis-url.ts';
 
@@ -71,7 +72,7 @@ export class Connection {
     if (!this.#wasReady && !this.#closed) await within(this.time, this.#firstOutcome, this.#options.commandTimeoutMs);
     if (this.#isReady()) return;
     if (this.#closed) throw new UnavailableError(`The connection to ${this.where} was closed by this process.`);
-    throw unavailable(this.where, this.#lastError ?? new Error('there is no connection'));
+    throw this.#unavailable(this.#lastError ?? new Error('there is no connection'));
   }
 
   /** Sends everything at once and answers in the same order. Fails as a whole when there is no connection. */
@@ -171,10 +172,16 @@ export class Connection {
   }
 
   #noteError(error: Error): void {
+    // That there is no connection is no cause of it: a cluster says so after each error of a node.
+    if (this.#lastError !== null && /^(Connection is closed|Failed to refresh slots cache)\.$/.test(error.message)) return;
     const repeats = this.#lastError?.message === error.message;
     this.#lastError = error;
     if (repeats || this.#closed) return;
-    this.#options.log?.warn({ store: this.where }, unavailable(this.where, error).message);
+    this.#options.log?.warn({ store: this.where }, this.#unavailable(error).message);
+  }
+
+  #unavailable(error: Error): UnavailableError {
+    return unavailable(this.where, error, this.#wasReady ? 'lost' : this.#options.target.tls === null ? 'plain' : 'tls');
   }
 
   #noteReady(): void {
@@ -213,9 +220,10 @@ async function sendToCluster(client: Cluster, commands: readonly Command[]): Pro
   return Promise.all(commands.map(send));
 }
 
-function createClient({ target, commandTimeoutMs, time }: ConnectionOptions): Redis | Cluster {
+function createClient({ target, commandTimeoutMs, time, log }: ConnectionOptions): Redis | Cluster {
   const retryPauseMs = (attempt: number) => backOffMs(reconnect, attempt, time);
-  const common = commonOptions(target, commandTimeoutMs, retryPauseMs);
+  const tls = target.tls === null ? undefined : tlsOptions(target.tls, (message) => log?.warn({ store: describeTarget(target) }, message));
+  const common = { ...commonOptions(target, commandTimeoutMs, retryPauseMs), ...(tls && { tls }) };
   const [first] = target.nodes;
   const nodes = target.nodes.map(({ host, port }) => ({ host, port }));
   if (target.kind === 'cluster') return new Cluster(nodes, clusterOptions(common, retryPauseMs));
@@ -229,18 +237,17 @@ function createClient({ target, commandTimeoutMs, time }: ConnectionOptions): Re
     sentinelCommandTimeout: commandTimeoutMs,
     sentinelRetryStrategy: retryPauseMs,
     failoverDetector: true,
-    ...(target.tls ? { enableTLSForSentinelMode: true, sentinelTLS: {} } : {}),
+    ...(tls && { enableTLSForSentinelMode: true, sentinelTLS: tls }),
   });
 }
 
 type Retrying = (attempt: number) => number;
 
-function commonOptions(target: RedisTarget, commandTimeoutMs: number, retryStrategy: Retrying): CommonRedisOptions & { tls?: object } {
+function commonOptions(target: RedisTarget, commandTimeoutMs: number, retryStrategy: Retrying): CommonRedisOptions {
   return {
     username: target.username,
     password: target.password,
     db: target.db,
-    ...(target.tls ? { tls: {} } : {}),
     connectionName: 'inorder',
     commandTimeout: commandTimeoutMs,
     connectTimeout: commandTimeoutMs,

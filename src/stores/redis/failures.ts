@@ -5,6 +5,7 @@
  * Messages name the cause and the remedy and never contain arguments of commands, which may be payloads.
  */
 import { UnavailableError } from '../../errors.ts';
+import { tlsFailure } from '../../tls.ts';
 
 /** One entity's keys do not hold what Inorder wrote there. */
 export class UnusableEntityError extends Error {
@@ -92,14 +93,23 @@ export function entityFailure(key: string, error: Error): Error {
   return new UnusableEntityError(`${key}: ${withoutArguments(error.message)}`);
 }
 
-/** `where` as `describeTarget` returns it. */
-export function unavailable(where: string, error: Error): UnavailableError {
+/** What to look at when nothing else is known: a wrong kind of port says nothing, and a cluster's client keeps the cause to itself. */
+const questions = {
+  plain: 'Is it running, and is the address right? A port for TLS needs rediss://.',
+  tls: 'Is it running, is this its port for TLS, and do REDIS_TLS_CA_FILE, REDIS_TLS_CERT_FILE and REDIS_TLS_KEY_FILE fit it?',
+  lost: 'Is it running, and is the address right?',
+};
+
+/** `where` as `describeTarget` returns it; `attempt`: of what kind it was, when there was no connection yet. */
+export function unavailable(where: string, error: Error, attempt: keyof typeof questions = 'lost'): UnavailableError {
   if (error instanceof UnavailableError) return error;
+  const tls = tlsFailure(error, 'REDIS_URL');
+  if (tls !== null) return new UnavailableError(`${where} cannot be reached: ${tls}`, { cause: stripped(error) });
   const condition = conditionOf(error);
   const original = withoutArguments(error.message);
   const message =
     condition === undefined
-      ? `${where} cannot be reached: ${original}. Is it running, and is the address right?`
+      ? `${where} cannot be reached: ${original}. ${questions[attempt]}`
       : `${where} cannot serve: ${condition.meaning} (${original}). ${condition.remedy}`;
   return new UnavailableError(message, { cause: stripped(error) });
 }

@@ -12,6 +12,7 @@ import {
   type IdempotencyStoreOptions,
 } from '../idempotency-store.ts';
 import { systemTime } from '../../time.ts';
+import type { TlsFiles } from '../../tls.ts';
 import { Connection } from './connection.ts';
 import { entityFailure, isEntityFailure, unavailable } from './failures.ts';
 import { parseRedisUrl } from './redis-url.ts';
@@ -20,6 +21,8 @@ import { loadScript, runScript, type Script } from './script.ts';
 export interface RedisIdempotencyStoreOptions extends IdempotencyStoreOptions {
   /** One of the forms of `redis-url.ts`. */
   readonly url: string;
+  /** For `rediss`. Default: the authorities that Node.js trusts, and no certificate of the client. */
+  readonly tls?: Partial<TlsFiles>;
   /** Prefix of every id. Handlers that may see the same ids need different prefixes. Default `inorder:idempotency:`. */
   readonly prefix?: string;
   /** How long one command, and the first connection, may take, in milliseconds. Default 5000. */
@@ -48,7 +51,7 @@ class RedisIdempotencyStore implements IdempotencyStore {
   constructor(options: RedisIdempotencyStoreOptions) {
     const { ttlSeconds = defaultIdempotencyTtlSeconds, leaseMs = defaultIdempotencyLeaseMs } = options;
     this.#connection = new Connection({
-      target: parseRedisUrl(options.url),
+      target: parseRedisUrl(options.url, options.tls),
       commandTimeoutMs: options.commandTimeoutMs ?? defaultCommandTimeoutMs,
       log: options.log,
       onReconnect: undefined,

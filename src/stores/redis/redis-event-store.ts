@@ -7,6 +7,7 @@ import { UnavailableError, VersionConflictError } from '../../errors.ts';
 import type { EntityRef } from '../../events/event.ts';
 import type { Log } from '../../observability/log.ts';
 import { systemTime } from '../../time.ts';
+import type { TlsFiles } from '../../tls.ts';
 import { type AppendRules, expectedNumber, idConflict, type PreparedEvent, prepareAppend, rangeOf, recorded } from '../append-rules.ts';
 import type {
   AppendOptions,
@@ -30,6 +31,8 @@ import { defaultLeaseMs, type LeaseRow, type RelayLeases, type RelayLeasesOption
 export interface RedisEventStoreOptions extends AppendRules {
   /** One of the forms of REDIS_URL. */
   readonly url: string;
+  /** For `rediss`. Default: the authorities that Node.js trusts, and no certificate of the client. */
+  readonly tls?: Partial<TlsFiles>;
   /** Name of the stream: each has its own log. Default `events`. */
   readonly stream?: string;
   readonly log?: Pick<Log, 'info' | 'warn'>;
@@ -145,8 +148,8 @@ class RedisEventStore implements EventStore {
   }
 
   #connect(): Connection {
-    const { url, log, time = systemTime } = this.#options;
-    return new Connection({ target: parseRedisUrl(url), commandTimeoutMs: this.#commandTimeoutMs, log, onReconnect: undefined, time });
+    const { url, tls, log, time = systemTime } = this.#options;
+    return new Connection({ target: parseRedisUrl(url, tls), commandTimeoutMs: this.#commandTimeoutMs, log, onReconnect: undefined, time });
   }
 
   async #readRange(entity: EntityRef, first: number, last: number): Promise<RecordedEvent[]> {
@@ -182,10 +185,12 @@ function eventFrom(json: string, sequence: number, position: number): RecordedEv
 
 const relayScript = loadScript('relay-1');
 
+type RedisRelayLeasesOptions = RelayLeasesOptions & Pick<RedisEventStoreOptions, 'tls'>;
+
 /** The lease of the stream's relay is a key, each step one script. */
-export function createRedisRelayLeases({ url, stream, leaseMs = defaultLeaseMs, time }: RelayLeasesOptions): RelayLeases {
+export function createRedisRelayLeases({ url, tls, stream, leaseMs = defaultLeaseMs, time }: RedisRelayLeasesOptions): RelayLeases {
   const commandTimeoutMs = defaultCommandTimeoutMs;
-  const connection = new Connection({ target: parseRedisUrl(url), commandTimeoutMs, log: undefined, onReconnect: undefined, time });
+  const connection = new Connection({ target: parseRedisUrl(url, tls), commandTimeoutMs, log: undefined, onReconnect: undefined, time });
   const key = new EventKeys(stream).relay;
   const row: LeaseRow = {
     async step(what, session, epoch, position) {

@@ -20,6 +20,7 @@ import {
   maxRememberedReplays,
 } from '../../ordering/entity-rules.ts';
 import { systemTime } from '../../time.ts';
+import type { TlsFiles } from '../../tls.ts';
 import {
   type DeadLetterHistory,
   type DeadLetterQuery,
@@ -58,6 +59,8 @@ import { RedisStreamState } from './stream-state.ts';
 export interface RedisStoreOptions extends StoreOptions {
   /** One of the forms of `redis-url.ts`. */
   readonly url: string;
+  /** For `rediss`. Default: the authorities that Node.js trusts, and no certificate of the client. */
+  readonly tls?: Partial<TlsFiles>;
   /** How long one command, and the first connection, may take, in milliseconds. Default 5000. */
   readonly commandTimeoutMs?: number;
   /** Logs events of the connection, never arguments, values or credentials. Default: none. */
@@ -88,7 +91,7 @@ const noteReplayScript = loadScript('note-replay-1');
 /** Connects at once, in the background. Throws `ConfigError` when the URL is invalid. */
 export function createRedisStore(options: RedisStoreOptions): Store {
   const { log, onReconnect, durability = { kind: 'none' }, commandTimeoutMs = defaultCommandTimeoutMs, time = systemTime } = options;
-  const target = parseRedisUrl(options.url);
+  const target = parseRedisUrl(options.url, options.tls);
   const connection = new Connection({ target, commandTimeoutMs, log, onReconnect, time });
   const connect = () => new Connection({ target, commandTimeoutMs, log, onReconnect: undefined, time });
   const durable = new Durable({

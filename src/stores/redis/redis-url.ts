@@ -9,7 +9,9 @@
  * `rediss` instead of `redis` means TLS to every node. Special characters in user and password are
  * percent-encoded. For sentinels with a separate password: `?sentinel_user=…&sentinel_password=…`.
  */
+import { redisUrl } from '../../config/parsers.ts';
 import { ConfigError } from '../../errors.ts';
+import { type TlsFiles, tlsProblems } from '../../tls.ts';
 
 export interface RedisNodeAddress {
   readonly host: string;
@@ -20,7 +22,8 @@ export interface RedisTarget {
   readonly kind: 'server' | 'sentinel' | 'cluster';
   /** The server; the sentinels; some nodes of the cluster. */
   readonly nodes: readonly [RedisNodeAddress, ...RedisNodeAddress[]];
-  readonly tls: boolean;
+  /** Its files, for `rediss`; null: without TLS. */
+  readonly tls: Partial<TlsFiles> | null;
   readonly username: string | undefined;
   readonly password: string | undefined;
   readonly db: number;
@@ -33,14 +36,20 @@ export interface RedisTarget {
 const redisPort = 6379;
 const sentinelPort = 26379;
 
-/** Throws `ConfigError`, which never contains the URL, because that may contain a password. */
-export function parseRedisUrl(text: string): RedisTarget {
+/** Throws `ConfigError`, which never contains the URL, because that may contain a password; also if the files of TLS cannot be used. */
+export function parseRedisUrl(text: string, files: Partial<TlsFiles> = {}): RedisTarget {
   const scheme = /^(rediss?)(?:\+(sentinel|cluster))?:\/\//.exec(text);
   if (scheme === null) throw invalid('it starts with none of redis://, rediss://, redis+sentinel://, redis+cluster://');
   const parts = text
     .slice(scheme[0].length)
     .split(',')
     .map((part) => parsePart(part.replace(/^rediss?:\/\//, '')));
+  const unread = redisUrl.flaw?.(text);
+  if (unread != null) throw invalid(unread);
+  const hasTls = scheme[1] === 'rediss';
+  if (!hasTls && Object.values(files).some((file) => file != null)) throw invalid('it is without TLS, and `tls` is given: use rediss://');
+  const problems = tlsProblems(files);
+  if (problems.length > 0) throw new ConfigError(problems);
   const [first, ...others] = parts;
   if (first === undefined) throw invalid('it names no host');
   const last = parts.at(-1) ?? first;
@@ -52,7 +61,7 @@ export function parseRedisUrl(text: string): RedisTarget {
   return {
     kind,
     nodes: [address(first, defaultPort), ...others.map((part) => address(part, defaultPort))],
-    tls: scheme[1] === 'rediss',
+    tls: hasTls ? files : null,
     username: decoded(first.username),
     password: decoded(first.password),
     db: parseDb(path, kind),

@@ -1,0 +1,201 @@
+/** TLS to Redis in each of its forms, and to PostgreSQL: what is trusted, what is shown, and what is refused with which remedy. */
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { copyFile } from 'node:fs/promises';
+import { test, type TestContext } from 'node:test';
+import { Redis } from 'ioredis';
+import pg from 'pg';
+import { PostgresNode } from '../../deploy/local/postgres-node.ts';
+import { startRedisCluster } from '../../deploy/local/redis-cluster.ts';
+import { createPostgresStore } from '../../src/stores/postgres/postgres-store.ts';
+import { createRedisStore, type RedisStoreOptions } from '../../src/stores/redis/redis-store.ts';
+import { commitOne, commitTo, order, orderNamed, snapshotOf } from '../conformance/builders.ts';
+import { Authority, type Certificate, needsOpenssl, renew } from '../support/certificates.ts';
+import { needsPostgresBinaries } from '../support/postgres.ts';
+import { KeptLog } from '../support/rabbitmq.ts';
+import { needsRedis, startSentinel } from '../support/sentinels.ts';
+import { useRedisNode, waitFor } from '../support/services.ts';
+
+const postgresNeeded = { skip: needsPostgresBinaries.skip || needsOpenssl.skip };
+const needed = { skip: needsRedis.skip || needsOpenssl.skip };
+
+function useRedisStore(t: TestContext, options: Pick<RedisStoreOptions, 'url' | 'tls' | 'log' | 'onReconnect'>) {
+  const store = createRedisStore({ stream: 'tls', idempotencyTtlSeconds: 3600, commandTimeoutMs: 5_000, ...options });
+  t.after(() => store.close());
+  return store;
+}
+
+/** What is said of a Redis that cannot be used. */
+async function refusal(t: TestContext, url: string, tls?: RedisStoreOptions['tls']): Promise<string> {
+  const store = useRedisStore(t, { url, ...(tls && { tls }) });
+  const error = await store.ping().then(
+    () => assert.fail(`${url} is used`),
+    (error: Error) => error,
+  );
+  assert.ok(!error.message.includes('\n'));
+  return error.message;
+}
+
+/** A server for TLS, whose clients have to show a certificate, and what a client has. */
+async function useTlsRedis(t: TestContext, more: { readonly server?: Certificate; readonly configLines?: readonly string[] } = {}) {
+  const authority = await Authority.create(t);
+  const server = more.server ?? (await authority.issue('server'));
+  const node = await useRedisNode(t, { tls: { ...server, caFile: authority.caFile }, configLines: more.configLines ?? [] });
+  return {
+    authority,
+    server,
+    node,
+    tls: { caFile: authority.caFile, ...(await authority.issue('client')) },
+    url: `rediss://127.0.0.1:${node.tlsPort}`,
+  };
+}
+
+test('Redis is used over TLS, and each certificate that is not right is refused with its remedy', needed, async (t) => {
+  const { authority, node, tls, url } = await useTlsRedis(t);
+  const store = useRedisStore(t, { url, tls });
+  await commitOne(store, commitTo(order, 0, 1));
+  assert.equal((await snapshotOf(store, order)).version, 1);
+
+  const { caFile } = tls;
+  // The alert that says it may be lost with the connection.
+  const notOurs = (alert: string) => new RegExp(`(${alert} .+ with|do REDIS_TLS_CA_FILE,) REDIS_TLS_CERT_FILE and REDIS_TLS_KEY_FILE`);
+  const own = { certFile: tls.certFile, keyFile: tls.keyFile };
+  const other = await (await Authority.create(t)).issue('client');
+  assert.match(
+    await refusal(t, url, own),
+    /its certificate is from an authority that is not trusted \(.+\)\. Name its authority with REDIS_TLS_CA_FILE\.$/,
+  );
+  assert.match(
+    await refusal(t, url, { ...tls, serverName: 'other' }),
+    /its certificate is for another name \(.+\)\. .*REDIS_TLS_SERVER_NAME\.$/,
+  );
+  assert.match(await refusal(t, url, { caFile }), notOurs('it demands a certificate from its clients'));
+  assert.match(await refusal(t, url, { caFile, ...other }), notOurs('it does not accept the certificate of this client'));
+  const expired = await authority.issue('client', { days: -1 });
+  assert.match(await refusal(t, url, { caFile, ...expired }), notOurs('it does not accept the certificate of this client'));
+  const wrong = url.replace('//', '//:not-the-password@');
+  const client = new Redis(node.port);
+  await client.config('SET', 'requirepass', 'the-password');
+  client.disconnect();
+  assert.match(await refusal(t, wrong, tls), /user and password are not accepted/);
+});
+
+test('a port with TLS and one without are told apart, and an expired certificate is called so', needed, async (t) => {
+  const authority = await Authority.create(t);
+  const server = await authority.issue('server', { days: -1 });
+  const node = await useRedisNode(t, { tls: { ...server, caFile: authority.caFile }, configLines: ['tls-auth-clients no'] });
+  const tls = { caFile: authority.caFile };
+  assert.match(await refusal(t, `rediss://127.0.0.1:${node.tlsPort}`, tls), /its certificate has expired .+Renew it at the server\.$/);
+  assert.match(await refusal(t, `rediss://127.0.0.1:${node.port}`, tls), /is this its port for TLS/);
+  assert.match(await refusal(t, `redis://127.0.0.1:${node.tlsPort}`), /A port for TLS needs rediss:\/\/\.$/);
+});
+
+test('a cluster and sentinels are used over TLS, all of their nodes', needed, async (t) => {
+  const authority = await Authority.create(t);
+  const files = { ...(await authority.issue('server')), caFile: authority.caFile };
+  const tls = { caFile: authority.caFile, ...(await authority.issue('client')) };
+  const cluster = await startRedisCluster(3, { tls: files });
+  t.after(() => cluster.stop());
+  const nodes = cluster.nodes.map(({ tlsPort }) => `127.0.0.1:${tlsPort}`).join(',');
+  const clustered = useRedisStore(t, { url: `rediss+cluster://${nodes}`, tls });
+  const entities = Array.from({ length: 60 }, (_, index) => orderNamed(`o-${index}`));
+  const results = await clustered.commit(entities.map((entity) => commitTo(entity, 0, 1)));
+  assert.ok(results.every(({ status }) => status === 'ok'));
+  assert.match(await refusal(t, `rediss+cluster://${nodes}`), /REDIS_TLS_CA_FILE/);
+
+  const master = await useRedisNode(t, { tls: files });
+  const sentinels = `rediss+sentinel://127.0.0.1:${await startSentinel(t, master.tlsPort, files)}/main`;
+  const watched = useRedisStore(t, { url: sentinels, tls });
+  const result = await waitFor(() => commitOne(watched, commitTo(order, 0, 1)).catch(() => null), { what: 'the sentinel' });
+  assert.ok(result.status === 'ok' || result.status === 'duplicate', result.status);
+  assert.match(await refusal(t, sentinels), /REDIS_TLS_CA_FILE/);
+});
+
+test('PostgreSQL is used over TLS, and each certificate that is not right is refused with its remedy', postgresNeeded, async (t) => {
+  const node = await PostgresNode.start();
+  const [authority, other] = [await Authority.create(t), await Authority.create(t)];
+  const admin = new pg.Client({ connectionString: node.url });
+  await admin.connect();
+  t.after(async () => {
+    await admin.end();
+    await node.stop();
+  });
+  // As the server's own user, in its own folder.
+  const write = (file: string, text: string) =>
+    admin.query(`COPY (SELECT '${Buffer.from(text).toString('base64')}') TO PROGRAM 'umask 077; base64 -d > ${file}'`);
+  const serve = async ({ certFile, keyFile }: Certificate) => {
+    await write('tls.pem', readFileSync(certFile, 'utf8'));
+    await write('tls.key', readFileSync(keyFile, 'utf8'));
+    await admin.query('SELECT pg_reload_conf()');
+  };
+  await write('tls-ca.pem', readFileSync(authority.caFile, 'utf8'));
+  // The test itself comes over the socket of no TLS, from the same address.
+  await write('pg_hba.conf', 'hostssl all all 127.0.0.1/32 cert\nhostnossl all inorder 127.0.0.1/32 trust\n');
+  for (const setting of ["ssl_cert_file = 'tls.pem'", "ssl_key_file = 'tls.key'", "ssl_ca_file = 'tls-ca.pem'", 'ssl = on'])
+    await admin.query(`ALTER SYSTEM SET ${setting}`);
+  await serve(await authority.issue('server'));
+
+  const url = (more: Record<string, string>, host = '127.0.0.1') =>
+    `${node.url.replace('127.0.0.1', host)}?${new URLSearchParams({ sslmode: 'verify-full', ...more })}`;
+  const filesOf = ({ certFile, keyFile }: Certificate) => ({ sslcert: certFile, sslkey: keyFile });
+  const trusted = { sslrootcert: authority.caFile, ...filesOf(await authority.issue('inorder')) };
+  const open = (used: string) => {
+    const store = createPostgresStore({ url: used, stream: 'tls', idempotencyTtlSeconds: 3600 });
+    t.after(() => store.close());
+    return store;
+  };
+  const used = async (more: Record<string, string>, host?: string) =>
+    open(url(more, host))
+      .ping()
+      .then(
+        () => 'used',
+        (error: Error) => error.message,
+      );
+  await waitFor(async () => (await used(trusted)) === 'used', { what: 'the server to have TLS' });
+  const store = open(url(trusted));
+  await commitOne(store, commitTo(order, 0, 1));
+
+  const { sslrootcert, ...own } = trusted;
+  const refused = async (more: Record<string, string>, host?: string) => {
+    const said = await used(more, host);
+    assert.ok(!said.includes('\n'), said);
+    return said;
+  };
+  assert.match(await refused(own), /its certificate is from an authority that is not trusted \(.+\)\. Name its authority with sslrootcert/);
+  assert.match(await refused({ sslrootcert }), /sslcert and sslkey in DATABASE_URL|connection requires a valid client certificate/);
+  assert.match(await refused({ sslrootcert, ...filesOf(await other.issue('inorder')) }), /does not accept the certificate of this client/);
+  assert.match(await refused({ sslrootcert, ...filesOf(await authority.issue('somebody')) }), /user and password are not accepted/);
+  assert.match(await refused({ ...trusted, sslkey: (await authority.issue('x')).keyFile }), /sslkey is not the key of the certificate/);
+  assert.match(await refused({ sslrootcert: '/nowhere' }), /a file that DATABASE_URL names cannot be read .*sslrootcert/);
+  await serve(await authority.issue('server', { hosts: ['other.test'] }));
+  await waitFor(async () => /for another name \(.+\)\. Use a name in it in DATABASE_URL/.test(await refused(trusted)), {
+    what: 'the other name',
+  });
+  await serve(await authority.issue('server', { days: -1 }));
+  await waitFor(async () => /its certificate has expired .+Renew it at the server/.test(await refused(trusted)), {
+    what: 'the expired one',
+  });
+});
+
+test('renewed certificates of Redis are used at the next connect, and half-renewed ones are not', needed, async (t) => {
+  const { authority, server, node, tls, url } = await useTlsRedis(t);
+  const log = new KeptLog();
+  let reconnects = 0;
+  const store = useRedisStore(t, { url, tls, log, onReconnect: () => reconnects++ });
+  await store.ping();
+  const next = await Authority.create(t);
+  const newer = await next.issue('client');
+  await copyFile(newer.certFile, tls.certFile);
+  const client = new Redis(node.port);
+  t.after(() => client.disconnect());
+  await client.call('CLIENT', 'KILL', 'TYPE', 'NORMAL', 'SKIPME', 'YES');
+  await waitFor(() => reconnects === 1, { what: 'a connection with the certificate of before' });
+  assert.match(log.text, /stay in use: tls\.keyFile is ".+": it is not the key of the certificate in/);
+
+  await renew(newer, tls);
+  await renew(await next.issue('server'), server);
+  await copyFile(next.caFile, authority.caFile);
+  await node.restart();
+  await waitFor(() => reconnects === 2, { what: 'a connection with the renewed certificates' });
+  await store.ping();
+});
