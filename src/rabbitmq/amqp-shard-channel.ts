@@ -12,7 +12,7 @@ import type { BrokerConnection } from './connection.ts';
 import { openConsumingChannel, toRawMessage } from './consuming-channel.ts';
 import { KeptChannel, type OpenChannel } from './kept-channel.ts';
 import { brokerWords, replyCodeOf, replyCodes } from './refusal.ts';
-import type { RawDelivery, ShardChannel, ShardChannelEvents } from './shard-channel.ts';
+import type { OpenShardChannel, RawDelivery, ShardChannel, ShardChannelEvents } from './shard-channel.ts';
 
 export interface ShardChannelOptions {
   readonly connection: Pick<BrokerConnection, 'current' | 'ending' | 'listen' | 'time'>;
@@ -26,100 +26,103 @@ export interface ShardChannelOptions {
 
 const aliveTimeoutMs = 5_000;
 
+/** Stopped, it does not cancel first: that would promote the next consumer while deliveries of this one are unsettled. */
 export function createShardChannel(options: ShardChannelOptions): ShardChannel {
-  return new AmqpShardChannel(options);
+  const { connection, queue, shard, events, log } = options;
+  let consumer: Consumer;
+  const kept = new KeptChannel<Channel>({
+    connection,
+    log,
+    purpose: { shard, queue },
+    open: openConsumingChannel,
+    prepare: (open) => {
+      consumer = new Consumer(open, kept, options);
+      return consumer.start();
+    },
+    opened: () => events.opened(consumer),
+    lost: (_open, cause) => events.lost(consumer, cause),
+    explain: (error) => whyNotConsumed(error, queue),
+  });
+  return kept;
 }
 
-class AmqpShardChannel implements ShardChannel {
-  readonly #options: ShardChannelOptions;
+class Consumer implements OpenShardChannel {
+  readonly generation: number;
+  readonly #open: OpenChannel<Channel>;
   readonly #kept: KeptChannel<Channel>;
+  readonly #options: ShardChannelOptions;
+  /** The deliveries of this turn of the event loop. */
+  #deliveries: RawDelivery[] = [];
 
-  constructor(options: ShardChannelOptions) {
+  constructor(open: OpenChannel<Channel>, kept: KeptChannel<Channel>, options: ShardChannelOptions) {
+    this.generation = open.generation;
+    this.#open = open;
+    this.#kept = kept;
     this.#options = options;
-    const { connection, queue, shard, events, log } = options;
-    this.#kept = new KeptChannel<Channel>({
-      connection,
-      log,
-      purpose: { shard, queue },
-      open: openConsumingChannel,
-      prepare: (open) => this.#consume(open),
-      opened: ({ generation }) => events.opened(generation),
-      lost: ({ generation }, cause) => events.lost(generation, cause),
-      explain: (error) => whyNotConsumed(error, queue),
-    });
   }
 
-  start(): void {
-    this.#kept.start();
+  async start(): Promise<void> {
+    const { queue, prefetch } = this.#options;
+    await this.#open.channel.prefetch(prefetch);
+    // The first deliveries may come with the answer; they are handed on after this promise has resolved.
+    await this.#open.channel.consume(queue, (message) => this.#arrived(message), { noAck: false });
   }
 
-  ack(generation: number, tag: number, multiple: boolean): void {
-    this.#settle(generation, (channel) => channel.ack(settled(tag), multiple));
+  ack(tag: number, multiple: boolean): void {
+    this.#settle((channel) => channel.ack(settled(tag), multiple));
   }
 
-  reject(generation: number, tag: number): void {
-    this.#settle(generation, (channel) => channel.nack(settled(tag), false, false));
+  reject(tag: number): void {
+    this.#settle((channel) => channel.nack(settled(tag), false, false));
   }
 
-  giveBack(generation: number, tag: number): void {
-    this.#settle(generation, (channel) => channel.nack(settled(tag), false, true));
+  giveBack(tag: number): void {
+    this.#settle((channel) => channel.nack(settled(tag), false, true));
   }
 
-  async roundTrip(generation: number): Promise<boolean> {
-    const open = this.#kept.current;
-    if (open?.generation !== generation) return false;
+  async roundTrip(): Promise<boolean> {
+    if (!this.#isCurrent) return false;
     try {
       // Setting the same prefetch again changes nothing, but the broker must answer on this channel.
-      await open.channel.prefetch(this.#options.prefetch);
-      return this.#kept.current === open;
+      await this.#open.channel.prefetch(this.#options.prefetch);
+      return this.#isCurrent;
     } catch {
       return false;
     }
   }
 
-  async isAlive(generation: number): Promise<boolean> {
-    return (await within(this.#options.connection.time, this.roundTrip(generation), aliveTimeoutMs)) === true;
+  async isAlive(): Promise<boolean> {
+    return (await within(this.#options.connection.time, this.roundTrip(), aliveTimeoutMs)) === true;
   }
 
-  abandon(generation: number, cause: Error): void {
-    const open = this.#kept.current;
-    if (open?.generation === generation) this.#kept.drop(open, cause);
+  abandon(cause: Error): void {
+    this.#kept.drop(this.#open, cause);
   }
 
-  /** Does not cancel first: that would promote the next consumer while deliveries of this one are unsettled. */
-  stop(): Promise<void> {
-    return this.#kept.stop();
+  get #isCurrent(): boolean {
+    return this.#kept.current === this.#open;
   }
 
-  async #consume(open: OpenChannel<Channel>): Promise<void> {
-    const { queue, prefetch, connection } = this.#options;
-    let turn: RawDelivery[] = [];
-    const endTurn = () => {
-      const deliveries = turn;
-      turn = [];
-      if (this.#kept.current === open) this.#options.events.delivered(open.generation, deliveries);
-    };
-    const arrived = (message: ConsumeMessage | null) => {
-      if (message === null) {
-        this.#kept.drop(open, new Error(`the broker cancelled the consumer: was queue ${queue} deleted?`));
-        return;
-      }
-      if (turn.length === 0) connection.time.afterTurn(endTurn);
-      turn.push({ tag: message.fields.deliveryTag, redelivered: message.fields.redelivered, message: toRawMessage(message) });
-    };
-    await open.channel.prefetch(prefetch);
-    // The first deliveries may come with the answer; they are handed on after this promise has resolved.
-    await open.channel.consume(queue, arrived, { noAck: false });
+  #arrived(message: ConsumeMessage | null): void {
+    const { connection, queue } = this.#options;
+    if (message === null) return this.abandon(new Error(`the broker cancelled the consumer: was queue ${queue} deleted?`));
+    if (this.#deliveries.length === 0) connection.time.afterTurn(() => this.#endTurn());
+    this.#deliveries.push({ tag: message.fields.deliveryTag, redelivered: message.fields.redelivered, message: toRawMessage(message) });
   }
 
-  #settle(generation: number, act: (channel: Channel) => void): void {
-    const open = this.#kept.current;
-    if (open?.generation !== generation) return;
+  #endTurn(): void {
+    const deliveries = this.#deliveries;
+    this.#deliveries = [];
+    if (this.#isCurrent) this.#options.events.delivered(this, deliveries);
+  }
+
+  #settle(act: (channel: Channel) => void): void {
+    if (!this.#isCurrent) return;
     try {
-      act(open.channel);
+      act(this.#open.channel);
     } catch (error) {
       // The channel is closing without having said so yet: the broker redelivers what was not settled.
-      this.#kept.drop(open, error as Error);
+      this.abandon(error as Error);
     }
   }
 }

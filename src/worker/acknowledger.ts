@@ -7,12 +7,9 @@
  *   settled   x . x x . x  →   ack(1) ack(3) ack(4) ack(6)
  *   then 2 is settled      →   ack(4, multiple)
  */
+import type { OpenShardChannel } from '../rabbitmq/shard-channel.ts';
 
-export interface SettlingChannel {
-  ack(tag: number, multiple: boolean): void;
-  reject(tag: number): void;
-  giveBack(tag: number): void;
-}
+export type SettlingChannel = Pick<OpenShardChannel, 'ack' | 'reject' | 'giveBack'>;
 
 export class Acknowledger {
   readonly #channel: SettlingChannel;

@@ -27,17 +27,15 @@ export interface DeliveryReportOptions {
   readonly time: Time;
 }
 
-type RawMessageOf = (tag: number) => RawMessage | undefined;
-
 export class DeliveryReport {
   readonly #options: DeliveryReportOptions;
-  readonly #rawMessageOf: RawMessageOf;
+  readonly #messages: ReadonlyMap<number, RawMessage>;
   readonly #spans: DeliverySpans | null;
 
-  /** `rawMessageOf` finds the message of an unsettled delivery. */
-  constructor(options: DeliveryReportOptions, rawMessageOf: RawMessageOf) {
+  /** `messages` holds the unsettled deliveries, by tag. */
+  constructor(options: DeliveryReportOptions, messages: ReadonlyMap<number, RawMessage>) {
     this.#options = options;
-    this.#rawMessageOf = rawMessageOf;
+    this.#messages = messages;
     const { tracer, shard, queue } = options;
     this.#spans = tracer === null ? null : new DeliverySpans(tracer, shard, queue);
   }
@@ -123,7 +121,7 @@ export class DeliveryReport {
   }
 
   #about(tag: number, known: Event | Refusal | null): LogFields {
-    const traceId = this.#spans?.traceId(tag) ?? traceIdIn(this.#rawMessageOf(tag)?.headers ?? {});
+    const traceId = this.#spans?.traceId(tag) ?? traceIdIn(this.#messages.get(tag)?.headers ?? {});
     const { entityType, entityId, sequence, id } = known ?? {};
     return {
       entity_type: entityType,

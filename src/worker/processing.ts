@@ -21,10 +21,11 @@ import { evolveEvent } from '../aggregates/evolve.ts';
 import type { ProcessorSet, Processors } from '../aggregates/processors.ts';
 import { codeOf, describeThrown, reasonOf } from '../aggregates/thrown.ts';
 import { messageOf, UnavailableError } from '../errors.ts';
-import { appliedText, type Event } from '../events/event.ts';
-import type { Delivery, Effect, FailureText, Slot } from '../ordering/facts.ts';
+import { appliedText, type Event, type RawMessage } from '../events/event.ts';
+import type { Effect, FailureText, Slot } from '../ordering/facts.ts';
 import { absorbedText, type Commit, type CommitEvent } from '../ordering/entity.ts';
 import { type BackOffLimits, backOffMs, sleep, type Time } from '../time.ts';
+import type { DeliveryReport } from './delivery-report.ts';
 import type { CachedState } from './state-cache.ts';
 
 export type CommitEffect = Extract<Effect, { kind: 'commit' }>;
@@ -47,10 +48,9 @@ export interface ProcessingOptions {
   readonly eventLog: boolean;
   /** What a handler needs apart from its event. */
   readonly handlerRun: Omit<HandlerRun, 'headers' | 'onRetry'>;
-  readonly onRetry: (delivery: Delivery, attempt: number, error: unknown) => void;
-  /** Wraps the call of a handler, for instance in a span. */
-  readonly within: <T>(tag: number, work: () => T) => T;
-  readonly headersOf: (tag: number) => Readonly<Record<string, unknown>>;
+  readonly report: Pick<DeliveryReport, 'retried' | 'within'>;
+  /** Whose headers a handler sees, by delivery tag. */
+  readonly messages: ReadonlyMap<number, Pick<RawMessage, 'headers'>>;
 }
 
 type Folded = { readonly ok: true; readonly state: unknown } | { readonly ok: false; readonly failure: FailureText };
@@ -110,11 +110,11 @@ async function foldWithHandlers(fold: Fold, processors: ProcessorSet, options: P
     const unstorable = fold.unstorable();
     if (unstorable !== null) return fold.finish(unstorable);
     const { tag, event } = slot.delivery;
-    const onRetry = (attempt: number, error: unknown) => options.onRetry(slot.delivery, attempt, error);
-    const run = { ...options.handlerRun, headers: options.headersOf(tag), onRetry };
+    const onRetry = (attempt: number, error: unknown) => options.report.retried(slot.delivery, attempt, error);
+    const run = { ...options.handlerRun, headers: options.messages.get(tag)?.headers ?? {}, onRetry };
     const values: unknown[] = [];
     for (const handler of processors.handlers) {
-      const outcome = await options.within(tag, () => runHandler(handler, event, run));
+      const outcome = await options.report.within(tag, () => runHandler(handler, event, run));
       if (outcome.kind === 'abandoned') return null;
       if (outcome.kind === 'failed') return fold.finish(outcome.failure);
       values.push(outcome.value);

@@ -165,9 +165,8 @@ async function commitEvents(
       maxStateBytes: recovery.maxStateBytes,
       eventLog: recovery.eventLog,
       handlerRun: { limits: noRetry, life: new AbortController().signal, time: recovery.time, onAttempt: () => undefined },
-      onRetry: () => undefined,
-      within: (_tag, work) => work(),
-      headersOf: () => ({}),
+      report: { retried: () => undefined, within: (_tag, work) => work() },
+      messages: new Map(),
     },
   );
   if (prepared === null || prepared.commit === null || prepared.failure !== null) {

@@ -20,7 +20,7 @@ import { gapStatus, type ShardStatus } from '../observability/worker-status.ts';
 import type { Delivery, Effect, Fact, Outcome, RefusedDelivery, Rejection } from '../ordering/facts.ts';
 import type { SequencerLimits } from '../ordering/limits.ts';
 import { ShardSequencer } from '../ordering/sequencer.ts';
-import type { RawDelivery, ShardChannel, ShardChannelEvents } from '../rabbitmq/shard-channel.ts';
+import type { OpenShardChannel, RawDelivery, ShardChannel, ShardChannelEvents } from '../rabbitmq/shard-channel.ts';
 import type { EpochResult, Store } from '../stores/store.ts';
 import { type Timer, within } from '../time.ts';
 import { Acknowledger } from './acknowledger.ts';
@@ -55,7 +55,7 @@ export interface ShardOptions
 
 /** One life of the channel. */
 interface Session {
-  readonly generation: number;
+  readonly channel: OpenShardChannel;
   /** Null until the store has given one out. */
   epoch: number | null;
   /** What waits for the epoch; null where nothing does. */
@@ -76,7 +76,7 @@ interface Session {
 
 const gapsInStatus = 100;
 
-export class Shard implements WatchedShard, RepairableShard, HaltableShard {
+export class Shard implements ShardChannelEvents, WatchedShard, RepairableShard, HaltableShard {
   readonly shard: number;
   readonly queue: string;
   readonly #options: ShardOptions;
@@ -99,7 +99,7 @@ export class Shard implements WatchedShard, RepairableShard, HaltableShard {
     this.shard = options.shard;
     this.queue = options.queue;
     this.#sequencer = new ShardSequencer(options.limits);
-    this.#channel = this.#makeChannel();
+    this.#channel = options.openChannel(this);
   }
 
   start(): void {
@@ -126,7 +126,7 @@ export class Shard implements WatchedShard, RepairableShard, HaltableShard {
     // Halted again meanwhile, or resumed already.
     if (!this.#resuming || !this.#halted || this.#stopped) return;
     this.#resuming = this.#halted = false;
-    this.#channel = this.#makeChannel();
+    this.#channel = this.#options.openChannel(this);
     this.#channel.start();
   }
 
@@ -138,11 +138,11 @@ export class Shard implements WatchedShard, RepairableShard, HaltableShard {
   }
 
   async isAlive(): Promise<boolean> {
-    return this.#session !== null && (await this.#channel.isAlive(this.#session.generation));
+    return this.#session !== null && (await this.#session.channel.isAlive());
   }
 
   reopenChannel(cause: Error): void {
-    if (this.#session !== null) this.#channel.abandon(this.#session.generation, cause);
+    this.#session?.channel.abandon(cause);
   }
 
   gapsOlderThan(ms: number): readonly RepairableGap[] {
@@ -151,13 +151,13 @@ export class Shard implements WatchedShard, RepairableShard, HaltableShard {
     const gaps = this.#sequencer.openGaps(Number.POSITIVE_INFINITY, this.#options.time.nowMs()).filter(({ waitedMs }) => waitedMs >= ms);
     return gaps.flatMap(({ lane: { entity, known, held } }) => {
       const [from, to] = [known.version + 1, (held.lowest() ?? 0) - 1];
-      return from >= 0 && from <= to ? [{ entity, from, to, generation: session.generation }] : [];
+      return from >= 0 && from <= to ? [{ entity, from, to, generation: session.channel.generation }] : [];
     });
   }
 
   deliverMissing(generation: number, events: readonly EncodedEvent[]): boolean {
     const session = this.#session;
-    if (session === null || session.generation !== generation || this.state !== 'consuming') return false;
+    if (session === null || session.channel.generation !== generation || this.state !== 'consuming') return false;
     const deliveries = events.map((encoded): Delivery => {
       const tag = --session.lastFetchedTag;
       session.messages.set(tag, asDelivered(encoded));
@@ -189,29 +189,16 @@ export class Shard implements WatchedShard, RepairableShard, HaltableShard {
     return { shard, queue, ...this.#sequencer.overview(), state: this.state, epoch, totals, open_gaps };
   }
 
-  #makeChannel(): ShardChannel {
-    return this.#options.openChannel({
-      opened: (generation) => this.#opened(generation),
-      delivered: (generation, deliveries) => this.#delivered(generation, deliveries),
-      lost: (generation, cause) => this.#lost(generation, cause),
-    });
-  }
-
-  #opened(generation: number): void {
+  opened(channel: OpenShardChannel): void {
     if (this.#halted) return;
     this.#endSession();
-    this.#options.log.info({ shard: this.shard, generation }, 'consuming');
+    this.#options.log.info({ shard: this.shard, generation: channel.generation }, 'consuming');
     const life = new AbortController();
     // One for each handler that is running.
     setMaxListeners(0, life.signal);
     const messages = new Map<number, RawMessage>();
-    const channel = this.#channel;
-    const acknowledger = new Acknowledger({
-      ack: (tag, multiple) => channel.ack(generation, tag, multiple),
-      reject: (tag) => channel.reject(generation, tag),
-      giveBack: (tag) => channel.giveBack(generation, tag),
-    });
-    const report = new DeliveryReport({ ...this.#options, repetitions: this.#repetitions }, (tag) => messages.get(tag));
+    const acknowledger = new Acknowledger(channel);
+    const report = new DeliveryReport({ ...this.#options, repetitions: this.#repetitions }, messages);
     const intake = new Intake({
       memory: this.#options.memory.deliveries,
       waiting: () => this.#sequencer.waiting,
@@ -219,13 +206,13 @@ export class Shard implements WatchedShard, RepairableShard, HaltableShard {
       onMissed: () => this.#handle([]),
       time: this.#options.time,
     });
-    const known = { generation, life, acknowledger, report, intake, messages };
+    const known = { channel, life, acknowledger, report, intake, messages };
     this.#session = { ...known, epoch: null, waiting: null, results: new Map(), batches: null, lastFetchedTag: 0 };
   }
 
-  #delivered(generation: number, raw: readonly RawDelivery[]): void {
+  delivered(channel: OpenShardChannel, raw: readonly RawDelivery[]): void {
     const session = this.#session;
-    if (session === null || session.generation !== generation || this.#halted) return;
+    if (session?.channel !== channel || this.#halted) return;
     for (const { tag } of raw) session.acknowledger.arrived(tag);
     let redelivered = 0;
     const deliveries = session.intake
@@ -241,8 +228,9 @@ export class Shard implements WatchedShard, RepairableShard, HaltableShard {
     this.#whenEpochIsKnown(session, () => this.#handle([{ kind: 'delivered', deliveries }]));
   }
 
-  #lost(generation: number, cause: Error): void {
-    if (this.#session?.generation !== generation) return;
+  lost(channel: OpenShardChannel, cause: Error): void {
+    if (this.#session?.channel !== channel) return;
+    const { generation } = channel;
     this.#options.log.warn({ shard: this.shard, generation, cause: cause.message }, 'the channel is lost; what was not settled comes back');
     this.#endSession();
   }
@@ -299,7 +287,7 @@ export class Shard implements WatchedShard, RepairableShard, HaltableShard {
       maxStateWorkBytes: memory.maxStateWorkBytes,
       time,
       processing: this.#processingOf(session),
-      rawMessageOf: (tag) => session.messages.get(tag),
+      messages: session.messages,
       done: (result) => this.#stored(session, result),
       fail: (error) => this.#failed(error),
     });
@@ -315,9 +303,8 @@ export class Shard implements WatchedShard, RepairableShard, HaltableShard {
       maxStateBytes,
       eventLog,
       handlerRun: { limits: retry, life: life.signal, time, onAttempt: () => metrics.processorAttempted() },
-      onRetry: (delivery, attempt, error) => report.retried(delivery, attempt, error),
-      within: (tag, work) => report.within(tag, work),
-      headersOf: (tag) => messages.get(tag)?.headers ?? {},
+      report,
+      messages,
     };
   }
 
@@ -428,19 +415,19 @@ export class Shard implements WatchedShard, RepairableShard, HaltableShard {
    */
   async #giveTurn(session: Session, turn: number): Promise<void> {
     // Without an answer the channel is lost, and the gap with it.
-    if (!(await this.#channel.roundTrip(session.generation))) return;
+    if (!(await session.channel.roundTrip())) return;
     this.#options.time.afterTurn(() => {
       if (this.#session === session) this.#handle([{ kind: 'turned', turn }]);
     });
   }
 
   /** The broker has most likely given the queue to another worker already: begins as a newcomer. */
-  #startOver({ epoch, generation, acknowledger }: Session, detail: string): void {
+  #startOver({ epoch, channel, acknowledger }: Session, detail: string): void {
     this.#options.log.warn({ shard: this.shard, epoch, detail }, 'fenced: another owner has taken over');
     // What is committed is so whoever owns the shard by now.
     acknowledger.flush();
     this.#endSession();
-    this.#channel.abandon(generation, new Error(detail));
+    channel.abandon(new Error(detail));
   }
 
   #failed(error: unknown): void {

@@ -32,7 +32,8 @@ export interface StoreBatchOptions {
   readonly maxStateWorkBytes: number;
   readonly processing: ProcessingOptions;
   readonly time: Time;
-  readonly rawMessageOf: (tag: number) => RawMessage | undefined;
+  /** The messages of deliveries that are not settled, by tag. */
+  readonly messages: ReadonlyMap<number, RawMessage>;
   /** The result of a batch, of a commit whose handlers ran beside it, or of rejections, which do not wait for the rest of their batch. */
   readonly done: (result: BatchResult) => void;
   readonly fail: (error: unknown) => void;
@@ -341,11 +342,11 @@ export class StoreBatches {
   }
 
   async #reject(rejects: readonly OperationOf<'reject'>[], batch: Batch): Promise<void> {
-    const { store, rawMessageOf, shard, time } = this.#options;
+    const { store, messages, shard, time } = this.#options;
     const rejections = rejects.flatMap((reject) => reject.rejections);
     const written = await this.#ask(rejects, batch, async () => {
       const deadLetteredAt = isoNow(time);
-      await store.recordDeadLetters(rejections.map((rejection) => recordOf(rejection, rawMessageOf(rejection.tag), shard, deadLetteredAt)));
+      await store.recordDeadLetters(rejections.map((rejection) => recordOf(rejection, messages.get(rejection.tag), shard, deadLetteredAt)));
       return rejects;
     });
     if (written.length === 0 || this.#ended) return;

@@ -174,7 +174,7 @@ test('a memory alarm makes publishing wait and acknowledgements on another conne
   await waitFor(() => log.text.includes('takes no publishes'), { what: 'the broker blocking the publisher' });
   const sentBytes = proxy.forwardedBytes('toServer');
   outcomes.push(...range(200).map((n) => publisher.publish(event(n + 2))));
-  consumer.channel.ack(1, 3, true);
+  consumer.of(1).ack(3, true);
   await waitFor(async () => Number(await unacked(node.ctl.bind(node), shard)) === 0, { what: 'the acknowledgement' });
   assert.ok(publisher.outstanding >= 200, 'at most the event that met the alarm has come through');
   assert.ok(proxy.forwardedBytes('toServer') - sentBytes < 100, 'nothing but heartbeats is sent to a broker that does not read');

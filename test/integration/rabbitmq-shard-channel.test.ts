@@ -74,7 +74,7 @@ test('a single event on an idle queue is handed on without waiting for company',
   for (const n of [1, 2, 3]) {
     await sendNumbers(raw, queue, n, n);
     await recorded.untilDelivered(n);
-    recorded.channel.ack(recorded.generation, n, false);
+    recorded.of(recorded.generation).ack(n, false);
   }
   assert.deepEqual(
     recorded.batches.map(({ deliveries }) => deliveries.length),
@@ -87,11 +87,11 @@ test('no more is delivered than the prefetch allows until something is settled',
   await sendNumbers(raw, queue, 1, 10);
   const recorded = await RecordedChannel.use(t, connection, queue, log, 4);
   await recorded.untilDelivered(4);
-  assert.equal(await recorded.channel.isAlive(1), true);
+  assert.equal(await recorded.of(1).isAlive(), true);
   assert.deepEqual(recorded.numbers(), [1, 2, 3, 4]);
-  recorded.channel.ack(1, 3, true);
+  recorded.of(1).ack(3, true);
   await recorded.untilDelivered(7);
-  assert.equal(await recorded.channel.isAlive(1), true);
+  assert.equal(await recorded.of(1).isAlive(), true);
   assert.deepEqual(recorded.numbers(), numbers(1, 7));
 });
 
@@ -100,8 +100,8 @@ test('an abandoned generation gives its deliveries to the next one, and nothing 
   await sendNumbers(raw, queue, 1, 5);
   const recorded = await RecordedChannel.use(t, connection, queue, log);
   await recorded.untilDelivered(5);
-  recorded.channel.ack(1, 2, true);
-  recorded.channel.abandon(1, new Error('fenced'));
+  recorded.of(1).ack(2, true);
+  recorded.of(1).abandon(new Error('fenced'));
   assert.deepEqual(
     recorded.lost.map(({ generation, cause }) => [generation, cause.message]),
     [[1, 'fenced']],
@@ -109,11 +109,11 @@ test('an abandoned generation gives its deliveries to the next one, and nothing 
   await recorded.untilOpen(2);
   await recorded.untilDelivered(3, 2);
   // Tag 3 of the first channel was event 3; on the second it is event 5.
-  recorded.channel.ack(1, 3, true);
-  recorded.channel.reject(1, 1);
-  recorded.channel.abandon(1, new Error('late'));
-  assert.equal(await recorded.channel.isAlive(1), false);
-  assert.equal(await recorded.channel.isAlive(2), true);
+  recorded.of(1).ack(3, true);
+  recorded.of(1).reject(1);
+  recorded.of(1).abandon(new Error('late'));
+  assert.equal(await recorded.of(1).isAlive(), false);
+  assert.equal(await recorded.of(2).isAlive(), true);
   assert.deepEqual(recorded.numbers(2), [3, 4, 5]);
   assert.deepEqual(
     recorded.deliveries(2).map(({ tag, redelivered }) => [tag, redelivered]),
@@ -138,13 +138,13 @@ test('a bad acknowledgement costs its own channel and no other one of the connec
   deleteAfterwards(t, amqpUrl, [other]);
   const bystander = await RecordedChannel.use(t, connection, other, log);
   const recorded = await RecordedChannel.use(t, connection, queue, log);
-  recorded.channel.ack(1, 77, false);
+  recorded.of(1).ack(77, false);
   await recorded.untilOpen(2);
   assert.match(recorded.lost[0]?.cause.message ?? '', /unknown delivery tag 77/);
   await sendNumbers(raw, other, 1, 3);
   await bystander.untilDelivered(3);
-  bystander.channel.ack(1, 3, true);
-  assert.equal(await bystander.channel.isAlive(1), true);
+  bystander.of(1).ack(3, true);
+  assert.equal(await bystander.of(1).isAlive(), true);
   assert.deepEqual(
     bystander.calls.filter((call) => !call.startsWith('delivered')),
     ['opened 1'],
@@ -185,11 +185,11 @@ test('acknowledging while the channel is being closed by the broker throws nothi
   await sendNumbers(raw, queue, 1, 50);
   const recorded = await RecordedChannel.use(t, connection, queue, log, 50);
   await recorded.untilDelivered(50);
-  recorded.channel.ack(1, 99, false);
+  recorded.of(1).ack(99, false);
   // Every turn of the loop until the loss is told and beyond it: some of them meet a channel that is closing.
   for (let tag = 1; tag <= 50; tag++) {
-    recorded.channel.ack(1, tag, false);
-    recorded.channel.reject(1, tag);
+    recorded.of(1).ack(tag, false);
+    recorded.of(1).reject(tag);
     await new Promise(setImmediate);
   }
   await recorded.untilOpen(2);
@@ -206,7 +206,7 @@ test('a round trip ends behind everything that the broker had sent before its an
     proxy.hold('toClient', true);
     await sendNumbers(raw, queue, last + 1, last + 50);
     await waitFor(async () => (await raw.checkQueue(queue)).messageCount === 0, { what: 'everything on its way' });
-    const turn = recorded.channel.roundTrip(1);
+    const turn = recorded.of(1).roundTrip();
     proxy.hold('toClient', false);
     assert.equal(await turn, true);
     await new Promise(setImmediate);
@@ -215,20 +215,19 @@ test('a round trip ends behind everything that the broker had sent before its an
   }
 });
 
-test('a round trip over a channel that is lost meanwhile, or is another one, says so', async (t) => {
+test('a round trip over a channel that is lost, before or meanwhile, says so', async (t) => {
   const { amqpUrl, queue, log } = await setUp(t);
   const proxy = await useTcpProxy(t, amqpUrl);
   const recorded = await RecordedChannel.use(t, useConnection(t, proxy.through(amqpUrl), log), queue, log);
-  assert.equal(await recorded.channel.roundTrip(2), false);
   proxy.hold('toClient', true);
-  const cutOff = recorded.channel.roundTrip(1);
+  const cutOff = recorded.of(1).roundTrip();
   proxy.cut();
   await proxy.heal();
   assert.equal(await cutOff, false);
   await recorded.untilOpen(2);
-  assert.equal(await recorded.channel.roundTrip(1), false);
-  const abandoned = recorded.channel.roundTrip(2);
-  recorded.channel.abandon(2, new Error('fenced'));
+  assert.equal(await recorded.of(1).roundTrip(), false);
+  const abandoned = recorded.of(2).roundTrip();
+  recorded.of(2).abandon(new Error('fenced'));
   assert.equal(await abandoned, false);
 });
 
@@ -239,7 +238,7 @@ test('stopping gives what is unsettled to the standby, from the head and in orde
   await active.untilDelivered(5);
   const standby = await RecordedChannel.use(t, useConnection(t, amqpUrl, log), queue, log, 100);
   assert.deepEqual(standby.numbers(), []);
-  active.channel.ack(1, 2, true);
+  active.of(1).ack(2, true);
   await active.untilDelivered(7);
   const stopped = active.channel.stop();
   await sendNumbers(raw, queue, 9, 12);
@@ -270,8 +269,8 @@ test('a closed connection is one loss, and its deliveries come again in order on
   await sendNumbers(raw, queue, 1, 6);
   const recorded = await RecordedChannel.use(t, connection, queue, log);
   await recorded.untilDelivered(6);
-  recorded.channel.ack(1, 2, true);
-  assert.equal(await recorded.channel.isAlive(1), true);
+  recorded.of(1).ack(2, true);
+  assert.equal(await recorded.of(1).isAlive(), true);
   await node.ctl('close_all_connections', 'maintenance');
   await recorded.untilDelivered(4, 2);
   assert.deepEqual(recorded.numbers(2), [3, 4, 5, 6]);
@@ -288,8 +287,8 @@ test('a broker that is stopped and started again, and one that is killed, come b
   await sendNumbers(raw, queue, 1, 6);
   const recorded = await RecordedChannel.use(t, connection, queue, log);
   await recorded.untilDelivered(6);
-  recorded.channel.ack(1, 1, false);
-  assert.equal(await recorded.channel.isAlive(1), true);
+  recorded.of(1).ack(1, false);
+  assert.equal(await recorded.of(1).isAlive(), true);
   await node.restart();
   await recorded.untilOpen(2, 60_000);
   await recorded.untilDelivered(5, recorded.generation);
@@ -308,11 +307,11 @@ test('a channel on a connection that answers nothing any more is not alive', asy
   const node = await useRabbitNode(t);
   const { queue, log, connection } = await setUp(t, node.amqpUrl);
   const recorded = await RecordedChannel.use(t, connection, queue, log);
-  assert.equal(await recorded.channel.isAlive(recorded.generation), true);
+  assert.equal(await recorded.of(recorded.generation).isAlive(), true);
   const before = recorded.generation;
   node.suspend();
   t.after(() => node.resume());
-  assert.equal(await recorded.channel.isAlive(before), false);
+  assert.equal(await recorded.of(before).isAlive(), false);
   node.resume();
-  await waitFor(() => recorded.channel.isAlive(recorded.generation), { what: 'an answer again', timeoutMs: 60_000 });
+  await waitFor(() => recorded.of(recorded.generation).isAlive(), { what: 'an answer again', timeoutMs: 60_000 });
 });

@@ -1,10 +1,11 @@
 /** For tests of the RabbitMQ layer: a log that is kept, a raw connection for planting things, a shard channel that records. */
+import assert from 'node:assert/strict';
 import type { TestContext } from 'node:test';
 import amqp from 'amqplib';
 import type { Log, LogFields } from '../../src/observability/log.ts';
 import { createShardChannel } from '../../src/rabbitmq/amqp-shard-channel.ts';
 import { type BrokerConnection, createConnection } from '../../src/rabbitmq/connection.ts';
-import type { RawDelivery, ShardChannel } from '../../src/rabbitmq/shard-channel.ts';
+import type { OpenShardChannel, RawDelivery, ShardChannel } from '../../src/rabbitmq/shard-channel.ts';
 import { systemTime } from '../../src/time.ts';
 import { waitFor } from './services.ts';
 
@@ -87,6 +88,7 @@ export class RecordedChannel {
   /** One element for each call of `delivered`. */
   readonly batches: { readonly generation: number; readonly deliveries: readonly RawDelivery[] }[] = [];
   readonly channel: ShardChannel;
+  readonly #open = new Map<number, OpenShardChannel>();
   /** The calls in their order, for instance `opened 1`, `delivered 1`, `lost 1`. */
   readonly calls: string[] = [];
 
@@ -98,15 +100,16 @@ export class RecordedChannel {
       prefetch,
       log,
       events: {
-        opened: (generation) => {
-          this.opened.push(generation);
-          this.calls.push(`opened ${generation}`);
+        opened: (channel) => {
+          this.#open.set(channel.generation, channel);
+          this.opened.push(channel.generation);
+          this.calls.push(`opened ${channel.generation}`);
         },
-        delivered: (generation, deliveries) => {
+        delivered: ({ generation }, deliveries) => {
           this.batches.push({ generation, deliveries });
           this.calls.push(`delivered ${generation}`);
         },
-        lost: (generation, cause) => {
+        lost: ({ generation }, cause) => {
           this.lost.push({ generation, cause });
           this.calls.push(`lost ${generation}`);
         },
@@ -121,6 +124,13 @@ export class RecordedChannel {
     recorded.channel.start();
     await recorded.untilOpen(1);
     return recorded;
+  }
+
+  /** The channel of a generation, which may be lost. */
+  of(generation: number): OpenShardChannel {
+    const channel = this.#open.get(generation);
+    assert.ok(channel, `no channel of generation ${generation} was opened`);
+    return channel;
   }
 
   get generation(): number {

@@ -49,9 +49,8 @@ function prepareRun(
     maxStateBytes: 60,
     eventLog,
     handlerRun,
-    headersOf: () => ({}),
-    onRetry: () => {},
-    within: (_tag, work) => work(),
+    report: { retried: () => {}, within: (_tag, work) => work() },
+    messages: new Map(),
   });
 }
 

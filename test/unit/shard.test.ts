@@ -11,7 +11,7 @@ import type { Event, RawMessage } from '../../src/events/event.ts';
 import { createMetrics } from '../../src/observability/metrics.ts';
 import { OrderingDetector } from '../../src/detection/detector.ts';
 import { defaultSequencerLimits } from '../../src/ordering/limits.ts';
-import type { ShardChannelEvents } from '../../src/rabbitmq/shard-channel.ts';
+import type { OpenShardChannel, ShardChannelEvents } from '../../src/rabbitmq/shard-channel.ts';
 import { createMemoryStore } from '../../src/stores/memory/memory-store.ts';
 import type { Store } from '../../src/stores/store.ts';
 import { systemTime } from '../../src/time.ts';
@@ -40,7 +40,18 @@ function setUp(
   const metrics = createMetrics('test');
   const log = new KeptLog();
   const said: string[] = [];
-  const generation = 1;
+  const channel: OpenShardChannel = {
+    generation: 1,
+    ack: (acked, multiple) => void said.push(`ack ${acked}${multiple ? ' and before' : ''}`),
+    reject: (rejected) => void said.push(`reject ${rejected}`),
+    giveBack: (given) => void said.push(`give back ${given}`),
+    abandon: (cause) => {
+      said.push('abandon 1');
+      told[0]?.lost(channel, cause);
+    },
+    roundTrip: async () => true,
+    isAlive: async () => true,
+  };
   const told: ShardChannelEvents[] = [];
   let tag = 0;
   const messages: WeakRef<RawMessage>[] = [];
@@ -75,15 +86,6 @@ function setUp(
       told.push(events);
       return {
         start: () => {},
-        ack: (_generation, acked, multiple) => void said.push(`ack ${acked}${multiple ? ' and before' : ''}`),
-        reject: (_generation, rejected) => void said.push(`reject ${rejected}`),
-        giveBack: (_generation, given) => void said.push(`give back ${given}`),
-        abandon: (abandoned, cause) => {
-          said.push(`abandon ${abandoned}`);
-          events.lost(abandoned, cause);
-        },
-        roundTrip: async () => true,
-        isAlive: async () => true,
         stop: async () => {},
       };
     },
@@ -94,17 +96,17 @@ function setUp(
   /** Delivers events of these entities, all in one turn. */
   const deliver = (...of: readonly (readonly [entityId: string, sequence: number])[]) =>
     told[0]?.delivered(
-      generation,
+      channel,
       of.map(([entityId, sequence]) => delivered(messageOf(entityId, sequence))),
     );
   const deliverEvents = (...events: readonly Partial<Event>[]) =>
     told[0]?.delivered(
-      generation,
+      channel,
       events.map((event) => delivered({ ...messageOf('', 0), body: Buffer.from(JSON.stringify(event)) })),
     );
   const untilSaid = (what: string) => waitFor(() => said.includes(what), { what: `"${what}" among ${said.join(', ')}` });
-  told[0]?.opened(generation);
-  const lose = () => told[0]?.lost(generation, new Error('gone'));
+  told[0]?.opened(channel);
+  const lose = () => told[0]?.lost(channel, new Error('gone'));
   /** Messages that something still refers to. */
   const keptMessages = () => messages.filter((message) => message.deref() !== undefined).length;
   return { worker, log, metrics, said, deliver, deliverEvents, untilSaid, lose, keptMessages };

@@ -56,12 +56,11 @@ function setUp(
         onAttempt: () => undefined,
       },
       eventLog: false,
-      headersOf: () => ({}),
-      onRetry: () => {},
-      within: (_tag, work) => work(),
+      report: { retried: () => {}, within: (_tag, work) => work() },
+      messages: new Map(),
     },
     time: { ...systemTime, random: () => 1 },
-    rawMessageOf: () => message,
+    messages: new Map(Array.from({ length: 100 }, (_, tag) => [tag, message])),
     done: (result) => {
       facts.push(...result.facts);
       counted.parked += result.parked;
