@@ -117,7 +117,8 @@ export interface Patience {
   readonly timeoutMs?: number;
   /** The pauses between two calls. Default: always 200 ms. */
   readonly pauses?: BackOffLimits;
-  readonly onUnavailable?: (error: UnavailableError) => void;
+  /** `failures` counts from 1. */
+  readonly onUnavailable?: (error: UnavailableError, failures: number) => void;
 }
 
 /**
@@ -131,9 +132,10 @@ export async function patiently<T>(ask: () => Promise<T>, patience: Patience): P
     try {
       return await ask();
     } catch (error) {
-      if (!(error instanceof UnavailableError) || signal?.aborted || time.nowMs() > deadlineMs) throw error;
-      onUnavailable?.(error);
+      if (!(error instanceof UnavailableError) || time.nowMs() > deadlineMs) throw error;
+      if (!signal?.aborted) onUnavailable?.(error, failures);
       await sleep(time, backOffMs(pauses, failures, time), signal);
+      if (signal?.aborted) throw error;
     }
   }
 }

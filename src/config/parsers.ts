@@ -128,8 +128,9 @@ export const queuePattern: ValueKind<RegExp> = {
   allowed: 'a regular expression that the whole name of a queue has to match, such as `replies\\..*`',
   parse(text) {
     try {
-      // On its own as well: `a)|(b` must not get out of the brackets.
-      return new RegExp(text) && new RegExp(`^(?:${text})$`);
+      // On its own first: `a)|(b` must not get out of the brackets.
+      new RegExp(text);
+      return new RegExp(`^(?:${text})$`);
     } catch {
       return null;
     }

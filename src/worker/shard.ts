@@ -43,8 +43,8 @@ export interface ShardOptions
   readonly retry: RetryLimits;
   readonly decode: (message: RawMessage) => Decoded;
   readonly openChannel: (events: ShardChannelEvents) => ShardChannel;
-  /** Of this shard, asked for until the store answers. Null when `signal` aborted first. */
-  readonly nextEpoch: (signal: AbortSignal) => Promise<EpochResult | null>;
+  /** Of this shard, asked for until the store answers. Rejects when `signal` aborted first. */
+  readonly nextEpoch: (signal: AbortSignal) => Promise<EpochResult>;
   /** Null: what was dead-lettered waits for an operator. */
   readonly autoReplay: Pick<AutoReplay, 'advanced' | 'search'> | null;
   /** Sends what a handler returned to whoever asked for it. */
@@ -264,12 +264,14 @@ export class Shard implements ShardChannelEvents, WatchedShard, RepairableShard,
   }
 
   async #askForEpoch(session: Session): Promise<void> {
+    const { signal } = session.life;
     try {
-      const result = await this.#options.nextEpoch(session.life.signal);
-      if (result?.status === 'ok') this.#begin(session, result.epoch);
-      else if (result !== null) this.haltBecauseStoreWentBackwards(result.halt.detail);
+      const result = await this.#options.nextEpoch(signal);
+      if (signal.aborted) return;
+      if (result.status === 'ok') this.#begin(session, result.epoch);
+      else this.haltBecauseStoreWentBackwards(result.halt.detail);
     } catch (error) {
-      if (!session.life.signal.aborted) this.#failed(error);
+      if (!signal.aborted) this.#failed(error);
     }
   }
 

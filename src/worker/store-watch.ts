@@ -13,7 +13,7 @@ import type { Metrics } from '../observability/metrics.ts';
 import type { StreamRecord, StreamRecordKeeper } from '../rabbitmq/stream-record.ts';
 import { lookForHalts } from '../stores/halts.ts';
 import type { EpochResult, Halt, Store } from '../stores/store.ts';
-import { backOffMs, isoNow, sleep, type Time, type Timer } from '../time.ts';
+import { backOffMs, isoNow, patiently, sleep, type Time, type Timer } from '../time.ts';
 
 export interface StoreWatchOptions {
   readonly store: Pick<Store, 'streamState' | 'nextEpoch' | 'identify' | 'halt' | 'listEntities'>;
@@ -89,22 +89,14 @@ export class StoreWatch {
     this.#tell(halts);
   }
 
-  /** Asks until the store answers. Null when `signal` aborted first. */
-  async nextEpoch(shard: number, signal: AbortSignal): Promise<EpochResult | null> {
+  /** Asks until the store answers. Rejects when `signal` aborted first. */
+  nextEpoch(shard: number, signal: AbortSignal): Promise<EpochResult> {
     const { metrics, log, time } = this.#options;
-    for (let failures = 1; !signal.aborted; failures++) {
-      try {
-        const result = await this.#nextEpoch(shard);
-        return signal.aborted ? null : result;
-      } catch (error) {
-        if (signal.aborted) return null;
-        if (!(error instanceof UnavailableError)) throw error;
-        metrics.storeUnavailable();
-        if (failures === 1) log.warn({ shard, cause: error.message }, 'the store is unavailable: no epoch yet');
-        await sleep(time, backOffMs(epochBackOff, failures, time), signal);
-      }
-    }
-    return null;
+    const onUnavailable = (error: UnavailableError, failures: number) => {
+      metrics.storeUnavailable();
+      if (failures === 1) log.warn({ shard, cause: error.message }, 'the store is unavailable: no epoch yet');
+    };
+    return patiently(() => this.#nextEpoch(shard), { time, signal, pauses: epochBackOff, onUnavailable });
   }
 
   /** An emptied store counts from 1 again and may have caught up before anybody looks: the identity shows it. */

@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict';
 import { getEventListeners } from 'node:events';
 import test from 'node:test';
-import { backOffMs, every, isoNow, sleep, systemTime, timeLimit, within } from '../../src/time.ts';
+import { UnavailableError } from '../../src/errors.ts';
+import { backOffMs, every, isoNow, patiently, sleep, systemTime, timeLimit, within } from '../../src/time.ts';
 import { ManualTime } from '../support/manual-time.ts';
 
 const random = (value: number) => ({ random: () => value });
@@ -29,6 +30,28 @@ test('what is waited for within a bound is its value, null when the bound is ove
   const late = within(time, new Promise(() => undefined), 1_000);
   time.advance(1_000);
   assert.equal(await late, null);
+});
+
+test('what is unavailable is asked for again, but not once its signal is aborted', async () => {
+  const time = new ManualTime();
+  const stop = new AbortController();
+  const failures: number[] = [];
+  let asked = 0;
+  const away = () => {
+    asked++;
+    throw new UnavailableError('away');
+  };
+  const asking = patiently(async () => away(), { time, signal: stop.signal, onUnavailable: (_error, count) => failures.push(count) });
+  const ended = assert.rejects(asking, /away/);
+  for (let pauses = 0; pauses < 2; pauses++) {
+    await new Promise(setImmediate);
+    time.advance(200);
+  }
+  await new Promise(setImmediate);
+  stop.abort();
+  await ended;
+  assert.deepEqual([asked, failures], [3, [1, 2, 3]]);
+  await assert.rejects(patiently(async () => assert.fail('another error'), { time }), /another error/);
 });
 
 test('what happens every so often does so until it is cancelled, also from within', () => {
