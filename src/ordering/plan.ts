@@ -59,7 +59,7 @@ class Plan {
     const lane = this.#lane;
     const { skipsAhead } = lane;
     lane.skipsAhead = false;
-    this.#releaseOvertaken();
+    this.#release();
     let placement: Placement = this.#placeArrivals();
     if (placement === 'decided' && this.#run.isEmpty && lane.held.count > 0) placement = this.#settleHeld(skipsAhead);
     if (typeof placement === 'object') return placement;
@@ -68,9 +68,13 @@ class Plan {
     return { kind: lane.held.count > 0 ? 'gap' : 'idle' };
   }
 
-  /** What another owner has committed meanwhile is held no longer: it is decided as what it is now, a duplicate or a hole. */
-  #releaseOvertaken(): void {
+  /**
+   * What another owner has committed meanwhile is held no longer: it is decided as what it is now, a duplicate or a hole. What a
+   * replay has left is decided by a strategy that holds nothing.
+   */
+  #release(): void {
     const { held, known } = this.#lane;
+    if (this.#limits.strategy !== 'buffer' && known.state === 'open') return this.#lane.putBack(held.drain());
     const overtaken: Delivery[] = [];
     for (let lowest = held.lowest(); lowest !== null && lowest <= known.version; lowest = held.lowest()) {
       overtaken.push(...(held.take(lowest) ?? []));
@@ -167,14 +171,15 @@ class Plan {
     }
   }
 
-  /** Beyond the next in line: a violation if it reveals a new gap, and then by strategy. */
+  /** Beyond the next in line: a violation if it reveals a new gap, and then by strategy. In a replay it follows the dead letters. */
   #placeEarly(delivery: Delivery, sequence: number): Placement {
     const [lane, run] = [this.#lane, this.#run];
-    if (this.#limits.strategy === 'fail' && !run.isEmpty) return 'stop';
+    const strategy = lane.known.state === 'replayed' ? 'buffer' : this.#limits.strategy;
+    if (strategy === 'fail' && !run.isEmpty) return 'stop';
     const expected = Math.max(lane.known.highest, run.version) + 1;
     if (sequence > expected) this.#sink.violation(delivery, sequence, expected);
     lane.learn({ kind: 'seen', sequence });
-    switch (this.#limits.strategy) {
+    switch (strategy) {
       case 'buffer':
         lane.held.add(sequence, delivery, this.#countedMs);
         return 'decided';

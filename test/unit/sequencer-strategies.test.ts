@@ -154,3 +154,39 @@ describe('strategy fail', () => {
     assert.equal(harness.store.parkedFor(), null);
   });
 });
+
+for (const strategy of ['fail', 'skip', 'log_and_process'] as const) {
+  describe(`while dead letters are replayed, strategy ${strategy}`, () => {
+    /** Parked at version 1, with this dead letter and what followed it. */
+    const replayed = (...letters: readonly number[]) => {
+      let isBroken = true;
+      const store = new ModelStore({ allowsLeaps: true, fails: ({ sequence }) => isBroken && sequence === 2 });
+      const harness = new SequencerHarness({ strategy }, store);
+      harness.process(event(1), ...letters.map((sequence) => event(sequence)));
+      assert.equal(store.parkedFor(), 'handler_failed');
+      isBroken = false;
+      store.beginReplay();
+      return harness;
+    };
+
+    it('lets a new event follow them instead of passing over them', () => {
+      const harness = replayed(2, 3);
+      const [live] = harness.process(event(4)) as [number];
+      assert.equal(harness.outcomeOf(live), null);
+      harness.process(event(2), event(3));
+      assert.equal(harness.outcomeOf(live), 'applied');
+      assert.deepEqual(harness.store.applied(), [1, 2, 3, 4]);
+      assert.equal(harness.store.snapshot(event(1)).holes, '');
+    });
+
+    it('decides afterwards about what was held in front of a gap', () => {
+      const harness = replayed(2);
+      const [early] = harness.process(event(5)) as [number];
+      assert.equal(harness.outcomeOf(early), null);
+      harness.process(event(2));
+      const becomes = { fail: 'out_of_order', skip: 'skipped', log_and_process: 'applied' } as const;
+      assert.equal(harness.outcomeOf(early), becomes[strategy]);
+      assert.equal(harness.sequencer.overview().held, 0);
+    });
+  });
+}

@@ -51,7 +51,10 @@ test('what is unavailable is asked for again, but not once its signal is aborted
   stop.abort();
   await ended;
   assert.deepEqual([asked, failures], [3, [1, 2, 3]]);
-  await assert.rejects(patiently(async () => assert.fail('another error'), { time }), /another error/);
+  await assert.rejects(
+    patiently(async () => assert.fail('another error'), { time }),
+    /another error/,
+  );
 });
 
 test('what happens every so often does so until it is cancelled, also from within', () => {
