@@ -17,7 +17,7 @@ export const command = defineCommand({
   summary: 'Sets the version of an entity: events up to it count as done.',
   description: [
     'For a store that lost commits, or an event that will never come. It processes nothing: events up to N are no longer applied',
-    '(unseen ones that still arrive are dead-lettered as late), and N + 1 is the next event. The state is not changed',
+    '(unseen ones that still arrive are late: dead-lettered, skipped or applied, by strategy), and N + 1 is the next event. The state is not changed',
     'unless --state is given. A version lower than the present one makes workers apply the events above it again.',
     'The parking of an entity ends once its version has passed its dead letters.',
   ].join('\n'),

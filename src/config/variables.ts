@@ -127,7 +127,7 @@ export const variables = {
     '1000',
     // With 2, the first held delivery would already reach the limit of 80 %.
     kinds.wholeNumber(3, 65_535),
-    'Unacknowledged deliveries of one shard. Where 80 % of them are held, the oldest gap ends early: the rest is room for the event that is missing.',
+    'Unacknowledged deliveries of one shard. Where 80 % of them are held, the gap that is nearest to its end ends early: the rest is room for the event that is missing.',
   ),
   PROCESSOR: row(
     'order',
@@ -158,7 +158,7 @@ export const variables = {
   MAX_BUFFERED_PER_ENTITY: row(
     '1000',
     kinds.wholeNumber(2, 65_535),
-    'Events held of one entity; reaching it ends its gap early. At most PREFETCH, and PREFETCH when that is lower than the default.',
+    'Events held of one entity; reaching it ends its gap early. At most PREFETCH, and PREFETCH when that is lower than the default. Has an effect below the limit of the shard, 80 % of PREFETCH.',
   ),
   FIRST_SEQUENCE: row(
     '1',

@@ -15,7 +15,7 @@ export type DeadLetterReason = RejectionReason | BrokerReason;
 export interface DeadLetter {
   /** The event's id if it could be read, else the message's `messageId`, else the fingerprint; `show` accepts it. */
   readonly messageId: string;
-  /** First 32 hex digits of the SHA-256 of the body. */
+  /** First 32 hex digits of a SHA-256 of the body and of what decides how it is read (identity.ts). */
   readonly fingerprint: string;
   readonly entityType: string | null;
   readonly entityId: string | null;

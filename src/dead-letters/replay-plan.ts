@@ -151,6 +151,7 @@ function hasSequence(letter: LetterSummary): letter is OrderedSummary {
 
 const discardIt = 'then discard this one';
 const taken = `another event was applied under its sequence: publish it under the next one if it is still wanted, ${discardIt}`;
+const idIsTaken = `its id was applied with other content: publish it with an id of its own, ${discardIt}`;
 const asNext = 'publish it under the next one if its effect is still wanted';
 const passed = `its sequence was passed over, and it would be late: ${asNext}, ${discardIt}`;
 
@@ -159,20 +160,21 @@ export function whyNotReplayable({ copy, reason, sequence }: LetterSummary, vers
   const refused = copy === undefined ? (textOf(reason).fault === 'message' ? reason : null) : copy.refused;
   const correctIt = 'correct it (`inorder dead-letters export --events`)';
   if (refused !== null) return `it would be refused again (${refused}): ${correctIt}, publish that, ${discardIt}`;
-  if (reason === 'message_id_conflict') return `its id was applied with other content: publish it with an id of its own, ${discardIt}`;
+  if (reason === 'message_id_conflict') return idIsTaken;
   if (sequence === null || sequence > version) return null;
   if (reason === 'sequence_conflict') return taken;
   return reason === 'late' ? passed : null;
 }
 
-/** For a letter that the version has passed: decides by what the store remembers of its sequence (above `floor`). */
+/** Of a letter that the version has passed: what the store remembers of its sequence decides; where that is nothing, `floor` does. */
 export function whyPassed({ sequence, copy }: LetterSummary, lookedUp: LookupResult | undefined, floor: number): string | null {
   if (lookedUp?.status === 'known' && lookedUp.payloadHash !== copy?.payloadHash) return taken;
   return lookedUp?.status === 'unknown' && (sequence ?? 0) <= floor ? passed : null;
 }
 
-/** Some strategies accept a valid event into a hole. */
-export function whyNotInHole({ copy }: LetterSummary, strategy: ViolationStrategy): string | null {
+/** Some strategies accept a valid event into a hole, one of them only with an id of its own. */
+export function whyNotInHole({ copy, reason }: LetterSummary, strategy: ViolationStrategy): string | null {
+  if (reason === 'message_id_conflict' && strategy === 'log_and_process') return idIsTaken;
   return (strategy === 'skip' || strategy === 'log_and_process') && copy?.refused === null ? null : passed;
 }
 

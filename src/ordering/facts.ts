@@ -70,7 +70,7 @@ export type Fact =
     }
   /** About a `commit`, which it does not answer: processors are running, and the store is not asked meanwhile. */
   | { readonly kind: 'processing'; readonly op: number }
-  /** Answers `commit` and `park`: nothing was written, the entity is at another version than expected. */
+  /** Answers `commit` and `park`: nothing was written, the entity's version or holes are not those expected. */
   | { readonly kind: 'stale'; readonly op: number; readonly snapshot: Snapshot }
   /** Answers `commit`: nothing was written; these slots carry ids that are known under other sequences. */
   | { readonly kind: 'idConflict'; readonly op: number; readonly conflicts: readonly IdConflict[] }

@@ -4,10 +4,11 @@
  *   something held, predecessor missing ──read──▶ claimed ──(every gapRereadMs: read)──▶ deadline ──read──▶ the broker's turn ──▶ park
  *                                                                                                                      └▶ skip ahead
  *
- * Each reading that moves the version ends the gap; if something is still held, a new one begins. The
+ * A reading that moves the version ends the gap, and a new one begins if something is still held; one that finds the entity
+ * parked ends it for good. The
  * deadline counts, by gap-clock.ts, from the delivery that has waited longest, and for an entity that is being replayed from the last
- * move of its version. Reaching a limit on what is held brings the deadline forward, so that the missing event always
- * finds room in the prefetch window.
+ * move of its version. Reaching a limit on what is held brings the deadline forward: so the missing event finds room in the
+ * prefetch window.
  */
 import { InvariantError } from '../errors.ts';
 import type { RejectionReason } from '../events/reasons.ts';
@@ -139,17 +140,17 @@ export class GapWatch {
     lane.waiting.nextReadMs = nowMs + this.#limits.gapRereadMs;
   }
 
-  /** When the shard holds too much: ends the gap that has waited longest and returns its lane. */
-  endOldestWhenFull(): Lane | null {
+  /** When the shard holds too much: brings forward the end of the gap that is nearest to it, and returns its lane. */
+  hastenNearestWhenFull(): Lane | null {
     if (!this.#fills(this.#leaving, this.#leavingBytes)) return null;
-    let oldest: Lane | null = null;
+    let nearest: Lane | null = null;
     for (const lane of this.#lanes) {
-      if (lane.waiting?.overflow === false && (oldest === null || this.#deadlineMs(lane) < this.#deadlineMs(oldest))) oldest = lane;
+      if (lane.waiting?.overflow === false && (nearest === null || this.#deadlineMs(lane) < this.#deadlineMs(nearest))) nearest = lane;
     }
-    if (oldest?.waiting == null) return null;
-    oldest.waiting.overflow = true;
-    this.#leave(oldest.waiting.held, oldest.waiting.heldBytes);
-    return oldest;
+    if (nearest?.waiting == null) return null;
+    nearest.waiting.overflow = true;
+    this.#leave(nearest.waiting.held, nearest.waiting.heldBytes);
+    return nearest;
   }
 
   heldByEntityType(): ReadonlyMap<string, number> {
@@ -215,7 +216,7 @@ export class GapWatch {
     const { gapTimeoutMs } = this.#limits;
     const { state, heldFromMs } = lane.known;
     const waitsFromMs = Math.max(lane.held.oldestMs() ?? Number.POSITIVE_INFINITY, heldFromMs);
-    return waitsFromMs + (state === 'replayed' ? Math.max(gapTimeoutMs, longestReplayStallMs) : gapTimeoutMs);
+    return waitsFromMs + (state === 'replayed' ? longestReplayStallMs : gapTimeoutMs);
   }
 
   #park(lane: Lane, full: boolean): GapStep {

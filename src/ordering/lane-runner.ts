@@ -41,10 +41,10 @@ export class LaneRunner {
     this.#settlements = settlements;
   }
 
-  /** With `starts` false only what a park has already decided is carried out. With `brokerHadTurn` a gap whose time is over ends. */
-  advance(lane: Lane, nowMs: number, starts: boolean, brokerHadTurn = false): void {
+  /** With `mayStart` false only what a park has already decided is carried out. With `brokerHadTurn` a gap whose time is over ends. */
+  advance(lane: Lane, nowMs: number, mayStart: boolean, brokerHadTurn = false): void {
     if (lane.op === null) this.#settlePark(lane);
-    while (lane.op === null && starts) {
+    while (lane.op === null && mayStart) {
       if (lane.known.state === 'unknown') {
         if (lane.arrivals.length > 0) this.#begin(lane, { kind: 'load', entity: lane.entity });
         return;
@@ -103,13 +103,16 @@ export class LaneRunner {
         lane.decideId(delivery, { action: samePayload ? 'absorb' : 'conflict', appliedAs: recordedSequence });
       }
     }
-    // Where the gap's time was over it still is: the lane goes on with the same event, as what is now known of it.
+    // A run that leapt over a gap whose time was over may leap again: the lane goes on with the same event, as what is now known of it.
     const [first] = operation.slots;
     lane.skipsAhead = first !== undefined && first.sequence > lane.known.version + 1;
     lane.putBack(deliveriesOf(operation.slots).filter((delivery) => !settled.has(delivery)));
   }
 
-  /** Takes over a reading of the store. Returns why the shard has to stop, or null. */
+  /**
+   * Takes over what the store has: the answer to a load or claim, and what a stale commit or park came back with. Returns why the
+   * shard has to stop, or null.
+   */
   read(lane: Lane, operation: Operation, snapshot: Snapshot, nowMs: number): string | null {
     lane.putBack(deliveriesOf(operation.slots));
     const { version, holes, parked } = snapshot;
@@ -189,7 +192,7 @@ export class LaneRunner {
     this.#settlements.ack('skipped', skipped);
   }
 
-  /** The event that was next in line cannot be processed: its entity is parked first, then it is rejected. */
+  /** An event cannot be processed: it is rejected, and if nothing may pass it its entity is parked first. */
   #fail(lane: Lane, { delivery, reason, detail, stack = null }: FailureText & { readonly delivery: Delivery }): void {
     const sequence = delivery.event.sequence;
     lane.forgetIds([{ delivery }]);
@@ -214,11 +217,11 @@ export class LaneRunner {
     switch (next.kind) {
       case 'wait':
         this.#deadlines.set(lane, next.untilMs);
-        this.#endOldestGapWhenFull(nowMs);
+        this.#hastenGapsWhenFull(nowMs);
         return false;
       case 'read':
         this.#begin(lane, { kind: 'claimAndRead', entity: lane.entity });
-        this.#endOldestGapWhenFull(nowMs);
+        this.#hastenGapsWhenFull(nowMs);
         return false;
       case 'skip-ahead':
         lane.skipsAhead = true;
@@ -230,8 +233,8 @@ export class LaneRunner {
   }
 
   /** Keeps room in the prefetch window for the events that are missing. */
-  #endOldestGapWhenFull(nowMs: number): void {
-    for (let lane = this.#gaps.endOldestWhenFull(); lane !== null; lane = this.#gaps.endOldestWhenFull()) {
+  #hastenGapsWhenFull(nowMs: number): void {
+    for (let lane = this.#gaps.hastenNearestWhenFull(); lane !== null; lane = this.#gaps.hastenNearestWhenFull()) {
       this.#deadlines.set(lane, nowMs);
     }
   }

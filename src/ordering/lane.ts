@@ -50,7 +50,7 @@ export interface Known {
   readonly highest: number;
   /** Of an entity that is replayed: the sequence that was dead-lettered first. */
   readonly parkedSequence: number | null;
-  /** When the version last moved in a replay, or the replay ended, by the gap clock: a gap's deadline counts from no earlier time. */
+  /** When a replay began or ended, or the version last moved in one, by the gap clock: a gap's deadline counts from no earlier time. */
   readonly heldFromMs: number;
 }
 

@@ -1,7 +1,7 @@
 /**
  * The sequencer of one shard: a synchronous, deterministic state machine. Facts go in, effects come out
- * (facts.ts); time is an input. It alone decides in which order events are committed, what is acknowledged
- * and what is rejected.
+ * (facts.ts); time is an input. With what it calls (lane-runner.ts, plan.ts, gap-watch.ts) it alone decides in which order events
+ * are committed, what is acknowledged and what is rejected.
  *
  * It guarantees, whatever facts arrive and in whatever order: a delivery is settled (acknowledged or
  * rejected) at most once, and only after its commit, a remembered duplicate, or a rejection on record; one
@@ -95,7 +95,7 @@ export class ShardSequencer {
       held: this.#gaps.held,
       gaps: this.#gaps.size,
       entities: this.#lanes.size,
-      unsettled: this.#settlements.unsettled,
+      unsettled: this.#settlements.unsettled + this.#settlements.leaving,
       operations: this.#operations.size,
       paused: this.#operations.paused,
       state: this.#state,
@@ -218,7 +218,7 @@ export class ShardSequencer {
     if (hasRoom || !storeAnswers) this.#work.forget(storeAnswers);
     else {
       const somethingMoves = this.#work.look(this.#lanes.awake()) || leaving > 0;
-      onlyGapsMakeRoom = !somethingMoves && (this.#gaps.isFull || (!memoryIsFull && this.#gaps.held === unsettled));
+      onlyGapsMakeRoom = !somethingMoves && this.#gaps.isFull;
     }
     this.#gaps.clock.observe({ storeAnswers, hasRoom, onlyGapsMakeRoom });
     if (this.#state !== 'running') return;

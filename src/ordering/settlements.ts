@@ -9,11 +9,11 @@ import type { Operations } from './operations.ts';
 import type { PlanSink } from './plan.ts';
 
 export class Settlements implements PlanSink {
-  /** Deliveries taken in and neither acknowledged nor rejected. */
+  /** Deliveries taken in and not decided. */
   unsettled = 0;
   /** More deliveries wait outside until what is settled makes room in memory. */
   memoryIsFull = false;
-  /** Being put on record before they are rejected: until then they take room in the window. */
+  /** Decided, and being put on record before they are rejected: until then they take room in the window. */
   leaving = 0;
   effects: Effect[] = [];
   #rejections: Rejection[] = [];

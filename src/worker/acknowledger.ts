@@ -3,9 +3,9 @@
  * tag of the channel, so it is used only up to the highest tag below which everything is settled; what lies
  * above an unsettled tag is acknowledged by itself.
  *
- *   tags      1 2 3 4 5 6      2 is held
- *   settled   x . x x . x  →   ack(1) ack(3) ack(4) ack(6)
- *   then 2 is settled      →   ack(4, multiple)
+ *   tags      1 2 3 4 5 6      3 is held
+ *   settled   x x . x . x  →   ack(2, multiple) ack(4) ack(6)
+ *   then 3 and 5           →   ack(5, multiple)
  */
 import type { OpenShardChannel } from '../rabbitmq/shard-channel.ts';
 

@@ -6,6 +6,7 @@ import { withoutNotReplayable } from '../../src/dead-letters/survey.ts';
 import { UnavailableError } from '../../src/errors.ts';
 import { defaultEventLimits } from '../../src/events/event.ts';
 import { createMemoryStore } from '../../src/stores/memory/memory-store.ts';
+import type { ViolationStrategy } from '../../src/ordering/limits.ts';
 import type { DeadLetterRecord } from '../../src/ordering/entity.ts';
 import type { Store } from '../../src/stores/store.ts';
 import { systemTime } from '../../src/time.ts';
@@ -151,10 +152,15 @@ test('what the version has passed goes as a duplicate only where it is one', asy
 test('what would fall into a hole stays as late, unless the workers take it', async () => {
   const store = await storeAt(5);
   const snapshot = { exists: true, version: 5, state: null, holes: '3', parked: null };
-  const stays = async (strategy: 'buffer' | 'log_and_process') =>
-    (await withoutNotReplayable([{ entity, matched: [letter(3)], others: [], unread: [] }], [snapshot], store, strategy)).notReplayable
-      .length;
-  assert.deepEqual([await stays('buffer'), await stays('log_and_process')], [1, 0]);
+  const whyItStays = async (strategy: ViolationStrategy, over: Partial<LetterSummary> = {}) => {
+    const letters = [{ entity, matched: [{ ...letter(3), ...over }], others: [], unread: [] }];
+    return (await withoutNotReplayable(letters, [snapshot], store, strategy)).notReplayable[0]?.why ?? null;
+  };
+  assert.match((await whyItStays('buffer')) ?? '', /^its sequence was passed over/);
+  assert.equal(await whyItStays('log_and_process'), null);
+  const taken = { reason: 'message_id_conflict' } as const;
+  assert.match((await whyItStays('log_and_process', taken)) ?? '', /^its id was applied with other content/);
+  assert.equal(await whyItStays('skip', taken), null);
 });
 
 test('where a stream is adopted, a base line that failed stands as what it is: replayable, and those behind it with it', () => {
