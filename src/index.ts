@@ -31,8 +31,8 @@ export {
 } from './errors.ts';
 export type { BrokerReason, DeadLetter, DeadLetterReason, Grouping, LetterFilter, LetterGroup } from './dead-letters/dead-letter.ts';
 export { createDeadLetters, type DeadLetters, type DeadLettersOptions, type ExportedLetter } from './dead-letters/dead-letters.ts';
-export type { FoundLetter } from './dead-letters/inspect.ts';
-export type { EntityOutcome, LetterAgain, ReplayOutcome } from './dead-letters/replay-outcome.ts';
+export type { FoundLetter, Survey } from './dead-letters/inspect.ts';
+export type { EntityOutcome, LetterAgain, ReplayOutcome, ReplayReport } from './dead-letters/replay.ts';
 export type {
   Blocked,
   EntityReplay,
@@ -42,8 +42,6 @@ export type {
   ReplayPlan,
   NotReplayable,
 } from './dead-letters/replay-plan.ts';
-export type { ReplayReport } from './dead-letters/replay.ts';
-export type { Survey } from './dead-letters/survey.ts';
 export { encodeCloudEvent, type CloudEventMode, type CloudEventOptions } from './events/encode-cloudevent.ts';
 export { encodeEvent, type EncodedEvent, type EncodeOptions, type MessageProperties } from './events/encode.ts';
 export { defaultEventLimits, type EntityRef, type Event, type EventLimits, type RawMessage } from './events/event.ts';

@@ -2,7 +2,7 @@
 import { loadConfig } from '../config/load.ts';
 import { isSelective } from '../dead-letters/dead-letter.ts';
 import { sequencesText } from '../dead-letters/replay-plan.ts';
-import { countMatched, type Survey } from '../dead-letters/survey.ts';
+import { countMatched, type Survey } from '../dead-letters/inspect.ts';
 import { ConfigError } from '../errors.ts';
 import { grouped, printable } from '../printable.ts';
 import { ProgressDisplay } from './progress.ts';

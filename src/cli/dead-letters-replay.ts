@@ -2,7 +2,7 @@
 import type { Config } from '../config/config.ts';
 import { loadConfig } from '../config/load.ts';
 import { isSelective } from '../dead-letters/dead-letter.ts';
-import { isDone } from '../dead-letters/replay-outcome.ts';
+import { isDone } from '../dead-letters/replay.ts';
 import { countLetters } from '../dead-letters/replay-plan.ts';
 import { ConfigError } from '../errors.ts';
 import { ratePerSecond } from '../publishing/publish-request.ts';

@@ -4,9 +4,8 @@
  * Why no library for tables: each line is printed when its letter is read, and such a library needs all of them first. Why not
  * string-width: four packages only to align lines with wide characters.
  */
-import { type DeadLetter, type LetterGroup, textOf } from '../dead-letters/dead-letter.ts';
+import { type DeadLetter, letterFields, type LetterGroup, messageFields, textOf } from '../dead-letters/dead-letter.ts';
 import type { FoundLetter } from '../dead-letters/inspect.ts';
-import { letterFields, messageFields } from '../dead-letters/letter-copy.ts';
 import { layOutJson } from '../events/json-layout.ts';
 import { printable, printableJsonLine, printableLines, utf8, valueText } from '../printable.ts';
 

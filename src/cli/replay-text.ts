@@ -1,9 +1,8 @@
 /** A replay's plan and its outcome, for people and as JSON, one object per entity. */
 import { grouped, printable, printableJsonLine } from '../printable.ts';
-import type { EntityOutcome, LetterAgain, ReplayOutcome } from '../dead-letters/replay-outcome.ts';
+import type { EntityOutcome, LetterAgain, ReplayOutcome, ReplayReport } from '../dead-letters/replay.ts';
 import { countLetters, type EntityReplay, type ReplayPlan, sequencesText, type NotReplayable } from '../dead-letters/replay-plan.ts';
 import { entityFields } from '../events/event.ts';
-import type { ReplayReport } from '../dead-letters/replay.ts';
 
 /** Entities that are listed; of the others only how many. */
 const maxShown = 50;

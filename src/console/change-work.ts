@@ -4,7 +4,7 @@
  */
 import type { LetterFilter } from '../dead-letters/dead-letter.ts';
 import type { DeadLetters } from '../dead-letters/dead-letters.ts';
-import type { ReplayOutcome } from '../dead-letters/replay-outcome.ts';
+import type { ReplayOutcome } from '../dead-letters/replay.ts';
 import {
   countLetters,
   type EntityReplay,
@@ -13,7 +13,7 @@ import {
   sequencesText,
   type NotReplayable,
 } from '../dead-letters/replay-plan.ts';
-import { countMatched, type Survey } from '../dead-letters/survey.ts';
+import { countMatched, type Survey } from '../dead-letters/inspect.ts';
 import { ConfigError } from '../errors.ts';
 import { entityFields } from '../events/event.ts';
 import type { ChangeRequest, ChangeWork } from './changes.ts';

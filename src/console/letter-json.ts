@@ -1,6 +1,5 @@
 /** Dead letters as JSON for the browser: without headers and body in lists, with them for one letter on request. */
-import { type Grouping, groupings, textOf } from '../dead-letters/dead-letter.ts';
-import { letterFields } from '../dead-letters/letter-copy.ts';
+import { type Grouping, groupings, letterFields, textOf } from '../dead-letters/dead-letter.ts';
 import type { LetterStatus, LetterSummary } from '../dead-letters/replay-plan.ts';
 import { layOutJson } from '../events/json-layout.ts';
 import { entityFields, type EntityRef, type RawMessage } from '../events/event.ts';

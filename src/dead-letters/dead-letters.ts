@@ -15,9 +15,30 @@ import type { FirstSequence, ViolationStrategy } from '../ordering/limits.ts';
 import { openStore } from '../stores/open-store.ts';
 import type { Store } from '../stores/store.ts';
 import { systemTime, type Time } from '../time.ts';
-import { type DeadLetter, type Grouping, isSelective, type LetterFilter, type LetterGroup, LetterGroups, matches } from './dead-letter.ts';
+import {
+  asEventLine,
+  asLetterLine,
+  type DeadLetter,
+  type Grouping,
+  isSelective,
+  type LetterFilter,
+  type LetterGroup,
+  LetterGroups,
+  matches,
+} from './dead-letter.ts';
 import { assertSkippable, discard, type DiscardOptions } from './discard.ts';
-import { findDeadLetters, findReadyEntities, type FoundLetter, listDeadLetters, type ReadyEntities, type ReadyOptions } from './inspect.ts';
+import {
+  findDeadLetters,
+  findReadyEntities,
+  type FoundLetter,
+  listDeadLetters,
+  planReplay,
+  type ReadyEntities,
+  type ReadyOptions,
+  type Survey,
+  surveyLetters,
+  type SurveyOptions,
+} from './inspect.ts';
 import {
   KeptBroker,
   type LetterBroker,
@@ -27,12 +48,9 @@ import {
   withConnection,
   withOperatorLock,
 } from './letter-broker.ts';
-import { asEventLine, asLetterLine } from './letter-copy.ts';
 import type { Connection } from './queue-reading.ts';
-import { replay, type ReplayOptions, type ReplayReport } from './replay.ts';
-import { awaitOutcomes, type OutcomeOptions, type ReplayOutcome } from './replay-outcome.ts';
+import { awaitOutcomes, type OutcomeOptions, replay, type ReplayOptions, type ReplayOutcome, type ReplayReport } from './replay.ts';
 import type { ReplayPlan } from './replay-plan.ts';
-import { planReplay, type Survey, surveyLetters, type SurveyOptions } from './survey.ts';
 
 export interface DeadLettersOptions {
   /** As the stream's workers have it. Default: `loadConfig(process.env)`. */

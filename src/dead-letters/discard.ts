@@ -11,7 +11,7 @@ import type { Time } from '../time.ts';
 import { copiesOf, Drain } from './drain.ts';
 import type { Connection } from './queue-reading.ts';
 import type { LettersOfEntity, LetterSummary } from './replay-plan.ts';
-import { countMatched, type Survey } from './survey.ts';
+import { countMatched, type Survey } from './inspect.ts';
 
 export interface DiscardOptions {
   readonly connection: Connection;

@@ -12,8 +12,7 @@ import type { EntityRef } from '../events/event.ts';
 import { rejectionReasons } from '../events/reasons.ts';
 import type { FirstSequence, ViolationStrategy } from '../ordering/limits.ts';
 import type { Parked, LookupResult, Snapshot } from '../ordering/entity.ts';
-import { type DeadLetter, type DeadLetterReason, textOf } from './dead-letter.ts';
-import type { LetterCopy } from './letter-copy.ts';
+import { type DeadLetter, type DeadLetterReason, type LetterCopy, textOf } from './dead-letter.ts';
 
 /** What a plan keeps of a dead letter: a hundred thousand must fit into memory. */
 export interface LetterSummary {

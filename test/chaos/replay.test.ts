@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import amqp from 'amqplib';
 import { replay } from '../../src/dead-letters/replay.ts';
-import { planReplay } from '../../src/dead-letters/survey.ts';
+import { planReplay } from '../../src/dead-letters/inspect.ts';
 import { UnavailableError } from '../../src/errors.ts';
 import { defaultEventLimits } from '../../src/events/event.ts';
 import { createConnection } from '../../src/rabbitmq/connection.ts';

@@ -5,7 +5,7 @@ import amqp from 'amqplib';
 import { commands } from '../../src/cli/commands.ts';
 import { runCli } from '../../src/cli/run.ts';
 import { replay } from '../../src/dead-letters/replay.ts';
-import { planReplay } from '../../src/dead-letters/survey.ts';
+import { planReplay } from '../../src/dead-letters/inspect.ts';
 import { defaultEventLimits } from '../../src/events/event.ts';
 import { createConnection } from '../../src/rabbitmq/connection.ts';
 import { createAmqpPublisher } from '../../src/rabbitmq/publisher.ts';

@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import type { DeadLetter } from '../../src/dead-letters/dead-letter.ts';
-import { asEventLine } from '../../src/dead-letters/letter-copy.ts';
+import { asEventLine, type DeadLetter } from '../../src/dead-letters/dead-letter.ts';
 import { decodeMessage } from '../../src/events/decode.ts';
 import { defaultEventLimits, type RawMessage } from '../../src/events/event.ts';
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { type LettersOfEntity, type LetterSummary, planEntity } from '../../src/dead-letters/replay-plan.ts';
-import { type MissingEventsReader, withFetched } from '../../src/dead-letters/survey.ts';
+import { type MissingEventsReader, withFetched } from '../../src/dead-letters/inspect.ts';
 import { encodeEvent } from '../../src/events/encode.ts';
 import type { Snapshot } from '../../src/ordering/entity.ts';
 

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { awaitOutcomes, isDone } from '../../src/dead-letters/replay-outcome.ts';
+import { awaitOutcomes, isDone } from '../../src/dead-letters/replay.ts';
 import { type LetterSummary, type ReplayPlan, statusOf } from '../../src/dead-letters/replay-plan.ts';
-import { withoutNotReplayable } from '../../src/dead-letters/survey.ts';
+import { withoutNotReplayable } from '../../src/dead-letters/inspect.ts';
 import { UnavailableError } from '../../src/errors.ts';
 import { defaultEventLimits } from '../../src/events/event.ts';
 import { createMemoryStore } from '../../src/stores/memory/memory-store.ts';
