@@ -17,7 +17,7 @@ import type { TextLine } from '../publishing/text-lines.ts';
 import { createConnection } from '../rabbitmq/connection.ts';
 import { createAmqpPublisher } from '../rabbitmq/publisher.ts';
 import { replyCodeOf, replyCodes } from '../rabbitmq/refusal.ts';
-import { ScratchChannel } from '../rabbitmq/scratch-channel.ts';
+import { ScratchChannel } from '../rabbitmq/channels.ts';
 import { withBroker } from './access.ts';
 import { brokerVariables, type CommandIo, defineCommand, flag, value, eventLimitVariables } from './command.ts';
 import { timeForms } from '../events/timestamp.ts';

@@ -3,10 +3,8 @@
  * command decides on the newest state and its events are appended directly after it; that a command with the same id has
  * one effect, however often it is repeated; and that snapshots only change how much is read.
  */
-import { decideCommand } from '../aggregates/decide.ts';
+import { decideCommand, evolveEvent, newestSchemaVersion, schemaVersionKey } from '../aggregates/evolve.ts';
 import type { Aggregate, Command, DecidedEvent } from '../aggregates/definition.ts';
-import { evolveEvent } from '../aggregates/evolve.ts';
-import { newestSchemaVersion, schemaVersionKey } from '../aggregates/evolve.ts';
 import { EventError, PermanentError, VersionConflictError } from '../errors.ts';
 import { encodeEvent } from '../events/encode.ts';
 import type { EntityRef, Event } from '../events/event.ts';

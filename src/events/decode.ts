@@ -6,16 +6,17 @@
  *   size ─▶ format ─▶ raw fields (envelope, CloudEvents) ─▶ validation ─▶ event
  *     └────────┴──────────┴─▶ what can still be read ─▶ refusal
  *
+ * Size and format are decided from properties and headers alone.
  * Left to the sequencer: whether a missing sequence is allowed, and how far ahead a sequence may be.
  */
-import { validate, type DecodeOptions } from './validation.ts';
-import { type RawFields, unreadable } from './raw-fields.ts';
-import { unreadVersionHeader } from './cloudevents-headers.ts';
-import { memberNames } from './envelope.ts';
+import { hasAttributes, unreadVersionHeader } from './cloudevents-headers.ts';
+import { readBinary, readStructured } from './cloudevents.ts';
+import { memberNames, readEnvelope } from './envelope.ts';
 import type { Decoded, EventLimits, RawMessage } from './event.ts';
 import { glimpsed } from './glimpse.ts';
 import { quoted } from './json-body.ts';
-import { formatOf, sizeProblem } from './message-format.ts';
+import { malformed, type Problem, type RawFields, type ReadRawFields, unreadable, unsupported } from './raw-fields.ts';
+import { type DecodeOptions, validate } from './validation.ts';
 
 export type { DecodeOptions } from './validation.ts';
 
@@ -34,4 +35,80 @@ function rawFieldsOf(message: RawMessage, limits: EventLimits): RawFields {
   if (tooLarge !== null) return unreadable(memberNames, tooLarge);
   const format = formatOf(message);
   return format.read === null ? unreadable(memberNames, format.problem) : format.read(message, limits);
+}
+
+export type Format = { readonly read: ReadRawFields; readonly problem: null } | { readonly read: null; readonly problem: Problem };
+
+const envelope: Format = { read: readEnvelope, problem: null };
+const structured: Format = { read: readStructured, problem: null };
+const binary: Format = { read: readBinary, problem: null };
+
+export function formatOf(message: RawMessage): Format {
+  const { contentType, contentEncoding, headers } = message;
+  if (!readsEncoding(contentEncoding))
+    return refuse(unsupported(`the content encoding ${quoted(contentEncoding ?? '')} is not one that is read: send plain UTF-8`));
+  if (contentType === 'application/json' && !hasAttributes(headers)) return envelope;
+  const [mediaType = '', ...parameters] = (contentType ?? '')
+    .toLowerCase()
+    .split(';')
+    .map((part) => part.trim());
+  if (!parameters.every(readsParameter)) return refuse(unsupported('the charset of the content type is not UTF-8'));
+  if (mediaType === 'application/cloudevents+json') return structured;
+  if (hasAttributes(headers)) {
+    return isJson(mediaType)
+      ? binary
+      : refuse(malformed(`the content type of the CloudEvent's data is ${quoted(mediaType)}, and only JSON is read`));
+  }
+  if (mediaType === '' || mediaType === 'application/json') return envelope;
+  if (mediaType === 'application/cloudevents-batch+json')
+    return refuse(malformed('it is a batch of CloudEvents: publish one message for each event'));
+  return refuse(
+    malformed(`the content type is ${quoted(mediaType)}: it has to be application/json, or application/cloudevents+json for a CloudEvent`),
+  );
+}
+
+/** Null when the message is within its limits. */
+export function sizeProblem({ body, headers, unreadable }: RawMessage, { maxBodyBytes, maxHeaderBytes }: EventLimits): Problem | null {
+  if (body.length > maxBodyBytes) {
+    return { reason: 'too_large', detail: `the body has ${body.length} bytes, the limit is ${maxBodyBytes}` };
+  }
+  if (unreadable) return { reason: 'too_large', detail: 'the headers nest too deep to be read' };
+  if (headersExceed(headers, maxHeaderBytes)) {
+    return { reason: 'too_large', detail: `the headers have more than ${maxHeaderBytes} bytes` };
+  }
+  return null;
+}
+
+/** Stops at the limit, and uses a list instead of recursion, because headers may nest to any depth. */
+function headersExceed(headers: Readonly<Record<string, unknown>>, limit: number): boolean {
+  let bytes = 0;
+  const pending: unknown[] = [headers];
+  while (pending.length > 0 && bytes <= limit) {
+    const value = pending.pop();
+    if (typeof value === 'string') bytes += Buffer.byteLength(value);
+    else if (value instanceof Uint8Array) bytes += value.length;
+    else if (typeof value === 'object' && value !== null) {
+      for (const [key, item] of Object.entries(value)) {
+        bytes += Buffer.byteLength(key);
+        pending.push(item);
+      }
+    } else bytes += 8;
+  }
+  return bytes > limit;
+}
+
+function refuse(problem: Problem): Format {
+  return { read: null, problem };
+}
+
+function readsEncoding(encoding: string | undefined): boolean {
+  return encoding === undefined || /^(?:|identity|utf-?8)$/i.test(encoding);
+}
+
+function readsParameter(parameter: string): boolean {
+  return !parameter.startsWith('charset=') || /^charset="?utf-?8"?$/.test(parameter);
+}
+
+function isJson(mediaType: string): boolean {
+  return mediaType === '' || mediaType === 'application/json' || mediaType.endsWith('+json');
 }

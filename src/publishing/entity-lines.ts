@@ -5,8 +5,7 @@
 import type { EntityRef } from '../events/event.ts';
 import { isJsonObject } from '../events/json-body.ts';
 import { scanMembers } from '../events/json-scanner.ts';
-import { type ProblemListener, readEach, type WithLine } from './line-readings.ts';
-import type { TextLine } from './text-lines.ts';
+import { type ProblemListener, readEach, type TextLine, type WithLine } from './text-lines.ts';
 
 /** Control characters and lone surrogates: workers refuse entity names with them. */
 const unreadable = /[\p{Cc}\p{Cs}]/u;

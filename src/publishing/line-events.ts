@@ -12,8 +12,7 @@ import type { EventLimits, EntityRef } from '../events/event.ts';
 import { isJsonObject, quoted } from '../events/json-body.ts';
 import { scanMembers } from '../events/json-scanner.ts';
 import { type FieldMap, type MappableField, mapHint } from './field-map.ts';
-import { type ProblemListener, readEach, type WithLine } from './line-readings.ts';
-import type { TextLine } from './text-lines.ts';
+import { type ProblemListener, readEach, type TextLine, type WithLine } from './text-lines.ts';
 
 /** The format of the lines and of the messages. */
 export type LineFormat = 'envelope' | 'cloudevents';

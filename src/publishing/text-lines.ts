@@ -1,7 +1,11 @@
 /**
  * Splits a stream of bytes into lines, numbered from 1, each checked to be UTF-8. Memory is bounded: of a line
  * that is too long only the number is kept. A carriage return at the end of a line is not part of it.
+ *
+ * The lines are read one by one, each as an event or an entity. An invalid one is reported and does not affect the others, unless all
+ * of the first ones fail for one cause: then that is reported once, before anything is done.
  */
+import { InputError } from '../errors.ts';
 
 export interface TextLine {
   readonly line: number;
@@ -68,4 +72,48 @@ class PendingLine {
       return { line, text: null, problem: notUtf8 };
     }
   }
+}
+
+/** Called for every refused line, with the problem in one sentence. */
+export type ProblemListener = (line: number, problem: string) => void;
+
+export type WithLine<T> = T & { readonly line: number };
+
+/** Enough to be no accident, and few enough to start again. */
+export const maxAlike = 20;
+
+/** `read` returns a sentence for an invalid text. @throws InputError when the first lines all fail for one cause. */
+export async function* readEach<T extends object>(
+  lines: AsyncIterable<TextLine>,
+  read: (text: string) => T | string,
+  onProblem: ProblemListener,
+): AsyncGenerator<WithLine<T>> {
+  const heldBack: { line: number; problem: string }[] = [];
+  let isAlike = true;
+  const tell = () => {
+    isAlike = false;
+    for (const { line, problem } of heldBack.splice(0)) onProblem(line, problem);
+  };
+  for await (const { line, text, problem } of lines) {
+    const found = text === null ? `${problem}` : read(text);
+    if (typeof found !== 'string') {
+      tell();
+      yield { line, ...found };
+      continue;
+    }
+    const [first = { line, problem: found }] = heldBack;
+    heldBack.push({ line, problem: found });
+    if (!isAlike || causeOf(first.problem) !== causeOf(found)) tell();
+    else if (heldBack.length >= maxAlike) {
+      throw new InputError(
+        `nothing was done, for the first ${maxAlike} are all refused for one cause; line ${first.line}: ${first.problem}`,
+      );
+    }
+  }
+  tell();
+}
+
+/** The problem without the parts that differ between lines. */
+function causeOf(problem: string): string {
+  return problem.replace(/"(?:[^"\\]|\\.)*"|[\d,]+/g, '…');
 }

@@ -7,8 +7,7 @@ import type { BrokerConfig } from '../config/config.ts';
 import { messageOf, UnavailableError } from '../errors.ts';
 import type { Time } from '../time.ts';
 import { replyCodeOf, replyCodes } from './refusal.ts';
-import type { ConnectionSource } from './scratch-channel.ts';
-import { closeChannel, openChannel } from './channels.ts';
+import { closeChannel, type ConnectionSource, openChannel } from './channels.ts';
 import { deadLetterQueueName, shardQueueNames, unroutedQueueName } from './topology-plan.ts';
 
 export interface QueueDepth {

@@ -9,8 +9,7 @@ import type { ConfirmChannel, GetMessage } from 'amqplib';
 import { ConfigError, UnavailableError } from '../errors.ts';
 import { sleep, type Time, within } from '../time.ts';
 import { brokerWords, replyCodeOf, replyCodes } from './refusal.ts';
-import type { ConnectionSource } from './scratch-channel.ts';
-import { closeChannel } from './channels.ts';
+import { closeChannel, type ConnectionSource } from './channels.ts';
 import { recordName } from './topology-plan.ts';
 
 export interface StreamRecord {

@@ -12,7 +12,7 @@ import type { Time } from '../time.ts';
 import { type Answer, type ManagedBroker, managementOf, type ManagementClient, type NodeInfo, type Overview } from './management.ts';
 import { bindingFindings, exchangeFindings, queueFindings, type SeenTopology, surplusFindings } from './topology-comparison.ts';
 import { consumerTimeoutFinding, policyFindings } from './policy-check.ts';
-import type { ConnectionSource } from './scratch-channel.ts';
+import type { ConnectionSource } from './channels.ts';
 import { verifyTopology } from './topology.ts';
 import type { TopologyPlan } from './topology-plan.ts';
 

@@ -8,7 +8,7 @@
 import type { Channel } from 'amqplib';
 import { ConfigError } from '../errors.ts';
 import { brokerWords, replyCodeOf, replyCodes } from './refusal.ts';
-import { ScratchChannel, type ConnectionSource } from './scratch-channel.ts';
+import { ScratchChannel, type ConnectionSource } from './channels.ts';
 import { beginRecord, type PublishingSource } from './stream-record.ts';
 import { type ExchangePlan, type QueuePlan, shardQueueName, type TopologyPlan } from './topology-plan.ts';
 

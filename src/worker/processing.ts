@@ -26,7 +26,7 @@ import type { Effect, FailureText, Slot } from '../ordering/facts.ts';
 import { absorbedText, type Commit, type CommitEvent } from '../ordering/entity.ts';
 import { type BackOffLimits, backOffMs, sleep, type Time } from '../time.ts';
 import type { DeliveryReport } from './delivery-report.ts';
-import type { CachedState } from './state-cache.ts';
+import type { CachedState } from './memory.ts';
 
 export type CommitEffect = Extract<Effect, { kind: 'commit' }>;
 

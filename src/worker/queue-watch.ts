@@ -6,7 +6,7 @@ import type { Config } from '../config/config.ts';
 import type { QueueReading } from '../observability/metrics.ts';
 import { type ManagementClient, managementOf } from '../rabbitmq/management.ts';
 import { type QueueDepth, streamDepths } from '../rabbitmq/queue-depths.ts';
-import type { ConnectionSource } from '../rabbitmq/scratch-channel.ts';
+import type { ConnectionSource } from '../rabbitmq/channels.ts';
 import type { Time, Timer } from '../time.ts';
 
 export interface QueueWatchOptions {

@@ -20,7 +20,7 @@ import type { CommitResult, DeadLetterRecord, Parked, LookupQuery, LookupResult,
 import type { Store } from '../stores/store.ts';
 import { backOffMs, isoNow, type Time } from '../time.ts';
 import { type CommitEffect, type ProcessingOptions, type Prepared, prepare, recordsId } from './processing.ts';
-import type { CachedState, StateCache } from './state-cache.ts';
+import type { CachedState, StateCache } from './memory.ts';
 
 export interface StoreBatchOptions {
   readonly store: Store;

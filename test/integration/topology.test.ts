@@ -7,7 +7,7 @@ import { ConfigError, UnavailableError } from '../../src/errors.ts';
 import { checkTopology } from '../../src/rabbitmq/topology-check.ts';
 import { planTopology, type TopologyOptions } from '../../src/rabbitmq/topology-plan.ts';
 import { applyTopology, verifyTopology } from '../../src/rabbitmq/topology.ts';
-import { ScratchChannel } from '../../src/rabbitmq/scratch-channel.ts';
+import { ScratchChannel } from '../../src/rabbitmq/channels.ts';
 import { systemTime } from '../../src/time.ts';
 import { KeptLog, useConnection, useRawChannel, useRawConnection } from '../support/rabbitmq.ts';
 import { uniqueStream, useRabbitNode, useServices } from '../support/services.ts';

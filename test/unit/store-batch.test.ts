@@ -13,7 +13,7 @@ import type { Fact, OperationEffect, Rejection } from '../../src/ordering/facts.
 import { createMemoryStore } from '../../src/stores/memory/memory-store.ts';
 import type { Store } from '../../src/stores/store.ts';
 import { systemTime } from '../../src/time.ts';
-import { StateMemory } from '../../src/worker/state-cache.ts';
+import { StateMemory } from '../../src/worker/memory.ts';
 import { StoreBatches } from '../../src/worker/store-batch.ts';
 import { eventOf } from '../support/event-of.ts';
 import { ManualTime } from '../support/manual-time.ts';
