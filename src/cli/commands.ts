@@ -12,6 +12,7 @@ import { command as entityResync } from './entity-resync.ts';
 import { list as entityList, show as entityShow } from './entity.ts';
 import { command as eventsAppend } from './events-append.ts';
 import { command as eventsList } from './events-list.ts';
+import { command as permissions } from './permissions.ts';
 import { command as publish } from './publish.ts';
 import { rebuild, verify as eventsVerify } from './verify-rebuild.ts';
 import { command as recover } from './recover.ts';
@@ -28,6 +29,7 @@ export const commands: readonly Command[] = [
   topologyApply,
   topologyCheck,
   topologyShow,
+  permissions,
   shardsResume,
   entityShow,
   entityList,

@@ -6,7 +6,7 @@
 import type { Config } from '../config/config.ts';
 import { loadConfig } from '../config/load.ts';
 import { grouped, redactUrls } from '../printable.ts';
-import { ConfigError } from '../errors.ts';
+import { ConfigError, UnavailableError } from '../errors.ts';
 import type { Log } from '../observability/log.ts';
 import { type Input, openInput } from '../publishing/open-input.ts';
 import { ProgressDisplay, progressLine } from './progress.ts';
@@ -16,7 +16,7 @@ import { placeOf, readInput, textsOf } from '../publishing/read-input.ts';
 import type { TextLine } from '../publishing/text-lines.ts';
 import { createConnection } from '../rabbitmq/connection.ts';
 import { createAmqpPublisher } from '../rabbitmq/publisher.ts';
-import { replyCodeOf, replyCodes } from '../rabbitmq/refusal.ts';
+import { brokerWords, replyCodeOf, replyCodes } from '../rabbitmq/refusal.ts';
 import { ScratchChannel } from '../rabbitmq/channels.ts';
 import { withBroker } from './access.ts';
 import { brokerVariables, type CommandIo, defineCommand, flag, value, eventLimitVariables } from './command.ts';
@@ -101,7 +101,7 @@ async function requireExchange(config: Config, io: CommandIo): Promise<void> {
     const cause = await ScratchChannel.use(source, (scratch) => scratch.attempt((channel) => channel.checkExchange(stream)));
     if (replyCodeOf(cause) === replyCodes.notFound)
       throw new ConfigError([`there is no exchange ${stream} at the broker: run \`inorder topology apply\``], { cause });
-    if (cause !== null) throw cause;
+    if (cause !== null) throw new UnavailableError(brokerWords(cause), { cause });
   });
 }
 

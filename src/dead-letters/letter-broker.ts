@@ -11,7 +11,7 @@ import { UnavailableError } from '../errors.ts';
 import type { Log } from '../observability/log.ts';
 import { type BrokerAddress, type BrokerConnection, createConnection } from '../rabbitmq/connection.ts';
 import { type AmqpPublisher, createAmqpPublisher } from '../rabbitmq/publisher.ts';
-import { replyCodeOf, replyCodes } from '../rabbitmq/refusal.ts';
+import { brokerWords, replyCodeOf, replyCodes } from '../rabbitmq/refusal.ts';
 import { closeChannel, openChannel } from '../rabbitmq/channels.ts';
 import { sleep, type Time } from '../time.ts';
 import type { Connection } from './queue-reading.ts';
@@ -147,7 +147,11 @@ async function takeLock(connection: Connection, stream: string, { patienceMs, ti
       return channel;
     } catch (cause) {
       // A refusal closes the channel.
-      if (replyCodeOf(cause) !== replyCodes.resourceLocked) throw cause;
+      if (replyCodeOf(cause) !== replyCodes.resourceLocked) {
+        throw new UnavailableError(`the dead letters of ${stream} cannot be locked against other changes: ${brokerWords(cause)}`, {
+          cause,
+        });
+      }
       if (time.nowMs() >= giveUpAtMs) {
         const why = `somebody else is changing the dead letters of ${stream} right now: try again when they are done`;
         throw new UnavailableError(why, { cause });

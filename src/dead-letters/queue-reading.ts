@@ -24,7 +24,7 @@
 import type { Channel, ChannelModel, ConsumeMessage } from 'amqplib';
 import { UnavailableError } from '../errors.ts';
 import { openConsumingChannel } from '../rabbitmq/consuming-channel.ts';
-import { replyCodeOf, replyCodes } from '../rabbitmq/refusal.ts';
+import { brokerWords, replyCodeOf, replyCodes } from '../rabbitmq/refusal.ts';
 import { closeChannel } from '../rabbitmq/channels.ts';
 import { sleep, type Time, within } from '../time.ts';
 
@@ -347,6 +347,6 @@ function unreadable(queue: string, error: unknown): UnavailableError {
   const missing = replyCodeOf(error) === replyCodes.notFound;
   const message = missing
     ? `there is no queue ${queue}: STREAM may name another stream, or \`inorder topology apply\` was not run`
-    : `the queue ${queue} cannot be read: ${error instanceof Error ? error.message : String(error)}`;
+    : `the queue ${queue} cannot be read: ${brokerWords(error)}`;
   return new UnavailableError(message, { cause: error });
 }

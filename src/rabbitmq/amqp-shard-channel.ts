@@ -11,7 +11,7 @@ import { within } from '../time.ts';
 import type { BrokerConnection } from './connection.ts';
 import { openConsumingChannel, toRawMessage } from './consuming-channel.ts';
 import { KeptChannel, type OpenChannel } from './kept-channel.ts';
-import { brokerWords, replyCodeOf, replyCodes } from './refusal.ts';
+import { replyCodeOf, replyCodes } from './refusal.ts';
 import type { OpenShardChannel, RawDelivery, ShardChannel, ShardChannelEvents } from './shard-channel.ts';
 
 export interface ShardChannelOptions {
@@ -135,7 +135,6 @@ function settled(tag: number): ConsumeMessage {
 function whyNotConsumed(error: Error, queue: string): string | null {
   const code = replyCodeOf(error);
   if (code === replyCodes.notFound) return `there is no queue ${queue}: run \`inorder topology apply\``;
-  if (code === replyCodes.accessRefused) return `the user may not read queue ${queue}: ${brokerWords(error)}`;
   if (code === replyCodes.resourceLocked) return `another connection uses queue ${queue} exclusively`;
   return null;
 }

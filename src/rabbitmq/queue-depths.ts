@@ -4,9 +4,9 @@
  */
 import type { Channel, ChannelModel } from 'amqplib';
 import type { BrokerConfig } from '../config/config.ts';
-import { messageOf, UnavailableError } from '../errors.ts';
+import { UnavailableError } from '../errors.ts';
 import type { Time } from '../time.ts';
-import { replyCodeOf, replyCodes } from './refusal.ts';
+import { brokerWords, replyCodeOf, replyCodes } from './refusal.ts';
 import { closeChannel, type ConnectionSource, openChannel } from './channels.ts';
 import { deadLetterQueueName, shardQueueNames, unroutedQueueName } from './topology-plan.ts';
 
@@ -19,17 +19,19 @@ export interface QueueDepth {
 
 type Connection = Pick<ChannelModel, 'createChannel'>;
 
-/** In the order of `queues`. Rejects when the broker becomes unavailable. */
+/** In the order of `queues`. @throws UnavailableError when they cannot be counted. */
 export async function queueDepths(connection: Connection, queues: readonly string[], time: Time): Promise<readonly QueueDepth[]> {
   const depths: QueueDepth[] = [];
   let channel: Channel | null = null;
   for (const queue of queues) {
-    channel ??= await openChannel(connection);
     try {
+      channel ??= await openChannel(connection);
       const { messageCount, consumerCount } = await channel.checkQueue(queue);
       depths.push({ queue, ready: messageCount, consumers: consumerCount });
     } catch (error) {
-      if (replyCodeOf(error) !== replyCodes.notFound) throw error;
+      if (replyCodeOf(error) !== replyCodes.notFound) {
+        throw new UnavailableError(`queue ${queue} cannot be counted: ${brokerWords(error)}`, { cause: error });
+      }
       depths.push({ queue, ready: null, consumers: null });
       // The broker closes the channel when a queue is not found.
       channel = null;
@@ -39,7 +41,7 @@ export async function queueDepths(connection: Connection, queues: readonly strin
   return depths;
 }
 
-/** Of all queues that a stream has for events. Rejects when the broker becomes unavailable. */
+/** Of all queues that a stream has for events. @throws UnavailableError when they cannot be counted. */
 export async function streamDepths(connection: Connection, { stream, shards }: Pick<BrokerConfig, 'stream' | 'shards'>, time: Time) {
   const queues = [...shardQueueNames({ stream, shards }), deadLetterQueueName(stream), unroutedQueueName(stream)];
   const depths = await queueDepths(connection, queues, time);
@@ -48,12 +50,7 @@ export async function streamDepths(connection: Connection, { stream, shards }: P
 
 /** Ready messages of each queue; 0 for a missing queue. @throws UnavailableError when the broker cannot be asked. */
 export async function readyIn(source: ConnectionSource, queues: readonly string[]): Promise<ReadonlyMap<string, number>> {
-  const connection = await source.ready();
-  try {
-    return new Map((await queueDepths(connection, queues, source.time)).map(({ queue, ready }) => [queue, ready ?? 0]));
-  } catch (cause) {
-    throw new UnavailableError(`the queues cannot be counted: ${messageOf(cause)}`, { cause });
-  }
+  return new Map((await queueDepths(await source.ready(), queues, source.time)).map(({ queue, ready }) => [queue, ready ?? 0]));
 }
 
 /** Consumers of each queue, in the given order; null for a missing queue, or if the broker cannot be asked. Never rejects. */

@@ -33,10 +33,27 @@ export function blameOf(cause: Error): 'nobody' | 'exchange' | 'event' {
   return code !== null && code >= replyCodes.frameError && code <= replyCodes.unexpectedFrame ? 'event' : 'nobody';
 }
 
-/** The broker's own words, without the client library's wrapping. */
+/** The broker's own words, without the client library's wrapping; of a missing permission which it is, and what gives it. */
 export function brokerWords(error: unknown): string {
   const text = error instanceof Error ? error.message || String((error as { code?: unknown }).code ?? error.name) : String(error);
-  return /with message "(?:[A-Z_]+ - )?(.*)"$/s.exec(text)?.[1] ?? text;
+  const words = /with message "(?:[A-Z_]+ - )?(.*)"$/s.exec(text)?.[1] ?? text;
+  const [, named, kind, name, vhost, user] = /(?:(\w+) )?access to (\w+) '(.*)' in vhost '(.*)' refused for user '(.*)'/s.exec(words) ?? [];
+  if (name === undefined) return words;
+  const pattern = `^${name.replaceAll(/[^\w-]/g, String.raw`\$&`)}$`;
+  const right = named ?? rightRefused(error as { classId?: number; methodId?: number }, kind);
+  const remedy = `add ${pattern} to the ${right} permission of user '${user}' (\`inorder permissions\` prints what each role needs)`;
+  return `no access to ${kind} '${name}' in virtual host '${vhost}': ${remedy}`;
+}
+
+/** The permission that a method of AMQP needs; before 4.0 the broker does not name it. */
+function rightRefused({ classId, methodId }: { classId?: number; methodId?: number }, kind: string | undefined): string {
+  const method = `${classId}.${methodId}`;
+  // Declared is a queue or an exchange, which may name another exchange in its arguments: that has to be writable, and itself readable.
+  if (method === '40.10') return 'configure (where it is there: write and read)';
+  if (method === '50.10') return kind === 'queue' ? 'configure (where it is there: read)' : 'write';
+  if (method === '50.20' || method === '50.50') return kind === 'queue' ? 'write' : 'read';
+  if (method === '60.20' || method === '60.70' || method === '50.30') return 'read';
+  return method === '60.40' ? 'write' : 'configure';
 }
 
 /** Why there is no connection. `url` is the address that was tried. */

@@ -137,9 +137,7 @@ async function surplusShard(scratch: ScratchChannel, { stream, shards }: Topolog
 function explain(label: string, refusal: Error | null): readonly string[] {
   if (refusal === null) return [];
   const words = brokerWords(refusal);
-  const code = replyCodeOf(refusal);
-  if (code === replyCodes.accessRefused) return [`${label}: the user lacks a permission: ${words}`];
-  if (code === replyCodes.resourceLocked) return [`${label}: another connection owns it exclusively`];
+  if (replyCodeOf(refusal) === replyCodes.resourceLocked) return [`${label}: another connection owns it exclusively`];
   const [, argument, wanted, found] = /inequivalent arg '([^']+)'.*: received (.+) but current is (.+)$/s.exec(words) ?? [];
   if (argument === undefined) return [`${label}: ${words}`];
   return [

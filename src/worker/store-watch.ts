@@ -53,6 +53,8 @@ export class StoreWatch {
   #noting: Promise<void> | null = null;
   #reading: Promise<unknown> = Promise.resolve();
   #nextReading: Promise<StreamRecord | null> | null = null;
+  /** Why the last look failed; null if it did not. */
+  #trouble: string | null = null;
 
   constructor(options: StoreWatchOptions) {
     this.#options = options;
@@ -161,11 +163,20 @@ export class StoreWatch {
     try {
       if (!isAll(this.#halts)) await this.#lookAtStore(isBack);
       if (this.#halts.length > 0 && this.#pending === 0) await this.#lookAtHalts();
+      this.#trouble = null;
     } catch (error) {
-      // An unavailable store proves nothing; the shards notice it by themselves.
-      if (!this.#stopping.signal.aborted && !(error instanceof UnavailableError)) this.#options.onError(error);
+      if (!this.#stopping.signal.aborted) this.#couldNotLook(error);
     }
     this.#lookLater();
+  }
+
+  /** An unavailable store proves nothing, and the shards notice it by themselves; that only this is refused they do not. */
+  #couldNotLook(error: unknown): void {
+    if (!(error instanceof UnavailableError)) return this.#options.onError(error);
+    if (this.#trouble !== error.message) {
+      this.#options.log.warn({ cause: error.message }, 'whether the store went backwards cannot be seen now');
+    }
+    this.#trouble = error.message;
   }
 
   async #lookAtStore(isBack: boolean): Promise<void> {

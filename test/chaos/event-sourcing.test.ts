@@ -68,12 +68,12 @@ for (const kind of ['postgres', 'redis'] as const) {
       };
       const first = await run.worker();
       const second = await run.worker();
-      const relay = () => {
-        const { process: child, ended } = startCommand(['relay'], env);
+      const relay = async () => {
+        const { process: child, ended } = await startCommand(['relay'], env);
         t.after(() => child.kill('SIGKILL'));
         return { child, ended };
       };
-      const [active, standby] = [relay(), relay()];
+      const [active, standby] = [await relay(), await relay()];
       const clients = await startClients(t, env);
 
       await waitFor(async () => (await count()) > 200, { what: 'the first events', timeoutMs: 60_000 });
@@ -84,7 +84,7 @@ for (const kind of ['postgres', 'redis'] as const) {
       await run.kill(first);
       const third = await run.worker();
       await killed(active.child);
-      const next = relay();
+      const next = await relay();
       await waitFor(async () => (await count()) > 1_200, { what: 'half of the events', timeoutMs: 60_000 });
       await run.kill(second);
       await run.worker();

@@ -8,10 +8,8 @@ import amqp from 'amqplib';
 import pg from 'pg';
 import { PostgresNode } from '../../deploy/local/postgres-node.ts';
 import { redisCommand } from '../../deploy/local/redis-node.ts';
-import { commands } from '../../src/cli/commands.ts';
-import { runCli } from '../../src/cli/run.ts';
 import { Keys } from '../../src/stores/redis/keys.ts';
-import { keptIo } from '../support/command-io.ts';
+import { keptIo, runHere } from '../support/command-io.ts';
 import { needsPostgresBinaries } from '../support/postgres.ts';
 import { useRabbitNode, useRedisNode, useServices, waitFor } from '../support/services.ts';
 import { shardStates, StreamRun } from '../support/stream-run.ts';
@@ -55,7 +53,7 @@ async function setUp(t: TestContext, name: string, store: StoreUnderTest, extra:
   const environment = { AMQP_URL: amqpUrl, STREAM: run.stream, SHARDS: '2', PROCESSOR: 'history', ...variables };
   const inorder = async (...words: readonly string[]) => {
     const { io, out } = keptIo({ env: { ...environment, HTTP_PORT: '0' } });
-    return { code: await runCli({ commands, version: '0' }, words, io), ...out };
+    return { code: await runHere(words, io), ...out };
   };
   const halted = async (override: Record<string, string> = {}) => {
     const worker = await WorkerProcess.start(t, { ...environment, GAP_TIMEOUT_MS: '120000', ...override });

@@ -5,12 +5,10 @@ import { type AddressInfo, connect, createServer } from 'node:net';
 import { test, type TestContext } from 'node:test';
 import pg from 'pg';
 import { PostgresNode } from '../../deploy/local/postgres-node.ts';
-import { commands } from '../../src/cli/commands.ts';
-import { runCli } from '../../src/cli/run.ts';
 import { createPostgresEventStore } from '../../src/stores/postgres/postgres-event-store.ts';
 import { createPostgresStore } from '../../src/stores/postgres/postgres-store.ts';
 import { deadLetterQueueName } from '../../src/rabbitmq/topology-plan.ts';
-import { keptIo } from '../support/command-io.ts';
+import { keptIo, runHere } from '../support/command-io.ts';
 import { needsPostgresBinaries } from '../support/postgres.ts';
 import { uniqueStream, useServices, waitFor } from '../support/services.ts';
 import { interleaved, publishTrace, readTraces, readyCount, shuffled, untilApplied } from '../support/trace.ts';
@@ -165,7 +163,7 @@ test('dead letters are inspected, replayed and audited as with Redis', needsPost
   await waitFor(async () => (await deadLetters()) === 2, { what: 'two dead letters', timeoutMs: 30_000 });
   const command = async (...words: string[]) => {
     const { io, out } = keptIo({ env: variables });
-    return { code: await runCli({ commands, version: '0' }, words, io), ...out };
+    return { code: await runHere(words, io), ...out };
   };
   const listed = await command('dead-letters', 'list', '--json');
   assert.deepEqual(

@@ -29,7 +29,7 @@ interface Stage {
   readonly run: StreamRun;
   readonly worker: WorkerProcess;
   /** `dead-letters replay --all --yes` with these options, in a process of its own. */
-  start(options?: readonly string[], variables?: Readonly<Record<string, string>>): RunningCommand;
+  start(options?: readonly string[], variables?: Readonly<Record<string, string>>): Promise<RunningCommand>;
   /** To its end. */
   replay(options?: readonly string[]): Promise<CommandResult>;
   /** Parked entities, and any that are wrong. */
@@ -60,8 +60,8 @@ async function setUp(t: TestContext, name: string, variables: Readonly<Record<st
   await run.publish(events.filter(({ sequence }) => sequence === 1));
   await run.untilApplied(entities);
   const base = { AMQP_URL: run.amqpUrl, REDIS_URL: run.redisUrl, STREAM: run.stream };
-  const start = (options: readonly string[] = [], more: Readonly<Record<string, string>> = {}) => {
-    const command = startCommand(['dead-letters', 'replay', '--all', '--yes', ...options], { ...base, ...more });
+  const start = async (options: readonly string[] = [], more: Readonly<Record<string, string>> = {}) => {
+    const command = await startCommand(['dead-letters', 'replay', '--all', '--yes', ...options], { ...base, ...more });
     t.after(() => command.process.kill('SIGKILL'));
     return command;
   };
@@ -69,7 +69,7 @@ async function setUp(t: TestContext, name: string, variables: Readonly<Record<st
     const traces = await readTraces(run.redisUrl, run.stream);
     return [...wrongTraces(traces), ...[...traces].filter(([, { parked }]) => parked).map(([entityId]) => `${entityId} is parked`)];
   };
-  return { run, worker, start, replay: (options) => start(options).ended, trouble };
+  return { run, worker, start, replay: async (options) => (await start(options)).ended, trouble };
 }
 
 /** The account at the end: all is applied up to `to`, nobody is parked, and nothing is left in any queue. */
@@ -112,7 +112,7 @@ function assertDone({ code, stdout, stderr }: CommandResult): void {
 test('a replay killed with SIGKILL again and again loses nothing, and the last one finishes the work', async (t) => {
   const stage = await setUp(t, 'replay-killed');
   for (const share of [0.1, 0.3, 0.4, 0.75]) {
-    const command = stage.start(['--rate=400']);
+    const command = await stage.start(['--rate=400']);
     await untilReplayed(stage, Math.round(letters * share));
     // Anywhere within a page: between a publish and its confirm, or a confirm and the acknowledgement.
     await new Promise((resolve) => setTimeout(resolve, Math.random() * 20));
@@ -131,7 +131,7 @@ test('a replay killed with SIGKILL again and again loses nothing, and the last o
 
 test('a replay that is told to stop stops after what is under way, and what is left goes another time', async (t) => {
   const stage = await setUp(t, 'replay-stopped');
-  const command = stage.start(['--rate=200']);
+  const command = await stage.start(['--rate=200']);
   await untilReplayed(stage, 50);
   command.process.kill('SIGTERM');
   const { code, stdout } = await command.ended;
@@ -162,7 +162,7 @@ test('a second replay finds nothing, and letters that the version has passed are
 
 test('of two replays at once the second waits a while, is then refused and says why; the first goes on', async (t) => {
   const stage = await setUp(t, 'replay-refused');
-  const first = stage.start([`--rate=${letters / 12}`]);
+  const first = await stage.start([`--rate=${letters / 12}`]);
   await untilReplayed(stage, 5);
   const second = await stage.replay();
   assert.deepEqual([second.code, second.stdout], [1, '']);
@@ -190,7 +190,7 @@ test('two replays of the same letters past the lock lose nothing: together with 
 
 test('events that are published meanwhile are held behind the replay, and every entity ends whole', async (t) => {
   const stage = await setUp(t, 'replay-live');
-  const command = stage.start(['--rate=100']);
+  const command = await stage.start(['--rate=100']);
   await untilInHand(stage);
   const more: TraceEvent[] = interleaved(entities, length + 15).filter(({ sequence }) => sequence > length);
   for (let at = 0; at < more.length; at += entities) await stage.run.publish(shuffled(more.slice(at, at + entities), 20));
@@ -225,7 +225,7 @@ test('what comes between the plan and the replay follows the dead letters, and t
 test('the worker killed during a replay is followed by another one, and all of it is applied', async (t) => {
   const stage = await setUp(t, 'replay-worker');
   const { run, worker } = stage;
-  const command = stage.start(['--rate=200']);
+  const command = await stage.start(['--rate=200']);
   await untilReplayed(stage, 60);
   await run.kill(worker);
   await run.worker();
@@ -237,7 +237,7 @@ test('a store that is away for a moment costs nothing; one that stays away ends 
   const stage = await setUp(t, 'replay-store');
   const proxy = await useTcpProxy(t, stage.run.redisUrl);
   const redisUrl = proxy.through(stage.run.redisUrl);
-  const brief = stage.start(['--rate=200'], { REDIS_URL: redisUrl });
+  const brief = await stage.start(['--rate=200'], { REDIS_URL: redisUrl });
   await untilReplayed(stage, 60);
   proxy.cut();
   await untilReplayed(stage, 120);
@@ -266,7 +266,7 @@ test('a connection to the broker that is cut ends the replay at once, wherever t
   ] as const) {
     const before = proxy.forwardedBytes(direction);
     proxy.cutAfterBytes(direction, bytes);
-    const { code, stdout, stderr } = await stage.start(['--rate=400'], { AMQP_URL: amqpUrl }).ended;
+    const { code, stdout, stderr } = await (await stage.start(['--rate=400'], { AMQP_URL: amqpUrl })).ended;
     assert.ok(proxy.forwardedBytes(direction) - before >= bytes, `${direction} ${bytes}: cut before it was done`);
     assert.deepEqual([code, /^inorder: \S/m.test(stderr)], [1, true], stdout + stderr);
     assert.deepEqual(wrongTraces(await readTraces(stage.run.redisUrl, stage.run.stream)), []);

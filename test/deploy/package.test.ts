@@ -108,7 +108,7 @@ describe('the package', () => {
   check('holds what runs and what tells about it: no tests, no sources, no maps, no demo', () => {
     const files = filesOf(installed);
     const expected =
-      /^(package\.json|((src\/([\w-]+\/)?|deploy\/(prometheus\/)?|test\/)?README|CHANGELOG|CONTRIBUTING)\.md|LICENSE|build\/src\/.+\.(js|d\.ts|lua|sql)|build\/src\/console\/page\/[\w-]+\.(html|css|svg)|deploy\/(prometheus|grafana|kubernetes|systemd)\/[\w/.@-]+\.(yml|yaml|json|service))$/;
+      /^(package\.json|((src\/([\w-]+\/)?|deploy\/((prometheus|permissions)\/)?|test\/)?README|CHANGELOG|CONTRIBUTING)\.md|LICENSE|build\/src\/.+\.(js|d\.ts|lua|sql)|build\/src\/console\/page\/[\w-]+\.(html|css|svg)|deploy\/(prometheus|grafana|kubernetes|systemd)\/[\w/.@-]+\.(yml|yaml|json|service)|deploy\/permissions\/events\.sh)$/;
     assert.deepEqual(
       files.filter((file) => !expected.test(file)),
       [],

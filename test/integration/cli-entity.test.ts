@@ -2,11 +2,9 @@ import assert from 'node:assert/strict';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import test, { type TestContext } from 'node:test';
-import { commands } from '../../src/cli/commands.ts';
-import { runCli } from '../../src/cli/run.ts';
 import { createRedisStore } from '../../src/stores/redis/redis-store.ts';
 import type { Commit } from '../../src/ordering/entity.ts';
-import { keptIo } from '../support/command-io.ts';
+import { keptIo, runHere } from '../support/command-io.ts';
 import { uniqueStream, useServices } from '../support/services.ts';
 
 // Parsed and printed again, the large number, the float and the spaces would come out differently.
@@ -34,7 +32,7 @@ async function streamWithEntities(t: TestContext) {
   const env: Record<string, string> = { REDIS_URL: redisUrl, STREAM: stream, HTTP_PORT: '0' };
   async function run(words: readonly string[], more: Record<string, string> = {}) {
     const { io, out } = keptIo({ env: { ...env, ...more } });
-    return { code: await runCli({ commands, version: '0' }, words, io), ...out };
+    return { code: await runHere(words, io), ...out };
   }
   return { run, stream, store };
 }

@@ -3,13 +3,11 @@ import { spawn } from 'node:child_process';
 import test, { type TestContext } from 'node:test';
 import { connect } from 'amqplib';
 import { withBroker } from '../../src/cli/access.ts';
-import { commands } from '../../src/cli/commands.ts';
-import { runCli } from '../../src/cli/run.ts';
 import { loadConfig } from '../../src/config/load.ts';
 import { systemTime } from '../../src/time.ts';
 import { checkout, commandLine } from '../support/checkout.ts';
 import { openStore } from '../../src/stores/open-store.ts';
-import { keptIo } from '../support/command-io.ts';
+import { keptIo, runHere } from '../support/command-io.ts';
 import { KeptLog } from '../support/rabbitmq.ts';
 import { uniqueStream, useRabbitNode, useServices, waitFor } from '../support/services.ts';
 import { useTcpProxy } from '../support/tcp-proxy.ts';
@@ -28,7 +26,7 @@ async function operator(t: TestContext, more: Record<string, string> = {}) {
   });
   async function run(words: string, override: Record<string, string> = {}) {
     const { io, out } = keptIo({ env: { ...env, ...override } });
-    return { code: await runCli({ commands, version: '0' }, words.split(' '), io), ...out };
+    return { code: await runHere(words.split(' '), io), ...out };
   }
   return { run, env, stream, connection };
 }

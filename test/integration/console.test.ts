@@ -253,7 +253,7 @@ test('inorder console shows workers that it is told of, beyond loopback only wit
     HTTP_HOST: '0.0.0.0',
     HTTP_PORT: String(port),
   };
-  const command = startCommand(['console', '--workers', `${worker.httpUrl},http://127.0.0.1:1`], variables);
+  const command = await startCommand(['console', '--workers', `${worker.httpUrl},http://127.0.0.1:1`], variables);
   t.after(() => command.process.kill('SIGKILL'));
   const client = new ConsoleClient(`http://127.0.0.1:${port}`);
   await waitFor(async () => (await client.ask('/').catch(() => null))?.status === 200, { what: 'the console', timeoutMs: 30_000 });

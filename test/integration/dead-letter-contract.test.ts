@@ -6,9 +6,7 @@
 import assert from 'node:assert/strict';
 import { fileURLToPath } from 'node:url';
 import test, { type TestContext } from 'node:test';
-import { commands } from '../../src/cli/commands.ts';
-import { runCli } from '../../src/cli/run.ts';
-import { keptIo } from '../support/command-io.ts';
+import { keptIo, runHere } from '../support/command-io.ts';
 import { moduleUrl } from '../support/checkout.ts';
 import { useServices, waitFor } from '../support/services.ts';
 import { StreamRun } from '../support/stream-run.ts';
@@ -29,7 +27,7 @@ async function useStream(t: TestContext, name: string, variables: Readonly<Recor
   const env = { AMQP_URL: run.amqpUrl, REDIS_URL: run.redisUrl, STREAM: run.stream, ENTITY_TYPE: 'trace' };
   const command = async (...words: readonly string[]) => {
     const { io, out } = keptIo({ env });
-    return { code: await runCli({ commands, version: '0' }, ['dead-letters', ...words], io), ...out };
+    return { code: await runHere(['dead-letters', ...words], io), ...out };
   };
   /** The queue from its head: `a3 handler_failed`. */
   const letters = async () =>

@@ -4,9 +4,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { type TestContext } from 'node:test';
-import { commands } from '../../src/cli/commands.ts';
-import { runCli } from '../../src/cli/run.ts';
-import { keptIo } from '../support/command-io.ts';
+import { keptIo, runHere } from '../support/command-io.ts';
 import { useServices, waitFor } from '../support/services.ts';
 import { StreamRun } from '../support/stream-run.ts';
 import { bodyOf, readTraces, type TraceEvent } from '../support/trace.ts';
@@ -18,7 +16,7 @@ async function useStream(t: TestContext, name: string) {
   const command = async (words: readonly string[], stdin?: string, isTTY = false) => {
     const { io, out } = keptIo({ env: { ...env, PROCESSOR: 'history' }, stdin });
     const atTerminal = { ...io, isTTY, stdin: Object.assign(io.stdin, { isTTY }) };
-    return { code: await runCli({ commands, version: '0' }, words, atTerminal), ...out };
+    return { code: await runHere(words, atTerminal), ...out };
   };
   const untilDeadLettered = (count: number) =>
     waitFor(async () => (await run.ready(run.deadLetters)) === count, { what: `${count} dead letters`, timeoutMs: 30_000 });
@@ -276,7 +274,7 @@ test('an entity that is imported without a state begins with the initial one, an
   const { run, env } = await useStream(t, 'import-begins');
   const imported = async (processor: string, line: object) => {
     const { io, out } = keptIo({ env: { ...env, PROCESSOR: processor }, stdin: JSON.stringify(line) });
-    return { code: await runCli({ commands, version: '0' }, ['entity', 'import'], io), ...out };
+    return { code: await runHere(['entity', 'import'], io), ...out };
   };
   const order = await imported('order', { entity_id: 'o', version: 3 });
   assert.deepEqual(
@@ -293,10 +291,10 @@ test('an entity that is imported without a state begins with the initial one, an
   // Its first event would be `not_created` if it had none before.
   const worker = await run.worker({ PROCESSOR: 'order', ENTITY_TYPE: 'trace' });
   const next = keptIo({ env, stdin: '{"entity_id":"o","sequence":4,"type":"ItemAdded","data":{"sku":"x","price":2,"quantity":3}}' });
-  assert.equal(await runCli({ commands, version: '0' }, ['publish'], next.io), 0);
+  assert.equal(await runHere(['publish'], next.io), 0);
   const shown = async () => {
     const { io, out } = keptIo({ env });
-    await runCli({ commands, version: '0' }, ['entity', 'show', 'o', '--json'], io);
+    await runHere(['entity', 'show', 'o', '--json'], io);
     return JSON.parse(out.stdout);
   };
   await waitFor(async () => (await shown()).version === 4, { what: 'the next event', timeoutMs: 60_000 });

@@ -1,9 +1,7 @@
 import assert from 'node:assert/strict';
 import test, { type TestContext } from 'node:test';
 import amqp from 'amqplib';
-import { commands } from '../../src/cli/commands.ts';
-import { runCli } from '../../src/cli/run.ts';
-import { keptIo } from '../support/command-io.ts';
+import { keptIo, runHere } from '../support/command-io.ts';
 import { useTopology } from '../support/published.ts';
 import { waitFor } from '../support/services.ts';
 import { WorkerProcess } from '../support/worker-process.ts';
@@ -31,7 +29,7 @@ async function useDeadLetters(t: TestContext, sent: readonly Sent[], expected: n
   await worker.kill();
   async function run(words: readonly string[], changed: Record<string, string> = {}) {
     const { io, out } = keptIo({ env: { ...variables, ...changed } });
-    return { code: await runCli({ commands, version: '0' }, words, io), ...out };
+    return { code: await runHere(words, io), ...out };
   }
   const listed = async (...options: string[]) => {
     const { stdout } = await run(['dead-letters', 'list', '--json', ...options]);

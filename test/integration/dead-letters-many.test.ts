@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import amqp, { type ConsumeMessage } from 'amqplib';
 import { deadLetterQueueName } from '../../src/rabbitmq/topology-plan.ts';
-import { startCommand } from '../support/command-process.ts';
+import { runCommand } from '../support/command-process.ts';
 import { waitFor } from '../support/services.ts';
 import { useTopology } from '../support/published.ts';
 
@@ -26,7 +26,7 @@ test(`${count} dead letters are listed in a heap of ${heapMegabytes} MiB, oldest
   await waitFor(async () => (await channel.checkQueue(queue)).messageCount === count, { what: 'the dead letters' });
 
   const limits = { NODE_OPTIONS: `--max-old-space-size=${heapMegabytes}` };
-  const listing = await startCommand(['dead-letters', 'list', '--json'], { ...variables, ...limits }).ended;
+  const listing = await runCommand(['dead-letters', 'list', '--json'], { ...variables, ...limits });
   assert.deepEqual([listing.code, listing.stderr], [0, '']);
   const listed = listing.stdout
     .split('\n')

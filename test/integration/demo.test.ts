@@ -153,7 +153,7 @@ test('orders and seed are checked before anything is started', async () => {
 test('traffic feeds workers that run elsewhere until it is stopped, and all of it is confirmed', async (t) => {
   const run = new StreamRun(t, 'traffic', { ...(await useServices(t)), variables: { PROCESSOR: 'order', GAP_TIMEOUT_MS: '2000' } });
   const worker = await run.worker();
-  const { process: child, ended } = startCommand(['demo', '--traffic', '300', '--orders', '20'], {
+  const { process: child, ended } = await startCommand(['demo', '--traffic', '300', '--orders', '20'], {
     AMQP_URL: run.amqpUrl,
     STREAM: run.stream,
   });

@@ -4,10 +4,8 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
-import { commands } from '../../src/cli/commands.ts';
-import { runCli } from '../../src/cli/run.ts';
 import { createEventStore } from '../../src/index.ts';
-import { keptIo } from '../support/command-io.ts';
+import { keptIo, runHere } from '../support/command-io.ts';
 import { startCommand } from '../support/command-process.ts';
 import { needsPostgres, usePostgres } from '../support/postgres.ts';
 import { useServices, waitFor } from '../support/services.ts';
@@ -30,7 +28,7 @@ async function useStream(t: TestContext, kind: (typeof kinds)[number], states: (
     (variables: Readonly<Record<string, string>>) =>
     async (...words: string[]) => {
       const { io, out } = keptIo({ env: { ...env, ...variables } });
-      return { code: await runCli({ commands, version: '0' }, words, io), ...out };
+      return { code: await runHere(words, io), ...out };
     };
   const command = Object.assign(commandWith({}), { with: commandWith });
   const file = (lines: readonly object[]) => {
@@ -38,8 +36,8 @@ async function useStream(t: TestContext, kind: (typeof kinds)[number], states: (
     writeFileSync(path, lines.map((line) => `${JSON.stringify(line)}\n`).join(''));
     return path;
   };
-  const relay = (variables: Readonly<Record<string, string>> = {}) => {
-    const running = startCommand(['relay'], { ...env, ...variables });
+  const relay = async (variables: Readonly<Record<string, string>> = {}) => {
+    const running = await startCommand(['relay'], { ...env, ...variables });
     t.after(() => running.process.kill('SIGKILL'));
     return running;
   };
@@ -66,7 +64,7 @@ for (const kind of kinds) {
     assert.deepEqual((await command('events', 'list', 'nobody')).code, 1);
 
     await run.worker();
-    const relaying = relay();
+    const relaying = await relay();
     await untilApplied(run.redisUrl, run.stream, 10, 8);
     assert.deepEqual((await command('events', 'verify')).stdout, '10 verified, 0 wrong, 0 not applied to their end yet\n');
     relaying.process.kill('SIGTERM');
@@ -83,9 +81,9 @@ for (const kind of kinds) {
       const [entities, length] = [40, 50];
       await command('events', 'append', file(lines(entities, length)));
       await run.worker();
-      let active = relay();
+      let active = await relay();
       for (const share of [0.2, 0.5, 0.8]) {
-        const standby = relay();
+        const standby = await relay();
         await waitFor(async () => (await run.applied()) >= entities * length * share, { what: `${share} applied`, timeoutMs: 60_000 });
         active.process.kill('SIGKILL');
         await active.ended;
@@ -115,7 +113,7 @@ for (const kind of kinds) {
     const { run, command, file, relay } = await useStream(t, kind);
     await command('events', 'append', file(lines(3, 4)));
     await run.worker();
-    relay();
+    await relay();
     await untilApplied(run.redisUrl, run.stream, 3, 4);
     const path = file([{ count: 99 }]);
     assert.equal((await command('entity', 'resync', 'e-1', '--version=4', `--state=${path}`, '--reason=broken', '--yes')).code, 0);
@@ -190,7 +188,7 @@ test('events are appended, published and verified up to the limits that are set,
   assert.match((await command('events', 'append', big)).stderr, /too_large|the limit is 1048576/);
   assert.deepEqual((await command.with(limits)('events', 'append', big)).stdout, '1 appended, 0 known, 0 refused\n');
   await run.worker(limits);
-  relay(limits);
+  await relay(limits);
   await untilApplied(run.redisUrl, run.stream, 1, 1, 120_000);
   assert.equal((await command.with(limits)('events', 'verify')).code, 0);
 });

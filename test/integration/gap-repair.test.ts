@@ -4,10 +4,8 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
-import { commands } from '../../src/cli/commands.ts';
-import { runCli } from '../../src/cli/run.ts';
 import { moduleUrl } from '../support/checkout.ts';
-import { keptIo } from '../support/command-io.ts';
+import { keptIo, runHere } from '../support/command-io.ts';
 import { useServices, waitFor } from '../support/services.ts';
 import { assertAtRest, assertLedger, deadLettersOf, storedOf } from '../support/stream-account.ts';
 import { StreamRun } from '../support/stream-run.ts';
@@ -99,7 +97,7 @@ test('of many entities with holes everywhere each event is applied once and in o
 async function replayWithRepair({ amqpUrl, redisUrl, stream }: StreamRun, ...words: string[]) {
   const env = { AMQP_URL: amqpUrl, REDIS_URL: redisUrl, STREAM: stream, GAP_REPAIR: source };
   const { io, out } = keptIo({ env });
-  return { code: await runCli({ commands, version: '0' }, ['dead-letters', 'replay', '--yes', ...words], io), ...out };
+  return { code: await runHere(['dead-letters', 'replay', '--yes', ...words], io), ...out };
 }
 
 test('a fetched event that cannot be processed parks its entity, and is fetched again by the replay once that is mended', async (t) => {

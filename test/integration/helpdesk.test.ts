@@ -45,7 +45,7 @@ test('every ticket of the help desk comes out with its trace, though a worker is
 
   const map = 'entity_id=CaseID,type=ActivityID,timestamp=CompleteTimestamp';
   const disarray = ['--shuffle', '500', '--duplicate', '0.1', '--seed', '1', '--rate', '2500'];
-  const publishing = startCommand(['publish', '--format', 'csv', '--map', map, ...disarray, '--json'], broker);
+  const publishing = await startCommand(['publish', '--format', 'csv', '--map', map, ...disarray, '--json'], broker);
   t.after(() => publishing.process.kill('SIGKILL'));
   const text = readFileSync(file, 'utf8');
   /** Publishes up to this share of the file; what comes after it cannot have been applied. */

@@ -3,14 +3,12 @@ import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import pg from 'pg';
 import { PostgresNode } from '../../deploy/local/postgres-node.ts';
-import { commands } from '../../src/cli/commands.ts';
-import { runCli } from '../../src/cli/run.ts';
 import { UnavailableError } from '../../src/errors.ts';
 import { Database } from '../../src/stores/postgres/database.ts';
 import { createPostgresEventStore } from '../../src/stores/postgres/postgres-event-store.ts';
 import { createPostgresStore } from '../../src/stores/postgres/postgres-store.ts';
 import { systemTime } from '../../src/time.ts';
-import { keptIo } from '../support/command-io.ts';
+import { keptIo, runHere } from '../support/command-io.ts';
 import { runCommand, startCommand } from '../support/command-process.ts';
 import { PgBouncerNode, usePooler } from '../support/pgbouncer-node.ts';
 import { needsPgBouncer, needsPostgresBinaries, usePostgres } from '../support/postgres.ts';
@@ -46,18 +44,18 @@ test(
       );
       assert.equal(code, 0, stderr);
     };
-    const relay = () => {
-      const running = startCommand(['relay'], { ...env, LOG_LEVEL: 'info' });
+    const relay = async () => {
+      const running = await startCommand(['relay'], { ...env, LOG_LEVEL: 'info' });
       t.after(() => running.process.kill('SIGKILL'));
       let output = '';
       for (const stream of [running.process.stdout, running.process.stderr]) stream.on('data', (text: string) => (output += text));
       return { ...running, says: (text: string) => output.includes(text) };
     };
     await run.worker();
-    const dead = relay();
+    const dead = await relay();
     await waitFor(() => dead.says('relaying'), { what: 'the first relay', timeoutMs: 60_000 });
     await append(0, 300);
-    const [second, third] = [relay(), relay()];
+    const [second, third] = [await relay(), await relay()];
     await waitFor(async () => (await run.applied()) > 100, { what: 'some applied', timeoutMs: 60_000 });
     dead.process.kill('SIGKILL');
     const next = await waitFor(() => [second, third].find(({ says }) => says('relaying')), {
@@ -155,7 +153,7 @@ test('a refusal that only an operator can end is told in one line and ends the c
   ];
   for (const [url, said] of refusals) {
     const { io, out } = keptIo({ env: { AMQP_URL: amqpUrl, STATE_STORE: 'postgres', DATABASE_URL: url, STREAM: stream, HTTP_PORT: '0' } });
-    assert.equal(await runCli({ commands, version: '0' }, ['entity', 'list'], io), 2, out.stderr);
+    assert.equal(await runHere(['entity', 'list'], io), 2, out.stderr);
     assert.match(out.stderr, said);
     assert.equal(out.stderr.trimEnd().split('\n').length, 1, out.stderr);
   }

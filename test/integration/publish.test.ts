@@ -99,7 +99,7 @@ test('a connection cut again and again loses nothing and reorders no first arriv
   const proxy = await TcpProxy.start(amqpUrl);
   t.after(() => proxy.stop());
   const path = await useFile(t, 'events.ndjson', ndjson(10, 1_000));
-  const { ended } = startCommand(['publish', path, '--rate', '4000', '--json'], {
+  const { ended } = await startCommand(['publish', path, '--rate', '4000', '--json'], {
     ...variables,
     AMQP_URL: proxy.through(amqpUrl),
   });
@@ -228,7 +228,7 @@ test('a stream without topology ends with the remedy, and a broker that is away 
 
 test('SIGINT ends the reading, waits for what was read and says how far it came', async (t) => {
   const { amqpUrl, stream, variables } = await useTopology(t, 'publish-sigint');
-  const { process: child, ended } = startCommand(['publish', '--shuffle', '1000', '--seed', '1'], variables);
+  const { process: child, ended } = await startCommand(['publish', '--shuffle', '1000', '--seed', '1'], variables);
   // Half a line is no line yet.
   child.stdin.write(`${ndjson(1, 1_200)}{"entity_id":"half`);
   await waitFor(async () => (await readyTotal(amqpUrl, stream)) > 100, { what: 'the first events', timeoutMs: 30_000 });
@@ -243,7 +243,7 @@ test('SIGINT ends the reading, waits for what was read and says how far it came'
 
 test('SIGINT before the first line is an interruption, and not an empty input', async (t) => {
   const { variables } = await useTopology(t, 'publish-early-sigint');
-  const { process: child, ended } = startCommand(['publish', '--json'], variables);
+  const { process: child, ended } = await startCommand(['publish', '--json'], variables);
   // Half a line is no line yet; when the command has taken it in, it has taken over its signals.
   child.stdin.write('{"entity_id":"half'.padEnd(1_048_576));
   await waitFor(() => child.stdin.writableLength === 0, { what: 'the command to read its input', timeoutMs: 30_000 });

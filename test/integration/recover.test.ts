@@ -5,11 +5,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { isDeepStrictEqual } from 'node:util';
-import { commands } from '../../src/cli/commands.ts';
-import { runCli } from '../../src/cli/run.ts';
 import { createEventStore } from '../../src/index.ts';
 import { redisCommand, type RedisNode } from '../../deploy/local/redis-node.ts';
-import { keptIo } from '../support/command-io.ts';
+import { keptIo, runHere } from '../support/command-io.ts';
 import { needsPostgres, usePostgres } from '../support/postgres.ts';
 import { needsRedis } from '../support/sentinels.ts';
 import { useRedisNode, useServices, waitFor } from '../support/services.ts';
@@ -40,7 +38,7 @@ async function setUp(t: TestContext, variables: Readonly<Record<string, string>>
   };
   const command = async (...words: string[]) => {
     const { io, out } = keptIo({ env });
-    return { code: await runCli({ commands, version: '0' }, words, io), ...out };
+    return { code: await runHere(words, io), ...out };
   };
   return { redis, run, command };
 }

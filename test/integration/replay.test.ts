@@ -2,8 +2,6 @@ import assert from 'node:assert/strict';
 import test, { type TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import amqp from 'amqplib';
-import { commands } from '../../src/cli/commands.ts';
-import { runCli } from '../../src/cli/run.ts';
 import { replay } from '../../src/dead-letters/replay.ts';
 import { planReplay } from '../../src/dead-letters/inspect.ts';
 import { defaultEventLimits } from '../../src/events/event.ts';
@@ -12,7 +10,7 @@ import { createAmqpPublisher } from '../../src/rabbitmq/publisher.ts';
 import { createRedisStore } from '../../src/stores/redis/redis-store.ts';
 import { systemTime } from '../../src/time.ts';
 import { moduleUrl } from '../support/checkout.ts';
-import { keptIo } from '../support/command-io.ts';
+import { keptIo, runHere } from '../support/command-io.ts';
 import { KeptLog } from '../support/rabbitmq.ts';
 import { useRabbitNode, useServices, waitFor } from '../support/services.ts';
 import { assertAtRest } from '../support/stream-account.ts';
@@ -27,7 +25,7 @@ async function useStream(t: TestContext, name: string, more: Record<string, stri
   const command = async (words: string) => {
     const env = { AMQP_URL: run.amqpUrl, REDIS_URL: run.redisUrl, STREAM: run.stream, ...more };
     const { io, out } = keptIo({ env });
-    return { code: await runCli({ commands, version: '0' }, words.split(' '), io), ...out };
+    return { code: await runHere(words.split(' '), io), ...out };
   };
   const untilDeadLettered = (count: number) =>
     waitFor(async () => (await run.ready(run.deadLetters)) === count, { what: `${count} dead letters`, timeoutMs: 30_000 });
@@ -279,7 +277,7 @@ test('a paced replay outlives a consumer_timeout that is shorter than it: each l
   await run.publish(at('a', 1));
   await run.untilApplied(1);
   const { io, out } = keptIo({ env: { AMQP_URL: run.amqpUrl, REDIS_URL: run.redisUrl, STREAM: run.stream } });
-  const code = await runCli({ commands, version: '0' }, ['dead-letters', 'replay', '--all', '--yes', '--rate=2'], io);
+  const code = await runHere(['dead-letters', 'replay', '--all', '--yes', '--rate=2'], io);
   assert.deepEqual([code, out.stderr], [0, ''], out.stdout);
   assert.match(out.stdout, /^20 replayed; 1 of 1 entities recovered$/m);
   assert.equal(await worker.metric('inorder_events_total', { outcome: 'duplicate' }), 0);
@@ -289,11 +287,7 @@ test('a paced replay outlives a consumer_timeout that is shorter than it: each l
   await run.publish(at('b', 1));
   await run.untilApplied(22);
   const slow = keptIo({ env: { AMQP_URL: run.amqpUrl, REDIS_URL: run.redisUrl, STREAM: run.stream } });
-  assert.equal(
-    await runCli({ commands, version: '0' }, ['dead-letters', 'replay', '--all', '--yes', '--rate=0.25'], slow.io),
-    0,
-    slow.out.stdout,
-  );
+  assert.equal(await runHere(['dead-letters', 'replay', '--all', '--yes', '--rate=0.25'], slow.io), 0, slow.out.stdout);
   assert.match(slow.out.stdout, /^3 replayed; 1 of 1 entities recovered$/m);
   await run.assertNothingLeft();
 });

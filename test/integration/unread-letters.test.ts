@@ -1,9 +1,7 @@
 /** A message that is refused for its form, and what follows it: it is found for its entity, and nobody says that it was never seen. */
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { commands } from '../../src/cli/commands.ts';
-import { runCli } from '../../src/cli/run.ts';
-import { keptIo } from '../support/command-io.ts';
+import { keptIo, runHere } from '../support/command-io.ts';
 import { adminToken, ConsoleClient } from '../support/console-client.ts';
 import { useServices, waitFor } from '../support/services.ts';
 import { StreamRun } from '../support/stream-run.ts';
@@ -14,7 +12,7 @@ test('a letter that could not be read is listed for its entity, and nothing says
   const env = { AMQP_URL: run.amqpUrl, REDIS_URL: run.redisUrl, STREAM: run.stream, ENTITY_TYPE: 'trace' };
   const command = async (...words: readonly string[]) => {
     const { io, out } = keptIo({ env });
-    return { code: await runCli({ commands, version: '0' }, words, io), ...out };
+    return { code: await runHere(words, io), ...out };
   };
   const channel = await run.channel();
   const send = (

@@ -4,9 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
-import { commands } from '../../src/cli/commands.ts';
-import { runCli } from '../../src/cli/run.ts';
-import { keptIo } from '../support/command-io.ts';
+import { keptIo, runHere } from '../support/command-io.ts';
 import { needsPostgres, usePostgres } from '../support/postgres.ts';
 import { useServices, waitFor } from '../support/services.ts';
 import { StreamRun } from '../support/stream-run.ts';
@@ -26,7 +24,7 @@ async function setUp(t: TestContext, kind: 'Redis' | 'PostgreSQL', variables: Re
   const run = new StreamRun(t, 'zero', { ...services, ...(url === null ? {} : { storeUrl: url }), variables: store });
   const inorder = async (...words: readonly string[]) => {
     const { io, out } = keptIo({ env: { AMQP_URL: run.amqpUrl, REDIS_URL: run.redisUrl, STREAM: run.stream, ...store } });
-    const code = await runCli({ commands, version: '0' }, words, io);
+    const code = await runHere(words, io);
     return { code, ...out };
   };
   /** Null while nothing of it is known. */

@@ -1,7 +1,10 @@
 /** A `CommandIo` for tests: what a command writes is kept as text, and its signal is in the test's hand. */
 import { Readable } from 'node:stream';
-import type { CommandIo, Output } from '../../src/cli/command.ts';
+import type { CommandIo, ExitCode, Output } from '../../src/cli/command.ts';
+import { commands } from '../../src/cli/commands.ts';
+import { runCli } from '../../src/cli/run.ts';
 import { systemTime } from '../../src/time.ts';
+import { leastPrivileged } from './least-privilege.ts';
 
 export interface KeptIo {
   readonly io: CommandIo;
@@ -36,4 +39,9 @@ export function keptIo(options: { env?: Record<string, string | undefined>; stdi
     },
   };
   return { io, out, stop: () => controller.abort() };
+}
+
+/** Runs `inorder …` in this process, as the user of its role. */
+export async function runHere(words: readonly string[], io: CommandIo): Promise<ExitCode> {
+  return runCli({ commands, version: '0' }, words, { ...io, env: await leastPrivileged(words, io.env) });
 }

@@ -33,6 +33,7 @@ export const readmes = [
   'src/cli/README.md',
   'src/observability/README.md',
   'deploy/README.md',
+  'deploy/permissions/README.md',
   'deploy/prometheus/README.md',
   'test/README.md',
 ] as const;

@@ -25,6 +25,11 @@ export function useServices(_t?: TestContext): Promise<TestServices> {
   return shared;
 }
 
+/** Those services, if the test uses them. */
+export async function servicesInUse(): Promise<TestServices | null> {
+  return shared;
+}
+
 /** A stream name that no other test uses: safe in names of queues and exchanges. */
 export function uniqueStream(prefix = 'test'): string {
   return `${prefix}-${randomBytes(6).toString('hex')}`;

@@ -7,6 +7,7 @@ import { once } from 'node:events';
 import type { TestContext } from 'node:test';
 import { freePort } from '../../deploy/local/free-port.ts';
 import { commandLine } from './checkout.ts';
+import { leastPrivileged } from './least-privilege.ts';
 import { waitFor } from './services.ts';
 
 /** The command's environment: what the test sets, and nothing of ours from outside. */
@@ -50,7 +51,7 @@ export class WorkerProcess {
     { program, folder }: Launcher = fromCheckout,
   ): Promise<WorkerProcess> {
     const port = await freePort();
-    const env = environment({ HTTP_PORT: String(port), LOG_LEVEL: 'info', ...variables });
+    const env = environment({ HTTP_PORT: String(port), LOG_LEVEL: 'info', ...(await leastPrivileged(['worker'], variables)) });
     const [file, ...args] = program;
     const child = spawn(file, [...args, 'worker'], { env, cwd: folder, stdio: ['ignore', 'pipe', 'pipe'] });
     const worker = new WorkerProcess(child, `http://127.0.0.1:${port}`);

@@ -9,6 +9,33 @@ test("the broker's words are freed of what the client library puts around them",
   assert.equal(brokerWords(Object.assign(new AggregateError([]), { code: 'ECONNREFUSED' })), 'ECONNREFUSED');
 });
 
+test('of a permission that is missing it is told which one, and what to add to it', () => {
+  const refused = (method: string, words: string) => {
+    const [classId, methodId] = method.split('.').map(Number);
+    const message = `Channel closed by server: 403 (ACCESS-REFUSED) with message "ACCESS_REFUSED - ${words} in vhost '/' refused for user 'u'"`;
+    return brokerWords(Object.assign(new Error(message), { code: 403, classId, methodId }));
+  };
+  assert.equal(
+    refused('60.20', "access to queue 'a-b.shard.001'"),
+    String.raw`no access to queue 'a-b.shard.001' in virtual host '/': add ^a-b\.shard\.001$ to the read permission of user 'u' ` +
+      '(`inorder permissions` prints what each role needs)',
+  );
+  const rights: readonly (readonly [method: string, words: string, right: string])[] = [
+    ['40.10', "access to exchange 'x'", 'configure (where it is there: write and read)'],
+    ['50.10', "access to queue 'q'", 'configure (where it is there: read)'],
+    ['50.10', "access to exchange 'x'", 'write'],
+    ['50.20', "access to queue 'q'", 'write'],
+    ['50.20', "access to exchange 'x'", 'read'],
+    ['50.40', "access to queue 'q'", 'configure'],
+    ['60.40', "access to exchange 'amq.default'", 'write'],
+    ['60.70', "access to queue 'q'", 'read'],
+    // From 4.0 on the broker says it.
+    ['40.10', "write access to exchange 'x'", 'write'],
+  ];
+  for (const [method, words, right] of rights)
+    assert.ok(refused(method, words).includes(`to the ${right} permission of`), `${method} ${words}`);
+});
+
 test('only codes that speak of the message or the exchange lay blame on them', () => {
   const blame = (code?: number) => blameOf(Object.assign(new Error('x'), code === undefined ? {} : { code }));
   assert.deepEqual([311, 406, 501, 505].map(blame), Array(4).fill('event'));

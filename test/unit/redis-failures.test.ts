@@ -20,10 +20,19 @@ const refusals: readonly (readonly [message: string, said: RegExp])[] = [
   [before70("-READONLY You can't write against a read only replica.   "), /is a replica/],
   [since70('NOREPLICAS Not enough good replicas to write.'), /min-replicas-to-write/],
   [before70('-MISCONF Errors writing to the AOF file: No space left on device'), /cannot write its snapshots/],
-  ['NOPERM this user has no permissions to access one of the keys used as arguments', /the ACL/],
-  [since70("ERR The user executing the script can't run this command or subcommand"), /the ACL/],
-  [since70("ERR The user executing the script can't access at least one of the keys mentioned in the command arguments"), /the ACL/],
-  [before70("The user executing the script can't run this command or subcommand"), /the ACL/],
+  ["NOPERM this user has no permissions to run the 'hdel' command", /may not do this .* ACL SETUSER USER \+hdel /],
+  ["NOPERM User w-1 has no permissions to run the 'script|load' command", /ACL SETUSER w-1 \+script\|load /],
+  ['NOPERM this user has no permissions to access one of the keys used as arguments', /ACL SETUSER USER ~inorder:STREAM:\* /],
+  [
+    since70("ERR The user executing the script can't access at least one of the keys mentioned in the command arguments"),
+    /~inorder:STREAM:\* /,
+  ],
+  // From 7.2 on.
+  [since70("ERR ACL failure in script: User w has no permissions to run the 'hset' command"), /ACL SETUSER w \+hset /],
+  // Without the script there is no telling which.
+  [since70("ERR The user executing the script can't run this command or subcommand"), /\+COMMAND /],
+  [before70("The user executing the script can't run this command or subcommand"), /\+COMMAND /],
+  ['WRONGPASS invalid username-password pair or user is disabled.', /user and password are not accepted/],
   [before70('Lua script attempted to access a non local key in a cluster node'), /CLUSTER INFO/],
   [since70('ERR Script attempted to access a non local key in a cluster node'), /CLUSTER INFO/],
   ['LOADING Redis is loading the dataset in memory', /loading its data/],

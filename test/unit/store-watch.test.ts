@@ -26,6 +26,7 @@ class World {
   isStoreAway = false;
   isBrokerAway = false;
   unavailable = 0;
+  asked = 0;
   readonly #t: TestContext;
 
   constructor(t: TestContext) {
@@ -64,10 +65,11 @@ class World {
       assert.deepEqual(errors, []);
     });
     await watch.begin();
-    return { watch, halted };
+    return { watch, halted, log };
   }
 
   #ask(own: Store | null, name: string | symbol, args: unknown[]): unknown {
+    this.asked++;
     if (this.isStoreAway) return Promise.reject(new UnavailableError('away'));
     const store = own ?? this.store;
     return Reflect.apply(Reflect.get(store, name) as () => unknown, store, args);
@@ -163,6 +165,24 @@ test('a store that is away says nothing, and is looked at again', async (t) => {
   world.isStoreAway = false;
   assert.equal((await epoch).status, 'halted', 'it is asked for until the store answers');
   await waitFor(() => halted[0] !== null, { what: 'the loss being noticed' });
+});
+
+test('a look that fails is told once, with its cause, and again after one that did not', async (t) => {
+  const world = new World(t);
+  const { watch, log } = await world.begin({ intervalMs: 1 });
+  const told = () => log.lines.filter(({ message }) => message === 'whether the store went backwards cannot be seen now');
+  const untilLooked = (times: number, from = world.asked) => waitFor(() => world.asked >= from + times, { what: `${times} looks` });
+  watch.start();
+  for (const outages of [1, 2]) {
+    world.isStoreAway = true;
+    await untilLooked(5);
+    assert.deepEqual(
+      told().map(({ fields }) => fields['cause']),
+      Array(outages).fill('away'),
+    );
+    world.isStoreAway = false;
+    await untilLooked(5);
+  }
 });
 
 test('a halted shard is so for a standby and for whoever starts later, also where the store loses that', async (t) => {

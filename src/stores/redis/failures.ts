@@ -15,7 +15,7 @@ export class UnusableEntityError extends Error {
 interface Condition {
   readonly matches: RegExp;
   readonly meaning: string;
-  readonly remedy: string;
+  readonly remedy: string | ((words: string) => string);
 }
 
 const conditions: readonly Condition[] = [
@@ -38,11 +38,11 @@ const conditions: readonly Condition[] = [
   },
   { matches: /^NOREPLICAS\b/, meaning: 'it has fewer replicas than min-replicas-to-write', remedy: 'Bring the replicas back.' },
   {
-    matches: /^(NOPERM|NOAUTH|WRONGPASS)\b|^(ERR )?The user executing the script can't\b/,
-    meaning: 'user and password are not accepted, or may not do this',
-    remedy:
-      'Correct the credentials or the ACL: the stream needs its keys inorder:<stream>:* and EVALSHA, SCRIPT, HMGET, SCAN, INFO, and for DURABILITY SET and WAIT or WAITAOF.',
+    matches: /^NOPERM\b|^(ERR )?(The user executing the script can't|ACL failure in script)\b/,
+    meaning: 'its user may not do this',
+    remedy: permissionRemedy,
   },
+  { matches: /^(NOAUTH|WRONGPASS)\b/, meaning: 'user and password are not accepted', remedy: 'Correct the credentials in its URL.' },
   {
     matches: /^(CLUSTERDOWN|MASTERDOWN|TRYAGAIN|ASK)\b|\bscript attempted to access a non local key\b/i,
     meaning: 'a part of the cluster cannot serve now',
@@ -59,6 +59,14 @@ const conditions: readonly Condition[] = [
   },
   { matches: /timed? ?out/i, meaning: 'it did not answer in time', remedy: 'Look for slow commands, swapping and the network.' },
 ];
+
+/** A script's refusal names its command from 7.2 on; before, `script.ts` adds it. */
+function permissionRemedy(words: string): string {
+  const [, user = 'USER'] = /\bUser (\S+) has no permissions/.exec(words) ?? [];
+  const commands = [...words.matchAll(/'([\w|-]+)'(?= command| or ')/g)].map(([, command]) => `+${command}`);
+  const missing = commands.length > 0 ? commands.join(' ') : /\bkeys?\b/.test(words) ? '~inorder:STREAM:* ~inorder:{STREAM}:*' : '+COMMAND';
+  return `Allow it: ACL SETUSER ${user} ${missing} (\`inorder permissions\` prints what each role needs).`;
+}
 
 /**
  * The message of Redis, without the text that wraps a script's failure before 7.0:
@@ -110,8 +118,12 @@ export function unavailable(where: string, error: Error, attempt: keyof typeof q
   const message =
     condition === undefined
       ? `${where} cannot be reached: ${original}. ${questions[attempt]}`
-      : `${where} cannot serve: ${condition.meaning} (${original}). ${condition.remedy}`;
+      : `${where} cannot serve: ${condition.meaning} (${original}). ${remedyOf(condition, error)}`;
   return new UnavailableError(message, { cause: stripped(error) });
+}
+
+function remedyOf({ remedy }: Condition, error: Error): string {
+  return typeof remedy === 'string' ? remedy : remedy(wordsOf(error));
 }
 
 function isReply(error: Error): boolean {

@@ -39,7 +39,18 @@ export async function runScript(connection: Connection, script: Script, calls: r
     const again = await connection.send(refused.map((index) => command(calls[index] ?? [])));
     for (const [at, index] of refused.entries()) replies[index] = again[at] ?? replies[index] ?? [null];
   }
+  for (const [error] of replies) if (error) nameRefusedCommand(error, script);
   return replies;
+}
+
+/** Before Redis 7.2 a script that its user may not run to its end says at which line, and not by which command. */
+function nameRefusedCommand(error: Error, { source }: Script): void {
+  const [, line] = /can't run this command.*@user_script: ?(\d+)/.exec(error.message) ?? [];
+  if (line === undefined) return;
+  const calls = [...(source.split('\n')[Number(line) - 1] ?? '').matchAll(/redis\.call\('(\w+)'/g)].map(
+    ([, name = '']) => `'${name.toLowerCase()}'`,
+  );
+  error.message = `NOPERM this user has no permissions to run the ${calls.join(' or ')} command in a script`;
 }
 
 /** Runs it once; a failure is the store's. */

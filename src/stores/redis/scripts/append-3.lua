@@ -39,6 +39,13 @@ if ARGV[1] ~= '' then
   end
 end
 
+-- An event is written in three places. Whether the user may write to the last two is known from Redis 7.0 on.
+for _, write in ipairs({ { 'RPUSH', entity, '' }, { 'HSET', ids, '', '' } }) do
+  if redis.acl_check_cmd and not redis.acl_check_cmd(unpack(write)) then
+    return redis.error_reply("NOPERM this user has no permissions to run the '" .. string.lower(write[1]) .. "' command")
+  end
+end
+
 local newest = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
 local position = newest and tonumber(string.match(newest[1], '^%d+')) or 0
 for i = 1, count do

@@ -18,7 +18,8 @@
 -- now is the server's time in ms. Absent values are nil.
 --
 -- Versions and sequences stay text: Lua rounds numbers when it prints them. Whatever can fail (a key of another type, no
--- memory) fails before the entity is written. Records left behind by such a failure do no harm: they name the next sequence.
+-- memory, a command that the user may not run) fails before the entity is written. Records left behind by such a failure do no harm:
+-- they name the next sequence.
 
 -- The commit that passes the last dead letter ends the parking: nothing of the entity is missing any more.
 --
@@ -109,6 +110,12 @@ if #ARGV >= FIRST then
   redis.call('PEXPIRE', ids, ARGV[8])
 end
 
+-- No record has this name. If the user may not remove fields, it is refused here, and not once the version has moved.
+local unparks = parked and not higher(stored[5] or '0', ARGV[4])
+if unparks then
+  redis.call('HDEL', ids, '')
+end
+
 -- Removes the expired ones among the next records; the next trim continues where this one ended.
 if ARGV[9] ~= '0' then
   local page = redis.call('HSCAN', ids, redis.call('HGET', ids, '~') or '0', 'COUNT', ARGV[9])
@@ -140,7 +147,7 @@ if ARGV[6] == '1' then
   changes[#changes + 1] = ARGV[7]
 end
 redis.call('HSET', entity, unpack(changes))
-if parked and not higher(stored[5] or '0', ARGV[4]) then
+if unparks then
   redis.call('HDEL', entity, 'p', 'd', 'q')
   return { 'unparked' }
 end

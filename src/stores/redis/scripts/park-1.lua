@@ -31,6 +31,10 @@ local awaited = stored[7] or '0'
 if higher(ARGV[5], awaited) then
   awaited = ARGV[5]
 end
+-- If the user may not remove fields, it is refused before anything is written: no field has this name.
+if stored[6] then
+  redis.call('HDEL', KEYS[1], '')
+end
 redis.call('HSET', KEYS[1], owner, ARGV[2], session, ARGV[6], 'p', parked, 'd', awaited)
 if stored[6] then
   redis.call('HDEL', KEYS[1], 'q')
