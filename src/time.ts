@@ -12,8 +12,8 @@ export interface Time {
   wallMs(): number;
   /** Calls `go` once, after `ms` milliseconds. */
   after(ms: number, go: () => void, options?: TimerOptions): Timer;
-  /** Calls `go` at the end of this turn of the event loop. */
-  afterTurn(go: () => void): void;
+  /** Calls `go` at the end of this tick of the event loop. */
+  afterTick(go: () => void): void;
   /** A random number from 0 up to but not including 1. Not for secrets. */
   random(): number;
   /** A random UUID. */
@@ -38,7 +38,7 @@ export const systemTime: Time = {
     if (options?.unref) timer.unref();
     return { cancel: () => clearTimeout(timer) };
   },
-  afterTurn: (go) => void setImmediate(go),
+  afterTick: (go) => void setImmediate(go),
   random: () => Math.random(),
   uuid: () => randomUUID(),
 };

@@ -132,7 +132,7 @@ class Play {
     const arrived = async () => (await this.#stage.depths()).deadLetters >= expectation.deadLettered;
     await waitUntil(arrived, { timeoutMs: 10_000, what: 'the dead letters' }).catch(() => undefined);
     const letters: DeadLetter[] = [];
-    const decoding = { limits: defaultEventLimits, defaultEntityType: 'order', allowMissingEntityId: false };
+    const decoding = { limits: defaultEventLimits, defaultEntityType: 'order', unsequenced: 'reject' as const };
     for await (const page of listDeadLetters({ connection, stream, store, decoding, time: systemTime })) letters.push(...page);
     return letters;
   }

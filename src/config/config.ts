@@ -138,5 +138,5 @@ export interface Config {
 
 /** How the stream's workers decode a message; everything that reads messages must use the same. */
 export function decodingOf({ limits, processing, ordering }: Config): DecodeOptions {
-  return { limits, defaultEntityType: processing.entityType, allowMissingEntityId: ordering.unsequenced === 'process' };
+  return { limits, defaultEntityType: processing.entityType, unsequenced: ordering.unsequenced };
 }

@@ -328,7 +328,7 @@ export function copyOf({ message, fingerprint, entityId }: DeadLetter, decoding:
   if (!decoded.ok) return { fingerprint: own, payloadHash: null, refused: decoded.refusal.reason };
   const { sequence, payloadHash } = decoded.event;
   // Without a sequence it is refused, except with `UNSEQUENCED=process`.
-  return { fingerprint: own, payloadHash, refused: sequence === null && !decoding.allowMissingEntityId ? 'invalid_sequence' : null };
+  return { fingerprint: own, payloadHash, refused: sequence === null && decoding.unsequenced === 'reject' ? 'invalid_sequence' : null };
 }
 
 function routingKeyOf(entityId: string | null, original: string): string {

@@ -241,7 +241,7 @@ export async function planReplay(options: SurveyOptions): Promise<ReplayPlan> {
     store,
     chosen.map(({ entity }) => entity),
   );
-  const { entities, notReplayable: ofEntities } = await withoutNotReplayable(chosen, snapshots, store, strategy);
+  const { entities, notReplayable: ofEntities } = await splitReplayable(chosen, snapshots, store, strategy);
   const { unordered, notReplayable: ofNone } = unorderedOf(survey, only ? [] : chosen);
   const plans: EntityReplay[] = [];
   for (const [index, letters] of entities.entries()) {
@@ -266,7 +266,7 @@ function unorderedOf({ unordered }: Survey, chosen: readonly LettersOfEntity[]):
 }
 
 /** Separates the letters that are not replayable; they are moved to `others`. */
-export async function withoutNotReplayable(
+export async function splitReplayable(
   entities: readonly LettersOfEntity[],
   snapshots: readonly Snapshot[],
   store: Pick<Store, 'lookUp'>,

@@ -263,7 +263,7 @@ class Page {
     this.#removed.add(fields.deliveryTag);
     this.#unsettled.push(fields.deliveryTag);
     this.#held--;
-    if (!this.#willSettle) this.#time.afterTurn(() => this.#settle());
+    if (!this.#willSettle) this.#time.afterTick(() => this.#settle());
     this.#willSettle = true;
   }
 

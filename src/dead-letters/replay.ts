@@ -174,7 +174,7 @@ class ReplayRun {
     const entities = new Set(met.flatMap(({ letter }) => this.#entityOf.get(letter.fingerprint) ?? []));
     for (const entity of entities) if (!this.#under.has(entity)) this.#under.set(entity, entity.letters.length);
     await patiently(() => this.#hold([...entities]), this.#patience);
-    const taken = met.filter((letter) => this.#isReplayable(letter));
+    const taken = met.filter((letter) => this.#takeOrLeave(letter));
     if (taken.length === 0) return;
     // Before publishing: a replay that is counted but did not happen does no harm.
     const copies = taken.map(({ letter }) => asCopied(letter));
@@ -189,7 +189,7 @@ class ReplayRun {
     for (const [index, outcome] of outcomes.entries()) {
       if (outcome.status !== 'confirmed') continue;
       taken[index]!.remove();
-      this.#sent(taken[index]!, before[index]?.record?.deadLetteredAt ?? null);
+      this.#noteSent(taken[index]!, before[index]?.record?.deadLetteredAt ?? null);
     }
     onProgress?.(this.replayed, this.#total);
     const [refused] = [...(await Promise.all(fetched)), ...outcomes].filter(({ status }) => status !== 'confirmed');
@@ -202,7 +202,7 @@ class ReplayRun {
   }
 
   /** False when its reading has ended (the letter is met again), and for entities that have failed. */
-  #isReplayable(taken: TakenLetter): boolean {
+  #takeOrLeave(taken: TakenLetter): boolean {
     const entity = this.#entityOf.get(taken.letter.fingerprint);
     if (entity === undefined || !this.#failed.has(entity)) return taken.isOpen;
     this.#under.delete(entity);
@@ -219,7 +219,7 @@ class ReplayRun {
     this.#fetchedSent.set(entity, next);
   }
 
-  #sent({ letter }: TakenLetter, diedAt: string | null): void {
+  #noteSent({ letter }: TakenLetter, diedAt: string | null): void {
     const { fingerprint, sequence } = letter;
     this.sent.set(letter, diedAt);
     const entity = this.#entityOf.get(fingerprint);

@@ -68,7 +68,7 @@ export function encodedAs(
   { limits = defaultEventLimits, unsequenced = 'reject' }: EncodeOptions,
 ): EncodedEvent {
   const message = asDelivered({ body, routingKey: entityId ?? '', properties: { contentType, persistent: true, headers } });
-  const decoded = decodeMessage(message, { limits, defaultEntityType: '', allowMissingEntityId: unsequenced === 'process' });
+  const decoded = decodeMessage(message, { limits, defaultEntityType: '', unsequenced });
   if (!decoded.ok) throw new EventError(decoded.refusal.reason, decoded.refusal.detail);
   const { event } = decoded;
   // The only rule of the sequencer that depends on the event alone.

@@ -15,7 +15,7 @@ export interface DecodeOptions {
   /** The entity type of events that name none. */
   readonly defaultEntityType: string;
   /** An event without entity id and sequence becomes a separate entity, with its id as the name (`UNSEQUENCED=process`). */
-  readonly allowMissingEntityId: boolean;
+  readonly unsequenced: 'reject' | 'process';
 }
 
 export function validate(raw: RawFields, message: RawMessage, options: DecodeOptions): Decoded {
@@ -26,7 +26,7 @@ export function validate(raw: RawFields, message: RawMessage, options: DecodeOpt
   const metadata = fields.metadata(raw.metadata);
   const timestamp = fields.timestamp(names.timestamp, raw.timestamp);
   const entityType = raw.entityType == null ? options.defaultEntityType : fields.name('invalid_entity', names.entityType, raw.entityType);
-  const alone = options.allowMissingEntityId && raw.entityId == null && raw.sequence === null;
+  const alone = options.unsequenced === 'process' && raw.entityId == null && raw.sequence === null;
   const givenEntityId = alone ? null : fields.name('invalid_entity', names.entityId, raw.entityId);
   const sequence = fields.sequence(names.sequence, raw.sequence);
   if (givenEntityId !== null && givenEntityId !== message.routingKey)

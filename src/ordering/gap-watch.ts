@@ -14,7 +14,7 @@ import { InvariantError } from '../errors.ts';
 import type { RejectionReason } from '../events/reasons.ts';
 import { Deadlines } from './deadlines.ts';
 import { GapClock } from './gap-clock.ts';
-import type { Lane, Waiting } from './lane.ts';
+import type { Lane, Gap } from './lane.ts';
 import { longestReplayStallMs, type SequencerLimits } from './limits.ts';
 
 const notOpened = { aboveVersion: null, overflow: false, final: false, nextReadMs: Number.NEGATIVE_INFINITY };
@@ -45,8 +45,8 @@ export class GapWatch {
   #held = 0;
   #heldBytes = 0;
   /** The part of it that leaves with the gaps that end early. */
-  #leaving = 0;
-  #leavingBytes = 0;
+  #ending = 0;
+  #endingBytes = 0;
 
   constructor(limits: SequencerLimits) {
     this.#limits = limits;
@@ -70,17 +70,17 @@ export class GapWatch {
   /** Counts what the lane holds now; call it whenever that may have changed. */
   note(lane: Lane): void {
     const { count, bytes } = lane.held;
-    if (count === 0 && lane.waiting === null) return;
-    lane.waiting ??= { held: 0, heldBytes: 0, ...notOpened };
-    const more = count - lane.waiting.held;
-    const moreBytes = bytes - lane.waiting.heldBytes;
-    lane.waiting.held = count;
-    lane.waiting.heldBytes = bytes;
+    if (count === 0 && lane.gap === null) return;
+    lane.gap ??= { held: 0, heldBytes: 0, ...notOpened };
+    const more = count - lane.gap.held;
+    const moreBytes = bytes - lane.gap.heldBytes;
+    lane.gap.held = count;
+    lane.gap.heldBytes = bytes;
     this.#held += more;
     this.#heldBytes += moreBytes;
-    if (lane.waiting.overflow) this.#leave(more, moreBytes);
+    if (lane.gap.overflow) this.#noteEnding(more, moreBytes);
     if (count > 0) return;
-    lane.waiting = null;
+    lane.gap = null;
     this.#lanes.delete(lane);
     this.#ends.delete(lane);
     this.#awaitTurn.delete(lane);
@@ -136,20 +136,20 @@ export class GapWatch {
 
   /** The lane was claimed and read. */
   noteRead(lane: Lane, nowMs: number): void {
-    if (lane.waiting === null) return;
-    lane.waiting.nextReadMs = nowMs + this.#limits.gapRereadMs;
+    if (lane.gap === null) return;
+    lane.gap.nextReadMs = nowMs + this.#limits.gapRereadMs;
   }
 
   /** When the shard holds too much: brings forward the end of the gap that is nearest to it, and returns its lane. */
   hastenNearestWhenFull(): Lane | null {
-    if (!this.#fills(this.#leaving, this.#leavingBytes)) return null;
+    if (!this.#fills(this.#ending, this.#endingBytes)) return null;
     let nearest: Lane | null = null;
     for (const lane of this.#lanes) {
-      if (lane.waiting?.overflow === false && (nearest === null || this.#deadlineMs(lane) < this.#deadlineMs(nearest))) nearest = lane;
+      if (lane.gap?.overflow === false && (nearest === null || this.#deadlineMs(lane) < this.#deadlineMs(nearest))) nearest = lane;
     }
-    if (nearest?.waiting == null) return null;
-    nearest.waiting.overflow = true;
-    this.#leave(nearest.waiting.held, nearest.waiting.heldBytes);
+    if (nearest?.gap == null) return null;
+    nearest.gap.overflow = true;
+    this.#noteEnding(nearest.gap.held, nearest.gap.heldBytes);
     return nearest;
   }
 
@@ -180,8 +180,8 @@ export class GapWatch {
     this.#awaitTurn.clear();
     this.#held = 0;
     this.#heldBytes = 0;
-    this.#leaving = 0;
-    this.#leavingBytes = 0;
+    this.#ending = 0;
+    this.#endingBytes = 0;
     this.clock.reset();
   }
 
@@ -191,21 +191,21 @@ export class GapWatch {
     return false;
   }
 
-  #leave(count: number, bytes: number): void {
-    this.#leaving += count;
-    this.#leavingBytes += bytes;
+  #noteEnding(count: number, bytes: number): void {
+    this.#ending += count;
+    this.#endingBytes += bytes;
   }
 
-  #fills(leaving: number, leavingBytes: number): boolean {
+  #fills(ending: number, endingBytes: number): boolean {
     const { maxHeld, maxHeldBytes } = this.#limits;
-    return this.#held - leaving >= maxHeld || this.#heldBytes - leavingBytes >= maxHeldBytes;
+    return this.#held - ending >= maxHeld || this.#heldBytes - endingBytes >= maxHeldBytes;
   }
 
-  #gapOf(lane: Lane): Waiting {
-    const { waiting: gap, known } = lane;
+  #gapOf(lane: Lane): Gap {
+    const { gap, known } = lane;
     if (gap === null) throw new InvariantError('a lane that holds nothing has a gap');
     if (gap.aboveVersion === known.version) return gap;
-    if (gap.overflow) this.#leave(-gap.held, -gap.heldBytes);
+    if (gap.overflow) this.#noteEnding(-gap.held, -gap.heldBytes);
     this.#awaitTurn.delete(lane);
     this.#lanes.delete(lane);
     this.#lanes.add(lane);
@@ -216,14 +216,14 @@ export class GapWatch {
     const { gapTimeoutMs } = this.#limits;
     const { state, heldFromMs } = lane.known;
     const waitsFromMs = Math.max(lane.held.oldestMs() ?? Number.POSITIVE_INFINITY, heldFromMs);
-    return waitsFromMs + (state === 'replayed' ? longestReplayStallMs : gapTimeoutMs);
+    return waitsFromMs + (state === 'replaying' ? longestReplayStallMs : gapTimeoutMs);
   }
 
   #park(lane: Lane, full: boolean): GapStep {
     const first = lane.known.version + 1;
     const lowest = lane.held.lowest() ?? first + 1;
     const missing = first === lowest - 1 ? `sequence ${first}` : `sequences ${first} to ${lowest - 1}`;
-    if (lane.waiting?.overflow === true) {
+    if (lane.gap?.overflow === true) {
       const detail = `waited for ${missing} the longest of all, in a shard that had no more room for held events; ${lane.held.count} were its own`;
       return { kind: 'park', sequence: lowest, reason: 'buffer_overflow', detail };
     }

@@ -38,11 +38,11 @@ export function checkInvariants(lanes: Iterable<Lane>, operations: Iterable<Oper
     const name = `${lane.entity.entityType} ${lane.entity.entityId}`;
     for (const delivery of lane.arrivals) see(delivery.tag, 'arrivals');
     for (const delivery of lane.held.deliveries()) see(delivery.tag, 'held');
-    if (lane.verdict?.delivery) see(lane.verdict.delivery.tag, 'verdict');
+    if (lane.parking?.delivery) see(lane.parking.delivery.tag, 'parking');
     held += lane.held.count;
     lookingUp -= lane.lookingUp;
     const { version, state } = lane.known;
-    const isOpen = lane.waiting !== null && lane.waiting.aboveVersion !== null;
+    const isOpen = lane.gap !== null && lane.gap.aboveVersion !== null;
     if (isOpen) gaps++;
     if (lane.op !== null && !underWay.has(lane.op)) problem ??= `${name} waits for an operation that is over`;
     if (totals.running && lane.idle) problem ??= `${name} is at rest and its lane is kept`;

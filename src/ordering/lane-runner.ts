@@ -9,7 +9,7 @@ import { absorbedIn, type LookupResult, type Snapshot } from './entity.ts';
 import type { Delivery, Fact, FailureText, Slot } from './facts.ts';
 import type { GapWatch } from './gap-watch.ts';
 import { Holes } from './holes.ts';
-import type { Lane, Lanes, Operation, Verdict } from './lane.ts';
+import type { Lane, Lanes, Operation, Parking } from './lane.ts';
 import type { SequencerLimits } from './limits.ts';
 import type { NewOperation, Operations } from './operations.ts';
 import { planLane } from './plan.ts';
@@ -121,8 +121,8 @@ export class LaneRunner {
       const { entityType, entityId } = lane.entity;
       return `${entityType} ${entityId} is at version ${version}, but ${lane.known.version} was committed`;
     }
-    if (lane.verdict?.delivery) lane.putBack([lane.verdict.delivery]);
-    lane.verdict = null;
+    if (lane.parking?.delivery) lane.putBack([lane.parking.delivery]);
+    lane.parking = null;
     lane.learn({ kind: 'read', version, holes, parked, atMs: this.#gaps.clock.countedMs });
     if (operation.effect.kind === 'claimAndRead') this.#gaps.noteRead(lane, nowMs);
     return null;
@@ -203,10 +203,10 @@ export class LaneRunner {
 
   /** Once its entity is parked, what caused it is rejected before anything that follows. */
   #settlePark(lane: Lane): void {
-    const { verdict } = lane;
-    if (verdict === null) return;
-    lane.verdict = null;
-    const { delivery, reason, detail, stack } = verdict;
+    const { parking } = lane;
+    if (parking === null) return;
+    lane.parking = null;
+    const { delivery, reason, detail, stack } = parking;
     for (const rejected of delivery === null ? lane.held.drain() : [delivery]) this.#settlements.reject(rejected, reason, detail, stack);
     this.#gaps.note(lane);
   }
@@ -239,9 +239,9 @@ export class LaneRunner {
     }
   }
 
-  #park(lane: Lane, sequence: number, verdict: Verdict): void {
-    const { reason, detail } = verdict;
-    lane.verdict = verdict;
+  #park(lane: Lane, sequence: number, parking: Parking): void {
+    const { reason, detail } = parking;
+    lane.parking = parking;
     this.#begin(lane, { kind: 'park', entity: lane.entity, expectedVersion: lane.known.version, sequence, reason, detail });
   }
 

@@ -10,7 +10,7 @@
  *   aged ──────────▶ parked becomes parked-before
  *   contradicted ──▶ doubtful; from any state
  *
- * `op` is written by operations.ts alone, `waiting` by gap-watch.ts, `workSinceMs` by work.ts, `verdict` by lane-runner.ts. Arrivals
+ * `op` is written by operations.ts alone, `gap` by gap-watch.ts, `workSinceMs` by work.ts, `parking` by lane-runner.ts. Arrivals
  * come from the sequencer; plan.ts and lane-runner.ts take them out, put them back and count those that are looked up.
  *
  * A lane lives while something of its entity arrives, is held or is under way; at rest only what is known of the entity is
@@ -34,7 +34,7 @@ export type LaneState =
   /** It was parked when the store was last asked, and may be replayed by now: it is read before anything follows. */
   | 'parked-before'
   /** Its dead letters are being replayed: an event that comes early is held until they have come. */
-  | 'replayed'
+  | 'replaying'
   /** The store has said something that does not go with the version known here: it is read before anything else. */
   | 'doubtful';
 
@@ -101,7 +101,7 @@ function taken(known: Known, { kind, version, holes, parked, atMs }: Extract<New
   const replaying = parked?.replaying ?? false;
   const moves = kind === 'committed' || version !== known.version;
   return {
-    state: isDoubtful ? 'doubtful' : parked === null ? 'open' : replaying ? 'replayed' : 'parked',
+    state: isDoubtful ? 'doubtful' : parked === null ? 'open' : replaying ? 'replaying' : 'parked',
     version,
     holes: Holes.parse(holes),
     replaying,
@@ -112,7 +112,7 @@ function taken(known: Known, { kind, version, holes, parked, atMs }: Extract<New
 }
 
 /** What is held of one entity, and the gap below it. A new gap begins whenever the version has moved and something is still held. */
-export interface Waiting {
+export interface Gap {
   /** As counted into the totals of the shard. */
   held: number;
   heldBytes: number;
@@ -134,11 +134,11 @@ export interface Operation {
   readonly lane: Lane | null;
   readonly slots: readonly Slot[];
   readonly deliveries: readonly Delivery[];
-  waits: boolean;
+  isSuspended: boolean;
 }
 
 /** Why the entity is being parked, and what is rejected once it is: the event that failed or, with null, all that is held. */
-export interface Verdict extends FailureText {
+export interface Parking extends FailureText {
   readonly delivery: Delivery | null;
 }
 
@@ -162,10 +162,10 @@ export class Lane {
   /** Deliveries at or below the version of which the store is asked what it remembers. */
   lookingUp = 0;
   /** Null while nothing is held. */
-  waiting: Waiting | null = null;
+  gap: Gap | null = null;
   /** Since when it has work without an answer, in the time of work.ts. */
   workSinceMs = 0;
-  verdict: Verdict | null = null;
+  parking: Parking | null = null;
   /** The gap's time is over and `skip-ahead` is chosen: go on with the lowest held sequence. */
   skipsAhead = false;
   #known: Known;
@@ -215,7 +215,7 @@ export class Lane {
     const { state, version, holes, highest } = this.#known;
     if (state === 'unknown' || state === 'doubtful') return null;
     // Which event may be the base line of an entity that is replayed is read again.
-    if (state === 'replayed') return version === 0 ? null : this.#known;
+    if (state === 'replaying') return version === 0 ? null : this.#known;
     return state === 'open' && highest === version && holes.toString() === '' ? version : learned(this.#known, { kind: 'aged' });
   }
 }

@@ -50,11 +50,11 @@ export class Operations {
       lane,
       slots: effect.kind === 'commit' ? effect.slots : [],
       deliveries: effect.kind === 'lookUp' ? effect.deliveries : [],
-      waits: this.paused,
+      isSuspended: this.paused,
     };
     this.#underWay.set(id, operation);
     if (lane !== null) lane.op = operation;
-    if (!operation.waits) effects.push(effect);
+    if (!operation.isSuspended) effects.push(effect);
   }
 
   /** Takes an answered operation out; null when it is from before the channel was lost. */
@@ -73,12 +73,12 @@ export class Operations {
 
   /** Only this operation's entity is unusable: it waits for `repeat`, the others go on. */
   setAside(operation: Operation, effects: Effect[]): void {
-    operation.waits = true;
+    operation.isSuspended = true;
     if (this.#probe.delete(operation.id) && this.#probe.size === 0) this.#resume(effects, operation);
   }
 
   repeat(operation: Operation, effects: Effect[]): void {
-    operation.waits = false;
+    operation.isSuspended = false;
     effects.push(operation.effect);
   }
 
@@ -88,7 +88,7 @@ export class Operations {
     for (const id of ids) {
       const operation = this.#underWay.get(id);
       if (operation === undefined) continue;
-      operation.waits = true;
+      operation.isSuspended = true;
       known = true;
       this.#probe.delete(id);
     }
@@ -104,8 +104,8 @@ export class Operations {
     const dueMs = this.nextProbeMs;
     if (dueMs === null || nowMs < dueMs) return;
     for (const operation of this.#underWay.values()) {
-      if (!operation.waits) continue;
-      operation.waits = false;
+      if (!operation.isSuspended) continue;
+      operation.isSuspended = false;
       this.#probe.add(operation.id);
       effects.push(operation.effect);
       if (this.#probe.size === this.#maxProbe) break;
@@ -128,8 +128,8 @@ export class Operations {
     this.#pausedUntilMs = null;
     effects.push({ kind: 'resume' });
     for (const operation of this.#underWay.values()) {
-      if (!operation.waits || operation === except) continue;
-      operation.waits = false;
+      if (!operation.isSuspended || operation === except) continue;
+      operation.isSuspended = false;
       effects.push(operation.effect);
     }
   }

@@ -126,14 +126,14 @@ class Plan {
     if (!run.takes(sequence === null)) return 'stop';
     if (sequence === null) return this.#placeAs('unsequenced', delivery, run.version + 1);
     const { version, state, parkedSequence } = this.#lane.known;
-    if (sequence <= version) return this.#placeSettled(delivery, sequence);
+    if (sequence <= version) return this.#placePassed(delivery, sequence);
     // What the run itself has passed over is decided once that is committed, and before what came after it.
     if (sequence <= run.version) return run.holes.has(sequence) ? 'stop' : 'later';
     if (sequence === run.version + 1) return this.#placeAs('next', delivery, sequence);
     // Before the limit on how far ahead: a running stream may have passed any number. Parked at version 0 means
     // that its base line was dead-lettered, and what follows must not take its place, nor while that is being replayed.
     const hasBaseLine = version > 0 || this.#limits.firstSequence !== 'any';
-    const mayBeBaseLine = !hasBaseLine && (state === 'open' || (state === 'replayed' && sequence <= (parkedSequence ?? sequence)));
+    const mayBeBaseLine = !hasBaseLine && (state === 'open' || (state === 'replaying' && sequence <= (parkedSequence ?? sequence)));
     if (mayBeBaseLine && run.isEmpty) return this.#placeAs('baseLine', delivery, sequence);
     if (sequence > version + maxAhead && (hasBaseLine || state === 'open')) {
       // How far ahead it is can be said once the run is committed.
@@ -150,7 +150,7 @@ class Plan {
   }
 
   /** At or below the version: a duplicate, unless it falls into a hole. */
-  #placeSettled(delivery: Delivery, sequence: number): Placement {
+  #placePassed(delivery: Delivery, sequence: number): Placement {
     const { version, holes } = this.#lane.known;
     if (!holes.has(sequence)) {
       this.#lane.lookingUp++;
@@ -174,7 +174,7 @@ class Plan {
   /** Beyond the next in line: a violation if it reveals a new gap, and then by strategy. In a replay it follows the dead letters. */
   #placeEarly(delivery: Delivery, sequence: number): Placement {
     const [lane, run] = [this.#lane, this.#run];
-    const strategy = lane.known.state === 'replayed' ? 'buffer' : this.#limits.strategy;
+    const strategy = lane.known.state === 'replaying' ? 'buffer' : this.#limits.strategy;
     if (strategy === 'fail' && !run.isEmpty) return 'stop';
     const expected = Math.max(lane.known.highest, run.version) + 1;
     if (sequence > expected) this.#sink.violation(delivery, sequence, expected);

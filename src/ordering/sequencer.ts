@@ -202,7 +202,7 @@ export class ShardSequencer {
   #timePassed(): void {
     this.#operations.probe(this.#nowMs, this.#effects);
     for (const lane of this.#deadlines.takeDue(this.#nowMs)) {
-      const waiting = lane.op?.waits === true && !this.#operations.paused ? lane.op : null;
+      const waiting = lane.op?.isSuspended === true && !this.#operations.paused ? lane.op : null;
       if (waiting !== null) this.#operations.repeat(waiting, this.#effects);
       else this.#advance(lane);
     }

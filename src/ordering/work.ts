@@ -82,6 +82,6 @@ export class Work {
 }
 
 /** Deliveries of the lane that are neither held nor settled. */
-function inWork({ op, arrivals, lookingUp, verdict }: Lane): number {
-  return (op?.slots.length ?? 0) + arrivals.length + lookingUp + (verdict?.delivery ? 1 : 0);
+function inWork({ op, arrivals, lookingUp, parking }: Lane): number {
+  return (op?.slots.length ?? 0) + arrivals.length + lookingUp + (parking?.delivery ? 1 : 0);
 }

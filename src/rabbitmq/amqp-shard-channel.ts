@@ -2,8 +2,8 @@
  * The consumer of one shard queue at the broker (shard-channel.ts documents the interface). kept-channel.ts keeps its
  * channel open; this file handles deliveries and settlements.
  *
- * No delivery waits for a batch to fill: the deliveries of one socket read are dispatched in one turn of the event
- * loop, and are handed on together at the end of that turn.
+ * No delivery waits for a batch to fill: the deliveries of one socket read are dispatched in one tick of the event
+ * loop, and are handed on together at the end of that tick.
  */
 import type { Channel, ConsumeMessage } from 'amqplib';
 import type { Log } from '../observability/log.ts';
@@ -51,7 +51,7 @@ class Consumer implements OpenShardChannel {
   readonly #open: OpenChannel<Channel>;
   readonly #kept: KeptChannel<Channel>;
   readonly #options: ShardChannelOptions;
-  /** The deliveries of this turn of the event loop. */
+  /** The deliveries of this tick of the event loop. */
   #deliveries: RawDelivery[] = [];
 
   constructor(open: OpenChannel<Channel>, kept: KeptChannel<Channel>, options: ShardChannelOptions) {
@@ -69,15 +69,15 @@ class Consumer implements OpenShardChannel {
   }
 
   ack(tag: number, multiple: boolean): void {
-    this.#settle((channel) => channel.ack(settled(tag), multiple));
+    this.#settle((channel) => channel.ack(withTag(tag), multiple));
   }
 
   reject(tag: number): void {
-    this.#settle((channel) => channel.nack(settled(tag), false, false));
+    this.#settle((channel) => channel.nack(withTag(tag), false, false));
   }
 
   giveBack(tag: number): void {
-    this.#settle((channel) => channel.nack(settled(tag), false, true));
+    this.#settle((channel) => channel.nack(withTag(tag), false, true));
   }
 
   async roundTrip(): Promise<boolean> {
@@ -106,11 +106,11 @@ class Consumer implements OpenShardChannel {
   #arrived(message: ConsumeMessage | null): void {
     const { connection, queue } = this.#options;
     if (message === null) return this.abandon(new Error(`the broker cancelled the consumer: was queue ${queue} deleted?`));
-    if (this.#deliveries.length === 0) connection.time.afterTurn(() => this.#endTurn());
+    if (this.#deliveries.length === 0) connection.time.afterTick(() => this.#endTick());
     this.#deliveries.push({ tag: message.fields.deliveryTag, redelivered: message.fields.redelivered, message: toRawMessage(message) });
   }
 
-  #endTurn(): void {
+  #endTick(): void {
     const deliveries = this.#deliveries;
     this.#deliveries = [];
     if (this.#isCurrent) this.#options.events.delivered(this, deliveries);
@@ -128,7 +128,7 @@ class Consumer implements OpenShardChannel {
 }
 
 /** The only fields that the client reads to settle a message. */
-function settled(tag: number): ConsumeMessage {
+function withTag(tag: number): ConsumeMessage {
   return { fields: { deliveryTag: tag } } as ConsumeMessage;
 }
 

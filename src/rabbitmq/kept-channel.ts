@@ -167,7 +167,7 @@ export class KeptChannel<C extends Channel> {
       this.#options.lost(open, cause);
     } catch (error) {
       // A bug of the owner must end the process, and not be caught by the client library, which is the caller here.
-      this.#time.afterTurn(() => {
+      this.#time.afterTick(() => {
         throw error;
       });
     }

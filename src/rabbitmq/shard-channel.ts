@@ -13,7 +13,7 @@ export interface RawDelivery {
 export interface ShardChannelEvents {
   /** A channel is open and consuming, or a standby. Called before any of its deliveries. */
   opened(channel: OpenShardChannel): void;
-  /** The deliveries of one turn of the event loop, in order. */
+  /** The deliveries of one tick of the event loop, in order. */
   delivered(channel: OpenShardChannel, deliveries: readonly RawDelivery[]): void;
   /** The channel is gone: closed by either side, cancelled, or the connection was lost. Another one is opened with back-off. */
   lost(channel: OpenShardChannel, cause: Error): void;

@@ -59,7 +59,7 @@ interface Session {
   /** Null until the store has given one out. */
   epoch: number | null;
   /** What waits for the epoch; null where nothing does. */
-  waiting: (() => void)[] | null;
+  untilEpoch: (() => void)[] | null;
   readonly life: AbortController;
   readonly acknowledger: Acknowledger;
   readonly report: DeliveryReport;
@@ -171,7 +171,7 @@ export class Shard implements ShardChannelEvents, WatchedShard, RepairableShard,
     if (this.#halted) return 'halted';
     if (this.#session === null) return 'closed';
     if (this.#draining !== null) return 'draining';
-    return this.#session.waiting !== null || this.#sequencer.overview().paused ? 'paused' : 'consuming';
+    return this.#session.untilEpoch !== null || this.#sequencer.overview().paused ? 'paused' : 'consuming';
   }
 
   reading(): ShardReading {
@@ -207,7 +207,7 @@ export class Shard implements ShardChannelEvents, WatchedShard, RepairableShard,
       time: this.#options.time,
     });
     const known = { channel, life, acknowledger, report, intake, messages };
-    this.#session = { ...known, epoch: null, waiting: null, results: new Map(), batches: null, lastFetchedTag: 0 };
+    this.#session = { ...known, epoch: null, untilEpoch: null, results: new Map(), batches: null, lastFetchedTag: 0 };
   }
 
   delivered(channel: OpenShardChannel, raw: readonly RawDelivery[]): void {
@@ -246,7 +246,7 @@ export class Shard implements ShardChannelEvents, WatchedShard, RepairableShard,
     // A handler that never ends keeps the session, but not what it was given.
     session.messages.clear();
     session.results.clear();
-    session.waiting = null;
+    session.untilEpoch = null;
     this.#memoryIsFull = false;
     this.#sequencer.handle(this.#options.time.nowMs(), { kind: 'channelLost' });
     this.#setTimer();
@@ -256,9 +256,9 @@ export class Shard implements ShardChannelEvents, WatchedShard, RepairableShard,
   /** An epoch begins with the first delivery: a standby that gets none needs none. */
   #whenEpochIsKnown(session: Session, go: () => void): void {
     if (session.epoch !== null) go();
-    else if (session.waiting !== null) session.waiting.push(go);
+    else if (session.untilEpoch !== null) session.untilEpoch.push(go);
     else {
-      session.waiting = [go];
+      session.untilEpoch = [go];
       void this.#askForEpoch(session);
     }
   }
@@ -293,8 +293,8 @@ export class Shard implements ShardChannelEvents, WatchedShard, RepairableShard,
       done: (result) => this.#stored(session, result),
       fail: (error) => this.#failed(error),
     });
-    const waiting = session.waiting ?? [];
-    session.waiting = null;
+    const waiting = session.untilEpoch ?? [];
+    session.untilEpoch = null;
     for (const go of waiting) go();
   }
 
@@ -373,7 +373,7 @@ export class Shard implements ShardChannelEvents, WatchedShard, RepairableShard,
       case 'halt':
         return this.haltBecauseStoreWentBackwards(effect.detail);
       default:
-        session.batches?.begin(effect);
+        session.batches?.enqueue(effect);
     }
   }
 
@@ -413,12 +413,12 @@ export class Shard implements ShardChannelEvents, WatchedShard, RepairableShard,
 
   /**
    * Asks the broker for an answer, behind the acknowledgements that were just sent. What it sends before the answer is delivered
-   * at the end of that turn of the event loop, which is before `afterTurn`.
+   * at the end of that tick of the event loop, which is before `afterTick`.
    */
   async #giveTurn(session: Session, turn: number): Promise<void> {
     // Without an answer the channel is lost, and the gap with it.
     if (!(await session.channel.roundTrip())) return;
-    this.#options.time.afterTurn(() => {
+    this.#options.time.afterTick(() => {
       if (this.#session === session) this.#handle([{ kind: 'turned', turn }]);
     });
   }

@@ -60,8 +60,8 @@ export class BatchResult {
 
 type OperationOf<Kind extends Effect['kind']> = Extract<Effect, { readonly kind: Kind }>;
 
-/** The result of preparing a commit: it can be sent, is settled without the store, or its handlers are running. */
-type Preparation = { readonly ready: Prepared } | { readonly settled: Fact } | 'running';
+/** The result of preparing a commit: it can be sent, is answered without the store, or its handlers are running. */
+type Preparation = { readonly ready: Prepared } | { readonly answered: Fact } | 'running';
 
 /** The event that a handler would get next: the index of its slot, and the query for its id. */
 interface IdQuestion {
@@ -89,7 +89,7 @@ export class StoreBatches {
     this.#options = options;
   }
 
-  begin(operation: OperationEffect): void {
+  enqueue(operation: OperationEffect): void {
     this.#queue.push(operation);
   }
 
@@ -228,17 +228,17 @@ export class StoreBatches {
         (done) => {
           if (done !== null) this.#processedLater(effect, this.#keep(done));
         },
-        (error: unknown) => this.#processedLater(effect, { settled: processorFailed(effect, error) }),
+        (error: unknown) => this.#processedLater(effect, { answered: processorFailed(effect, error) }),
       );
       return 'running';
     } catch (error) {
-      return { settled: processorFailed(effect, error) };
+      return { answered: processorFailed(effect, error) };
     }
   }
 
   #keep(prepared: Prepared): Exclude<Preparation, 'running'> {
     const { effect, failure } = prepared;
-    if (prepared.commit === null) return { settled: { kind: 'committed', op: effect.op, done: 0, parked: null, failure } };
+    if (prepared.commit === null) return { answered: { kind: 'committed', op: effect.op, done: 0, parked: null, failure } };
     this.#unanswered.set(effect.op, prepared);
     return { ready: prepared };
   }
@@ -249,7 +249,7 @@ export class StoreBatches {
     if ('ready' in preparation) this.#queue.push(effect);
     else {
       const result = new BatchResult();
-      result.facts.push(preparation.settled);
+      result.facts.push(preparation.answered);
       this.#options.done(result);
     }
     this.run();
@@ -258,7 +258,7 @@ export class StoreBatches {
   #take({ op }: CommitEffect, preparation: Preparation, ready: Prepared[], { facts }: Batch): void {
     if (preparation === 'running') facts.push({ kind: 'processing', op });
     else if ('ready' in preparation) ready.push(preparation.ready);
-    else facts.push(preparation.settled);
+    else facts.push(preparation.answered);
   }
 
   async #commit(prepared: readonly Prepared[], batch: Batch): Promise<void> {

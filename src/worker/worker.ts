@@ -32,7 +32,7 @@ import type { GapSource } from '../event-sourcing/gap-source.ts';
 import { shareOut, type WorkerMemory } from './memory.ts';
 import { QueueWatch } from './queue-watch.ts';
 import { Shard } from './shard.ts';
-import { startInTurn } from './shard-turns.ts';
+import { startShards } from './start-order.ts';
 import { checkStore, prepareTopology, untilAvailable } from './start-checks.ts';
 import { StoreWatch } from './store-watch.ts';
 import { Watchdog } from './watchdog.ts';
@@ -167,7 +167,7 @@ class ShardedWorker implements Worker {
       this.#watchdog.start();
       this.#queues.start();
       this.#gapRepair?.start();
-      await startInTurn({
+      await startShards({
         shards: config.broker.workerShards,
         share: config.broker.share,
         start: (shard) => this.#startShard(shard),

@@ -101,7 +101,7 @@ async function accessTo(t: TestContext, { run: { amqpUrl, redisUrl, stream } }: 
     await connection.close();
     await store.close();
   });
-  const decoding = { limits: defaultEventLimits, defaultEntityType: 'trace', allowMissingEntityId: false };
+  const decoding = { limits: defaultEventLimits, defaultEntityType: 'trace', unsequenced: 'reject' as const };
   return { connection, publisher, stream, store, decoding, filter: {}, firstSequence: 1, who: 'test', time: systemTime } as const;
 }
 

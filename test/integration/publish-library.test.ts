@@ -18,7 +18,7 @@ async function usePublisher(t: TestContext, name: string, options: PublisherOpti
 
 /** What a worker makes of everything that has been published. */
 async function decoded(amqpUrl: string, stream: string): Promise<Event[]> {
-  const options = { limits: defaultEventLimits, defaultEntityType: 'order', allowMissingEntityId: true };
+  const options = { limits: defaultEventLimits, defaultEntityType: 'order', unsequenced: 'process' as const };
   return (await messagesOf(amqpUrl, stream)).map((message) => {
     const result = decodeMessage(message, options);
     assert.ok(result.ok, JSON.stringify(result));

@@ -244,7 +244,7 @@ test('a live event that lies in the queue before the copies is held until they h
   const publishing = createConnection({ urls: [run.amqpUrl], name: 'test', log: new KeptLog(), time: systemTime });
   const publisher = createAmqpPublisher({ connection: publishing, exchange: run.stream, log: new KeptLog() });
   t.after(() => Promise.all([publisher.close(), publishing.close(), connection.close(), store.close()]));
-  const decoding = { limits: defaultEventLimits, defaultEntityType: 'trace', allowMissingEntityId: false };
+  const decoding = { limits: defaultEventLimits, defaultEntityType: 'trace', unsequenced: 'reject' as const };
   const access = {
     connection,
     publisher,

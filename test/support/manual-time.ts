@@ -28,7 +28,7 @@ export class ManualTime implements Time {
     return timer;
   }
 
-  afterTurn(go: () => void): void {
+  afterTick(go: () => void): void {
     this.after(0, go);
   }
 

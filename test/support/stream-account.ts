@@ -37,7 +37,7 @@ export async function deadLettersOf(run: StreamRun, count: number): Promise<Lett
   const connection = await amqp.connect(run.amqpUrl);
   try {
     return await withStore(run, async (store) => {
-      const decoding = { limits: defaultEventLimits, defaultEntityType: 'order', allowMissingEntityId: false };
+      const decoding = { limits: defaultEventLimits, defaultEntityType: 'order', unsequenced: 'reject' as const };
       const found: Letter[] = [];
       for await (const letters of listDeadLetters({ connection, stream: run.stream, store, decoding, time: systemTime })) {
         found.push(...letters.map(({ entityId, sequence, reason, detail }) => ({ entityId, sequence, reason, detail })));

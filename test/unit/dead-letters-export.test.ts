@@ -8,7 +8,7 @@ function lineOf(body: string, more: Partial<RawMessage> = {}): string | null {
   const message = { body: Buffer.from(body), routingKey: 'a', contentType: 'application/json', headers: {}, ...more } as RawMessage;
   return asEventLine(
     { message } as DeadLetter,
-    decodeMessage(message, { limits: defaultEventLimits, defaultEntityType: 'order', allowMissingEntityId: false }),
+    decodeMessage(message, { limits: defaultEventLimits, defaultEntityType: 'order', unsequenced: 'reject' }),
   );
 }
 

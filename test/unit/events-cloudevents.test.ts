@@ -24,7 +24,7 @@ function raw(body: Buffer, contentType: string, headers: Readonly<Record<string,
 }
 
 function assertRead(message: RawMessage): void {
-  const decoded = decodeMessage(message, { limits: defaultEventLimits, defaultEntityType: '?', allowMissingEntityId: false });
+  const decoded = decodeMessage(message, { limits: defaultEventLimits, defaultEntityType: '?', unsequenced: 'reject' });
   assert.ok(decoded.ok, decoded.ok ? '' : decoded.refusal.detail);
   const { id, type, entityId, entityType, sequence, timestamp, metadata } = decoded.event;
   assert.deepEqual([id, type, entityId, entityType, sequence, timestamp], ['c-1', 'ItemAdded', 'o-1', 'order', 2, attributes.time]);
@@ -66,7 +66,7 @@ const json = JSON.stringify(data);
 
 function detailOf(body: unknown, contentType: string, headers: Readonly<Record<string, unknown>> = {}): string {
   const message = raw(Buffer.from(typeof body === 'string' ? body : JSON.stringify(body)), contentType, headers);
-  const decoded = decodeMessage(message, { limits: defaultEventLimits, defaultEntityType: '?', allowMissingEntityId: false });
+  const decoded = decodeMessage(message, { limits: defaultEventLimits, defaultEntityType: '?', unsequenced: 'reject' });
   assert.ok(!decoded.ok, 'it was accepted');
   return decoded.refusal.detail;
 }

@@ -21,7 +21,7 @@ function raw({ body, routingKey, contentType, contentEncoding, messageId, header
 }
 
 function decode(message: CorpusMessage): Decoded {
-  return decodeMessage(raw(message), { limits: defaultEventLimits, defaultEntityType: 'order', allowMissingEntityId: false });
+  return decodeMessage(raw(message), { limits: defaultEventLimits, defaultEntityType: 'order', unsequenced: 'reject' });
 }
 
 for (const { name, reason, message } of badLines) {

@@ -7,8 +7,8 @@ import { type Event, defaultEventLimits, type RawMessage, type Refusal } from '.
 import { fingerprint } from '../../src/events/identity.ts';
 import { rawMessage } from '../support/raw-message.ts';
 
-const options: DecodeOptions = { limits: defaultEventLimits, defaultEntityType: 'order', allowMissingEntityId: false };
-const unsequenced: DecodeOptions = { ...options, allowMissingEntityId: true };
+const options: DecodeOptions = { limits: defaultEventLimits, defaultEntityType: 'order', unsequenced: 'reject' };
+const unsequenced: DecodeOptions = { ...options, unsequenced: 'process' };
 
 const plain = { id: 'e-1', entity_type: 'thing', entity_id: 'a', sequence: 3, type: 'Happened', data: { n: 1 } };
 
@@ -276,8 +276,8 @@ test('no bytes and no properties make the decoder throw', () => {
     fc.dictionary(member, fc.jsonValue()).map((value) => Buffer.from(JSON.stringify(value))),
   );
   fc.assert(
-    fc.property(body, properties, fc.boolean(), (bytes, rest, allowMissingEntityId) => {
-      const decoded = decodeMessage(raw('', { ...rest, body: bytes }), { ...options, allowMissingEntityId });
+    fc.property(body, properties, fc.constantFrom('reject' as const, 'process' as const), (bytes, rest, unsequencedIs) => {
+      const decoded = decodeMessage(raw('', { ...rest, body: bytes }), { ...options, unsequenced: unsequencedIs });
       assert.equal(typeof decoded.ok, 'boolean');
     }),
     { numRuns: 2_000 },

@@ -8,7 +8,7 @@ import { type EncodedEvent, encodeEvent } from '../../src/events/encode.ts';
 import { type Event, defaultEventLimits } from '../../src/events/event.ts';
 import type { NewEvent } from '../../src/events/new-event.ts';
 
-const options = { limits: defaultEventLimits, defaultEntityType: 'order', allowMissingEntityId: true };
+const options = { limits: defaultEventLimits, defaultEntityType: 'order', unsequenced: 'process' as const };
 
 /** Reads the message as a worker reads it from the broker, properties and all. */
 function received({ body, properties, routingKey }: EncodedEvent): Event {

@@ -17,8 +17,12 @@ function raw(body: string | Uint8Array, rest: Partial<RawMessage> = {}): RawMess
 }
 
 /** What the record of the refused message says: id, entity type, entity id, sequence, type. */
-function readOf(body: string | Uint8Array, rest: Partial<RawMessage> = {}, allowMissingEntityId = false): readonly unknown[] {
-  const decoded = decodeMessage(raw(body, rest), { limits: defaultEventLimits, defaultEntityType: 'order', allowMissingEntityId });
+function readOf(
+  body: string | Uint8Array,
+  rest: Partial<RawMessage> = {},
+  unsequenced: 'reject' | 'process' = 'reject',
+): readonly unknown[] {
+  const decoded = decodeMessage(raw(body, rest), { limits: defaultEventLimits, defaultEntityType: 'order', unsequenced });
   assert.ok(!decoded.ok, 'it was accepted');
   const { id, entityType, entityId, sequence, type } = decoded.refusal;
   return [id, entityType, entityId, sequence, type];
@@ -62,9 +66,9 @@ test('what the body does not tell, the properties do', () => {
   for (const body of ['', '{', '[1]', 'null', '\u0000']) {
     assert.deepEqual(readOf(body, { messageId: 'm-1', type: 'Happened' }), ['m-1', null, 'a', null, 'Happened'], body);
   }
-  assert.deepEqual(readOf('{', { messageId: 'm-1', type: 'T' }, true), ['m-1', null, 'a', null, 'T']);
+  assert.deepEqual(readOf('{', { messageId: 'm-1', type: 'T' }, 'process'), ['m-1', null, 'a', null, 'T']);
   // An event that belongs to no entity is spread by its own id.
-  assert.deepEqual(readOf('{"id":"x"}', {}, true), ['x', null, null, null, null]);
+  assert.deepEqual(readOf('{"id":"x"}', {}, 'process'), ['x', null, null, null, null]);
   assert.deepEqual(readOf('{"type":"T","sequence":2}'), [null, 'order', 'a', 2, 'T']);
 });
 

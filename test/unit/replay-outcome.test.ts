@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import { awaitOutcomes, isDone } from '../../src/dead-letters/replay.ts';
 import { type LetterSummary, type ReplayPlan, statusOf } from '../../src/dead-letters/replay-plan.ts';
-import { withoutNotReplayable } from '../../src/dead-letters/inspect.ts';
+import { splitReplayable } from '../../src/dead-letters/inspect.ts';
 import { UnavailableError } from '../../src/errors.ts';
 import { defaultEventLimits } from '../../src/events/event.ts';
 import { createMemoryStore } from '../../src/stores/memory/memory-store.ts';
@@ -36,7 +36,7 @@ const recordOf = ({ fingerprint, sequence }: LetterSummary, over: Partial<DeadLe
 const nobody = {
   connection: { createChannel: () => Promise.reject(new UnavailableError('there is no broker')) },
   stream: 's',
-  decoding: { limits: defaultEventLimits, defaultEntityType: 'order', allowMissingEntityId: false },
+  decoding: { limits: defaultEventLimits, defaultEntityType: 'order', unsequenced: 'reject' as const },
   time: systemTime,
 };
 
@@ -132,7 +132,7 @@ test('what the version has passed goes as a duplicate only where it is one', asy
   const store = await storeAt(5);
   const letters = [letter(2), letter(3, 'other'), letter(6)];
   const [snapshot] = (await store.load([entity])).flatMap((result) => (result.status === 'ok' ? [result.snapshot] : []));
-  const { entities, notReplayable } = await withoutNotReplayable(
+  const { entities, notReplayable } = await splitReplayable(
     [{ entity, matched: letters, others: [], unread: [] }],
     [snapshot!],
     store,
@@ -154,7 +154,7 @@ test('what would fall into a hole stays as late, unless the workers take it', as
   const snapshot = { exists: true, version: 5, state: null, holes: '3', parked: null };
   const whyItStays = async (strategy: ViolationStrategy, over: Partial<LetterSummary> = {}) => {
     const letters = [{ entity, matched: [{ ...letter(3), ...over }], others: [], unread: [] }];
-    return (await withoutNotReplayable(letters, [snapshot], store, strategy)).notReplayable[0]?.why ?? null;
+    return (await splitReplayable(letters, [snapshot], store, strategy)).notReplayable[0]?.why ?? null;
   };
   assert.match((await whyItStays('buffer')) ?? '', /^its sequence was passed over/);
   assert.equal(await whyItStays('log_and_process'), null);

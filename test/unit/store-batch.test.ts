@@ -75,7 +75,7 @@ function setUp(
     assert.deepEqual(failures, []);
   });
   const ask = (...operations: readonly OperationEffect[]): void => {
-    for (const operation of operations) batches.begin(operation);
+    for (const operation of operations) batches.enqueue(operation);
     batches.run();
   };
   const reported = (count: number) => waitFor(() => facts.length >= count && facts, { what: `${count} facts` });

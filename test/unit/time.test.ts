@@ -92,7 +92,7 @@ test('the clock of the computer goes on, tells the day, and calls back in the or
   const [startMs, order] = [systemTime.nowMs(), [] as string[]];
   await new Promise<void>((resolve) => {
     systemTime.after(0, () => assert.fail('it was cancelled')).cancel();
-    systemTime.afterTurn(() => {
+    systemTime.afterTick(() => {
       order.push('after the turn');
       systemTime.after(5, () => resolve(void order.push('later')));
     });

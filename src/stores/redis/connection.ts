@@ -78,7 +78,7 @@ export class Connection {
   /** Sends everything at once and answers in the same order. Fails as a whole when there is no connection. */
   async send(commands: readonly Command[]): Promise<readonly Reply[]> {
     if (commands.length === 0) return [];
-    // Sent in the same turn if possible: a call made before `close` is sent before it.
+    // Sent in the same tick if possible: a call made before `close` is sent before it.
     if (!this.#isReady()) await this.ready();
     const client = this.#client;
     return client instanceof Cluster ? sendToCluster(client, commands) : sendToServer(client, commands);

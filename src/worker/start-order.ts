@@ -11,7 +11,7 @@ export interface WorkerShare {
   readonly replicas: number;
 }
 
-export interface TurnsOptions {
+export interface StartOrderOptions {
   readonly shards: readonly number[];
   /** Null: all shards at once. */
   readonly share: WorkerShare | null;
@@ -33,7 +33,7 @@ export function isOwnShare(shard: number, { ordinal, replicas }: WorkerShare): b
 }
 
 /** Starts the shards in turn; resolves when all are started, or the signal aborts. */
-export async function startInTurn(options: TurnsOptions): Promise<void> {
+export async function startShards(options: StartOrderOptions): Promise<void> {
   const { shards, share, start, consumersOf, signal, patienceMs = defaultPatienceMs, time } = options;
   const own = share === null ? shards : shards.filter((shard) => isOwnShare(shard, share));
   for (const shard of own) start(shard);

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { systemTime } from '../../src/time.ts';
-import { isOwnShare, startInTurn } from '../../src/worker/shard-turns.ts';
+import { isOwnShare, startShards } from '../../src/worker/start-order.ts';
 
 const shards = [0, 1, 2, 3, 4];
 const life = new AbortController().signal;
@@ -18,7 +18,7 @@ test('the shares of all workers are every shard once, and differ by one at most'
 
 test('without a share every shard is started at once, and nobody is asked', async () => {
   const started: number[] = [];
-  await startInTurn({
+  await startShards({
     shards,
     share: null,
     start: (shard) => started.push(shard),
@@ -37,7 +37,7 @@ test('the others follow when they have a consumer, and without one when patience
     assert.deepEqual(started.slice(0, 3), [0, 2, 4], 'its own share comes first');
     return others.map((shard) => (shard === 3 ? 1 : asked.length > 1 ? null : 0));
   };
-  await startInTurn({
+  await startShards({
     shards,
     share: { ordinal: 0, replicas: 2 },
     start: (shard) => started.push(shard),
@@ -58,7 +58,7 @@ test('a worker that is asked to stop while it waits starts nothing more', async 
     stop.abort();
     return others.map(() => 1);
   };
-  await startInTurn({
+  await startShards({
     shards,
     share: { ordinal: 1, replicas: 5 },
     start: (shard) => started.push(shard),
