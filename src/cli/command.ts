@@ -116,4 +116,11 @@ export const storeVariables: readonly VariableName[] = [...stateStoreVariables, 
 export const eventStoreVariables: readonly VariableName[] = ['EVENT_STORE', 'DATABASE_URL', ...redisVariables, 'STREAM', 'FIRST_SEQUENCE'];
 export const letterVariables: readonly VariableName[] = [...brokerVariables, ...storeVariables, 'ENTITY_TYPE'];
 export const eventLimitVariables: readonly VariableName[] = ['MAX_BODY_BYTES', 'MAX_ENTITY_ID_BYTES', 'MAX_JSON_DEPTH'];
-export const httpVariables: readonly VariableName[] = ['HTTP_HOST', 'HTTP_PORT'];
+export const httpVariables: readonly VariableName[] = ['HTTP_HOST', 'HTTP_PORT', 'READ_TOKEN'];
+export const userVariables: readonly VariableName[] = [
+  'ADMIN_TOKEN',
+  'TOKENS_FILE',
+  'TRUSTED_USER_HEADER',
+  'TRUSTED_PROXIES',
+  'TRUSTED_OPERATORS',
+];

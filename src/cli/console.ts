@@ -6,10 +6,11 @@ import { once } from 'node:events';
 import { loadConfig } from '../config/load.ts';
 import { createConsole } from '../console/console.ts';
 import { ConfigError } from '../errors.ts';
+import { Gate } from '../observability/gate.ts';
 import { serveHttp } from '../observability/http.ts';
 import { askWorkerAt, urlOf } from '../observability/worker-status.ts';
 import { processLog } from './access.ts';
-import { brokerVariables, defineCommand, value, stateStoreVariables, httpVariables } from './command.ts';
+import { brokerVariables, defineCommand, value, stateStoreVariables, httpVariables, userVariables } from './command.ts';
 
 export const command = defineCommand({
   name: 'console',
@@ -17,7 +18,8 @@ export const command = defineCommand({
   description: [
     'A page for browsers at HTTP_HOST and HTTP_PORT, until SIGTERM or SIGINT. Every worker serves it as well, at `/`; this',
     'command can show several workers, and works without any.',
-    'On loopback everybody may read. Changes, headers and bodies need ADMIN_TOKEN; beyond loopback everything does.',
+    'On loopback everybody may read. Changes, headers and bodies need ADMIN_TOKEN or another operator; beyond loopback',
+    'reading needs a user as well: READ_TOKEN, TOKENS_FILE, or a proxy that says who it is.',
   ].join('\n'),
   positionals: [],
   options: {
@@ -30,7 +32,7 @@ export const command = defineCommand({
     'SHARDS',
     'ENTITY_TYPE',
     ...httpVariables,
-    'ADMIN_TOKEN',
+    ...userVariables,
     'SERVICE_NAME',
     'LOG_LEVEL',
   ],
@@ -38,13 +40,14 @@ export const command = defineCommand({
     const config = loadConfig(io.env);
     const urls = options.workers === null ? [] : workerUrls(options.workers);
     const log = processLog(config, io);
-    const { stream } = config.broker;
-    const ask = async (url: string) => ({ name: new URL(url).host, report: await askWorkerAt(url, stream, io.time) });
-    const page = createConsole({ config, log, workers: () => Promise.all(urls.map(ask)) });
+    const ask = async (url: string) => ({ name: new URL(url).host, report: await askWorkerAt(url, config, io.time) });
+    const gate = new Gate(config.http, io.time);
+    const page = createConsole({ config, gate, log, workers: () => Promise.all(urls.map(ask)) });
     const stopSignal = io.takeSignals();
     try {
-      const server = await serveHttp(config.http, page.routes);
-      log.info({ http: urlOf(server), stream, changes: config.http.adminToken !== null }, 'serving the console');
+      const server = await serveHttp(config.http, page.routes, gate.viewers);
+      const changes = gate.hasOperatorToken || (config.http.proxy?.operators ?? []).length > 0;
+      log.info({ http: urlOf(server), stream: config.broker.stream, changes }, 'serving the console');
       if (!stopSignal.aborted) await once(stopSignal, 'abort');
       await server.close();
     } finally {

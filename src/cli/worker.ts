@@ -8,7 +8,8 @@ import type { Config } from '../config/config.ts';
 import { loadConfig } from '../config/load.ts';
 import { variableNames } from '../config/variables.ts';
 import { type Console, consoleRefusal, createConsole } from '../console/console.ts';
-import { type HttpServer, serveHttp, workerRoutes } from '../observability/http.ts';
+import { Gate } from '../observability/gate.ts';
+import { everybody, type HttpServer, serveHttp, workerRoutes } from '../observability/http.ts';
 import type { Log } from '../observability/log.ts';
 import { createMetrics } from '../observability/metrics.ts';
 import { registeredTracer } from '../observability/tracing.ts';
@@ -38,8 +39,9 @@ export const command = defineCommand({
     const stopSignal = io.takeSignals();
     const metrics = createMetrics(config.serviceName, { exemplars: registeredTracer() !== null });
     const worker = createWorker({ config, processors, gapSource: gaps?.source, log, metrics, time: io.time });
-    const page = mountConsole(config, worker, log, io);
-    const routes = [...workerRoutes(metrics, worker), ...(page?.routes ?? [])];
+    const gate = new Gate(config.http, io.time);
+    const page = mountConsole(config, worker, gate, log, io);
+    const routes = [...workerRoutes(metrics, worker, gate), ...(page?.routes ?? [])];
     const stop = () => {
       log.info({}, 'stopping: finishing what is in flight');
       void worker.stop();
@@ -49,7 +51,7 @@ export const command = defineCommand({
     else stopSignal.addEventListener('abort', stop, { once: true });
     let server: HttpServer | null = null;
     try {
-      server = await serveHttp(config.http, routes);
+      server = await serveHttp(config.http, routes, page === null ? everybody : gate.viewers);
       log.info({ http: `http://${server.host}:${server.port}`, stream: config.broker.stream }, 'starting');
       await worker.start();
       const reasons = worker.notReady();
@@ -72,12 +74,12 @@ export const command = defineCommand({
 });
 
 /** Null if it must not be served: a worker that is reachable without a token runs without the console. */
-function mountConsole(config: Config, worker: Worker, log: Log, { time }: CommandIo): Console | null {
+function mountConsole(config: Config, worker: Worker, gate: Gate, log: Log, { time }: CommandIo): Console | null {
   const refusal = consoleRefusal(config);
   if (refusal !== null) {
     log.info({ cause: refusal }, 'the console is off');
     return null;
   }
   const name = `${hostname()} (this worker)`;
-  return createConsole({ config, log, time, workers: async () => [{ name, report: worker.status() }] });
+  return createConsole({ config, gate, log, time, workers: async () => [{ name, report: worker.status() }] });
 }

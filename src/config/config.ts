@@ -110,12 +110,38 @@ export interface LimitsConfig extends EventLimits {
   readonly memoryBudgetBytes: number;
 }
 
+/** A viewer reads; an operator also sees headers and bodies, and changes things. */
+export type Role = 'viewer' | 'operator';
+
+/** Who has a token of one's own. */
+export interface NamedToken {
+  readonly name: string;
+  readonly role: Role;
+  /** SHA-256 of the token, in lower-case hex. */
+  readonly hash: string;
+}
+
+/** A proxy that says who asks. */
+export interface ProxyConfig {
+  /** The header with the name of the user. */
+  readonly header: string;
+  /** Addresses and ranges that it is believed from. */
+  readonly addresses: readonly string[];
+  /** Names of users who are operators; all others are viewers. */
+  readonly operators: readonly string[];
+}
+
 export interface HttpConfig {
   readonly host: string;
   /** 0: any free port. */
   readonly port: number;
-  /** The token for what the console protects; null: that stays closed. Never printed. */
+  /** An operator's token; null: none. Never printed. */
   readonly adminToken: string | null;
+  /** A viewer's token, which is also shown to workers that are asked for their status; null: none. Never printed. */
+  readonly readToken: string | null;
+  readonly tokens: readonly NamedToken[];
+  /** Null: nobody else says who asks. */
+  readonly proxy: ProxyConfig | null;
 }
 
 export interface Config {

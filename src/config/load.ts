@@ -7,11 +7,12 @@
 import { readFileSync } from 'node:fs';
 import { ConfigError } from '../errors.ts';
 import { type TlsFiles, tlsProblems, tlsVariables } from '../tls.ts';
-import { type Config, heldShare } from './config.ts';
+import { type Config, heldShare, type NamedToken, type ProxyConfig } from './config.ts';
 import { blemishOf, trimmed } from './given-text.ts';
 import { nearMiss } from './near-miss.ts';
 import type { ValueKind } from './parsers.ts';
 import { consumerTimeoutMs, isVariableName, variableNames, variables } from './variables.ts';
+import { tokensIn } from './tokens-file.ts';
 import type { Values, VariableName } from './variables.ts';
 
 export type Environment = Readonly<Record<string, string | undefined>>;
@@ -24,8 +25,10 @@ export function loadConfig(env: Environment): Config {
   refuseUnknown(env, problems);
   // Consistency is checked only if every single value is valid.
   if (problems.length === 0) checkTogether(values, given, problems);
+  const { TOKENS_FILE: path } = values;
+  const tokens = path === null ? [] : tokensIn(readGiven('TOKENS_FILE', path, problems) ?? '', problems);
   if (problems.length > 0) throw new ConfigError(problems);
-  return arrange(values, given, warningsOf(values));
+  return arrange(values, given, tokens, warningsOf(values));
 }
 
 type Texts = ReadonlyMap<VariableName, string>;
@@ -39,21 +42,22 @@ function readTexts(env: Environment, problems: string[]): Texts {
     if (direct !== '' && path !== '') problems.push(`${name} and ${name}_FILE are both set: set one of them`);
     else if (direct !== '') texts.set(name, direct);
     else if (path !== '') {
-      const text = readSecret(name, path, problems);
+      const text = readGiven(`${name}_FILE`, path, problems);
       if (text !== null) texts.set(name, text);
     }
   }
   return texts;
 }
 
-function readSecret(name: VariableName, path: string, problems: string[]): string | null {
+/** The text of the file that a variable names; null if there is none. */
+function readGiven(variable: string, path: string, problems: string[]): string | null {
   try {
     const text = trimmed(readFileSync(path, 'utf8'));
     if (text !== '') return text;
-    problems.push(`${name}_FILE is ${quoted(path)}: the file is empty`);
+    problems.push(`${variable} is ${quoted(path)}: the file is empty`);
   } catch (error) {
     const why = blemishOf(path) ?? `the file cannot be read (${(error as NodeJS.ErrnoException).code})`;
-    problems.push(`${name}_FILE is ${quoted(path)}: ${why}`);
+    problems.push(`${variable} is ${quoted(path)}: ${why}`);
   }
   return null;
 }
@@ -110,7 +114,7 @@ function checkTogether(values: Values, given: Texts, problems: string[]): void {
     if (values[name] === 'postgres' && values.DATABASE_URL === null)
       problems.push(`${name} is \`postgres\`, and DATABASE_URL is not set: set it`);
   }
-  problems.push(...durabilityProblems(values), ...externalProblems(values), ...tlsProblemsOf(values));
+  problems.push(...durabilityProblems(values), ...externalProblems(values), ...tlsProblemsOf(values), ...userProblems(values));
   if (values.GAP_REPAIR === 'event-store' && values.FIRST_SEQUENCE === 0) {
     problems.push(
       'GAP_REPAIR is `event-store` and FIRST_SEQUENCE is 0: the event store counts from 1; set FIRST_SEQUENCE=1, or let GAP_REPAIR name a module',
@@ -171,6 +175,21 @@ function tlsProblemsOf(values: Values): string[] {
   });
 }
 
+function userProblems(values: Values): string[] {
+  const { READ_TOKEN: readToken, ADMIN_TOKEN: adminToken, TRUSTED_USER_HEADER: header, TRUSTED_PROXIES: proxies } = values;
+  return [
+    ...(readToken !== null && readToken === adminToken
+      ? ['READ_TOKEN is the same as ADMIN_TOKEN: make another one for those who only read']
+      : []),
+    ...(header !== null && proxies === null
+      ? ['TRUSTED_USER_HEADER is set, and TRUSTED_PROXIES is not: name the addresses it is believed from']
+      : []),
+    ...(header === null && (proxies !== null || values.TRUSTED_OPERATORS !== null)
+      ? ['TRUSTED_PROXIES or TRUSTED_OPERATORS is set, and TRUSTED_USER_HEADER is not: name the header with the user']
+      : []),
+  ];
+}
+
 /** The longest time of all attempts at one event. */
 function longestRetryMs(values: Values): number {
   let totalMs = values.HANDLER_TIMEOUT_MS;
@@ -185,7 +204,7 @@ function warningsOf({ DATABASE_URL: url, STATE_STORE: states, EVENT_STORE: event
   return ['DATABASE_URL is set and not used: STATE_STORE and EVENT_STORE are `redis`'];
 }
 
-function arrange(values: Values, given: Texts, warnings: readonly string[]): Config {
+function arrange(values: Values, given: Texts, tokens: readonly NamedToken[], warnings: readonly string[]): Config {
   const { PREFETCH: prefetch, MAX_BUFFERED_PER_ENTITY: window, WORKER_SHARDS: chosen, GAP_REPAIR_AFTER_MS: afterMs } = values;
   return deepFreeze({
     serviceName: values.SERVICE_NAME,
@@ -246,10 +265,21 @@ function arrange(values: Values, given: Texts, warnings: readonly string[]): Con
       maxStateBytes: values.MAX_STATE_BYTES,
       memoryBudgetBytes: values.MEMORY_BUDGET_MIB * 1_048_576,
     },
-    http: { host: values.HTTP_HOST, port: values.HTTP_PORT, adminToken: values.ADMIN_TOKEN },
+    http: {
+      host: values.HTTP_HOST,
+      port: values.HTTP_PORT,
+      adminToken: values.ADMIN_TOKEN,
+      readToken: values.READ_TOKEN,
+      tokens,
+      proxy: proxyOf(values),
+    },
     shutdownTimeoutMs: values.SHUTDOWN_TIMEOUT_MS,
     warnings,
   });
+}
+
+function proxyOf({ TRUSTED_USER_HEADER: header, TRUSTED_PROXIES: addresses, TRUSTED_OPERATORS: operators }: Values): ProxyConfig | null {
+  return header === null || addresses === null ? null : { header, addresses, operators: operators ?? [] };
 }
 
 function deepFreeze<T extends object>(value: T): T {

@@ -3,6 +3,7 @@
  * README alike, and parses text into its value or null. None of them guesses or falls back to a
  * default: `08`, `1e3` and `0x10` are no whole numbers. White space around a value is removed before.
  */
+import { isIPv4, isIPv6 } from 'node:net';
 import type { FirstSequence } from '../ordering/limits.ts';
 import type { Durability } from './config.ts';
 
@@ -164,6 +165,30 @@ function flawOf(text: string, scheme: string, known: readonly string[], remedy: 
     if (unknown !== undefined) return `its parameter ${JSON.stringify(unknown)} has no effect: ${remedy}`;
   }
   return null;
+}
+
+export const token = matching(/^[\x21-\x7e]{16,512}$/, '16 to 512 visible ASCII characters');
+
+/** Names separated by commas. */
+export const nameList: ValueKind<readonly string[]> = {
+  allowed: 'names of up to 100 characters, separated by commas',
+  parse: (text) => partsOf(text, (name) => /^[^\p{C}]{1,100}$/u.test(name)),
+};
+
+/** Of IPv4 and IPv6, separated by commas. */
+export const addressRanges: ValueKind<readonly string[]> = {
+  allowed: 'addresses and ranges such as `10.0.0.7,10.1.0.0/16,fd00::/8`',
+  parse: (text) =>
+    partsOf(text, (range) => {
+      const [address = '', bits = '0', ...others] = range.split('/');
+      const most = isIPv4(address) ? 32 : isIPv6(address) ? 128 : -1;
+      return others.length === 0 && /^(0|[1-9]\d{0,2})$/.test(bits) && Number(bits) <= most;
+    }),
+};
+
+function partsOf(text: string, isAllowed: (part: string) => boolean): readonly string[] | null {
+  const parts = text.split(',').map((part) => part.trim());
+  return parts.every(isAllowed) ? parts : null;
 }
 
 function isUrl(text: string, protocols: readonly string[]): boolean {

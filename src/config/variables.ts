@@ -23,10 +23,9 @@ export const consumerTimeoutMs = 1_800_000;
 const longestMs = consumerTimeoutMs / 3;
 
 const row = <T>(defaultText: string, kind: ValueKind<T>, meaning: string) => ({ defaultText, kind, meaning, secret: false }) as const;
+const optional = <T>(kind: ValueKind<T>, meaning: string) => ({ defaultText: null, kind, meaning, secret: false }) as const;
 const secret = <T, D extends string | null>(defaultText: D, kind: ValueKind<T>, meaning: string) =>
   ({ defaultText, kind, meaning, secret: true }) as const;
-
-const optional = <T>(kind: ValueKind<T>, meaning: string) => ({ defaultText: null, kind, meaning, secret: false }) as const;
 
 /** The variables of TLS to one service, under the names of `tlsVariables`. */
 function tlsRows<Service extends 'AMQP' | 'REDIS'>(service: Service, server: string, scheme: string) {
@@ -235,14 +234,29 @@ export const variables = {
   HTTP_HOST: row(
     '127.0.0.1',
     kinds.matching(/^[A-Za-z0-9.:_%-]{1,255}$/, 'a host name or an IP address'),
-    'Address on which a worker serves `/metrics`, `/healthz`, `/readyz`, `/status` and the console, which needs ADMIN_TOKEN beyond loopback.',
+    'Address on which a worker serves `/metrics`, `/healthz`, `/readyz`, `/status` and the console, which needs ADMIN_TOKEN or other users beyond loopback.',
   ),
   HTTP_PORT: row('9464', kinds.wholeNumber(0, 65_535), 'Its port; `0` takes any free one.'),
   ADMIN_TOKEN: secret(
     null,
-    kinds.matching(/^[\x21-\x7e]{16,512}$/, '16 to 512 visible ASCII characters'),
-    'What the console asks for before it changes anything or shows headers and bodies. Unset: it does neither.',
+    kinds.token,
+    'The token of an operator, who changes things in the console and sees headers and bodies there. Unset, and no operator in TOKENS_FILE or TRUSTED_OPERATORS: nobody does.',
   ),
+  READ_TOKEN: secret(
+    null,
+    kinds.token,
+    'The token of a viewer, who reads where ADMIN_TOKEN is needed beyond loopback. `inorder status`, `inorder console` and the like show it to workers.',
+  ),
+  TOKENS_FILE: optional(
+    kinds.matching(/^[^\0\r\n]+$/, 'the path of a file'),
+    'Users with a token of their own, one a line: name, `viewer` or `operator`, and the SHA-256 of the token. Their names are in the audit trail.',
+  ),
+  TRUSTED_USER_HEADER: optional(
+    kinds.matching(/^[A-Za-z][A-Za-z0-9-]{0,63}$/, 'the name of a header, such as `X-Forwarded-User`'),
+    'The header in which an authenticating proxy names the user. It has to replace what a client sends in it.',
+  ),
+  TRUSTED_PROXIES: optional(kinds.addressRanges, 'From where TRUSTED_USER_HEADER is believed.'),
+  TRUSTED_OPERATORS: optional(kinds.nameList, 'Which users of TRUSTED_USER_HEADER are operators. The others are viewers.'),
   SERVICE_NAME: row(
     'inorder',
     kinds.matching(

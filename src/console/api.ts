@@ -1,11 +1,12 @@
 /**
  * The console's API: one row per request, with its guard. On loopback everybody may read; changes, and the headers
- * and bodies of messages, need the token.
+ * and bodies of messages, are for operators.
  */
 import { ConfigError } from '../errors.ts';
-import { type Answer, type Guard, json, type Route } from '../observability/http.ts';
+import type { Gate } from '../observability/gate.ts';
+import { type Answer, type Guard, type HttpRequest, json, type Route } from '../observability/http.ts';
 import type { Change, ChangeRequest, Changes } from './changes.ts';
-import type { Gate } from './gate.ts';
+import type { Session } from './page/answers.d.ts';
 import { searchOf } from './letter-search.ts';
 import type { StreamView } from './stream-view.ts';
 
@@ -18,9 +19,8 @@ export interface ApiParts {
 const gone = json(404, { error: 'there is nothing of that name (any more)' });
 
 export function apiRoutes({ view, changes, gate }: ApiParts): readonly Route[] {
-  const readers: Guard = (visitor) => gate.judge(visitor, false);
-  const admins: Guard = (visitor) => gate.judge(visitor, true);
-  const payloadForAdmins: Guard = (visitor, query) => gate.judge(visitor, wantsPayload(query));
+  const { viewers, operators } = gate;
+  const payloadForOperators: Guard = (visitor, query) => (wantsPayload(query) ? operators : viewers)(visitor, query);
   const row = (method: 'GET' | 'POST', path: string, guard: Guard, answer: Route['answer']): Route => ({
     method,
     path: `/console/api/${path}`,
@@ -28,22 +28,25 @@ export function apiRoutes({ view, changes, gate }: ApiParts): readonly Route[] {
     answer,
   });
   return [
-    row('GET', 'session', readers, ({ admin }) => json(200, { admin, has_token: gate.hasToken })),
-    row('GET', 'overview', readers, async ({ query }) => json(200, await view.overview(query.get('watch') === 'letters'))),
-    row('GET', 'parked', readers, async () => json(200, await view.parked())),
-    row('GET', 'letters', readers, ({ query }) => json(200, view.letters(searchOf(Object.fromEntries(query))) ?? { revision: 0 })),
-    row('GET', 'letters/:id', payloadForAdmins, async ({ id, query }) => found(await view.letter(id, wantsPayload(query)))),
-    row('GET', 'entity', readers, async ({ query }) => json(200, await view.entity(entityOf(query)))),
-    row('GET', 'audit', readers, async () => json(200, await view.audit())),
+    row('GET', 'session', viewers, ({ user }) => {
+      const session: Session = { admin: user?.role === 'operator', user: user?.name ?? null, has_token: gate.hasOperatorToken };
+      return json(200, session);
+    }),
+    row('GET', 'overview', viewers, async ({ query }) => json(200, await view.overview(query.get('watch') === 'letters'))),
+    row('GET', 'parked', viewers, async () => json(200, await view.parked())),
+    row('GET', 'letters', viewers, ({ query }) => json(200, view.letters(searchOf(Object.fromEntries(query))) ?? { revision: 0 })),
+    row('GET', 'letters/:id', payloadForOperators, async ({ id, query }) => found(await view.letter(id, wantsPayload(query)))),
+    row('GET', 'entity', viewers, async ({ query }) => json(200, await view.entity(entityOf(query)))),
+    row('GET', 'audit', viewers, async () => json(200, await view.audit())),
     // It changes nothing, except for the broker's marks of a reading.
-    row('POST', 'letters/read', readers, () => {
+    row('POST', 'letters/read', viewers, () => {
       view.catalogue.outdate();
       return json(202, {});
     }),
-    row('POST', 'changes', admins, ({ body, address }) => json(202, changes.begin(changeOf(body, address)).view())),
-    row('GET', 'changes/:id', admins, ({ id }) => found(changes.find(id)?.view() ?? null)),
-    row('POST', 'changes/:id/confirm', admins, ({ id }) => confirmed(changes.find(id))),
-    row('POST', 'changes/:id/stop', admins, ({ id }) => stopped(changes.find(id))),
+    row('POST', 'changes', operators, (request) => json(202, changes.begin(changeOf(request)).view())),
+    row('GET', 'changes/:id', operators, ({ id }) => found(changes.find(id)?.view() ?? null)),
+    row('POST', 'changes/:id/confirm', operators, ({ id }) => confirmed(changes.find(id))),
+    row('POST', 'changes/:id/stop', operators, ({ id }) => stopped(changes.find(id))),
   ];
 }
 
@@ -76,7 +79,7 @@ function entityOf(query: URLSearchParams) {
 const longestWhy = 1_000;
 
 /** @throws ConfigError with all problems. */
-export function changeOf(body: Readonly<Record<string, unknown>>, address: string): ChangeRequest {
+export function changeOf({ body, user, address }: Pick<HttpRequest, 'body' | 'user' | 'address'>): ChangeRequest {
   const { action, ready_only = false, skip_sequence = false, why = '', all = false, ...fields } = body;
   const problems: string[] = [];
   if (action !== 'replay' && action !== 'discard') problems.push('action must be replay or discard');
@@ -94,6 +97,6 @@ export function changeOf(body: Readonly<Record<string, unknown>>, address: strin
     readyOnly: ready_only === true,
     skipSequence: skip_sequence === true,
     reason,
-    who: `console ${address}`,
+    who: `console ${user?.name == null ? address : `${user.name}@${address}`}`,
   };
 }

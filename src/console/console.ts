@@ -8,7 +8,8 @@ import type { Config } from '../config/config.ts';
 import { DeadLetters, letterSettings } from '../dead-letters/dead-letters.ts';
 import { KeptBroker, withConnection } from '../dead-letters/letter-broker.ts';
 import { ConfigError } from '../errors.ts';
-import type { Answer, Guard, Route } from '../observability/http.ts';
+import { type Gate, hasUsers, isLoopback } from '../observability/gate.ts';
+import type { Answer, Route } from '../observability/http.ts';
 import type { Log } from '../observability/log.ts';
 import { openStore } from '../stores/open-store.ts';
 import type { Store } from '../stores/store.ts';
@@ -16,7 +17,6 @@ import { systemTime, type Time } from '../time.ts';
 import { apiRoutes } from './api.ts';
 import { DeadLetterWork } from './change-work.ts';
 import { Changes } from './changes.ts';
-import { Gate, isLoopback } from './gate.ts';
 import type { AskedWorker } from './overview.ts';
 import { StreamView } from './stream-view.ts';
 
@@ -24,6 +24,7 @@ export interface ConsoleOptions {
   readonly config: Config;
   /** Returns the present status of the workers. */
   readonly workers: () => Promise<readonly AskedWorker[]>;
+  readonly gate: Gate;
   readonly log: Log;
   /** Default: the system's clock. */
   readonly time?: Time;
@@ -35,23 +36,21 @@ export interface Console {
   close(): Promise<void>;
 }
 
-/** Why the console must not be served, because other machines could use it without a token; null if it may be. */
+/** Why the console must not be served, because other machines could use it and nobody has to say who asks; null if it may be. */
 export function consoleRefusal({ http }: Pick<Config, 'http'>): string | null {
-  if (http.adminToken !== null || isLoopback(http.host)) return null;
-  return `HTTP_HOST is ${http.host}, which others can reach: the console needs ADMIN_TOKEN there, or HTTP_HOST=127.0.0.1`;
+  if (hasUsers(http) || isLoopback(http.host)) return null;
+  return `HTTP_HOST is ${http.host}, which others can reach: the console needs ADMIN_TOKEN or other users there, or HTTP_HOST=127.0.0.1`;
 }
 
 /** @throws ConfigError with the reason of `consoleRefusal`. */
-export function createConsole({ config, workers, log, time = systemTime }: ConsoleOptions): Console {
+export function createConsole({ config, workers, gate, log, time = systemTime }: ConsoleOptions): Console {
   const refusal = consoleRefusal(config);
   if (refusal !== null) throw new ConfigError([refusal]);
-  const { http } = config;
   const sources = new Sources(config, log, time);
   const view = new StreamView({ config, sources, workers });
   const catalogue = () => view.catalogue.catalogue;
   const work = new DeadLetterWork({ letters: () => sources.letters, catalogue, onChanged: () => view.outdate() });
   const changes = new Changes(work, time);
-  const gate = new Gate({ host: http.host, token: http.adminToken, time });
   return {
     routes: [...pageRoutes(gate), ...apiRoutes({ view, changes, gate })],
     async close() {
@@ -62,11 +61,10 @@ export function createConsole({ config, workers, log, time = systemTime }: Conso
 }
 
 /** One route per file, so no path leads anywhere else. */
-export function pageRoutes(gate: Gate): readonly Route[] {
-  const guard: Guard = (visitor) => gate.admit(visitor);
+export function pageRoutes(gate: Pick<Gate, 'admit'>): readonly Route[] {
   return [...loadPageFiles()].map(([name, file]) => {
     const path = name === 'index.html' ? '/' : `/console/${name}`;
-    return { method: 'GET, HEAD', path, guard, answer: () => file };
+    return { method: 'GET, HEAD', path, guard: gate.admit, answer: () => file };
   });
 }
 

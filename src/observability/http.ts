@@ -1,18 +1,21 @@
 /**
  * The HTTP server of workers (health, metrics, status) and of the console. A server has one table of routes; a handler
  * returns an answer as data, and only `write` sends it, always with the same security headers. An error is answered with
- * a sentence, never with a stack. Connections, header size and time are bounded, so that clients cannot block
- * the process.
+ * a sentence, never with a stack. Connections (`connections.ts`), header size and time are bounded, so that clients block neither the
+ * process nor each other.
  *
  * Why no router of a library: the search through the table takes ten lines, and a library knows neither the guards nor these rows.
  */
 import { createServer, type IncomingHttpHeaders, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import type { HttpConfig } from '../config/config.ts';
+import type { HttpConfig, Role } from '../config/config.ts';
 import { ConfigError, InorderError } from '../errors.ts';
 import { isJsonObject, readJsonBody } from '../events/json-body.ts';
+import { Connections } from './connections.ts';
+import type { Gate } from './gate.ts';
 import type { Metrics } from './metrics.ts';
 import { redactUrls } from '../printable.ts';
+import { withoutEntities, withoutParticulars, type WorkerStatus } from './worker-status.ts';
 
 export interface Answer {
   readonly status: number;
@@ -29,12 +32,18 @@ export interface Visitor {
   readonly address: string;
 }
 
+export interface User {
+  /** Null: whoever has ADMIN_TOKEN or READ_TOKEN, or reads on loopback. */
+  readonly name: string | null;
+  readonly role: Role;
+}
+
 export type Verdict =
-  | { readonly ok: true /** It showed the token. */; readonly admin: boolean }
-  | { readonly ok: false; readonly status: 401 | 403 | 429; readonly error: string; readonly retryAfterSeconds?: number };
+  | { readonly ok: true /** Null: nobody in particular, for a request that anybody may make. */; readonly user: User | null }
+  | { readonly ok: false; readonly status: 401 | 403; readonly error: string };
 
 /** Whether the sender may make the request. */
-export type Guard = (visitor: Visitor, query: URLSearchParams) => Verdict;
+export type Guard = (visitor: Visitor, query: URLSearchParams) => Verdict | Promise<Verdict>;
 
 export interface HttpRequest {
   /** The value of the path's parameter. */
@@ -42,8 +51,7 @@ export interface HttpRequest {
   readonly query: URLSearchParams;
   /** The body of a POST, which must be a JSON object. */
   readonly body: Readonly<Record<string, unknown>>;
-  /** Whether the token was given. */
-  readonly admin: boolean;
+  readonly user: User | null;
   readonly address: string;
 }
 
@@ -55,27 +63,36 @@ export interface Route {
   readonly answer: (request: HttpRequest) => Answer | Promise<Answer>;
 }
 
-export const everybody: Guard = () => ({ ok: true, admin: false });
+export const everybody: Guard = () => ({ ok: true, user: null });
 
 /** The health and status of a worker. */
 export interface WorkerSource {
   /** Why it is not ready; empty if it is. */
   notReady(): readonly string[];
-  /** Any JSON value. */
-  status(): object;
+  status(): WorkerStatus;
 }
 
-export function workerRoutes(metrics: Pick<Metrics, 'render' | 'contentType'>, worker: WorkerSource): readonly Route[] {
-  const get = (path: string, answer: Route['answer']): Route => ({ method: 'GET, HEAD', path, guard: everybody, answer });
+/** `gate` guards what tells more than how the process is: beyond loopback only users see entities. */
+export function workerRoutes(
+  metrics: Pick<Metrics, 'render' | 'contentType'>,
+  worker: WorkerSource,
+  gate: Pick<Gate, 'admit' | 'anybody'>,
+): readonly Route[] {
+  const get = (path: string, guard: Guard, answer: Route['answer']): Route => ({ method: 'GET, HEAD', path, guard, answer });
+  // A probe is answered whoever asks; who may not know more is told less.
+  const probe: Guard = async (visitor, query) => {
+    const verdict = await gate.anybody(visitor, query);
+    return verdict.ok ? verdict : everybody(visitor, query);
+  };
   return [
-    get('/metrics', async () => ({ status: 200, contentType: metrics.contentType, body: await metrics.render() })),
+    get('/metrics', gate.admit, async () => ({ status: 200, contentType: metrics.contentType, body: await metrics.render() })),
     // The process answers, so it is alive. /readyz shows other problems, which a restart would not solve.
-    get('/healthz', () => json(200, { healthy: true, reasons: [] })),
-    get('/readyz', () => {
-      const reasons = worker.notReady();
+    get('/healthz', everybody, () => json(200, { healthy: true, reasons: [] })),
+    get('/readyz', probe, ({ user }) => {
+      const reasons = user === null ? worker.notReady().map(withoutParticulars) : worker.notReady();
       return json(reasons.length === 0 ? 200 : 503, { ready: reasons.length === 0, reasons });
     }),
-    get('/status', () => json(200, worker.status())),
+    get('/status', gate.anybody, ({ user }) => json(200, user === null ? withoutEntities(worker.status()) : worker.status())),
   ];
 }
 
@@ -87,22 +104,43 @@ export interface HttpServer {
   close(): Promise<void>;
 }
 
-const maxConnections = 64;
-const limits = { maxHeaderSize: 8_192, headersTimeout: 5_000, requestTimeout: 10_000, keepAliveTimeout: 5_000 };
+const limits = {
+  maxHeaderSize: 8_192,
+  headersTimeout: 5_000,
+  requestTimeout: 10_000,
+  keepAliveTimeout: 5_000,
+  // Node's own is 30 s, and it closes nothing before it has checked.
+  connectionsCheckingInterval: 500,
+};
+/** A connection on which nothing happens is closed, also while its answer is being taken: longer than any answer takes to make. */
+const idleTimeoutMs = 30_000;
 const maxBodyBytes = 65_536;
 
-/** The first matching route answers. Port 0: any free one. @throws ConfigError when it cannot listen at the address, with the reason. */
-export async function serveHttp({ host, port }: Pick<HttpConfig, 'host' | 'port'>, routes: readonly Route[]): Promise<HttpServer> {
+/**
+ * The first matching route answers. Port 0: any free one. `elsewhere` says who may know that there is no such path.
+ * @throws ConfigError when it cannot listen at the address, with the reason.
+ */
+export async function serveHttp(
+  { host, port }: Pick<HttpConfig, 'host' | 'port'>,
+  routes: readonly Route[],
+  elsewhere: Guard = everybody,
+): Promise<HttpServer> {
   const table = routes.map((route) => ({
     ...route,
     pattern: new RegExp(`^${route.path.replaceAll('.', '\\.').replace(':id', '([^/]+)')}$`),
   }));
   const server = createServer(limits, (request, response) => {
-    const answered = answerTo(request, table).catch(failure);
+    const { socket } = request;
+    const answered = answerTo(request, { table, elsewhere }, () => connections.answering(socket)).catch(failure);
+    const finish = (answer: Answer) => {
+      connections.answered(socket);
+      write(answer, request, response);
+    };
     // No answer to a browser that has closed the connection.
-    void answered.then((answer) => write(answer, request, response)).catch(() => response.destroy());
+    void answered.then(finish).catch(() => response.destroy());
   });
-  server.maxConnections = maxConnections;
+  server.timeout = idleTimeoutMs;
+  const connections = new Connections(server);
   await listen(server, host, port);
   return {
     host,
@@ -119,24 +157,28 @@ export function json(status: number, value: object, headers: Answer['headers'] =
   return { status, contentType: 'application/json; charset=utf-8', body: `${JSON.stringify(value)}\n`, headers };
 }
 
-async function answerTo(request: IncomingMessage, table: readonly (Route & { readonly pattern: RegExp })[]): Promise<Answer> {
+interface Paths {
+  readonly table: readonly (Route & { readonly pattern: RegExp })[];
+  readonly elsewhere: Guard;
+}
+
+/** `onRead` is called when nothing more of the request is waited for. */
+async function answerTo(request: IncomingMessage, { table, elsewhere }: Paths, onRead: () => void): Promise<Answer> {
   const { method = '', url = '', headers, socket } = request;
   const [path = '', search] = url.split('?', 2);
   const here = table.filter(({ pattern }) => pattern.test(path));
-  if (here.length === 0) return json(404, { error: `there is nothing here: there are ${topPaths(table)}` });
   const route = here.find((one) => one.method.split(', ').includes(method));
-  const allow = here.map((one) => one.method).join(', ');
-  if (route === undefined) return json(405, { error: `only ${allow}` }, { allow });
   const query = new URLSearchParams(search);
   const address = socket.remoteAddress ?? 'unknown';
-  const verdict = route.guard({ headers, address }, query);
-  if (!verdict.ok) {
-    const { status, error, retryAfterSeconds } = verdict;
-    return json(status, { error }, retryAfterSeconds === undefined ? {} : { 'retry-after': String(retryAfterSeconds) });
-  }
+  const verdict = await ((route ?? here[0])?.guard ?? elsewhere)({ headers, address }, query);
+  if (!verdict.ok) return json(verdict.status, { error: verdict.error });
+  if (here.length === 0) return json(404, { error: `there is nothing here: there are ${topPaths(table)}` });
+  const allow = here.map((one) => one.method).join(', ');
+  if (route === undefined) return json(405, { error: `only ${allow}` }, { allow });
   const body = method === 'POST' ? await readJsonObject(request) : {};
+  onRead();
   const id = route.pattern.exec(path)?.[1] ?? '';
-  return route.answer({ id, query, body, admin: verdict.admin, address });
+  return route.answer({ id, query, body, user: verdict.user, address });
 }
 
 function topPaths(routes: readonly Route[]): string {

@@ -101,17 +101,34 @@ export function violationsStatus({ total, affectedEntities, averageGap, maxGap, 
   };
 }
 
+/** The status for those who may not see entities, which says so. */
+export function withoutEntities({ shards, violations, ...status }: WorkerStatus): WorkerStatus & { readonly withheld: string } {
+  return {
+    ...status,
+    not_ready: status.not_ready.map(withoutParticulars),
+    shards: shards.map((shard) => ({ ...shard, open_gaps: [] })),
+    violations: { ...violations, recent: [] },
+    withheld: 'open_gaps, recent violations and the particulars of not_ready may name entities: they need READ_TOKEN or another token',
+  };
+}
+
+/** A reason without what follows the colon, such as the entity or the server that it concerns. */
+export function withoutParticulars(reason: string): string {
+  return reason.split(': ', 1)[0]!;
+}
+
 const timeoutMs = 2_000;
 
 /** The worker at HTTP_HOST and HTTP_PORT; null when none answers there, or one of another stream. */
-export async function askWorker({ http, broker }: Config, time: Time): Promise<WorkerStatus | null> {
-  return http.port === 0 ? null : askWorkerAt(urlOf(http), broker.stream, time);
+export async function askWorker(config: Config, time: Time): Promise<WorkerStatus | null> {
+  return config.http.port === 0 ? null : askWorkerAt(urlOf(config.http), config, time);
 }
 
-/** The worker at `http://host:port`; null when none of this stream answers there. */
-export async function askWorkerAt(url: string, stream: string, time: Time): Promise<WorkerStatus | null> {
+/** The worker at `http://host:port`; null when none of this stream answers there. It is shown READ_TOKEN, never more. */
+export async function askWorkerAt(url: string, { http, broker: { stream } }: Config, time: Time): Promise<WorkerStatus | null> {
   try {
-    const response = await fetch(new URL('/status', url), { signal: timeLimit(time, timeoutMs) });
+    const headers: Record<string, string> = http.readToken === null ? {} : { authorization: `Bearer ${http.readToken}` };
+    const response = await fetch(new URL('/status', url), { headers, signal: timeLimit(time, timeoutMs) });
     const status: unknown = await response.json();
     return isWorkerStatus(status) && status.stream === stream ? status : null;
   } catch {

@@ -42,7 +42,7 @@ test('an empty environment gives the defaults of the design', () => {
   assert.equal(config.store.idempotencyTtlSeconds, 86_400);
   assert.equal(config.processing.retryMaxAttempts, 5);
   assert.equal(config.broker.topology, 'declare');
-  assert.deepEqual(config.http, { host: '127.0.0.1', port: 9464, adminToken: null });
+  assert.deepEqual(config.http, { host: '127.0.0.1', port: 9464, adminToken: null, readToken: null, tokens: [], proxy: null });
   assert.deepEqual(config.warnings, []);
 });
 
@@ -312,6 +312,37 @@ test('the token of the console is a secret of at least 16 characters', (t) => {
   t.after(() => rmSync(directory, { recursive: true }));
   writeFileSync(join(directory, 'token'), 'a token with spaces is none');
   assert.match(problemOf({ ADMIN_TOKEN_FILE: join(directory, 'token') }), /^ADMIN_TOKEN: its value is not shown/);
+});
+
+test('a file of tokens is refused line by line, and nothing of it is shown', (t) => {
+  const directory = mkdtempSync(join(tmpdir(), 'inorder-tokens-'));
+  t.after(() => rmSync(directory, { recursive: true }));
+  const path = join(directory, 'tokens');
+  const hash = 'ab'.repeat(32);
+  writeFileSync(path, `# who\n\nalice operator ${hash}\nbob owner ${hash}\ncarol viewer hush-hush-hush-hush\ndan viewer ${hash}\n`);
+  const line = (number: number) => `TOKENS_FILE, line ${number}: `;
+  assert.deepEqual(problemsOf({ TOKENS_FILE: path }), [
+    `${line(4)}it must be a name, \`viewer\` or \`operator\`, and 64 hex digits, the SHA-256 of the token`,
+    `${line(5)}it must be a name, \`viewer\` or \`operator\`, and 64 hex digits, the SHA-256 of the token`,
+    `${line(6)}another line has the same token: each needs one of its own`,
+  ]);
+  assert.match(problemOf({ TOKENS_FILE: join(directory, 'none') }), /^TOKENS_FILE is .* cannot be read \(ENOENT\)/);
+  writeFileSync(path, `alice operator ${hash}\r\n`);
+  assert.deepEqual(loadConfig({ TOKENS_FILE: path }).http.tokens, [{ name: 'alice', role: 'operator', hash }]);
+});
+
+test('users that contradict each other are refused', () => {
+  const token = '0123456789abcdef';
+  assert.match(problemOf({ ADMIN_TOKEN: token, READ_TOKEN: token }), /^READ_TOKEN is the same as ADMIN_TOKEN/);
+  assert.match(problemOf({ TRUSTED_USER_HEADER: 'X-User' }), /^TRUSTED_USER_HEADER is set, and TRUSTED_PROXIES is not/);
+  for (const name of ['TRUSTED_PROXIES', 'TRUSTED_OPERATORS'])
+    assert.match(problemOf({ [name]: '10.0.0.7' }), /TRUSTED_USER_HEADER is not: name the header/);
+  for (const range of ['10.0.0', '10.0.0.0/33', 'fd00::/129', '10.0.0.0/8/8', 'proxy.example', '10.0.0.7,'])
+    assert.match(
+      problemOf({ TRUSTED_USER_HEADER: 'X-User', TRUSTED_PROXIES: range }),
+      /^TRUSTED_PROXIES is .* it must be addresses/,
+      range,
+    );
 });
 
 test('a store in PostgreSQL needs to be told where that is', () => {

@@ -218,11 +218,17 @@ test('a search that makes no sense is refused with everything that is wrong with
   assert.equal(problems({ words: 'x'.repeat(5_000) }), 1);
 });
 
+const changeBy = (name: string | null, body: Record<string, unknown>) =>
+  changeOf({ body, user: { name, role: 'operator' }, address: '10.0.0.7' });
+
+test('a change says who made it, as far as that is known', () => {
+  assert.equal(changeBy(null, { action: 'replay', all: true }).who, 'console 10.0.0.7');
+  assert.equal(changeBy('alice', { action: 'replay', all: true }).who, 'console alice@10.0.0.7');
+});
+
 test('a change says which letters, and a discard why', () => {
-  const who = (body: Record<string, unknown>) => changeOf(body, '10.0.0.7').who;
-  const refused = (body: Record<string, unknown>) => assert.throws(() => changeOf(body, 'a'), ConfigError, JSON.stringify(body));
-  assert.equal(who({ action: 'replay', all: true }), 'console 10.0.0.7');
-  assert.equal(changeOf({ action: 'discard', entity_id: 'e', why: ' broken ', skip_sequence: true }, 'a').reason, 'broken');
+  const refused = (body: Record<string, unknown>) => assert.throws(() => changeBy(null, body), ConfigError, JSON.stringify(body));
+  assert.equal(changeBy(null, { action: 'discard', entity_id: 'e', why: ' broken ', skip_sequence: true }).reason, 'broken');
   for (const body of [
     {},
     { action: 'replay' },
@@ -240,9 +246,9 @@ test('a change says which letters, and a discard why', () => {
 });
 
 test('why something is discarded is not mistaken for the reason of what is discarded', () => {
-  const { search, reason } = changeOf({ action: 'discard', reason: 'late', why: 'malformed' }, 'a');
+  const { search, reason } = changeBy(null, { action: 'discard', reason: 'late', why: 'malformed' });
   assert.deepEqual([search.filter.reason, reason], ['late', 'malformed']);
-  assert.equal(changeOf({ action: 'replay', reason: 'late', ready_only: true }, 'a').search.filter.reason, 'late');
+  assert.equal(changeBy(null, { action: 'replay', reason: 'late', ready_only: true }).search.filter.reason, 'late');
 });
 
 test('how many gaps are open is not known where no worker tells', () => {

@@ -52,7 +52,7 @@ export function unlock(then = null) {
 
 export function lock() {
   setToken(null);
-  update({ admin: false });
+  update({ admin: false, user: null });
   forget();
   refresh();
 }
@@ -63,8 +63,10 @@ export async function giveToken(token) {
   if (dialog?.kind !== 'unlock') return;
   setToken(token);
   try {
-    await ask('session');
-    update({ admin: true, locked: false, dialog: null });
+    /** @type {import('./answers.js').Session} */
+    const { admin, user } = await ask('session');
+    if (!admin && (dialog.then !== null || !state.locked)) throw new Refused(403, 'that is the token of a viewer: this needs an operator');
+    update({ admin, user, locked: false, dialog: null });
     refresh();
     dialog.then?.();
   } catch (error) {

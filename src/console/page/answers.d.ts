@@ -1,5 +1,14 @@
 /** The answers of the API: types for the modules of both the server and the page. Null if unknown. */
 
+export interface Session {
+  /** Whoever asks may change things. */
+  readonly admin: boolean;
+  /** By a token of TOKENS_FILE, or by the proxy. */
+  readonly user: string | null;
+  /** There is a token that unlocks changes. */
+  readonly has_token: boolean;
+}
+
 export interface Totals {
   readonly delivered: number;
   readonly applied: number;

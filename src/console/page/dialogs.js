@@ -39,9 +39,9 @@ function Unlock({ error }) {
   return html`
     <form onSubmit=${submit}>
       <h2 id="dialog-title">Unlock</h2>
-      <p>Changes, headers and bodies need the <code>ADMIN_TOKEN</code>. It is kept until this tab is closed.</p>
+      <p>Changes, headers and bodies need the <code>ADMIN_TOKEN</code>, or your own token. It is kept until this tab is closed.</p>
       <input type="text" name="username" value="console" autocomplete="username" readonly hidden />
-      <label>ADMIN_TOKEN <input name="token" type="password" required autocomplete="current-password" autofocus aria-describedby="token-error" /></label>
+      <label>Token <input name="token" type="password" required autocomplete="current-password" autofocus aria-describedby="token-error" /></label>
       <p id="token-error" class="error" role="alert">${error}</p>
       <div class="bar"><button type="button" onClick=${closeDialog}>Cancel</button><button type="submit" class="primary">Unlock</button></div>
     </form>

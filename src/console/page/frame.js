@@ -9,6 +9,7 @@ import { ParkedPage } from './parked-page.js';
 import { html, Nothing } from './parts.js';
 import { StreamPage } from './stream-page.js';
 import { healthOf, number } from './text.js';
+import { hasToken } from './server.js';
 import { update } from './state.js';
 
 /** @typedef {import('./state.js').State} State */
@@ -34,7 +35,7 @@ function toMain(event) {
 
 /** @param {{ state: State }} props */
 function Header({ state }) {
-  const { overview, route, admin, canUnlock } = state;
+  const { overview, route, admin, user, canUnlock } = state;
   const [tone, health] = healthOf(state);
   const ready = overview?.dead_letters.ready ?? null;
   const pages = /** @type {const} */ ([
@@ -49,10 +50,17 @@ function Header({ state }) {
       <nav aria-label="Pages">${pages.map(([href, name, of, count]) => html`<a key=${href} href=${href} aria-current=${/** @type {readonly string[]} */ (of).includes(route.page) ? 'page' : undefined}>${name}${count === null || count === 0 ? null : html` <span class="count">${number(count)}</span>`}</a>`)}</nav>
       <p class="access">
         <button type="button" class="plain" aria-label="Keys" title="Keys" onClick=${() => update({ dialog: { kind: 'keys' } })}>?</button>
-        ${canUnlock ? html`<button type="button" onClick=${admin ? lock : () => unlock()}>${admin ? 'Lock' : 'Unlock'}</button>` : html`<span class="quiet" title="Set ADMIN_TOKEN to change things here">read only</span>`}
+        ${user === null ? null : html`<span class="quiet">${user}${admin ? '' : ', viewer'}</span>`}
+        ${canUnlock ? html`<${LockButton} admin=${admin} />` : html`<span class="quiet" title="Set ADMIN_TOKEN to change things here">read only</span>`}
       </p>
     </header>
   `;
+}
+
+/** Whom a proxy names has nothing to lock. @param {{ admin: boolean }} props */
+function LockButton({ admin }) {
+  if (admin && !hasToken()) return null;
+  return html`<button type="button" onClick=${admin ? lock : () => unlock()}>${admin ? 'Lock' : 'Unlock'}</button>`;
 }
 
 /** @param {{ state: State }} props */
@@ -66,7 +74,7 @@ function Alerts({ state: { silence, overview, locked } }) {
 function Page({ state }) {
   const { overview, route } = state;
   if (state.locked)
-    return html`<${Nothing}>This console can be reached from other machines, so it shows nothing without the ADMIN_TOKEN. <button type="button" class="primary" onClick=${() => unlock()}>Unlock</button><//>`;
+    return html`<${Nothing}>This console can be reached from other machines, so it shows nothing without a token. <button type="button" class="primary" onClick=${() => unlock()}>Unlock</button><//>`;
   if (overview === null) return html`<${Nothing}>Asking the server…<//>`;
   switch (route.page) {
     case 'letters':

@@ -65,8 +65,9 @@ async function look() {
 }
 
 async function askSession() {
-  const { admin, has_token: canUnlock } = await ask('session');
-  update({ admin, canUnlock });
+  /** @type {import('./answers.js').Session} */
+  const { admin, user, has_token } = await ask('session');
+  update({ admin, user, canUnlock: admin || has_token });
 }
 
 async function askOverview() {
@@ -123,7 +124,7 @@ function tellFailure(error) {
     // The token was valid before: the server was restarted with another one.
     if (hasToken()) setToken(null);
     // A server that asks for a token has one.
-    update({ admin: false, locked: true, canUnlock: true });
+    update({ admin: false, user: null, locked: true, canUnlock: true });
     return;
   }
   update({ silence: error instanceof Error ? error.message : String(error) });

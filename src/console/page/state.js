@@ -10,9 +10,10 @@ import { parseRoute } from './route.js';
  * @typedef {object} State
  * @property {import('./route.js').Route} route
  * @property {Overview | null} overview
- * @property {boolean} admin the token was shown and is right
- * @property {boolean} canUnlock the server has a token
- * @property {boolean} locked nothing is shown without the token
+ * @property {boolean} admin changes are open: by a token, or by the proxy
+ * @property {string | null} user who this is, where that is known
+ * @property {boolean} canUnlock changes are open, or there is a token that opens them
+ * @property {boolean} locked nothing is shown without a token
  * @property {string | null} silence why the server does not answer
  * @property {import('./answers.js').Letters | null} letters
  * @property {import('./answers.js').LetterDetail | null} letter
@@ -30,6 +31,7 @@ export const state = {
   route: parseRoute(location.hash),
   overview: null,
   admin: false,
+  user: null,
   canUnlock: false,
   locked: false,
   silence: null,
