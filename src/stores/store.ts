@@ -111,6 +111,8 @@ export interface Store {
   inspect(): Promise<readonly Finding[]>;
   /** Resolves when the store answers; rejects with `UnavailableError`. */
   ping(): Promise<void>;
+  /** Resolves when the store has taken a write, which changes nothing; rejects with `UnavailableError`, also where it only reads. */
+  tryWrite(): Promise<void>;
   close(): Promise<void>;
 }
 

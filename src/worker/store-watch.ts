@@ -6,6 +6,8 @@
  * A halt is recorded in the store and at the broker, because a store does not know what it lost. Every later session of any
  * worker checks both before it begins. A halt lasts until an operator ends it; then the shards resume by themselves. A worker
  * that is connected to another store than the broker has on record halts alone, until it is back at the right one.
+ *
+ * Notices as well, with a write at each interval, when the store takes none.
  */
 import { messageOf, UnavailableError } from '../errors.ts';
 import type { Log } from '../observability/log.ts';
@@ -16,7 +18,7 @@ import type { EpochResult, Halt, Store } from '../stores/store.ts';
 import { backOffMs, isoNow, patiently, sleep, type Time, type Timer } from '../time.ts';
 
 export interface StoreWatchOptions {
-  readonly store: Pick<Store, 'streamState' | 'nextEpoch' | 'identify' | 'halt' | 'listEntities'>;
+  readonly store: Pick<Store, 'streamState' | 'nextEpoch' | 'identify' | 'halt' | 'listEntities' | 'tryWrite'>;
   /** The broker's side. */
   readonly record: Pick<StreamRecordKeeper, 'read' | 'change' | 'trouble'>;
   readonly intervalMs: number;
@@ -44,6 +46,7 @@ export class StoreWatch {
   #identity: string | null = null;
   #highest = 0;
   #halts: readonly Halt[] = [];
+  #refusal: string | null = null;
   /** The halts noticed by this worker: each promise settles once the halt is recorded. */
   readonly #records = new Map<number | null, Promise<void>>();
   #pending = 0;
@@ -63,6 +66,11 @@ export class StoreWatch {
   /** The recorded halts, as of the last look. */
   get halts(): readonly Halt[] {
     return this.#halts;
+  }
+
+  /** Why the store took no write at the last interval; null if it did. */
+  get refusal(): string | null {
+    return this.#refusal;
   }
 
   start(): void {
@@ -160,6 +168,8 @@ export class StoreWatch {
 
   async #look(isBack = false): Promise<void> {
     this.#timer = null;
+    // Not when it has just come back: a replica loses the connection with each refusal, and would be tried without a pause.
+    const trying = isBack ? null : this.#tryWrite();
     try {
       if (!isAll(this.#halts)) await this.#lookAtStore(isBack);
       if (this.#halts.length > 0 && this.#pending === 0) await this.#lookAtHalts();
@@ -167,6 +177,7 @@ export class StoreWatch {
     } catch (error) {
       if (!this.#stopping.signal.aborted) this.#couldNotLook(error);
     }
+    await trying;
     this.#lookLater();
   }
 
@@ -177,6 +188,20 @@ export class StoreWatch {
       this.#options.log.warn({ cause: error.message }, 'whether the store went backwards cannot be seen now');
     }
     this.#trouble = error.message;
+  }
+
+  /** A worker that has nothing to commit would not notice a store that only reads. */
+  async #tryWrite(): Promise<void> {
+    const { store, log, onError } = this.#options;
+    try {
+      await store.tryWrite();
+      this.#refusal = null;
+    } catch (error) {
+      if (this.#stopping.signal.aborted) return;
+      if (!(error instanceof UnavailableError)) return onError(error);
+      if (this.#refusal === null) log.warn({ cause: error.message }, 'the store takes no writes: not ready');
+      this.#refusal = error.message;
+    }
   }
 
   async #lookAtStore(isBack: boolean): Promise<void> {

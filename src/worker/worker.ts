@@ -214,6 +214,7 @@ class ShardedWorker implements Worker {
     return [
       ...this.#watch.halts.map(haltText),
       ...(this.#state === 'stopping' || this.#state === 'stopped' ? ['stopping'] : []),
+      ...(this.#watch.refusal === null ? [] : [`the store takes no writes: ${this.#watch.refusal}`]),
       ...(this.#connection.connected ? [] : ['the broker is not connected']),
       ...(closed === '' ? [] : [`no channel for shard ${closed}`]),
       ...(paused === '' ? [] : [`the store does not serve shard ${paused}`]),

@@ -144,6 +144,21 @@ test('a store that is emptied stops the shards, which say so and apply nothing m
   assert.equal((await readTraces(node.url, stream)).size, 0);
 });
 
+test('a worker with nothing to do is not ready while the database only reads, and is again', needsPostgresBinaries, async (t) => {
+  const { variables, statement } = await setUp(t, 'pg-read-only');
+  const worker = await WorkerProcess.ready(t, variables);
+  const set = async (change: string) => {
+    await statement(`ALTER SYSTEM ${change}`);
+    await statement('SELECT pg_reload_conf()');
+  };
+  await set('SET default_transaction_read_only = on');
+  const readiness = () => worker.get('/readyz');
+  await waitFor(async () => (await readiness()).status === 503, { what: 'a worker that is not ready' });
+  assert.match((await readiness()).body, /the store takes no writes: .*read-only/);
+  await set('RESET default_transaction_read_only');
+  await worker.untilReady();
+});
+
 test('a standby, and a database that cannot be relied on, are refused at the start', needsPostgresBinaries, async (t) => {
   const { node, variables } = await setUp(t, 'pg-refused');
   const client = new pg.Client({ connectionString: node.url });

@@ -50,6 +50,26 @@ for (const { what, from, until, says } of refusals) {
   });
 }
 
+test('a worker with nothing to do is not ready while the store only reads, and is again', async (t) => {
+  const { run, command } = await setUp(t, 'idle');
+  const worker = await run.worker();
+  for (const { what, from, until, says } of refusals.slice(0, 2)) {
+    await command(from);
+    const readiness = await waitFor(
+      async () => {
+        const { status, body } = await worker.get('/readyz');
+        return status === 503 ? body : null;
+      },
+      { what: `a worker that is not ready for a store ${what}` },
+    );
+    assert.match(readiness, /the store takes no writes: /);
+    assert.match(readiness, says);
+    assert.equal((await worker.get('/healthz')).status, 200);
+    await command(until);
+    await worker.untilReady();
+  }
+});
+
 test('a store that sleeps for longer than a command may take is waited for', async (t) => {
   const { run, command } = await setUp(t, 'sleeping', ['enable-debug-command local']);
   const worker = await run.worker();

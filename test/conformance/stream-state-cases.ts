@@ -10,6 +10,16 @@ export const streamStateCases: Cases = {
     assert.deepEqual(await (await harness.open()).streamState(), { identity: null, epoch: 0, halts: [] });
   },
 
+  'a write that is tried changes nothing, neither of a stream that nobody has used nor of one that is in use': async (harness) => {
+    const store = await harness.open();
+    await store.tryWrite();
+    assert.deepEqual(await store.streamState(), { identity: null, epoch: 0, halts: [] });
+    const identity = await store.identify();
+    await store.nextEpoch(0);
+    await store.tryWrite();
+    assert.deepEqual(await store.streamState(), { identity, epoch: 1, halts: [] });
+  },
+
   'an identity is made once, whoever asks first, and stays; another stream has another': async (harness) => {
     const stream = `identity-${process.pid}-${Date.now()}`;
     const stores = await Promise.all(Array.from({ length: 4 }, () => harness.open({ stream })));

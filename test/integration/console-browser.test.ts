@@ -53,10 +53,10 @@ test('dead letters are found, opened and replayed with the keyboard alone', { sk
   await page.getByText('2 found').waitFor();
 
   await press(page, 'r');
-  await page.getByLabel('ADMIN_TOKEN').waitFor();
+  await page.getByLabel('Token').waitFor();
   await page.keyboard.type('wrong');
   await press(page, 'Enter');
-  await page.getByText('that is not the ADMIN_TOKEN').waitFor();
+  await page.getByText('that is not a token of this server').waitFor();
   await press(page, 'Control+a');
   await page.keyboard.type(adminToken);
   await press(page, 'Enter');
@@ -84,7 +84,7 @@ test('a message is discarded with the keyboard alone, with a reason, and not by 
   const { page, complaints } = await openPage(browser, `${httpUrl}/#/letters/${letters[0].fingerprint}`, desk);
   await page.getByRole('heading', { name: 'a/3' }).waitFor();
   await press(page, 'u');
-  await page.getByLabel('ADMIN_TOKEN').waitFor();
+  await page.getByLabel('Token').waitFor();
   await page.keyboard.type(adminToken);
   await press(page, 'Enter');
   await page.getByRole('button', { name: 'Lock', exact: true }).waitFor();
@@ -169,15 +169,38 @@ test('what hostile producers send is text everywhere, and markup nowhere', { ski
 });
 
 test('beyond loopback the page shows nothing until it is unlocked, with the keyboard alone', { skip }, async (t) => {
-  const { run, httpUrl, browser } = await useStream(t, 'page-locked', { HTTP_HOST: '0.0.0.0' });
+  const { run, httpUrl, browser } = await useStream(t, 'page-locked', { HTTP_HOST: '0.0.0.0', READ_TOKEN: 'a-token-to-read-with' });
   const { page } = await openPage(browser, httpUrl, desk);
-  await page.getByText('it shows nothing without the ADMIN_TOKEN').waitFor();
+  await page.getByText('it shows nothing without a token').waitFor();
   assert.ok(!(await page.locator('body').innerText()).includes(run.stream));
+  const give = async (token: string) => {
+    await page.getByLabel('Token').waitFor();
+    await press(page, 'Control+a');
+    await page.keyboard.type(token);
+    await press(page, 'Enter');
+  };
   await press(page, 'u');
-  await page.keyboard.type(adminToken);
-  await press(page, 'Enter');
+  await give('a-token-to-read-with');
   await page.getByRole('heading', { name: 'Shards' }).waitFor();
   assert.match(await page.locator('body').innerText(), new RegExp(run.stream));
+  await press(page, 'u');
+  await give('a-token-to-read-with');
+  await page.getByText('that is the token of a viewer').waitFor();
+  await give(adminToken);
+  await page.getByRole('button', { name: 'Lock', exact: true }).waitFor();
+});
+
+test('whom a proxy names is shown, and has nothing to unlock', { skip }, async (t) => {
+  const proxy = { TRUSTED_USER_HEADER: 'X-User', TRUSTED_PROXIES: '127.0.0.1', TRUSTED_OPERATORS: 'carol' };
+  const { run, httpUrl, client, browser } = await useStream(t, 'page-proxy', proxy);
+  await run.publish(at('a', 1, 3));
+  await client.letters(1);
+  const { page } = await openPage(browser, `${httpUrl}/#/letters`, { ...desk, extraHTTPHeaders: { 'x-user': 'carol' } });
+  await page.locator('.access').getByText('carol').waitFor();
+  assert.equal(await page.getByRole('button', { name: /^(Lock|Unlock)$/ }).count(), 0);
+  await page.getByText('1 in all').waitFor();
+  await press(page, 'r');
+  await page.locator('dialog').getByText('0 replayable').waitFor();
 });
 
 test('what happens is shown without reloading, and nobody asks while the page is hidden', { skip }, async (t) => {

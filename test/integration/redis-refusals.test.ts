@@ -1,5 +1,7 @@
 /** Redis answers, but refuses: the call fails as unavailable, says why and what to do, and works again afterwards. */
 import assert from 'node:assert/strict';
+import { mkdirSync, rmdirSync } from 'node:fs';
+import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { inspect } from 'node:util';
 import { Redis } from 'ioredis';
@@ -33,7 +35,7 @@ function useStoreOn(t: TestContext, node: RedisNode, url: string): Access {
   return { node, store, client };
 }
 
-/** The commit is refused with this message; once `mend` is done it goes through, and exactly once. */
+/** The commit is refused with this message, and so is a write that is only tried; once `mend` is done it goes through, and exactly once. */
 async function refusedUntil(store: Store, message: RegExp, mend: () => Promise<unknown>): Promise<void> {
   const { version } = await snapshotOf(store, order);
   const commit = commitTo(order, version, version + 1, { state: secret });
@@ -43,9 +45,17 @@ async function refusedUntil(store: Store, message: RegExp, mend: () => Promise<u
     assert.ok(!inspect(error, { depth: 9, showHidden: true }).includes(secret), 'the error holds the arguments of the command');
     return true;
   });
+  // A replica ends the connection with its refusal.
+  const refused = () =>
+    store.tryWrite().then(
+      () => false,
+      (error) => error instanceof UnavailableError && message.test(error.message),
+    );
+  await waitFor(refused, { what: 'the write that is tried being refused' });
   await mend();
   const retried = await waitFor(() => commitOne(store, commit).catch(() => null), { what: 'the commit to be accepted', timeoutMs: 30_000 });
   assert.equal(retried.status, 'ok');
+  await store.tryWrite();
   assert.equal((await snapshotOf(store, order)).version, version + 1);
 }
 
@@ -116,6 +126,25 @@ test('a server that a script keeps busy refuses until the script has ended', asy
   assert.equal((await commitOne(store, commitTo(order, 1, 2))).status, 'ok');
 });
 
+test('a server that cannot write its snapshots refuses', async (t) => {
+  const { store, client } = await useStore(t);
+  await commitOne(store, commitTo(order, 0, 1));
+  const inTheWay = join(((await client.config('GET', 'dir')) as string[])[1]!, 'dump.rdb');
+  mkdirSync(inTheWay);
+  await client.config('SET', 'save', '3600 1');
+  const snapshot = async (outcome: string) => {
+    await client.bgsave();
+    await waitFor(async () => (await client.info('persistence')).includes(`rdb_last_bgsave_status:${outcome}`), {
+      what: `a snapshot: ${outcome}`,
+    });
+  };
+  await snapshot('err');
+  await refusedUntil(store, /snapshots/, () => {
+    rmdirSync(inTheWay);
+    return snapshot('ok');
+  });
+});
+
 test('a server without enough replicas refuses', async (t) => {
   const { store, client } = await useStore(t);
   await commitOne(store, commitTo(order, 0, 1));
@@ -130,8 +159,9 @@ test('a user who may not write is told so, and the rights are used as soon as th
     (node) => `redis://worker:p%2540ss@127.0.0.1:${node.port}`,
   );
   await commitOne(store, commitTo(order, 0, 1));
-  await client.acl('SETUSER', 'worker', '-evalsha');
-  await refusedUntil(store, /its user may not do this .* ACL SETUSER \S+ \+evalsha /, () => client.acl('SETUSER', 'worker', '+evalsha'));
+  await client.acl('SETUSER', 'worker', '-evalsha', '-hsetnx');
+  const says = /its user may not do this .* ACL SETUSER \S+ \+(evalsha|hsetnx) /;
+  await refusedUntil(store, says, () => client.acl('SETUSER', 'worker', '+evalsha', '+hsetnx'));
 });
 
 test('a wrong password is reported without the password', async (t) => {

@@ -103,6 +103,30 @@ test('of two workers that begin a stream with different stores, one is refused',
   assert.deepEqual((await world.store.streamState()).halts, [], 'the right store is not halted by it');
 });
 
+test('a store that takes no writes is noticed at the next interval, said once, and forgotten when it takes them', async (t) => {
+  const world = new World(t);
+  const { watch, log, halted } = await world.begin({ intervalMs: 1 });
+  const { store } = world;
+  let tries = 0;
+  world.store = {
+    streamState: () => store.streamState(),
+    tryWrite: async () => {
+      tries++;
+      throw new UnavailableError('it is a replica');
+    },
+  } as unknown as Store;
+  watch.start();
+  await waitFor(() => tries > 2, { what: 'it being tried again' });
+  assert.equal(watch.refusal, 'it is a replica');
+  assert.deepEqual(
+    log.lines.map(({ message }) => message),
+    ['the store takes no writes: not ready'],
+  );
+  world.store = store;
+  await waitFor(() => watch.refusal === null, { what: 'a write' });
+  assert.deepEqual(halted, [null, null]);
+});
+
 test('an emptied store that counts up again is noticed by a session, also one that has caught up', async (t) => {
   for (const lead of [0, 10]) {
     const world = new World(t);

@@ -180,6 +180,8 @@ class MemoryStore implements Store {
 
   async ping(): Promise<void> {}
 
+  async tryWrite(): Promise<void> {}
+
   async close(): Promise<void> {}
 
   #commit(commit: Commit): CommitResult {

@@ -85,8 +85,8 @@ const outages: readonly Condition[] = [
   { code: /^53/, meaning: 'it is out of disk, memory or connections', remedy: 'Look at its disk and at max_connections.' },
   {
     code: /^25006/,
-    meaning: 'it is a standby and takes no writes',
-    remedy: 'Name the primary in DATABASE_URL, or wait for the fail-over to end.',
+    meaning: 'it is a standby, or set read-only, and takes no writes',
+    remedy: 'Name the primary in DATABASE_URL, wait for the fail-over to end, or set default_transaction_read_only off.',
   },
   { code: /^42P01|^3F000/, meaning: 'its tables are gone', remedy: 'Restore them, then restart the worker.' },
   { code: /^55P03/, meaning: 'a lock was not available in time', remedy: 'Look at pg_locks.' },

@@ -192,6 +192,10 @@ class PostgresStore implements Store {
     await this.#database.query('SELECT 1');
   }
 
+  async tryWrite(): Promise<void> {
+    await this.#database.query('UPDATE inorder.streams SET epoch = epoch WHERE stream = $1', [this.#stream]);
+  }
+
   async close(): Promise<void> {
     await this.#sweeper.close();
     await this.#database.close();

@@ -7,7 +7,7 @@
  *   inorder:<stream>:{<type>:<id>}:dead     reasons of dead letters
  *   inorder:<stream>:{:<fingerprint>}:dead  the reason of a dead letter without an entity, or with an entity whose key is unusable
  *   inorder:<stream>:epoch                  the last epoch handed out
- *   inorder:<stream>:{…}:standing           the identity of the store, and the halts; in the slot of the epoch
+ *   inorder:<stream>:{…}:standing           the identity of the store, the halts, and what a write is tried with; in the slot of the epoch
  *   inorder:<stream>:audit                  who changed what
  *   inorder:<stream>:kept                   written before each WAIT; nobody reads it
  *

@@ -231,6 +231,11 @@ class RedisStore implements Store {
     await this.#connection.askMasters(['PING']);
   }
 
+  /** In a cluster of the master that has the stream's state. */
+  tryWrite(): Promise<void> {
+    return this.#durable.keep(() => this.#streamState.tryWrite());
+  }
+
   async close(): Promise<void> {
     await Promise.all([this.#connection.close(), this.#durable.close()]);
   }

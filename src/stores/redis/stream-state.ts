@@ -53,6 +53,11 @@ export class RedisStreamState {
     return String(found);
   }
 
+  /** Refused like any other write, and once the field is there it is none for replicas and the append-only file. */
+  async tryWrite(): Promise<void> {
+    await this.#connection.ask(['HSETNX', this.#keys.streamState, 'tried', '']);
+  }
+
   async halt({ shard, detail, at }: Halt): Promise<void> {
     await this.#connection.ask(['HSETNX', this.#keys.streamState, `halt:${shard ?? '*'}`, JSON.stringify({ detail, at })]);
   }
