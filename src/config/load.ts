@@ -7,7 +7,7 @@
 import { readFileSync } from 'node:fs';
 import { ConfigError } from '../errors.ts';
 import { type TlsFiles, tlsProblems, tlsVariables } from '../tls.ts';
-import { type Config, heldShare, type NamedToken, type ProxyConfig } from './config.ts';
+import { type Config, heldShare, type HttpConfig, type NamedToken } from './config.ts';
 import { blemishOf, trimmed } from './given-text.ts';
 import { nearMiss } from './near-miss.ts';
 import type { ValueKind } from './parsers.ts';
@@ -265,21 +265,22 @@ function arrange(values: Values, given: Texts, tokens: readonly NamedToken[], wa
       maxStateBytes: values.MAX_STATE_BYTES,
       memoryBudgetBytes: values.MEMORY_BUDGET_MIB * 1_048_576,
     },
-    http: {
-      host: values.HTTP_HOST,
-      port: values.HTTP_PORT,
-      adminToken: values.ADMIN_TOKEN,
-      readToken: values.READ_TOKEN,
-      tokens,
-      proxy: proxyOf(values),
-    },
+    http: httpOf(values, tokens),
     shutdownTimeoutMs: values.SHUTDOWN_TIMEOUT_MS,
     warnings,
   });
 }
 
-function proxyOf({ TRUSTED_USER_HEADER: header, TRUSTED_PROXIES: addresses, TRUSTED_OPERATORS: operators }: Values): ProxyConfig | null {
-  return header === null || addresses === null ? null : { header, addresses, operators: operators ?? [] };
+function httpOf(values: Values, tokens: readonly NamedToken[]): HttpConfig {
+  const { TRUSTED_USER_HEADER: header, TRUSTED_PROXIES: addresses, TRUSTED_OPERATORS: operators } = values;
+  return {
+    host: values.HTTP_HOST,
+    port: values.HTTP_PORT,
+    adminToken: values.ADMIN_TOKEN,
+    readToken: values.READ_TOKEN,
+    tokens,
+    proxy: header === null || addresses === null ? null : { header, addresses, operators: operators ?? [] },
+  };
 }
 
 function deepFreeze<T extends object>(value: T): T {
