@@ -3,7 +3,7 @@
  * logs. The broker is the first node that answers, in one attempt: a command reports that it is unavailable, and only a
  * worker waits for it.
  */
-import type { Config } from '../config/config.ts';
+import { type Config, connectionName } from '../config/config.ts';
 import { createLog, type Log } from '../observability/log.ts';
 import { openStore, openEventStore } from '../stores/open-store.ts';
 import type { Store } from '../stores/store.ts';
@@ -13,13 +13,16 @@ import { DeadLetters, letterSettings } from '../dead-letters/dead-letters.ts';
 import { KeptBroker, onConnection } from '../dead-letters/letter-broker.ts';
 import { connect, type ChannelModel } from 'amqplib';
 import { UnavailableError } from '../errors.ts';
-import { type BrokerAddress, socketOptions } from '../rabbitmq/connection.ts';
+import { socketOptions } from '../rabbitmq/connection.ts';
 import { describeConnectFailure } from '../rabbitmq/refusal.ts';
 import { closeConnection } from '../rabbitmq/channels.ts';
 
+/** Of the connections of commands. */
+const role = 'operator';
+
 /** @throws UnavailableError when the store does not answer. */
 export async function withStore<T>(config: Config, io: CommandIo, use: (store: Store) => Promise<T>): Promise<T> {
-  const store = openStore(config, { log: commandLog(config, io), time: io.time });
+  const store = openStore(config, { role, log: commandLog(config, io), time: io.time });
   try {
     await store.ping();
     return await use(store);
@@ -38,7 +41,7 @@ export function commandLog(config: Config, io: CommandIo) {
 }
 
 export async function withEventStore<T>(config: Config, io: CommandIo, use: (events: EventStore) => Promise<T>): Promise<T> {
-  const events = openEventStore(config, commandLog(config, io), io.time);
+  const events = openEventStore(config, { role, log: commandLog(config, io), time: io.time });
   try {
     return await use(events);
   } finally {
@@ -48,7 +51,7 @@ export async function withEventStore<T>(config: Config, io: CommandIo, use: (eve
 
 /** @throws UnavailableError when broker or store do not answer, or the connection to the broker is lost meanwhile. */
 export function withLetters<T>(config: Config, io: CommandIo, use: (letters: DeadLetters) => Promise<T>): Promise<T> {
-  const names = { reading: 'inorder', publishing: 'inorder replay' };
+  const names = { reading: connectionName(role, config), publishing: connectionName('replay', config) };
   const kept = new KeptBroker({ ...config.broker, names, log: commandLog(config, io), time: io.time });
   return withBroker(config, io, (connection) =>
     withStore(config, io, (store) => {
@@ -64,7 +67,7 @@ type Use<T> = (connection: ChannelModel) => Promise<T>;
 
 /** @throws UnavailableError when no node can be reached, or the connection is lost meanwhile. */
 export async function withBroker<T>(config: Config, { time }: Pick<CommandIo, 'time'>, use: Use<T>): Promise<T> {
-  const connection = await connectToAny(config.broker);
+  const connection = await connectToAny(config);
   const lost = new Promise<never>((_, reject) => {
     connection.once('close', (cause?: Error) => {
       reject(new UnavailableError('the connection to the broker was lost', { cause }));
@@ -80,12 +83,13 @@ export async function withBroker<T>(config: Config, { time }: Pick<CommandIo, 't
   }
 }
 
-async function connectToAny(broker: BrokerAddress): Promise<ChannelModel> {
+async function connectToAny(config: Config): Promise<ChannelModel> {
   const troubles: string[] = [];
+  const clientProperties = { connection_name: connectionName(role, config) };
   let cause: unknown;
-  for (const url of broker.urls) {
+  for (const url of config.broker.urls) {
     try {
-      return await connect(url, { ...socketOptions(broker, { warn: () => {} }), timeout: connectTimeoutMs });
+      return await connect(url, { ...socketOptions(config.broker, { warn: () => {} }), timeout: connectTimeoutMs, clientProperties });
     } catch (error) {
       cause = error;
       troubles.push(describeConnectFailure(error, url));

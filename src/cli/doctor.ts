@@ -15,6 +15,8 @@ import { queueDepths, whyNobodyConsumes } from '../rabbitmq/queue-depths.ts';
 import { recordName, shardQueueNames, unroutedQueueName } from '../rabbitmq/topology-plan.ts';
 import { haltText, lookForHalts } from '../stores/halts.ts';
 import { loadProcessors } from '../worker/operator-modules.ts';
+import { openFilesNeeded } from '../worker/start-checks.ts';
+import { openFilesFinding } from '../open-files.ts';
 import { withBroker, withStore } from './access.ts';
 import {
   brokerVariables,
@@ -119,7 +121,10 @@ async function checkProcessor({ processing }: Config): Promise<readonly Finding[
 async function checkEnvironment(_config: Config, { env }: CommandIo): Promise<readonly Finding[]> {
   const set = variableNames.filter((name) => trimmed(env[name] ?? '') !== '' || trimmed(env[`${name}_FILE`] ?? '') !== '');
   const variables = set.length === 0 ? 'no variable is set: everything is at its default' : `set: ${set.join(', ')}`;
-  return [ok('environment', `Inorder ${packageVersion()} on Node.js ${process.versions.node}; ${variables}`)];
+  return [
+    ok('environment', `Inorder ${packageVersion()} on Node.js ${process.versions.node}; ${variables}`),
+    openFilesFinding(openFilesNeeded),
+  ];
 }
 
 async function checkBroker(config: Config, io: CommandIo): Promise<readonly Finding[]> {

@@ -3,7 +3,7 @@
  * arguments, the input or the topology are reported before anything is sent, and exit code 1 unless everything was
  * confirmed.
  */
-import type { Config } from '../config/config.ts';
+import { type Config, connectionName } from '../config/config.ts';
 import { loadConfig } from '../config/load.ts';
 import { grouped, redactUrls } from '../printable.ts';
 import { ConfigError, UnavailableError } from '../errors.ts';
@@ -115,7 +115,7 @@ type SeededRequest = PublishRequest & { readonly seed: number; readonly unsequen
 
 async function publish(lines: AsyncIterable<TextLine>, input: Input, request: SeededRequest, { config, stop, io }: Surroundings) {
   const { broker, limits, processing, ordering, shutdownTimeoutMs } = config;
-  const connection = createConnection({ ...broker, name: 'inorder publish', log: plainLog(io), time: io.time });
+  const connection = createConnection({ ...broker, name: connectionName('publisher', config), log: plainLog(io), time: io.time });
   const publisher = createAmqpPublisher({ connection, exchange: broker.stream, log: plainLog(io) });
   const progress = new ProgressDisplay(io);
   const startedMs = io.time.nowMs();

@@ -1,4 +1,5 @@
 /** `inorder relay`: publishes the events of the event store, in order, until it is stopped. */
+import { connectionName } from '../config/config.ts';
 import { loadConfig } from '../config/load.ts';
 import { openEventStore, openRelayLeases } from '../stores/open-store.ts';
 import { runRelay } from '../event-sourcing/relay.ts';
@@ -22,12 +23,13 @@ export const command = defineCommand({
   variables: [...brokerVariables, ...eventStoreVariables, ...eventLimitVariables, 'SERVICE_NAME', 'LOG_LEVEL'],
   async run(_args, io) {
     const config = loadConfig(io.env);
-    const { broker, limits, serviceName } = config;
+    const { broker, limits } = config;
     const log = processLog(config, io);
     const signal = io.takeSignals();
-    const store = openEventStore(config, log, io.time);
-    const leases = openRelayLeases(config, log, io.time);
-    const connection = createConnection({ ...broker, name: `${serviceName} relay`, log, time: io.time });
+    const opened = { role: 'relay', log, time: io.time };
+    const store = openEventStore(config, opened);
+    const leases = openRelayLeases(config, opened);
+    const connection = createConnection({ ...broker, name: connectionName(opened.role, config), log, time: io.time });
     const publisher = createAmqpPublisher({ connection, exchange: broker.stream, log });
     // Unconfirmed events are abandoned, so that this ends: the next relay publishes them again.
     signal.addEventListener('abort', () => void publisher.close(endTimeoutMs), { once: true });

@@ -3,6 +3,7 @@
  * optional or unparsed text; an absent value is null. `load.ts` makes it from the environment, `variables.ts`
  * explains each variable; a library user may write one by hand.
  */
+import { hostname } from 'node:os';
 import type { DecodeOptions } from '../events/decode.ts';
 import type { EventLimits } from '../events/event.ts';
 import type { TlsFiles } from '../tls.ts';
@@ -160,6 +161,14 @@ export interface Config {
   readonly shutdownTimeoutMs: number;
   /** Sentences for the log: variables that are set and have no effect in this version. */
   readonly warnings: readonly string[];
+}
+
+/**
+ * The name that broker, Redis and PostgreSQL show of a connection: service, role, host and process, as `inorder/worker@host-1#4711`.
+ * Without spaces, which Redis does not take; PostgreSQL cuts it to 63 bytes.
+ */
+export function connectionName(role: string, { serviceName }: Pick<Config, 'serviceName'> = { serviceName: 'inorder' }): string {
+  return `${serviceName}/${role}@${hostname()}#${process.pid}`;
 }
 
 /** How the stream's workers decode a message; everything that reads messages must use the same. */

@@ -263,7 +263,7 @@ export const variables = {
       /^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/,
       'up to 100 letters, digits, dots, underscores and hyphens, starting with a letter or digit',
     ),
-    'The `service` label of every metric.',
+    'The `service` label of every metric, and the first part of the name that broker and store show of each connection.',
   ),
   LOG_LEVEL: row('info', kinds.oneOf(...logLevels), 'Least level that is logged; `debug` also prints stacks.'),
 } as const satisfies Record<string, Variable<unknown>>;

@@ -4,7 +4,7 @@
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import type { ChannelModel } from 'amqplib';
-import type { Config } from '../config/config.ts';
+import { type Config, connectionName } from '../config/config.ts';
 import { DeadLetters, letterSettings } from '../dead-letters/dead-letters.ts';
 import { KeptBroker, withConnection } from '../dead-letters/letter-broker.ts';
 import { ConfigError } from '../errors.ts';
@@ -107,13 +107,12 @@ class Sources {
     this.#config = config;
     this.#log = log;
     this.time = time;
-    const { broker, serviceName } = config;
-    const names = { reading: `${serviceName} console`, publishing: `${serviceName} console replay` };
-    this.#broker = new KeptBroker({ ...broker, names, log, time });
+    const names = { reading: connectionName('console', config), publishing: connectionName('console-replay', config) };
+    this.#broker = new KeptBroker({ ...config.broker, names, log, time });
   }
 
   get store(): Store {
-    this.#store ??= openStore(this.#config, { log: this.#log, time: this.time });
+    this.#store ??= openStore(this.#config, { role: 'console', log: this.#log, time: this.time });
     return this.#store;
   }
 

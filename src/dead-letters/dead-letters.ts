@@ -6,7 +6,7 @@
  * The workers decide what becomes of a replayed letter, and the caller decides whether a plan is carried out. The queue may change
  * between plan and execution: letters that are no longer there are counted as left.
  */
-import { type Config, decodingOf } from '../config/config.ts';
+import { type Config, connectionName, decodingOf } from '../config/config.ts';
 import { loadConfig } from '../config/load.ts';
 import { decodeMessage, type DecodeOptions } from '../events/decode.ts';
 import { type GapSource, readMissing } from '../event-sourcing/gap-source.ts';
@@ -71,10 +71,10 @@ const silence: Log = { debug: () => {}, info: () => {}, warn: () => {}, error: (
  */
 export function createDeadLetters(options: DeadLettersOptions = {}): DeadLetters {
   const { config = loadConfig(process.env), store, log = silence, time = systemTime } = options;
-  const names = { reading: 'inorder dead letters', publishing: 'inorder replay' };
+  const names = { reading: connectionName('dead-letters', config), publishing: connectionName('replay', config) };
   return new DeadLetters({
     ...letterSettings(config),
-    store: store ?? openStore(config, { log, time }),
+    store: store ?? openStore(config, { role: 'dead-letters', log, time }),
     ownsStore: store === undefined,
     broker: new KeptBroker({ ...config.broker, names, log, time }),
     time,

@@ -6,7 +6,8 @@
 import type { Server } from 'node:http';
 import type { Socket } from 'node:net';
 
-const mostInAll = 256;
+/** Of visitors at one time. */
+export const mostInAll = 256;
 /** Less than all, for health and metrics come from other addresses than the console's visitors. */
 const mostOfAddress = 128;
 

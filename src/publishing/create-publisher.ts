@@ -5,6 +5,7 @@
  *
  * Left to the caller: numbering the events of an entity 1, 2, 3…; handling returned events.
  */
+import { connectionName } from '../config/config.ts';
 import { amqpUrls } from '../config/parsers.ts';
 import { variables } from '../config/variables.ts';
 import { ConfigError } from '../errors.ts';
@@ -83,7 +84,7 @@ export function createPublisher(options: PublisherOptions = {}): Publisher {
   if (problems.length > 0) throw new ConfigError(problems);
   const { stream = 'events', maxOutstanding, log = silence, time = systemTime } = options;
   const encode = encoderFor(options);
-  const connection = createConnection({ urls: ['amqp://localhost:5672'], ...options, name: 'inorder publisher', log, time });
+  const connection = createConnection({ urls: ['amqp://localhost:5672'], ...options, name: connectionName('publisher'), log, time });
   const publisher = createAmqpPublisher({ connection, exchange: stream, log, maxOutstanding });
 
   async function* encoded(events: AsyncIterable<NewEvent | Event>): AsyncGenerator<EncodedEvent> {

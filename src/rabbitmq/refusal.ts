@@ -2,6 +2,7 @@
  * The broker's refusals as sentences for the operator. They contain neither credentials nor any part of a
  * message.
  */
+import { noDescriptorLeft } from '../open-files.ts';
 import { tlsFailure } from '../tls.ts';
 import { parsedUrl, virtualHostOf } from './management.ts';
 
@@ -72,6 +73,8 @@ export function describeConnectFailure(error: unknown, url: unknown): string {
   const ends = /\b(ECONNRESET|EPIPE)\b|^Socket closed abruptly/.test(text);
   if (ends) return `the broker at ${where} ends the connection before it is open${whyEnded(url)}`;
   if (text === 'connect ETIMEDOUT') return `the broker at ${where} does not answer`;
+  const { words, meaning, remedy } = noDescriptorLeft;
+  if (words.test(text)) return `the broker at ${where} cannot be reached: ${meaning} (${text}). ${remedy}`;
   return `the broker at ${where} cannot be reached: ${brokerWords(error)}`;
 }
 

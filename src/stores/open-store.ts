@@ -2,7 +2,7 @@
  * Opens the stores that the configuration names (of entities, and of events with its relay's leases), and a program's event store.
  * The switches have no default: where a kind is added to `src/config/config.ts`, the compiler asks for it here.
  */
-import type { Config } from '../config/config.ts';
+import { type Config, connectionName } from '../config/config.ts';
 import type { Log } from '../observability/log.ts';
 import { initialVersionOf } from '../ordering/limits.ts';
 import type { Time } from '../time.ts';
@@ -18,6 +18,8 @@ import type { AppendRules } from './append-rules.ts';
 import { createMemoryEventStore } from './memory/event-store.ts';
 
 export interface OpenStoreOptions {
+  /** What its connections are for: a part of the name that the store shows. */
+  readonly role: string;
   readonly log: Log;
   /** Called when the connection is back: the store may have lost data. Only for a store with one connection. */
   readonly onReconnect?: () => void;
@@ -25,10 +27,11 @@ export interface OpenStoreOptions {
 }
 
 /** Connects in the background; whether the store is available shows at the first call. */
-export function openStore({ store, broker, ordering }: Config, { log, onReconnect, time }: OpenStoreOptions): Store {
+export function openStore(config: Config, { role, log, onReconnect, time }: OpenStoreOptions): Store {
+  const { store, broker, ordering } = config;
   const { idempotencyTtlSeconds, durability } = store;
   const initialVersion = initialVersionOf(ordering.firstSequence);
-  const options = { stream: broker.stream, idempotencyTtlSeconds, initialVersion, log, time };
+  const options = { stream: broker.stream, name: connectionName(role, config), idempotencyTtlSeconds, initialVersion, log, time };
   switch (store.kind) {
     case 'postgres':
       return createPostgresStore({ ...options, url: store.databaseUrl });
@@ -41,25 +44,27 @@ export function openStore({ store, broker, ordering }: Config, { log, onReconnec
  * Connects in the background; whether the store is available shows at the first call.
  * @throws ConfigError for a stream that counts from 0: the event store's sequences would differ.
  */
-export function openEventStore({ store, eventStore, broker, limits }: Config, log: Log, time: Time): EventStore {
+export function openEventStore(config: Config, { role, log, time }: Omit<OpenStoreOptions, 'onReconnect'>): EventStore {
+  const { store, eventStore, broker, limits } = config;
   if (limits.firstSequence === 0)
     throw new ConfigError(['FIRST_SEQUENCE is 0, and the event store counts from 1: set FIRST_SEQUENCE=1 for a stream that has one']);
-  const { stream } = broker;
+  const options = { stream: broker.stream, name: connectionName(role, config), limits, log, time };
   switch (eventStore.kind) {
     case 'postgres':
-      return createPostgresEventStore({ url: store.databaseUrl, stream, limits, log, time });
+      return createPostgresEventStore({ ...options, url: store.databaseUrl });
     case 'redis':
-      return createRedisEventStore({ url: store.redisUrl, tls: store.redisTls, stream, limits, durability: store.durability, log, time });
+      return createRedisEventStore({ ...options, url: store.redisUrl, tls: store.redisTls, durability: store.durability });
   }
 }
 
-export function openRelayLeases({ store, eventStore, broker }: Config, log: Log, time: Time): RelayLeases {
-  const { stream } = broker;
+export function openRelayLeases(config: Config, { role, log, time }: Omit<OpenStoreOptions, 'onReconnect'>): RelayLeases {
+  const { store, eventStore, broker } = config;
+  const options = { stream: broker.stream, name: connectionName(role, config), log, time };
   switch (eventStore.kind) {
     case 'postgres':
-      return createPostgresRelayLeases({ url: store.databaseUrl, stream, log, time });
+      return createPostgresRelayLeases({ ...options, url: store.databaseUrl });
     case 'redis':
-      return createRedisRelayLeases({ url: store.redisUrl, tls: store.redisTls, stream, time });
+      return createRedisRelayLeases({ ...options, url: store.redisUrl, tls: store.redisTls });
   }
 }
 

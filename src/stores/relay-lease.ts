@@ -39,6 +39,8 @@ export interface RelayLeases {
 export interface RelayLeasesOptions {
   readonly url: string;
   readonly stream: string;
+  /** Shown by the store for its connections. Default: that of a program. */
+  readonly name?: string;
   readonly log?: Pick<Log, 'warn'>;
   /** How long after the last renewal the lease becomes free, in milliseconds. Default 10,000. */
   readonly leaseMs?: number;

@@ -12,7 +12,7 @@
  * letters fails again, or after a few tries that did not move its version. Gathered entities are kept in memory only: after a
  * crash the next owner of the shard searches for them.
  */
-import type { Config } from '../config/config.ts';
+import { type Config, connectionName } from '../config/config.ts';
 import { isWaiting, textOf } from '../dead-letters/dead-letter.ts';
 import { DeadLetters, letterSettings } from '../dead-letters/dead-letters.ts';
 import { KeptBroker } from '../dead-letters/letter-broker.ts';
@@ -278,7 +278,7 @@ const endTimeoutMs = 2_000;
 /** @throws UnavailableError when broker or store become unavailable, dead letters are being changed elsewhere, or `signal` aborts. */
 async function replayOnce(request: ReplayRequest, parts: AutoReplayParts): Promise<AutomaticReport> {
   const { config, store, metrics, log, time } = parts;
-  const names = { reading: `${config.serviceName} auto-replay`, publishing: `${config.serviceName} auto-replay publishes` };
+  const names = { reading: connectionName('auto-replay', config), publishing: connectionName('auto-replay-publishing', config) };
   // The connections open and close with each replay; only its result is logged.
   const quiet: Log = { debug: log.debug.bind(log), info: log.debug.bind(log), warn: log.warn.bind(log), error: log.error.bind(log) };
   const broker = new KeptBroker({ ...config.broker, names, log: quiet, time });

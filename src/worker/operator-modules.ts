@@ -51,7 +51,7 @@ export async function openGapSource(config: Config, log: Log, time: Time): Promi
   const { source } = config.gapRepair;
   if (source === null) return null;
   if (source !== 'event-store') return { source: await loadGapSource(source), close: async () => undefined };
-  const store = openEventStore(config, log, time);
+  const store = openEventStore(config, { role: 'gap-repair', log, time });
   return { source: eventStoreSource(store), close: () => store.close() };
 }
 

@@ -5,7 +5,9 @@
 import type { Config } from '../config/config.ts';
 import { ConfigError } from '../errors.ts';
 import type { Finding } from '../finding.ts';
+import { mostInAll } from '../observability/connections.ts';
 import type { Log } from '../observability/log.ts';
+import { openFilesFinding } from '../open-files.ts';
 import { versionFinding } from '../rabbitmq/topology-check.ts';
 import type { BrokerConnection } from '../rabbitmq/connection.ts';
 import { planTopology } from '../rabbitmq/topology-plan.ts';
@@ -21,14 +23,24 @@ export interface StartOptions {
   readonly time: Time;
 }
 
-/** Refuses a store that would lose what was committed. */
-export async function checkStore(store: Store, options: StartOptions): Promise<void> {
+/**
+ * The most that a worker has open: Node's own files, some connections to the broker and up to a dozen to each of three stores (its
+ * own, the console's and the event store), however many shards it has; and those of its visitors.
+ */
+export const openFilesNeeded = 128 + mostInAll;
+
+/** Refuses a process that may open too few files, and a store that would lose what was committed. */
+export async function checkSurroundings(store: Store, options: StartOptions): Promise<void> {
+  refuseFailures([openFilesFinding(openFilesNeeded)]);
   const findings = await untilAvailable('the store is not there yet', () => store.inspect(), options);
-  const failures = findings.filter(({ level }) => level === 'failure');
-  if (failures.length > 0) {
-    throw new ConfigError(failures.map(({ subject, detail, remedy }) => `${subject}: ${detail}${remedy === null ? '' : `; ${remedy}`}`));
-  }
+  refuseFailures(findings);
   for (const finding of findings) warnOf(finding, options.log);
+}
+
+function refuseFailures(findings: readonly Finding[]): void {
+  const failures = findings.filter(({ level }) => level === 'failure');
+  if (failures.length > 0)
+    throw new ConfigError(failures.map(({ subject, detail, remedy }) => `${subject}: ${detail}${remedy === null ? '' : `; ${remedy}`}`));
 }
 
 /** Declares or verifies the topology, as TOPOLOGY says. Messages are published over a separate connection. */

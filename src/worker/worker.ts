@@ -6,7 +6,7 @@
 import type { Tracer } from '@opentelemetry/api';
 import type { Processor } from '../aggregates/definition.ts';
 import { createProcessors, type Processors } from '../aggregates/processors.ts';
-import { type Config, decodingOf } from '../config/config.ts';
+import { type Config, connectionName, decodingOf } from '../config/config.ts';
 import { loadConfig } from '../config/load.ts';
 import { messageOf } from '../errors.ts';
 import { decodeMessage } from '../events/decode.ts';
@@ -33,7 +33,7 @@ import { shareOut, type WorkerMemory } from './memory.ts';
 import { QueueWatch } from './queue-watch.ts';
 import { Shard } from './shard.ts';
 import { startShards } from './start-order.ts';
-import { checkStore, prepareTopology, untilAvailable } from './start-checks.ts';
+import { checkSurroundings, prepareTopology, untilAvailable } from './start-checks.ts';
 import { StoreWatch } from './store-watch.ts';
 import { Watchdog } from './watchdog.ts';
 
@@ -116,15 +116,15 @@ class ShardedWorker implements Worker {
     });
     const { config, log, metrics, time } = options;
     this.#memory = shareOut(config.limits.memoryBudgetBytes, config.broker.workerShards.length);
-    this.#store = openStore(config, { log, time, onReconnect: () => this.#watch.lookNow() });
+    this.#store = openStore(config, { role: 'worker', log, time, onReconnect: () => this.#watch.lookNow() });
     this.#connection = createConnection({
       ...config.broker,
-      name: `${config.serviceName} worker`,
+      name: connectionName('worker', config),
       log,
       time,
       onReconnected: () => metrics.reconnected(),
     });
-    this.#publishing = createConnection({ ...config.broker, name: `${config.serviceName} publishing`, log, time });
+    this.#publishing = createConnection({ ...config.broker, name: connectionName('worker-publishing', config), log, time });
     this.#replier = options.processors.hasHandlers
       ? createReplier({ connection: this.#publishing, allowed: config.processing.replyQueues, metrics, log })
       : null;
@@ -160,7 +160,7 @@ class ShardedWorker implements Worker {
     try {
       const { config, log, time } = this.#options;
       const start = { config, log, time, signal: this.#stopping.signal };
-      await checkStore(this.#store, start);
+      await checkSurroundings(this.#store, start);
       await prepareTopology(this.#connection, this.#publishing, start);
       await untilAvailable('the store or the broker is not there yet', () => this.#watch.begin(), start);
       this.#watch.start();

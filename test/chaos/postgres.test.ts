@@ -79,7 +79,7 @@ test('connections that are ended by the server and a commit that waits for a loc
   await WorkerProcess.ready(t, variables);
   const publishing = publishTrace(amqpUrl, stream, shuffled(interleaved(entities, length), 200));
   for (let round = 0; round < 5; round++) {
-    await statement(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'inorder'`);
+    await statement(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'inorder/worker@%'`);
     await statement('BEGIN; LOCK TABLE inorder.entities IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(0.1); COMMIT');
   }
   await publishing;

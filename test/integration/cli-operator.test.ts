@@ -119,7 +119,7 @@ test('status says what waits in every queue, and that a queue is missing', async
 
 test('status and doctor fail for a shard that nobody consumes or that is halted, and are content when all of them work', async (t) => {
   const { run, env, stream, connection } = await operator(t);
-  const store = openStore(loadConfig(env), { log: new KeptLog(), time: systemTime });
+  const store = openStore(loadConfig(env), { role: 'operator', log: new KeptLog(), time: systemTime });
   t.after(() => store.close());
   await run('topology apply');
   const consumer = await connection.createChannel();
@@ -145,7 +145,7 @@ test('status and doctor fail for a shard that nobody consumes or that is halted,
 
 test('shards resume ends a halt with an entry in the audit trail, and does nothing without a reason or a yes', async (t) => {
   const { run, env } = await operator(t);
-  const store = openStore(loadConfig(env), { log: new KeptLog(), time: systemTime });
+  const store = openStore(loadConfig(env), { role: 'operator', log: new KeptLog(), time: systemTime });
   t.after(() => store.close());
   await run('topology apply');
   await store.halt({ shard: null, detail: 'it was emptied', at: '2026-11-28T10:00:00.000Z' });

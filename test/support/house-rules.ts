@@ -22,7 +22,9 @@ const outside = [...pure, 'config', 'observability'];
 const domain = ['stores', 'rabbitmq', 'idempotency', 'event-sourcing', 'dead-letters', 'publishing'];
 
 /** What belongs to no folder, for every folder uses it. */
-const common: ReadonlySet<string> = new Set(['src/errors.ts', 'src/finding.ts', 'src/printable.ts', 'src/time.ts', 'src/tls.ts']);
+const common: ReadonlySet<string> = new Set(
+  ['errors', 'finding', 'open-files', 'printable', 'time', 'tls'].map((name) => `src/${name}.ts`),
+);
 
 /** Folder of `src` → the folders that it may import; itself and what is common always. */
 const arrows: Readonly<Record<string, readonly string[]>> = {

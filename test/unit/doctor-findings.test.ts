@@ -4,6 +4,7 @@ import test from 'node:test';
 import { alarmFindings, brokerClockFinding } from '../../src/rabbitmq/topology-check.ts';
 import { consumerTimeoutFinding, policyFindings } from '../../src/rabbitmq/policy-check.ts';
 import { planTopology } from '../../src/rabbitmq/topology-plan.ts';
+import { openFilesFinding } from '../../src/open-files.ts';
 import { measureRoundTrips } from '../../src/stores/round-trips.ts';
 import { systemTime } from '../../src/time.ts';
 
@@ -39,6 +40,18 @@ test('a broker whose clock is far off is a warning', () => {
     ['warning', "it is 60 s ahead of this machine's"],
   );
   assert.equal(brokerClockFinding(-60_000).detail, "it is 60 s behind this machine's");
+});
+
+test('a limit of open files that a worker could reach is a failure; none that is known is not', () => {
+  const limits = (soft: string) => `Limit                     Soft Limit           Hard Limit           Units
+Max open files            ${soft.padEnd(20)} 524288               files     `;
+  assert.deepEqual(
+    ['200', '199', 'unlimited'].map((soft) => openFilesFinding(200, limits(soft)).level),
+    ['ok', 'failure', 'ok'],
+  );
+  assert.equal(openFilesFinding(200, '').level, 'ok', 'a system that does not say');
+  assert.equal(openFilesFinding(200, limits('64')).detail, 'this process may have 64, and a worker needs 200');
+  assert.match(openFilesFinding(200).detail, /^at most \d+, and a worker needs 200$/);
 });
 
 test('a policy that delays what goes back to the queue is a failure, unless it says that it does not', () => {

@@ -5,6 +5,12 @@ import { failureOf } from '../../src/stores/postgres/failures.ts';
 
 const withCode = (code: string) => Object.assign(new Error(`write ${code}`), { code });
 
+test('a process without a file descriptor is told so, and not to look at the server', () => {
+  const error = Object.assign(new Error('connect EMFILE 127.0.0.1:5432 - Local (undefined:undefined)'), { code: 'EMFILE' });
+  const { message } = failureOf('db', error, { hasServed: false });
+  assert.match(message, /^db cannot serve: this process has no file descriptor left \(connect EMFILE .*\)\. Raise its limit of open files/);
+});
+
 test('a write to a socket that is closed is waited for, though its code has five letters as the answers of a server have', () => {
   for (const code of ['EPIPE', 'ECONNRESET', '']) {
     assert.ok(failureOf('db', withCode(code), { hasServed: true }) instanceof UnavailableError, code);

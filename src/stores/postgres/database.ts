@@ -12,6 +12,7 @@
  */
 import { readFileSync } from 'node:fs';
 import pg from 'pg';
+import { connectionName } from '../../config/config.ts';
 import { ConfigError } from '../../errors.ts';
 import type { Log } from '../../observability/log.ts';
 import type { Time } from '../../time.ts';
@@ -26,6 +27,8 @@ export interface DatabaseOptions {
   /** `postgres://user:password@host:5432/database`. */
   readonly url: string;
   readonly log?: Pick<Log, 'warn'> | undefined;
+  /** Shown by PostgreSQL. Default: that of a program. */
+  readonly name?: string | undefined;
   /** Default 10. */
   readonly maxConnections?: number;
   /** How long an answer may take before it counts as unknown, in milliseconds. Default 10,000. */
@@ -45,7 +48,7 @@ export class Database {
   #migrated: Promise<void> | null = null;
   #served = false;
 
-  constructor({ url, log, maxConnections = 10, answerTimeoutMs = 10_000, time }: DatabaseOptions) {
+  constructor({ url, log, name = connectionName('program'), maxConnections = 10, answerTimeoutMs = 10_000, time }: DatabaseOptions) {
     this.time = time;
     const { hostname, port, pathname } = new URL(url);
     this.where = `PostgreSQL at ${hostname}:${port || '5432'}${pathname}`;
@@ -54,7 +57,7 @@ export class Database {
     this.#begin = `BEGIN; SET LOCAL statement_timeout = ${limit}; SET LOCAL idle_in_transaction_session_timeout = ${limit}`;
     this.#pool = new pg.Pool({
       connectionString: url,
-      application_name: 'inorder',
+      application_name: name,
       pipeline: true,
       max: maxConnections,
       connectionTimeoutMillis: answerTimeoutMs,

@@ -8,6 +8,7 @@
  * Messages name the cause and the remedy, and never contain values, which may be payloads.
  */
 import { ConfigError, type InorderError, InvariantError, messageOf, UnavailableError } from '../../errors.ts';
+import { noDescriptorLeft } from '../../open-files.ts';
 import { tlsFailure } from '../../tls.ts';
 
 interface Condition {
@@ -68,6 +69,7 @@ const refusals: readonly Condition[] = [
 
 /** These end by themselves, or when the server is repaired. */
 const outages: readonly Condition[] = [
+  noDescriptorLeft,
   {
     code: /^53300/,
     words: /too many clients|no more connections allowed/i,

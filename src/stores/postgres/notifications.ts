@@ -21,13 +21,15 @@ export interface Wait {
 export class Notifications {
   readonly #url: string;
   readonly #channel: string;
+  readonly #name: string;
   readonly #time: Time;
   readonly #waiting = new Set<(payload: string) => void>();
   #client: Promise<pg.Client | null> | null = null;
   #isPooled = false;
   #closed = false;
 
-  constructor(url: string, channel: string, time: Time) {
+  constructor(url: string, channel: string, time: Time, name: string) {
+    this.#name = name;
     this.#url = url;
     this.#channel = channel;
     this.#time = time;
@@ -66,7 +68,7 @@ export class Notifications {
   async #connect(): Promise<pg.Client | null> {
     const client = new pg.Client({
       connectionString: this.#url,
-      application_name: 'inorder',
+      application_name: this.#name,
       keepAlive: true,
       connectionTimeoutMillis: lookAgainMs.listening,
     });

@@ -5,6 +5,7 @@
  * gaps, however many processes write: no reader passes an event that is still being committed. The price is that the commits of
  * one stream are serialised; append many events at once to make up for it.
  */
+import { connectionName } from '../../config/config.ts';
 import { VersionConflictError } from '../../errors.ts';
 import type { EntityRef } from '../../events/event.ts';
 import type { Log } from '../../observability/log.ts';
@@ -36,6 +37,8 @@ export interface PostgresEventStoreOptions extends AppendRules {
   readonly url: string;
   /** Name of the stream: each has its own log. Default `events`. */
   readonly stream?: string;
+  /** Shown by PostgreSQL for its connections. Default `inorder/program@HOST#PID`. */
+  readonly name?: string;
   readonly log?: Pick<Log, 'warn'>;
   /** How long an answer may take before it counts as unknown, in milliseconds. Default 10,000. */
   readonly answerTimeoutMs?: number;
@@ -71,11 +74,11 @@ class PostgresEventStore implements EventStore {
   readonly #notifications: Notifications;
   readonly #rules: AppendRules;
 
-  constructor({ stream = 'events', limits, time = systemTime, ...options }: PostgresEventStoreOptions) {
-    this.#database = new Database({ ...options, time });
+  constructor({ stream = 'events', name = connectionName('program'), limits, time = systemTime, ...options }: PostgresEventStoreOptions) {
+    this.#database = new Database({ ...options, name, time });
     this.#stream = stream;
     this.#rules = { limits, time };
-    this.#notifications = new Notifications(options.url, 'inorder_events', time);
+    this.#notifications = new Notifications(options.url, 'inorder_events', time, name);
   }
 
   async append(entity: EntityRef, events: readonly EventToAppend[], { expectedVersion }: AppendOptions) {
@@ -210,8 +213,8 @@ const keep = `
  * The lease of the stream's relay is a row, each step one statement. Nothing of it belongs to a connection, so that it holds
  * behind a pooler as well.
  */
-export function createPostgresRelayLeases({ url, stream, log, leaseMs = defaultLeaseMs, time }: RelayLeasesOptions): RelayLeases {
-  const database = new Database({ url, log, maxConnections: 1, answerTimeoutMs: leaseMs / 2, time });
+export function createPostgresRelayLeases({ url, stream, log, name, leaseMs = defaultLeaseMs, time }: RelayLeasesOptions): RelayLeases {
+  const database = new Database({ url, log, name, maxConnections: 1, answerTimeoutMs: leaseMs / 2, time });
   const row: LeaseRow = {
     async step(what, session, epoch, position) {
       const held =

@@ -38,6 +38,8 @@ import { Sweeper } from './sweeper.ts';
 export interface PostgresStoreOptions extends StoreOptions {
   /** `postgres://user:password@host:5432/database`; the tables are made on first use, in the schema `inorder`. */
   readonly url: string;
+  /** Shown by PostgreSQL for its connections. Default: that of a program. */
+  readonly name?: string;
   readonly log?: Pick<Log, 'warn'>;
   /** How long an answer may take before it counts as unknown, in milliseconds. Default 10,000. */
   readonly answerTimeoutMs?: number;

@@ -7,6 +7,7 @@
  * may be executed later: commands in flight when the connection is lost are resent once.
  */
 import { Cluster, Redis, type ClusterOptions, type CommonRedisOptions } from 'ioredis';
+import { connectionName } from '../../config/config.ts';
 import { UnavailableError } from '../../errors.ts';
 import type { Log } from '../../observability/log.ts';
 import { backOffMs, type Time, type Timer, within } from '../../time.ts';
@@ -17,6 +18,8 @@ import { describeTarget, type RedisTarget } from './redis-url.ts';
 export interface ConnectionOptions {
   readonly target: RedisTarget;
   readonly commandTimeoutMs: number;
+  /** Shown by Redis. Default: that of a program. */
+  readonly name?: string | undefined;
   readonly log: Pick<Log, 'info' | 'warn'> | undefined;
   /** Called when a lost connection is back: what is known of the store may be out of date. */
   readonly onReconnect: (() => void) | undefined;
@@ -220,10 +223,14 @@ async function sendToCluster(client: Cluster, commands: readonly Command[]): Pro
   return Promise.all(commands.map(send));
 }
 
-function createClient({ target, commandTimeoutMs, time, log }: ConnectionOptions): Redis | Cluster {
+function createClient({ target, commandTimeoutMs, name, time, log }: ConnectionOptions): Redis | Cluster {
   const retryPauseMs = (attempt: number) => backOffMs(reconnect, attempt, time);
   const tls = target.tls === null ? undefined : tlsOptions(target.tls, (message) => log?.warn({ store: describeTarget(target) }, message));
-  const common = { ...commonOptions(target, commandTimeoutMs, retryPauseMs), ...(tls && { tls }) };
+  const common = {
+    ...commonOptions(target, commandTimeoutMs, retryPauseMs),
+    ...(tls && { tls }),
+    connectionName: name ?? connectionName('program'),
+  };
   const [first] = target.nodes;
   const nodes = target.nodes.map(({ host, port }) => ({ host, port }));
   if (target.kind === 'cluster') return new Cluster(nodes, clusterOptions(common, retryPauseMs));
@@ -248,7 +255,6 @@ function commonOptions(target: RedisTarget, commandTimeoutMs: number, retryStrat
     username: target.username,
     password: target.password,
     db: target.db,
-    connectionName: 'inorder',
     commandTimeout: commandTimeoutMs,
     connectTimeout: commandTimeoutMs,
     // The operating system needs a quarter of an hour to notice a half-open connection.

@@ -5,6 +5,7 @@
  * Messages name the cause and the remedy and never contain arguments of commands, which may be payloads.
  */
 import { UnavailableError } from '../../errors.ts';
+import { noDescriptorLeft } from '../../open-files.ts';
 import { tlsFailure } from '../../tls.ts';
 
 /** One entity's keys do not hold what Inorder wrote there. */
@@ -19,6 +20,7 @@ interface Condition {
 }
 
 const conditions: readonly Condition[] = [
+  { ...noDescriptorLeft, matches: noDescriptorLeft.words },
   {
     matches: /^OOM\b/,
     meaning: 'it has reached maxmemory',

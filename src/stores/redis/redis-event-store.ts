@@ -35,6 +35,8 @@ export interface RedisEventStoreOptions extends AppendRules {
   readonly tls?: Partial<TlsFiles>;
   /** Name of the stream: each has its own log. Default `events`. */
   readonly stream?: string;
+  /** Shown by Redis for its connections. Default `inorder/program@HOST#PID`. */
+  readonly name?: string;
   readonly log?: Pick<Log, 'info' | 'warn'>;
   /** How long one command, and the first connection, may take, in milliseconds. Default 5000. */
   readonly commandTimeoutMs?: number;
@@ -148,8 +150,9 @@ class RedisEventStore implements EventStore {
   }
 
   #connect(): Connection {
-    const { url, tls, log, time = systemTime } = this.#options;
-    return new Connection({ target: parseRedisUrl(url, tls), commandTimeoutMs: this.#commandTimeoutMs, log, onReconnect: undefined, time });
+    const { url, tls, name, log, time = systemTime } = this.#options;
+    const commandTimeoutMs = this.#commandTimeoutMs;
+    return new Connection({ target: parseRedisUrl(url, tls), commandTimeoutMs, name, log, onReconnect: undefined, time });
   }
 
   async #readRange(entity: EntityRef, first: number, last: number): Promise<RecordedEvent[]> {
@@ -188,9 +191,16 @@ const relayScript = loadScript('relay-1');
 type RedisRelayLeasesOptions = RelayLeasesOptions & Pick<RedisEventStoreOptions, 'tls'>;
 
 /** The lease of the stream's relay is a key, each step one script. */
-export function createRedisRelayLeases({ url, tls, stream, leaseMs = defaultLeaseMs, time }: RedisRelayLeasesOptions): RelayLeases {
+export function createRedisRelayLeases({ url, tls, stream, name, leaseMs = defaultLeaseMs, time }: RedisRelayLeasesOptions): RelayLeases {
   const commandTimeoutMs = defaultCommandTimeoutMs;
-  const connection = new Connection({ target: parseRedisUrl(url, tls), commandTimeoutMs, log: undefined, onReconnect: undefined, time });
+  const connection = new Connection({
+    target: parseRedisUrl(url, tls),
+    commandTimeoutMs,
+    name,
+    log: undefined,
+    onReconnect: undefined,
+    time,
+  });
   const key = new EventKeys(stream).relay;
   const row: LeaseRow = {
     async step(what, session, epoch, position) {

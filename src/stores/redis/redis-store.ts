@@ -63,6 +63,8 @@ export interface RedisStoreOptions extends StoreOptions {
   readonly tls?: Partial<TlsFiles>;
   /** How long one command, and the first connection, may take, in milliseconds. Default 5000. */
   readonly commandTimeoutMs?: number;
+  /** Shown by Redis for its connections. Default: that of a program. */
+  readonly name?: string;
   /** Logs events of the connection, never arguments, values or credentials. Default: none. */
   readonly log?: Pick<Log, 'info' | 'warn'>;
   /** What must have a commit, beside the server's memory, before it counts; not for a cluster. Default: nothing. */
@@ -90,10 +92,10 @@ const noteReplayScript = loadScript('note-replay-1');
 
 /** Connects at once, in the background. Throws `ConfigError` when the URL is invalid. */
 export function createRedisStore(options: RedisStoreOptions): Store {
-  const { log, onReconnect, durability = { kind: 'none' }, commandTimeoutMs = defaultCommandTimeoutMs, time = systemTime } = options;
+  const { name, log, onReconnect, durability = { kind: 'none' }, commandTimeoutMs = defaultCommandTimeoutMs, time = systemTime } = options;
   const target = parseRedisUrl(options.url, options.tls);
-  const connection = new Connection({ target, commandTimeoutMs, log, onReconnect, time });
-  const connect = () => new Connection({ target, commandTimeoutMs, log, onReconnect: undefined, time });
+  const connection = new Connection({ target, commandTimeoutMs, name, log, onReconnect, time });
+  const connect = () => new Connection({ target, commandTimeoutMs, name, log, onReconnect: undefined, time });
   const durable = new Durable({
     durability,
     main: connection,
