@@ -23,6 +23,7 @@ import { copyOf, type DeadLetter, explain, isNamed, isWaiting, type LetterFilter
 import { peek } from './queue-reading.ts';
 import {
   type EntityReplay,
+  isReady,
   type LettersOfEntity,
   type LetterStatus,
   type LetterSummary,
@@ -250,7 +251,6 @@ export async function planReplay(options: SurveyOptions): Promise<ReplayPlan> {
     plans.push(source === undefined ? plan : await withFetched(plan, letters, snapshots[index]!, source, options));
   }
   if (!readyOnly) return { entities: plans, unordered, notReplayable: [...ofEntities, ...ofNone] };
-  const isReady = ({ letters, version }: EntityReplay) => letters.some(({ sequence }) => (sequence ?? 0) > version);
   return { entities: plans.filter(isReady), unordered: [], notReplayable: [] };
 }
 

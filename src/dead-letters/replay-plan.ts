@@ -5,7 +5,7 @@
  * A letter is replayable when its predecessor is applied or is replayed before it; behind a missing event it would only be held
  * and dead-lettered again. A letter that the version has passed is replayable as well: it is a duplicate and disappears. Not
  * replayable is a letter that would be dead-lettered again, or be mistaken for a duplicate. The status of a single letter says the
- * same in a sentence.
+ * same in a sentence, as far as that is known without the strategy, the holes and what the store remembers.
  */
 import type { EncodedEvent } from '../events/encode.ts';
 import type { EntityRef } from '../events/event.ts';
@@ -82,6 +82,12 @@ export function summaryOf(letter: DeadLetter, copy?: LetterCopy): LetterSummary 
 /** The letter with the fingerprint of its published copy. */
 export function asCopied(letter: LetterSummary): LetterSummary {
   return { ...letter, fingerprint: letter.copy?.fingerprint ?? letter.fingerprint };
+}
+
+/** Whether the next letter only lacked its predecessor, which is applied by now: not if it failed by itself. */
+export function isReady({ letters, version }: EntityReplay): boolean {
+  const next = letters.find(({ sequence }) => sequence !== null && sequence > version);
+  return next !== undefined && textOf(next.reason).fault === 'predecessor';
 }
 
 /** `fetched` is in the order of its sequences. `next` is the sequence that a worker would apply next. */

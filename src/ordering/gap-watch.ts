@@ -224,7 +224,7 @@ export class GapWatch {
     const lowest = lane.held.lowest() ?? first + 1;
     const missing = first === lowest - 1 ? `sequence ${first}` : `sequences ${first} to ${lowest - 1}`;
     if (lane.gap?.overflow === true) {
-      const detail = `waited for ${missing} the longest of all, in a shard that had no more room for held events; ${lane.held.count} were its own`;
+      const detail = `waited for ${missing} in a shard that had no more room for held events, and was nearest to the end of its time; ${lane.held.count} were its own`;
       return { kind: 'park', sequence: lowest, reason: 'buffer_overflow', detail };
     }
     if (full) {

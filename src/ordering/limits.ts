@@ -23,11 +23,11 @@ export interface SequencerLimits {
   /** Held deliveries of one entity; reaching it ends the entity's gap. At least 2, or nothing could be held. */
   readonly maxHeldPerEntity: number;
   /**
-   * Held deliveries of the shard; reaching it ends the oldest gap. At least 2, or nothing could be held; below the prefetch, or the
-   * missing event could not be delivered.
+   * Held deliveries of the shard; reaching it ends the gap that is nearest to its end. At least 2, or nothing could be held; below the
+   * prefetch, or the missing event could not be delivered.
    */
   readonly maxHeld: number;
-  /** What the held deliveries of the shard may take in memory, in bytes; reaching it ends the oldest gap as well. */
+  /** What the held deliveries of the shard may take in memory, in bytes; reaching it has the same effect. */
   readonly maxHeldBytes: number;
   /** `any`: the first event seen of an unknown entity is its base line. */
   readonly firstSequence: FirstSequence;

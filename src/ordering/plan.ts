@@ -11,7 +11,7 @@ import { maxAhead, type SequencerLimits } from './limits.ts';
 
 export type Step =
   | { readonly kind: 'commit'; readonly run: Run }
-  /** The event that is next in line, or with `fail` the one that came too early, cannot be processed. */
+  /** An event cannot be processed: the next in line, with `fail` the one that came too early, or one whose id is taken. */
   | { readonly kind: 'fail'; readonly delivery: Delivery; readonly reason: RejectionReason; readonly detail: string }
   /** What is known here is in doubt, or arrivals would have to follow dead letters that may be being replayed: the store is read first. */
   | { readonly kind: 'read' }
@@ -23,7 +23,7 @@ export type Step =
 export interface PlanSink {
   /** At or below the version: to be compared with what the store remembers. */
   lookUp(delivery: Delivery): void;
-  /** Falls into a hole that `skip` left. */
+  /** Falls into a hole, with strategy `skip`. */
   skipped(delivery: Delivery): void;
   reject(delivery: Delivery, reason: RejectionReason, detail: string): void;
   violation(delivery: Delivery, sequence: number, expected: number): void;

@@ -4,7 +4,7 @@
  * are committed, what is acknowledged and what is rejected.
  *
  * It guarantees, whatever facts arrive and in whatever order: a delivery is settled (acknowledged or
- * rejected) at most once, and only after its commit, a remembered duplicate, or a rejection on record; one
+ * rejected) at most once, and only after its commit, as a duplicate or skipped, or once its rejection is on record; one
  * operation per entity at a time; the slots of the commits of an entity go up by one, except where a
  * strategy leaves holes. It leaves to the driver: carrying effects out, back-off and jitter, and the
  * processors; to the store: that a commit happens at most once and only by who knows the version.

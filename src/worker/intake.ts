@@ -8,7 +8,7 @@
  *
  * A shard may use at most as much memory as is still free, so that a few busy shards get most of it and none takes the last of
  * it. While all admitted deliveries of a shard are held or stuck (src/ordering/work.ts), one more is admitted at a time, whatever
- * its size: it is settled, or held until the limit on held events ends the oldest gap (src/ordering/gap-clock.ts). So
+ * its size: it is settled, or held until the limit on held events ends a gap (src/ordering/gap-clock.ts). So
  * neither a gap nor a stuck entity blocks the other entities of its shard for ever.
  */
 import type { RawDelivery } from '../rabbitmq/shard-channel.ts';

@@ -1,7 +1,7 @@
 /** Which letters of an entity a replay takes, and from which sequence it counts. */
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { type LetterSummary, planEntity } from '../../src/dead-letters/replay-plan.ts';
+import { isReady, type LetterSummary, planEntity } from '../../src/dead-letters/replay-plan.ts';
 import type { Snapshot } from '../../src/ordering/entity.ts';
 
 const entity = { entityType: 'thing', entityId: 'a' };
@@ -40,4 +40,15 @@ test('an entity that is not parked is adopted with its first letter; one that ha
 
 test('where entities begin with 1, what was parked for a later sequence waits for 1', () => {
   assert.deepEqual(plan(1, { parkedAt: 57, matched: [57, 58] }), { goes: [], waitsFor: 1 });
+});
+
+test('an entity is ready when its next letter only lacked its predecessor, and not when that failed by itself', () => {
+  const snapshot = { exists: true, version: 3, state: null, holes: '', parked: null };
+  const readyWith = (...matched: LetterSummary[]) => isReady(planEntity({ entity, matched, others: [], unread: [] }, snapshot, 1));
+  const failed: LetterSummary = { ...letter(4), reason: 'handler_failed' };
+  assert.equal(readyWith(letter(4), letter(5)), true);
+  assert.equal(readyWith(failed, letter(5)), false);
+  assert.equal(readyWith({ ...failed, sequence: 3 }, letter(4)), true, 'what the version has passed does not count');
+  assert.equal(readyWith(letter(3)), false);
+  assert.equal(readyWith(letter(5)), false, 'its predecessor is missing');
 });
