@@ -1,4 +1,4 @@
-# worker: Consumes the shards, with TOPOLOGY=verify. With ADMIN_TOKEN its console does what an operator does.
+# worker: Consumes the shards, with TOPOLOGY=verify. Its console needs what the viewers or operators need whom the configuration names.
 # inorder worker
 rabbitmqctl set_permissions -p / events-worker '^$' '^events\.store$' '^(events\.shard\.[0-9]+|events\.store)$'
 redis-cli ACL SETUSER events-worker on resetkeys '~inorder:events:*' resetchannels -@all '+client|setname' +evalsha +get +hdel +hget +hgetall +hlen +hmget +hrandfield +hscan +hset +hsetnx +incr +info +pexpire +scan '+script|load' +time
@@ -17,7 +17,7 @@ redis-cli ACL SETUSER events-relay on resetkeys '~inorder:{events}:*' resetchann
 rabbitmqctl set_permissions -p / events-operator '^events\.operator$' '^(events|events\.store)$' '^(events\.dead-letters|events\.store)$'
 redis-cli ACL SETUSER events-operator on resetkeys '~inorder:events:*' '~inorder:{events}:*' resetchannels -@all '+client|setname' +evalsha +get +hdel +hget +hgetall +hkeys +hmget +hscan +hset +hsetnx +info +llen +lrange +pexpire +ping +scan '+script|load' +set +time +xadd +xrange +xrevrange
 
-# reader: Looks, and changes nothing: also a console without ADMIN_TOKEN.
+# reader: Looks, and changes nothing: also a console that has no operators.
 # inorder status, inorder dead-letters list, inorder dead-letters show, inorder dead-letters export, inorder entity show, inorder entity list, inorder events list, inorder events verify, inorder audit
 rabbitmqctl set_permissions -p / events-reader '^events\.operator$' '^$' '^(events\.dead-letters|events\.store)$'
 redis-cli ACL SETUSER events-reader on resetkeys '~inorder:events:*' '~inorder:{events}:*' resetchannels -@all '+client|setname' +evalsha +get +hget +hgetall +hmget +info +llen +lrange +ping +scan '+script|load' +time +xrange +xrevrange

@@ -5,7 +5,7 @@ import { permissionsOf, type RoleName, roleNames } from '../config/permissions.t
 import { ConfigError } from '../errors.ts';
 import { virtualHostOf } from '../rabbitmq/management.ts';
 import { closest } from './arguments.ts';
-import { defineCommand, flag, jsonOption, stateStoreVariables } from './command.ts';
+import { defineCommand, flag, jsonOption, stateStoreVariables, userVariables } from './command.ts';
 
 export const command = defineCommand({
   name: 'permissions',
@@ -21,7 +21,17 @@ export const command = defineCommand({
     replies: flag('Also what a worker needs to send the results of handlers to the `replyTo` of messages: it may then write to any queue.'),
     json: jsonOption,
   },
-  variables: ['AMQP_URL', ...stateStoreVariables, 'EVENT_STORE', 'EVENT_LOG', 'DURABILITY', 'AUTO_REPLAY', 'GAP_REPAIR', 'ADMIN_TOKEN'],
+  variables: [
+    'AMQP_URL',
+    ...stateStoreVariables,
+    'EVENT_STORE',
+    'EVENT_LOG',
+    'DURABILITY',
+    'AUTO_REPLAY',
+    'GAP_REPAIR',
+    'READ_TOKEN',
+    ...userVariables,
+  ],
   async run({ positionals: [word], options: { replies, json } }, io) {
     const chosen = word === undefined ? roleNames : [roleNamed(word)];
     const config = loadConfig(io.env);

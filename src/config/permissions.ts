@@ -48,7 +48,8 @@ const seeStream: Rights = { read: ['store'], state: [...scripts, 'get', 'hgetall
 const commit: Rights = { state: [...scripts, 'hdel', 'hget', 'hmget', 'hscan', 'hset', 'pexpire', 'time'] };
 /** Under the lock of the dead letters, an exclusive queue. */
 const seeLetters: Rights = { configure: ['operator'], read: ['dead-letters'], state: ['hget'] };
-const replay: Rights = { write: [''], state: ['hset', 'pexpire', 'xadd'] };
+/** Beside what a commit needs. */
+const replay: Rights = { write: [''], state: ['xadd'] };
 const seeEvents: Rights = { events: [...scripts, 'hmget', 'llen', 'lrange', 'xrange'] };
 const ask: Rights = { state: ['ping'] };
 const see = [ask, seeStream, seeLetters, seeEvents, { state: ['lrange', 'xrevrange'] }];
@@ -61,7 +62,8 @@ interface Role {
 
 const roles: Readonly<Record<RoleName, Role>> = {
   worker: {
-    meaning: 'Consumes the shards, with TOPOLOGY=verify. With ADMIN_TOKEN its console does what an operator does.',
+    meaning:
+      'Consumes the shards, with TOPOLOGY=verify. Its console needs what the viewers or operators need whom the configuration names.',
     commands: ['worker'],
     needs: (config) => [
       seeStream,
@@ -69,10 +71,9 @@ const roles: Readonly<Record<RoleName, Role>> = {
       { write: ['store'], read: [shardQueues], state: ['hlen', 'hrandfield', 'hsetnx', 'incr'] },
       config.store.eventLog ? { state: ['rpush'] } : {},
       durable(config),
-      config.processing.autoReplay ? seeLetters : {},
-      config.processing.autoReplay ? replay : {},
       config.gapRepair.source === 'event-store' ? seeEvents : {},
-      ...(config.http.adminToken === null ? [] : operate(config)),
+      ...(config.processing.autoReplay ? [seeLetters, replay] : []),
+      ...serve(config),
     ],
   },
   publisher: {
@@ -100,7 +101,7 @@ const roles: Readonly<Record<RoleName, Role>> = {
     needs: operate,
   },
   reader: {
-    meaning: 'Looks, and changes nothing: also a console without ADMIN_TOKEN.',
+    meaning: 'Looks, and changes nothing: also a console that has no operators.',
     commands: [
       'status',
       'dead-letters list',
@@ -142,6 +143,14 @@ function operate(config: Config): readonly Rights[] {
   return [...see, commit, replay, resume, durable(config)];
 }
 
+/** What a worker's console shows to viewers and does for operators, who have tokens or come by a proxy. */
+function serve(config: Config): readonly Rights[] {
+  const { adminToken, readToken, tokens, proxy } = config.http;
+  const hasOperators = adminToken !== null || tokens.some(({ role }) => role === 'operator') || (proxy?.operators.length ?? 0) > 0;
+  if (hasOperators) return operate(config);
+  return readToken !== null || tokens.length > 0 || proxy !== null ? see : [];
+}
+
 /** DURABILITY writes a key before it waits. */
 function durable({ store: { durability } }: Config, keys: 'state' | 'events' = 'state'): Rights {
   return durability.kind === 'none' ? {} : { [keys]: ['set', durability.kind === 'aof' ? 'waitaof' : 'wait'] };
@@ -172,9 +181,10 @@ const none = '^$';
 
 /** The name of a stream has no character but the dot that means something in a regular expression. */
 function pattern(stream: string, names: readonly string[]): string {
+  if (names.length === 0) return none;
   const whole = names.map((name) => (name === defaultExchange ? name : name === '' ? stream : `${stream}.${name}`));
-  const escaped = whole.map((name) => name.replaceAll('.', String.raw`\.`));
-  return escaped.length === 0 ? none : escaped.length === 1 ? `^${escaped[0]}$` : `^(${escaped.join('|')})$`;
+  const either = whole.join('|').replaceAll('.', String.raw`\.`);
+  return names.length === 1 ? `^${either}$` : `^(${either})$`;
 }
 
 /** What the client asks by itself, by the form of REDIS_URL. */

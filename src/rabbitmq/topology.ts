@@ -137,7 +137,9 @@ async function surplusShard(scratch: ScratchChannel, { stream, shards }: Topolog
 function explain(label: string, refusal: Error | null): readonly string[] {
   if (refusal === null) return [];
   const words = brokerWords(refusal);
-  if (replyCodeOf(refusal) === replyCodes.resourceLocked) return [`${label}: another connection owns it exclusively`];
+  const code = replyCodeOf(refusal);
+  if (code === replyCodes.accessRefused) return [`${label}: ${words}; a worker with TOPOLOGY=verify needs no such right`];
+  if (code === replyCodes.resourceLocked) return [`${label}: another connection owns it exclusively`];
   const [, argument, wanted, found] = /inequivalent arg '([^']+)'.*: received (.+) but current is (.+)$/s.exec(words) ?? [];
   if (argument === undefined) return [`${label}: ${words}`];
   return [

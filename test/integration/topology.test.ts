@@ -180,6 +180,7 @@ test('a user without permission to configure is told so', async (t) => {
     problems[0]!,
     /^exchange events\.unrouted: no access to exchange 'events\.unrouted' in virtual host '\/': add \^events\\\.unrouted\$ to the configure /,
   );
+  assert.match(problems[0]!, /; a worker with TOPOLOGY=verify needs no such right$/);
 });
 
 test('a broker that is away is unavailable, and not a wrong configuration', async (t) => {

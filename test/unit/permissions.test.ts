@@ -8,6 +8,7 @@ import { loadConfig } from '../../src/config/load.ts';
 import { type RoleName, permissionsOf, roleNames } from '../../src/config/permissions.ts';
 import { checkout } from '../support/checkout.ts';
 import { keptIo } from '../support/command-io.ts';
+import { readReadme } from '../support/readme.ts';
 
 async function permissions(words: readonly string[], env: Record<string, string> = {}) {
   const { io, out } = keptIo({ env });
@@ -32,7 +33,7 @@ test('every command that asks broker or store runs as one role', () => {
   assert.deepEqual(named.toSorted(), commands.flatMap(({ name }) => (asksNobody.includes(name) ? [] : [name])).toSorted());
 });
 
-/** Whoever runs a script needs each command in it. Idempotency records are kept by programs of one's own. */
+/** Whoever runs a script needs each command in it. Idempotency records are kept by programs of one's own, as the README tells. */
 const callers: Readonly<Record<string, readonly RoleName[]>> = {
   'append-3': ['appender'],
   'begin-replay-1': ['worker', 'operator'],
@@ -66,6 +67,8 @@ test('a role may run each command of the scripts that it calls', () => {
     const used = [...readFileSync(`${folder}${script}.lua`, 'utf8').matchAll(/redis\.call\('(\w+)'/g)].map(
       ([, name = '']) => `+${name.toLowerCase()}`,
     );
+    const told = roles.length > 0 ? used : used.filter((name) => readReadme('deploy/permissions/README.md').includes(` ${name}`));
+    assert.deepEqual(told, used, script);
     for (const role of roles) {
       const allowed = of(role, everything).redis?.commands ?? [];
       assert.deepEqual(
@@ -111,12 +114,19 @@ test('a configuration adds what it needs, and nothing else is there', () => {
   assert.deepEqual(permissionsOf('worker', loadConfig({}), { replies: true }).rabbitmq?.write, String.raw`^(amq\.default|events\.store)$`);
   const inPostgres = { STATE_STORE: 'postgres', DATABASE_URL: 'postgres://localhost/inorder' };
   for (const role of roleNames) assert.equal(of(role, inPostgres).redis, null, role);
-  const operators = of('operator').redis?.commands ?? [];
-  const withConsole = of('worker', { ADMIN_TOKEN: 'a token of sixteen'.replaceAll(' ', '-') }).redis?.commands ?? [];
-  assert.deepEqual(
-    operators.filter((name) => !withConsole.includes(name)),
-    [],
-  );
+  for (const [role, name] of [
+    ['operator', 'ADMIN_TOKEN'],
+    ['reader', 'READ_TOKEN'],
+  ] as const) {
+    const worker = of('worker', { [name]: 'sixteen-characters' });
+    assert.deepEqual(
+      of(role).redis?.commands.filter((one) => !worker.redis?.commands.includes(one)),
+      [],
+      name,
+    );
+    assert.equal(worker.rabbitmq?.configure, of(role).rabbitmq?.configure, name);
+    assert.equal(worker.redis?.commands.includes('+hkeys'), role === 'operator', name);
+  }
 });
 
 test('a pattern is of the whole name, and of this stream alone', () => {
