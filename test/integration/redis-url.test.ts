@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ConfigError } from '../../src/errors.ts';
+import { createRedisStore } from '../../src/stores/redis/redis-store.ts';
 import { describeTarget, parseRedisUrl, type RedisTarget } from '../../src/stores/redis/redis-url.ts';
 
 const plain = {
@@ -102,6 +103,15 @@ for (const url of bad) {
     );
   });
 }
+
+test('files for TLS are for a URL with TLS, and have to be there', () => {
+  const caFile = '/nowhere/ca.pem';
+  const problem = /tls\.caFile is "\/nowhere\/ca\.pem": the file cannot be read \(ENOENT\)/;
+  assert.throws(() => parseRedisUrl('rediss://h', { caFile }), problem);
+  assert.throws(() => createRedisStore({ url: 'rediss://h', tls: { caFile }, stream: 's', idempotencyTtlSeconds: 1 }), problem);
+  assert.throws(() => parseRedisUrl('redis://h', { serverName: 'h' }), /it is without TLS, and `tls` is given: use rediss:\/\//);
+  assert.deepEqual(parseRedisUrl('rediss://h', { serverName: 'h' }).tls, { serverName: 'h' });
+});
 
 test('a description says where, and never with which password', () => {
   assert.equal(describeTarget(parseRedisUrl('redis://u:s3cret@h:1/2')), 'Redis at h:1');

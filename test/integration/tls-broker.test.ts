@@ -14,8 +14,10 @@ import { createConnection } from '../../src/rabbitmq/connection.ts';
 import { systemTime } from '../../src/time.ts';
 import { Authority, type Certificate, needsOpenssl, renew } from '../support/certificates.ts';
 import { keptIo } from '../support/command-io.ts';
+import { startCommand } from '../support/command-process.ts';
 import { KeptLog } from '../support/rabbitmq.ts';
-import { useRabbitNode, useServices, waitFor } from '../support/services.ts';
+import { useRabbitNode, useRedisNode, useServices, waitFor } from '../support/services.ts';
+import { WorkerProcess } from '../support/worker-process.ts';
 
 /** A broker whose TLS ports show `certificate`; with `demands` only to clients with a certificate from the same authority. */
 async function useTlsBroker(t: TestContext, authority: Authority, certificate: Certificate, { host = '127.0.0.1', demands = false } = {}) {
@@ -39,8 +41,8 @@ async function useTlsBroker(t: TestContext, authority: Authority, certificate: C
   return { node, port, managementPort, amqps: (login = 'guest:guest@', name = host) => `amqps://${login}${name}:${port}` };
 }
 
-async function inorder(words: string, env: Record<string, string>) {
-  const { io, out } = keptIo({ env: { SHARDS: '1', STREAM: 'tls', HTTP_PORT: '1', ...env } });
+async function inorder(words: string, env: Record<string, string>, stdin?: string) {
+  const { io, out } = keptIo({ env: { SHARDS: '1', STREAM: 'tls', HTTP_PORT: '1', ...env }, ...(stdin !== undefined && { stdin }) });
   return { code: await runCli({ commands, version: '0' }, words.split(' '), io), ...out };
 }
 
@@ -115,6 +117,41 @@ test('a broker that demands certificates knows its users by them, and refuses ev
   assert.match(await refusal(expired), notOurs('it does not accept the certificate of this client'));
   const stranger = { ...external, ...filesOf(await authority.issue('nobody')) };
   assert.match(await refusal(stranger), /has no user for the certificate, or no access for it\n$/);
+});
+
+test('a worker with all of its connections, the relay and the commands live on certificates alone', needsOpenssl, async (t) => {
+  const authority = await Authority.create(t);
+  const [server, client] = [await authority.issue('server'), await authority.issue('worker-1')];
+  const { node, amqps, managementPort } = await useTlsBroker(t, authority, server, { demands: true });
+  await node.ctl('add_user', 'worker-1', 'not used');
+  await node.ctl('set_permissions', 'worker-1', '.*', '.*', '.*');
+  const redis = await useRedisNode(t, { tls: { ...server, caFile: authority.caFile } });
+  const env = {
+    ...{ AMQP_URL: amqps(''), AMQP_AUTH: 'external', AMQP_TLS_CA_FILE: authority.caFile, ...filesOf(client) },
+    ...{ REDIS_URL: `rediss://127.0.0.1:${redis.tlsPort}`, REDIS_TLS_CA_FILE: authority.caFile },
+    ...{ REDIS_TLS_CERT_FILE: client.certFile, REDIS_TLS_KEY_FILE: client.keyFile },
+    MANAGEMENT_URL: `https://guest:guest@127.0.0.1:${managementPort}`,
+    ...{ STREAM: 'tls', SHARDS: '1', PROCESSOR: 'history', GAP_TIMEOUT_MS: '200', AUTO_REPLAY: 'true' },
+  };
+  const worker = await WorkerProcess.ready(t, env);
+  const line = (entity: string, sequence?: number) => `${JSON.stringify({ entity_id: entity, sequence, type: 'E', data: {} })}\n`;
+  const until = (entity: string, text: RegExp) =>
+    waitFor(async () => text.test((await inorder(`entity show ${entity}`, env)).stdout), { what: `${entity}: ${text}\n${worker.output}` });
+
+  assert.equal((await inorder('publish', env, line('a', 1) + line('a', 3))).code, 0);
+  await until('a', /^version +1\nparked +since/m);
+  assert.match((await inorder('dead-letters list', env)).stdout, /gap_timeout/);
+  await inorder('publish', env, line('a', 2));
+  await until('a', /^version +3\nparked +no/m);
+
+  assert.equal((await inorder('events append', env, line('b') + line('b'))).stdout, '2 appended, 0 known, 0 refused\n');
+  const relay = startCommand(['relay'], env);
+  t.after(() => relay.process.kill('SIGKILL'));
+  await until('b', /^version +2$/m);
+  const counted = async () => /^inorder_shard_queue_messages\{[^}]*unacked/m.test((await worker.get('/metrics')).body);
+  await waitFor(counted, { what: 'what only the management API counts' });
+  for (const words of ['status', 'audit', 'shards resume --why test --yes', 'recover --from event-store --yes'])
+    assert.equal((await inorder(words, env)).stderr, '', words);
 });
 
 test('renewed certificates are used at the next connect; half-renewed ones leave those before them in use', needsOpenssl, async (t) => {

@@ -175,6 +175,14 @@ test('PostgreSQL is used over TLS, and each certificate that is not right is ref
   await waitFor(async () => /its certificate has expired .+Renew it at the server/.test(await refused(trusted)), {
     what: 'the expired one',
   });
+
+  // Everything is renewed, and the store that is open connects again.
+  await copyFile(other.caFile, authority.caFile);
+  await renew(await other.issue('inorder'), { certFile: trusted.sslcert, keyFile: trusted.sslkey });
+  await write('tls-ca.pem', readFileSync(other.caFile, 'utf8'));
+  await serve(await other.issue('server'));
+  await admin.query('SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND client_port IS NOT NULL');
+  await waitFor(() => snapshotOf(store, order).catch(() => null), { what: 'the renewed certificates' });
 });
 
 test('renewed certificates of Redis are used at the next connect, and half-renewed ones are not', needed, async (t) => {

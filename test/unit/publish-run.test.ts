@@ -101,6 +101,23 @@ test('a publisher that could never publish anything is refused, with every reaso
       return !error.message.includes('hush');
     },
   );
+  const named = (given: PublisherOptions) => {
+    try {
+      createPublisher(given);
+      return [];
+    } catch (error) {
+      return error instanceof ConfigError ? error.problems : [];
+    }
+  };
+  assert.deepEqual(named({ urls: ['amqps://h'], tls: { certFile: '/nowhere' } }), [
+    'tls.certFile is "/nowhere": the file cannot be read (ENOENT)',
+    'tls.certFile is set, and tls.keyFile is not: a certificate and its key go together, set both',
+  ]);
+  assert.deepEqual(named({ urls: ['amqps://h?verify=none'] }), [
+    'urls: its parameter "verify" has no effect: TLS is amqps:// with AMQP_TLS_CA_FILE and its like',
+  ]);
+  assert.deepEqual(named({ tls: { serverName: 'h' } }), ['tls and auth `external` are for urls that all begin with amqps://']);
+  assert.deepEqual(named({ urls: ['amqps://h'], auth: 'external' }), ['auth is `external`: it needs tls.certFile and tls.keyFile']);
   for (const refused of [{ urls: [] }, { urls: ['http://h'] }, { maxOutstanding: Number.NaN }])
     assert.throws(() => createPublisher(refused), ConfigError, JSON.stringify(refused));
 });

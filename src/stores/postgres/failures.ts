@@ -30,7 +30,7 @@ const refusals: readonly Condition[] = [
   {
     words: /no pg_hba\.conf entry .*(no encryption|SSL off)|SSL (connection )?(is )?required|requires? (SSL|TLS|encryption)/i,
     meaning: 'it takes this user only over TLS, or not from this address',
-    remedy: 'Add sslmode=require to DATABASE_URL, or allow the address in pg_hba.conf.',
+    remedy: 'Add sslmode=verify-full to DATABASE_URL, or allow the address in pg_hba.conf.',
   },
   { words: /does not support SSL/i, meaning: 'it has no TLS', remedy: 'Remove sslmode from DATABASE_URL, or set TLS up at the server.' },
   {
