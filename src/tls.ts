@@ -49,11 +49,12 @@ export function tlsProblems(files: Partial<TlsFiles>, names: TlsNames = optionNa
  * are then. The first connect throws `ConfigError` if they cannot be used.
  */
 export function tlsOptions(files: Partial<TlsFiles>, warn: (message: string) => void): ConnectionOptions {
-  const servername = files.serverName == null ? {} : { servername: files.serverName };
-  if (files.caFile == null && files.certFile == null) return servername;
+  // Said outright, so that NODE_TLS_REJECT_UNAUTHORIZED=0 does not reach here.
+  const always = { rejectUnauthorized: true, ...(files.serverName == null ? {} : { servername: files.serverName }) };
+  if (files.caFile == null && files.certFile == null) return always;
   let used: { readonly pem: string; readonly context: SecureContext } | null = null;
   return {
-    ...servername,
+    ...always,
     get secureContext() {
       try {
         const read = readFiles(files, optionNames);
@@ -117,57 +118,55 @@ const remedies = {
     host: 'Use a name in it in DATABASE_URL.',
     plain: 'Name the port for TLS, or remove sslnegotiation=direct from DATABASE_URL.',
   },
-} as const;
-type Url = keyof typeof remedies;
+};
+type Remedies = (typeof remedies)[keyof typeof remedies];
 
 interface Condition {
   /** Matches the code or the message: some clients pass on only one of them. */
   readonly matches: RegExp;
   readonly meaning: string;
-  readonly remedy: string | keyof (typeof remedies)[Url];
+  readonly remedy: (of: Remedies) => string;
 }
 
 const conditions: readonly Condition[] = [
-  { matches: /CERT_HAS_EXPIRED|certificate has expired/, meaning: 'its certificate has expired', remedy: 'Renew it at the server.' },
+  { matches: /CERT_HAS_EXPIRED|certificate has expired/, meaning: 'its certificate has expired', remedy: () => 'Renew it at the server.' },
   {
     matches: /CERT_NOT_YET_VALID|certificate is not yet valid/,
     meaning: 'its certificate is not valid yet',
-    remedy: 'Correct the clock of this machine, or the certificate.',
+    remedy: () => 'Correct the clock of this machine, or the certificate.',
   },
   {
     matches: /ERR_TLS_CERT_ALTNAME_INVALID|does not match certificate's altnames/,
     meaning: 'its certificate is for another name',
-    remedy: 'host',
+    remedy: ({ host }) => host,
   },
   {
     matches: /SELF_SIGNED_CERT|UNABLE_TO_(VERIFY|GET)|self-signed certificate|unable to (verify|get)/,
     meaning: 'its certificate is from an authority that is not trusted',
-    remedy: 'authority',
+    remedy: ({ authority }) => authority,
   },
   {
     matches: /ALERT_CERTIFICATE_REQUIRED|ALERT_HANDSHAKE_FAILURE|alert (certificate required|handshake failure)/,
     meaning: 'it demands a certificate from its clients',
-    remedy: 'certificate',
+    remedy: ({ certificate }) => certificate,
   },
   {
-    matches: /ALERT_(UNKNOWN_CA|BAD_CERTIFICATE|\w*CERTIFICATE)|alert (unknown ca|\w* ?certificate)/,
+    matches: /ALERT_(UNKNOWN_CA|\w*CERTIFICATE)|alert (unknown ca|\w* ?certificate)/,
     meaning: 'it does not accept the certificate of this client',
-    remedy: 'certificate',
+    remedy: ({ certificate }) => certificate,
   },
   {
     matches: /WRONG_VERSION_NUMBER|PACKET_LENGTH_TOO_LONG|wrong version number|packet length too long/,
     meaning: 'what answers at this port is not TLS',
-    remedy: 'plain',
+    remedy: ({ plain }) => plain,
   },
 ];
 
 /** What a failed connection means if TLS is the cause, as `meaning (words). Remedy.`; null if it is not. */
-export function tlsFailure(error: unknown, url: Url): string | null {
+export function tlsFailure(error: unknown, url: keyof typeof remedies): string | null {
   const words = messageOf(error);
   const found = conditions.find(({ matches }) => matches.test(`${codeOf(error)} ${words}`));
-  if (found === undefined) return null;
-  const { [found.remedy]: remedy = found.remedy } = remedies[url] as Readonly<Record<string, string>>;
-  return `${found.meaning} (${briefly(words)}). ${remedy}`;
+  return found === undefined ? null : `${found.meaning} (${briefly(words)}). ${found.remedy(remedies[url])}`;
 }
 
 function codeOf(error: unknown): string {

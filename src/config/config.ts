@@ -159,7 +159,7 @@ export interface Config {
   readonly http: HttpConfig;
   /** How long a stop waits for what is in flight, in milliseconds. */
   readonly shutdownTimeoutMs: number;
-  /** Sentences for the log: variables that are set and have no effect in this version. */
+  /** Sentences for the log: what is set and has no effect, or sends a password in clear. */
   readonly warnings: readonly string[];
 }
 

@@ -199,9 +199,15 @@ function longestRetryMs(values: Values): number {
   return totalMs;
 }
 
-function warningsOf({ DATABASE_URL: url, STATE_STORE: states, EVENT_STORE: events }: Values): string[] {
-  if (url === null || states === 'postgres' || events !== 'redis') return [];
-  return ['DATABASE_URL is set and not used: STATE_STORE and EVENT_STORE are `redis`'];
+function warningsOf(values: Values): string[] {
+  const { AMQP_URL: urls, MANAGEMENT_URL: managed, DATABASE_URL: url, STATE_STORE: states, EVENT_STORE: events } = values;
+  const unused = url !== null && states !== 'postgres' && events === 'redis';
+  const isFar = managed?.startsWith('http:') && !/^(localhost|127\..*|\[::1\])$/.test(new URL(managed).hostname);
+  const isClear = isFar && urls[0].startsWith('amqps:');
+  return [
+    ...(unused ? ['DATABASE_URL is set and not used: STATE_STORE and EVENT_STORE are `redis`'] : []),
+    ...(isClear ? ['MANAGEMENT_URL sends its password in clear, and AMQP_URL has TLS: let it begin with https'] : []),
+  ];
 }
 
 function arrange(values: Values, given: Texts, tokens: readonly NamedToken[], warnings: readonly string[]): Config {

@@ -8,12 +8,10 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { freePort } from '../../deploy/local/free-port.ts';
 import type { RabbitNode } from '../../deploy/local/rabbit-node.ts';
-import { commands } from '../../src/cli/commands.ts';
-import { runCli } from '../../src/cli/run.ts';
 import { createConnection } from '../../src/rabbitmq/connection.ts';
 import { systemTime } from '../../src/time.ts';
 import { Authority, type Certificate, needsOpenssl, renew } from '../support/certificates.ts';
-import { keptIo } from '../support/command-io.ts';
+import { keptIo, runHere } from '../support/command-io.ts';
 import { startCommand } from '../support/command-process.ts';
 import { KeptLog } from '../support/rabbitmq.ts';
 import { useRabbitNode, useRedisNode, useServices, waitFor } from '../support/services.ts';
@@ -43,7 +41,7 @@ async function useTlsBroker(t: TestContext, authority: Authority, certificate: C
 
 async function inorder(words: string, env: Record<string, string>, stdin?: string) {
   const { io, out } = keptIo({ env: { SHARDS: '1', STREAM: 'tls', HTTP_PORT: '1', ...env }, ...(stdin !== undefined && { stdin }) });
-  return { code: await runCli({ commands, version: '0' }, words.split(' '), io), ...out };
+  return { code: await runHere(words.split(' '), io), ...out };
 }
 
 /** What a command says that cannot connect: one line. */
@@ -86,7 +84,9 @@ test('over TLS commands reach the broker and its management API, whose authority
   assert.match(stdout, /^warning {2}management API: it cannot be reached: what answers at this port is not TLS/m);
 });
 
-test('a certificate that has expired is refused, whoever issued it', needsOpenssl, async (t) => {
+test('a certificate that has expired is refused, whoever issued it and whatever Node.js is told', needsOpenssl, async (t) => {
+  process.env['NODE_TLS_REJECT_UNAUTHORIZED'] = '0';
+  t.after(() => delete process.env['NODE_TLS_REJECT_UNAUTHORIZED']);
   const authority = await Authority.create(t);
   const { certFile, keyFile } = await authority.issue('server', { days: -1 });
   const server = tls.createServer({ cert: readFileSync(certFile), key: readFileSync(keyFile) }).on('tlsClientError', () => undefined);
@@ -145,7 +145,7 @@ test('a worker with all of its connections, the relay and the commands live on c
   await until('a', /^version +3\nparked +no/m);
 
   assert.equal((await inorder('events append', env, line('b') + line('b'))).stdout, '2 appended, 0 known, 0 refused\n');
-  const relay = startCommand(['relay'], env);
+  const relay = await startCommand(['relay'], env);
   t.after(() => relay.process.kill('SIGKILL'));
   await until('b', /^version +2$/m);
   const counted = async () => /^inorder_shard_queue_messages\{[^}]*unacked/m.test((await worker.get('/metrics')).body);

@@ -377,6 +377,13 @@ test('a DATABASE_URL that nobody uses is accepted, with a warning', () => {
   );
 });
 
+test('a management API in clear beside AMQP with TLS is accepted, with a warning, unless it is on this machine', () => {
+  const warned = (url: string) => loadConfig({ AMQP_URL: 'amqps://h', MANAGEMENT_URL: url }).warnings.length;
+  assert.deepEqual(['http://u:pw@h:15672', 'http://h', 'http://localhost:pw@h'].map(warned), [1, 1, 1]);
+  assert.deepEqual(['https://u:pw@h', 'http://u:pw@localhost:15672', 'http://127.0.0.1', 'http://u:pw@[::1]:1'].map(warned), [0, 0, 0, 0]);
+  assert.deepEqual(loadConfig({ AMQP_URL: 'amqp://h', MANAGEMENT_URL: 'http://h' }).warnings, []);
+});
+
 for (const [typed, meant] of [
   ['PREFECTH', 'PREFETCH'],
   ['GAP_TIMEOUT', 'GAP_TIMEOUT_MS'],
