@@ -4,14 +4,16 @@
  * later. Each class documents what becomes of the event in work.
  */
 
+import { withoutSecrets } from './printable.ts';
+
 export interface InorderErrorOptions {
   readonly cause?: unknown;
 }
 
-/** The message of anything that was thrown, also of a value without a text. */
+/** The message of anything that was thrown, also of a value without a text; without secrets and bounded, for it may be anybody's. */
 export function messageOf(thrown: unknown): string {
   try {
-    return thrown instanceof Error ? thrown.message : String(thrown);
+    return withoutSecrets(thrown instanceof Error ? thrown.message : String(thrown));
   } catch {
     return 'something that cannot be printed';
   }

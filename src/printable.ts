@@ -94,3 +94,12 @@ const secrets: readonly (readonly [RegExp, string])[] = [
 export function redactSecrets(text: string): string {
   return secrets.reduce((redacted, [pattern, to]) => redacted.replace(pattern, to), redactUrls(text));
 }
+
+/** The most characters to examine, so that no text takes long. */
+export const maxExamined = 16_384;
+
+/** Text of foreign code that may be logged and stored: without secrets, and of at most so many characters. */
+export function withoutSecrets(text: string, maxLength = 800): string {
+  const redacted = redactSecrets(text.slice(0, maxExamined));
+  return redacted.length > maxLength ? `${redacted.slice(0, maxLength)}…` : redacted;
+}

@@ -12,6 +12,7 @@ import { PermanentError } from '../errors.ts';
 import type { Event } from '../events/event.ts';
 import { quoted } from '../events/json-body.ts';
 import type { RejectionReason } from '../events/reasons.ts';
+import { withoutSecrets } from '../printable.ts';
 import { type Aggregate, type AnyAggregate, type Command, type Decide, type DecidedEvent, type Decision, isRefused } from './definition.ts';
 import { describeThrown, reasonOf } from './thrown.ts';
 
@@ -25,8 +26,6 @@ export interface EvolveOptions {
   /** The entity is adopted in mid-stream (`FIRST_SEQUENCE=any`): its first event need not be one that creates it. */
   readonly adopts: boolean;
 }
-
-const maxDetailLength = 512;
 
 /** `state` is null before the first event of the entity is applied. */
 export function evolveEvent<State>(
@@ -124,8 +123,7 @@ function issueText(issues: readonly StandardSchemaV1.Issue[]): string {
 }
 
 function failure(reason: EvolveFailure, detail: unknown): { readonly ok: false; readonly reason: EvolveFailure; readonly detail: string } {
-  const text = String(detail);
-  return { ok: false, reason, detail: text.length > maxDetailLength ? `${text.slice(0, maxDetailLength)}…` : text };
+  return { ok: false, reason, detail: withoutSecrets(String(detail)) };
 }
 
 function isPromise(value: unknown): value is PromiseLike<unknown> {

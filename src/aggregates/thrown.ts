@@ -3,7 +3,7 @@
  * stack. Bounded, without credentials, and without parts of the event's data that the message repeats.
  */
 import type { Event } from '../events/event.ts';
-import { redactSecrets } from '../printable.ts';
+import { maxExamined, redactSecrets, withoutSecrets } from '../printable.ts';
 
 export interface Thrown {
   /** On one line: `TypeError: order has no items`. */
@@ -12,9 +12,6 @@ export interface Thrown {
   readonly stack: string | null;
 }
 
-const maxDetailLength = 800;
-/** The most characters to examine, so that no error takes long. */
-const maxLookedAt = 16_384;
 const maxFrames = 16;
 const maxFrameLength = 240;
 const maxCauses = 3;
@@ -55,9 +52,8 @@ export function describeThrown(thrown: unknown, event: Event): Thrown {
 }
 
 function wordsOf(thrown: unknown, event: Event): string {
-  const words = withoutData(textOf(thrown).slice(0, maxLookedAt), event);
-  const oneLine = redactSecrets(words).replaceAll(/\s+/g, ' ').trim();
-  return oneLine.length > maxDetailLength ? `${oneLine.slice(0, maxDetailLength)}…` : oneLine;
+  const words = withoutData(textOf(thrown).slice(0, maxExamined), event);
+  return withoutSecrets(words.replaceAll(/\s+/g, ' ').trim());
 }
 
 /** Removes data from the message: all of them or an object in them, pretty-printed or not, also if it is truncated. */
@@ -122,7 +118,7 @@ function framesOf(error: Error): string[] {
   const at = typeof message === 'string' ? stack.indexOf(message) : -1;
   const behind = at === -1 ? stack : stack.slice(at + String(message).length);
   const frames = behind
-    .slice(0, maxLookedAt)
+    .slice(0, maxExamined)
     .split('\n')
     .filter((line) => /^\s+at /.test(line));
   return frames.slice(0, maxFrames).map((line) => redactSecrets(line).trim().slice(0, maxFrameLength));

@@ -3,7 +3,7 @@
  * credentials and without a stack (unless LOG_LEVEL is `debug`), and the right exit code.
  */
 import { trimmed } from '../config/given-text.ts';
-import { printable, redactUrls } from '../printable.ts';
+import { maxExamined, printable, redactUrls, withoutSecrets } from '../printable.ts';
 import { ConfigError, InorderError, messageOf } from '../errors.ts';
 import { closest, parseArguments } from './arguments.ts';
 import type { Command, CommandIo, ExitCode } from './command.ts';
@@ -84,12 +84,12 @@ function find(commands: readonly Command[], typed: readonly string[]): Found {
 async function report(error: unknown, io: CommandIo): Promise<ExitCode> {
   const problems = error instanceof ConfigError ? error.problems : [lineOf(error)];
   for (const problem of problems) await io.stderr.write(`inorder: ${oneLine(redactUrls(problem))}\n`);
-  if (trimmed(io.env['LOG_LEVEL'] ?? '') === 'debug') await io.stderr.write(`${redactUrls(stackOf(error))}\n`);
+  if (trimmed(io.env['LOG_LEVEL'] ?? '') === 'debug') await io.stderr.write(`${withoutSecrets(stackOf(error), maxExamined)}\n`);
   return error instanceof ConfigError ? 2 : 1;
 }
 
 function lineOf(error: unknown): string {
-  if (error instanceof InorderError) return error.message;
+  if (error instanceof InorderError) return messageOf(error);
   const message = messageOf(error) || (error instanceof Error ? error.name : 'something empty was thrown');
   return `unexpected error: ${message} (LOG_LEVEL=debug prints where)`;
 }

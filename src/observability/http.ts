@@ -9,12 +9,11 @@
 import { createServer, type IncomingHttpHeaders, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { HttpConfig, Role } from '../config/config.ts';
-import { ConfigError, InorderError } from '../errors.ts';
+import { ConfigError, InorderError, messageOf } from '../errors.ts';
 import { isJsonObject, readJsonBody } from '../events/json-body.ts';
 import { Connections } from './connections.ts';
 import type { Gate } from './gate.ts';
 import type { Metrics } from './metrics.ts';
-import { redactUrls } from '../printable.ts';
 import { withoutEntities, withoutParticulars, type WorkerStatus } from './worker-status.ts';
 
 export interface Answer {
@@ -190,7 +189,7 @@ function topPaths(routes: readonly Route[]): string {
 
 function failure(error: unknown): Answer {
   if (error instanceof ConfigError) return json(400, { error: error.problems.join('; ') });
-  if (error instanceof InorderError) return json(503, { error: redactUrls(error.message) });
+  if (error instanceof InorderError) return json(503, { error: messageOf(error) });
   return json(500, { error: 'the answer could not be made' });
 }
 

@@ -1,7 +1,7 @@
 /**
  * The log: JSON lines on standard output about everything that an operator may have to act on. Guarantees that it
- * contains no credentials of URLs, and that a log that cannot be written (a closed pipe, a full disk, a slow
- * reader) stops nothing. Callers must not log payloads or states.
+ * contains no credentials of URLs and no secrets in what was thrown, and that a log that cannot be written (a closed pipe, a full
+ * disk, a slow reader) stops nothing. Callers must not log payloads or states.
  */
 import { type Logger, pino } from 'pino';
 import type { LogLevel } from '../config/config.ts';
@@ -10,7 +10,7 @@ import type { EntityRef } from '../events/event.ts';
 import { entityKey } from '../events/identity.ts';
 import { isoNow, systemTime, type Time } from '../time.ts';
 import { LineWriter } from './line-writer.ts';
-import { redactUrls } from '../printable.ts';
+import { redactUrls, withoutSecrets } from '../printable.ts';
 
 export type LogFields = Readonly<Record<string, unknown>>;
 
@@ -74,6 +74,7 @@ interface DescribedError {
 
 /** A chain of causes may be long or circular. */
 const maxCauses = 5;
+const maxStackLength = 4_000;
 
 // Field by field, because errors of client libraries contain arguments of commands and whole messages.
 function describeError(error: unknown, withStack: boolean, causes = maxCauses): DescribedError {
@@ -81,9 +82,9 @@ function describeError(error: unknown, withStack: boolean, causes = maxCauses): 
   const code: unknown = 'code' in error ? error.code : undefined;
   return {
     ...(typeof code === 'string' || typeof code === 'number' ? { code: String(code) } : {}),
-    message: error.message,
+    message: messageOf(error),
     ...(error.cause === undefined || causes === 0 ? {} : { cause: describeError(error.cause, withStack, causes - 1) }),
-    ...(withStack && error.stack !== undefined ? { stack: error.stack } : {}),
+    ...(withStack && error.stack !== undefined ? { stack: withoutSecrets(error.stack, maxStackLength) } : {}),
   };
 }
 

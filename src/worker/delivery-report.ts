@@ -3,7 +3,6 @@
  * with a tracer, as spans. It decides nothing.
  */
 import type { Tracer } from '@opentelemetry/api';
-import { messageOf } from '../errors.ts';
 import type { Event, RawMessage, Refusal } from '../events/event.ts';
 import { DeliverySpans } from '../observability/delivery-spans.ts';
 import type { HourlyPerEntity, Log, LogFields } from '../observability/log.ts';
@@ -102,9 +101,8 @@ export class DeliveryReport {
     log.warn({ shard, reason, detail, ...this.#about(tag, event) }, 'an event that was fetched from the source was refused');
   }
 
-  retried({ tag, event }: Delivery, attempt: number, error: unknown): void {
+  retried({ tag, event }: Delivery, attempt: number, cause: string): void {
     const { shard, metrics, log } = this.#options;
-    const cause = messageOf(error);
     metrics.processorRetried();
     this.#spans?.retried(tag, attempt, cause);
     log.warn({ shard, ...this.#about(tag, event), attempt, cause }, 'the processor failed; trying again');

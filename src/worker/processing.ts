@@ -110,7 +110,7 @@ async function foldWithHandlers(fold: Fold, processors: ProcessorSet, options: P
     const unstorable = fold.unstorable();
     if (unstorable !== null) return fold.finish(unstorable);
     const { tag, event } = slot.delivery;
-    const onRetry = (attempt: number, error: unknown) => options.report.retried(slot.delivery, attempt, error);
+    const onRetry = (attempt: number, cause: string) => options.report.retried(slot.delivery, attempt, cause);
     const run = { ...options.handlerRun, headers: options.messages.get(tag)?.headers ?? {}, onRetry };
     const values: unknown[] = [];
     for (const handler of processors.handlers) {
@@ -119,7 +119,7 @@ async function foldWithHandlers(fold: Fold, processors: ProcessorSet, options: P
       if (outcome.kind === 'failed') return fold.finish(outcome.failure);
       values.push(outcome.value);
     }
-    const result = resultText(values.length === 1 ? values[0] : values, options.maxStateBytes);
+    const result = resultText(values.length === 1 ? values[0] : values, event, options.maxStateBytes);
     if (!result.ok) return fold.finish({ reason: 'handler_failed', detail: result.detail });
     fold.add(slot, result.text);
     return fold.finish(null);
@@ -129,6 +129,7 @@ async function foldWithHandlers(fold: Fold, processors: ProcessorSet, options: P
 
 function resultText(
   value: unknown,
+  event: Event,
   maxBytes: number,
 ): { readonly ok: true; readonly text: string | null } | { readonly ok: false; readonly detail: string } {
   try {
@@ -137,7 +138,7 @@ function resultText(
     if (bytes <= maxBytes) return { ok: true, text };
     return { ok: false, detail: `what the handler returned has ${bytes} bytes, MAX_STATE_BYTES allows ${maxBytes}: return less` };
   } catch (error) {
-    return { ok: false, detail: `what the handler returned is not JSON: ${messageOf(error)}` };
+    return { ok: false, detail: `what the handler returned is not JSON: ${describeThrown(error, event).detail}` };
   }
 }
 
@@ -296,7 +297,7 @@ export interface HandlerRun {
   readonly time: Time;
   /** Called when an attempt begins. */
   readonly onAttempt: () => void;
-  readonly onRetry: (attempt: number, error: unknown) => void;
+  readonly onRetry: (attempt: number, cause: string) => void;
 }
 
 export type HandlerOutcome =
@@ -318,12 +319,12 @@ export async function runHandler(handler: Handler, event: Event, run: HandlerRun
       const code = codeOf(error);
       if (code !== 'UNAVAILABLE') counted++;
       const isFinal = code === 'PERMANENT' || code === 'EVENT';
+      const { detail, stack } = describeThrown(error, event);
       if (isFinal || counted >= limits.maxAttempts) {
-        const { detail, stack } = describeThrown(error, event);
         const attempts = isFinal ? '' : ` (attempt ${attempt})`;
         return { kind: 'failed', failure: { reason: reasonOf(error), detail: `${detail}${attempts}`, stack } };
       }
-      run.onRetry(attempt, error);
+      run.onRetry(attempt, detail);
       await sleep(run.time, backOffMs(limits, attempt, run.time), life);
     }
   }

@@ -12,7 +12,8 @@
  * and its handlers do not run again. An operation whose outcome is unknown is reported as `storeUnavailable`; the sequencer asks
  * for the same operation again, and every operation is safe to repeat.
  */
-import { InvariantError, messageOf, UnavailableError } from '../errors.ts';
+import { describeThrown } from '../aggregates/thrown.ts';
+import { InvariantError, UnavailableError } from '../errors.ts';
 import type { EntityRef, RawMessage } from '../events/event.ts';
 import { messageFingerprint } from '../events/identity.ts';
 import type { Effect, Fact, OperationEffect, Rejection } from '../ordering/facts.ts';
@@ -416,8 +417,9 @@ export function nextBatch(
 }
 
 /** An unexpected failure of a processor: the stored state cannot be read, or its result cannot be written. */
-function processorFailed({ op }: CommitEffect, error: unknown): Fact {
-  const failure = { reason: 'handler_failed', detail: `the processor failed: ${messageOf(error)}` } as const;
+function processorFailed({ op, slots }: CommitEffect, error: unknown): Fact {
+  const { detail, stack } = describeThrown(error, slots[0]!.delivery.event);
+  const failure = { reason: 'handler_failed', detail: `the processor failed: ${detail}`, stack } as const;
   return { kind: 'committed', op, done: 0, parked: null, failure };
 }
 

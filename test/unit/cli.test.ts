@@ -169,6 +169,16 @@ test('nothing that a message quotes can steer the terminal, and what cannot be p
   assert.deepEqual(await throwing(new AggregateError([])), [1, unexpected('AggregateError')]);
 });
 
+test('secrets of foreign code are in no line of an error and in no stack, and what is printed is bounded', async () => {
+  const words = `password=hush and "token":"hush" ${'x'.repeat(1_000_000)}`;
+  for (const thrown of [new Error(words, { cause: new Error(words) }), new UnavailableError(words), words]) {
+    const { io, out } = keptIo({ env: { LOG_LEVEL: 'debug' } });
+    await runCli({ commands: [{ ...command('bad', () => Promise.reject(thrown)), positionals: [] }], version: '0' }, ['bad'], io);
+    assert.match(out.stderr, /password=\*\*\*/);
+    assert.ok(!out.stderr.includes('hush') && out.stderr.length < 20_000);
+  }
+});
+
 test('an output whose reader has gone answers false and throws nothing', async () => {
   const broken = new Writable({
     write: (_chunk, _encoding, done) => done(Object.assign(new Error('write EPIPE'), { code: 'EPIPE' })),

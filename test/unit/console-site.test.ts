@@ -33,7 +33,9 @@ function routesOf(gate: Gate): readonly Route[] {
       path: `${api}/broken`,
       guard: viewers,
       answer: ({ query }) => {
-        throw query.has('away') ? new UnavailableError('the broker at amqp://user:pass@host is away') : new Error('secret cause');
+        throw query.has('away')
+          ? new UnavailableError('the broker at amqp://user:pass@host is away, token=pass')
+          : new Error('secret cause');
       },
     },
     ...['/metrics', '/status', '/consoles', '/index.html'].map(elsewhere),

@@ -41,6 +41,16 @@ test('no credentials of a URL appear, in messages, fields, nested fields or erro
   assert.ok(lines.join().includes('amqp://***@host/v'));
 });
 
+test('no secret of what was thrown appears, of its causes and stacks neither, and what is written is bounded', () => {
+  const words = `password=hush Authorization: Bearer hush.hush {"client_secret":"hush"} ${'x'.repeat(1_000_000)}`;
+  for (const error of [new Error(words, { cause: new Error(words) }), new AggregateError([new Error(words)], words), words]) {
+    const { log, lines } = collect('debug');
+    log.error({ error }, 'failed');
+    assert.match(JSON.parse(lines[0]!).error.message, /^password=\*\*\* Authorization: \*\*\*/);
+    assert.ok(!lines.join().includes('hush') && lines.join().length < 12_000);
+  }
+});
+
 test('redaction takes passwords with an @ and leaves addresses and URLs without credentials alone', () => {
   assert.equal(redactUrls('amqp://u:a@b@host:5672/x, http://h/p'), 'amqp://***@host:5672/x, http://h/p');
   assert.equal(redactUrls('write to me@example.org'), 'write to me@example.org');
