@@ -84,7 +84,9 @@ test('a span tells each publishing and each delivery, and what a processor does 
   }
   assert.deepEqual(of(3).events, [{ name: 'inorder.early', attributes: { 'inorder.expected_sequence': 2 } }]);
   assert.deepEqual([of(1).links, of(2).links, of(3).links], [[], [], [of(2).spanId]]);
-  assert.deepEqual(of(2).events, [{ name: 'inorder.retry', attributes: { 'inorder.attempt': 1, 'exception.message': 'Error: not at once' } }]);
+  assert.deepEqual(of(2).events, [
+    { name: 'inorder.retry', attributes: { 'inorder.attempt': 1, 'exception.message': 'Error: not at once' } },
+  ]);
 
   const retry = worker.output.split('\n').find((line) => line.includes('trying again'));
   assert.equal(JSON.parse(retry!).trace_id, second.traceId);
