@@ -27,6 +27,7 @@ import {
   stateStoreVariables,
   httpVariables,
 } from './command.ts';
+import { checkSafety } from './safety.ts';
 import { printFindings, checkStream } from './topology.ts';
 import { recordOf } from './shards-resume.ts';
 
@@ -44,6 +45,7 @@ const checks: readonly Check[] = [
   { subject: 'environment', remedy: 'use Node.js 20.12 or later', run: checkEnvironment },
   { subject: 'processor', remedy: 'correct PROCESSOR or the module that it names', run: checkProcessor },
   { subject: 'broker', remedy: brokerRemedy, run: checkBroker },
+  { subject: 'safety', remedy: 'correct the variable', run: (config, { time }) => checkSafety(config, time) },
   { subject: 'topology', remedy: brokerRemedy, run: checkTopology },
   { subject: 'unrouted', remedy: brokerRemedy, run: checkUnrouted },
   { subject: 'store', remedy: storeRemedy, run: checkStore },

@@ -75,6 +75,16 @@ export interface NodeInfo {
   readonly disk_free_alarm?: boolean;
   /** Nodes that it cannot see; absent from 4.3 on. */
   readonly partitions?: readonly string[];
+  /** File descriptors: in use, and how many it may have. */
+  readonly fd_used?: number;
+  readonly fd_total?: number;
+}
+
+/** The user whose login is used. */
+export interface WhoAmI {
+  readonly name: string;
+  /** Separated by commas before 3.9. */
+  readonly tags: string | readonly string[];
 }
 
 /** For each request. */
@@ -103,6 +113,10 @@ export class ManagementClient {
     return this.#get<Overview>('/overview', (value) => 'rabbitmq_version' in value && 'exchange_types' in value);
   }
 
+  whoAmI(): Promise<Answer<WhoAmI>> {
+    return this.#get<WhoAmI>('/whoami', (value) => 'name' in value && 'tags' in value);
+  }
+
   exchanges(): Promise<Answer<readonly ExchangeInfo[]>> {
     return this.#list(`/exchanges/${this.#virtualHost}?columns=name,type,durable,auto_delete,internal,arguments`);
   }
@@ -128,7 +142,7 @@ export class ManagementClient {
   }
 
   nodes(): Promise<Answer<readonly NodeInfo[]>> {
-    return this.#list('/nodes?columns=name,running,mem_alarm,disk_free_alarm,partitions');
+    return this.#list('/nodes?columns=name,running,mem_alarm,disk_free_alarm,partitions,fd_used,fd_total');
   }
 
   #list<T>(path: string): Promise<Answer<readonly T[]>> {

@@ -124,9 +124,11 @@ function pluginFinding({ exchangeType }: TopologyPlan, types: readonly string[])
 
 /** The broker's time has a resolution of one second. */
 const clockToleranceMs = 5_000;
+/** The share of a node's file descriptors that may be in use. */
+const mostOfFiles = 0.8;
 
 export function alarmFindings(nodes: readonly NodeInfo[]): readonly Finding[] {
-  const findings = nodes.flatMap(({ name, running, mem_alarm, disk_free_alarm, partitions = [] }) => {
+  const findings = nodes.flatMap(({ name, running, mem_alarm, disk_free_alarm, partitions = [], fd_used = 0, fd_total = 0 }) => {
     const subject = `node ${name}`;
     const found: Finding[] = [];
     if (!running) found.push(failure(subject, 'it is down', 'start it; without a majority of nodes quorum queues stand still'));
@@ -135,6 +137,14 @@ export function alarmFindings(nodes: readonly NodeInfo[]): readonly Finding[] {
     if (disk_free_alarm === true) found.push(failure(subject, 'its disk alarm is on: publishers are blocked', 'free space on its disk'));
     if (partitions.length > 0)
       found.push(failure(subject, `it has lost sight of ${partitions.join(', ')}`, 'restart the side with fewer nodes'));
+    if (fd_used > mostOfFiles * fd_total)
+      found.push(
+        warning(
+          subject,
+          `it uses ${fd_used} of ${fd_total} file descriptors`,
+          'raise its limit of open files: without any left it accepts nobody',
+        ),
+      );
     return found;
   });
   return findings.length > 0 ? findings : [ok('alarms', `none at ${nodes.length} ${nodes.length === 1 ? 'node' : 'nodes'}`)];

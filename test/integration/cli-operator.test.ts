@@ -215,9 +215,20 @@ test('doctor is content once the topology is there, and alarmed by messages that
   assert.match(alarmed.stdout, /^failure +bindings of \S+: queue \S+\.shard\.000 is not bound/m);
 });
 
-test('doctor finds a broker whose alarms are on', async (t) => {
+test('doctor finds a broker whose alarms are on, and an administrator where none is needed', async (t) => {
   const node = await useRabbitNode(t);
   const { run } = await operator(t);
+  await node.ctl('add_user', 'boss', 'word');
+  await node.ctl('set_user_tags', 'boss', 'administrator');
+  const asBoss = node.managementUrl.replace(/\/\/.*@/, '//boss:word@');
+  const rights = async (managementUrl: string) =>
+    /^(\w+ +rights: \w+ .*)$/m.exec((await run('doctor', { AMQP_URL: node.amqpUrl, MANAGEMENT_URL: managementUrl })).stdout)?.[1];
+  assert.match(
+    (await rights(asBoss)) ?? '',
+    /^warning +rights: boss is an administrator .* -> run `rabbitmqctl set_user_tags boss monitoring`/,
+  );
+  await node.ctl('set_user_tags', 'boss', 'monitoring');
+  assert.match((await rights(asBoss)) ?? '', /^ok +rights: boss /);
   await node.ctl('set_disk_free_limit', '1000000GiB');
   const found = await waitFor(
     async () => {

@@ -4,6 +4,8 @@ import test from 'node:test';
 import { alarmFindings, brokerClockFinding } from '../../src/rabbitmq/topology-check.ts';
 import { consumerTimeoutFinding, policyFindings } from '../../src/rabbitmq/policy-check.ts';
 import { planTopology } from '../../src/rabbitmq/topology-plan.ts';
+import { safetyFindings } from '../../src/cli/safety.ts';
+import { loadConfig } from '../../src/config/load.ts';
 import { openFilesFinding } from '../../src/open-files.ts';
 import { measureRoundTrips } from '../../src/stores/round-trips.ts';
 import { systemTime } from '../../src/time.ts';
@@ -11,7 +13,7 @@ import { systemTime } from '../../src/time.ts';
 const plan = planTopology({ stream: 'events', shards: 2, queueType: 'quorum', exchangeType: 'x-consistent-hash' });
 
 test('alarms, partitions and nodes that are down are failures, each with its remedy', () => {
-  const well = { name: 'a', running: true, mem_alarm: false, disk_free_alarm: false, partitions: [] };
+  const well = { name: 'a', running: true, mem_alarm: false, disk_free_alarm: false, partitions: [], fd_used: 80, fd_total: 100 };
   assert.deepEqual(
     alarmFindings([well, { ...well, name: 'b' }]).map(({ level, detail }) => [level, detail]),
     [['ok', 'none at 2 nodes']],
@@ -20,6 +22,7 @@ test('alarms, partitions and nodes that are down are failures, each with its rem
     well,
     { ...well, name: 'b', mem_alarm: true, disk_free_alarm: true, partitions: ['a'] },
     { name: 'c', running: false },
+    { ...well, name: 'd', fd_used: 81 },
   ]);
   assert.deepEqual(
     found.map(({ level, subject, detail }) => `${level} ${subject}: ${detail}`),
@@ -28,6 +31,7 @@ test('alarms, partitions and nodes that are down are failures, each with its rem
       'failure node b: its disk alarm is on: publishers are blocked',
       'failure node b: it has lost sight of a',
       'failure node c: it is down',
+      'warning node d: it uses 81 of 100 file descriptors',
     ],
   );
   assert.ok(found.every(({ remedy }) => remedy !== null && remedy !== ''));
@@ -52,6 +56,46 @@ Max open files            ${soft.padEnd(20)} 524288               files     `;
   assert.equal(openFilesFinding(200, '').level, 'ok', 'a system that does not say');
   assert.equal(openFilesFinding(200, limits('64')).detail, 'this process may have 64, and a worker needs 200');
   assert.match(openFilesFinding(200).detail, /^at most \d+, and a worker needs 200$/);
+});
+
+test('what is unsafe beyond this machine is a warning, each with its remedy; on it nothing is', () => {
+  const found = (env: Record<string, string>) =>
+    safetyFindings(loadConfig(env), null).flatMap(({ level, subject, detail, remedy }) =>
+      level === 'ok' ? [] : [`${level} ${subject}: ${detail.split(/[:,]/, 1)[0]} -> ${remedy!.split(' ', 2).join(' ')}`],
+    );
+  assert.deepEqual(found({}), []);
+  const local = { AMQP_URL: 'amqp://[::1]', REDIS_URL: 'redis://127.0.0.2', DATABASE_URL: 'postgres://localhost/orders' };
+  assert.deepEqual(found({ ...local, STATE_STORE: 'postgres', EVENT_STORE: 'redis' }), []);
+  const far = {
+    AMQP_URL: 'amqp://rabbit',
+    MANAGEMENT_URL: 'http://guest:guest@rabbit:15672',
+    REDIS_URL: 'redis://redis',
+    HTTP_HOST: '0.0.0.0',
+  };
+  assert.deepEqual(found(far), [
+    'warning encryption: AMQP_URL leads to rabbit in clear -> use amqps://',
+    'warning encryption: MANAGEMENT_URL leads to rabbit in clear -> use https://',
+    'warning encryption: REDIS_URL leads to redis in clear -> use rediss://',
+    'warning logins: AMQP_URL leads to rabbit as the default user guest -> make users',
+    'warning logins: MANAGEMENT_URL leads to rabbit as the default user guest -> make users',
+    'warning logins: REDIS_URL leads to redis without a password -> make users',
+    'warning http: HTTP_HOST is 0.0.0.0 -> set READ_TOKEN',
+  ]);
+  assert.deepEqual(found({ REDIS_URL: 'rediss+cluster://:word@a,b' }), [
+    'warning logins: REDIS_URL leads to a as the user default -> make users',
+    'warning logins: REDIS_URL leads to b as the user default -> make users',
+  ]);
+  const postgres = { AMQP_URL: 'amqps://me:word@rabbit', STATE_STORE: 'postgres', DATABASE_URL: 'postgres://me@db/orders?sslmode=prefer' };
+  assert.deepEqual(found(postgres), ['warning encryption: DATABASE_URL leads to db in clear -> add sslmode=verify-full']);
+  const safe = {
+    AMQP_URL: 'amqps://me:word@rabbit',
+    MANAGEMENT_URL: 'https://me:word@rabbit:15671',
+    REDIS_URL: 'rediss://me:word@redis',
+    DATABASE_URL: 'postgres://me:word@db/orders?sslmode=verify-full',
+    HTTP_HOST: '0.0.0.0',
+    READ_TOKEN: 'a-token-of-16-characters',
+  };
+  assert.deepEqual(found(safe), []);
 });
 
 test('a policy that delays what goes back to the queue is a failure, unless it says that it does not', () => {

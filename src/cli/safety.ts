@@ -1,0 +1,99 @@
+/**
+ * What makes a set-up unsafe though it works, for `inorder doctor`: passwords and events in clear, default logins and doors without a lock
+ * beyond this machine, and users that may do more than they have to. All of it are warnings; who may do what is in `deploy/README.md`.
+ */
+import type { Config } from '../config/config.ts';
+import { type Finding, ok, warning } from '../finding.ts';
+import { hasUsers, isLoopback } from '../observability/gate.ts';
+import { managementOf, type WhoAmI } from '../rabbitmq/management.ts';
+import { parseRedisUrl } from '../stores/redis/redis-url.ts';
+import type { Time } from '../time.ts';
+
+/** A server that a variable names. */
+interface Endpoint {
+  readonly variable: string;
+  readonly host: string;
+  readonly isEncrypted: boolean;
+  /** The remedy for one in clear. */
+  readonly encrypt: string;
+  /** What is wrong with the login if others can reach the server; null: nothing. */
+  readonly weakLogin: string | null;
+}
+
+/** Asks the management API who it is that asks. */
+export async function checkSafety(config: Config, time: Time): Promise<readonly Finding[]> {
+  const asked = await managementOf(config.broker, time)?.whoAmI();
+  return safetyFindings(config, asked?.ok ? asked.value : null);
+}
+
+/** `user`: of the management API; null if unknown. */
+export function safetyFindings(config: Config, user: WhoAmI | null): readonly Finding[] {
+  const beyond = endpointsOf(config).filter(({ host }) => !isLoopback(host));
+  const inClear = beyond.filter(({ isEncrypted }) => !isEncrypted);
+  const weak = beyond.filter(({ weakLogin }) => weakLogin !== null);
+  return [
+    ...(inClear.length === 0 ? [ok('encryption', 'whatever leaves this machine is encrypted')] : []),
+    ...inClear.map(({ variable, host, encrypt }) =>
+      warning('encryption', `${variable} leads to ${host} in clear: passwords and events can be read on the way`, encrypt),
+    ),
+    ...(weak.length === 0 ? [ok('logins', 'no default one beyond this machine')] : []),
+    ...weak.map(({ variable, host, weakLogin }) =>
+      warning('logins', `${variable} leads to ${host} ${weakLogin}`, 'make users of your own with what `inorder permissions` prints'),
+    ),
+    ...rightsFindings(user),
+    httpFinding(config),
+  ];
+}
+
+function endpointsOf({ broker, store, eventStore }: Config): readonly Endpoint[] {
+  const urls = broker.urls.map((url) => ['AMQP_URL', url] as const);
+  const managed = broker.managementUrl === null ? [] : [['MANAGEMENT_URL', broker.managementUrl] as const];
+  const kinds = [store.kind, eventStore.kind];
+  return [
+    ...[...urls, ...managed].map(([variable, url]): Endpoint => {
+      const { protocol, hostname: host, username } = new URL(url);
+      const [plain, encrypted] = variable === 'AMQP_URL' ? ['amqp:', 'amqps:'] : ['http:', 'https:'];
+      const isGuest = (username === '' || username === 'guest') && broker.auth === 'plain';
+      const encrypt = `use ${encrypted}// there`;
+      return { variable, host, isEncrypted: protocol !== plain, encrypt, weakLogin: isGuest ? 'as the default user guest' : null };
+    }),
+    ...(kinds.includes('redis') ? redisEndpoints(store) : []),
+    ...(kinds.includes('postgres') ? [postgresEndpoint(store)] : []),
+  ];
+}
+
+function redisEndpoints({ redisUrl, redisTls }: Config['store']): readonly Endpoint[] {
+  const { nodes, tls, username, password } = parseRedisUrl(redisUrl, redisTls);
+  const isKnownByCertificate = tls?.certFile != null;
+  const named = username === undefined ? 'as the user default, who may do everything' : null;
+  const weakLogin = password === undefined && !isKnownByCertificate ? 'without a password' : named;
+  return nodes.map(({ host }) => ({ variable: 'REDIS_URL', host, isEncrypted: tls !== null, encrypt: 'use rediss:// there', weakLogin }));
+}
+
+function postgresEndpoint({ databaseUrl }: Config['store']): Endpoint {
+  const { hostname, searchParams: given } = new URL(databaseUrl);
+  return {
+    variable: 'DATABASE_URL',
+    host: hostname,
+    isEncrypted: /^(require|verify-ca|verify-full)$/.test(given.get('sslmode') ?? '') || given.get('ssl') === 'true',
+    encrypt: 'add sslmode=verify-full to it',
+    weakLogin: null,
+  };
+}
+
+function rightsFindings(user: WhoAmI | null): readonly Finding[] {
+  if (user === null) return [];
+  const subject = 'rights';
+  // On this machine guest is what everybody starts with; beyond it the login is warned of.
+  if (!user.tags.includes('administrator') || user.name === 'guest') return [ok(subject, `${user.name} has no more than it needs`)];
+  const detail = `${user.name} is an administrator of the broker: whoever has its password may do everything there`;
+  return [warning(subject, detail, `run \`rabbitmqctl set_user_tags ${user.name} monitoring\`, or name another user in MANAGEMENT_URL`)];
+}
+
+function httpFinding({ http }: Config): Finding {
+  const subject = 'http';
+  if (isLoopback(http.host)) return ok(subject, 'only this machine reaches it');
+  if (hasUsers(http)) return ok(subject, 'others who reach it need a token, or a proxy that names them, for whatever names entities');
+  const detail = `HTTP_HOST is ${http.host}, and nobody needs a token: the console is off, /metrics and /status are open`;
+  return warning(subject, detail, 'set READ_TOKEN or ADMIN_TOKEN, or HTTP_HOST=127.0.0.1');
+}
