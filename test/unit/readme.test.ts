@@ -77,6 +77,17 @@ test('every file that a README names is there, and every link leads somewhere', 
   );
 });
 
+test('each surface of the chapter on security names tests that show what protects it', () => {
+  const [, chapter = ''] = /^## Security\n([\s\S]*?)^## /m.exec(readReadme('deploy/README.md')) ?? [];
+  const [, table = ''] = /^\| Surface \|.*\n\|[-|]+\|\n([\s\S]*?)\n\n/m.exec(chapter) ?? [];
+  const rows = table.split('\n').map((row) => row.split(' | ').at(-1) ?? '');
+  assert.ok(rows.length >= 10);
+  assert.deepEqual(
+    rows.filter((tests) => !/^(`test\/[\w/-]+\.test\.ts`(, | \|$))+$/.test(tests)),
+    [],
+  );
+});
+
 function leads(file: string, anchor: string): boolean {
   if (!existsSync(checkout + file)) return false;
   return anchor === '' || (file.endsWith('.md') && anchorsOf(readFileSync(checkout + file, 'utf8')).includes(anchor));
