@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import { InvariantError, UnavailableError } from '../../src/errors.ts';
 import { failureOf } from '../../src/stores/postgres/failures.ts';
+import { createPostgresStore } from '../../src/stores/postgres/postgres-store.ts';
 
 const withCode = (code: string) => Object.assign(new Error(`write ${code}`), { code });
 
@@ -9,6 +10,11 @@ test('a process without a file descriptor is told so, and not to look at the ser
   const error = Object.assign(new Error('connect EMFILE 127.0.0.1:5432 - Local (undefined:undefined)'), { code: 'EMFILE' });
   const { message } = failureOf('db', error, { hasServed: false });
   assert.match(message, /^db cannot serve: this process has no file descriptor left \(connect EMFILE .*\)\. Raise its limit of open files/);
+});
+
+test('a parameter of the URL that the client would pass over is refused by name', () => {
+  const open = () => createPostgresStore({ url: 'postgres://u:hush@h/d?channel_binding=require', stream: 's', idempotencyTtlSeconds: 1 });
+  assert.throws(open, /^ConfigError: The URL of PostgreSQL is not valid: its parameter "channel_binding" has no effect: remove it$/);
 });
 
 test('a write to a socket that is closed is waited for, though its code has five letters as the answers of a server have', () => {

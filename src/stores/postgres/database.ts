@@ -13,6 +13,7 @@
 import { readFileSync } from 'node:fs';
 import pg from 'pg';
 import { connectionName } from '../../config/config.ts';
+import { postgresUrl } from '../../config/parsers.ts';
 import { ConfigError } from '../../errors.ts';
 import type { Log } from '../../observability/log.ts';
 import type { Time } from '../../time.ts';
@@ -50,6 +51,8 @@ export class Database {
 
   constructor({ url, log, name = connectionName('program'), maxConnections = 10, answerTimeoutMs = 10_000, time }: DatabaseOptions) {
     this.time = time;
+    const flaw = postgresUrl.flaw?.(url) ?? null;
+    if (flaw !== null) throw new ConfigError([`The URL of PostgreSQL is not valid: ${flaw}`]);
     const { hostname, port, pathname } = new URL(url);
     this.where = `PostgreSQL at ${hostname}:${port || '5432'}${pathname}`;
     // A process that is suspended within a transaction blocks its rows for no longer than that.
