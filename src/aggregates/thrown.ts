@@ -43,7 +43,7 @@ export function describeThrown(thrown: unknown, event: Event): Thrown {
       const frames = framesOf(cause);
       if (depth > 0) lines.push(`caused by ${wordsOf(cause, event)}`);
       lines.push(...frames);
-      cause = read(cause, 'cause');
+      cause = read(cause, 'cause') ?? firstOf(read(cause, 'errors'));
     }
     return { detail: wordsOf(thrown, event), stack: lines.length === 0 ? null : lines.join('\n') };
   } catch {
@@ -124,7 +124,12 @@ function framesOf(error: Error): string[] {
   return frames.slice(0, maxFrames).map((line) => redactSecrets(line).trim().slice(0, maxFrameLength));
 }
 
-function read(thrown: unknown, property: 'stack' | 'message' | 'cause' | 'code' | 'reason'): unknown {
+/** Of an `AggregateError`, which says nothing itself. */
+function firstOf(errors: unknown): unknown {
+  return Array.isArray(errors) ? errors[0] : undefined;
+}
+
+function read(thrown: unknown, property: 'stack' | 'message' | 'cause' | 'code' | 'reason' | 'errors'): unknown {
   try {
     return thrown instanceof Error ? (thrown as Error & { readonly [key: string]: unknown })[property] : undefined;
   } catch {

@@ -32,8 +32,8 @@ export interface CommandIo {
    * the second ends the process at once with 1. Before this call the first one ends the process.
    */
   takeSignals(): AbortSignal;
-  /** From this call on uncaught errors are reported here, before the process ends with 1. */
-  onCrash(report: (error: unknown) => void): void;
+  /** From this call on, and until the next, uncaught errors are reported here, before the process ends with 1. */
+  onCrash(report: (error: unknown) => unknown): void;
   /** From this call on SIGUSR2 calls `listener`; before, it ends the process. */
   onLevelSignal(change: () => void): void;
   /** The output of a worker's log: standard output, written synchronously; failures are ignored. */

@@ -12,6 +12,7 @@ import type { CommandIo, Output } from './command.ts';
 
 export function processIo(time: Time): CommandIo {
   let taken: AbortSignal | null = null;
+  let reportCrash: Parameters<CommandIo['onCrash']>[0] | null = null;
   const log = new LineWriter(1, time);
   return {
     stdout: outputTo(openStdout),
@@ -24,10 +25,19 @@ export function processIo(time: Time): CommandIo {
     isTTY: isatty(1),
     time,
     takeSignals: () => (taken ??= takeSignals()),
-    onCrash,
+    onCrash(report) {
+      if (reportCrash === null) process.on('uncaughtException', (error) => void endWith(error));
+      reportCrash = report;
+    },
     onLevelSignal: (change) => void process.on('SIGUSR2', change),
     logLine: (line) => log.write(line),
   };
+
+  /** Node also raises unhandled rejections so. The state of the process is unknown; unacknowledged deliveries go to the next owner. */
+  async function endWith(error: unknown): Promise<void> {
+    await reportCrash?.(error);
+    process.exit(1);
+  }
 }
 
 /** Node's own stream silently drops text that does not fit on a full disk; a file stream writes the rest, or fails. */
@@ -44,15 +54,6 @@ function takeSignals(): AbortSignal {
   process.on('SIGINT', stop);
   process.on('SIGTERM', stop);
   return controller.signal;
-}
-
-function onCrash(report: (error: unknown) => void): void {
-  // Node also raises unhandled rejections as exceptions.
-  process.once('uncaughtException', (error) => {
-    // The state of the process is unknown; unacknowledged deliveries go to the next owner.
-    report(error);
-    process.exit(1);
-  });
 }
 
 /** An output on a stream, which is opened by the first write. */

@@ -19,6 +19,8 @@ export interface Cli {
 
 /** `words` are the arguments after `inorder`. Never rejects. */
 export async function runCli(cli: Cli, words: readonly string[], io: CommandIo): Promise<ExitCode> {
+  // By itself Node would print an error of an operator's module as it was thrown.
+  io.onCrash((error) => report(error, io));
   const exitCode = await dispatch(cli, words, io).catch((error: unknown) => report(error, io));
   const { trouble } = io.stdout;
   if (trouble === null) return exitCode;

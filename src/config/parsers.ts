@@ -180,9 +180,10 @@ export const addressRanges: ValueKind<readonly string[]> = {
   allowed: 'addresses and ranges such as `10.0.0.7,10.1.0.0/16,fd00::/8`',
   parse: (text) =>
     partsOf(text, (range) => {
-      const [address = '', bits = '0', ...others] = range.split('/');
+      const [address = '', bits = '1', ...others] = range.split('/');
       const most = isIPv4(address) ? 32 : isIPv6(address) ? 128 : -1;
-      return others.length === 0 && /^(0|[1-9]\d{0,2})$/.test(bits) && Number(bits) <= most;
+      // The range of all addresses would believe everybody.
+      return others.length === 0 && /^[1-9]\d{0,2}$/.test(bits) && Number(bits) <= most;
     }),
 };
 

@@ -37,8 +37,9 @@ export interface User {
   readonly role: Role;
 }
 
+/** `user` is null for nobody in particular, where anybody may ask. */
 export type Verdict =
-  | { readonly ok: true /** Null: nobody in particular, for a request that anybody may make. */; readonly user: User | null }
+  | { readonly ok: true; readonly user: User | null }
   | { readonly ok: false; readonly status: 401 | 403; readonly error: string };
 
 /** Whether the sender may make the request. */

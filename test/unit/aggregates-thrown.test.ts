@@ -17,6 +17,12 @@ test('of what is thrown class, words and frames are kept, and its causes behind 
   assert.ok(at > 0 && lines[at + 1]?.startsWith('at '));
 });
 
+test('of several errors in one the first is kept as its cause', () => {
+  const { detail, stack } = describeThrown(new AggregateError([new StockError('sold out'), new Error('b')], 'none of them'), eventOf());
+  assert.equal(detail, 'AggregateError: none of them');
+  assert.match(stack ?? '', /^caused by StockError: sold out$/m);
+});
+
 test('no credentials and no payload are kept of it, neither of its words nor of its causes', () => {
   const event = eventOf({ data: { card: '4111-1111' }, dataJson: '{ "card": "4111-1111" }' });
   const words =

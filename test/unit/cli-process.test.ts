@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -101,6 +101,19 @@ test('an error that nobody caught is reported, and the process ends with 1', asy
   );
   assert.equal(await exit, 1);
   assert.deepEqual(heard, ['reported lost']);
+});
+
+test('an error that nobody caught in a module of an operator is printed as any other: on one line, without secrets', (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'inorder-module-'));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const path = join(folder, 'processor.mjs');
+  writeFileSync(
+    path,
+    "setImmediate(() => { throw new Error('password=hunter2\\nlost'); }); await new Promise((resolve) => setTimeout(resolve, 60_000));",
+  );
+  const env = { ...process.env, PROCESSOR: path };
+  const { status, stderr } = spawnSync(process.execPath, [...commandLine, 'worker'], { cwd: checkout, encoding: 'utf8', env });
+  assert.deepEqual([status, stderr], [1, 'inorder: unexpected error: password=***; lost (LOG_LEVEL=debug prints where)\n']);
 });
 
 test('SIGUSR2 makes the log tell everything, and again only what was asked for', async (t) => {

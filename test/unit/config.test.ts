@@ -337,7 +337,7 @@ test('users that contradict each other are refused', () => {
   assert.match(problemOf({ TRUSTED_USER_HEADER: 'X-User' }), /^TRUSTED_USER_HEADER is set, and TRUSTED_PROXIES is not/);
   for (const name of ['TRUSTED_PROXIES', 'TRUSTED_OPERATORS'])
     assert.match(problemOf({ [name]: '10.0.0.7' }), /TRUSTED_USER_HEADER is not: name the header/);
-  for (const range of ['10.0.0', '10.0.0.0/33', 'fd00::/129', '10.0.0.0/8/8', 'proxy.example', '10.0.0.7,'])
+  for (const range of ['10.0.0', '0.0.0.0/0', '10.0.0.0/33', 'fd00::/129', '10.0.0.0/8/8', 'proxy.example', '10.0.0.7,'])
     assert.match(
       problemOf({ TRUSTED_USER_HEADER: 'X-User', TRUSTED_PROXIES: range }),
       /^TRUSTED_PROXIES is .* it must be addresses/,
