@@ -5,7 +5,7 @@
 import type { Config } from '../config/config.ts';
 import { type Finding, ok, warning } from '../finding.ts';
 import { hasUsers, isLoopback } from '../observability/gate.ts';
-import { managementOf, type WhoAmI } from '../rabbitmq/management.ts';
+import { type Listener, managementOf, type WhoAmI } from '../rabbitmq/management.ts';
 import { parseRedisUrl } from '../stores/redis/redis-url.ts';
 import type { Time } from '../time.ts';
 
@@ -20,14 +20,22 @@ interface Endpoint {
   readonly weakLogin: string | null;
 }
 
-/** Asks the management API who it is that asks. */
-export async function checkSafety(config: Config, time: Time): Promise<readonly Finding[]> {
-  const asked = await managementOf(config.broker, time)?.whoAmI();
-  return safetyFindings(config, asked?.ok ? asked.value : null);
+/** What the management API says of its user and of itself; null and empty if unknown. */
+interface Seen {
+  readonly user: WhoAmI | null;
+  readonly listeners: readonly Listener[];
 }
 
-/** `user`: of the management API; null if unknown. */
-export function safetyFindings(config: Config, user: WhoAmI | null): readonly Finding[] {
+export async function checkSafety(config: Config, time: Time): Promise<readonly Finding[]> {
+  const management = managementOf(config.broker, time);
+  const [user, overview] = await Promise.all([management?.whoAmI(), management?.overview()]);
+  return safetyFindings(config, {
+    user: user?.ok ? user.value : null,
+    listeners: overview?.ok ? (overview.value.listeners ?? []) : [],
+  });
+}
+
+export function safetyFindings(config: Config, { user, listeners }: Seen): readonly Finding[] {
   const beyond = endpointsOf(config).filter(({ host }) => !isLoopback(host));
   const inClear = beyond.filter(({ isEncrypted }) => !isEncrypted);
   const weak = beyond.filter(({ weakLogin }) => weakLogin !== null);
@@ -36,6 +44,7 @@ export function safetyFindings(config: Config, user: WhoAmI | null): readonly Fi
     ...inClear.map(({ variable, host, encrypt }) =>
       warning('encryption', `${variable} leads to ${host} in clear: passwords and events can be read on the way`, encrypt),
     ),
+    ...(beyond.some(({ variable, isEncrypted }) => variable === 'AMQP_URL' && isEncrypted) ? listenersInClear(listeners) : []),
     ...(weak.length === 0 ? [ok('logins', 'no default one beyond this machine')] : []),
     ...weak.map(({ variable, host, weakLogin }) =>
       warning('logins', `${variable} leads to ${host} ${weakLogin}`, 'make users of your own with what `inorder permissions` prints'),
@@ -60,6 +69,16 @@ function endpointsOf({ broker, store, eventStore }: Config): readonly Endpoint[]
     ...(kinds.includes('redis') ? redisEndpoints(store) : []),
     ...(kinds.includes('postgres') ? [postgresEndpoint(store)] : []),
   ];
+}
+
+/** A broker that is reached over TLS may take others without. */
+function listenersInClear(listeners: readonly Listener[]): readonly Finding[] {
+  const isOpen = ({ protocol, ip_address, socket_opts }: Listener) =>
+    /^(amqp|http)$/.test(protocol) && !isLoopback(socket_opts?.ip ?? ip_address);
+  const open = listeners.filter(isOpen);
+  const ports = [...new Set(open.map(({ protocol, port }) => `${protocol} at port ${port}`))].join(', ');
+  const remedy = 'set `listeners.tcp = none` and `management.ssl.*` in rabbitmq.conf';
+  return ports === '' ? [] : [warning('encryption', `the broker takes others in clear: ${ports}`, remedy)];
 }
 
 function redisEndpoints({ redisUrl, redisTls }: Config['store']): readonly Endpoint[] {

@@ -21,6 +21,17 @@ export type Answer<T> = { readonly ok: true; readonly value: T } | { readonly ok
 export interface Overview {
   readonly rabbitmq_version: string;
   readonly exchange_types: readonly { readonly name: string }[];
+  /** Where the nodes listen; absent for users without the tag `monitoring`. */
+  readonly listeners?: readonly Listener[];
+}
+
+export interface Listener {
+  /** `amqp` and `http` are without TLS. */
+  readonly protocol: string;
+  readonly ip_address: string;
+  readonly port: number;
+  /** `ip`: where the management API really listens; its `ip_address` is always `::`. */
+  readonly socket_opts?: { readonly ip?: string };
 }
 
 export interface ExchangeInfo {

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import { alarmFindings, brokerClockFinding } from '../../src/rabbitmq/topology-check.ts';
 import { consumerTimeoutFinding, policyFindings } from '../../src/rabbitmq/policy-check.ts';
+import type { Listener } from '../../src/rabbitmq/management.ts';
 import { planTopology } from '../../src/rabbitmq/topology-plan.ts';
 import { safetyFindings } from '../../src/cli/safety.ts';
 import { loadConfig } from '../../src/config/load.ts';
@@ -59,8 +60,14 @@ Max open files            ${soft.padEnd(20)} 524288               files     `;
 });
 
 test('what is unsafe beyond this machine is a warning, each with its remedy; on it nothing is', () => {
+  const listeners: Listener[] = [
+    { protocol: 'http', ip_address: '::', port: 15672, socket_opts: { ip: '127.0.0.1' } },
+    { protocol: 'amqp', ip_address: '127.0.0.1', port: 5672 },
+    { protocol: 'amqp/ssl', ip_address: '::', port: 5671 },
+    { protocol: 'clustering', ip_address: '::', port: 25672 },
+  ];
   const found = (env: Record<string, string>) =>
-    safetyFindings(loadConfig(env), null).flatMap(({ level, subject, detail, remedy }) =>
+    safetyFindings(loadConfig(env), { user: null, listeners }).flatMap(({ level, subject, detail, remedy }) =>
       level === 'ok' ? [] : [`${level} ${subject}: ${detail.split(/[:,]/, 1)[0]} -> ${remedy!.split(' ', 2).join(' ')}`],
     );
   assert.deepEqual(found({}), []);
@@ -96,6 +103,11 @@ test('what is unsafe beyond this machine is a warning, each with its remedy; on 
     READ_TOKEN: 'a-token-of-16-characters',
   };
   assert.deepEqual(found(safe), []);
+  for (const node of ['0.0.0.0', '::']) listeners.push({ protocol: 'amqp', ip_address: node, port: 5672 });
+  listeners.push({ protocol: 'http', ip_address: '::', port: 15672 });
+  const [also, ...others] = safetyFindings(loadConfig(safe), { user: null, listeners }).filter(({ level }) => level !== 'ok');
+  assert.equal(also?.detail, 'the broker takes others in clear: amqp at port 5672, http at port 15672');
+  assert.deepEqual(others, []);
 });
 
 test('a policy that delays what goes back to the queue is a failure, unless it says that it does not', () => {
