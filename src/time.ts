@@ -132,8 +132,8 @@ export async function patiently<T>(ask: () => Promise<T>, patience: Patience): P
     try {
       return await ask();
     } catch (error) {
-      if (!(error instanceof UnavailableError) || time.nowMs() > deadlineMs) throw error;
-      if (!signal?.aborted) onUnavailable?.(error, failures);
+      if (!(error instanceof UnavailableError) || signal?.aborted || time.nowMs() > deadlineMs) throw error;
+      onUnavailable?.(error, failures);
       await sleep(time, backOffMs(pauses, failures, time), signal);
       if (signal?.aborted) throw error;
     }

@@ -1,19 +1,15 @@
 /**
- * One step of an aggregate. `evolveEvent`: from state and event to the next state or a failure. Never throws: a
- * processor's mistake is an outcome, which dead-letters the event and stops nothing else. `decide`: from command and state to events
- * or a refusal; the caller checks the events with `evolveEvent`, and a mistake in the aggregate is thrown, because it is in the caller's
- * program.
+ * One step of an aggregate: from state and event to the next state or a failure. Never throws: a
+ * processor's mistake is an outcome, which dead-letters the event and stops nothing else.
  *
  * Before the step the data of an old event is upcast to the newest schema version. `schema_version` in an event's metadata is its
  * version; an aggregate with upcasters for the type sees only the newest one. The event as written, `dataJson`, does not change.
  */
 import type { StandardSchemaV1 } from '@standard-schema/spec';
-import { PermanentError } from '../errors.ts';
 import type { Event } from '../events/event.ts';
 import { quoted } from '../events/json-body.ts';
 import type { RejectionReason } from '../events/reasons.ts';
-import { withoutSecrets } from '../printable.ts';
-import { type Aggregate, type AnyAggregate, type Command, type Decide, type DecidedEvent, type Decision, isRefused } from './definition.ts';
+import { type Aggregate, type AnyAggregate, isRefused } from './definition.ts';
 import { describeThrown, reasonOf } from './thrown.ts';
 
 export type EvolveFailure = Extract<RejectionReason, 'not_created' | 'refused' | 'invalid_data' | 'handler_failed'>;
@@ -26,6 +22,8 @@ export interface EvolveOptions {
   /** The entity is adopted in mid-stream (`FIRST_SEQUENCE=any`): its first event need not be one that creates it. */
   readonly adopts: boolean;
 }
+
+const maxDetailLength = 512;
 
 /** `state` is null before the first event of the entity is applied. */
 export function evolveEvent<State>(
@@ -123,7 +121,8 @@ function issueText(issues: readonly StandardSchemaV1.Issue[]): string {
 }
 
 function failure(reason: EvolveFailure, detail: unknown): { readonly ok: false; readonly reason: EvolveFailure; readonly detail: string } {
-  return { ok: false, reason, detail: withoutSecrets(String(detail)) };
+  const text = String(detail);
+  return { ok: false, reason, detail: text.length > maxDetailLength ? `${text.slice(0, maxDetailLength)}…` : text };
 }
 
 function isPromise(value: unknown): value is PromiseLike<unknown> {
@@ -136,35 +135,4 @@ function ignore(promise: PromiseLike<unknown>): void {
     () => {},
     () => {},
   );
-}
-
-export type Decided =
-  | { readonly ok: true; readonly events: readonly DecidedEvent[] }
-  | { readonly ok: false; readonly code: string | null; readonly detail: string };
-
-/** Throws `PermanentError` when `decide` returns no decision, and the errors of `decide`. */
-export function decideCommand<State>(aggregate: Aggregate<State>, command: Command, state: State): Decided {
-  // The object has no prototype, so a command of type `constructor` finds nothing.
-  const decide = (aggregate.decide as Readonly<Record<string, Decide<State, unknown> | undefined>>)[command.type];
-  if (decide === undefined)
-    return {
-      ok: false,
-      code: 'unknown_command',
-      detail: `aggregate "${aggregate.type}" has no rule for commands of type "${command.type}"`,
-    };
-  return decidedBy(`decide for "${command.type}"`, decide(command, state));
-}
-
-/** `what` names the function in error messages. */
-function decidedBy(what: string, decision: Decision): Decided {
-  if (isRefused(decision)) return { ok: false, code: decision.code ?? null, detail: decision.detail };
-  const events: readonly DecidedEvent[] = Array.isArray(decision) ? decision : [decision as DecidedEvent];
-  if (!events.every(isDecidedEvent)) {
-    throw new PermanentError(`${what} returned something else than events or refuse('why'); it must be synchronous`);
-  }
-  return { ok: true, events };
-}
-
-function isDecidedEvent(value: unknown): value is DecidedEvent {
-  return typeof value === 'object' && value !== null && 'type' in value && typeof value.type === 'string';
 }

@@ -3,7 +3,8 @@
  * command decides on the newest state and its events are appended directly after it; that a command with the same id has
  * one effect, however often it is repeated; and that snapshots only change how much is read.
  */
-import { decideCommand, evolveEvent, newestSchemaVersion, schemaVersionKey } from '../aggregates/evolve.ts';
+import { decideCommand } from '../aggregates/decide.ts';
+import { evolveEvent, newestSchemaVersion, schemaVersionKey } from '../aggregates/evolve.ts';
 import type { Aggregate, Command, DecidedEvent } from '../aggregates/definition.ts';
 import { EventError, PermanentError, VersionConflictError } from '../errors.ts';
 import { encodeEvent } from '../events/encode.ts';

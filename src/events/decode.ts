@@ -6,7 +6,7 @@
  *   size ─▶ format ─▶ raw fields (envelope, CloudEvents) ─▶ validation ─▶ event
  *     └────────┴──────────┴─▶ what can still be read ─▶ refusal
  *
- * Size and format are decided from properties and headers alone.
+ * Size and format are decided without reading the body.
  * Left to the sequencer: whether a missing sequence is allowed, and how far ahead a sequence may be.
  */
 import { hasAttributes, unreadVersionHeader } from './cloudevents-headers.ts';
@@ -37,7 +37,7 @@ function rawFieldsOf(message: RawMessage, limits: EventLimits): RawFields {
   return format.read === null ? unreadable(memberNames, format.problem) : format.read(message, limits);
 }
 
-export type Format = { readonly read: ReadRawFields; readonly problem: null } | { readonly read: null; readonly problem: Problem };
+type Format = { readonly read: ReadRawFields; readonly problem: null } | { readonly read: null; readonly problem: Problem };
 
 const envelope: Format = { read: readEnvelope, problem: null };
 const structured: Format = { read: readStructured, problem: null };
@@ -68,7 +68,7 @@ export function formatOf(message: RawMessage): Format {
 }
 
 /** Null when the message is within its limits. */
-export function sizeProblem({ body, headers, unreadable }: RawMessage, { maxBodyBytes, maxHeaderBytes }: EventLimits): Problem | null {
+function sizeProblem({ body, headers, unreadable }: RawMessage, { maxBodyBytes, maxHeaderBytes }: EventLimits): Problem | null {
   if (body.length > maxBodyBytes) {
     return { reason: 'too_large', detail: `the body has ${body.length} bytes, the limit is ${maxBodyBytes}` };
   }

@@ -14,7 +14,10 @@ export interface DecodeOptions {
   readonly limits: EventLimits;
   /** The entity type of events that name none. */
   readonly defaultEntityType: string;
-  /** An event without entity id and sequence becomes a separate entity, with its id as the name (`UNSEQUENCED=process`). */
+  /**
+   * Of an event without entity id and sequence: `process` makes it an entity of its own, with its id as the name; with `reject` it lacks
+   * its entity id. A missing sequence alone is left to the sequencer.
+   */
   readonly unsequenced: 'reject' | 'process';
 }
 

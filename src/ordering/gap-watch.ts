@@ -105,7 +105,8 @@ export class GapWatch {
       this.#awaitTurn.add(lane);
       return readOrWait;
     }
-    if (this.#limits.gapTimeoutAction === 'skip-ahead') return { kind: 'skip-ahead' };
+    // In a replay it would leap over the letters that are under way.
+    if (this.#limits.gapTimeoutAction === 'skip-ahead' && lane.known.state !== 'replaying') return { kind: 'skip-ahead' };
     return this.#park(lane, full);
   }
 

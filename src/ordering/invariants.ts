@@ -4,7 +4,7 @@
 import type { Lane, Operation } from './lane.ts';
 
 export interface Totals {
-  readonly unsettled: number;
+  readonly undecided: number;
   readonly leaving: number;
   readonly held: number;
   readonly gaps: number;
@@ -57,7 +57,7 @@ export function checkInvariants(lanes: Iterable<Lane>, operations: Iterable<Oper
   if (held !== totals.held) return `${held} are held, but ${totals.held} are counted`;
   if (gaps !== totals.gaps) return `${gaps} gaps are open, but ${totals.gaps} are counted`;
   if (leaving !== totals.leaving) return `${leaving} are being rejected, but ${totals.leaving} are counted`;
-  if (seen.size !== totals.unsettled) return `${seen.size} deliveries are kept, but ${totals.unsettled} are unsettled`;
+  if (seen.size !== totals.undecided) return `${seen.size} deliveries are kept, but ${totals.undecided} are undecided`;
   return null;
 }
 

@@ -4,7 +4,7 @@
  *
  * What is known has a state, which decides what becomes of an arrival. It changes in `learned` alone:
  *
- *   read ──────────▶ open, parked or replayed, as the store says; from any state
+ *   read ──────────▶ open, parked or replaying, as the store says; from any state
  *   committed ─────▶ the same, but a doubtful lane stays doubtful
  *   parked ────────▶ parked, but a doubtful lane stays doubtful
  *   aged ──────────▶ parked becomes parked-before

@@ -7,7 +7,7 @@ import type { RejectionReason } from '../events/reasons.ts';
 import type { Delivery, Slot, SlotAction } from './facts.ts';
 import type { Holes } from './holes.ts';
 import type { Lane } from './lane.ts';
-import { maxAhead, type SequencerLimits } from './limits.ts';
+import { maxAhead, type SequencerLimits, type ViolationStrategy } from './limits.ts';
 
 export type Step =
   | { readonly kind: 'commit'; readonly run: Run }
@@ -59,7 +59,7 @@ class Plan {
     const lane = this.#lane;
     const { skipsAhead } = lane;
     lane.skipsAhead = false;
-    this.#release();
+    this.#releaseOvertaken();
     let placement: Placement = this.#placeArrivals();
     if (placement === 'decided' && this.#run.isEmpty && lane.held.count > 0) placement = this.#settleHeld(skipsAhead);
     if (typeof placement === 'object') return placement;
@@ -68,13 +68,9 @@ class Plan {
     return { kind: lane.held.count > 0 ? 'gap' : 'idle' };
   }
 
-  /**
-   * What another owner has committed meanwhile is held no longer: it is decided as what it is now, a duplicate or a hole. What a
-   * replay has left is decided by a strategy that holds nothing.
-   */
-  #release(): void {
+  /** What another owner has committed meanwhile is held no longer: it is decided as what it is now, a duplicate or a hole. */
+  #releaseOvertaken(): void {
     const { held, known } = this.#lane;
-    if (this.#limits.strategy !== 'buffer' && known.state === 'open') return this.#lane.putBack(held.drain());
     const overtaken: Delivery[] = [];
     for (let lowest = held.lowest(); lowest !== null && lowest <= known.version; lowest = held.lowest()) {
       overtaken.push(...(held.take(lowest) ?? []));
@@ -174,15 +170,19 @@ class Plan {
   /** Beyond the next in line: a violation if it reveals a new gap, and then by strategy. In a replay it follows the dead letters. */
   #placeEarly(delivery: Delivery, sequence: number): Placement {
     const [lane, run] = [this.#lane, this.#run];
-    const strategy = lane.known.state === 'replaying' ? 'buffer' : this.#limits.strategy;
+    const strategy = lane.known.state === 'replaying' || lane.held.count > 0 ? 'buffer' : this.#limits.strategy;
     if (strategy === 'fail' && !run.isEmpty) return 'stop';
     const expected = Math.max(lane.known.highest, run.version) + 1;
     if (sequence > expected) this.#sink.violation(delivery, sequence, expected);
     lane.learn({ kind: 'seen', sequence });
+    if (strategy !== 'buffer') return this.#placeBy(strategy, delivery, sequence);
+    lane.held.add(sequence, delivery, this.#countedMs);
+    return 'decided';
+  }
+
+  #placeBy(strategy: Exclude<ViolationStrategy, 'buffer'>, delivery: Delivery, sequence: number): Placement {
+    const run = this.#run;
     switch (strategy) {
-      case 'buffer':
-        lane.held.add(sequence, delivery, this.#countedMs);
-        return 'decided';
       case 'fail':
         return { kind: 'fail', delivery, reason: 'out_of_order', detail: `expected ${run.version + 1}, received ${sequence}` };
       case 'skip':
@@ -216,12 +216,15 @@ class Plan {
       for (const delivery of held.drain()) this.#sink.reject(delivery, 'entity_parked', detail);
       return 'decided';
     }
-    const lowest = skipsAhead ? held.lowest() : null;
+    const { strategy } = this.#limits;
+    // What a replay has left, or another owner's, is decided by a strategy that holds nothing.
+    const decides = strategy !== 'buffer' && known.state === 'open';
+    const lowest = skipsAhead || decides ? held.lowest() : null;
     if (lowest === null) return 'decided';
     const [first, ...copies] = held.take(lowest) ?? [];
     if (first === undefined) return 'decided';
     arrivals.unshift(...copies);
-    return this.#placeAs('leap', first, lowest);
+    return decides ? this.#placeBy(strategy, first, lowest) : this.#placeAs('leap', first, lowest);
   }
 }
 

@@ -95,7 +95,7 @@ export class ShardSequencer {
       held: this.#gaps.held,
       gaps: this.#gaps.size,
       entities: this.#lanes.size,
-      unsettled: this.#settlements.unsettled + this.#settlements.leaving,
+      unsettled: this.#settlements.undecided + this.#settlements.leaving,
       operations: this.#operations.size,
       paused: this.#operations.paused,
       state: this.#state,
@@ -128,7 +128,7 @@ export class ShardSequencer {
   /** Throws `InvariantError` when the state contradicts itself. Tests call it after every step. */
   assertInvariants(): void {
     const problem = checkInvariants(this.#lanes.awake(), this.#operations.all(), {
-      unsettled: this.#settlements.unsettled,
+      undecided: this.#settlements.undecided,
       leaving: this.#settlements.leaving,
       held: this.#gaps.held,
       gaps: this.#gaps.size,
@@ -181,7 +181,7 @@ export class ShardSequencer {
     // While draining, what arrives stays with the broker: closing the channel puts it back in order.
     if (this.#state !== 'running') return;
     const settlements = this.#settlements;
-    settlements.unsettled += deliveries.length;
+    settlements.undecided += deliveries.length;
     this.#gaps.clock.delivered();
     const touched = new Set<Lane>();
     for (const delivery of deliveries) {
@@ -211,9 +211,9 @@ export class ShardSequencer {
 
   /** Whether a missing event could come now (gap-clock.ts); and the broker's turn, where a gap is about to end. */
   #observeRoom(): void {
-    const { unsettled, leaving, memoryIsFull } = this.#settlements;
+    const { undecided, leaving, memoryIsFull } = this.#settlements;
     const storeAnswers = !this.#operations.paused;
-    const hasRoom = unsettled + leaving < this.#limits.prefetch && !memoryIsFull;
+    const hasRoom = undecided + leaving < this.#limits.prefetch && !memoryIsFull;
     let onlyGapsMakeRoom = false;
     if (hasRoom || !storeAnswers) this.#work.forget(storeAnswers);
     else {

@@ -10,7 +10,7 @@ import type { PlanSink } from './plan.ts';
 
 export class Settlements implements PlanSink {
   /** Deliveries taken in and not decided. */
-  unsettled = 0;
+  undecided = 0;
   /** More deliveries wait outside until what is settled makes room in memory. */
   memoryIsFull = false;
   /** Decided, and being put on record before they are rejected: until then they take room in the window. */
@@ -42,18 +42,18 @@ export class Settlements implements PlanSink {
 
   ack(outcome: Outcome, deliveries: readonly Delivery[]): void {
     if (deliveries.length === 0) return;
-    this.unsettled -= deliveries.length;
+    this.undecided -= deliveries.length;
     this.effects.push({ kind: 'ack', outcome, deliveries });
   }
 
   reject(delivery: Delivery, reason: RejectionReason, detail: string, stack: string | null = null): void {
-    this.unsettled--;
+    this.undecided--;
     this.#rejections.push({ tag: delivery.tag, reason, detail, stack, event: delivery.event, refusal: null });
   }
 
   refuse(delivery: RefusedDelivery): void {
     const { reason, detail } = delivery.refusal;
-    this.unsettled--;
+    this.undecided--;
     this.#rejections.push({ tag: delivery.tag, reason, detail, event: null, refusal: delivery.refusal });
   }
 
@@ -71,7 +71,7 @@ export class Settlements implements PlanSink {
   }
 
   clear(): void {
-    this.unsettled = 0;
+    this.undecided = 0;
     this.memoryIsFull = false;
     this.leaving = 0;
     this.#empty();

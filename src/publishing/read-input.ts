@@ -114,7 +114,7 @@ function formatProblem(head: string, format: InputFormat, remedy = 'for a table 
   return isTable ? `it begins with ${shown}, which is no JSON: ${remedy}` : null;
 }
 
-export interface LookedAt {
+interface LookedAt {
   /** The beginning as text; bytes that are not UTF-8 are replacement characters. */
   readonly head: string;
   /** The whole input, without the byte-order mark. */
@@ -139,7 +139,7 @@ const signatures: readonly (readonly [bytes: string, what: string])[] = [
 const mark = Buffer.from('\ufeff');
 
 /** `lines`: how many non-blank lines to look at. @throws ConfigError naming the format if it is no text. */
-export async function lookAt(name: string, source: AsyncIterable<Uint8Array>, lines: number): Promise<LookedAt> {
+async function lookAt(name: string, source: AsyncIterable<Uint8Array>, lines: number): Promise<LookedAt> {
   const iterator = source[Symbol.asyncIterator]();
   const pieces: Uint8Array[] = [];
   let [size, seen] = [0, 0];

@@ -80,7 +80,7 @@ export type ProblemListener = (line: number, problem: string) => void;
 export type WithLine<T> = T & { readonly line: number };
 
 /** Enough to be no accident, and few enough to start again. */
-export const maxAlike = 20;
+const maxAlike = 20;
 
 /** `read` returns a sentence for an invalid text. @throws InputError when the first lines all fail for one cause. */
 export async function* readEach<T extends object>(

@@ -33,7 +33,7 @@ export interface OpenShardChannel {
   roundTrip(): Promise<boolean>;
   /** Asks the broker whether the channel is alive: false when it is not, or when there is no answer in time. */
   isAlive(): Promise<boolean>;
-  /** Closes the channel (of a fenced owner), which is then lost. */
+  /** Closes the channel, which is then lost. */
   abandon(cause: Error): void;
 }
 

@@ -43,7 +43,7 @@ export interface ShardOptions
   readonly retry: RetryLimits;
   readonly decode: (message: RawMessage) => Decoded;
   readonly openChannel: (events: ShardChannelEvents) => ShardChannel;
-  /** Of this shard, asked for until the store answers. Rejects when `signal` aborted first. */
+  /** Of this shard, asked for until the store answers. Rejects once `signal` is aborted and the store does not answer. */
   readonly nextEpoch: (signal: AbortSignal) => Promise<EpochResult>;
   /** Null: what was dead-lettered waits for an operator. */
   readonly autoReplay: Pick<AutoReplay, 'advanced' | 'search'> | null;

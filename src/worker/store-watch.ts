@@ -99,7 +99,7 @@ export class StoreWatch {
     this.#tell(halts);
   }
 
-  /** Asks until the store answers. Rejects when `signal` aborted first. */
+  /** Asks until the store answers. Rejects once `signal` is aborted and the store does not answer. */
   nextEpoch(shard: number, signal: AbortSignal): Promise<EpochResult> {
     const { metrics, log, time } = this.#options;
     const onUnavailable = (error: UnavailableError, failures: number) => {

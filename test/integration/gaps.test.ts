@@ -251,7 +251,7 @@ test('an entity of which too much is held ends its gap at once: all of it is dea
   await run.assertNothingLeft({ deadLetters: 6 });
 });
 
-test('a shard that holds four fifths of its prefetch ends its oldest gap, so the events that others wait for still arrive', async (t) => {
+test('a shard that holds four fifths of its prefetch ends the gap nearest to its end, so the events that others wait for still arrive', async (t) => {
   const run = await useRun(t, { PREFETCH: '20' });
   const worker = await run.worker();
   // Of three entities two share one of two shards, at least.

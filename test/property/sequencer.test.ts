@@ -139,6 +139,39 @@ describe('the sequencer', () => {
     );
   });
 
+  it('applies what is live behind the dead letters that are replayed, in order under every strategy', () => {
+    const next = fc.record({ isLetter: fc.boolean(), answers: fc.nat({ max: 3 }) });
+    fc.assert(
+      fc.property(
+        fc.constantFrom('buffer' as const, 'fail' as const, 'skip' as const, 'log_and_process' as const),
+        fc.integer({ min: 1, max: 4 }),
+        fc.integer({ min: 1, max: 4 }),
+        fc.integer({ min: 1, max: 4 }),
+        fc.array(next, { minLength: 1, maxLength: 14 }),
+        (strategy, letters, maxDone, maxFold, steps) => {
+          let isBroken = true;
+          const store = new ModelStore({ maxDone, fails: ({ sequence }) => isBroken && sequence === 2 });
+          const harness = new SequencerHarness({ strategy, maxFold }, store);
+          harness.process(event(1), event(2));
+          harness.process(...Array.from({ length: letters - 1 }, (_, index) => event(3 + index)));
+          isBroken = false;
+          store.beginReplay();
+          let [letter, live] = [2, letters + 2];
+          for (const { isLetter, answers } of steps) {
+            if (isLetter && letter < letters + 2) harness.arrive(event(letter++));
+            else harness.arrive(event(live++));
+            for (let answer = 0; answer < answers && harness.asked.length > 0; answer++) harness.answer();
+          }
+          while (letter < letters + 2) harness.arrive(event(letter++));
+          harness.answerAll();
+          assert.deepEqual(store.applied(), oneTo(live - 1));
+          assertAtRest(harness);
+        },
+      ),
+      { numRuns: 600 },
+    );
+  });
+
   it('recovers every entity, and parks it no longer, when what was lost and what was dead-lettered comes again', () => {
     const replay = fc.record({ order: fc.infiniteStream(fc.nat()), steps: fc.array(step, { maxLength: 30, size: 'max' }) });
     const lossesOf = fc.array(fc.record({ entity: fc.nat({ max: 2 }), sequence: fc.integer({ min: 1, max: 9 }) }), { maxLength: 4 });

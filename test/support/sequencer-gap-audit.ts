@@ -1,7 +1,7 @@
 /**
  * Watches that no gap ends while its missing event could not have come. It knows what the broker and the store know, and
  * keeps a clock of its own: time counts while the store answers and the prefetch window has room, or is full of what only
- * the end of a gap can move: all of it held, or as much as may be and the rest there for as long as a gap waits.
+ * the end of a gap can move: as much of it held as may be, and the rest there for as long as a gap waits.
  */
 import assert from 'node:assert/strict';
 import type { Delivery, Effect, Fact, RefusedDelivery } from '../../src/ordering/facts.ts';
@@ -51,7 +51,7 @@ export class GapAudit {
     this.#unsettled = unsettled;
     this.#hasRoom = unsettled.length < this.#limits.prefetch;
     const old = unsettled.filter(({ tag }) => this.#nowMs - (this.#cameMs.get(tag) ?? this.#nowMs) > this.#limits.gapTimeoutMs - 1).length;
-    this.#isStuck = held === unsettled.length || (held >= this.#limits.maxHeld && old >= unsettled.length - held);
+    this.#isStuck = held >= this.#limits.maxHeld && old >= unsettled.length - held;
     if (!this.#hasRoom && !this.#isStuck) this.#hadTurn = false;
   }
 

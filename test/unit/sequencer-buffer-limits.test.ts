@@ -23,7 +23,7 @@ describe('the limits on what is held', () => {
     assert.equal(harness.unsettledCount, 0);
   });
 
-  it('end the gap that has waited longest when the shard holds too much', () => {
+  it('end the gap that is nearest to its end when the shard holds too much', () => {
     const harness = new SequencerHarness({ ...limits, maxHeld: 3 });
     harness.process(event(3, { entityId: 'b' }));
     harness.nowMs += 10;

@@ -292,7 +292,7 @@ describe('too much that is held', () => {
     assert.deepEqual(harness.store.applied('b'), [1, 2, 3, 4, 5]);
   });
 
-  it('ends the oldest gap where nothing but that makes room', () => {
+  it('ends the gap nearest to its end where nothing but that makes room', () => {
     const harness = new SequencerHarness({ ...limits, prefetch: 3, maxHeld: 2 });
     harness.process(b(2));
     harness.pass(10);

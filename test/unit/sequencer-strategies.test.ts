@@ -179,14 +179,28 @@ for (const strategy of ['fail', 'skip', 'log_and_process'] as const) {
       assert.equal(harness.store.snapshot(event(1)).holes, '');
     });
 
-    it('decides afterwards about what was held in front of a gap', () => {
+    it('decides afterwards about what was held behind a gap, in sequence', () => {
       const harness = replayed(2);
       const [early] = harness.process(event(5)) as [number];
       assert.equal(harness.outcomeOf(early), null);
-      harness.process(event(2));
-      const becomes = { fail: 'out_of_order', skip: 'skipped', log_and_process: 'applied' } as const;
-      assert.equal(harness.outcomeOf(early), becomes[strategy]);
+      harness.arrive(event(2));
+      const [later] = harness.arrive(event(7)) as [number];
+      harness.answerAll();
+      const become = { fail: ['out_of_order', 'entity_parked'], skip: ['skipped', 'skipped'], log_and_process: ['applied', 'applied'] };
+      assert.deepEqual([harness.outcomeOf(early), harness.outcomeOf(later)], become[strategy]);
+      assert.deepEqual(harness.store.applied(), strategy === 'log_and_process' ? [1, 2, 5, 7] : [1, 2]);
       assert.equal(harness.sequencer.overview().held, 0);
     });
   });
 }
+
+it('a replay whose held events are too many parks again, and skip-ahead does not pass over its letters', () => {
+  const store = new ModelStore({ allowsLeaps: true, fails: ({ sequence }) => sequence === 2 });
+  const harness = new SequencerHarness({ gapTimeoutAction: 'skip-ahead', maxHeldPerEntity: 3 }, store);
+  harness.process(event(1), event(2), event(3));
+  store.beginReplay();
+  harness.process(event(4), event(5), event(6));
+  harness.answerAll();
+  assert.deepEqual(harness.sequences('buffer_overflow'), [4, 5, 6]);
+  assert.deepEqual(store.applied(), [1]);
+});

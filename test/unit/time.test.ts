@@ -52,6 +52,10 @@ test('what is unavailable is asked for again, but not once its signal is aborted
   await ended;
   assert.deepEqual([asked, failures], [3, [1, 2, 3]]);
   await assert.rejects(
+    patiently(async () => away(), { time, signal: stop.signal, onUnavailable: () => assert.fail('it was aborted') }),
+    /away/,
+  );
+  await assert.rejects(
     patiently(async () => assert.fail('another error'), { time }),
     /another error/,
   );
@@ -88,17 +92,17 @@ test('a pause doubles up to its limit, and a part of it is left to chance', () =
   assert.equal(backOffMs({ ...limits, leastShare: 0 }, 1, random(0)), 0);
 });
 
-test('the clock of the computer goes on, tells the day, and calls back in the order that is asked for', async () => {
+test('the clock of the computer goes on, tells the day, and calls back later what is asked of it', async () => {
   const [startMs, order] = [systemTime.nowMs(), [] as string[]];
   await new Promise<void>((resolve) => {
     systemTime.after(0, () => assert.fail('it was cancelled')).cancel();
     systemTime.afterTick(() => {
-      order.push('after the turn');
+      order.push('after the tick');
       systemTime.after(5, () => resolve(void order.push('later')));
     });
-    queueMicrotask(() => order.push('in the turn'));
+    queueMicrotask(() => order.push('in the tick'));
   });
-  assert.deepEqual(order, ['in the turn', 'after the turn', 'later']);
+  assert.deepEqual(order, ['in the tick', 'after the tick', 'later']);
   assert.ok(systemTime.nowMs() - startMs >= 4);
   const [before, now, after] = [Date.now(), Date.parse(isoNow(systemTime)), Date.now()];
   assert.ok(before <= now && now <= after);
