@@ -2,6 +2,8 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import test, { type TestContext } from 'node:test';
 import { connect } from 'amqplib';
+import pg from 'pg';
+import { PostgresNode } from '../../deploy/local/postgres-node.ts';
 import { withBroker } from '../../src/cli/access.ts';
 import { loadConfig } from '../../src/config/load.ts';
 import { systemTime } from '../../src/time.ts';
@@ -9,6 +11,7 @@ import { checkout, commandLine } from '../support/checkout.ts';
 import { openStore } from '../../src/stores/open-store.ts';
 import { keptIo, runHere } from '../support/command-io.ts';
 import { KeptLog } from '../support/rabbitmq.ts';
+import { needsPostgresBinaries } from '../support/postgres.ts';
 import { uniqueStream, useRabbitNode, useServices, waitFor } from '../support/services.ts';
 import { useTcpProxy } from '../support/tcp-proxy.ts';
 
@@ -239,6 +242,24 @@ test('doctor finds a broker whose alarms are on, and an administrator where none
   );
   assert.equal(found.code, 1);
   assert.match(found.stdout, /^failure +node \S+: its disk alarm is on: publishers are blocked -> free space on its disk$/m);
+});
+
+test('doctor finds a superuser of PostgreSQL where a user would do', needsPostgresBinaries, async (t) => {
+  const { run } = await operator(t);
+  const node = await PostgresNode.start();
+  t.after(() => node.stop());
+  const rights = async (databaseUrl: string) =>
+    /^\w+ +PostgreSQL rights: .*$/m.exec((await run('doctor', { STATE_STORE: 'postgres', DATABASE_URL: databaseUrl })).stdout)?.[0] ?? '';
+  assert.match(await rights(node.url), /^warning .* is a superuser: .* -> Name a user in DATABASE_URL/);
+  const superuser = new pg.Client({ connectionString: node.url });
+  await superuser.connect();
+  await superuser.query(`CREATE ROLE plain LOGIN PASSWORD 'word'; GRANT USAGE ON SCHEMA inorder TO plain;
+    GRANT ALL ON ALL TABLES IN SCHEMA inorder TO plain`);
+  await superuser.end();
+  assert.match(
+    await rights(Object.assign(new URL(node.url), { username: 'plain', password: 'word' }).href),
+    /^ok .* plain is no superuser$/,
+  );
 });
 
 function startWorker(t: TestContext, env: Record<string, string>) {

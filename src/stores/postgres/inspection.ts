@@ -12,20 +12,30 @@ interface Settings {
   readonly is_standby: boolean;
   readonly fsync: string;
   readonly synchronous_commit: string;
+  readonly user_name: string;
+  readonly is_superuser: string;
 }
 
 export async function inspectServer(database: Database): Promise<readonly Finding[]> {
   const [settings] = await database.query<Settings>(
     `SELECT current_setting('server_version_num')::int AS version_number, current_setting('server_version') AS version,
        current_setting('server_encoding') AS encoding, pg_is_in_recovery() AS is_standby,
-       current_setting('fsync') AS fsync, current_setting('synchronous_commit') AS synchronous_commit`,
+       current_setting('fsync') AS fsync, current_setting('synchronous_commit') AS synchronous_commit,
+       current_user::text AS user_name, current_setting('is_superuser') AS is_superuser`,
   );
   const readClock = async () =>
     (await database.query<{ readonly ms: number }>('SELECT extract(epoch FROM clock_timestamp())::float8 * 1000 AS ms'))[0]?.ms ?? 0;
   const roundTrips = await measureRoundTrips('PostgreSQL', readClock, database.time);
   return settings === undefined
     ? []
-    : [versionFinding(settings), roleFinding(settings), encodingFinding(settings), durabilityFinding(settings), ...roundTrips];
+    : [
+        versionFinding(settings),
+        roleFinding(settings),
+        rightsFinding(settings),
+        encodingFinding(settings),
+        durabilityFinding(settings),
+        ...roundTrips,
+      ];
 }
 
 function versionFinding({ version_number, version }: Settings): Finding {
@@ -38,6 +48,13 @@ function roleFinding({ is_standby }: Settings): Finding {
   const subject = 'PostgreSQL role';
   if (!is_standby) return ok(subject, 'primary');
   return failure(subject, 'It is a standby and takes no writes.', 'Name the primary in DATABASE_URL.');
+}
+
+function rightsFinding({ user_name, is_superuser }: Settings): Finding {
+  const subject = 'PostgreSQL rights';
+  if (is_superuser === 'off') return ok(subject, `${user_name} is no superuser`);
+  const detail = `${user_name} is a superuser: whoever has its password may do everything there.`;
+  return warning(subject, detail, 'Name a user in DATABASE_URL that owns the schema inorder and nothing else.');
 }
 
 function encodingFinding({ encoding }: Settings): Finding {
