@@ -5,6 +5,8 @@
  *   node deploy/local/bootstrap.mjs demo [arguments]    inorder demo
  *   node deploy/local/bootstrap.mjs test [files]        every test, with services   (unit: those that need none)
  *   node deploy/local/bootstrap.mjs bench [arguments]   the benchmark
+ *   node deploy/local/bootstrap.mjs simulate [options]  the simulation, for as many seeds as wanted
+ *   node deploy/local/bootstrap.mjs mutants [word]      planted defects, which the simulation has to find; nothing is built for it
  *   node deploy/local/bootstrap.mjs dev [arguments]     a worker that restarts when a source changes; nothing is built for it
  *   node deploy/local/bootstrap.mjs lint [arguments]    the linter; nothing is built for it either
  *   node deploy/local/bootstrap.mjs sbom                what an installation consists of
@@ -29,11 +31,13 @@ const programs = {
   test: { file: 'test/support/run-tests.js', args: ['all'] },
   unit: { file: 'test/support/run-tests.js', args: ['unit'] },
   bench: { file: 'test/bench/run.js', args: [] },
+  simulate: { file: 'test/simulation/run.js', args: [] },
 };
 /** What runs on the sources as they are. */
 const unbuilt = {
   dev: { file: 'deploy/local/dev.ts', args: [] },
   sbom: { file: 'deploy/local/sbom.ts', args: [] },
+  mutants: { file: 'test/simulation/mutants.ts', args: [] },
   lint: { file: 'node_modules/@biomejs/biome/bin/biome', args: ['check', '--error-on-warnings'] },
 };
 

@@ -18,8 +18,9 @@ import { installPostgres } from './postgres.ts';
 
 const compiledTests = dirname(dirname(fileURLToPath(import.meta.url)));
 const project = resolve(compiledTests, '..', '..');
-const foldersWithoutServices = ['unit', 'property', 'simulation'];
-const testFolders = [...foldersWithoutServices, 'conformance', 'integration', 'chaos', 'deploy'];
+/** They need no services, and some seconds. */
+const quickFolders = ['unit', 'property'];
+const testFolders = [...quickFolders, 'simulation', 'conformance', 'integration', 'chaos', 'deploy'];
 const filesAtOnce = 2;
 /** No test takes this long; one that hangs must not hang the run. */
 const testTimeoutMs = 900_000;
@@ -92,7 +93,7 @@ async function main(args: readonly string[]): Promise<number> {
   const [kind, ...rest] = args;
   const named = rest.filter((argument) => !argument.startsWith('--')).map(compiledFile);
   const present = existingFolders();
-  const folders = (kind === 'unit' ? foldersWithoutServices : testFolders).filter((folder) => present.has(folder));
+  const folders = (kind === 'unit' ? quickFolders : testFolders).filter((folder) => present.has(folder));
   const files = named.length > 0 ? named : folders.flatMap(testFilesBelow);
 
   const interruption = new AbortController();

@@ -147,6 +147,7 @@ test('every command that a README names exists, with its options', () => {
     'ignore-not-found',
     'pack-destination',
     'test',
+    'seeds',
     ...commands.flatMap((command) => Object.keys(command.options)),
   ]);
   const flags = [...written.matchAll(/(?<![\w-])--([a-z][a-z-]*)/g)].map(([, flag = '']) => flag);
