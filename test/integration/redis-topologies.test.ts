@@ -120,7 +120,7 @@ test('a node of a cluster whose connection was just lost is asked like the other
   await store.commit(entities.map((entity) => commitTo(entity, 0, 1)));
   const node = new Redis(cluster.redisUrls[0] ?? '');
   t.after(() => node.disconnect());
-  const isConnected = async () => /name=inorder /.test(String(await node.client('LIST')));
+  const isConnected = async () => / name=inorder\/program@/.test(String(await node.client('LIST')));
   for (const ask of [
     async () => (await store.inspect()).filter(({ subject }) => subject.includes('eviction')).length,
     () => count(store.listEntities({})),
