@@ -57,6 +57,9 @@ export class Ledger {
   readonly letters = new Map<string, Letter>();
   /** Copies that are neither acknowledged nor with the dead letters. */
   unsettled = 0;
+  /** What the broker saw, and what the workers counted. */
+  readonly #settlements = { acknowledged: 0, rejected: 0 };
+  readonly #counts = { acknowledged: 0, rejected: 0 };
   readonly #entities = new Map<string, Entity>();
   readonly #recorded = new Set<string>();
   readonly #tokens = new Set<string>();
@@ -142,22 +145,32 @@ export class Ledger {
     if (kind === 'malformed') this.fail('a message that is no event was acknowledged', id);
     else if (inPlace === undefined) this.fail('an event was acknowledged that is not applied', id);
     else if (inPlace.id !== id) this.fail('an event was acknowledged in whose place another one is applied', `${id}: ${inPlace.id}`);
-    this.#settled(entityId, sequence);
+    this.#settled(entityId, sequence, 'acknowledged');
   }
 
   rejected({ id, kind, entityId, sequence }: Letter): void {
     if (!this.#recorded.has(id)) this.fail('an event was rejected before its reason was recorded', id);
     const { applied, isParked } = this.#entity(entityId);
     if (kind === 'event' && !isParked && applied.length < sequence) this.fail('an event was rejected whose entity was never parked', id);
-    this.#settled(entityId, sequence);
+    this.#settled(entityId, sequence, 'rejected');
+  }
+
+  /** By the metrics of a worker. */
+  counted(what: 'acknowledged' | 'rejected', count: number): void {
+    this.#counts[what] += count;
   }
 
   settledTwice(detail: string): void {
     this.fail('a delivery was settled that its channel does not have', detail);
   }
 
-  /** At rest: everything was applied, and only what cannot be is left among the dead letters. */
-  rested(dead: readonly Letter[], parked: readonly string[]): void {
+  /**
+   * At rest: everything was applied, and only what cannot be is left among the dead letters. Where no channel was lost (`isCalm`) the
+   * metrics say what the broker saw.
+   */
+  rested(dead: readonly Letter[], parked: readonly string[], isCalm: boolean): void {
+    const [settled, counted] = [JSON.stringify(this.#settlements), JSON.stringify(this.#counts)];
+    if (isCalm && settled !== counted) this.fail('the metrics do not say what was settled', `${counted}, not ${settled}`);
     for (const entityId of parked) this.fail('an entity is parked at rest, with nothing to wait for', entityId);
     const expected = new Map<string, number>();
     for (const { entityId, sequence } of this.letters.values()) expected.set(entityId, Math.max(expected.get(entityId) ?? 0, sequence));
@@ -175,8 +188,9 @@ export class Ledger {
     return inPlace !== undefined && inPlace.id !== id;
   }
 
-  #settled(entityId: string, sequence: number): void {
+  #settled(entityId: string, sequence: number, how: 'acknowledged' | 'rejected'): void {
     this.unsettled--;
+    this.#settlements[how]++;
     this.#entity(entityId).present.delete(sequence);
   }
 

@@ -27,6 +27,8 @@ export class ModelBroker {
   /** What was rejected, in that order. */
   readonly deadLetters: Copy[] = [];
   readonly world: World;
+  /** Who replays dead letters; it alone, as long as it lives. */
+  replayer: Machine | null = null;
 
   constructor(world: World, shards: number) {
     this.world = world;

@@ -10,9 +10,12 @@ import type { Metrics, ShardMetrics } from '../../src/observability/metrics.ts';
 import type { SequencerLimits } from '../../src/ordering/limits.ts';
 import type { ShardChannelEvents } from '../../src/rabbitmq/shard-channel.ts';
 import { patiently, sleep } from '../../src/time.ts';
+import type { Store } from '../../src/stores/store.ts';
+import { AutoReplay, type ReplayRequest } from '../../src/worker/auto-replay.ts';
 import { shareOut } from '../../src/worker/memory.ts';
 import { Shard } from '../../src/worker/shard.ts';
 import { StoreWatch } from '../../src/worker/store-watch.ts';
+import { lackedPredecessor, Replays } from './operator.ts';
 import type { ModelStore } from './model-store.ts';
 import type { ModelBroker, WorkerChannel } from './model-broker.ts';
 import type { Machine } from './virtual-time.ts';
@@ -22,6 +25,7 @@ export interface WorkerSetting {
   readonly shards: number;
   readonly limits: SequencerLimits;
   readonly memoryBytes: number;
+  readonly autoReplay: boolean;
   /** How long a handler takes at most, in milliseconds; null: there is none. */
   readonly handlerMs: number | null;
 }
@@ -32,6 +36,7 @@ export class ModelWorker {
   readonly #broker: ModelBroker;
   readonly #shards: readonly Shard[];
   readonly #watch: StoreWatch;
+  readonly #autoReplay: AutoReplay | null;
   readonly #channels: WorkerChannel[] = [];
   readonly #stopping = new AbortController();
 
@@ -44,6 +49,7 @@ export class ModelWorker {
     const memory = shareOut(setting.memoryBytes, setting.shards);
     const log = this.#log();
     const metrics = uncounted as Metrics;
+    this.#autoReplay = setting.autoReplay ? this.#newAutoReplay(store, seen, log) : null;
     const fail = (error: unknown) => world.ledger.fail('a worker stopped because of a bug', String((error as Error).stack));
     this.#shards = Array.from({ length: setting.shards }, (_, shard) => {
       return new Shard({
@@ -58,10 +64,10 @@ export class ModelWorker {
         eventLog: false,
         memory,
         retry: { maxAttempts: 3, initialMs: 50, maxMs: 500, timeoutMs: 2_000 },
-        autoReplay: null,
+        autoReplay: this.#autoReplay,
         detector: new OrderingDetector(),
         metrics,
-        shardMetrics: uncounted as ShardMetrics,
+        shardMetrics: this.#counters,
         log,
         tracer: null,
         reply: () => {},
@@ -89,14 +95,17 @@ export class ModelWorker {
     await patiently(() => this.#watch.begin(), { time: this.machine.time, signal: this.#stopping.signal }).catch(() => undefined);
     if (this.#stopping.signal.aborted) return;
     this.#watch.start();
-    for (const shard of this.#shards) shard.start();
+    for (const shard of this.#shards) {
+      shard.start();
+      this.#autoReplay?.search(shard.shard);
+    }
   }
 
   /** Finishes what is in flight and leaves the rest to the next owner. */
   async stop(): Promise<void> {
     this.#stopping.abort();
     this.#watch.stop();
-    await Promise.all(this.#shards.map((shard) => shard.stop(5_000)));
+    await Promise.all([...this.#shards.map((shard) => shard.stop(5_000)), this.#autoReplay?.stop(5_000)]);
   }
 
   kill(): void {
@@ -113,6 +122,18 @@ export class ModelWorker {
     const channel = this.#broker.openChannel(this.machine, shard, prefetch, events);
     this.#channels.push(channel);
     return channel;
+  }
+
+  #newAutoReplay(store: ModelStore, seen: Store, log: Log): AutoReplay {
+    const replays = new Replays(this.#world, this.#broker, store, this.machine);
+    const replay = async ({ entities, shards }: ReplayRequest) => {
+      const asked = new Set(entities.map(({ entityId }) => entityId));
+      const found = await replays.run(({ letter }) => shards.has(letter.shard) || asked.has(letter.entityId), lackedPredecessor);
+      const replayed = found.reduce((sum, { letters }) => sum + letters.length, 0);
+      if (replayed > 0) this.#world.sometimes('a worker replayed by itself');
+      return { entities: found, replayed, blocked: 0, complete: true };
+    };
+    return new AutoReplay({ store: seen, replay, metrics: uncounted as Metrics, log, time: this.machine.time });
   }
 
   #processors({ handlerMs }: WorkerSetting): Processors {
@@ -135,6 +156,15 @@ export class ModelWorker {
     return createProcessors([aggregate, defineHandler({ type: 'thing', handle })]);
   }
 
+  get #counters(): ShardMetrics {
+    const { ledger } = this.#world;
+    const counted: Partial<ShardMetrics> = {
+      ended: (_outcome, count) => ledger.counted('acknowledged', count),
+      deadLettered: (_reason, count) => ledger.counted('rejected', count),
+    };
+    return new Proxy(uncounted as ShardMetrics, { get: (target, name) => Reflect.get(counted, name) ?? Reflect.get(target, name) });
+  }
+
   #log(): Log {
     const say = (fields: unknown, message: string) => this.#world.note(this.machine.name, message, fields);
     return { debug: () => {}, info: say, warn: say, error: say };
@@ -142,5 +172,5 @@ export class ModelWorker {
 }
 
 const ignore = (): void => {};
-/** Nobody reads the metrics of a simulation, and thousands of registries would cost more than the rest of it. */
+/** The other metrics are read by nobody, and thousands of registries would cost more than the rest of it. */
 const uncounted: unknown = new Proxy({ totals: {} }, { get: (target, name) => Reflect.get(target, name) ?? ignore });

@@ -1,7 +1,11 @@
 /** The whole system in worlds that are drawn at random; and that the judge, the shrinking and the repetition do what they are for. */
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, it } from 'node:test';
+import { checkout } from '../support/checkout.ts';
 import { Ledger, type Letter } from './ledger.ts';
+import { mutants } from './planted-defects.ts';
 import { type Outcome, scenarioOf, shrink, simulate } from './simulation.ts';
 import { Schedule } from './virtual-time.ts';
 import { faults, sometimes } from './world.ts';
@@ -67,11 +71,15 @@ describe('the judge', () => {
       ledger.recorded('a-1');
       ledger.rejected(first);
     },
-    'an entity is parked at rest, with nothing to wait for': (ledger) => ledger.rested([], ['a']),
-    'an entity is not complete at rest': (ledger) => ledger.rested([], []),
+    'an entity is parked at rest, with nothing to wait for': (ledger) => ledger.rested([], ['a'], false),
+    'an entity is not complete at rest': (ledger) => ledger.rested([], [], true),
+    'the metrics do not say what was settled': (ledger) => {
+      ledger.counted('acknowledged', 1);
+      ledger.rested([], [], true);
+    },
     'an applied event is left among the dead letters': (ledger) => {
       for (const one of [commit, next]) ledger.committed(one);
-      ledger.rested([first], []);
+      ledger.rested([first], [], false);
     },
   };
 
@@ -97,7 +105,8 @@ describe('the judge', () => {
       ledger.wasDuplicate(one);
     }
     for (const letter of [first, second]) ledger.acknowledged(letter);
-    ledger.rested([], []);
+    ledger.counted('acknowledged', 2);
+    ledger.rested([], [], true);
     assert.equal(ledger.failure, null);
     assert.equal(ledger.unsettled, 0);
   });
@@ -117,4 +126,12 @@ describe('a failing seed', () => {
     assert.equal((await run({ ...scenario, without: [...scenario.without, 'kills'] })).failure, null);
     assert.equal(scenario.without.length, faults.length - 1);
   });
+});
+
+describe('a planted defect', () => {
+  for (const { name, file, find } of mutants) {
+    it(`has its place in the sources: ${name}`, () => {
+      assert.ok(readFileSync(join(checkout, 'src', file), 'utf8').includes(find), `src/${file} no longer has ${find}: plant it anew`);
+    });
+  }
 });

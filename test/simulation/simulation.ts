@@ -51,7 +51,7 @@ export async function simulate(scenario: Scenario, isTraced = false): Promise<Ou
     process.off('unhandledRejection', crashed);
   }
   if (ledger.failure === null) {
-    if (simulation.isAtRest) ledger.rested(simulation.deadLetters, await simulation.parkedEntities());
+    if (simulation.isAtRest) ledger.rested(simulation.deadLetters, await simulation.parkedEntities(), world.isCalm);
     else ledger.fail('it does not come to rest', `${ledger.unsettled} messages are not settled`);
   }
   return { scenario, failure: ledger.failure, steps: schedule.steps, seen: world.seen, trace: world.trace ?? [] };
@@ -102,6 +102,7 @@ class Simulation {
       shards,
       handlerMs: work.hits(0.4) ? work.pick([20, 20, 800]) : null,
       memoryBytes: work.hits(0.2) ? work.between(20_000, 60_000) : 10_000_000,
+      autoReplay: work.hits(0.4),
       limits: {
         ...defaultSequencerLimits,
         prefetch,
@@ -185,7 +186,7 @@ class Simulation {
   }
 
   #newOperator(): Operator {
-    return new Operator(this.#world, this.#broker, this.#store, `o${++this.#named}`);
+    return new Operator(this.#world, this.#broker, this.#store, `o${++this.#named}`, this.#setting.autoReplay);
   }
 
   /** Something goes wrong every few seconds. */
@@ -254,8 +255,13 @@ class Simulation {
   }
 
   #heal(): void {
-    this.#world.isHealed = true;
-    this.#world.note('world', 'healed');
+    this.#world.heal();
+    // An owner that is given nothing begins no epoch, and looks for no dead letters that its predecessor has left.
+    for (let shard = 0; shard < this.#setting.shards; shard++) {
+      const letter = { id: `last-${shard}`, kind: 'event', entityId: `last-${shard}`, sequence: 1, value: 1, shard } as const;
+      this.#world.ledger.letters.set(letter.id, letter);
+      this.#send(letter, 0);
+    }
     this.#lookWhetherAtRest();
   }
 

@@ -61,7 +61,7 @@ export class World {
   readonly seen = new Set<string>();
   /** Null: nobody reads it. */
   readonly trace: string[] | null;
-  isHealed = false;
+  #healedAtMs: number | null = null;
   readonly #on: ReadonlySet<Fault>;
 
   constructor(scenario: Scenario, isTraced: boolean) {
@@ -73,6 +73,20 @@ export class World {
     this.#on = new Set(faults.filter((fault) => !without.includes(fault)));
     this.trace = isTraced ? [] : null;
     this.ledger = new Ledger(this.schedule);
+  }
+
+  /** The faults are over. */
+  heal(): void {
+    this.#healedAtMs = this.schedule.nowMs;
+    this.note('world', 'healed');
+  }
+
+  get isHealed(): boolean {
+    return this.#healedAtMs !== null;
+  }
+
+  get healedForMs(): number {
+    return this.schedule.nowMs - (this.#healedAtMs ?? this.schedule.nowMs);
   }
 
   has(fault: Fault): boolean {
@@ -123,5 +137,6 @@ export const sometimes = [
   'a standby took over',
   'a worker drained',
   'a replay died halfway',
+  'a worker replayed by itself',
 ] as const;
 export type Sometimes = (typeof sometimes)[number];
