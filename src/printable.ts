@@ -71,19 +71,35 @@ function jsonEscaped(character: string): string {
   }).join('');
 }
 
-/** Replaces user and password of every URL in a text, even if they contain an `@`, or the password a `/`. */
+/**
+ * Replaces user and password of every URL in a text, even if they contain an `@`, or the password a `/` or a quote; a quote before
+ * what may follow a string ends the URL.
+ */
 export function redactUrls(text: string): string {
-  return text.replace(/:\/\/(?:[^\s"'/:@]*:(?!\/\/)(?:(?!:\/\/)[^\s"'])*@|[^\s"'/]*@)/g, '://***@');
+  return text.replace(/:\/\/(?:[^\s"'/:@]*:(?!\/\/)(?:(?!:\/\/|["'](?:[\s\\,;:)}\]>]|$))\S)*@|[^\s"'/]*@)/g, '://***@');
 }
 
 const secretName =
-  '(?<![\\w-])[\\w-]*(?:password|passwd|passphrase|pwd|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|credential|signature)s?';
+  '(?<![\\w-])(?:[\\w-]*(?:password|passwd|passphrase|pwd|secret|token|(?:api|access|private|secret)[_-]?key|credential|signature)s?' +
+  // nodemailer's `pass: '…'`, and not `does not pass: the amount`
+  '|(?:[\\w-]*[_-])?pass(?!\\s*:\\s+[^\\\\"\'\\s]))';
+/** Between name and value: also of JSON within JSON (`\"token\":\"…\"`), and of a printed map (`'token' => '…'`). */
+const becomes = '\\\\*["\']?\\s*[=:]+>?\\s*';
+const quoted = '"(?:[^"\\\\]|\\\\[^])*"?|\'(?:[^\'\\\\]|\\\\[^])*\'?|(?<quote>\\\\+["\'])(?:(?!(?<!\\\\)\\k<quote>)[^])*(?:\\k<quote>)?';
+const bracketed = '\\{(?:[^{}]|\\{[^{}]*\\}?)*\\}?|\\[(?:[^[\\]]|\\[[^[\\]]*\\]?)*\\]?';
 const secrets: readonly (readonly [RegExp, string])[] = [
-  // `password=…`, `"token": "…"`, `?api_key=…`
-  [new RegExp(`(${secretName}["']?\\s*[=:]\\s*)("(?:[^"\\\\]|\\\\.)*"?|'[^']*'?|[^\\s,;&)}\\]]+)`, 'gi'), '$1***'],
+  // `password=…`, `"token": "…"`, `?api_key=…`, `secret: { … }`
+  [new RegExp(`(${secretName}${becomes})(?:${quoted}|${bracketed}|[^\\s,;&)}\\]]+)`, 'gi'), '$1***'],
   // `password is hunter2`, and not `password is wrong`
-  [new RegExp(`(${secretName}\\s+(?:is|was)\\s+)(?:"[^"]*"?|'[^']*'?|(?=\\S*\\d)\\S+)`, 'gi'), '$1***'],
-  [/(\bauthorization["']?\s*[=:]\s*["']?)(?:(?:basic|bearer|digest)\s+)?[^\s"',;]+/gi, '$1***'],
+  [new RegExp(`(${secretName}\\s+(?:is|was)\\s+)(?:${quoted}|(?=\\S*\\d)\\S+)`, 'gi'), '$1***'],
+  [
+    new RegExp(
+      `(\\bauthorization${becomes}(?:\\[\\s*)?\\\\*["']?)(?:(?:basic|bearer|digest|token|apikey|negotiate)\\s+)?[^\\s"',;]+`,
+      'gi',
+    ),
+    '$1***',
+  ],
+  [new RegExp(`(\\bcookies?${becomes})(?:${quoted}|${bracketed}|[^\\s;]+(?:;\\s*[^\\s;]+)*)`, 'gi'), '$1***'],
   [/\b(bearer|basic)\s+(?=\S*[\d._~+/=-])[\w.~+/=-]{6,}/gi, '$1 ***'],
   // A JSON Web Token
   [/\beyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?/g, '***'],

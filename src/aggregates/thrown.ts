@@ -34,31 +34,36 @@ export function reasonOf(thrown: unknown): 'refused' | 'invalid_data' | 'handler
   return reason === 'refused' || reason === 'invalid_data' ? reason : 'handler_failed';
 }
 
-/** Never throws: the error may be any value, also one without a text, and a handler may have changed the data. */
-export function describeThrown(thrown: unknown, event: Event): Thrown {
+/**
+ * Never throws: the error may be any value, also one without a text, and a handler may have changed the data. `events` are all
+ * whose data may be in the message.
+ */
+export function describeThrown(thrown: unknown, ...events: readonly Event[]): Thrown {
   try {
     const lines: string[] = [];
     let cause = thrown;
     for (let depth = 0; depth <= maxCauses && cause instanceof Error; depth++) {
       const frames = framesOf(cause);
-      if (depth > 0) lines.push(`caused by ${wordsOf(cause, event)}`);
+      if (depth > 0) lines.push(`caused by ${wordsOf(cause, events)}`);
       lines.push(...frames);
       cause = read(cause, 'cause') ?? firstOf(read(cause, 'errors'));
     }
-    return { detail: wordsOf(thrown, event), stack: lines.length === 0 ? null : lines.join('\n') };
+    return { detail: wordsOf(thrown, events), stack: lines.length === 0 ? null : lines.join('\n') };
   } catch {
     return { detail: unprintable, stack: null };
   }
 }
 
-function wordsOf(thrown: unknown, event: Event): string {
-  const words = withoutData(textOf(thrown).slice(0, maxExamined), event);
+function wordsOf(thrown: unknown, events: readonly Event[]): string {
+  const words = withoutData(textOf(thrown).slice(0, maxExamined), events);
   return withoutSecrets(words.replaceAll(/\s+/g, ' ').trim());
 }
 
 /** Removes data from the message: all of them or an object in them, pretty-printed or not, also if it is truncated. */
-function withoutData(words: string, { dataJson, data }: Event): string {
-  const payloads = [dataJson, jsonOf(data)].filter((payload) => payload.length > 2);
+function withoutData(words: string, events: readonly Event[]): string {
+  const written = events.flatMap(({ dataJson, data }) => [dataJson, jsonOf(data)]);
+  const payloads = [...new Set(written)].filter((payload) => payload.length > 2);
+  let compacted: readonly string[] | null = null;
   let rest = payloads.reduce((text, payload) => text.replaceAll(payload, '[data]'), words);
   let kept = '';
   for (let looked = 0; ; looked++) {
@@ -69,7 +74,8 @@ function withoutData(words: string, { dataJson, data }: Event): string {
     if (looked === maxFragments) return `${kept}[data]`;
     const length = fragmentLength(rest);
     const begins = compact(rest.slice(0, length)).slice(0, knownByLength);
-    const isData = length > maxJsonLength || (begins.length > 4 && payloads.some((payload) => compact(payload).includes(begins)));
+    const isKnown = () => (compacted ??= payloads.map(compact)).some((payload) => payload.includes(begins));
+    const isData = length > maxJsonLength || (begins.length > 4 && isKnown());
     kept += isData ? '[data]' : rest[0];
     rest = rest.slice(isData ? length : 1);
   }

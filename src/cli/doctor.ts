@@ -87,7 +87,7 @@ async function findingsOf({ subject, remedy, run }: Check, config: Config, io: C
   } catch (error) {
     // Any other error is a bug of the check, which an operator cannot resolve.
     if (!(error instanceof InorderError)) throw error;
-    const details = error instanceof ConfigError ? error.problems : [error.message];
+    const details = error instanceof ConfigError ? error.problems : [messageOf(error)];
     return details.map((detail) => failure(subject, detail, typeof remedy === 'string' ? remedy : remedy(config)));
   }
 }

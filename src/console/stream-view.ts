@@ -6,6 +6,7 @@ import type { ChannelModel } from 'amqplib';
 import type { Config } from '../config/config.ts';
 import type { DeadLetter } from '../dead-letters/dead-letter.ts';
 import type { DeadLetters } from '../dead-letters/dead-letters.ts';
+import { messageOf } from '../errors.ts';
 import { statusOf, summaryOf } from '../dead-letters/replay-plan.ts';
 import { auditFields, type AuditRecord, type Halt, snapshotsOf, type Store } from '../stores/store.ts';
 import { entityFields, type EntityRef, type RawMessage } from '../events/event.ts';
@@ -87,7 +88,7 @@ export class StreamView {
       stream: this.#options.config.broker.stream,
       at_ms: workers.ok ? Math.round(workers.value.atMs) : null,
       problems: [
-        ...[depths, workers, halts].flatMap((one) => (one.ok ? [] : [one.error.message])),
+        ...[depths, workers, halts].flatMap((one) => (one.ok ? [] : [messageOf(one.error)])),
         ...(input.depths ?? []).flatMap(whyNobodyConsumes),
         ...(halts.ok ? halts.value.map(haltText) : []),
       ],

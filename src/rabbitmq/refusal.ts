@@ -3,6 +3,7 @@
  * message.
  */
 import { noDescriptorLeft } from '../open-files.ts';
+import { withoutSecrets } from '../printable.ts';
 import { tlsFailure } from '../tls.ts';
 import { parsedUrl, virtualHostOf } from './management.ts';
 
@@ -39,7 +40,7 @@ export function brokerWords(error: unknown): string {
   const text = error instanceof Error ? error.message || String((error as { code?: unknown }).code ?? error.name) : String(error);
   const words = /with message "(?:[A-Z_]+ - )?(.*)"$/s.exec(text)?.[1] ?? text;
   const [, named, kind, name, vhost, user] = /(?:(\w+) )?access to (\w+) '(.*)' in vhost '(.*)' refused for user '(.*)'/s.exec(words) ?? [];
-  if (name === undefined) return words;
+  if (name === undefined) return withoutSecrets(words);
   const pattern = `^${name.replaceAll(/[^\w-]/g, String.raw`\$&`)}$`;
   const right = named ?? rightRefused(error as { classId?: number; methodId?: number }, kind);
   const remedy = `add ${pattern} to the ${right} permission of user '${user}' (\`inorder permissions\` prints what each role needs)`;
@@ -74,7 +75,7 @@ export function describeConnectFailure(error: unknown, url: unknown): string {
   if (ends) return `the broker at ${where} ends the connection before it is open${whyEnded(url)}`;
   if (text === 'connect ETIMEDOUT') return `the broker at ${where} does not answer`;
   const { words, meaning, remedy } = noDescriptorLeft;
-  if (words.test(text)) return `the broker at ${where} cannot be reached: ${meaning} (${text}). ${remedy}`;
+  if (words.test(text)) return `the broker at ${where} cannot be reached: ${meaning} (${withoutSecrets(text)}). ${remedy}`;
   return `the broker at ${where} cannot be reached: ${brokerWords(error)}`;
 }
 

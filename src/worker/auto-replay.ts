@@ -19,7 +19,7 @@ import { KeptBroker } from '../dead-letters/letter-broker.ts';
 import { countLetters, type EntityReplay } from '../dead-letters/replay-plan.ts';
 import { entityKey } from '../events/identity.ts';
 import { snapshotsOf, type Store } from '../stores/store.ts';
-import { UnavailableError } from '../errors.ts';
+import { messageOf, UnavailableError } from '../errors.ts';
 import type { EntityRef } from '../events/event.ts';
 import type { Log } from '../observability/log.ts';
 import type { Metrics } from '../observability/metrics.ts';
@@ -234,7 +234,7 @@ export class AutoReplay {
     if (shards.size > 0) this.#shardsDueMs = Math.min(this.#shardsDueMs, dueMs);
     metrics.autoReplayEnded('put_off');
     if (error instanceof UnavailableError)
-      log.warn({ cause: error.message, retry_in_ms: retryInMs }, 'dead letters could not be replayed; trying again');
+      log.warn({ cause: messageOf(error), retry_in_ms: retryInMs }, 'dead letters could not be replayed; trying again');
     else log.error({ error, retry_in_ms: retryInMs }, 'a bug: dead letters could not be replayed; trying again');
   }
 

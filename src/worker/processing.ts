@@ -20,7 +20,7 @@ import type { Handler } from '../aggregates/definition.ts';
 import { evolveEvent } from '../aggregates/evolve.ts';
 import type { ProcessorSet, Processors } from '../aggregates/processors.ts';
 import { codeOf, describeThrown, reasonOf } from '../aggregates/thrown.ts';
-import { messageOf, UnavailableError } from '../errors.ts';
+import { UnavailableError } from '../errors.ts';
 import { appliedText, type Event, type RawMessage } from '../events/event.ts';
 import type { Effect, FailureText, Slot } from '../ordering/facts.ts';
 import { absorbedText, type Commit, type CommitEvent } from '../ordering/entity.ts';
@@ -267,8 +267,8 @@ class Fold {
         failure: { reason: 'state_too_large', detail: `the state would have ${bytes} bytes, the limit is ${this.#maxStateBytes}` },
       };
     } catch (error) {
-      const detail = `the state cannot be written: ${messageOf(error)}`;
-      return { ok: false, failure: { reason: 'handler_failed', detail } };
+      const { detail, stack } = describeThrown(error, ...this.slots.map(({ delivery }) => delivery.event));
+      return { ok: false, failure: { reason: 'handler_failed', detail: `the state cannot be written: ${detail}`, stack } };
     }
   }
 }

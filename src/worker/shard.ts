@@ -231,7 +231,10 @@ export class Shard implements ShardChannelEvents, WatchedShard, RepairableShard,
   lost(channel: OpenShardChannel, cause: Error): void {
     if (this.#session?.channel !== channel) return;
     const { generation } = channel;
-    this.#options.log.warn({ shard: this.shard, generation, cause: cause.message }, 'the channel is lost; what was not settled comes back');
+    this.#options.log.warn(
+      { shard: this.shard, generation, cause: messageOf(cause) },
+      'the channel is lost; what was not settled comes back',
+    );
     this.#endSession();
   }
 
@@ -316,7 +319,7 @@ export class Shard implements ShardChannelEvents, WatchedShard, RepairableShard,
     if (seconds !== null) metrics.committed(seconds);
     for (const error of unavailable) {
       metrics.storeUnavailable();
-      log.warn({ shard: this.shard, cause: error.message }, 'the store did not answer as needed');
+      log.warn({ shard: this.shard, cause: messageOf(error) }, 'the store did not answer as needed');
     }
     for (let count = 0; count < parked; count++) shardMetrics.parked();
     for (let count = 0; count < unparked; count++) shardMetrics.unparked();

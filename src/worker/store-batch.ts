@@ -418,7 +418,7 @@ export function nextBatch(
 
 /** An unexpected failure of a processor: the stored state cannot be read, or its result cannot be written. */
 function processorFailed({ op, slots }: CommitEffect, error: unknown): Fact {
-  const { detail, stack } = describeThrown(error, slots[0]!.delivery.event);
+  const { detail, stack } = describeThrown(error, ...slots.map(({ delivery }) => delivery.event));
   const failure = { reason: 'handler_failed', detail: `the processor failed: ${detail}`, stack } as const;
   return { kind: 'committed', op, done: 0, parked: null, failure };
 }

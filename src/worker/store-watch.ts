@@ -104,7 +104,7 @@ export class StoreWatch {
     const { metrics, log, time } = this.#options;
     const onUnavailable = (error: UnavailableError, failures: number) => {
       metrics.storeUnavailable();
-      if (failures === 1) log.warn({ shard, cause: error.message }, 'the store is unavailable: no epoch yet');
+      if (failures === 1) log.warn({ shard, cause: messageOf(error) }, 'the store is unavailable: no epoch yet');
     };
     return patiently(() => this.#nextEpoch(shard), { time, signal, pauses: epochBackOff, onUnavailable });
   }
@@ -185,7 +185,7 @@ export class StoreWatch {
   #couldNotLook(error: unknown): void {
     if (!(error instanceof UnavailableError)) return this.#options.onError(error);
     if (this.#trouble !== error.message) {
-      this.#options.log.warn({ cause: error.message }, 'whether the store went backwards cannot be seen now');
+      this.#options.log.warn({ cause: messageOf(error) }, 'whether the store went backwards cannot be seen now');
     }
     this.#trouble = error.message;
   }
@@ -199,7 +199,7 @@ export class StoreWatch {
     } catch (error) {
       if (this.#stopping.signal.aborted) return;
       if (!(error instanceof UnavailableError)) return onError(error);
-      if (this.#refusal === null) log.warn({ cause: error.message }, 'the store takes no writes: not ready');
+      if (this.#refusal === null) log.warn({ cause: messageOf(error) }, 'the store takes no writes: not ready');
       this.#refusal = error.message;
     }
   }

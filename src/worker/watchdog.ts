@@ -4,7 +4,7 @@
  * longer answers is reopened at once. Not checked: a shard with unsettled deliveries, one that waits for deliveries that it gave
  * back for lack of memory, and a standby, which has had no deliveries yet.
  */
-import { UnavailableError } from '../errors.ts';
+import { messageOf, UnavailableError } from '../errors.ts';
 import type { Log } from '../observability/log.ts';
 import type { Time, Timer } from '../time.ts';
 
@@ -92,7 +92,7 @@ export class Watchdog {
     }
     this.#seen.delete(shard);
     const cause = new Error(isAlive ? 'the queue has messages and delivers none' : 'the channel does not answer');
-    this.#options.log.warn({ shard: shard.shard, queue: shard.queue, cause: cause.message }, 'reopening the channel');
+    this.#options.log.warn({ shard: shard.shard, queue: shard.queue, cause: messageOf(cause) }, 'reopening the channel');
     shard.reopenChannel(cause);
   }
 }

@@ -295,7 +295,7 @@ class ShardedWorker implements Worker {
       return this.#fail(error);
     }
     log.error(
-      { shard, cause: error.message },
+      { shard, cause: messageOf(error) },
       'the store went backwards: the shard is halted, here and in every other worker, until `inorder shards resume`',
     );
     await this.#watch.putOnRecord(shard, error.message);

@@ -122,6 +122,7 @@ const forbiddenEverywhere: readonly (readonly [RegExp, string])[] = [
 const forbiddenInSrc: readonly (readonly [RegExp, string])[] = [
   [/\bconsole\.(?!ts')/, 'the log or the command writes, not the console'],
   [/\bfrom '\.[^']*(?<!\.ts)'/, 'relative imports end with .ts'],
+  [/\bcause: \w+\.message\b/, 'what is logged of an error may be anybody’s: messageOf bounds it and takes out secrets'],
 ];
 
 /** A test with a time limit of its own fails on a busy machine; the runner has one for what never ends, and `waitFor` waits long enough. */

@@ -124,6 +124,24 @@ test('whatever names itself a secret is one', () => {
     'postgres://u:p@hunter2@h/db',
     'amqp://u:p/hunter2@h/vhost',
     'amqp://u:p@h,amqp://u:hunter2/x@h',
+    String.raw`{\"password\":\"hunter2\"}`,
+    String.raw`{"body":"{\"a\":\"{\\\"password\\\":\\\"hunter2\\\"}\"}"}`,
+    String.raw`{\"password\" : \"say \\\"hi\\\", hunter2\", \"a\": 1}`,
+    String.raw`password='it\'s hunter2'`,
+    String.raw`\"authorization\":\"Bearer hunter2\"`,
+    "secret: { value: 'hunter2' }",
+    "secret: { value: { inner: 'x' }, other: 'hunter2' }",
+    'token=[abc hunter2]',
+    "tokens: [ [ 'abc' ], 'hunter2' ]",
+    "'password' => 'hunter2'",
+    "pass: 'hunter2'",
+    'pass=hunter2',
+    'SMTP_PASS=hunter2',
+    'STRIPE_SECRET_KEY=hunter2',
+    'Cookie: a=hunter2; b=hunter2',
+    "'set-cookie': [ 'a=hunter2; Path=/', 'b=hunter2' ]",
+    'amqp://u:a"hunter2@h',
+    "Invalid URL: 'amqp://u:a'hunter2@h'",
     'the password is hunter2',
     'secret was "hunter two hunter2"',
     'eyJhbGciOiJI.eyJodW50ZXIyIjoi.hunter2',
@@ -139,8 +157,61 @@ test('whatever names itself a secret is one', () => {
     'the password is wrong',
     'amqp://h,amqp://h/a:b@c',
     'https://shop.example/a@b',
+    '{"url":"http://h:80","mail":"a@b","other":\'http://h:80\'}',
+    'the order does not pass: amount is 0',
+    'the compass: north',
   ])
     assert.equal(redactSecrets(text), text);
+});
+
+test('what stands behind a secret stays', () => {
+  for (const [text, redacted] of [
+    [String.raw`{\"password\":\"hunter2\",\"code\":7}`, String.raw`{\"password\":***,\"code\":7}`],
+    ["{ secret: { value: 'x1' }, code: 7 }", '{ secret: ***, code: 7 }'],
+    ['token=[abc def] is old', 'token=*** is old'],
+    ['Cookie: a=1; b=2 is old', 'Cookie: *** is old'],
+    [`'amqp://u:a"b@h' is old`, `'amqp://***@h' is old`],
+  ] as const)
+    assert.equal(redactSecrets(text), redacted);
+});
+
+test('no text takes long to redact, however it repeats what a secret begins with', () => {
+  for (const part of [
+    'password',
+    'pass_',
+    'pass: ',
+    'pass ',
+    'secret{',
+    'secret:{',
+    'token=[',
+    'token=\\"',
+    'token\\',
+    '\\',
+    '=',
+    'cookie:;',
+    '://a:"',
+    'a:b"',
+  ])
+    for (const text of [
+      part.repeat(40_000),
+      `secret=\\"${part.repeat(40_000)}`,
+      `x://u:${part.repeat(40_000)}`,
+      `token${' '.repeat(40_000)}${part}`,
+    ])
+      assert.ok(redactSecrets(text).length > 0);
+});
+
+test('the data are prepared once, however much JSON the message has', (t) => {
+  const data = { note: 'x'.repeat(1_000_000) };
+  const { replaceAll } = String.prototype;
+  let passes = 0;
+  t.mock.method(String.prototype, 'replaceAll', function (this: string, ...given: Parameters<typeof replaceAll>) {
+    if (this.length > 1_000_000) passes++;
+    return replaceAll.apply(this, given);
+  });
+  const { detail } = describeThrown(new Error('{"a": 1} '.repeat(60)), eventOf({ data, dataJson: JSON.stringify(data) }));
+  assert.match(detail, /^Error: \{"a": 1\} /);
+  assert.equal(passes, 1);
 });
 
 test('a thousand details of one cause are one, whatever ids, numbers, times and values they name', () => {

@@ -110,6 +110,7 @@ test('nothing forbidden is written', () => {
     ['src/worker/a.ts', `// ${'TO'}${'DO'}: later`],
     ['src/worker/a.ts', "console.log('x');"],
     ['src/worker/a.ts', "import { b } from './b.js';"],
+    ['src/worker/a.ts', "log.warn({ cause: error.message }, 'lost');"],
     ['src/ordering/a.ts', 'const now = Date.now();'],
     ['src/events/a.ts', 'const now = new Date();'],
     ['src/aggregates/a.ts', 'const id = Math.random();'],

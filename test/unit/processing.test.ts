@@ -22,12 +22,12 @@ const handlerRun = {
 function prepareRun(
   types: readonly string[],
   processors: readonly Processor[],
-  { eventLog = false, skipped = [] as readonly number[], state = null as string | null } = {},
+  { eventLog = false, skipped = [] as readonly number[], state = null as string | null, data = null as unknown } = {},
 ) {
   const slots = types.map((type, index) => {
     const sequence = index + 1;
     return {
-      delivery: { tag: sequence, event: eventOf({ id: `e-${sequence}`, sequence, type }) },
+      delivery: { tag: sequence, event: eventOf({ id: `e-${sequence}`, sequence, type, data }) },
       sequence,
       action: skipped.includes(sequence) ? 'skip' : 'apply',
       versionAfter: sequence,
@@ -118,6 +118,22 @@ for (const type of ['Refused', 'Throws']) {
     assert.deepEqual(prepared?.after.parsed, { state: { count: 2 } });
   });
 }
+
+test('a state that says why it cannot be written takes no data with it, of whichever event', async () => {
+  const quoting = defineAggregate({
+    type: 'thing',
+    initialState: {} as { toJSON?: () => never },
+    evolve: {
+      Good: () => ({
+        toJSON: () => {
+          throw new Error('not JSON: {"card":"4111-1111"}');
+        },
+      }),
+    },
+  });
+  const prepared = await prepareRun(['Good'], [quoting], { data: { card: '4111-1111' } });
+  assert.equal(prepared?.failure?.detail, 'the state cannot be written: Error: not JSON: [data]');
+});
 
 test('an evolve that changes the state in place leaves nothing of an event whose handler fails', async () => {
   const handler = defineHandler({

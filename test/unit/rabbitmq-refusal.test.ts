@@ -7,6 +7,8 @@ test("the broker's words are freed of what the client library puts around them",
   const closed = new Error('Channel closed by server: 404 (NOT-FOUND) with message "NOT_FOUND - no queue \'a "b"\' in vhost \'/\'"');
   assert.equal(brokerWords(closed), "no queue 'a \"b\"' in vhost '/'");
   assert.equal(brokerWords(Object.assign(new AggregateError([]), { code: 'ECONNREFUSED' })), 'ECONNREFUSED');
+  assert.equal(brokerWords(new Error('cannot use amqp://u:hunter2@h')), 'cannot use amqp://***@h');
+  assert.ok(brokerWords(new Error('x'.repeat(10_000))).length < 1_000);
 });
 
 test('of a permission that is missing it is told which one, and what to add to it', () => {

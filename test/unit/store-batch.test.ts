@@ -3,8 +3,8 @@
  */
 import assert from 'node:assert/strict';
 import { describe, it, type TestContext } from 'node:test';
-import { defineHandler } from '../../src/aggregates/define.ts';
-import type { Handler } from '../../src/aggregates/definition.ts';
+import { defineAggregate, defineHandler } from '../../src/aggregates/define.ts';
+import type { Processor } from '../../src/aggregates/definition.ts';
 import { historyAggregate } from '../../src/aggregates/history.ts';
 import { createProcessors } from '../../src/aggregates/processors.ts';
 import { UnavailableError } from '../../src/errors.ts';
@@ -28,7 +28,7 @@ const away = async () => {
 
 function setUp(
   t: TestContext,
-  { store = {}, handlers = [] }: { readonly store?: Partial<Store>; readonly handlers?: readonly Handler[] } = {},
+  { store = {}, handlers = [] }: { readonly store?: Partial<Store>; readonly handlers?: readonly Processor[] } = {},
 ) {
   const life = new AbortController();
   t.after(() => life.abort());
@@ -231,6 +231,31 @@ describe('a batch', () => {
     batches.end();
     resolve([{ status: 'ok', snapshot: { exists: false, version: 0, state: null, holes: '', parked: null } }]);
     await waitFor(() => counted.parked === 1, { what: 'the parking' });
+  });
+});
+
+describe('an aggregate whose state cannot be read', () => {
+  it('tells why without data of any event of its run', async (t) => {
+    const snapshot = { exists: true, version: 0, state: '{"card":"4111-1111"}', holes: '', parked: null };
+    const unreadable = defineAggregate({
+      type: 'thing',
+      initialState: {},
+      evolve: { Happened: (state) => state },
+      deserialize: (text) => {
+        throw new Error(`unknown: ${text}`);
+      },
+    });
+    const { ask, reported } = setUp(t, { handlers: [unreadable], store: { load: async () => [{ status: 'ok', snapshot }] } });
+    const [first, second] = [
+      commitOf(1, { entityId: 'a', sequence: 1 }),
+      commitOf(1, { entityId: 'a', sequence: 2, data: { card: '4111-1111' } }),
+    ];
+    assert.ok(first.kind === 'commit' && second.kind === 'commit');
+    ask({ ...first, slots: [...first.slots, ...second.slots] });
+    const [fact] = await reported(1);
+    assert.ok(fact?.kind === 'committed');
+    assert.equal(fact.failure?.detail, 'the processor failed: Error: unknown: [data]');
+    assert.doesNotMatch(fact.failure.stack ?? '', /4111/);
   });
 });
 

@@ -14,7 +14,7 @@ import { readFileSync } from 'node:fs';
 import pg from 'pg';
 import { connectionName } from '../../config/config.ts';
 import { postgresUrl } from '../../config/parsers.ts';
-import { ConfigError } from '../../errors.ts';
+import { ConfigError, messageOf } from '../../errors.ts';
 import type { Log } from '../../observability/log.ts';
 import type { Time } from '../../time.ts';
 import { failureOf } from './failures.ts';
@@ -72,7 +72,7 @@ export class Database {
     // The failed call reports it as well; without a listener the process would end.
     this.#pool.on('connect', (client) => client.on('error', () => undefined));
     // An idle connection was lost; the next use opens another one.
-    this.#pool.on('error', (error) => log?.warn({ cause: error.message }, 'a connection to PostgreSQL was lost'));
+    this.#pool.on('error', (error) => log?.warn({ cause: messageOf(error) }, 'a connection to PostgreSQL was lost'));
   }
 
   /** One statement, in one round trip. */
