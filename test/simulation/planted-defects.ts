@@ -154,4 +154,34 @@ export const mutants: readonly Mutant[] = [
     find: 'shardMetrics.deadLettered(reason, same.length);',
     put: 'shardMetrics.deadLettered(reason, same.length), shardMetrics.deadLettered(reason, same.length);',
   },
+  {
+    name: 'a deadline is never looked at again',
+    file: 'worker/shard.ts',
+    find: 'const dueMs = this.#session === null || this.#halted ? null : this.#sequencer.nextDeadlineMs();',
+    put: 'const dueMs = null as number | null;',
+  },
+  {
+    name: 'operations that got no answer are not asked again',
+    file: 'ordering/sequencer.ts',
+    find: 'this.#operations.probe(this.#nowMs, this.#effects);',
+    put: '',
+  },
+  {
+    name: 'an entity whose keys were unusable is not tried again',
+    file: 'ordering/sequencer.ts',
+    find: 'this.#deadlines.set(operation.lane, this.#nowMs + fact.retryInMs);',
+    put: '',
+  },
+  {
+    name: 'a worker does not look for dead letters that are ready',
+    file: 'worker/store-batch.ts',
+    find: 'batch.stillParked.push({ entity, version: after.version, parked: result.parked });',
+    put: 'void entity;',
+  },
+  {
+    name: 'the version is taken to be one further than what was committed',
+    file: 'ordering/lane-runner.ts',
+    find: "lane.learn({ kind: 'committed', version: last.versionAfter, holes: last.holesAfter, parked, atMs });",
+    put: "lane.learn({ kind: 'committed', version: last.versionAfter + 1, holes: last.holesAfter, parked, atMs });",
+  },
 ];
