@@ -2,6 +2,7 @@
  * What makes a set-up unsafe though it works, for `inorder doctor`: passwords and events in clear, default logins and doors without a lock
  * beyond this machine, and users that may do more than they have to. All of it are warnings; who may do what is in `deploy/README.md`.
  */
+import pg from 'pg';
 import type { Config } from '../config/config.ts';
 import { type Finding, ok, warning } from '../finding.ts';
 import { hasUsers, isLoopback } from '../observability/gate.ts';
@@ -67,7 +68,7 @@ function endpointsOf({ broker, store, eventStore }: Config): readonly Endpoint[]
       return { variable, host, isEncrypted: protocol !== plain, encrypt, weakLogin: isGuest ? 'as the default user guest' : null };
     }),
     ...(kinds.includes('redis') ? redisEndpoints(store) : []),
-    ...(kinds.includes('postgres') ? [postgresEndpoint(store)] : []),
+    ...(kinds.includes('postgres') ? postgresEndpoints(store) : []),
   ];
 }
 
@@ -89,15 +90,18 @@ function redisEndpoints({ redisUrl, redisTls }: Config['store']): readonly Endpo
   return nodes.map(({ host }) => ({ variable: 'REDIS_URL', host, isEncrypted: tls !== null, encrypt: 'use rediss:// there', weakLogin }));
 }
 
-function postgresEndpoint({ databaseUrl }: Config['store']): Endpoint {
-  const { hostname, searchParams: given } = new URL(databaseUrl);
-  return {
-    variable: 'DATABASE_URL',
-    host: hostname,
-    isEncrypted: /^(require|verify-ca|verify-full)$/.test(given.get('sslmode') ?? '') || given.get('ssl') === 'true',
-    encrypt: 'add sslmode=verify-full to it',
-    weakLogin: null,
-  };
+/** As the client itself reads the URL, and PGSSLMODE. Its TLS always verifies the server. */
+function postgresEndpoints({ databaseUrl }: Config['store']): readonly Endpoint[] {
+  let client: pg.Client;
+  try {
+    client = new pg.Client(databaseUrl);
+  } catch {
+    // It names a file that cannot be read, or TLS that cannot be: nothing is sent.
+    return [];
+  }
+  const host = client.host.startsWith('/') ? 'localhost' : client.host;
+  const encrypt = 'let it say sslmode=verify-full';
+  return [{ variable: 'DATABASE_URL', host, isEncrypted: Boolean(client.ssl), encrypt, weakLogin: null }];
 }
 
 function rightsFindings(user: WhoAmI | null): readonly Finding[] {
@@ -112,7 +116,11 @@ function rightsFindings(user: WhoAmI | null): readonly Finding[] {
 function httpFinding({ http }: Config): Finding {
   const subject = 'http';
   if (isLoopback(http.host)) return ok(subject, 'only this machine reaches it');
-  if (hasUsers(http)) return ok(subject, 'others who reach it need a token, or a proxy that names them, for whatever names entities');
+  if (hasUsers(http))
+    return ok(
+      subject,
+      'for whatever names entities one needs a token or a proxy that names users; it is HTTP in clear: tokens need a proxy with TLS in front',
+    );
   const detail = `HTTP_HOST is ${http.host}, and nobody needs a token: the console is off, /metrics and /status are open`;
   return warning(subject, detail, 'set READ_TOKEN or ADMIN_TOKEN, or HTTP_HOST=127.0.0.1');
 }

@@ -115,7 +115,7 @@ export const postgresUrl: ValueKind<string> = {
     if (!isUrl(text, ['postgres:', 'postgresql:'])) return null;
     return /^\/[^/]+$/.test(new URL(text).pathname) ? text : null;
   },
-  flaw: (text) => flawOf(text, 'postgres', postgresParameters, 'remove it'),
+  flaw: (text) => flawOf(text, 'postgres', postgresParameters, 'remove it') ?? postgresFlawOf(text),
 };
 
 export const httpUrl: ValueKind<string> = {
@@ -146,6 +146,21 @@ const postgresParameters = [
   ...['connect_timeout', 'target_session_attrs', 'keepalives', 'keepalives_idle', 'keepalives_interval', 'keepalives_count'],
   ...['tcp_user_timeout', 'pgbouncer'],
 ];
+
+/** What would lead elsewhere than the URL says, or let the client take any server for the right one: `name=value`, and why not. */
+const postgresFlaws: readonly (readonly [RegExp, string])[] = [
+  [/^(host|port|user|password)=/, 'would replace what stands before the ?: write it there'],
+  [/^uselibpqcompat=/, 'lets sslmode=require verify nothing: remove it, and write sslmode=verify-full'],
+  [/^sslmode=(?!(disable|prefer|require|verify-ca|verify-full)$)/, 'must be verify-full, or disable: with TLS the server is verified'],
+  [/^ssl=(?!(true|1|0)$)/, 'must be true or 0: with TLS the server is verified'],
+];
+
+function postgresFlawOf(text: string): string | null {
+  const [, query = ''] = /\?(.*)$/s.exec(text) ?? [];
+  for (const [name, value] of new URLSearchParams(query))
+    for (const [pattern, flaw] of postgresFlaws) if (pattern.test(`${name}=${value}`)) return `its parameter "${name}" ${flaw}`;
+  return null;
+}
 
 const tlsIs = (service: 'AMQP' | 'REDIS') => `TLS is ${service.toLowerCase()}s:// with ${service}_TLS_CA_FILE and its like`;
 

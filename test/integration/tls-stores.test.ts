@@ -7,8 +7,10 @@ import { Redis } from 'ioredis';
 import pg from 'pg';
 import { PostgresNode } from '../../deploy/local/postgres-node.ts';
 import { startRedisCluster } from '../../deploy/local/redis-cluster.ts';
+import { Notifications } from '../../src/stores/postgres/notifications.ts';
 import { createPostgresStore } from '../../src/stores/postgres/postgres-store.ts';
 import { createRedisStore, type RedisStoreOptions } from '../../src/stores/redis/redis-store.ts';
+import { systemTime } from '../../src/time.ts';
 import { commitOne, commitTo, order, orderNamed, snapshotOf } from '../conformance/builders.ts';
 import { Authority, type Certificate, needsOpenssl, renew } from '../support/certificates.ts';
 import { needsPostgresBinaries } from '../support/postgres.ts';
@@ -162,6 +164,25 @@ test('PostgreSQL is used over TLS, and each certificate that is not right is ref
     return said;
   };
   assert.match(await refused(own), /its certificate is from an authority that is not trusted \(.+\)\. Name its authority with sslrootcert/);
+  const unverified = { NODE_TLS_REJECT_UNAUTHORIZED: '0', PGSSLMODE: 'no-verify' };
+  Object.assign(process.env, unverified);
+  t.after(() => Object.keys(unverified).forEach((name) => delete process.env[name]));
+  for (const bare of [node.url, `${node.url}?ssl=true`, url(own)])
+    assert.match(
+      await open(bare)
+        .ping()
+        .then(() => 'used', String),
+      /from an authority that is not trusted/,
+    );
+  const listens = async (more: Record<string, string>) => {
+    const notifications = new Notifications(url(more), 'inorder_events', systemTime, 'listener');
+    (await notifications.wait('')).end();
+    const { rows } = await admin.query("SELECT FROM pg_stat_activity WHERE application_name = 'listener'");
+    await notifications.close();
+    return rows.length;
+  };
+  assert.equal(await listens(own), 0);
+  await waitFor(async () => (await listens(trusted)) === 1, { what: 'a listener that trusts the server' });
   assert.match(await refused({ sslrootcert }), /sslcert and sslkey in DATABASE_URL|connection requires a valid client certificate/);
   assert.match(await refused({ sslrootcert, ...filesOf(await other.issue('inorder')) }), /does not accept the certificate of this client/);
   assert.match(await refused({ sslrootcert, ...filesOf(await authority.issue('somebody')) }), /user and password are not accepted/);

@@ -142,8 +142,30 @@ for (const [variable, url, problem] of [
     'postgres://h/d?sslmode=verify-full&channel_binding=require',
     'its parameter "channel_binding" has no effect: remove it',
   ],
+  ...['host', 'port', 'user', 'password'].map(
+    (name) =>
+      [
+        'DATABASE_URL',
+        `postgres://h/d?${name}=1`,
+        `its parameter "${name}" would replace what stands before the ?: write it there`,
+      ] as const,
+  ),
+  [
+    'DATABASE_URL',
+    'postgres://h/d?sslmode=require&uselibpqcompat=true',
+    'its parameter "uselibpqcompat" lets sslmode=require verify nothing: remove it, and write sslmode=verify-full',
+  ],
+  [
+    'DATABASE_URL',
+    'postgres://h/d?sslmode=no-verify',
+    'its parameter "sslmode" must be verify-full, or disable: with TLS the server is verified',
+  ],
+  ...['no-verify', 'false'].map(
+    (ssl) =>
+      ['DATABASE_URL', `postgres://h/d?ssl=${ssl}`, 'its parameter "ssl" must be true or 0: with TLS the server is verified'] as const,
+  ),
 ] as const) {
-  test(`${variable}=${url} is refused for a part that would have no effect`, () => {
+  test(`${variable}=${url} is refused for a part that has no effect, or a bad one`, () => {
     assert.equal(problemOf({ [variable]: url }), `${variable}: its value is not shown; ${problem}`);
   });
 }

@@ -92,8 +92,13 @@ test('what is unsafe beyond this machine is a warning, each with its remedy; on 
     'warning logins: REDIS_URL leads to a as the user default -> make users',
     'warning logins: REDIS_URL leads to b as the user default -> make users',
   ]);
-  const postgres = { AMQP_URL: 'amqps://me:word@rabbit', STATE_STORE: 'postgres', DATABASE_URL: 'postgres://me@db/orders?sslmode=prefer' };
-  assert.deepEqual(found(postgres), ['warning encryption: DATABASE_URL leads to db in clear -> add sslmode=verify-full']);
+  const postgres = (place: string, query = '') =>
+    found({ AMQP_URL: 'amqps://me:word@rabbit', STATE_STORE: 'postgres', DATABASE_URL: `postgres://me@${place}/orders${query}` });
+  for (const query of ['', '?ssl=0', '?sslmode=disable', '?ssl=true&sslmode=disable'])
+    assert.deepEqual(postgres('db', query), ['warning encryption: DATABASE_URL leads to db in clear -> let it'], query);
+  for (const query of ['?ssl=true', '?ssl=1', '?sslmode=prefer', '?sslmode=require', '?sslnegotiation=direct', '?sslrootcert=/nowhere'])
+    assert.deepEqual(postgres('db', query), [], query);
+  assert.deepEqual(postgres('%2Frun%2Fpostgresql'), []);
   const safe = {
     AMQP_URL: 'amqps://me:word@rabbit',
     MANAGEMENT_URL: 'https://me:word@rabbit:15671',
@@ -103,6 +108,8 @@ test('what is unsafe beyond this machine is a warning, each with its remedy; on 
     READ_TOKEN: 'a-token-of-16-characters',
   };
   assert.deepEqual(found(safe), []);
+  const http = safetyFindings(loadConfig(safe), { user: null, listeners }).find(({ subject }) => subject === 'http');
+  assert.match(http?.detail ?? '', /in clear: tokens need a proxy with TLS in front$/);
   for (const node of ['0.0.0.0', '::']) listeners.push({ protocol: 'amqp', ip_address: node, port: 5672 });
   listeners.push({ protocol: 'http', ip_address: '::', port: 15672 });
   const [also, ...others] = safetyFindings(loadConfig(safe), { user: null, listeners }).filter(({ level }) => level !== 'ok');

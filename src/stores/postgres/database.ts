@@ -11,6 +11,7 @@
  * for people.
  */
 import { readFileSync } from 'node:fs';
+import type { ConnectionOptions } from 'node:tls';
 import pg from 'pg';
 import { connectionName } from '../../config/config.ts';
 import { postgresUrl } from '../../config/parsers.ts';
@@ -40,6 +41,17 @@ export interface DatabaseOptions {
 
 const int8 = 20;
 
+/** With TLS it verifies the server, whatever NODE_TLS_REJECT_UNAUTHORIZED and PGSSLMODE say. Each one reads the files of the URL. */
+export class VerifyingClient extends pg.Client {
+  constructor(config?: string | pg.ClientConfig) {
+    super(config);
+    const connection = this.connection as unknown as { ssl: boolean | ConnectionOptions };
+    if (connection.ssl === true) connection.ssl = {};
+    // Set and not copied: the key in it is not enumerable.
+    if (connection.ssl !== false) connection.ssl.rejectUnauthorized = true;
+  }
+}
+
 export class Database {
   /** Server and database, without credentials. */
   readonly where: string;
@@ -59,6 +71,7 @@ export class Database {
     const limit = Math.ceil(answerTimeoutMs);
     this.#begin = `BEGIN; SET LOCAL statement_timeout = ${limit}; SET LOCAL idle_in_transaction_session_timeout = ${limit}`;
     this.#pool = new pg.Pool({
+      Client: VerifyingClient,
       connectionString: url,
       application_name: name,
       pipeline: true,

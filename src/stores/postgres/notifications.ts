@@ -5,8 +5,9 @@
  * Behind a pooler LISTEN does not work: it belongs to a connection of the server, which the pooler gives to others. It is
  * not used there, and waiters look more often.
  */
-import pg from 'pg';
+import type pg from 'pg';
 import type { Time } from '../../time.ts';
+import { VerifyingClient } from './database.ts';
 
 const lookAgainMs = { listening: 2_000, notListening: 250 };
 
@@ -66,7 +67,7 @@ export class Notifications {
   }
 
   async #connect(): Promise<pg.Client | null> {
-    const client = new pg.Client({
+    const client = new VerifyingClient({
       connectionString: this.#url,
       application_name: this.#name,
       keepAlive: true,
