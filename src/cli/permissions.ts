@@ -61,12 +61,16 @@ export function renderPermissions(roles: readonly RoleName[], config: Config, op
       ? []
       : [
           line('rabbitmqctl', 'set_permissions', '-p', virtualHost, user, rabbitmq.configure, rabbitmq.write, rabbitmq.read),
-          ...(rabbitmq.tags.length === 0 ? [] : [line('rabbitmqctl', 'set_user_tags', user, ...rabbitmq.tags)]),
+          // Without any, too: whoever was an administrator would remain one.
+          line('rabbitmqctl', 'set_user_tags', user, ...rabbitmq.tags),
         ]),
-    // Neither password nor anything else of the user is touched.
+    // No password is touched. Redis 6 refuses a rule that it does not know, and all others with it.
     ...(redis === null
       ? []
-      : [line('redis-cli', 'ACL', 'SETUSER', user, 'on', 'resetkeys', ...redis.keys, 'resetchannels', '-@all', ...redis.commands)]),
+      : [
+          line('redis-cli', 'ACL', 'SETUSER', user, 'on', 'resetkeys', ...redis.keys, 'resetchannels', '-@all', ...redis.commands),
+          `# From Redis 7 on, if the user was given selectors: ${line('redis-cli', 'ACL', 'SETUSER', user, 'clearselectors')}`,
+        ]),
   ]);
   return `${parts.map((lines) => lines.join('\n')).join('\n\n')}\n`;
 }

@@ -10,7 +10,7 @@ import { type TlsFiles, tlsProblems, tlsVariables } from '../tls.ts';
 import { type Config, heldShare, type HttpConfig, type NamedToken } from './config.ts';
 import { blemishOf, trimmed } from './given-text.ts';
 import { nearMiss } from './near-miss.ts';
-import type { ValueKind } from './parsers.ts';
+import { redisFormOf, type ValueKind } from './parsers.ts';
 import { consumerTimeoutMs, isVariableName, variableNames, variables } from './variables.ts';
 import { tokensIn } from './tokens-file.ts';
 import type { Values, VariableName } from './variables.ts';
@@ -26,7 +26,7 @@ export function loadConfig(env: Environment): Config {
   // Consistency is checked only if every single value is valid.
   if (problems.length === 0) checkTogether(values, given, problems);
   const { TOKENS_FILE: path } = values;
-  const tokens = path === null ? [] : tokensIn(readGiven('TOKENS_FILE', path, problems) ?? '', problems);
+  const tokens = path === null ? [] : tokensIn(readGiven('TOKENS_FILE', path, problems) ?? '', values, problems);
   if (problems.length > 0) throw new ConfigError(problems);
   return arrange(values, given, tokens, warningsOf(values));
 }
@@ -141,7 +141,7 @@ function durabilityProblems({ DURABILITY: durability, STATE_STORE: states, REDIS
       'DURABILITY is for Redis: PostgreSQL has on disk what it has committed (synchronous_commit); to wait for standbys set synchronous_standby_names there',
     ];
   }
-  return /^rediss?\+cluster:/.test(url)
+  return redisFormOf(url) === 'cluster'
     ? ['DURABILITY is for one Redis or one behind sentinels, and REDIS_URL names a cluster: no WAIT speaks for all of its nodes']
     : [];
 }
@@ -149,7 +149,7 @@ function durabilityProblems({ DURABILITY: durability, STATE_STORE: states, REDIS
 /** The certificate says who this is; a password beside it would be meant for something that does not happen. */
 function externalProblems({ AMQP_AUTH: auth, AMQP_URL: urls, AMQP_TLS_CERT_FILE: certificate }: Values): string[] {
   if (auth === 'plain') return [];
-  const clear = urls.filter((url) => !url.startsWith('amqps:')).length > 0;
+  const clear = urls.some((url) => !url.startsWith('amqps:'));
   const named = urls.some((url) => new URL(url).username !== '' || new URL(url).password !== '');
   return [
     ...(certificate === null ? ['AMQP_AUTH is `external`, and AMQP_TLS_CERT_FILE is not set: name the certificate and its key'] : []),

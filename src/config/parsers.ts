@@ -95,19 +95,27 @@ export const amqpUrls: ValueKind<readonly [string, ...string[]]> = {
 export const redisUrl: ValueKind<string> = {
   allowed: 'a `redis://` or `rediss://` URL, `redis+cluster://host:port,host:port`, or `redis+sentinel://host:port,host:port/master-name`',
   parse(text) {
-    const match = /^rediss?(?:\+(cluster|sentinel))?:\/\/(.*)$/.exec(text);
+    const match = /^rediss?(?:\+(?:cluster|sentinel))?:\/\/(.*)$/.exec(text);
     if (!match) return null;
-    const nodes = match[2]!.split(',').map((node) => `redis://${node.replace(/^rediss?:\/\//, '')}`);
+    const nodes = match[1]!.split(',').map((node) => `redis://${node.replace(/^rediss?:\/\//, '')}`);
     if (!nodes.every((node) => isUrl(node, ['redis:']))) return null;
     const path = new URL(nodes.at(-1)!).pathname;
-    const allowedPath = match[1] === 'sentinel' ? /^\/[^/]+(\/[0-9]+)?$/ : /^(\/[0-9]*)?$/;
+    const allowedPath = redisFormOf(text) === 'sentinel' ? /^\/[^/]+(\/[0-9]+)?$/ : /^(\/[0-9]*)?$/;
     return allowedPath.test(path) ? text : null;
   },
   flaw(text) {
-    const known = /^rediss?\+sentinel:/.test(text) ? ['sentinel_user', 'sentinel_password'] : [];
+    const known = redisFormOf(text) === 'sentinel' ? ['sentinel_user', 'sentinel_password'] : [];
     return flawOf(text, 'redis', known, `a database is the path, and ${tlsIs('REDIS')}`);
   },
 };
+
+export type RedisForm = 'server' | 'sentinel' | 'cluster';
+
+/** What the URL of a Redis names. */
+export function redisFormOf(url: string): RedisForm {
+  const [, form] = /^rediss?\+(sentinel|cluster):/.exec(url) ?? [];
+  return (form as RedisForm | undefined) ?? (url.includes(',') ? 'cluster' : 'server');
+}
 
 export const postgresUrl: ValueKind<string> = {
   allowed: 'a `postgres://` or `postgresql://` URL with a database, such as `postgres://user:password@localhost:5432/inorder`',

@@ -5,6 +5,7 @@
  * RabbitMQ has no right to look into a queue without taking from it: whoever may read the dead letters could remove them.
  */
 import type { Config } from './config.ts';
+import { redisFormOf } from './parsers.ts';
 
 export const roleNames = ['worker', 'publisher', 'relay', 'operator', 'reader', 'topology', 'doctor', 'appender'] as const;
 export type RoleName = (typeof roleNames)[number];
@@ -189,7 +190,7 @@ function pattern(stream: string, names: readonly string[]): string {
 
 /** What the client asks by itself, by the form of REDIS_URL. */
 function connecting({ store: { redisUrl } }: Config): readonly string[] {
-  const isCluster = /^rediss?(?:\+cluster:|:[^?]*,)/.test(redisUrl);
+  const isCluster = redisFormOf(redisUrl) === 'cluster';
   const hasNumber = /\/0*[1-9]\d*(?:\?.*)?$/.test(redisUrl);
   return ['client|setname', 'info', ...(isCluster ? ['cluster|info', 'cluster|slots'] : []), ...(hasNumber ? ['select'] : [])];
 }

@@ -57,10 +57,10 @@ export class Gate {
     if (comesFromElsewhere(headers)) return refuse(403, 'the request comes from a page of another origin');
     const named = this.#nameByProxy(visitor);
     if (named === 'unclear')
-      return refuse(403, `${this.#proxy?.header} does not name one user: the proxy must replace what a client sends`);
+      return refuse(403, `${this.#proxy?.header} does not name one user in UTF-8: the proxy must replace what a client sends`);
     const user = this.#holderOf(headers.authorization) ?? named;
     if (user === null && headers.authorization !== undefined && this.#tokens.length > 0) return this.#wrongToken(address);
-    const known = user ?? (this.#isLoopback && headers.authorization === undefined ? reader : null);
+    const known = user ?? (this.#isLoopback ? reader : null);
     if (needed === null || known?.role === 'operator' || (known !== null && needed === 'viewer')) return { ok: true, user: known };
     if (user !== null) return refuse(403, `${user.name ?? 'the READ_TOKEN'} may only read: this needs an operator`);
     const opens = needed === 'viewer' ? this.#tokens.length > 0 : this.hasOperatorToken;
@@ -88,10 +88,13 @@ export class Gate {
   #nameByProxy({ headers, address }: Visitor): User | 'unclear' | null {
     if (this.#proxy === null || !this.#proxies.check(address, isIPv6(address) ? 'ipv6' : 'ipv4')) return null;
     const { header, operators } = this.#proxy;
-    const name = String(headers[header.toLowerCase()] ?? '').trim();
+    // Node reads headers as Latin-1.
+    const name = Buffer.from(String(headers[header.toLowerCase()] ?? ''), 'latin1')
+      .toString('utf8')
+      .trim();
     if (name === '') return null;
-    // Node joins repeated headers with commas.
-    return /^[^,\p{C}]{1,100}$/u.test(name) ? { name, role: operators.includes(name) ? 'operator' : 'viewer' } : 'unclear';
+    // Node joins repeated headers with commas; U+FFFD stands for what is no UTF-8.
+    return /^[^,\p{C}\ufffd]{1,100}$/u.test(name) ? { name, role: operators.includes(name) ? 'operator' : 'viewer' } : 'unclear';
   }
 
   async #wrongToken(address: string): Promise<Verdict> {

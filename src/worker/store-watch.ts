@@ -25,7 +25,7 @@ export interface StoreWatchOptions {
   readonly shards: readonly HaltableShard[];
   readonly onError: (error: unknown) => void;
   readonly metrics: Pick<Metrics, 'storeUnavailable'>;
-  readonly log: Pick<Log, 'warn'>;
+  readonly log: Pick<Log, 'info' | 'warn'>;
   readonly time: Time;
 }
 
@@ -195,6 +195,7 @@ export class StoreWatch {
     const { store, log, onError } = this.#options;
     try {
       await store.tryWrite();
+      if (this.#refusal !== null) log.info({}, 'the store takes writes again');
       this.#refusal = null;
     } catch (error) {
       if (this.#stopping.signal.aborted) return;

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -349,6 +350,11 @@ test('a file of tokens is refused line by line, and nothing of it is shown', (t)
     `${line(6)}another line has the same token: each needs one of its own`,
   ]);
   assert.match(problemOf({ TOKENS_FILE: join(directory, 'none') }), /^TOKENS_FILE is .* cannot be read \(ENOENT\)/);
+  for (const name of ['ADMIN_TOKEN', 'READ_TOKEN']) {
+    writeFileSync(path, `alice viewer ${createHash('sha256').update('0123456789abcdef').digest('hex')}\n`);
+    const problem = problemOf({ TOKENS_FILE: path, [name]: '0123456789abcdef' });
+    assert.equal(problem, `${line(1)}${name} has the same token: each needs one of its own`);
+  }
   writeFileSync(path, `alice operator ${hash}\r\n`);
   assert.deepEqual(loadConfig({ TOKENS_FILE: path }).http.tokens, [{ name: 'alice', role: 'operator', hash }]);
 });
@@ -373,10 +379,9 @@ test('a store in PostgreSQL needs to be told where that is', () => {
     problemOf({ DURABILITY: 'aof', STATE_STORE: 'postgres', DATABASE_URL: 'postgres://u:pw@h/d' }),
     /^DURABILITY is for Redis: .*synchronous_commit/,
   );
-  assert.match(
-    problemOf({ DURABILITY: 'replicas:2', REDIS_URL: 'redis+cluster://a:1,b:2' }),
-    /^DURABILITY is for one Redis .* names a cluster/,
-  );
+  for (const url of ['redis+cluster://a:1,b:2', 'redis://a:1,b:2', 'rediss://a,rediss://b', 'redis+cluster://a'])
+    assert.match(problemOf({ DURABILITY: 'replicas:2', REDIS_URL: url }), /^DURABILITY is for one Redis .* names a cluster/, url);
+  assert.ok(loadConfig({ DURABILITY: 'aof', REDIS_URL: 'redis+sentinel://a,b/master' }));
   assert.deepEqual(loadConfig({ DURABILITY: 'replicas:2' }).store.durability, { kind: 'replicas', count: 2 });
   assert.match(problemOf({ STATE_STORE: 'postgres' }), /^STATE_STORE is `postgres`, and DATABASE_URL is not set/);
   assert.match(

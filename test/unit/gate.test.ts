@@ -60,8 +60,10 @@ test('a token that is wrong is refused also where none would be needed', async (
 
 test('without ADMIN_TOKEN no token opens anything, not even an empty one', async () => {
   const { status } = gateOn('127.0.0.1', {});
-  assert.equal(await status({}), 'viewer');
-  for (const given of [{}, bearer(''), bearer('null'), { authorization: '' }]) assert.equal(await status(given, true), 403);
+  for (const given of [{}, bearer(''), bearer('null'), bearer(token), { authorization: '' }]) {
+    assert.equal(await status(given, true), 403);
+    assert.equal(await status(given), 'viewer', 'a browser tab may still have a token of before');
+  }
 });
 
 test('only the bearer scheme and only the whole token count', async () => {
@@ -179,6 +181,14 @@ test('a trusted proxy says who asks, and nobody else does', async () => {
   assert.equal(await status({}, false, '10.0.0.7'), 401);
   for (const other of ['10.0.0.8', '10.2.0.1', '::ffff:10.0.0.8', 'fe80::1', 'unknown', '127.0.0.1'])
     assert.equal(await status(named('alice'), false, other), 401, other);
+});
+
+test('a name is in UTF-8, of which Node makes Latin-1, or the request is refused', async () => {
+  const { status } = gateOn('0.0.0.0', { ...proxied, TRUSTED_OPERATORS: 'Đặng' });
+  const latin1 = (name: string) => named(Buffer.from(name).toString('latin1'));
+  assert.equal(await status(latin1('Đặng'), true, '10.0.0.7'), 'operator Đặng');
+  assert.equal(await status(latin1('Zoë à'), false, '10.0.0.7'), 'viewer Zoë à');
+  for (const invalid of ['Zo\u00eb', '\u00c4\u0090\u00e1']) assert.equal(await status(named(invalid), false, '10.0.0.7'), 403, invalid);
 });
 
 test('a proxy that passes on what a client has sent names nobody', async () => {

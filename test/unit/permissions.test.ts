@@ -161,6 +161,7 @@ test('one role is printed on demand, as words of a shell or as JSON, and a missp
     String.raw`# publisher: Publishes events.
 # inorder publish
 rabbitmqctl set_permissions -p 'it'\''s' events-publisher '^$' '^events$' '^$'
+rabbitmqctl set_user_tags events-publisher
 `,
   );
   const { role, user, rabbitmq, redis } = JSON.parse((await permissions(['publisher', '--json'], env)).stdout);

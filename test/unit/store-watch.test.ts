@@ -124,6 +124,12 @@ test('a store that takes no writes is noticed at the next interval, said once, a
   );
   world.store = store;
   await waitFor(() => watch.refusal === null, { what: 'a write' });
+  world.asked = 0;
+  await waitFor(() => world.asked > 4, { what: 'more writes' });
+  assert.deepEqual(
+    log.lines.map(({ message }) => message),
+    ['the store takes no writes: not ready', 'the store takes writes again'],
+  );
   assert.deepEqual(halted, [null, null]);
 });
 

@@ -195,6 +195,7 @@ class PostgresStore implements Store {
   }
 
   async tryWrite(): Promise<void> {
+    // A write, and no look at the settings: only a write shows that the disk is full.
     await this.#database.query('UPDATE inorder.streams SET epoch = epoch WHERE stream = $1', [this.#stream]);
   }
 

@@ -9,7 +9,7 @@
  * `rediss` instead of `redis` means TLS to every node. Special characters in user and password are
  * percent-encoded. For sentinels with a separate password: `?sentinel_user=…&sentinel_password=…`.
  */
-import { redisUrl } from '../../config/parsers.ts';
+import { type RedisForm, redisFormOf, redisUrl } from '../../config/parsers.ts';
 import { ConfigError } from '../../errors.ts';
 import { type TlsFiles, tlsProblems } from '../../tls.ts';
 
@@ -19,7 +19,7 @@ export interface RedisNodeAddress {
 }
 
 export interface RedisTarget {
-  readonly kind: 'server' | 'sentinel' | 'cluster';
+  readonly kind: RedisForm;
   /** The server; the sentinels; some nodes of the cluster. */
   readonly nodes: readonly [RedisNodeAddress, ...RedisNodeAddress[]];
   /** Its files, for `rediss`; null: without TLS. */
@@ -38,7 +38,7 @@ const sentinelPort = 26379;
 
 /** Throws `ConfigError`, which never contains the URL, because that may contain a password; also if the files of TLS cannot be used. */
 export function parseRedisUrl(text: string, files: Partial<TlsFiles> = {}): RedisTarget {
-  const scheme = /^(rediss?)(?:\+(sentinel|cluster))?:\/\//.exec(text);
+  const scheme = /^(rediss?)(?:\+(?:sentinel|cluster))?:\/\//.exec(text);
   if (scheme === null) throw invalid('it starts with none of redis://, rediss://, redis+sentinel://, redis+cluster://');
   const parts = text
     .slice(scheme[0].length)
@@ -53,7 +53,7 @@ export function parseRedisUrl(text: string, files: Partial<TlsFiles> = {}): Redi
   const [first, ...others] = parts;
   if (first === undefined) throw invalid('it names no host');
   const last = parts.at(-1) ?? first;
-  const kind = (scheme[2] as 'sentinel' | 'cluster' | undefined) ?? (others.length > 0 ? 'cluster' : 'server');
+  const kind = redisFormOf(text);
   const path = last.pathname.split('/').filter((step) => step !== '');
   const masterName = kind === 'sentinel' ? path.shift() : undefined;
   if (kind === 'sentinel' && masterName === undefined) throw invalid('after the sentinels it needs /<name of the master>');
