@@ -6,7 +6,7 @@
  */
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { type ConnectionOptions, createSecureContext, type SecureContext, type SecureContextOptions } from 'node:tls';
+import { type ConnectionOptions, createSecureContext, type SecureContext } from 'node:tls';
 import { ConfigError, messageOf } from './errors.ts';
 
 export interface TlsFiles {
@@ -46,31 +46,29 @@ export function tlsProblems(files: Partial<TlsFiles>, names: TlsNames = optionNa
 
 /**
  * Options of a socket. With files, `secureContext` is a getter: whoever connects again with the same object uses the files as they
- * are then. The first connect throws `ConfigError` if they cannot be used.
+ * are then.
+ * @throws ConfigError if they cannot be used now.
  */
 export function tlsOptions(files: Partial<TlsFiles>, warn: (message: string) => void): ConnectionOptions {
   // Said outright, so that NODE_TLS_REJECT_UNAUTHORIZED=0 does not reach here.
   const always = { rejectUnauthorized: true, ...(files.serverName == null ? {} : { servername: files.serverName }) };
   if (files.caFile == null && files.certFile == null) return always;
-  let used: { readonly pem: string; readonly context: SecureContext } | null = null;
+  let used = readFiles(files, optionNames);
   return {
     ...always,
     get secureContext() {
       try {
-        const read = readFiles(files, optionNames);
-        const pem = JSON.stringify(read);
-        if (used?.pem !== pem) used = { pem, context: createSecureContext(read) };
+        used = readFiles(files, optionNames);
       } catch (error) {
-        if (used === null) throw error;
         warn(`the files for TLS cannot be used, and those before them stay in use: ${messageOf(error)}`);
       }
-      return used.context;
+      return used;
     },
   };
 }
 
 /** @throws ConfigError with every problem. */
-function readFiles({ caFile, certFile, keyFile }: Partial<TlsFiles>, names: TlsNames): SecureContextOptions {
+function readFiles({ caFile, certFile, keyFile }: Partial<TlsFiles>, names: TlsNames): SecureContext {
   const problems: string[] = [];
   const read = <Parsed>(name: string, path: string | null | undefined, kind: string, parse: (pem: string) => Parsed) => {
     if (path == null) return null;
@@ -95,7 +93,13 @@ function readFiles({ caFile, certFile, keyFile }: Partial<TlsFiles>, names: TlsN
     problems.push(`${names.keyFile} is ${JSON.stringify(keyFile)}: it is not the key of the certificate in ${JSON.stringify(certFile)}`);
   }
   if (problems.length > 0) throw new ConfigError(problems);
-  return { ...(ca && { ca: ca.pem }), ...(cert && { cert: cert.pem }), ...(key && { key: key.pem }) };
+  try {
+    return createSecureContext({ ...(ca && { ca: ca.pem }), ...(cert && { cert: cert.pem }), ...(key && { key: key.pem }) });
+  } catch (error) {
+    // What only OpenSSL finds, such as a damaged certificate behind the first.
+    const given = [names.caFile, names.certFile, names.keyFile].filter((_, index) => [ca, cert, key][index] !== null);
+    throw new ConfigError([`${given.join(', ')}: the files cannot be used (${briefly(messageOf(error))})`]);
+  }
 }
 
 /** What can be done about a connection, by the URL that names the server. */

@@ -35,8 +35,11 @@ export function processIo(time: Time): CommandIo {
 
   /** Node also raises unhandled rejections so. The state of the process is unknown; unacknowledged deliveries go to the next owner. */
   async function endWith(error: unknown): Promise<void> {
-    await reportCrash?.(error);
-    process.exit(1);
+    try {
+      await reportCrash?.(error);
+    } finally {
+      process.exit(1);
+    }
   }
 }
 

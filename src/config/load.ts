@@ -57,7 +57,8 @@ function readGiven(variable: string, path: string, problems: string[]): string |
     problems.push(`${variable} is ${quoted(path)}: the file is empty`);
   } catch (error) {
     const why = blemishOf(path) ?? `the file cannot be read (${(error as NodeJS.ErrnoException).code})`;
-    problems.push(`${variable} is ${quoted(path)}: ${why}`);
+    // Without a slash it may be the secret itself.
+    problems.push(path.includes('/') ? `${variable} is ${quoted(path)}: ${why}` : `${variable}: its value is not shown; ${why}`);
   }
   return null;
 }

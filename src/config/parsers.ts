@@ -177,7 +177,8 @@ const tlsIs = (service: 'AMQP' | 'REDIS') => `TLS is ${service.toLowerCase()}s:/
  * shown, unless they may be the rest of a password with a `?` or a `#` in it.
  */
 function flawOf(text: string, scheme: string, known: readonly string[], remedy: string): string | null {
-  const nodes = text.split(',').map((node) => node.trim());
+  // A comma may be in a password as well: another node begins with its scheme.
+  const nodes = text.split(/\s*,\s*(?=[a-z]+(?:\+[a-z]+)?:\/\/)/);
   const schemes = new Set(nodes.flatMap((node) => /^[a-z]+(?=(\+[a-z]+)?:\/\/)/.exec(node)?.[0] ?? []));
   if (schemes.has(`${scheme}s`) && schemes.has(scheme))
     return `some of its nodes are ${scheme}:// and others ${scheme}s://: use one of them`;

@@ -82,9 +82,9 @@ const silence: Log = { debug: () => {}, info: () => {}, warn: () => {}, error: (
 export function createPublisher(options: PublisherOptions = {}): Publisher {
   const problems = problemsOf(options);
   if (problems.length > 0) throw new ConfigError(problems);
-  const { stream = 'events', maxOutstanding, log = silence, time = systemTime } = options;
+  const { urls = ['amqp://localhost:5672'], stream = 'events', maxOutstanding, log = silence, time = systemTime } = options;
   const encode = encoderFor(options);
-  const connection = createConnection({ urls: ['amqp://localhost:5672'], ...options, name: connectionName('publisher'), log, time });
+  const connection = createConnection({ ...options, urls, name: connectionName('publisher'), log, time });
   const publisher = createAmqpPublisher({ connection, exchange: stream, log, maxOutstanding });
 
   async function* encoded(events: AsyncIterable<NewEvent | Event>): AsyncGenerator<EncodedEvent> {

@@ -103,6 +103,14 @@ test('an error that nobody caught is reported, and the process ends with 1', asy
   assert.deepEqual(heard, ['reported lost']);
 });
 
+test('a report of an uncaught error that fails itself ends the process all the same', async (t) => {
+  const { exit } = onProcessIo(
+    t,
+    `io.onCrash(async () => { throw new Error('no report'); });\nsetInterval(() => {}, 1000);\nPromise.reject(new Error('lost'));`,
+  );
+  assert.equal(await exit, 1);
+});
+
 test('an error that nobody caught in a module of an operator is printed as any other: on one line, without secrets', (t) => {
   const folder = mkdtempSync(join(tmpdir(), 'inorder-module-'));
   t.after(() => rmSync(folder, { recursive: true }));

@@ -136,6 +136,7 @@ for (const [variable, url, problem] of [
   ['AMQP_URL', 'amqps://h?verify=verify_none', 'its parameter "verify" has no effect: TLS is amqps:// with AMQP_TLS_CA_FILE and its like'],
   ['AMQP_URL', 'amqps://h,amqp://i', 'some of its nodes are amqp:// and others amqps://: use one of them'],
   ['AMQP_URL', 'amqp://u:1?hush@h', 'it has a ? or a # in a name or in the password: write %3F or %23'],
+  ['AMQP_URL', 'amqp://u:1?hush,b@h', 'it has a ? or a # in a name or in the password: write %3F or %23'],
   ['AMQP_URL', 'amqp://u:1#hush@h', 'it has a ? or a # in a name or in the password: write %3F or %23'],
   ['MANAGEMENT_URL', 'http://h?x=1', 'its parameter "x" has no effect: remove it'],
   [
@@ -191,7 +192,10 @@ test('files of TLS are named with what is wrong with them, and need a URL with T
     serverName: 'rabbit',
   });
   assert.deepEqual(loadConfig({ ...amqps, AMQP_AUTH: 'external' }).broker.auth, 'external');
+  const chain = `${one.certFile}.chain`;
+  writeFileSync(chain, `${readFileSync(one.certFile, 'utf8')}-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n`);
   for (const [env, problem] of [
+    [{ ...amqps, AMQP_TLS_CERT_FILE: chain }, /^AMQP_TLS_CERT_FILE, AMQP_TLS_KEY_FILE: the files cannot be used \(.+\)$/],
     [
       { AMQP_TLS_CA_FILE: caFile },
       /^AMQP_TLS_CA_FILE is set, and AMQP_URL begins with amqp, which is without TLS: let it begin with amqps, or unset it$/,
@@ -322,6 +326,10 @@ test('a _FILE variable is read without its last line end; two sources, no file a
   assert.equal(loadConfig({ REDIS_URL_FILE: path }).store.redisUrl, 'redis://:pw@h:6379');
   assert.match(problemOf({ REDIS_URL_FILE: path, REDIS_URL: 'redis://h' }), /^REDIS_URL and REDIS_URL_FILE are both set/);
   assert.match(problemOf({ AMQP_URL_FILE: join(directory, 'none') }), /^AMQP_URL_FILE is .* cannot be read \(ENOENT\)/);
+  assert.equal(
+    problemOf({ ADMIN_TOKEN_FILE: 'hush-hush-hush-hush' }),
+    'ADMIN_TOKEN_FILE: its value is not shown; the file cannot be read (ENOENT)',
+  );
   assert.match(problemOf({ SHARDS_FILE: path }), /^SHARDS_FILE is set, but SHARDS cannot be given as a file/);
   writeFileSync(path, '\n');
   assert.match(problemOf({ AMQP_URL_FILE: path }), /the file is empty/);

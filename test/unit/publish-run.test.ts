@@ -241,3 +241,7 @@ test('progress is one line, with a bar where the size of the input is known', ()
   );
   assert.match(progressLine({ ...counts, share: 1.2 }), /^\[#{24}\] 100 %/);
 });
+
+test('nodes that are undefined are as if they were left out', async () => {
+  await createPublisher({ urls: undefined as never }).close(0);
+});
