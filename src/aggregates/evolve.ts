@@ -9,6 +9,7 @@ import type { StandardSchemaV1 } from '@standard-schema/spec';
 import type { Event } from '../events/event.ts';
 import { quoted } from '../events/json-body.ts';
 import type { RejectionReason } from '../events/reasons.ts';
+import { withoutSecrets } from '../printable.ts';
 import { type Aggregate, type AnyAggregate, isRefused } from './definition.ts';
 import { describeThrown, reasonOf } from './thrown.ts';
 
@@ -22,8 +23,6 @@ export interface EvolveOptions {
   /** The entity is adopted in mid-stream (`FIRST_SEQUENCE=any`): its first event need not be one that creates it. */
   readonly adopts: boolean;
 }
-
-const maxDetailLength = 512;
 
 /** `state` is null before the first event of the entity is applied. */
 export function evolveEvent<State>(
@@ -121,8 +120,7 @@ function issueText(issues: readonly StandardSchemaV1.Issue[]): string {
 }
 
 function failure(reason: EvolveFailure, detail: unknown): { readonly ok: false; readonly reason: EvolveFailure; readonly detail: string } {
-  const text = String(detail);
-  return { ok: false, reason, detail: text.length > maxDetailLength ? `${text.slice(0, maxDetailLength)}…` : text };
+  return { ok: false, reason, detail: withoutSecrets(String(detail)) };
 }
 
 function isPromise(value: unknown): value is PromiseLike<unknown> {

@@ -89,6 +89,11 @@ test('a refusal made by another copy of the package is one', () => {
   );
 });
 
+test('a refusal has no secret in its words, and is bounded', () => {
+  const { detail } = failureOf(evolvedBy(() => refuse(`password=hunter2 ${'x'.repeat(10_000)}`)));
+  assert.match(detail, /^password=\*\*\* x{1,800}…$/);
+});
+
 test('an event type without a rule is refused, also when its name is one of JavaScript', () => {
   for (const type of ['Closed', 'constructor', 'toString', '__proto__', 'hasOwnProperty']) {
     assert.equal(failureOf(evolve({ balance: 1 }, type)).reason, 'refused', type);
