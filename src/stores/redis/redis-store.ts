@@ -276,9 +276,16 @@ class RedisStore implements Store {
 
   #commitArguments(commit: Commit): Call {
     const { events, state } = commit;
-    const trims = events.filter((event) => event.sequence % trimEvery === 0).length;
-    const log = events.flatMap((event) => event.log ?? []);
-    return [
+    let trims = 0;
+    const log: string[] = [];
+    const records: (string | number)[] = [];
+    for (const event of events) {
+      if (event.sequence % trimEvery === 0) trims++;
+      if (event.log !== undefined) log.push(event.log);
+      const field = event.recordId && !event.consumed ? idField(event.id) : '';
+      records.push(event.sequence, field, event.payloadHash, writeResult(event.result));
+    }
+    const call: (string | number)[] = [
       this.#keys.entity(commit),
       this.#keys.ids(commit),
       this.#keys.log(commit),
@@ -293,12 +300,8 @@ class RedisStore implements Store {
       trims * trimStretch,
       this.#initialVersion,
       log.length,
-      ...log,
-      ...events.flatMap((event) => {
-        const field = event.recordId && !event.consumed ? idField(event.id) : '';
-        return [event.sequence, field, event.payloadHash, writeResult(event.result)];
-      }),
     ];
+    return call.concat(log, records);
   }
 
   /** Waits for durability after writes, and after reads that lead to an acknowledgement. */
