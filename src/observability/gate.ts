@@ -172,7 +172,8 @@ export class FailedAttempts {
     const count = before === undefined || nowMs - before.lastMs > forgetAfterMs ? 1 : before.count + 1;
     this.#failures.delete(address);
     this.#failures.set(address, { count, lastMs: nowMs });
-    if (this.#failures.size > maxAddresses) for (const [oldest] of [...this.#failures].slice(0, 1)) this.#failures.delete(oldest);
+    const [oldest = address] = this.#failures.keys();
+    if (this.#failures.size > maxAddresses) this.#failures.delete(oldest);
     return count <= free ? 0 : Math.min(longestDelayMs, firstDelayMs * 2 ** (count - free - 1));
   }
 }
