@@ -1,19 +1,24 @@
 /**
  * The exceptions that Inorder throws on purpose; `InProgressError` is in `idempotency/`. Expected outcomes (a duplicate, a stale
  * version, a refused event) are values, not exceptions. `code` says what happened, `retryable` whether the same call can succeed
- * later. Each class documents what becomes of the event in work.
+ * later. Each class documents what becomes of the event in work. And what every error of others is read with: its message without
+ * secrets, and the words of one that broker, store and network have in common.
  */
 
 import { withoutSecrets } from './printable.ts';
 
 export interface InorderErrorOptions {
   readonly cause?: unknown;
+  /** What to do, with which the message ends. Default: null, it does not say. */
+  readonly remedy?: string | null;
 }
 
 /** The message of anything that was thrown, also of a value without a text; without secrets and bounded, for it may be anybody's. */
 export function messageOf(thrown: unknown): string {
   try {
-    return withoutSecrets(thrown instanceof Error ? thrown.message : String(thrown));
+    // A host with several addresses fails with an error that has a code and no message.
+    const text = thrown instanceof Error ? thrown.message || ('code' in thrown && thrown.code) || thrown.name : thrown;
+    return withoutSecrets(String(text));
   } catch {
     return 'something that cannot be printed';
   }
@@ -23,10 +28,13 @@ export function messageOf(thrown: unknown): string {
 export abstract class InorderError extends Error {
   abstract readonly code: string;
   abstract readonly retryable: boolean;
+  /** What to do, with which the message ends; null: it does not say. */
+  readonly remedy: string | null;
 
-  constructor(message: string, options: InorderErrorOptions = {}) {
-    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+  constructor(message: string, { cause, remedy = null }: InorderErrorOptions = {}) {
+    super(message, cause === undefined ? undefined : { cause });
     this.name = new.target.name;
+    this.remedy = remedy;
   }
 }
 
@@ -108,3 +116,13 @@ export class InvariantError extends InorderError {
   readonly code = 'INVARIANT';
   readonly retryable = false;
 }
+
+/**
+ * What an error says of a process that has no file descriptor left. Each connection takes one, and so does each open file; without any
+ * left nothing can be connected or accepted. Node.js raises its own soft limit to the hard one at its start, where it may.
+ */
+export const noDescriptorLeft = {
+  words: /\bEMFILE\b/,
+  meaning: 'this process has no file descriptor left',
+  remedy: 'Raise its limit of open files (`ulimit -n`, LimitNOFILE of systemd, ulimits of Docker).',
+} as const;

@@ -14,8 +14,8 @@ export {
   type HandlerContext,
   type Processor,
 } from './aggregates/definition.ts';
-export { orderAggregate, type OrderCommands, type OrderState } from './aggregates/order.ts';
-export { historyAggregate, type HistoryState } from './aggregates/history.ts';
+export { orderAggregate, type OrderCommands, type OrderState } from './aggregates/built-in.ts';
+export { historyAggregate, type HistoryState } from './aggregates/built-in.ts';
 export type { Config } from './config/config.ts';
 export { loadConfig, type Environment } from './config/load.ts';
 export {
@@ -42,13 +42,13 @@ export type {
   ReplayPlan,
   NotReplayable,
 } from './dead-letters/replay-plan.ts';
-export { encodeCloudEvent, type CloudEventMode, type CloudEventOptions } from './events/encode-cloudevent.ts';
+export { encodeCloudEvent, type CloudEventMode, type CloudEventOptions } from './events/encode.ts';
 export { encodeEvent, type EncodedEvent, type EncodeOptions, type MessageProperties } from './events/encode.ts';
 export { defaultEventLimits, type EntityRef, type Event, type EventLimits, type RawMessage } from './events/event.ts';
-export type { NewEvent } from './events/new-event.ts';
+export type { NewEvent } from './events/encode.ts';
 export { rejectionReasons, type ReasonText, type RejectionReason } from './events/reasons.ts';
 export { idempotent, InProgressError, type IdempotentOptions } from './idempotency/idempotent.ts';
-export { withOrdering, type MiddlewareStrategy, type OrderedInput, type OrderingMiddlewareOptions } from './detection/middleware.ts';
+export { withOrdering, type MiddlewareStrategy, type OrderedInput, type OrderingMiddlewareOptions } from './detection/detector.ts';
 export {
   OrderingDetector,
   type Observation,
@@ -69,7 +69,7 @@ export {
 export type { PublishCounts } from './publishing/publish-input.ts';
 export type { PublishOutcome } from './rabbitmq/publisher.ts';
 export type { Begun, IdempotencyStore, IdempotencyStoreOptions } from './stores/idempotency-store.ts';
-export { createMemoryIdempotencyStore, type MemoryIdempotencyStoreOptions } from './stores/memory/idempotency-store.ts';
+export { createMemoryIdempotencyStore, type MemoryIdempotencyStoreOptions } from './stores/idempotency-store.ts';
 export { createMemoryStore, type MemoryStoreOptions } from './stores/memory/memory-store.ts';
 export { createPostgresStore, type PostgresStoreOptions } from './stores/postgres/postgres-store.ts';
 export { createRedisIdempotencyStore, type RedisIdempotencyStoreOptions } from './stores/redis/idempotency-store.ts';
@@ -98,7 +98,7 @@ export {
   type WorkOptions,
 } from './event-sourcing/aggregate-root.ts';
 export type { CommandOf, Handled, HandleOptions, Loaded, NewCommand, Repository, RepositoryOptions } from './event-sourcing/repository.ts';
-export type { GapSource, MissingEvents } from './event-sourcing/gap-source.ts';
+export type { GapSource, MissingEvents } from './stores/event-store.ts';
 export { createWorker, type Worker, type WorkerOptions } from './worker/worker.ts';
 export type { GapStatus, ShardStatus, ViolationsStatus, WorkerStatus } from './observability/worker-status.ts';
 export { systemTime, type Time, type Timer, type TimerOptions } from './time.ts';

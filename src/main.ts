@@ -3,10 +3,9 @@
  * The command `inorder`: runs the table of commands with the process's arguments, streams and signals. All output is
  * written when a command returns; connections that do not close in time do not keep the process running.
  */
-import { commands } from './cli/commands.ts';
+import { commands, runCli } from './cli/run.ts';
 import { processIo } from './cli/process-io.ts';
-import { runCli } from './cli/run.ts';
-import { packageVersion } from './config/version.ts';
+import { packageVersion } from './config/config.ts';
 import { systemTime } from './time.ts';
 
 /** For connections that are being closed. */

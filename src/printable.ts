@@ -2,8 +2,9 @@
  * Makes foreign text safe for a terminal: a dead letter may contain bytes that move the cursor,
  * rename the window or reverse the direction of a line. Visible characters are not changed.
  *
- * Also removes credentials from text that is printed or stored: any URL may contain a password.
+ * Also lays out JSON, and removes credentials from text that is printed or stored: any URL may contain a password.
  */
+
 // Control characters (C0, C1), invisible formatting such as bidirectional overrides, and the two line separators.
 const unprintable = /[\p{Cc}\p{Cf}\p{Cs}\u2028\u2029]/gu;
 const unprintableButLines = /[^\P{Cc}\n]|[\p{Cf}\p{Cs}\u2028\u2029]/gu;
@@ -118,4 +119,49 @@ export const maxExamined = 16_384;
 export function withoutSecrets(text: string, maxLength = 800): string {
   const redacted = redactSecrets(text.slice(0, maxExamined));
   return redacted.length > maxLength ? `${redacted.slice(0, maxLength)}…` : redacted;
+}
+
+const deepestIndent = 40;
+
+/** Strings, empty pairs of brackets, numbers and words, and the text between them. */
+const tokens = /"(?:[^"\\]|\\.)*"|[[{]\s*[\]}]|[^\s[\]{},:"]+|[[\]{},:]/g;
+
+/**
+ * Formats JSON text without interpreting it: numbers, escapes in strings, duplicate keys and the order
+ * stay as the producer wrote them. Null when the text is not JSON.
+ */
+export function layOutJson(text: string): string | null {
+  if (!isJson(text)) return null;
+  const out: string[] = [];
+  let depth = 0;
+  // Deeper levels are not indented further, or lines would be mostly indentation.
+  const newLine = () => `\n${'  '.repeat(Math.min(depth, deepestIndent))}`;
+  for (const [token] of text.matchAll(tokens)) {
+    if (token === '{' || token === '[') {
+      depth++;
+      out.push(token, newLine());
+    } else if (token === '}' || token === ']') {
+      depth--;
+      out.push(newLine(), token);
+    } else if (token === ',') out.push(token, newLine());
+    else if (token === ':') out.push(': ');
+    else if (token.startsWith('{') || token.startsWith('[')) out.push(token.charAt(0), token.slice(-1));
+    else out.push(token);
+  }
+  return out.join('');
+}
+
+/** On one line, without the spaces between its parts. Null when the text is not JSON. */
+export function compactJson(text: string): string | null {
+  if (!isJson(text)) return null;
+  return Array.from(text.matchAll(tokens), ([token]) => (token.startsWith('"') ? token : token.replace(/\s+/g, ''))).join('');
+}
+
+function isJson(text: string): boolean {
+  try {
+    JSON.parse(text);
+    return true;
+  } catch {
+    return false;
+  }
 }

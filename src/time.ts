@@ -48,6 +48,11 @@ export function isoNow(time: Pick<Time, 'wallMs'>): string {
   return new Date(time.wallMs()).toISOString();
 }
 
+/** Resolves at the end of this tick of the event loop: what nobody caught in it has ended the process by then. */
+export function endOfTick(time: Pick<Time, 'afterTick'>): Promise<void> {
+  return new Promise((resolve) => time.afterTick(resolve));
+}
+
 /** Calls `go` every `ms` milliseconds, the first time after `ms`. */
 export function every(time: Pick<Time, 'after'>, ms: number, go: () => void, options?: TimerOptions): Timer {
   const again = () => {

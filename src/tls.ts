@@ -6,8 +6,9 @@
  */
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { type ConnectionOptions, createSecureContext, type SecureContext } from 'node:tls';
+import { connect, type ConnectionOptions, createSecureContext, type SecureContext } from 'node:tls';
 import { ConfigError, messageOf } from './errors.ts';
+import { type Time, type Timer, within } from './time.ts';
 
 export interface TlsFiles {
   /** PEM with the authorities that are trusted instead of those of Node.js; null: those of Node.js. */
@@ -171,11 +172,30 @@ const conditions: readonly Condition[] = [
   },
 ];
 
-/** What a failed connection means if TLS is the cause, as `meaning (words). Remedy.`; null if it is not. */
-export function tlsFailure(error: unknown, url: keyof typeof remedies): string | null {
+/** What a failed connection means if TLS is the cause, as `meaning (words)`, and a sentence with what to do; null if it is not. */
+export function tlsFailure(error: unknown, url: keyof typeof remedies): { readonly meaning: string; readonly remedy: string } | null {
   const words = messageOf(error);
   const found = conditions.find(({ matches }) => matches.test(`${codeOf(error)} ${words}`));
-  return found === undefined ? null : `${found.meaning} (${briefly(words)}). ${found.remedy(remedies[url])}`;
+  return found === undefined ? null : { meaning: `${found.meaning} (${briefly(words)})`, remedy: found.remedy(remedies[url]) };
+}
+
+/** A server refuses a client's certificate after the handshake, and says nothing if it accepts it. */
+const refusalMs = 500;
+
+/** What fails at a new connection, for clients that keep it to themselves; null: nothing within the time. */
+export async function connectFailure(options: ConnectionOptions, limitMs: number, time: Time): Promise<Error | null> {
+  const socket = connect(options);
+  let accepted: Timer | undefined;
+  const failed = new Promise<Error | null>((resolve) => {
+    socket.on('error', resolve).once('close', () => resolve(null));
+    socket.once('secureConnect', () => (accepted = time.after(refusalMs, () => resolve(null))));
+  });
+  try {
+    return await within(time, failed, limitMs);
+  } finally {
+    accepted?.cancel();
+    socket.destroy();
+  }
 }
 
 function codeOf(error: unknown): string {

@@ -4,7 +4,7 @@
  * later, on the way to the broker. The module is the PROCESSOR of the demo's workers as well.
  */
 import { defineHandler } from '../../src/aggregates/define.ts';
-import { orderAggregate } from '../../src/aggregates/order.ts';
+import { orderAggregate } from '../../src/aggregates/built-in.ts';
 import { encodeEvent, type EncodedEvent } from '../../src/events/encode.ts';
 import type { OrderEvent } from './order-lives.ts';
 

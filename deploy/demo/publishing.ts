@@ -6,8 +6,7 @@
 import { UnavailableError } from '../../src/errors.ts';
 import type { EncodedEvent } from '../../src/events/encode.ts';
 import type { Log } from '../../src/observability/log.ts';
-import { paced } from '../../src/publishing/pacer.ts';
-import { type PublishCounts, publishStream } from '../../src/publishing/publish-input.ts';
+import { paced, type PublishCounts, publishStream } from '../../src/publishing/publish-input.ts';
 import { perturb } from '../../src/publishing/perturb.ts';
 import { type BrokerAddress, createConnection } from '../../src/rabbitmq/connection.ts';
 import { type AmqpPublisher, createAmqpPublisher } from '../../src/rabbitmq/publisher.ts';

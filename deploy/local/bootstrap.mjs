@@ -6,6 +6,9 @@
  *   node deploy/local/bootstrap.mjs test [files]        every test, with services   (unit: those that need none)
  *   node deploy/local/bootstrap.mjs bench [arguments]   the benchmark
  *   node deploy/local/bootstrap.mjs simulate [options]  the simulation, for as many seeds as wanted
+ *   node deploy/local/bootstrap.mjs fuzz [options]      what reads foreign input, given as much of it as wanted
+ *   node deploy/local/bootstrap.mjs chaos [options]     faults in clusters of brokers and stores, for as long as wanted
+ *   node deploy/local/bootstrap.mjs soak [options]      load for as long as wanted, or an overload
  *   node deploy/local/bootstrap.mjs mutants [word]      planted defects, which the simulation has to find; nothing is built for it
  *   node deploy/local/bootstrap.mjs dev [arguments]     a worker that restarts when a source changes; nothing is built for it
  *   node deploy/local/bootstrap.mjs lint [arguments]    the linter; nothing is built for it either
@@ -32,6 +35,9 @@ const programs = {
   unit: { file: 'test/support/run-tests.js', args: ['unit'] },
   bench: { file: 'test/bench/run.js', args: [] },
   simulate: { file: 'test/simulation/run.js', args: [] },
+  fuzz: { file: 'test/property/fuzz.js', args: [] },
+  chaos: { file: 'test/chaos/clusters/run.js', args: [] },
+  soak: { file: 'test/bench/soak.js', args: [] },
 };
 /** What runs on the sources as they are. */
 const unbuilt = {

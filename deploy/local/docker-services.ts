@@ -16,13 +16,12 @@ type Container = import('testcontainers').StartedTestContainer;
 const defaultRabbitImage = 'rabbitmq:4-management';
 const defaultRedisImage = 'redis:7';
 const engineAnswerMs = 10_000;
-const containerStartMs = 120_000;
 const amqpPort = 5672;
 const managementPort = 15672;
 const redisPort = 6379;
 
 /** The images are `RABBITMQ_IMAGE` and `REDIS_IMAGE`, by default rabbitmq:4-management and redis:7. */
-export async function startInDocker({ needs, env, log }: WayContext): Promise<Started | Refusal> {
+export async function startInDocker({ needs, env, log, startTimeoutMs }: WayContext): Promise<Started | Refusal> {
   const testcontainers = await import('testcontainers').catch(() => null);
   if (testcontainers === null) return { refused: 'testcontainers is not installed' };
   const engine = await within(engineAnswerMs, testcontainers.getContainerRuntimeClient());
@@ -38,8 +37,8 @@ export async function startInDocker({ needs, env, log }: WayContext): Promise<St
 
   const password = randomBytes(12).toString('hex');
   const [rabbit, redis] = await Promise.allSettled([
-    needs.rabbit ? startRabbit(testcontainers, rabbitImage, password) : null,
-    needs.redis ? startRedis(testcontainers, redisImage, password) : null,
+    needs.rabbit ? startRabbit(testcontainers, rabbitImage, password, startTimeoutMs) : null,
+    needs.redis ? startRedis(testcontainers, redisImage, password, startTimeoutMs) : null,
   ]);
   const containers = [rabbit, redis].map((start) => (start.status === 'fulfilled' ? start.value : null));
   const releases = containers.map((container) => (container === null ? () => undefined : guardContainer(container.getId())));
@@ -61,7 +60,12 @@ export async function startInDocker({ needs, env, log }: WayContext): Promise<St
   };
 }
 
-function startRabbit({ GenericContainer, Wait }: Testcontainers, image: string, password: string): Promise<Container> {
+function startRabbit(
+  { GenericContainer, Wait }: Testcontainers,
+  image: string,
+  password: string,
+  startTimeoutMs: number,
+): Promise<Container> {
   return new GenericContainer(image)
     .withLabels(ownerLabels())
     .withExposedPorts(amqpPort, managementPort)
@@ -74,17 +78,22 @@ function startRabbit({ GenericContainer, Wait }: Testcontainers, image: string, 
       },
     ])
     .withWaitStrategy(Wait.forLogMessage(/Server startup complete/))
-    .withStartupTimeout(containerStartMs)
+    .withStartupTimeout(startTimeoutMs)
     .start();
 }
 
-function startRedis({ GenericContainer, Wait }: Testcontainers, image: string, password: string): Promise<Container> {
+function startRedis(
+  { GenericContainer, Wait }: Testcontainers,
+  image: string,
+  password: string,
+  startTimeoutMs: number,
+): Promise<Container> {
   return new GenericContainer(image)
     .withLabels(ownerLabels())
     .withExposedPorts(redisPort)
     .withCommand(['redis-server', '--appendonly', 'yes', '--save', '', '--maxmemory-policy', 'noeviction', '--requirepass', password])
     .withWaitStrategy(Wait.forLogMessage(/Ready to accept connections/))
-    .withStartupTimeout(containerStartMs)
+    .withStartupTimeout(startTimeoutMs)
     .start();
 }
 

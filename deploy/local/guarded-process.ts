@@ -9,9 +9,10 @@
  * Both live in sessions of their own: Ctrl-C in a terminal reaches the owner, which decides, and not them.
  */
 import { spawn, type ChildProcess } from 'node:child_process';
-import { closeSync, openSync, writeFileSync } from 'node:fs';
+import { closeSync, openSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { join } from 'node:path';
+import { waitUntil } from './wait-until.ts';
 
 const guardianScript = `
 trap '' HUP INT TERM
@@ -104,10 +105,33 @@ export class GuardedProcess {
     }
   }
 
+  /** SIGSTOP to the whole process group. Resolves when all its threads stand still: for a moment they still run. */
+  async suspend(): Promise<void> {
+    this.signal('SIGSTOP');
+    await waitUntil(() => !this.#running || isStill(this.pid), { what: 'the threads of the service to stand still', timeoutMs: 60_000 });
+  }
+
   /** While somebody waits for the end, the child keeps the event loop alive; otherwise it does not. */
   async #exit(): Promise<void> {
     if (this.#running) this.#child.ref();
     await this.#exited;
+  }
+}
+
+/** Whether no thread of the process group runs or waits. True where the system has no `/proc` that shows them. */
+function isStill(processGroup: number): boolean {
+  const goesOn = new RegExp(`^.*\\) [RSD] \\d+ ${processGroup} `, 's');
+  const threads = (id: string) => ifThere(() => readdirSync(`/proc/${id}/task`)).map((thread) => `/proc/${id}/task/${thread}/stat`);
+  const ids = ifThere(() => readdirSync('/proc')).filter((name) => /^\d+$/.test(name));
+  return ids.flatMap(threads).every((file) => ifThere(() => [readFileSync(file, 'utf8')]).every((line) => !goesOn.test(line)));
+}
+
+/** Nothing for a process or thread that has ended meanwhile. */
+function ifThere(read: () => string[]): string[] {
+  try {
+    return read();
+  } catch {
+    return [];
   }
 }
 

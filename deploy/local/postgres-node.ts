@@ -19,7 +19,6 @@ import { waitUntil } from './wait-until.ts';
 
 const run = promisify(execFile);
 
-const startTimeoutMs = 30_000;
 const shutdownGraceMs = 10_000;
 const logLinesInErrors = 10;
 const debianPlace = '/usr/lib/postgresql';
@@ -51,7 +50,7 @@ export class PostgresNode extends PrivateNode {
   readonly #settings: readonly string[];
 
   private constructor(binaries: string, directory: string, port: number, account: Account | null, settings: readonly string[]) {
-    super({ directory, shutdownGraceMs: shutdownGraceMs });
+    super({ directory, shutdownGraceMs });
     this.#binaries = binaries;
     this.#directory = directory;
     this.port = port;
@@ -113,7 +112,7 @@ export class PostgresNode extends PrivateNode {
     return GuardedProcess.spawn({ command, args, env: this.#environment, directory: this.#directory, logFile: this.#log });
   }
 
-  protected async waitReady(): Promise<void> {
+  protected async waitReady(timeoutMs: number): Promise<void> {
     const answers = async (): Promise<boolean> => {
       if (!this.running) throw new Error('the server ended while it was starting');
       const client = new pg.Client({ connectionString: this.url, connectionTimeoutMillis: 2_000 });
@@ -124,7 +123,7 @@ export class PostgresNode extends PrivateNode {
       );
     };
     try {
-      await waitUntil(answers, { what: 'PostgreSQL', timeoutMs: startTimeoutMs });
+      await waitUntil(answers, { what: 'PostgreSQL', timeoutMs });
     } catch (cause) {
       const log = await readFile(this.#log, 'utf8').catch(() => '');
       throw new Error(`PostgreSQL did not start: ${log.trimEnd().split('\n').slice(-logLinesInErrors).join('\n')}`, { cause });

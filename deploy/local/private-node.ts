@@ -7,12 +7,16 @@ import type { GuardedProcess } from './guarded-process.ts';
 import { removePrivateDirectory, sweepStaleDirectories } from './private-directory.ts';
 
 const startAttempts = 3;
+/** Ends only what hangs. Who has a user that waits hands in less. */
+const usualStartTimeoutMs = 300_000;
 
 export interface PrivateNodeOptions {
   /** Everything that the node writes; removed by `stop`. */
   readonly directory: string;
   /** How long an orderly end may take before it becomes a SIGKILL, in milliseconds. */
   readonly shutdownGraceMs: number;
+  /** How long it may take to come up, at each start. Default 300,000. */
+  readonly startTimeoutMs?: number | undefined;
 }
 
 export abstract class PrivateNode {
@@ -26,8 +30,8 @@ export abstract class PrivateNode {
   /** Starts the program; it may be of use only later. */
   protected abstract spawn(): Promise<GuardedProcess>;
 
-  /** Resolves when it can be used; throws, with what it logged, when it ends instead or does not come up. */
-  protected abstract waitReady(): Promise<void>;
+  /** Resolves when it can be used; throws, with what it logged, when it ends instead or does not come up in time. */
+  protected abstract waitReady(timeoutMs: number): Promise<void>;
 
   get running(): boolean {
     return this.#process?.running ?? false;
@@ -36,7 +40,7 @@ export abstract class PrivateNode {
   /** Starts it and resolves when it can be used. */
   protected async launch(): Promise<void> {
     this.#process = await this.spawn();
-    await this.waitReady();
+    await this.waitReady(this.#options.startTimeoutMs ?? usualStartTimeoutMs);
   }
 
   /** SIGKILL; ports and what is on disk stay for `restart`. */
@@ -59,9 +63,9 @@ export abstract class PrivateNode {
     this.#process?.signal(signal);
   }
 
-  /** SIGSTOP: connections stay open and nothing answers until `resume`. */
-  suspend(): void {
-    this.signal('SIGSTOP');
+  /** Connections stay open and nothing answers, from when this resolves until `resume`. */
+  async suspend(): Promise<void> {
+    await this.#process?.suspend();
   }
 
   resume(): void {

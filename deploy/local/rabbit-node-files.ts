@@ -24,6 +24,9 @@ const enabledPlugins = ['rabbitmq_consistent_hash_exchange', 'rabbitmq_managemen
 /** Two schedulers that sleep instead of spinning: several nodes and the tests share a small machine. */
 const runtimeFlags = '+S 2:2 +sbwt none +sbwtdcpu none +sbwtdio none';
 
+/** How long a node of a cluster may be silent, in seconds, before the others take it for gone; a minute is the default. */
+const tickTime = 20;
+
 const configurationFile = 'rabbitmq.conf';
 const pluginsFile = 'enabled_plugins';
 
@@ -81,6 +84,6 @@ export function rabbitNodeEnvironment(node: RabbitNodeIdentity): NodeJS.ProcessE
     // The script then replaces itself by the virtual machine instead of staying as its parent.
     RABBITMQ_ALLOW_INPUT: '1',
     // The last flag means nothing to Erlang: it lets the process be recognised by its directory.
-    RABBITMQ_SERVER_START_ARGS: `-noinput ${runtimeFlags} -kernel inet_dist_use_interface {127,0,0,1} -inorder ${node.directory}`,
+    RABBITMQ_SERVER_START_ARGS: `-noinput ${runtimeFlags} -kernel inet_dist_use_interface {127,0,0,1} -kernel net_ticktime ${tickTime} -inorder ${node.directory}`,
   };
 }

@@ -4,7 +4,7 @@
  * Any number of them run side by side and beside a system service. How it lives and ends is private-node.ts's; its
  * name too stays over a restart.
  */
-import { execFile } from 'node:child_process';
+import { type ChildProcess, execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { mkdir, readFile } from 'node:fs/promises';
 import { connect } from 'node:net';
@@ -21,9 +21,8 @@ import { waitUntil } from './wait-until.ts';
 
 const run = promisify(execFile);
 
-const startTimeoutMs = 90_000;
 const shutdownGraceMs = 30_000;
-const ctlTimeoutMs = 60_000;
+const ctlTimeoutMs = 900_000;
 const logLinesInErrors = 15;
 const amqpProtocolHeader = Buffer.from('AMQP\x00\x00\x09\x01', 'latin1');
 
@@ -37,14 +36,19 @@ export interface RabbitNodeOptions {
   readonly plugins?: readonly string[];
   /** Joins the cluster of a running node of this process. */
   readonly joins?: RabbitNode;
+  /** How long it may take to come up, at each start. Default 300,000. */
+  readonly startTimeoutMs?: number | undefined;
+  /** Whom it asks for the ports of other nodes. Default: the port mapper of this process. */
+  readonly epmdPort?: number;
 }
 
 export class RabbitNode extends PrivateNode {
   readonly #identity: RabbitNodeIdentity;
   readonly #binaries: RabbitBinaries;
+  readonly #ctls = new Set<ChildProcess>();
 
-  private constructor(identity: RabbitNodeIdentity, binaries: RabbitBinaries) {
-    super({ directory: identity.directory, shutdownGraceMs: shutdownGraceMs });
+  private constructor(identity: RabbitNodeIdentity, binaries: RabbitBinaries, startTimeoutMs?: number) {
+    super({ directory: identity.directory, shutdownGraceMs, startTimeoutMs });
     this.#identity = identity;
     this.#binaries = binaries;
   }
@@ -54,11 +58,11 @@ export class RabbitNode extends PrivateNode {
     const binaries = findRabbitBinaries();
     if (binaries === null) throw new Error('RabbitMQ is not installed on this machine');
     return startNode({
-      draw: async () => new RabbitNode(await newIdentity(), binaries),
+      draw: async () => new RabbitNode(await newIdentity(options.epmdPort), binaries, options.startTimeoutMs),
       start: async (node) => {
-        await writeRabbitNodeFiles(node.#identity, options.configLines ?? [], options.plugins ?? []);
+        const cluster = options.joins === undefined ? [] : joining(node, options.joins);
+        await writeRabbitNodeFiles(node.#identity, [...cluster, ...(options.configLines ?? [])], options.plugins ?? []);
         await node.launch();
-        if (options.joins !== undefined) await node.#join(options.joins);
       },
       portTaken: 'eaddrinuse',
     });
@@ -78,17 +82,31 @@ export class RabbitNode extends PrivateNode {
     return this.#identity.nodeName;
   }
 
-  /** Runs `rabbitmqctl` against this node and returns what it printed; throws with its error text. */
-  async ctl(...args: string[]): Promise<string> {
-    const { stdout } = await run(this.#binaries.ctl, ['--quiet', ...args], {
-      env: rabbitNodeEnvironment(this.#identity),
-      timeout: ctlTimeoutMs,
-    });
-    return stdout;
+  /** Where other Erlang nodes connect; stays the same over restarts. */
+  get distributionPort(): number {
+    return this.#identity.distributionPort;
   }
 
-  /** Resolves when AMQP and the management API answer; throws when the node ends instead or takes longer than `timeoutMs`. */
-  async waitReady(timeoutMs: number = startTimeoutMs): Promise<void> {
+  /** Runs `rabbitmqctl` against this node and returns what it printed; throws with its error text. */
+  async ctl(...args: string[]): Promise<string> {
+    const env = rabbitNodeEnvironment(this.#identity);
+    const running = run(this.#binaries.ctl, ['--quiet', ...args], { env, timeout: ctlTimeoutMs });
+    this.#ctls.add(running.child);
+    try {
+      return (await running).stdout;
+    } finally {
+      this.#ctls.delete(running.child);
+    }
+  }
+
+  /** Also what still asks it, which would go on asking. */
+  override async stop(): Promise<void> {
+    for (const ctl of this.#ctls) ctl.kill('SIGKILL');
+    await super.stop();
+  }
+
+  /** Resolves when AMQP and the management API answer. */
+  protected async waitReady(timeoutMs: number): Promise<void> {
     const answers = async (): Promise<boolean> => {
       if (!this.running) throw new Error('the node ended while it was starting');
       return (await speaksAmqp(this.#identity.amqpPort)) && (await accepts(this.#identity.managementPort));
@@ -111,13 +129,6 @@ export class RabbitNode extends PrivateNode {
     });
   }
 
-  async #join(member: RabbitNode): Promise<void> {
-    await this.ctl('stop_app');
-    await this.ctl('join_cluster', member.nodeName);
-    await this.ctl('start_app');
-    await this.waitReady();
-  }
-
   /** The first errors that the node logged, for they name the cause; without any, the last lines. */
   async #whatItSaid(): Promise<string> {
     const files = [join(this.#identity.directory, 'console.log'), join(this.#identity.directory, 'log', 'rabbit.log')];
@@ -131,7 +142,13 @@ export class RabbitNode extends PrivateNode {
   }
 }
 
-async function newIdentity(): Promise<RabbitNodeIdentity> {
+/** A node without data joins the first of these that it reaches, before it serves anybody. */
+function joining(...nodes: readonly RabbitNode[]): string[] {
+  const members = nodes.map(({ nodeName }, index) => `cluster_formation.classic_config.nodes.${index + 1} = ${nodeName}`);
+  return ['cluster_formation.peer_discovery_backend = classic_config', ...members];
+}
+
+async function newIdentity(mapperPort?: number): Promise<RabbitNodeIdentity> {
   const directory = await createPrivateDirectory('rabbit');
   await mkdir(join(directory, 'conf.d'));
   return {
@@ -141,7 +158,7 @@ async function newIdentity(): Promise<RabbitNodeIdentity> {
     amqpPort: await freePort(),
     managementPort: await freePort(),
     distributionPort: await freePort(),
-    epmdPort: await epmdPort(),
+    epmdPort: mapperPort ?? (await epmdPort()),
   };
 }
 

@@ -1,37 +1,49 @@
 /**
- * A Redis Cluster of private nodes, all masters, the 16,384 slots spread evenly over them. For tests: it shows that
- * every script touches keys of one slot only; it has no replicas and survives no loss of a node.
+ * A Redis Cluster of private nodes, the 16,384 slots spread evenly over its masters. For tests: it shows that every script
+ * touches keys of one slot only. With a replica for each master it survives the loss of one.
  */
 import { loopback } from './free-port.ts';
 import { redisCommand, RedisNode, type RedisNodeOptions } from './redis-node.ts';
 import { waitUntil } from './wait-until.ts';
 
 const slotCount = 16_384;
-const formationTimeoutMs = 30_000;
+const formationTimeoutMs = 300_000;
 
 export interface RedisCluster {
+  /** The masters at first. */
   readonly nodes: readonly RedisNode[];
+  /** As many, in their order, or none. */
+  readonly replicas: readonly RedisNode[];
   /** The nodes' URLs; a client finds the others from any one of them. */
   readonly redisUrls: readonly string[];
   stop(): Promise<void>;
 }
 
-/** Starts `size` nodes and resolves when each of them says that the cluster is complete. */
-export async function startRedisCluster(size: number, options: Omit<RedisNodeOptions, 'cluster'> = {}): Promise<RedisCluster> {
-  const nodes: RedisNode[] = [];
+export interface RedisClusterOptions extends Omit<RedisNodeOptions, 'cluster'> {
+  /** Whether each master has a replica. Default false. */
+  readonly replicas?: boolean;
+}
+
+/** Starts `size` masters and resolves when every node says that the cluster is complete. */
+export async function startRedisCluster(size: number, { replicas = false, ...options }: RedisClusterOptions = {}): Promise<RedisCluster> {
+  const all: RedisNode[] = [];
   const stop = async (): Promise<void> => {
-    await Promise.all(nodes.map((node) => node.stop()));
+    await Promise.all(all.map((node) => node.stop()));
   };
   try {
-    for (let index = 0; index < size; index += 1) nodes.push(await RedisNode.start({ ...options, cluster: true }));
+    while (all.length < (replicas ? 2 * size : size)) all.push(await RedisNode.start({ ...options, cluster: true }));
+    const nodes = all.slice(0, size);
     await assignSlots(nodes);
-    await introduce(nodes);
-    await waitUntil(() => allAgree(nodes), { timeoutMs: formationTimeoutMs, what: 'the Redis cluster to form' });
+    await introduce(all);
+    await waitUntil(() => allAgree(all), { timeoutMs: formationTimeoutMs, what: 'the Redis cluster to form' });
+    for (const [index, replica] of all.slice(size).entries()) {
+      await redisCommand(replica.port, `CLUSTER REPLICATE ${await redisCommand(nodes[index]!.port, 'CLUSTER MYID')}`);
+    }
+    return { nodes, replicas: all.slice(size), redisUrls: nodes.map((node) => node.redisUrl), stop };
   } catch (error) {
     await stop();
     throw error;
   }
-  return { nodes, redisUrls: nodes.map((node) => node.redisUrl), stop };
 }
 
 async function assignSlots(nodes: readonly RedisNode[]): Promise<void> {
@@ -53,10 +65,12 @@ async function introduce(nodes: readonly RedisNode[]): Promise<void> {
   for (const node of others) await redisCommand(node.port, `CLUSTER MEET ${loopback} ${first.port} ${busPort}`);
 }
 
+/** The slots count as well: without full coverage a node is ok before it has heard of the others' slots. */
 async function allAgree(nodes: readonly RedisNode[]): Promise<boolean> {
+  const signs = ['cluster_state:ok', `cluster_known_nodes:${nodes.length}`, `cluster_slots_ok:${slotCount}`];
   for (const node of nodes) {
     const info = await redisCommand(node.port, 'CLUSTER INFO');
-    if (!info.includes('cluster_state:ok') || !info.includes(`cluster_known_nodes:${nodes.length}`)) return false;
+    if (!signs.every((sign) => info.split(/\r?\n/).includes(sign))) return false;
   }
   return true;
 }

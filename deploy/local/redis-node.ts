@@ -15,7 +15,6 @@ import { PrivateNode, startNode } from './private-node.ts';
 import { findExecutable } from './rabbit-binaries.ts';
 import { waitUntil } from './wait-until.ts';
 
-const startTimeoutMs = 20_000;
 const shutdownGraceMs = 10_000;
 const logLinesInErrors = 10;
 
@@ -28,6 +27,8 @@ export interface RedisNodeOptions {
   readonly tls?: { readonly certFile: string; readonly keyFile: string; readonly caFile: string };
   /** Lines added to redis.conf, for instance `maxmemory 16mb`. They come last and override. */
   readonly configLines?: readonly string[];
+  /** How long it may take to come up, at each start. Default 300,000. */
+  readonly startTimeoutMs?: number | undefined;
 }
 
 export class RedisNode extends PrivateNode {
@@ -37,8 +38,8 @@ export class RedisNode extends PrivateNode {
   readonly #directory: string;
   readonly #command: string;
 
-  private constructor(command: string, directory: string, port: number, tlsPort: number) {
-    super({ directory, shutdownGraceMs: shutdownGraceMs });
+  private constructor(command: string, directory: string, port: number, tlsPort: number, startTimeoutMs?: number) {
+    super({ directory, shutdownGraceMs, startTimeoutMs });
     this.#command = command;
     this.#directory = directory;
     this.port = port;
@@ -50,7 +51,8 @@ export class RedisNode extends PrivateNode {
     const command = findExecutable('redis-server');
     if (command === null) throw new Error('Redis is not installed on this machine');
     return startNode({
-      draw: async () => new RedisNode(command, await createPrivateDirectory('redis'), await freePort(), await freePort()),
+      draw: async () =>
+        new RedisNode(command, await createPrivateDirectory('redis'), await freePort(), await freePort(), options.startTimeoutMs),
       start: async (node) => {
         await node.#configure(options);
         await node.launch();
@@ -96,13 +98,13 @@ export class RedisNode extends PrivateNode {
     });
   }
 
-  protected async waitReady(): Promise<void> {
+  protected async waitReady(timeoutMs: number): Promise<void> {
     const answers = async (): Promise<boolean> => {
       if (!this.running) throw new Error('the server ended while it was starting');
       return (await redisCommand(this.port, 'PING').catch(() => '')) === '+PONG';
     };
     try {
-      await waitUntil(answers, { timeoutMs: startTimeoutMs, what: 'Redis to answer' });
+      await waitUntil(answers, { timeoutMs, what: 'Redis to answer' });
     } catch (cause) {
       const log = await readFile(join(this.#directory, 'redis.log'), 'utf8').catch(() => '');
       const end = log.trimEnd().split('\n').slice(-logLinesInErrors).join('\n');

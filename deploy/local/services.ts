@@ -14,6 +14,9 @@ import { findExecutable, findRabbitBinaries } from './rabbit-binaries.ts';
 import { RabbitNode } from './rabbit-node.ts';
 import { RedisNode } from './redis-node.ts';
 
+/** More than a slow machine takes; who waits for a demo is told then what hangs. */
+const userPatienceMs = 90_000;
+
 export type ServicesSource = 'given' | 'docker' | 'private-nodes';
 
 export interface Services {
@@ -34,6 +37,8 @@ export interface StartServicesOptions {
   readonly explain?: (line: string) => void;
   /** Where `AMQP_URL`, `REDIS_URL`, `MANAGEMENT_URL`, `PATH` and the images' names are read. Default `process.env`. */
   readonly env?: NodeJS.ProcessEnv;
+  /** How long each service may take to come up before its way is passed over, in milliseconds. Default 90,000. */
+  readonly startTimeoutMs?: number;
 }
 
 /** The services that were not given and so have to be started. */
@@ -59,6 +64,7 @@ export interface WayContext {
   readonly needs: Needs;
   readonly env: NodeJS.ProcessEnv;
   readonly log: (line: string) => void;
+  readonly startTimeoutMs: number;
 }
 
 interface Way {
@@ -89,9 +95,10 @@ export async function startServices(options: StartServicesOptions = {}): Promise
     explain('services: using AMQP_URL and REDIS_URL as given');
     return combine(fromOutside, fromOutside, 'given');
   }
+  const { log = () => undefined, startTimeoutMs = userPatienceMs } = options;
   const reasons = [`given URLs: ${missingVariables(needs)} not set`];
   for (const way of ways) {
-    const result = await way.start({ needs, env, log: options.log ?? (() => undefined) });
+    const result = await way.start({ needs, env, log, startTimeoutMs });
     if ('refused' in result) {
       reasons.push(`${way.name}: ${result.refused}`);
       continue;
@@ -120,13 +127,13 @@ function missingBinaries(needs: Needs, env: NodeJS.ProcessEnv): string[] {
   ];
 }
 
-async function startPrivateNodes({ needs, env }: WayContext): Promise<Started | Refusal> {
+async function startPrivateNodes({ needs, env, startTimeoutMs }: WayContext): Promise<Started | Refusal> {
   const missing = missingBinaries(needs, env);
   if (missing.length > 0) return { refused: `${missing.join(' and ')} not installed` };
   // Both starts are awaited whatever becomes of the other, so that a failure leaves no node behind.
   const [rabbit, redis] = await Promise.allSettled([
-    needs.rabbit ? RabbitNode.start() : null,
-    needs.redis ? RedisNode.start({ appendonly: true }) : null,
+    needs.rabbit ? RabbitNode.start({ startTimeoutMs }) : null,
+    needs.redis ? RedisNode.start({ appendonly: true, startTimeoutMs }) : null,
   ]);
   const nodes = [rabbit, redis].map((start) => (start.status === 'fulfilled' ? start.value : null));
   const stop = async (): Promise<void> => {

@@ -4,8 +4,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 export interface WaitOptions {
   /** How long to wait at most. */
   readonly timeoutMs: number;
-  /** Completes the sentence "waited … ms for". */
-  readonly what: string;
+  /** Completes the sentence "waited … ms for"; a function, if it says how things stand at the end. */
+  readonly what: string | (() => string);
   /** Pause between two questions. Default 25. */
   readonly intervalMs?: number;
 }
@@ -21,7 +21,10 @@ export async function waitUntil<T>(condition: () => T | Promise<T>, options: Wai
   for (;;) {
     const answer = await condition();
     if (answer !== false && answer !== null && answer !== undefined) return answer as Exclude<T, false | null | undefined>;
-    if (performance.now() >= deadline) throw new Error(`waited ${options.timeoutMs} ms for ${options.what}`);
+    if (performance.now() >= deadline) {
+      const what = typeof options.what === 'string' ? options.what : options.what();
+      throw new Error(`waited ${options.timeoutMs} ms for ${what}`);
+    }
     await sleep(options.intervalMs ?? defaultIntervalMs);
   }
 }

@@ -31,10 +31,12 @@ rabbitmqctl set_user_tags events-reader
 redis-cli ACL SETUSER events-reader on resetkeys '~inorder:events:*' '~inorder:{events}:*' resetchannels -@all '+client|setname' +evalsha +get +hget +hgetall +hmget +info +llen +lrange +ping +scan '+script|load' +time +xrange +xrevrange
 # From Redis 7 on, if the user was given selectors: redis-cli ACL SETUSER events-reader clearselectors
 
-# topology: Declares exchanges, queues and bindings. It may end once they are there.
+# topology: Declares exchanges, queues and bindings, and records their number in the store. It may end once they are there.
 # inorder topology apply
 rabbitmqctl set_permissions -p / events-topology '^(events|events\.dead-letters|events\.dlx|events\.shard\.[0-9]+|events\.store|events\.unrouted)$' '^(events\.dead-letters|events\.dlx|events\.shard\.[0-9]+|events\.store|events\.unrouted)$' '^(events|events\.dlx|events\.shard\.[0-9]+|events\.store|events\.unrouted)$'
 rabbitmqctl set_user_tags events-topology
+redis-cli ACL SETUSER events-topology on resetkeys '~inorder:events:epoch' '~inorder:events:{inorder:events:epoch}:standing' resetchannels -@all '+client|setname' +evalsha +get +hget +hgetall +hset +info '+script|load'
+# From Redis 7 on, if the user was given selectors: redis-cli ACL SETUSER events-topology clearselectors
 
 # doctor: Checks the set-up, with the management API.
 # inorder doctor, inorder topology check

@@ -1,16 +1,18 @@
 /**
- * One step of an aggregate: from state and event to the next state or a failure. Never throws: a
- * processor's mistake is an outcome, which dead-letters the event and stops nothing else.
+ * One step of an aggregate. `evolveEvent`: from state and event to the next state or a failure. It never throws: a processor's
+ * mistake is an outcome, which dead-letters the event and stops nothing else. `decideCommand`: from state and command to events or
+ * a refusal; the caller checks the events with `evolveEvent`. A mistake there is thrown, because it is in the caller's program.
  *
  * Before the step the data of an old event is upcast to the newest schema version. `schema_version` in an event's metadata is its
  * version; an aggregate with upcasters for the type sees only the newest one. The event as written, `dataJson`, does not change.
  */
 import type { StandardSchemaV1 } from '@standard-schema/spec';
+import { PermanentError } from '../errors.ts';
 import type { Event } from '../events/event.ts';
 import { quoted } from '../events/json-body.ts';
 import type { RejectionReason } from '../events/reasons.ts';
 import { withoutSecrets } from '../printable.ts';
-import { type Aggregate, type AnyAggregate, isRefused } from './definition.ts';
+import { type Aggregate, type AnyAggregate, isRefused, type Command, type Decide, type DecidedEvent, type Decision } from './definition.ts';
 import { describeThrown, reasonOf } from './thrown.ts';
 
 export type EvolveFailure = Extract<RejectionReason, 'not_created' | 'refused' | 'invalid_data' | 'handler_failed'>;
@@ -133,4 +135,35 @@ function ignore(promise: PromiseLike<unknown>): void {
     () => {},
     () => {},
   );
+}
+
+export type Decided =
+  | { readonly ok: true; readonly events: readonly DecidedEvent[] }
+  | { readonly ok: false; readonly code: string | null; readonly detail: string };
+
+/** Throws `PermanentError` when `decide` returns no decision, and the errors of `decide`. */
+export function decideCommand<State>(aggregate: Aggregate<State>, command: Command, state: State): Decided {
+  // The object has no prototype, so a command of type `constructor` finds nothing.
+  const decide = (aggregate.decide as Readonly<Record<string, Decide<State, unknown> | undefined>>)[command.type];
+  if (decide === undefined)
+    return {
+      ok: false,
+      code: 'unknown_command',
+      detail: `aggregate "${aggregate.type}" has no rule for commands of type "${command.type}"`,
+    };
+  return decidedBy(`decide for "${command.type}"`, decide(command, state));
+}
+
+/** `what` names the function in error messages. */
+function decidedBy(what: string, decision: Decision): Decided {
+  if (isRefused(decision)) return { ok: false, code: decision.code ?? null, detail: decision.detail };
+  const events: readonly DecidedEvent[] = Array.isArray(decision) ? decision : [decision as DecidedEvent];
+  if (!events.every(isDecidedEvent)) {
+    throw new PermanentError(`${what} returned something else than events or refuse('why'); it must be synchronous`);
+  }
+  return { ok: true, events };
+}
+
+function isDecidedEvent(value: unknown): value is DecidedEvent {
+  return typeof value === 'object' && value !== null && 'type' in value && typeof value.type === 'string';
 }

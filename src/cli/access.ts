@@ -10,21 +10,24 @@ import type { Store } from '../stores/store.ts';
 import type { CommandIo } from './command.ts';
 import type { EventStore } from '../stores/event-store.ts';
 import { DeadLetters, letterSettings } from '../dead-letters/dead-letters.ts';
-import { KeptBroker, onConnection } from '../dead-letters/letter-broker.ts';
+import { KeptBroker, onConnection, unlessLost, type UseConnection } from '../dead-letters/letter-broker.ts';
 import { connect, type ChannelModel } from 'amqplib';
 import { UnavailableError } from '../errors.ts';
 import { socketOptions } from '../rabbitmq/connection.ts';
-import { describeConnectFailure } from '../rabbitmq/refusal.ts';
+import { notConnected } from '../rabbitmq/refusal.ts';
 import { closeConnection } from '../rabbitmq/channels.ts';
+import { StreamRecordKeeper } from '../rabbitmq/stream-record.ts';
 
 /** Of the connections of commands. */
 const role = 'operator';
 
-/** @throws UnavailableError when the store does not answer. */
+/** @throws UnavailableError when the store does not answer; ConfigError when a newer version of Inorder has laid it out. */
 export async function withStore<T>(config: Config, io: CommandIo, use: (store: Store) => Promise<T>): Promise<T> {
   const store = openStore(config, { role, log: commandLog(config, io), time: io.time });
   try {
     await store.ping();
+    // Refuses a newer layout.
+    await store.streamState();
     return await use(store);
   } finally {
     await store.close();
@@ -53,9 +56,9 @@ export async function withEventStore<T>(config: Config, io: CommandIo, use: (eve
 export function withLetters<T>(config: Config, io: CommandIo, use: (letters: DeadLetters) => Promise<T>): Promise<T> {
   const names = { reading: connectionName(role, config), publishing: connectionName('replay', config) };
   const kept = new KeptBroker({ ...config.broker, names, log: commandLog(config, io), time: io.time });
-  return withBroker(config, io, (connection) =>
+  return withBroker(config, io, (connection, lost) =>
     withStore(config, io, (store) => {
-      const broker = onConnection(connection, kept);
+      const broker = onConnection(connection, lost, kept);
       return use(new DeadLetters({ ...letterSettings(config), store, broker, time: io.time }));
     }),
   );
@@ -63,39 +66,31 @@ export function withLetters<T>(config: Config, io: CommandIo, use: (letters: Dea
 
 const connectTimeoutMs = 5_000;
 
-type Use<T> = (connection: ChannelModel) => Promise<T>;
-
 /** @throws UnavailableError when no node can be reached, or the connection is lost meanwhile. */
-export async function withBroker<T>(config: Config, { time }: Pick<CommandIo, 'time'>, use: Use<T>): Promise<T> {
+export async function withBroker<T>(config: Config, { time }: Pick<CommandIo, 'time'>, use: UseConnection<T>): Promise<T> {
   const connection = await connectToAny(config);
-  const lost = new Promise<never>((_, reject) => {
-    connection.once('close', (cause?: Error) => {
-      reject(new UnavailableError('the connection to the broker was lost', { cause }));
-    });
-  });
-  lost.catch(() => undefined);
+  const loss = new AbortController();
+  connection.once('close', (cause?: Error) => loss.abort(new UnavailableError('the connection to the broker was lost', { cause })));
   // Every `error` is followed by `close`; without a listener the process would end.
   connection.on('error', () => undefined);
   try {
-    return await Promise.race([use(connection), lost]);
+    return await unlessLost(loss.signal, () => use(connection, loss.signal));
   } finally {
     await closeConnection(connection, time);
   }
 }
 
 async function connectToAny(config: Config): Promise<ChannelModel> {
-  const troubles: string[] = [];
+  const failures: (readonly [error: unknown, url: string])[] = [];
   const clientProperties = { connection_name: connectionName(role, config) };
-  let cause: unknown;
   for (const url of config.broker.urls) {
     try {
       return await connect(url, { ...socketOptions(config.broker, { warn: () => {} }), timeout: connectTimeoutMs, clientProperties });
     } catch (error) {
-      cause = error;
-      troubles.push(describeConnectFailure(error, url));
+      failures.push([error, url]);
     }
   }
-  throw new UnavailableError(troubles.join('; '), { cause });
+  throw notConnected(failures);
 }
 
 /** The log of a command that runs until it is stopped: SIGUSR2 switches between `debug` and LOG_LEVEL. */
@@ -109,4 +104,12 @@ export function processLog({ logLevel, serviceName }: Pick<Config, 'logLevel' | 
     log.level = level;
   });
   return log;
+}
+
+/** How long the broker may take to show or change its record of the store. */
+const recordPatienceMs = 5_000;
+
+/** The record of the stream's store at the broker. */
+export function recordOf(connection: ChannelModel, stream: string, { time }: CommandIo): StreamRecordKeeper {
+  return new StreamRecordKeeper({ source: { ready: async () => connection, time }, stream, patienceMs: recordPatienceMs });
 }

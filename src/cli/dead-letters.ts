@@ -1,15 +1,36 @@
-/** `inorder dead-letters list`, `show` and `export`: what was dead-lettered, and why; nothing is removed. */
+/**
+ * `inorder dead-letters list`, `show` and `export`: what was dead-lettered, and why; nothing is removed. Their filters serve
+ * the commands that change something as well (dead-letters-change.ts).
+ */
 import { loadConfig } from '../config/load.ts';
 import { oneOf, wholeNumber } from '../config/parsers.ts';
-import { type Grouping, groupings, isSelective, type LetterFilter } from '../dead-letters/dead-letter.ts';
+import {
+  type Grouping,
+  groupings,
+  isSelective,
+  type LetterFilter,
+  type DeadLetterReason,
+  deadLetterReasons,
+} from '../dead-letters/dead-letter.ts';
 import type { DeadLetters } from '../dead-letters/dead-letters.ts';
+import { ConfigError } from '../errors.ts';
+import { readTime, timeForms } from '../events/timestamp.ts';
 import { deadLetterQueueName } from '../rabbitmq/topology-plan.ts';
-import { optionValue } from './arguments.ts';
-import { type CommandIo, defineCommand, jsonOption, value, letterVariables, flag } from './command.ts';
-import { ProgressDisplay } from './progress.ts';
+import type { Time } from '../time.ts';
 import { withLetters } from './access.ts';
-import { filterOf, selectionOptions } from './letter-selection.ts';
+import { optionValue, type CommandIo, defineCommand, jsonOption, value, letterVariables, flag, type OptionValues } from './command.ts';
 import { asGroupJson, asGroupLine, asJson, asListJson, asPage, asTableLine, groupHeader, tableHeader } from './letter-text.ts';
+import { ProgressDisplay } from './process-io.ts';
+
+/** The options that filter dead letters. */
+export const selectionOptions = {
+  entity: value('ID', 'Only of this entity.'),
+  'entity-type': value('T', 'Only of entities of this type.'),
+  type: value('T', 'Only events of this type.'),
+  reason: value('R', 'Only with this reason.'),
+  shard: value('N', 'Only from this shard.'),
+  since: value('TIME', `Only since this time (${timeForms}), or within the last 90s, 15m, 2h, 7d.`),
+};
 
 const howItReads = [
   'Reading holds the messages unacknowledged and then gives them back, in their order. It has two side effects: the',
@@ -134,3 +155,43 @@ export const exportLetters = defineCommand({
     return signal.aborted || leftOut > 0 ? 1 : 0;
   },
 });
+
+export type SelectionOptions = OptionValues<typeof selectionOptions>;
+
+const units: Readonly<Record<string, number>> = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+
+/** @throws ConfigError with everything that is wrong with them. */
+export function filterOf(options: SelectionOptions, time: Time, ids: readonly string[] = []): LetterFilter {
+  const problems: string[] = [];
+  const filter = {
+    ids: ids.length === 0 ? undefined : ids,
+    entityId: options.entity ?? undefined,
+    entityType: options['entity-type'] ?? undefined,
+    type: options.type ?? undefined,
+    reason: options.reason === null ? undefined : reasonOf(options.reason, problems),
+    shard: options.shard === null ? undefined : shardOf(options.shard, problems),
+    sinceMs: options.since === null ? undefined : timeOf(options.since, time, problems),
+  };
+  if (problems.length > 0) throw new ConfigError(problems);
+  return filter;
+}
+
+function reasonOf(text: string, problems: string[]): DeadLetterReason | undefined {
+  const reason = deadLetterReasons.find((candidate) => candidate === text);
+  if (reason === undefined) problems.push(`--reason is ${JSON.stringify(text)}: it must be one of ${deadLetterReasons.join(', ')}`);
+  return reason;
+}
+
+function shardOf(text: string, problems: string[]): number | undefined {
+  if (/^\d{1,9}$/.test(text)) return Number(text);
+  problems.push(`--shard is ${JSON.stringify(text)}: it must be a whole number from 0 up`);
+  return undefined;
+}
+
+function timeOf(text: string, time: Time, problems: string[]): number | undefined {
+  const [, count, unit = ''] = /^(\d+)([smhd])$/.exec(text) ?? [];
+  const since = count === undefined ? readTime(text) : time.wallMs() - Number(count) * units[unit]!;
+  if (typeof since === 'number') return since;
+  problems.push(`--since is ${JSON.stringify(text)}: it ${since}; or say how long ago: 90s, 15m, 2h, 7d`);
+  return undefined;
+}

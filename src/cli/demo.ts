@@ -1,16 +1,15 @@
-/** `inorder demo`: runs the demo in `deploy/demo`, which is part of a checkout and of the image, not of the npm package. */
+/** `inorder demo`, which ends by itself unless it makes traffic. It is part of a checkout and of the image, not of the npm package. */
 import { existsSync } from 'node:fs';
 import { loadConfig } from '../config/load.ts';
 import { wholeNumber } from '../config/parsers.ts';
 import { ConfigError } from '../errors.ts';
-import { optionValue } from './arguments.ts';
 import { processLog } from './access.ts';
-import { defineCommand, value } from './command.ts';
+import { defineCommand, optionValue, value } from './command.ts';
 
 const fewestOrders = 20;
 const mostOrders = 100_000;
 
-export const command = defineCommand({
+export const demo = defineCommand({
   name: 'demo',
   summary: 'Orders shuffled, repeated and lost, a worker killed: and what comes out.',
   description: [

@@ -2,22 +2,21 @@
  * `inorder doctor`: every check of a set-up, with a remedy for each failure. The checks are independent: one that
  * fails does not hide the next.
  */
-import type { Config } from '../config/config.ts';
+import { type Config, packageVersion } from '../config/config.ts';
 import { loadConfig } from '../config/load.ts';
 import { trimmed } from '../config/given-text.ts';
 import { variableNames } from '../config/variables.ts';
-import { packageVersion } from '../config/version.ts';
-import { ConfigError, InorderError, messageOf } from '../errors.ts';
-import { failure, type Finding, ok, warning } from '../finding.ts';
-import { askWorker } from '../observability/worker-status.ts';
+import { ConfigError, InorderError } from '../errors.ts';
+import { failure, failureBy, type Finding, ok, warning, withoutRemedy } from '../finding.ts';
+import { askWorker, tokenRefused } from '../observability/worker-status.ts';
 import { checkBrokerHealth } from '../rabbitmq/topology-check.ts';
 import { queueDepths, whyNobodyConsumes } from '../rabbitmq/queue-depths.ts';
+import type { StreamRecordKeeper } from '../rabbitmq/stream-record.ts';
 import { recordName, shardQueueNames, unroutedQueueName } from '../rabbitmq/topology-plan.ts';
-import { haltText, lookForHalts } from '../stores/halts.ts';
+import { haltText, lookForHalts } from '../stores/store.ts';
 import { loadProcessors } from '../worker/operator-modules.ts';
-import { openFilesNeeded } from '../worker/start-checks.ts';
-import { openFilesFinding } from '../open-files.ts';
-import { withBroker, withStore } from './access.ts';
+import { openFilesFinding, openFilesNeeded } from '../worker/start.ts';
+import { recordOf, withBroker, withStore } from './access.ts';
 import {
   brokerVariables,
   type CommandIo,
@@ -29,7 +28,6 @@ import {
 } from './command.ts';
 import { checkSafety } from './safety.ts';
 import { printFindings, checkStream } from './topology.ts';
-import { recordOf } from './shards-resume.ts';
 
 interface Check {
   readonly subject: string;
@@ -87,8 +85,9 @@ async function findingsOf({ subject, remedy, run }: Check, config: Config, io: C
   } catch (error) {
     // Any other error is a bug of the check, which an operator cannot resolve.
     if (!(error instanceof InorderError)) throw error;
-    const details = error instanceof ConfigError ? error.problems : [messageOf(error)];
-    return details.map((detail) => failure(subject, detail, typeof remedy === 'string' ? remedy : remedy(config)));
+    const usual = typeof remedy === 'string' ? remedy : remedy(config);
+    if (error instanceof ConfigError && error.problems.length > 1) return error.problems.map((detail) => failure(subject, detail, usual));
+    return [failureBy(subject, error, usual)];
   }
 }
 
@@ -169,23 +168,22 @@ async function checkShards(config: Config, io: CommandIo): Promise<readonly Find
     const halted = await withStore(config, io, async (store) => (await lookForHalts(store, known, io.time)).halts).then(
       (halts) =>
         halts.map((halt) => failure(subject, haltText(halt), 'restore the store, or put its entities right; then `inorder shards resume`')),
-      (error: unknown) => [failure(subject, `whether they are halted is not known: ${messageOf(error)}`, storeRemedy(config))],
+      (error: unknown) => [failureBy(subject, error, storeRemedy(config), 'whether they are halted is not known: ')],
     );
     const problems = [...unconsumed, ...halted];
-    const unrecorded = `the broker keeps no record of the store, so that an empty or old one is not noticed at a start: ${record.trouble}`;
     return [
       ...(problems.length > 0 ? problems : [ok(subject, `${depths.length}, each with a consumer, none halted`)]),
-      ...(record.trouble === null
-        ? []
-        : [
-            warning(
-              subject,
-              unrecorded,
-              `run \`inorder topology apply\`, and let workers read the queue ${recordName(stream)} and write to the exchange of that name`,
-            ),
-          ]),
+      ...unrecorded(record, stream),
     ];
   });
+}
+
+function unrecorded({ trouble, remedy }: Pick<StreamRecordKeeper, 'trouble' | 'remedy'>, stream: string): readonly Finding[] {
+  if (trouble === null) return [];
+  const usual = `run \`inorder topology apply\`, and let workers read the queue ${recordName(stream)} and write to the exchange of that name`;
+  const why = withoutRemedy(trouble, remedy);
+  const detail = `the broker keeps no record of the store, so that an empty or old one is not noticed at a start: ${why}`;
+  return [warning('shards', detail, remedy ?? usual)];
 }
 
 async function checkWorker(config: Config, io: CommandIo): Promise<readonly Finding[]> {
@@ -195,6 +193,7 @@ async function checkWorker(config: Config, io: CommandIo): Promise<readonly Find
     const detail = `none of ${config.broker.stream} answers at HTTP_HOST and HTTP_PORT`;
     return [warning(subject, detail, 'start `inorder worker`, unless it runs elsewhere')];
   }
+  if (report === 'refused') return [warning(subject, `the one at HTTP_HOST and HTTP_PORT ${tokenRefused.what}`, tokenRefused.remedy)];
   if (report.not_ready.length === 0) return [ok(subject, `${report.service} is ready`)];
   return [failure(subject, `not ready: ${report.not_ready.join('; ')}`, 'read its log')];
 }

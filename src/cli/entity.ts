@@ -6,8 +6,18 @@ import { entityFields, type EntityRef } from '../events/event.ts';
 import { askWorker, heldBy } from '../observability/worker-status.ts';
 import { shellWord } from '../publishing/field-map.ts';
 import type { Snapshot } from '../ordering/entity.ts';
-import type { Store, EntitySummary } from '../stores/store.ts';
-import { defineCommand, jsonOption, value, storeVariables, stateStoreVariables, httpVariables } from './command.ts';
+import { batched, snapshotsOf, type Store, type EntitySummary } from '../stores/store.ts';
+import {
+  type CommandIo,
+  defineCommand,
+  type ExitCode,
+  flag,
+  jsonOption,
+  value,
+  storeVariables,
+  stateStoreVariables,
+  httpVariables,
+} from './command.ts';
 import { withStore } from './access.ts';
 
 export const show = defineCommand({
@@ -75,16 +85,27 @@ async function whereElse(store: Store, { entityId }: EntityRef): Promise<string>
   return `${bound}; whether anything of it was refused: inorder dead-letters list --entity ${shellWord(entityId)}`;
 }
 
-function asJson({ entityType, entityId }: EntityRef, { version, state, parked }: Snapshot, held: number | null): string {
-  // Joined as text: parsing the state would change large numbers and the notation of floats.
-  const fields = [
-    ['entity_type', JSON.stringify(entityType)],
-    ['entity_id', JSON.stringify(entityId)],
-    ['version', String(version)],
+type Field = readonly [name: string, json: string];
+
+function asJson(entity: EntityRef, { version, state, parked }: Snapshot, held: number | null): string {
+  return jsonObject([
+    ...naming(entity, version),
     ['state', state === null ? 'null' : stateAsJson(state)],
     ['parked', JSON.stringify(parked)],
     ['held', JSON.stringify(held)],
+  ]);
+}
+
+function naming({ entityType, entityId }: EntityRef, version: number): readonly Field[] {
+  return [
+    ['entity_type', JSON.stringify(entityType)],
+    ['entity_id', JSON.stringify(entityId)],
+    ['version', String(version)],
   ];
+}
+
+/** Joined as text: parsing a state would change large numbers and the notation of floats. */
+function jsonObject(fields: readonly Field[]): string {
   return `{${fields.map(([name, json]) => `"${name}":${json}`).join(',')}}\n`;
 }
 
@@ -114,24 +135,48 @@ function asText({ entityType, entityId }: EntityRef, snapshot: Snapshot, held: n
 export const list = defineCommand({
   name: 'entity list',
   summary: 'Every entity with its version, and why it is parked.',
-  description: 'Prints the entities in no particular order; it ends early when the reader closes the pipe.',
+  description: [
+    'Prints the entities in no particular order; it ends early when the reader closes the pipe.',
+    'With --states each line is what `inorder entity import` of another stream or store takes: the version, and the stored state byte for',
+    'byte. Left out, and named with exit code 1, are parked entities (replay or discard their dead letters before) and those with holes.',
+  ].join('\n'),
   positionals: [],
   options: {
     type: value('T', 'Only entities of this type.'),
+    states: flag('Print entities with their states, as JSON lines for `entity import`.'),
     json: jsonOption,
   },
   variables: storeVariables,
   async run({ options }, io) {
     const config = loadConfig(io.env);
     const render = options.json ? summaryJson : summaryText;
-    await withStore(config, io, async (store) => {
-      for await (const entity of store.listEntities(options.type === null ? {} : { entityType: options.type })) {
-        if (!(await io.stdout.write(render(entity)))) return;
-      }
+    return withStore(config, io, async (store): Promise<ExitCode> => {
+      const entities = store.listEntities(options.type === null ? {} : { entityType: options.type });
+      if (options.states) return listStates(store, entities, io);
+      for await (const entity of entities) if (!(await io.stdout.write(render(entity)))) break;
+      return 0;
     });
-    return 0;
   },
 });
+
+async function listStates(store: Store, entities: AsyncIterable<EntitySummary>, io: CommandIo): Promise<ExitCode> {
+  let isWhole = true;
+  const lose = async (entity: EntityRef, what: string) => {
+    isWhole = false;
+    await io.stderr.write(`inorder: ${entityText(entity)} ${what}\n`);
+  };
+  for await (const batch of batched(entities, 500)) {
+    for (const [index, { version, state, holes, parked }] of (await snapshotsOf(store, batch)).entries()) {
+      const entity = batch[index]!;
+      if (parked !== null) await lose(entity, 'is left out: it is parked');
+      else if (state !== null && stateAsJson(state) !== state) await lose(entity, 'is left out: its state is no JSON');
+      else if (holes !== '')
+        await lose(entity, `is left out: it has holes (${holes}), and an import would take their events for duplicates`);
+      else if (!(await io.stdout.write(jsonObject([...naming(entity, version), ['state', state ?? 'null']])))) return 0;
+    }
+  }
+  return isWhole ? 0 : 1;
+}
 
 function summaryJson({ version, parked, ...entity }: EntitySummary): string {
   return printableJsonLine({ ...entityFields(entity), version, parked });

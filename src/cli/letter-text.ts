@@ -6,8 +6,7 @@
  */
 import { type DeadLetter, letterFields, type LetterGroup, messageFields, textOf } from '../dead-letters/dead-letter.ts';
 import type { FoundLetter } from '../dead-letters/inspect.ts';
-import { layOutJson } from '../events/json-layout.ts';
-import { printable, printableJsonLine, printableLines, utf8, valueText } from '../printable.ts';
+import { layOutJson, printable, printableJsonLine, printableLines, utf8, valueText } from '../printable.ts';
 
 interface Column {
   readonly title: string;

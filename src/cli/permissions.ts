@@ -4,8 +4,7 @@ import { loadConfig } from '../config/load.ts';
 import { permissionsOf, type RoleName, roleNames } from '../config/permissions.ts';
 import { ConfigError } from '../errors.ts';
 import { virtualHostOf } from '../rabbitmq/management.ts';
-import { closest } from './arguments.ts';
-import { defineCommand, flag, jsonOption, stateStoreVariables, userVariables } from './command.ts';
+import { closest, defineCommand, flag, jsonOption, stateStoreVariables, userVariables } from './command.ts';
 
 export const command = defineCommand({
   name: 'permissions',

@@ -1,12 +1,14 @@
 /**
  * The real process behind a command's `CommandIo`. Guarantees that a reader that closes the pipe (`| head`) ends
  * the output without an error, that a full disk is an error, and that signals keep their
- * usual effect until a command handles them.
+ * usual effect until a command handles them. Long work shows its progress there, on one line of a terminal only, and the problems of
+ * single input lines, on standard error, without control characters and at most as many as fit on a screen.
  */
 import { createWriteStream, fstatSync } from 'node:fs';
 import type { Writable } from 'node:stream';
 import { isatty } from 'node:tty';
-import { LineWriter } from '../observability/line-writer.ts';
+import { LineWriter } from '../observability/log.ts';
+import { grouped, printable } from '../printable.ts';
 import type { Time } from '../time.ts';
 import type { CommandIo, Output } from './command.ts';
 
@@ -81,4 +83,46 @@ export function outputTo(open: () => Writable): Output {
       return new Promise((resolve) => target.write(text, (error) => resolve(!error)));
     },
   };
+}
+
+const redrawMs = 100;
+const maxProblems = 20;
+
+/** Returns to the beginning of the terminal's line and clears it. */
+const clearLine = '\r\u001b[K';
+
+export class ProgressDisplay {
+  readonly #io: CommandIo;
+  readonly #verb: string;
+  #drawnMs = Number.NEGATIVE_INFINITY;
+  #drawn = false;
+  #problems = 0;
+
+  constructor(io: CommandIo, verb = '') {
+    this.#io = io;
+    this.#verb = verb;
+  }
+
+  show(count: number, total?: number): void {
+    this.draw(() => `${grouped(count)}${total === undefined ? '' : ` of ${grouped(total)}`} ${this.#verb}`);
+  }
+
+  draw(text: () => string): void {
+    const nowMs = this.#io.time.nowMs();
+    if (!this.#io.isTTY || nowMs - this.#drawnMs < redrawMs) return;
+    this.#drawnMs = nowMs;
+    this.#drawn = true;
+    void this.#io.stdout.write(`${clearLine}${text()}`);
+  }
+
+  say(problem: string): void {
+    if (++this.#problems <= maxProblems) void this.#io.stderr.write(`${this.#io.isTTY ? clearLine : ''}inorder: ${printable(problem)}\n`);
+  }
+
+  end(): void {
+    if (this.#drawn) void this.#io.stdout.write(clearLine);
+    if (this.#problems > maxProblems) void this.#io.stderr.write(`inorder: and ${grouped(this.#problems - maxProblems)} more of these\n`);
+    this.#drawn = false;
+    this.#problems = 0;
+  }
 }

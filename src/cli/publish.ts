@@ -9,8 +9,8 @@ import { grouped, redactUrls } from '../printable.ts';
 import { ConfigError, UnavailableError } from '../errors.ts';
 import type { Log } from '../observability/log.ts';
 import { type Input, openInput } from '../publishing/open-input.ts';
-import { ProgressDisplay, progressLine } from './progress.ts';
-import { isComplete, publishInput, type PublishReport } from '../publishing/publish-input.ts';
+import { ProgressDisplay } from './process-io.ts';
+import { isComplete, type PublishCounts, publishInput, type PublishReport } from '../publishing/publish-input.ts';
 import { parseRequest, type PublishRequest } from '../publishing/publish-request.ts';
 import { placeOf, readInput, textsOf } from '../publishing/read-input.ts';
 import type { TextLine } from '../publishing/text-lines.ts';
@@ -182,4 +182,26 @@ function asJson({ events, published, confirmed, returned, failed, badLines, inte
     seed,
   };
   return `${JSON.stringify(report)}\n`;
+}
+
+export interface Progress extends PublishCounts {
+  /** The share of the input that has been read, 0 to 1; null if its length is unknown. */
+  readonly share: number | null;
+  readonly elapsedMs: number;
+}
+
+const barWidth = 24;
+
+/** `[######··················]  25 %  3,400 published, 3,380 confirmed, 12,100/s` */
+export function progressLine({ share, published, confirmed, returned, failed, elapsedMs }: Progress): string {
+  const rate = Math.round((confirmed * 1_000) / Math.max(elapsedMs, 1));
+  const parts = [`${grouped(published)} published`, `${grouped(confirmed)} confirmed`];
+  if (returned > 0) parts.push(`${grouped(returned)} returned`);
+  if (failed > 0) parts.push(`${grouped(failed)} failed`);
+  return `${share === null ? '' : `${bar(Math.min(share, 1))}  `}${parts.join(', ')}, ${grouped(rate)}/s`;
+}
+
+function bar(share: number): string {
+  const filled = Math.floor(share * barWidth);
+  return `[${'#'.repeat(filled)}${'·'.repeat(barWidth - filled)}] ${String(Math.floor(share * 100)).padStart(3)} %`;
 }

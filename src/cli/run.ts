@@ -1,13 +1,27 @@
 /**
- * The frame around every command. Guarantees one readable line on standard error per problem, without
+ * Every command of `inorder`, and the frame around it. Guarantees one readable line on standard error per problem, without
  * credentials and without a stack (unless LOG_LEVEL is `debug`), and the right exit code.
  */
 import { trimmed } from '../config/given-text.ts';
-import { maxExamined, printable, redactUrls, withoutSecrets } from '../printable.ts';
+import { renderVariablesHelp } from '../config/variables.ts';
 import { ConfigError, InorderError, messageOf } from '../errors.ts';
-import { closest, parseArguments } from './arguments.ts';
-import type { Command, CommandIo, ExitCode } from './command.ts';
-import { renderVariablesHelp } from '../config/render.ts';
+import { maxExamined, printable, redactUrls, withoutSecrets } from '../printable.ts';
+import { auditTrail as audit } from './change.ts';
+import { closest, parseArguments, type Command, type CommandIo, type ExitCode } from './command.ts';
+import { discard as deadLettersDiscard, replay as deadLettersReplay } from './dead-letters-change.ts';
+import { exportLetters as deadLettersExport, list as deadLettersList, show as deadLettersShow } from './dead-letters.ts';
+import { command as doctor } from './doctor.ts';
+import { importEntities as entityImport, resync as entityResync } from './entity-change.ts';
+import { list as entityList, show as entityShow } from './entity.ts';
+import { appendEvents as eventsAppend, listEvents as eventsList, relay } from './events.ts';
+import { command as permissions } from './permissions.ts';
+import { console, worker } from './worker.ts';
+import { demo } from './demo.ts';
+import { command as publish } from './publish.ts';
+import { recover, resumeShards as shardsResume } from './recover.ts';
+import { command as status } from './status.ts';
+import { apply as topologyApply, check as topologyCheck, show as topologyShow } from './topology.ts';
+import { rebuild, verify as eventsVerify } from './verify-rebuild.ts';
 
 /** Aliases of the first word of a command. */
 const aliases: Readonly<Record<string, string>> = { dlq: 'dead-letters' };
@@ -141,3 +155,34 @@ function renderCommandHelp(command: Command): string {
 function usageOf(command: Command): string {
   return [command.name, ...command.positionals].join(' ');
 }
+
+/** In the order of `--help`. A new one is an import and a row. */
+export const commands: readonly Command[] = [
+  worker,
+  publish,
+  relay,
+  topologyApply,
+  topologyCheck,
+  topologyShow,
+  permissions,
+  shardsResume,
+  entityShow,
+  entityList,
+  entityResync,
+  entityImport,
+  deadLettersList,
+  deadLettersShow,
+  deadLettersReplay,
+  deadLettersDiscard,
+  deadLettersExport,
+  eventsList,
+  eventsAppend,
+  eventsVerify,
+  rebuild,
+  recover,
+  audit,
+  console,
+  status,
+  doctor,
+  demo,
+];

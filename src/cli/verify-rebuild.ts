@@ -4,10 +4,10 @@ import { entityText, grouped, printable } from '../printable.ts';
 import { checkEntity, entitiesOf, type ReadSide, rebuildEntity } from '../event-sourcing/read-side.ts';
 import { choiceText, type EntityChoice, entityChoice, isChosen, oneOf } from '../events/identity.ts';
 import type { EntityRef } from '../events/event.ts';
-import { ProgressDisplay } from './progress.ts';
+import { ProgressDisplay } from './process-io.ts';
 import { loadProcessors } from '../worker/operator-modules.ts';
 import { type CommandIo, defineCommand, entityTypeOption, type ExitCode, eventStoreVariables } from './command.ts';
-import { audit, confirm, yesOption } from './confirm.ts';
+import { audit, confirm, yesOption } from './change.ts';
 import { withEventStore, withStore } from './access.ts';
 
 const variables = [...eventStoreVariables, 'STATE_STORE', 'PROCESSOR', 'ENTITY_TYPE'] as const;

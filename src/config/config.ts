@@ -1,13 +1,14 @@
 /**
  * The configuration after loading: read once at the start, checked as a whole, frozen, and complete. No field is
  * optional or unparsed text; an absent value is null. `load.ts` makes it from the environment, `variables.ts`
- * explains each variable; a library user may write one by hand.
+ * explains each variable; a library user may write one by hand. The names under which a process is known, and its version, are here too.
  */
+import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import type { DecodeOptions } from '../events/decode.ts';
 import type { EventLimits } from '../events/event.ts';
+import type { FirstSequence, GapTimeoutAction, ViolationStrategy } from '../ordering/facts.ts';
 import type { TlsFiles } from '../tls.ts';
-import type { FirstSequence, GapTimeoutAction, ViolationStrategy } from '../ordering/limits.ts';
 
 export const logLevels = ['debug', 'info', 'warn', 'error'] as const;
 export type LogLevel = (typeof logLevels)[number];
@@ -81,6 +82,8 @@ export interface OrderingConfig {
 export interface ProcessingConfig {
   /** `order`, `history`, or the path of a module. */
   readonly processor: string;
+  /** Whether processors run in a thread that may be ended. */
+  readonly isolation: 'none' | 'thread';
   /** The entity type of events that name none. */
   readonly entityType: string;
   /** Attempts at one event, the first one included. */
@@ -141,6 +144,8 @@ export interface HttpConfig {
   /** A viewer's token, which is also shown to workers that are asked for their status; null: none. Never printed. */
   readonly readToken: string | null;
   readonly tokens: readonly NamedToken[];
+  /** The file of `tokens`, which is read again when it changes; null: none. */
+  readonly tokensFile: string | null;
   /** Null: nobody else says who asks. */
   readonly proxy: ProxyConfig | null;
 }
@@ -174,4 +179,24 @@ export function connectionName(role: string, { serviceName }: Pick<Config, 'serv
 /** How the stream's workers decode a message; everything that reads messages must use the same. */
 export function decodingOf({ limits, processing, ordering }: Config): DecodeOptions {
   return { limits, defaultEntityType: processing.entityType, unsequenced: ordering.unsequenced };
+}
+
+let known: string | null = null;
+
+/** Reads it from package.json, both in the checkout and in the build. */
+export function packageVersion(): string {
+  known ??= readVersion();
+  return known;
+}
+
+function readVersion(): string {
+  for (const candidate of ['../../package.json', '../../../package.json']) {
+    try {
+      const manifest = JSON.parse(readFileSync(new URL(candidate, import.meta.url), 'utf8')) as { name?: string; version?: string };
+      if (manifest.name === 'inorder' && manifest.version !== undefined) return manifest.version;
+    } catch {
+      // Not found: try the other place.
+    }
+  }
+  return 'unknown';
 }

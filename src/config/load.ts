@@ -4,15 +4,13 @@
  * empty variable counts as unset; that no message contains a secret. It reads only the files that variables name:
  * whether broker, store and processor are available shows when they are used.
  */
-import { readFileSync } from 'node:fs';
 import { ConfigError } from '../errors.ts';
 import { type TlsFiles, tlsProblems, tlsVariables } from '../tls.ts';
 import { type Config, heldShare, type HttpConfig, type NamedToken } from './config.ts';
-import { blemishOf, trimmed } from './given-text.ts';
-import { nearMiss } from './near-miss.ts';
+import { blemishOf, quoted, readGiven, trimmed, nearMiss } from './given-text.ts';
 import { redisFormOf, type ValueKind } from './parsers.ts';
 import { consumerTimeoutMs, isVariableName, variableNames, variables } from './variables.ts';
-import { tokensIn } from './tokens-file.ts';
+import { readTokens } from './tokens-file.ts';
 import type { Values, VariableName } from './variables.ts';
 
 export type Environment = Readonly<Record<string, string | undefined>>;
@@ -26,7 +24,7 @@ export function loadConfig(env: Environment): Config {
   // Consistency is checked only if every single value is valid.
   if (problems.length === 0) checkTogether(values, given, problems);
   const { TOKENS_FILE: path } = values;
-  const tokens = path === null ? [] : tokensIn(readGiven('TOKENS_FILE', path, problems) ?? '', values, problems);
+  const tokens = path === null ? [] : readTokens(path, httpOf(values, []), problems);
   if (problems.length > 0) throw new ConfigError(problems);
   return arrange(values, given, tokens, warningsOf(values));
 }
@@ -47,20 +45,6 @@ function readTexts(env: Environment, problems: string[]): Texts {
     }
   }
   return texts;
-}
-
-/** The text of the file that a variable names; null if there is none. */
-function readGiven(variable: string, path: string, problems: string[]): string | null {
-  try {
-    const text = trimmed(readFileSync(path, 'utf8'));
-    if (text !== '') return text;
-    problems.push(`${variable} is ${quoted(path)}: the file is empty`);
-  } catch (error) {
-    const why = blemishOf(path) ?? `the file cannot be read (${(error as NodeJS.ErrnoException).code})`;
-    // Without a slash it may be the secret itself.
-    problems.push(path.includes('/') ? `${variable} is ${quoted(path)}: ${why}` : `${variable}: its value is not shown; ${why}`);
-  }
-  return null;
 }
 
 function parse(given: Texts, problems: string[]): Values {
@@ -256,6 +240,7 @@ function arrange(values: Values, given: Texts, tokens: readonly NamedToken[], wa
       retryInitialMs: values.RETRY_INITIAL_MS,
       retryMaxMs: values.RETRY_MAX_MS,
       handlerTimeoutMs: values.HANDLER_TIMEOUT_MS,
+      isolation: values.PROCESSOR_ISOLATION,
       replyQueues: values.REPLY_QUEUES,
       autoReplay: values.AUTO_REPLAY,
     },
@@ -286,6 +271,7 @@ function httpOf(values: Values, tokens: readonly NamedToken[]): HttpConfig {
     adminToken: values.ADMIN_TOKEN,
     readToken: values.READ_TOKEN,
     tokens,
+    tokensFile: values.TOKENS_FILE,
     proxy: header === null || addresses === null ? null : { header, addresses, operators: operators ?? [] },
   };
 }
@@ -298,12 +284,4 @@ function deepFreeze<T extends object>(value: T): T {
 /** As it is typed; in quotes if its problem would otherwise be invisible. */
 function shownName(name: string): string {
   return /^\w+$/.test(name) ? name : quoted(name);
-}
-
-/** In quotes, on one line, without invisible characters, and cut to a line. */
-function quoted(text: string): string {
-  const shown = JSON.stringify(text).replace(/[\u007f-\u00a0\u00ad\u200b-\u200f\u2028-\u202e\u2060\ufeff]/g, (character) => {
-    return `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`;
-  });
-  return shown.length <= 80 ? shown : `${shown.slice(0, 77)}…"`;
 }

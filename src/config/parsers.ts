@@ -4,7 +4,7 @@
  * default: `08`, `1e3` and `0x10` are no whole numbers. White space around a value is removed before.
  */
 import { isIPv4, isIPv6 } from 'node:net';
-import type { FirstSequence } from '../ordering/limits.ts';
+import type { FirstSequence } from '../ordering/facts.ts';
 import type { Durability } from './config.ts';
 
 export interface ValueKind<T> {
@@ -149,7 +149,7 @@ export const queuePattern: ValueKind<RegExp> = {
 /** What the client of PostgreSQL reads; then what providers write into URLs, and nobody misses. */
 const postgresParameters = [
   ...['host', 'port', 'user', 'password', 'application_name', 'fallback_application_name', 'client_encoding', 'options'],
-  ...['ssl', 'sslmode', 'sslrootcert', 'sslcert', 'sslkey', 'sslnegotiation', 'uselibpqcompat', 'enableChannelBinding'],
+  ...['ssl', 'sslmode', 'sslrootcert', 'sslcert', 'sslkey', 'sslnegotiation', 'uselibpqcompat', 'channel_binding'],
   ...['statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'query_timeout'],
   ...['connect_timeout', 'target_session_attrs', 'keepalives', 'keepalives_idle', 'keepalives_interval', 'keepalives_count'],
   ...['tcp_user_timeout', 'pgbouncer'],
@@ -160,6 +160,7 @@ const postgresFlaws: readonly (readonly [RegExp, string])[] = [
   [/^(host|port|user|password)=/, 'would replace what stands before the ?: write it there'],
   [/^uselibpqcompat=/, 'lets sslmode=require verify nothing: remove it, and write sslmode=verify-full'],
   [/^sslmode=(?!(disable|prefer|require|verify-ca|verify-full)$)/, 'must be verify-full, or disable: with TLS the server is verified'],
+  [/^channel_binding=(?!(disable|prefer|require)$)/, 'must be disable, prefer or require'],
   [/^ssl=(?!(true|1|0)$)/, 'must be true or 0: with TLS the server is verified'],
 ];
 
@@ -178,7 +179,7 @@ const tlsIs = (service: 'AMQP' | 'REDIS') => `TLS is ${service.toLowerCase()}s:/
  */
 function flawOf(text: string, scheme: string, known: readonly string[], remedy: string): string | null {
   // A comma may be in a password as well: another node begins with its scheme.
-  const nodes = text.split(/\s*,\s*(?=[a-z]+(?:\+[a-z]+)?:\/\/)/);
+  const nodes = text.split(/,(?=\s*[a-z]+(?:\+[a-z]+)?:\/\/)/).map((node) => node.trim());
   const schemes = new Set(nodes.flatMap((node) => /^[a-z]+(?=(\+[a-z]+)?:\/\/)/.exec(node)?.[0] ?? []));
   if (schemes.has(`${scheme}s`) && schemes.has(scheme))
     return `some of its nodes are ${scheme}:// and others ${scheme}s://: use one of them`;

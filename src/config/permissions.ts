@@ -36,6 +36,8 @@ interface Rights {
   readonly tags?: readonly string[];
   /** On the keys of versions and states. */
   readonly state?: readonly string[];
+  /** On the two keys of the stream's own state, for a role that needs no entity. */
+  readonly standing?: readonly string[];
   /** On the keys of the event store. */
   readonly events?: readonly string[];
 }
@@ -117,14 +119,15 @@ const roles: Readonly<Record<RoleName, Role>> = {
     needs: () => see,
   },
   topology: {
-    meaning: 'Declares exchanges, queues and bindings. It may end once they are there.',
+    meaning: 'Declares exchanges, queues and bindings, and records their number in the store. It may end once they are there.',
     commands: ['topology apply'],
     needs: () => {
-      const exchanges = ['', 'dlx', 'unrouted', 'store'];
       const queues = [shardQueues, 'dead-letters', 'unrouted', 'store'];
-      // What a queue or an exchange names has to be writable, and itself readable; what is bound likewise.
-      const [, ...named] = exchanges;
-      return [{ configure: [...exchanges, ...queues], write: [...named, ...queues], read: [...exchanges, shardQueues] }];
+      // To name an exchange for dead letters or for what is unrouted, and to bind: what names, or is bound from, has to be readable,
+      // what is named, or is bound to, writable.
+      const named = ['dlx', 'unrouted', 'store'];
+      const declare = { configure: ['', ...named, ...queues], write: [...named, ...queues], read: ['', ...named, shardQueues] };
+      return [{ ...declare, standing: [...scripts, 'get', 'hget', 'hgetall', 'hset'] }];
     },
   },
   doctor: {
@@ -165,9 +168,15 @@ export function permissionsOf(role: RoleName, config: Config, { replies = false 
   const all = (kind: keyof Rights) => [...new Set(rights.flatMap((some) => some[kind] ?? []))].sort();
   const [configure, write, read] = [pattern(stream, all('configure')), pattern(stream, all('write')), pattern(stream, all('read'))];
   const state = config.store.kind === 'redis' ? all('state') : [];
+  const standing = config.store.kind === 'redis' ? all('standing') : [];
   const events = config.eventStore.kind === 'redis' ? all('events') : [];
-  const keys = [...(state.length > 0 ? [`~inorder:${stream}:*`] : []), ...(events.length > 0 ? [`~inorder:{${stream}}:*`] : [])];
-  const names = [...new Set([...state, ...events, ...connecting(config)])].sort();
+  const epoch = `inorder:${stream}:epoch`;
+  const keys = [
+    ...(state.length > 0 ? [`~inorder:${stream}:*`] : []),
+    ...(standing.length > 0 ? [`~${epoch}`, `~inorder:${stream}:{${epoch}}:standing`] : []),
+    ...(events.length > 0 ? [`~inorder:{${stream}}:*`] : []),
+  ];
+  const names = [...new Set([...state, ...standing, ...events, ...connecting(config)])].sort();
   return {
     role,
     meaning,

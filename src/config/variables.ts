@@ -1,6 +1,7 @@
 /**
  * Every environment variable of Inorder: one row defines its type, its loader, its line in `--help`, its row in
- * this folder's README and its entry in `.env.example`. `load.ts` checks conditions on several variables.
+ * this folder's README and its entry in `.env.example`, which are rendered here; a test compares the last two with the files.
+ * `load.ts` checks conditions on several variables.
  */
 import { defaultEventLimits } from '../events/event.ts';
 import { type TlsFiles, tlsVariables } from '../tls.ts';
@@ -133,6 +134,11 @@ export const variables = {
     kinds.matching(/^[^\0\r\n]+$/, '`order`, `history`, or the path of a module'),
     'What processes the events: `order`, `history`, or the path of a module that exports aggregates and handlers.',
   ),
+  PROCESSOR_ISOLATION: row(
+    'none',
+    kinds.oneOf('none', 'thread'),
+    'Where the processors run: with the worker (`none`), or in a `thread` of their own. That is ended when it blocks or needs too much memory, and the worker goes on; each event is copied there and back.',
+  ),
   ENTITY_TYPE: row(
     'order',
     kinds.matching(/^[^\p{Cc}\s](?:[^\p{Cc}]{0,98}[^\p{Cc}\s])?$/u, 'up to 100 characters without control characters or outer spaces'),
@@ -204,7 +210,11 @@ export const variables = {
   ),
   RETRY_MAX_MS: row('10000', kinds.wholeNumber(1, longestMs), 'Longest pause between two attempts, in milliseconds.'),
   HANDLER_TIMEOUT_MS: row('30000', kinds.wholeNumber(1, longestMs), 'Longest time for one attempt of a handler, in milliseconds.'),
-  MAX_BODY_BYTES: row(String(defaultEventLimits.maxBodyBytes), kinds.wholeNumber(1, 134_217_728), 'Largest message body, in bytes.'),
+  MAX_BODY_BYTES: row(
+    String(defaultEventLimits.maxBodyBytes),
+    kinds.wholeNumber(1, 134_217_728),
+    'Largest message body, in bytes. RabbitMQ 4 takes 16 MiB at most, unless its `max_message_size` says more.',
+  ),
   MAX_HEADER_BYTES: row(
     String(defaultEventLimits.maxHeaderBytes),
     kinds.wholeNumber(1, 1_048_576),
@@ -249,7 +259,7 @@ export const variables = {
   ),
   TOKENS_FILE: optional(
     kinds.matching(/^[^\0\r\n]+$/, 'the path of a file'),
-    'Users with a token of their own, one a line: name, `viewer` or `operator`, and the SHA-256 of the token. Their names are in the audit trail.',
+    'Users with a token of their own, one a line: name, `viewer` or `operator`, and the SHA-256 of the token. Their names are in the audit trail. The file is read again when it has changed.',
   ),
   TRUSTED_USER_HEADER: optional(
     kinds.matching(/^[A-Za-z][A-Za-z0-9-]{0,63}$/, 'the name of a header, such as `X-Forwarded-User`'),
@@ -285,3 +295,57 @@ export const variableNames = Object.keys(variables) as readonly VariableName[];
 export function isVariableName(name: string): name is VariableName {
   return Object.hasOwn(variables, name);
 }
+
+/** Rows of Markdown: variable, default, meaning with allowed values. */
+export function renderVariablesTable(): string {
+  const rows = variableNames.map((name) => {
+    const { defaultText, kind, meaning } = variables[name];
+    const shownDefault = defaultText === null ? '' : `\`${defaultText}\``;
+    return `| \`${name}\` | ${shownDefault} | ${escapeCell(meaning)} ${escapeCell(capitalised(kind.allowed))}. |`;
+  });
+  return ['| Variable | Default | Meaning |', '|---|---|---|', ...rows, ''].join('\n');
+}
+
+/** A file with every variable commented out at its default. */
+export function renderEnvExample(): string {
+  const entries = variableNames.map((name) => {
+    const { defaultText, kind, meaning, secret } = variables[name];
+    const lines = wrap(plain(`${meaning} ${capitalised(kind.allowed)}.`), 98).map((line) => `# ${line}`);
+    if (secret) lines.push(`# ${name}_FILE may name a file that holds it instead.`);
+    return [...lines, `#${name}=${defaultText ?? ''}`, ''].join('\n');
+  });
+  return [
+    '# Every variable of Inorder at its default. An empty one counts as unset; unknown ones that look like these',
+    '# are refused. White space around a value is taken off, and quotes that reach Inorder are refused. Export them, or start',
+    '# with `node --env-file=.env`.',
+    '',
+    ...entries,
+  ].join('\n');
+}
+
+/** Lines for `--help`, for the given variables or all. */
+export function renderVariablesHelp(names: readonly VariableName[] = variableNames): string {
+  const width = Math.max(...names.map((name) => name.length));
+  return names
+    .map((name) => {
+      const { defaultText, kind, meaning } = variables[name];
+      const text = `${meaning} ${capitalised(kind.allowed)}.${defaultText === null ? '' : ` Default: ${defaultText}.`}`;
+      const [first, ...others] = wrap(plain(text), 110 - width - 4);
+      return [`  ${name.padEnd(width)}  ${first}`, ...others.map((line) => `  ${' '.repeat(width)}  ${line}`), ''].join('\n');
+    })
+    .join('');
+}
+
+function wrap(text: string, width: number): string[] {
+  const lines: string[] = [];
+  for (const word of text.split(' ')) {
+    const line = lines.at(-1);
+    if (line !== undefined && line.length + 1 + word.length <= width) lines[lines.length - 1] = `${line} ${word}`;
+    else lines.push(word);
+  }
+  return lines;
+}
+
+const plain = (text: string) => text.replaceAll('`', '');
+const escapeCell = (text: string) => text.replaceAll('|', '\\|');
+const capitalised = (text: string) => text.charAt(0).toUpperCase() + text.slice(1);

@@ -7,7 +7,7 @@ import type { Gate } from '../observability/gate.ts';
 import { type Answer, type Guard, type HttpRequest, json, type Route } from '../observability/http.ts';
 import type { Change, ChangeRequest, Changes } from './changes.ts';
 import type { Session } from './page/answers.d.ts';
-import { searchOf } from './letter-search.ts';
+import { searchOf } from './letter-json.ts';
 import type { StreamView } from './stream-view.ts';
 
 export interface ApiParts {

@@ -18,7 +18,7 @@ import { ConfigError } from '../errors.ts';
 import { entityFields } from '../events/event.ts';
 import type { ChangeRequest, ChangeWork } from './changes.ts';
 import type { Catalogue } from './letter-catalogue.ts';
-import { isFound, type LetterSearch } from './letter-search.ts';
+import { isFound, type LetterSearch } from './letter-json.ts';
 import type { Change, PlannedEntity } from './page/answers.d.ts';
 
 export type ChangePlan = { readonly action: 'replay'; readonly plan: ReplayPlan } | { readonly action: 'discard'; readonly survey: Survey };

@@ -10,7 +10,7 @@
 import { messageOf } from '../errors.ts';
 import type { Time } from '../time.ts';
 import { type ChangeOutcome, type ChangePlan, lettersOf, outcomeFields, planFields } from './change-work.ts';
-import type { LetterSearch } from './letter-search.ts';
+import type { LetterSearch } from './letter-json.ts';
 import type { Change as ChangeAnswer } from './page/answers.d.ts';
 
 export interface ChangeRequest {

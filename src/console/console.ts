@@ -17,8 +17,7 @@ import { systemTime, type Time } from '../time.ts';
 import { apiRoutes } from './api.ts';
 import { DeadLetterWork } from './change-work.ts';
 import { Changes } from './changes.ts';
-import type { AskedWorker } from './overview.ts';
-import { StreamView } from './stream-view.ts';
+import { type AskedWorker, StreamView } from './stream-view.ts';
 
 export interface ConsoleOptions {
   readonly config: Config;

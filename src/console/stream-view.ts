@@ -6,22 +6,18 @@ import type { ChannelModel } from 'amqplib';
 import type { Config } from '../config/config.ts';
 import type { DeadLetter } from '../dead-letters/dead-letter.ts';
 import type { DeadLetters } from '../dead-letters/dead-letters.ts';
-import { messageOf } from '../errors.ts';
 import { statusOf, summaryOf } from '../dead-letters/replay-plan.ts';
-import { auditFields, type AuditRecord, type Halt, snapshotsOf, type Store } from '../stores/store.ts';
+import { messageOf } from '../errors.ts';
 import { entityFields, type EntityRef, type RawMessage } from '../events/event.ts';
-import { gapOf } from '../observability/worker-status.ts';
+import { gapOf, isReport, type ShardStatus, type WorkerAnswer } from '../observability/worker-status.ts';
 import { managementOf } from '../rabbitmq/management.ts';
-import { streamDepths, whyNobodyConsumes } from '../rabbitmq/queue-depths.ts';
+import { streamDepths, whyNobodyConsumes, type QueueDepth } from '../rabbitmq/queue-depths.ts';
 import { shardQueueNames } from '../rabbitmq/topology-plan.ts';
-import { haltText } from '../stores/halts.ts';
+import { haltText, auditFields, type AuditRecord, type Halt, snapshotsOf, type Store } from '../stores/store.ts';
 import type { Time } from '../time.ts';
-import { LetterCatalogue } from './letter-catalogue.ts';
-import { detailFields, groupFields, listFields, payloadFields, summaryFields } from './letter-json.ts';
-import { isFound, type LetterSearch } from './letter-search.ts';
-import { type AskedWorker, gapRows, shardRows } from './overview.ts';
-import type { AuditEntry, Entity, LetterDetail, Letters, Overview, ParkedList } from './page/answers.d.ts';
-import { SharedReading } from './shared-reading.ts';
+import { LetterCatalogue, SharedReading } from './letter-catalogue.ts';
+import { detailFields, groupFields, listFields, payloadFields, summaryFields, isFound, type LetterSearch } from './letter-json.ts';
+import type { AuditEntry, Entity, LetterDetail, Letters, Overview, ParkedList, Shard } from './page/answers.d.ts';
 import { timelineOf } from './timeline.ts';
 
 export interface StreamViewOptions {
@@ -92,7 +88,11 @@ export class StreamView {
         ...(input.depths ?? []).flatMap(whyNobodyConsumes),
         ...(halts.ok ? halts.value.map(haltText) : []),
       ],
-      workers: asked.map(({ name, report }) => ({ name, state: report?.state ?? null, not_ready: report?.not_ready ?? [] })),
+      workers: asked.map(({ name, report }) => ({
+        name,
+        state: isReport(report) ? report.state : report === null ? null : 'it refuses the READ_TOKEN of this console',
+        not_ready: isReport(report) ? report.not_ready : [],
+      })),
       shards,
       gaps: gapRows(shards, input),
       unrouted: depths.ok ? depths.value.unrouted.ready : null,
@@ -143,7 +143,7 @@ export class StreamView {
   async entity(entity: EntityRef): Promise<Entity> {
     const [[snapshot], workers] = await Promise.all([snapshotsOf(this.#options.sources.store, [entity]), this.#workers.get()]);
     const { exists, version, holes, parked } = snapshot!;
-    const gap = gapOf(workers.ok ? workers.value.asked.flatMap(({ report }) => report ?? []) : [], entity);
+    const gap = gapOf(workers.ok ? workers.value.asked.map(({ report }) => report).filter(isReport) : [], entity);
     const entities = this.catalogue.catalogue?.entities;
     const unread = entities?.unreadOf(entity.entityId) ?? [];
     const letters = [...(entities?.of(entity)?.matched ?? []), ...unread];
@@ -234,4 +234,69 @@ export class StreamView {
       return null;
     });
   }
+}
+
+/** A worker with its name in the console. */
+export interface AskedWorker {
+  readonly name: string;
+  readonly report: WorkerAnswer;
+}
+
+/** What the overview is made of: the queues of the broker and the reports of the known workers. Unknown values are null. */
+export interface OverviewInput {
+  readonly workers: readonly AskedWorker[];
+  /** The queues of the shards, in order; null if the broker did not answer. */
+  readonly depths: readonly QueueDepth[] | null;
+  /** The address of the active consumer by queue; null without the management API. */
+  readonly activeConsumers: ReadonlyMap<string, string> | null;
+}
+
+/** The most gaps to list. */
+const maxGaps = 200;
+
+export function shardRows(queues: readonly string[], { workers, depths, activeConsumers }: OverviewInput): readonly Shard[] {
+  return queues.map((queue, shard): Shard => {
+    const reports = reportsOf(workers, shard);
+    const consumers = depths?.[shard]?.consumers ?? null;
+    const owner = ownerOf(reports, consumers);
+    return {
+      shard,
+      queue,
+      ready: depths?.[shard]?.ready ?? null,
+      consumers,
+      worker: owner?.name ?? null,
+      consumer: activeConsumers?.get(queue) ?? null,
+      state: owner?.report.state ?? (reports.length > 0 ? 'standby' : 'unknown'),
+      held: owner?.report.held ?? null,
+      gaps: owner?.report.gaps ?? null,
+      totals: owner?.report.totals ?? null,
+    };
+  });
+}
+
+/** The open gaps, those that end first at the top, and their number; null if unknown. */
+export function gapRows(shards: readonly Shard[], { workers }: OverviewInput): Overview['gaps'] {
+  const rows = shards.flatMap(({ shard, worker }) => {
+    const owner = reportsOf(workers, shard).find(({ name }) => name === worker);
+    return owner === undefined ? [] : owner.report.open_gaps.map((gap) => ({ ...gap, shard, worker: owner.name }));
+  });
+  const total = shards.reduce<number | null>((sum, { gaps }) => (gaps === null ? sum : (sum ?? 0) + gaps), null);
+  return { rows: rows.sort((a, b) => a.ends_in_ms - b.ends_in_ms).slice(0, maxGaps), total };
+}
+
+interface NamedReport {
+  readonly name: string;
+  readonly report: ShardStatus;
+}
+
+function reportsOf(workers: readonly AskedWorker[], shard: number): readonly NamedReport[] {
+  return workers.flatMap(({ name, report }) =>
+    (isReport(report) ? report.shards : []).filter((one) => one.shard === shard).map((one) => ({ name, report: one })),
+  );
+}
+
+/** A worker may not know yet that it lost a shard: the later epoch counts. Without any epoch the only consumer is the owner. */
+function ownerOf(reports: readonly NamedReport[], consumers: number | null): NamedReport | null {
+  const owners = reports.filter(({ report }) => report.epoch !== null).sort((a, b) => b.report.epoch! - a.report.epoch!);
+  return owners[0] ?? (consumers === 1 && reports.length === 1 ? reports[0]! : null);
 }

@@ -12,17 +12,15 @@
  * or not; a CloudEvent is converted, with its data as the producer wrote them.
  */
 import type { ConsumeMessage } from 'amqplib';
-import { hasAttributes } from '../events/cloudevents-headers.ts';
-import { attributeNames, isStructured, placedAttributes } from '../events/cloudevents.ts';
+import { hasAttributes, attributeNames, isStructured, placedAttributes } from '../events/cloudevents.ts';
 import { decodeMessage, type DecodeOptions } from '../events/decode.ts';
-import { memberNames } from '../events/envelope.ts';
+import { memberNames } from '../events/raw-fields.ts';
 import type { Decoded, EntityRef, RawMessage } from '../events/event.ts';
 import { messageFingerprint } from '../events/identity.ts';
-import { compactJson } from '../events/json-layout.ts';
+import { compactJson, printableJsonLine, utf8 } from '../printable.ts';
 import { scanMembers } from '../events/json-scanner.ts';
 import { type ReasonText, type RejectionReason, rejectionReasons } from '../events/reasons.ts';
 import { fromAmqpTimestamp, timeText } from '../events/timestamp.ts';
-import { printableJsonLine, utf8 } from '../printable.ts';
 import type { PublishableMessage } from '../rabbitmq/outbox.ts';
 import type { DeadLetterHistory, DeadLetterQuery } from '../stores/store.ts';
 

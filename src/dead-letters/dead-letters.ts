@@ -9,9 +9,9 @@
 import { type Config, connectionName, decodingOf } from '../config/config.ts';
 import { loadConfig } from '../config/load.ts';
 import { decodeMessage, type DecodeOptions } from '../events/decode.ts';
-import { type GapSource, readMissing } from '../event-sourcing/gap-source.ts';
+import { type GapSource, readMissing } from '../stores/event-store.ts';
 import type { Log } from '../observability/log.ts';
-import type { FirstSequence, ViolationStrategy } from '../ordering/limits.ts';
+import type { FirstSequence, ViolationStrategy } from '../ordering/facts.ts';
 import { openStore } from '../stores/open-store.ts';
 import type { Store } from '../stores/store.ts';
 import { systemTime, type Time } from '../time.ts';
@@ -45,10 +45,11 @@ import {
   OneAtATime,
   onConnection,
   operatorPatienceMs,
+  unlessLost,
+  type UseConnection,
   withConnection,
   withOperatorLock,
 } from './letter-broker.ts';
-import type { Connection } from './queue-reading.ts';
 import { awaitOutcomes, type OutcomeOptions, replay, type ReplayOptions, type ReplayOutcome, type ReplayReport } from './replay.ts';
 import type { ReplayPlan } from './replay-plan.ts';
 
@@ -95,11 +96,13 @@ export function letterSettings(config: Config): LetterSettings {
 }
 
 export interface DeadLettersParts extends LetterSettings {
-  readonly store: Pick<Store, 'findDeadLetters' | 'load' | 'lookUp' | 'commit' | 'operator' | 'close'>;
+  readonly store: Pick<Store, 'findDeadLetters' | 'load' | 'lookUp' | 'commit' | 'operator' | 'streamState' | 'close'>;
   /** Whether `close` closes the store. Default false. */
   readonly ownsStore?: boolean;
   readonly broker: LetterBroker;
   readonly time: Time;
+  /** Messages per page of a reading, the unit that is in memory. Default: that of readings. */
+  readonly pageSize?: number | undefined;
   /** Whether the caller already holds the lock. Default false. */
   readonly isLocked?: boolean;
 }
@@ -235,15 +238,20 @@ export class DeadLetters {
    */
   replay(plan: ReplayPlan, { abandonAfterMs, ...options }: CarryOutOptions): Promise<ReplayReport> {
     const { broker } = this.#parts;
-    return this.#alone((connection) =>
+    return this.#alone((connection, lost) =>
       broker.withPublisher(
         async (publisher) => {
           const abandon = () => void publisher.close(abandonAfterMs);
           if (abandonAfterMs !== undefined) options.signal?.addEventListener('abort', abandon, { once: true });
+          // The letters are back in the queue, and their entities would be held until the broker confirms.
+          const giveUp = () => void publisher.close(0);
+          lost.addEventListener('abort', giveUp);
+          const signal = AbortSignal.any([lost, ...(options.signal === undefined ? [] : [options.signal])]);
           try {
-            return await replay(plan, { ...this.#parts, connection, publisher, ...options });
+            return await replay(plan, { ...this.#parts, connection, publisher, ...options, signal });
           } finally {
             options.signal?.removeEventListener('abort', abandon);
+            lost.removeEventListener('abort', giveUp);
           }
         },
         abandonAfterMs === undefined ? undefined : 0,
@@ -284,15 +292,20 @@ export class DeadLetters {
   /**
    * Exclusive use of the dead letters: while `use` runs, no one else can take the lock. Calls on the letters that `use` is given do
    * not wait for the lock again.
-   * @throws UnavailableError when somebody else holds the lock for longer than `patienceMs` (default 5,000), or the connection is lost.
+   * @throws UnavailableError when somebody else holds the lock for longer than `patienceMs` (default 5,000), or the connection is lost;
+   * ConfigError when a newer version of Inorder has laid out the store.
    */
   exclusively<T>(use: (letters: DeadLetters) => Promise<T>, patienceMs = operatorPatienceMs): Promise<T> {
-    const { broker, stream, isLocked, time } = this.#parts;
+    const { broker, stream, store, isLocked, time } = this.#parts;
     if (isLocked) return use(this);
     return this.#turns.run(() =>
-      withConnection(broker, (connection) => {
-        const letters = new DeadLetters({ ...this.#parts, broker: onConnection(connection, broker), isLocked: true });
-        return withOperatorLock(connection, stream, { patienceMs, time }, () => use(letters));
+      withConnection(broker, (connection, lost) => {
+        const letters = new DeadLetters({ ...this.#parts, broker: onConnection(connection, lost, broker), isLocked: true });
+        return withOperatorLock(connection, stream, { patienceMs, time }, async () => {
+          // Refuses a newer layout.
+          await store.streamState();
+          return use(letters);
+        });
       }),
     );
   }
@@ -303,31 +316,19 @@ export class DeadLetters {
     await Promise.allSettled([broker.close(), ownsStore ? store.close() : undefined]);
   }
 
-  #alone<T>(use: (connection: Connection) => Promise<T>): Promise<T> {
+  #alone<T>(use: UseConnection<T>): Promise<T> {
     return this.exclusively((letters) => withConnection(letters.#parts.broker, use));
   }
 
   async *#pages(options: { readonly limit?: number; readonly signal?: AbortSignal | undefined }): AsyncGenerator<readonly DeadLetter[]> {
     const { connection, lost, release } = await this.#parts.broker.lend();
     const reading = listDeadLetters({ ...this.#parts, connection, ...options });
-    // One handler for all races: each race with `lost` would keep its page in memory until the connection ends.
-    let loss: { readonly error: unknown } | null = null;
-    let giveUp: (error: unknown) => void = () => undefined;
-    lost.catch((error: unknown) => {
-      loss = { error };
-      giveUp(error);
-    });
-    const unlessLost = <T>(ask: () => Promise<T>) =>
-      new Promise<T>((resolve, reject) => {
-        if (loss !== null) return reject(loss.error);
-        giveUp = reject;
-        ask().then(resolve, reject);
-      });
+    const next = () => unlessLost(lost, () => reading.next());
     try {
-      for (let step = await unlessLost(() => reading.next()); !step.done; step = await unlessLost(() => reading.next())) yield step.value;
+      for (let step = await next(); !step.done; step = await next()) yield step.value;
     } finally {
       // The held messages are given back, unless the connection is lost.
-      await unlessLost(() => reading.return()).catch(() => undefined);
+      await unlessLost(lost, () => reading.return()).catch(() => undefined);
       release();
     }
   }

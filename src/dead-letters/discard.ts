@@ -3,10 +3,10 @@
  * `skipSequence` each leaves a hole in its entity, so that the events behind it can be applied.
  */
 import { ConfigError, UnavailableError } from '../errors.ts';
+import type { Snapshot } from '../ordering/entity.ts';
 import { Holes } from '../ordering/holes.ts';
 import { deadLetterQueueName } from '../rabbitmq/topology-plan.ts';
 import { type AuditEntry, snapshotsOf, type Store } from '../stores/store.ts';
-import type { Snapshot } from '../ordering/entity.ts';
 import type { Time } from '../time.ts';
 import { copiesOf, Drain } from './drain.ts';
 import type { Connection } from './queue-reading.ts';
@@ -73,32 +73,32 @@ function entryOf(letters: readonly LetterSummary[], { who, reason }: DiscardOpti
  * @throws ConfigError when the sequence of a matched letter is not the next one of its entity.
  */
 export async function assertSkippable({ entities }: Survey, store: Pick<Store, 'load'>): Promise<void> {
-  const snapshots = await snapshotsOf(
-    store,
-    entities.map(({ entity }) => entity),
-  );
-  for (const [index, letters] of entities.entries()) sequencesToSkip(letters, snapshots[index]!);
+  await skipsOf(entities, store);
 }
 
-async function skipAll(entities: readonly LettersOfEntity[], options: DiscardOptions): Promise<void> {
-  const snapshots = await snapshotsOf(
-    options.store,
-    entities.map(({ entity }) => entity),
-  );
-  const skips = entities.map((letters, index) => sequencesToSkip(letters, snapshots[index]!));
-  for (const [index, { entity }] of entities.entries()) {
-    const sequences = skips[index]!;
+/** @throws ConfigError as `assertSkippable`. */
+async function skipsOf(entities: readonly LettersOfEntity[], store: Pick<Store, 'load'>) {
+  const refs = entities.map(({ entity }) => entity);
+  const snapshots = await snapshotsOf(store, refs);
+  return entities.map((letters, index) => ({
+    entity: letters.entity,
+    ...snapshots[index]!,
+    sequences: sequencesToSkip(letters, snapshots[index]!),
+  }));
+}
+
+async function skipAll(entities: readonly LettersOfEntity[], { store, who, reason, time }: DiscardOptions): Promise<void> {
+  for (const { entity, version, holes, sequences } of await skipsOf(entities, store)) {
     const last = sequences.at(-1);
     if (last === undefined) continue;
-    const { version, holes } = snapshots[index]!;
     const what = `skipped ${sequences.length === 1 ? `sequence ${last}` : `sequences ${version + 1} to ${last}`}`;
-    await options.store.operator.appendAudit([{ action: 'skip-sequence', who: options.who, ...entity, what, reason: options.reason }]);
+    await store.operator.appendAudit([{ action: 'skip-sequence', who, ...entity, what, reason }]);
     const newHoles = Holes.parse(holes)
       .add(version + 1, last)
       .toString();
-    const token = `operator:${options.time.uuid()}`;
+    const token = `operator:${time.uuid()}`;
     const skip = { expectedVersion: version, expectedHoles: holes, newVersion: last, newHoles };
-    const [result] = await options.store.commit([{ ...entity, token, ...skip, state: null, events: [] }]);
+    const [result] = await store.commit([{ ...entity, token, ...skip, state: null, events: [] }]);
     if (result?.status !== 'ok') throw new UnavailableError(`${entity.entityType} ${entity.entityId} has changed meanwhile: try again`);
   }
 }

@@ -6,7 +6,7 @@
 import type { ConsumeMessage } from 'amqplib';
 import { UnavailableError } from '../errors.ts';
 import { messageFingerprint } from '../events/identity.ts';
-import { toRawMessage } from '../rabbitmq/consuming-channel.ts';
+import { toRawMessage } from '../rabbitmq/channels.ts';
 import { type Connection, type QueuePage, type ReadingEnd, type ReadingOptions, readQueue } from './queue-reading.ts';
 import type { LetterSummary } from './replay-plan.ts';
 

@@ -7,15 +7,15 @@
  * of letters that the version has passed, and a source for the events that the others wait for.
  */
 import type { ChannelModel } from 'amqplib';
-import type { MissingEvents } from '../event-sourcing/gap-source.ts';
+import type { MissingEvents } from '../stores/event-store.ts';
 import { decodeMessage, type DecodeOptions } from '../events/decode.ts';
 import type { EncodedEvent } from '../events/encode.ts';
 import type { EntityRef } from '../events/event.ts';
 import { entityKey } from '../events/identity.ts';
 import type { LookupResult, Snapshot } from '../ordering/entity.ts';
 import { Holes } from '../ordering/holes.ts';
-import type { FirstSequence, ViolationStrategy } from '../ordering/limits.ts';
-import { toRawMessage } from '../rabbitmq/consuming-channel.ts';
+import type { FirstSequence, ViolationStrategy } from '../ordering/facts.ts';
+import { toRawMessage } from '../rabbitmq/channels.ts';
 import { deadLetterQueueName, shardQueueName } from '../rabbitmq/topology-plan.ts';
 import { snapshotsOf, type Store } from '../stores/store.ts';
 import type { Time } from '../time.ts';
@@ -45,7 +45,7 @@ export interface InspectOptions {
   readonly decoding: DecodeOptions;
   /** Most letters to read, from the head of the queue. Default: all. */
   readonly limit?: number;
-  readonly pageSize?: number;
+  readonly pageSize?: number | undefined;
   /** Ends the reading after the present page, so that everything is given back in order. */
   readonly signal?: AbortSignal;
   readonly time: Time;

@@ -9,17 +9,17 @@
 import type { Channel, ChannelModel } from 'amqplib';
 import { UnavailableError } from '../errors.ts';
 import type { Log } from '../observability/log.ts';
-import { type BrokerAddress, type BrokerConnection, createConnection } from '../rabbitmq/connection.ts';
+import { type BrokerAddress, type BrokerConnection, type ConnectionOptions, createConnection } from '../rabbitmq/connection.ts';
 import { type AmqpPublisher, createAmqpPublisher } from '../rabbitmq/publisher.ts';
-import { brokerWords, replyCodeOf, replyCodes } from '../rabbitmq/refusal.ts';
+import { refused, replyCodeOf, replyCodes } from '../rabbitmq/refusal.ts';
 import { closeChannel, openChannel } from '../rabbitmq/channels.ts';
 import { sleep, type Time } from '../time.ts';
 import type { Connection } from './queue-reading.ts';
 
 export interface LentConnection {
   readonly connection: ChannelModel;
-  /** Rejects with `UnavailableError` when the connection is lost: calls on it may then never be answered. */
-  readonly lost: Promise<never>;
+  /** Aborted, with an `UnavailableError`, when the connection is lost: calls on it may then never be answered. */
+  readonly lost: AbortSignal;
   /** Gives the connection back. */
   release(): void;
 }
@@ -33,21 +33,37 @@ export interface LetterBroker {
   close(): Promise<void>;
 }
 
-/** @throws UnavailableError when there is no connection, or it is lost meanwhile. */
-export async function withConnection<T>(broker: LetterBroker, use: (connection: ChannelModel) => Promise<T>): Promise<T> {
+export type UseConnection<T> = (connection: ChannelModel, lost: AbortSignal) => Promise<T>;
+
+/**
+ * `use` is given what ends it when the connection is lost, for nobody waits for it any more.
+ * @throws UnavailableError when there is no connection, or it is lost meanwhile.
+ */
+export async function withConnection<T>(broker: LetterBroker, use: UseConnection<T>): Promise<T> {
   const { connection, lost, release } = await broker.lend();
   try {
-    return await Promise.race([use(connection), lost]);
+    return await unlessLost(lost, () => use(connection, lost));
   } finally {
     release();
   }
 }
 
+/** As `ask` does, but rejects at once when the connection is lost. */
+export function unlessLost<T>(lost: AbortSignal, ask: () => Promise<T>): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const giveUp = () => reject(lost.reason);
+    if (lost.aborted) return giveUp();
+    // Taken away again: it would keep what was asked for in memory until the connection ends.
+    lost.addEventListener('abort', giveUp);
+    const end = () => lost.removeEventListener('abort', giveUp);
+    ask().finally(end).then(resolve, reject);
+  });
+}
+
 /** The same on a given connection for all reading; `lost` comes from its owner. */
-export function onConnection(connection: ChannelModel, broker: Omit<LetterBroker, 'lend'>): LetterBroker {
-  const never = new Promise<never>(() => undefined);
+export function onConnection(connection: ChannelModel, lost: AbortSignal, broker: Omit<LetterBroker, 'lend'>): LetterBroker {
   return {
-    lend: async () => ({ connection, lost: never, release: () => undefined }),
+    lend: async () => ({ connection, lost, release: () => undefined }),
     withPublisher: (use, closeTimeoutMs) => broker.withPublisher(use, closeTimeoutMs),
     close: () => broker.close(),
   };
@@ -59,36 +75,42 @@ export interface BrokerOptions extends BrokerAddress {
   readonly names: { readonly reading: string; readonly publishing: string };
   readonly log: Log;
   readonly time: Time;
+  /** Default: `createConnection`. */
+  readonly connect?: Connect | undefined;
 }
+
+/** Opens a connection that is kept. */
+export type Connect = (
+  options: ConnectionOptions,
+) => Pick<BrokerConnection, 'current' | 'ending' | 'blocked' | 'time' | 'listen' | 'ready' | 'close'>;
 
 /** Opens a connection on first use and keeps it. A loss is an error for the calls that wait; it comes back by itself. */
 export class KeptBroker implements LetterBroker {
   readonly #options: BrokerOptions;
+  readonly #connect: Connect;
   readonly #publishing = new Set<() => Promise<void>>();
-  #reading: BrokerConnection | null = null;
+  #reading: ReturnType<Connect> | null = null;
 
   constructor(options: BrokerOptions) {
     this.#options = options;
+    this.#connect = options.connect ?? createConnection;
   }
 
   async lend(): Promise<LentConnection> {
-    this.#reading ??= createConnection({ ...this.#options, name: this.#options.names.reading });
+    this.#reading ??= this.#connect({ ...this.#options, name: this.#options.names.reading });
     const reading = this.#reading;
     const connection = await reading.ready();
-    let release: () => void = () => undefined;
-    const lost = new Promise<never>((_, reject) => {
-      release = reading.listen({
-        up: () => undefined,
-        lost: (cause) => reject(new UnavailableError('the connection to the broker was lost', { cause })),
-      });
+    const loss = new AbortController();
+    const release = reading.listen({
+      up: () => undefined,
+      lost: (cause) => loss.abort(new UnavailableError('the connection to the broker was lost', { cause })),
     });
-    lost.catch(() => undefined);
-    return { connection, lost, release };
+    return { connection, lost: loss.signal, release };
   }
 
   async withPublisher<T>(use: (publisher: AmqpPublisher) => Promise<T>, closeTimeoutMs?: number): Promise<T> {
     const { names, stream, log } = this.#options;
-    const connection = createConnection({ ...this.#options, name: names.publishing });
+    const connection = this.#connect({ ...this.#options, name: names.publishing });
     const publisher = createAmqpPublisher({ connection, exchange: stream, log });
     const end = async (timeoutMs?: number) => {
       await publisher.close(timeoutMs);
@@ -148,9 +170,7 @@ async function takeLock(connection: Connection, stream: string, { patienceMs, ti
     } catch (cause) {
       // A refusal closes the channel.
       if (replyCodeOf(cause) !== replyCodes.resourceLocked) {
-        throw new UnavailableError(`the dead letters of ${stream} cannot be locked against other changes: ${brokerWords(cause)}`, {
-          cause,
-        });
+        throw refused(`the dead letters of ${stream} cannot be locked against other changes`, cause);
       }
       if (time.nowMs() >= giveUpAtMs) {
         const why = `somebody else is changing the dead letters of ${stream} right now: try again when they are done`;

@@ -23,9 +23,8 @@
  */
 import type { Channel, ChannelModel, ConsumeMessage } from 'amqplib';
 import { UnavailableError } from '../errors.ts';
-import { openConsumingChannel } from '../rabbitmq/consuming-channel.ts';
-import { brokerWords, replyCodeOf, replyCodes } from '../rabbitmq/refusal.ts';
-import { closeChannel } from '../rabbitmq/channels.ts';
+import { openConsumingChannel, closeChannel } from '../rabbitmq/channels.ts';
+import { refused, replyCodeOf, replyCodes } from '../rabbitmq/refusal.ts';
 import { sleep, type Time, within } from '../time.ts';
 
 export type Connection = Pick<ChannelModel, 'createChannel'>;
@@ -35,7 +34,7 @@ export interface ReadingOptions {
   /** Most messages to read, from the head. Default: all that were there when the reading began. */
   readonly limit?: number;
   /** Messages per page, the unit that is in memory. Default 250, and more above a quarter of a million messages. */
-  readonly pageSize?: number;
+  readonly pageSize?: number | undefined;
   /** How long to wait for an expected message before the queue is asked again, in milliseconds. Default 500. */
   readonly patienceMs?: number;
   /**
@@ -344,9 +343,7 @@ class Page {
 
 function unreadable(queue: string, error: unknown): UnavailableError {
   if (error instanceof UnavailableError) return error;
-  const missing = replyCodeOf(error) === replyCodes.notFound;
-  const message = missing
-    ? `there is no queue ${queue}: STREAM may name another stream, or \`inorder topology apply\` was not run`
-    : `the queue ${queue} cannot be read: ${brokerWords(error)}`;
+  if (replyCodeOf(error) !== replyCodes.notFound) return refused(`the queue ${queue} cannot be read`, error);
+  const message = `there is no queue ${queue}: STREAM may name another stream, or \`inorder topology apply\` was not run`;
   return new UnavailableError(message, { cause: error });
 }

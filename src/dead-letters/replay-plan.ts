@@ -10,7 +10,7 @@
 import type { EncodedEvent } from '../events/encode.ts';
 import type { EntityRef } from '../events/event.ts';
 import { rejectionReasons } from '../events/reasons.ts';
-import type { FirstSequence, ViolationStrategy } from '../ordering/limits.ts';
+import type { FirstSequence, ViolationStrategy } from '../ordering/facts.ts';
 import type { Parked, LookupResult, Snapshot } from '../ordering/entity.ts';
 import { type DeadLetter, type DeadLetterReason, type LetterCopy, textOf } from './dead-letter.ts';
 

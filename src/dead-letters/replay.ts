@@ -14,7 +14,7 @@ import { UnavailableError } from '../errors.ts';
 import type { EncodedEvent } from '../events/encode.ts';
 import { entityKey } from '../events/identity.ts';
 import type { DeadLetterRecord, Snapshot } from '../ordering/entity.ts';
-import { Pacer } from '../publishing/pacer.ts';
+import { Pacer } from '../publishing/publish-input.ts';
 import type { AmqpPublisher, PublishOutcome } from '../rabbitmq/publisher.ts';
 import { deadLetterQueueName } from '../rabbitmq/topology-plan.ts';
 import { type AuditEntry, snapshotsOf, type Store } from '../stores/store.ts';
@@ -39,6 +39,8 @@ export interface ReplayOptions {
   readonly ratePerSecond?: number;
   /** How long workers hold events after the last renewal by the replay, in milliseconds. Default 30,000. */
   readonly leaseMs?: number;
+  /** Messages per page of the readings. Default: that of readings. */
+  readonly pageSize?: number | undefined;
   /** Ends the replay after the letters that are being published. */
   readonly signal?: AbortSignal;
   readonly onProgress?: (replayed: number, total: number) => void;
@@ -143,8 +145,8 @@ class ReplayRun {
 
   /** One reading of the queue. Returns whether another one may get further. */
   async read(): Promise<boolean> {
-    const { connection, stream, signal, time } = this.#options;
-    const where = { queue: deadLetterQueueName(stream), time };
+    const { connection, stream, signal, time, pageSize } = this.#options;
+    const where = { queue: deadLetterQueueName(stream), time, pageSize };
     const before = this.remaining;
     const end = await this.#drain.readOnce(
       connection,

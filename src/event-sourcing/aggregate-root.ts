@@ -9,8 +9,7 @@ import { encodeEvent } from '../events/encode.ts';
 import type { Event } from '../events/event.ts';
 import type { EventStore } from '../stores/event-store.ts';
 import { isoNow, systemTime, type Time } from '../time.ts';
-import { eventOf, noLimits } from './fold.ts';
-import { eventId, retryConflicts, AggregateRepository, type Repository, type RepositoryOptions } from './repository.ts';
+import { eventOf, noLimits, eventId, retryConflicts, AggregateRepository, type Repository, type RepositoryOptions } from './repository.ts';
 
 /** Base class of an event-sourced entity. The subclass names the entity type: `static readonly type = 'order'`. */
 export abstract class AggregateRoot {

@@ -8,7 +8,7 @@ import type { EntityRef } from '../events/event.ts';
 import type { EventStore } from '../stores/event-store.ts';
 import { readSnapshot, type Store } from '../stores/store.ts';
 import type { Time } from '../time.ts';
-import { foldEvents } from './fold.ts';
+import { foldEvents } from './repository.ts';
 
 export interface ReadSide {
   readonly events: Pick<EventStore, 'read' | 'readAll' | 'version'>;

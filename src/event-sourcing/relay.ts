@@ -43,7 +43,7 @@ export interface RelayOptions {
 
 const defaultPageSize = 500;
 const retry = { initialMs: 200, maxMs: 10_000, leastShare: 0.5 };
-/** RabbitMQ's default of max_message_size; the broker closes the channel for a larger message. */
+/** No broker takes a larger one. Of a smaller max_message_size (16 MiB by default from RabbitMQ 4 on) the broker's refusal tells. */
 const maxMessageBytes = 134_217_728;
 
 /**

@@ -3,16 +3,13 @@
  * command decides on the newest state and its events are appended directly after it; that a command with the same id has
  * one effect, however often it is repeated; and that snapshots only change how much is read.
  */
-import { decideCommand } from '../aggregates/decide.ts';
-import { evolveEvent, newestSchemaVersion, schemaVersionKey } from '../aggregates/evolve.ts';
 import type { Aggregate, Command, DecidedEvent } from '../aggregates/definition.ts';
+import { decideCommand, evolveEvent, newestSchemaVersion, schemaVersionKey, type Evolved } from '../aggregates/evolve.ts';
 import { EventError, PermanentError, VersionConflictError } from '../errors.ts';
-import { encodeEvent } from '../events/encode.ts';
-import type { EntityRef, Event } from '../events/event.ts';
-import { timestampText } from '../events/new-event.ts';
-import type { EventStore, EventToAppend } from '../stores/event-store.ts';
+import { encodeEvent, timestampText } from '../events/encode.ts';
+import { type EntityRef, type Event, defaultEventLimits, type EventLimits } from '../events/event.ts';
+import type { EventStore, EventToAppend, RecordedEvent } from '../stores/event-store.ts';
 import { isoNow, systemTime, type Time, backOffMs, sleep } from '../time.ts';
-import { eventOf, foldEvents, noLimits } from './fold.ts';
 
 export interface RepositoryOptions {
   /** A snapshot is written after every so many events. Default: no snapshots. */
@@ -270,4 +267,47 @@ export async function retryConflicts<T>(time: Time, maxAttempts: number, attempt
     }
     await sleep(time, backOffMs(pauses, made, time));
   }
+}
+
+export interface Folded<State> {
+  /** Null before the first event. */
+  readonly state: State | null;
+  /** Sequence of the last event that was applied. */
+  readonly version: number;
+  /** Why the next event cannot be applied: the reason for which a worker would dead-letter it. */
+  readonly problem: string | null;
+}
+
+/** No limits: events in the log are read whatever their size, because limits apply to appends. */
+export const noLimits: EventLimits = {
+  ...defaultEventLimits,
+  maxBodyBytes: Number.MAX_SAFE_INTEGER,
+  maxEntityIdBytes: 255 * 255,
+  maxJsonDepth: 10_000,
+};
+
+/** The event as a worker sees it once it is published. */
+export function eventOf({ entityType, entityId, id, sequence, type, timestamp, dataJson, metadata }: RecordedEvent): Event {
+  return encodeEvent({ entityType, entityId, id, sequence, type, timestamp, dataJson, metadata }, { limits: noLimits }).event;
+}
+
+/**
+ * Folds an entity's events into its state, by the rules that a worker applies. `known`: the state at the version before the first of
+ * the events. Default: none, at 0.
+ */
+export async function foldEvents<State>(
+  aggregate: Aggregate<State>,
+  events: AsyncIterable<RecordedEvent>,
+  known: Pick<Folded<State>, 'state' | 'version'> = { state: null, version: 0 },
+): Promise<Folded<State>> {
+  let { state, version } = known;
+  for await (const recorded of events) {
+    if (recorded.sequence !== version + 1)
+      return { state, version, problem: `event ${version + 1} is missing: after ${version} comes ${recorded.sequence}` };
+    const result: Evolved<State> = evolveEvent(aggregate, state, eventOf(recorded), { adopts: false });
+    if (!result.ok) return { state, version, problem: `event ${recorded.sequence}: ${result.reason} (${result.detail})` };
+    state = result.state;
+    version = recorded.sequence;
+  }
+  return { state, version, problem: null };
 }

@@ -9,13 +9,11 @@
  * Size and format are decided without reading the body.
  * Left to the sequencer: whether a missing sequence is allowed, and how far ahead a sequence may be.
  */
-import { hasAttributes, unreadVersionHeader } from './cloudevents-headers.ts';
-import { readBinary, readStructured } from './cloudevents.ts';
-import { memberNames, readEnvelope } from './envelope.ts';
+import { hasAttributes, unreadVersionHeader, readBinary, readStructured, isStructured, structuredFields } from './cloudevents.ts';
 import type { Decoded, EventLimits, RawMessage } from './event.ts';
 import { glimpsed } from './glimpse.ts';
-import { quoted } from './json-body.ts';
-import { malformed, type Problem, type RawFields, type ReadRawFields, unreadable, unsupported } from './raw-fields.ts';
+import { quoted, exactNumber, memberOf, readDocument } from './json-body.ts';
+import { malformed, type Problem, type RawFields, type ReadRawFields, unreadable, unsupported, memberNames } from './raw-fields.ts';
 import { type DecodeOptions, validate } from './validation.ts';
 
 export type { DecodeOptions } from './validation.ts';
@@ -111,4 +109,36 @@ function readsParameter(parameter: string): boolean {
 
 function isJson(mediaType: string): boolean {
   return mediaType === '' || mediaType === 'application/json' || mediaType.endsWith('+json');
+}
+
+/** The version of the envelope that this code reads, and the default. */
+const schemaVersion = 1;
+
+/**
+ * Reads the JSON envelope: `{"id","entity_type","entity_id","sequence","type","timestamp","data","metadata"}`.
+ * Unknown members are ignored, so that producers may add some; null counts as absent.
+ */
+function readEnvelope({ body }: RawMessage, limits: EventLimits): RawFields {
+  const document = readDocument(body, limits);
+  if (!document.ok) return unreadable(memberNames, malformed(document.detail));
+  const { value, members } = document;
+  if (isStructured(value)) return structuredFields(document);
+  const data = memberOf(members, 'data');
+  return {
+    names: memberNames,
+    isComplete: true,
+    problem:
+      value.schema_version == null || value.schema_version === schemaVersion ? null : unsupported(`schema_version is not ${schemaVersion}`),
+    id: value.id,
+    entityType: value.entity_type,
+    entityId: value.entity_id,
+    sequence: value.sequence == null ? null : exactNumber(value.sequence, memberOf(members, 'sequence')),
+    type: value.type,
+    timestamp: value.timestamp,
+    metadata: value.metadata,
+    data: value.data ?? null,
+    dataJson: data?.source ?? 'null',
+    dataCanonical: data?.canonical ?? 'null',
+    envelope: members,
+  };
 }

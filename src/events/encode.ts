@@ -1,11 +1,78 @@
 /**
- * Encodes an event as a message. Each message is decoded again as a worker does it: one that a
- * worker would refuse is never sent, and the id that a worker will derive is known here.
+ * An event to publish, and its encoding as a message: the JSON envelope, or a CloudEvent 1.0. Each message is decoded again as a
+ * worker does it: one that a worker would refuse is an `EventError` with the worker's reason and is never sent, and the id that a
+ * worker will derive is known here.
  */
 import { EventError } from '../errors.ts';
+import { attributeName, placedAttributes } from './cloudevents.ts';
 import { decodeMessage } from './decode.ts';
 import { defaultEventLimits, type Event, type EventLimits, type RawMessage } from './event.ts';
-import { envelopeText, type NewEvent } from './new-event.ts';
+
+export interface NewEvent {
+  /** Unique per event. Default: derived from the whole content by its readers. */
+  readonly id?: string;
+  /** Default: the worker's ENTITY_TYPE. */
+  readonly entityType?: string;
+  /** Absent, together with the sequence: the event is unsequenced and belongs to no entity. */
+  readonly entityId?: string;
+  /** 1, 2, 3… within its entity. */
+  readonly sequence?: number;
+  readonly type: string;
+  /** When it happened: a date, or ISO 8601. */
+  readonly timestamp?: string | Date;
+  readonly data?: unknown;
+  /** `data` as JSON text, instead of `data`: large integers and `1.0` are kept as written. */
+  readonly dataJson?: string;
+  readonly metadata?: Readonly<Record<string, unknown>>;
+}
+
+/** The JSON envelope, without checks. */
+export function envelopeText(event: NewEvent): string {
+  const head = jsonText('the event', {
+    id: event.id,
+    entity_type: event.entityType,
+    entity_id: event.entityId,
+    sequence: event.sequence,
+    type: event.type,
+    timestamp: timestampText(event.timestamp),
+  });
+  const data = dataText(event);
+  const metadata = jsonText('metadata', event.metadata);
+  const rest = `${data === undefined ? '' : `,"data":${data}`}${metadata === undefined ? '' : `,"metadata":${metadata}`}`;
+  return head === undefined || head === '{}' ? `{${rest.slice(1)}}` : `${head.slice(0, -1)}${rest}}`;
+}
+
+/** Undefined when the event has no data. */
+function dataText({ data, dataJson }: NewEvent): string | undefined {
+  if (dataJson === undefined) return jsonText('data', data);
+  if (data !== undefined) throw new EventError('malformed', 'an event has data or dataJson, not both');
+  try {
+    JSON.parse(dataJson);
+  } catch {
+    throw new EventError('malformed', 'dataJson is not JSON');
+  }
+  return dataJson;
+}
+
+export function timestampText(timestamp: string | Date | undefined): string | undefined {
+  if (!(timestamp instanceof Date)) return timestamp;
+  if (Number.isNaN(timestamp.getTime())) throw new EventError('malformed', 'timestamp is an invalid date');
+  return timestamp.toISOString();
+}
+
+function jsonText(what: string, value: unknown): string | undefined {
+  try {
+    return JSON.stringify(value, refuseNonFinite);
+  } catch (error) {
+    throw new EventError('malformed', `${what} cannot be written as JSON: ${(error as Error).message}`, { cause: error });
+  }
+}
+
+/** JSON.stringify would silently turn NaN and Infinity into null. */
+function refuseNonFinite(_key: string, value: unknown): unknown {
+  if (typeof value === 'number' && !Number.isFinite(value)) throw new TypeError(`${value} is no JSON number`);
+  return value;
+}
 
 /** AMQP properties, as the client takes them. */
 export interface MessageProperties {
@@ -55,7 +122,7 @@ export function encodeUnchecked(event: NewEvent & { readonly entityId: string })
 }
 
 /** A message in one of the formats, not yet checked. */
-export interface Draft {
+interface Draft {
   readonly body: Buffer;
   readonly contentType: string;
   readonly headers: Readonly<Record<string, unknown>>;
@@ -108,4 +175,70 @@ function propertiesOf(
 
 function isShort(text: string): boolean {
   return Buffer.byteLength(text) <= maxShortStringBytes;
+}
+
+export type CloudEventMode = 'structured' | 'binary';
+
+export interface CloudEventOptions extends EncodeOptions {
+  /** `source` of events whose metadata names none: a URI reference. Default `/inorder`. */
+  readonly source?: string;
+}
+
+type Attributes = Readonly<Record<string, string | number | boolean>>;
+
+/** Throws `EventError` with the reason that a worker would give. An event without an id gets the one derived from its envelope. */
+export function encodeCloudEvent(event: NewEvent, mode: CloudEventMode, options: CloudEventOptions = {}): EncodedEvent {
+  const { source = '/inorder' } = options;
+  const attributes = attributesOf({ ...event, id: event.id ?? encodeEvent(event, options).event.id }, source);
+  const draft = mode === 'structured' ? structured(attributes, dataText(event)) : binary(attributes, dataText(event));
+  return encodedAs({ ...draft, entityId: event.entityId }, options);
+}
+
+function structured(attributes: Attributes, data: string | undefined): Omit<Draft, 'entityId'> {
+  const head = JSON.stringify(attributes).slice(0, -1);
+  const text = data === undefined ? `${head}}` : `${head},"datacontenttype":"application/json","data":${data}}`;
+  return { body: Buffer.from(text), contentType: 'application/cloudevents+json', headers: {} };
+}
+
+function binary(attributes: Attributes, data: string | undefined): Omit<Draft, 'entityId'> {
+  const headers = Object.fromEntries(Object.entries(attributes).map(([name, value]) => [`cloudEvents:${name}`, value]));
+  return { body: Buffer.from(data ?? ''), contentType: 'application/json', headers };
+}
+
+function attributesOf(event: NewEvent & { readonly id: string }, source: string): Attributes {
+  const timestamp = timestampText(event.timestamp);
+  return {
+    specversion: '1.0',
+    id: event.id,
+    source,
+    type: event.type,
+    ...(event.entityId === undefined ? {} : { subject: event.entityId }),
+    ...(timestamp === undefined ? {} : { time: timestamp }),
+    // The sequence extension is text, because integers of CloudEvents have only 32 bits.
+    ...(event.sequence === undefined ? {} : { sequence: String(event.sequence) }),
+    ...(event.entityType === undefined ? {} : { entitytype: event.entityType }),
+    ...extensionsOf(event.metadata ?? {}),
+  };
+}
+
+function extensionsOf(metadata: Readonly<Record<string, unknown>>): Attributes {
+  const extensions: Record<string, string | number | boolean> = {};
+  for (const [name, value] of Object.entries(metadata)) {
+    if (value === undefined || value === null) continue;
+    if (!attributeName.test(name) || placedAttributes.has(name)) {
+      throw new EventError(
+        'malformed',
+        `metadata ${JSON.stringify(name)} cannot be a CloudEvents attribute: use other lower-case letters and digits`,
+      );
+    }
+    if (!isAttributeValue(value)) {
+      throw new EventError('malformed', `metadata ${name} cannot be a CloudEvents attribute: it is no text, boolean or integer of 32 bits`);
+    }
+    extensions[name] = value;
+  }
+  return extensions;
+}
+
+function isAttributeValue(value: unknown): value is string | number | boolean {
+  return typeof value === 'string' || typeof value === 'boolean' || (typeof value === 'number' && (value | 0) === value);
 }

@@ -4,10 +4,8 @@
  * others; a field with two different values is left out.
  */
 import { constants, unzipSync } from 'node:zlib';
-import { type RawFields, noRawFields } from './raw-fields.ts';
-import { attributeHeaders, hasAttributes } from './cloudevents-headers.ts';
-import { attributeNames, attributesOf, rawFieldsOf, isStructured } from './cloudevents.ts';
-import { memberNames } from './envelope.ts';
+import { memberNames, noRawFields, type RawFields } from './raw-fields.ts';
+import { attributeHeaders, hasAttributes, attributeNames, attributesOf, rawFieldsOf, isStructured } from './cloudevents.ts';
 import type { EventLimits, RawMessage } from './event.ts';
 
 /** The members of an envelope, or the attributes of a CloudEvent, for the record. */

@@ -3,7 +3,7 @@
  * SHA-256 of bytes or canonical JSON, so every worker computes the same.
  */
 import { hash } from 'node:crypto';
-import { isCloudEventsHeader } from './cloudevents-headers.ts';
+import { isCloudEventsHeader } from './cloudevents.ts';
 import type { EntityRef, RawMessage } from './event.ts';
 import { canonicalObject, type JsonMember } from './json-scanner.ts';
 

@@ -22,6 +22,16 @@ export interface FieldNames {
   readonly timestamp: string;
 }
 
+/** Of the JSON envelope. */
+export const memberNames: FieldNames = {
+  id: 'id',
+  entityType: 'entity_type',
+  entityId: 'entity_id',
+  sequence: 'sequence',
+  type: 'type',
+  timestamp: 'timestamp',
+};
+
 /** `undefined` or null: absent. */
 export interface RawFields {
   readonly names: FieldNames;

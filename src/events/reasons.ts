@@ -155,6 +155,21 @@ const table = {
     fault: 'other',
     inSequence: true,
   },
+  process_killed: {
+    meaning: 'Its processor ended the process again and again, also when no other event was being tried.',
+    cause: 'A call that exits, more memory than there is, or an error that the processor does not wait for and nobody catches.',
+    remedy: 'Repair the processor, or give the worker more memory, then replay the entity.',
+    fault: 'other',
+    inSequence: true,
+  },
+  process_blocked: {
+    meaning:
+      'Its processor blocked the event loop until the process was ended or had lost its shard, also when no other event was being tried.',
+    cause: 'A loop that does not end, or a computation that takes longer than HANDLER_TIMEOUT_MS.',
+    remedy: 'Repair the processor, then replay the entity.',
+    fault: 'other',
+    inSequence: true,
+  },
   state_too_large: {
     meaning: 'The state of the entity would exceed its limit.',
     cause: 'A list in the state that only ever grows.',

@@ -12,7 +12,8 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import type { IncomingHttpHeaders } from 'node:http';
 import { BlockList, isIPv4, isIPv6 } from 'node:net';
-import type { HttpConfig, Role } from '../config/config.ts';
+import type { HttpConfig, NamedToken, Role } from '../config/config.ts';
+import { TokensFile, type TokensLog } from '../config/tokens-file.ts';
 import { sleep, type Time } from '../time.ts';
 import type { Guard, User, Verdict, Visitor } from './http.ts';
 
@@ -20,7 +21,10 @@ const reader: User = { name: null, role: 'viewer' };
 
 export class Gate {
   readonly #isLoopback: boolean;
-  readonly #tokens: readonly (User & { readonly hash: Buffer })[];
+  readonly #http: Pick<HttpConfig, 'adminToken' | 'readToken'>;
+  readonly #file: Pick<TokensFile, 'read'>;
+  #named: readonly NamedToken[] | null = null;
+  #users: readonly (User & { readonly hash: Buffer })[] = [];
   readonly #proxy: HttpConfig['proxy'];
   readonly #proxies = new BlockList();
   readonly #time: Time;
@@ -32,17 +36,29 @@ export class Gate {
   readonly viewers: Guard = (visitor) => this.#judge(visitor, 'viewer');
   readonly operators: Guard = (visitor) => this.#judge(visitor, 'operator');
 
-  constructor(http: Omit<HttpConfig, 'port'>, time: Time) {
-    const { host, adminToken, readToken, tokens, proxy } = http;
+  /** `log`: for changes of TOKENS_FILE, which is read again within a second when it has changed. */
+  constructor(http: Omit<HttpConfig, 'port'>, time: Time, log?: TokensLog) {
+    const { host, tokens, tokensFile, proxy } = http;
     this.#isLoopback = isLoopback(host);
-    this.#tokens = [
-      ...(adminToken === null ? [] : [{ name: null, role: 'operator', hash: sha256(adminToken) } as const]),
-      ...(readToken === null ? [] : [{ ...reader, hash: sha256(readToken) }]),
-      ...tokens.map(({ name, role, hash }) => ({ name, role, hash: Buffer.from(hash, 'hex') })),
-    ];
+    this.#http = http;
+    this.#file = tokensFile === null ? { read: () => tokens } : new TokensFile(tokensFile, http, time, log);
     this.#proxy = proxy;
     for (const range of proxy?.addresses ?? []) addRange(this.#proxies, range);
     this.#time = time;
+  }
+
+  get #tokens() {
+    const named = this.#file.read();
+    if (named !== this.#named) {
+      const { adminToken, readToken } = this.#http;
+      this.#named = named;
+      this.#users = [
+        ...(adminToken === null ? [] : [{ name: null, role: 'operator', hash: sha256(adminToken) } as const]),
+        ...(readToken === null ? [] : [{ ...reader, hash: sha256(readToken) }]),
+        ...named.map(({ name, role, hash }) => ({ name, role, hash: Buffer.from(hash, 'hex') })),
+      ];
+    }
+    return this.#users;
   }
 
   /** Whether there is a token that changes anything. */
@@ -151,7 +167,8 @@ function sha256(text: string): Buffer {
 /** So many wrong tokens of an address are answered at once. */
 const free = 5;
 const firstDelayMs = 500;
-const longestDelayMs = 5_000;
+/** Who shows a token has to wait longer than this to see that it is refused. */
+export const longestDelayMs = 5_000;
 /** The failures of an address are forgotten after this time. */
 const forgetAfterMs = 15 * 60_000;
 const maxAddresses = 1_000;

@@ -1,17 +1,16 @@
 /**
  * The HTTP server of workers (health, metrics, status) and of the console. A server has one table of routes; a handler
  * returns an answer as data, and only `write` sends it, always with the same security headers. An error is answered with
- * a sentence, never with a stack. Connections (`connections.ts`), header size and time are bounded, so that clients block neither the
+ * a sentence, never with a stack. Connections, header size and time are bounded, so that clients block neither the
  * process nor each other.
  *
  * Why no router of a library: the search through the table takes ten lines, and a library knows neither the guards nor these rows.
  */
 import { createServer, type IncomingHttpHeaders, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import type { HttpConfig, Role } from '../config/config.ts';
 import { ConfigError, InorderError, messageOf } from '../errors.ts';
 import { isJsonObject, readJsonBody } from '../events/json-body.ts';
-import { Connections } from './connections.ts';
 import type { Gate } from './gate.ts';
 import type { Metrics } from './metrics.ts';
 import { withoutEntities, withoutParticulars, type WorkerStatus } from './worker-status.ts';
@@ -264,5 +263,54 @@ function listenProblem(host: string, port: number, error: NodeJS.ErrnoException)
       return `HTTP_PORT is ${port}: this user may not listen on it; choose one above 1023`;
     default:
       return `HTTP_HOST is ${host}: it is not an address of this machine (${error.code ?? error.message})`;
+  }
+}
+
+/** Of visitors at one time. */
+export const mostInAll = 256;
+/** Less than all, for health and metrics come from other addresses than the console's visitors. */
+const mostOfAddress = 128;
+
+/**
+ * The connections of a server: at most so many in all and of one address. A new one finds room even so: the one closes that has
+ * waited longest for its client, which sends its request or takes its answer slowly, or asks nothing. One whose request is being
+ * answered stays. So clients that only hold connections keep nobody out.
+ */
+class Connections {
+  readonly #open = new Set<Socket>();
+  /** Those that wait for their client, the longest wait first. */
+  readonly #waiting = new Set<Socket>();
+
+  constructor(server: Server) {
+    server.on('connection', (socket) => this.#opened(socket));
+  }
+
+  /** The request is there: it is the server's turn. */
+  answering(socket: Socket): void {
+    this.#waiting.delete(socket);
+  }
+
+  /** The answer is there: it is the client's turn. */
+  answered(socket: Socket): void {
+    if (this.#open.has(socket)) this.#waiting.add(socket);
+  }
+
+  #opened(socket: Socket): void {
+    const near = [...this.#open].filter(({ remoteAddress }) => remoteAddress === socket.remoteAddress);
+    const rivals = near.length >= mostOfAddress ? new Set(near) : this.#open.size >= mostInAll ? this.#open : null;
+    if (rivals !== null) {
+      const slowest = [...this.#waiting].find((one) => rivals.has(one)) ?? socket;
+      this.#close(slowest);
+      if (slowest === socket) return;
+    }
+    this.#open.add(socket);
+    this.#waiting.add(socket);
+    socket.once('close', () => this.#close(socket));
+  }
+
+  #close(socket: Socket): void {
+    socket.destroy();
+    this.#open.delete(socket);
+    this.#waiting.delete(socket);
   }
 }

@@ -105,6 +105,11 @@ export const metricTable = {
     help: 'Entities whose parking has ended.',
     labels: ['shard'],
   },
+  inorder_fenced_total: {
+    type: 'counter',
+    help: 'Commits, parks and claims that came too late, and changed nothing: another owner has taken over, or an operator has changed the entity.',
+    labels: ['shard'],
+  },
   inorder_shard_halts_total: {
     type: 'counter',
     help: 'Halts of shards: store_went_backwards (until an operator ends it) or bug (the process ends).',

@@ -5,7 +5,7 @@
  * are read at each scrape.
  */
 import { collectDefaultMetrics, openMetricsContentType, prometheusContentType, Registry, type RegistryContentType } from 'prom-client';
-import { packageVersion } from '../config/version.ts';
+import { packageVersion } from '../config/config.ts';
 import { type ConfiguredLimits, makeQueueGauges, makeShardGauges, type QueueReading, type ShardReading } from './gauges.ts';
 import { BoundedChildren, MetricMaker, startedAtZero } from './metric-maker.ts';
 import { makeShardMetrics, type ShardMetrics } from './shard-metrics.ts';

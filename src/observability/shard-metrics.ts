@@ -32,6 +32,7 @@ export interface ShardMetrics {
   repaired(count: number): void;
   parked(): void;
   unparked(): void;
+  fenced(): void;
   /** The shard has halted; `inorder_shard_state` shows whether it still is. */
   halted(cause: HaltCause): void;
 }
@@ -46,6 +47,7 @@ export function makeShardMetrics(make: MetricMaker, service: string): (shard: nu
   const returns = make.counter('inorder_deliveries_given_back_total');
   const parkings = make.counter('inorder_entities_parked_total');
   const unparkings = make.counter('inorder_entities_unparked_total');
+  const fencings = make.counter('inorder_fenced_total');
   const halts = make.counter('inorder_shard_halts_total');
   const shards = new Map<number, ShardMetrics>();
 
@@ -60,6 +62,7 @@ export function makeShardMetrics(make: MetricMaker, service: string): (shard: nu
     const givenBack = startedAtZero(returns.labels(service, label));
     const parked = startedAtZero(parkings.labels(service, label));
     const unparked = startedAtZero(unparkings.labels(service, label));
+    const fenced = startedAtZero(fencings.labels(service, label));
     for (const cause of haltCauses) startedAtZero(halts.labels(service, label, cause));
     const reasons = new Map(Object.keys(rejectionReasons).map((reason) => [reason, deadLetters.labels(service, label, reason)]));
     const totals = { delivered: 0, applied: 0, duplicate: 0, skipped: 0, dead_lettered: 0 };
@@ -84,6 +87,7 @@ export function makeShardMetrics(make: MetricMaker, service: string): (shard: nu
       repaired: (count) => repaired.inc(count),
       parked: () => parked.inc(),
       unparked: () => unparked.inc(),
+      fenced: () => fenced.inc(),
       halted: (cause) => halts.labels(service, label, cause).inc(),
     };
   }

@@ -19,7 +19,7 @@ import {
   trace,
   type Tracer,
 } from '@opentelemetry/api';
-import { packageVersion } from '../config/version.ts';
+import { packageVersion } from '../config/config.ts';
 
 type Headers = Readonly<Record<string, unknown>>;
 

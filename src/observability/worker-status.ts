@@ -7,6 +7,7 @@ import type { OrderingStatistics } from '../detection/detector.ts';
 import { entityFields, type EntityRef } from '../events/event.ts';
 import type { SequencerOverview, ShardSequencer } from '../ordering/sequencer.ts';
 import { type Time, timeLimit } from '../time.ts';
+import { longestDelayMs } from './gate.ts';
 import type { ShardState, ShardTotals } from './metrics.ts';
 
 /** A gap that is open now. */
@@ -27,6 +28,19 @@ export interface GapStatus {
   readonly ends_in_ms: number;
 }
 
+/** What a shard does differently since a process died: what was on record is tried alone, which holds back everything else. */
+export interface TrialsStatus {
+  /** Events that were being processed when a process died, and are not settled since. */
+  readonly accused: number;
+  /** Those on record now, at most ten: the one that is tried alone first, then what is processed beside others. */
+  readonly on_trial: readonly {
+    readonly entity_type: string;
+    readonly entity_id: string;
+    readonly sequence: number | null;
+    readonly alone: boolean;
+  }[];
+}
+
 export interface ShardStatus extends Omit<SequencerOverview, 'state'> {
   readonly shard: number;
   readonly queue: string;
@@ -37,6 +51,8 @@ export interface ShardStatus extends Omit<SequencerOverview, 'state'> {
   readonly totals: ShardTotals;
   /** The gaps that have waited longest, at most 100. */
   readonly open_gaps: readonly GapStatus[];
+  /** Null: it suspects nothing, or has no session. */
+  readonly trials: TrialsStatus | null;
 }
 
 /** What the detector has seen since the worker started. */
@@ -106,9 +122,10 @@ export function withoutEntities({ shards, violations, ...status }: WorkerStatus)
   return {
     ...status,
     not_ready: status.not_ready.map(withoutParticulars),
-    shards: shards.map((shard) => ({ ...shard, open_gaps: [] })),
+    shards: shards.map((shard) => ({ ...shard, open_gaps: [], trials: shard.trials && { ...shard.trials, on_trial: [] } })),
     violations: { ...violations, recent: [] },
-    withheld: 'open_gaps, recent violations and the particulars of not_ready may name entities: they need READ_TOKEN or another token',
+    withheld:
+      'open_gaps, on_trial, recent violations and the particulars of not_ready may name entities: they need READ_TOKEN or another token',
   };
 }
 
@@ -117,18 +134,30 @@ export function withoutParticulars(reason: string): string {
   return reason.split(': ', 1)[0]!;
 }
 
+/** For an answer that nothing delays. */
 const timeoutMs = 2_000;
 
-/** The worker at HTTP_HOST and HTTP_PORT; null when none answers there, or one of another stream. */
-export async function askWorker(config: Config, time: Time): Promise<WorkerStatus | null> {
+/** What a worker says of itself; `refused`: it does not take READ_TOKEN; null: none of the stream answers. */
+export type WorkerAnswer = WorkerStatus | 'refused' | null;
+
+export function isReport(answer: WorkerAnswer): answer is WorkerStatus {
+  return answer !== null && answer !== 'refused';
+}
+
+export const tokenRefused = { what: 'refuses READ_TOKEN', remedy: 'give it the value that the worker has' } as const;
+
+/** The worker at HTTP_HOST and HTTP_PORT. */
+export async function askWorker(config: Config, time: Time): Promise<WorkerAnswer> {
   return config.http.port === 0 ? null : askWorkerAt(urlOf(config.http), config, time);
 }
 
-/** The worker at `http://host:port`; null when none of this stream answers there. It is shown READ_TOKEN, never more. */
-export async function askWorkerAt(url: string, { http, broker: { stream } }: Config, time: Time): Promise<WorkerStatus | null> {
+/** The worker at `http://host:port`. It is shown READ_TOKEN, never more. */
+export async function askWorkerAt(url: string, { http, broker: { stream } }: Config, time: Time): Promise<WorkerAnswer> {
   try {
     const headers: Record<string, string> = http.readToken === null ? {} : { authorization: `Bearer ${http.readToken}` };
-    const response = await fetch(new URL('/status', url), { headers, signal: timeLimit(time, timeoutMs) });
+    const limitMs = timeoutMs + (http.readToken === null ? 0 : longestDelayMs);
+    const response = await fetch(new URL('/status', url), { headers, signal: timeLimit(time, limitMs) });
+    if (response.status === 401 && http.readToken !== null) return 'refused';
     const status: unknown = await response.json();
     return isWorkerStatus(status) && status.stream === stream ? status : null;
   } catch {
@@ -147,8 +176,8 @@ export function gapOf(workers: readonly WorkerStatus[], { entityType, entityId }
  * The number of held events of an entity at a worker. Null if unknown: an unlisted entity
  * may belong to another worker, unless this one owns every shard and lists every gap.
  */
-export function heldBy(status: WorkerStatus | null, entity: EntityRef, shards: number): number | null {
-  if (status === null) return null;
+export function heldBy(status: WorkerAnswer, entity: EntityRef, shards: number): number | null {
+  if (!isReport(status)) return null;
   const gap = gapOf([status], entity);
   if (gap !== null) return gap.held;
   const owned = status.shards.filter(({ epoch, gaps, open_gaps }) => epoch !== null && open_gaps.length === gaps);

@@ -5,17 +5,16 @@
  *                                                                                                                      └▶ skip ahead
  *
  * A reading that moves the version ends the gap, and a new one begins if something is still held; one that finds the entity
- * parked ends it for good. The
- * deadline counts, by gap-clock.ts, from the delivery that has waited longest, and for an entity that is being replayed from the last
- * move of its version. Reaching a limit on what is held brings the deadline forward: so the missing event finds room in the
- * prefetch window.
+ * parked ends it for good. The deadline counts, by gap-clock.ts, from the delivery that has waited longest, and for an entity that is
+ * being replayed from the last move of its version. Reaching a limit on what is held brings the deadline forward: so the missing event
+ * finds room in the prefetch window.
  */
 import { InvariantError } from '../errors.ts';
 import type { RejectionReason } from '../events/reasons.ts';
-import { Deadlines } from './deadlines.ts';
+import { Deadlines } from './heap.ts';
 import { GapClock } from './gap-clock.ts';
 import type { Lane, Gap } from './lane.ts';
-import { longestReplayStallMs, type SequencerLimits } from './limits.ts';
+import { longestReplayStallMs, type SequencerLimits } from './facts.ts';
 
 const notOpened = { aboveVersion: null, overflow: false, final: false, nextReadMs: Number.NEGATIVE_INFINITY };
 

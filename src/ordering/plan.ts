@@ -4,10 +4,9 @@
  * first delivery that needs an answer of the store.
  */
 import type { RejectionReason } from '../events/reasons.ts';
-import type { Delivery, Slot, SlotAction } from './facts.ts';
+import { type Delivery, type Slot, type SlotAction, maxAhead, type SequencerLimits, type ViolationStrategy } from './facts.ts';
 import type { Holes } from './holes.ts';
 import type { Lane } from './lane.ts';
-import { maxAhead, type SequencerLimits, type ViolationStrategy } from './limits.ts';
 
 export type Step =
   | { readonly kind: 'commit'; readonly run: Run }

@@ -12,15 +12,12 @@
  * Mutable inside, deterministic outside: the same facts give the same effects.
  */
 import { InvariantError } from '../errors.ts';
-import { Deadlines } from './deadlines.ts';
-import type { Delivery, Effect, Fact, RefusedDelivery } from './facts.ts';
+import type { Delivery, Effect, Fact, RefusedDelivery, SequencerLimits } from './facts.ts';
 import { GapWatch, type OpenGap } from './gap-watch.ts';
-import { checkInvariants } from './invariants.ts';
-import { type Lane, Lanes } from './lane.ts';
-import { type Answer, LaneRunner } from './lane-runner.ts';
-import type { SequencerLimits } from './limits.ts';
+import { Deadlines } from './heap.ts';
+import { type Answer, LaneRunner, Settlements } from './lane-runner.ts';
+import { type Lane, Lanes, type Operation } from './lane.ts';
 import { Operations } from './operations.ts';
-import { Settlements } from './settlements.ts';
 import { Work } from './work.ts';
 
 export interface SequencerOverview {
@@ -102,9 +99,12 @@ export class ShardSequencer {
     };
   }
 
-  /** Deliveries that only an event that is missing, or the end of a gap, settles; with those in work where nothing but stuck ones are. */
+  /**
+   * Deliveries that only an event that is missing, or the end of a gap, settles; with those in work where nothing but stuck ones are.
+   * None while the store is unavailable: what is let in for them would be held as well, and no gap ends.
+   */
   get waiting(): number {
-    return this.#gaps.held + this.#work.stuck;
+    return this.#operations.paused ? 0 : this.#gaps.held + this.#work.stuck;
   }
 
   /** Deliveries held for one entity, lowest sequence first, with what they wait for; null when it is not known here. */
@@ -281,4 +281,77 @@ export class ShardSequencer {
     if (this.#state === 'draining') this.#endDrain();
     else if (this.#state === 'ended') this.#state = 'running';
   }
+}
+
+interface Totals {
+  readonly undecided: number;
+  readonly leaving: number;
+  readonly held: number;
+  readonly gaps: number;
+  /** False while draining and after: then lanes stop where they are. */
+  readonly running: boolean;
+}
+
+/** What must hold after every step: the first contradiction found, or null. Slow, for tests and the simulation. */
+function checkInvariants(lanes: Iterable<Lane>, operations: Iterable<Operation>, totals: Totals): string | null {
+  const seen = new Set<number>();
+  let held = 0;
+  let gaps = 0;
+  let leaving = 0;
+  let problem: string | null = null;
+  const see = (tag: number, where: string) => {
+    if (seen.has(tag)) problem ??= `delivery ${tag} is in two places (${where})`;
+    seen.add(tag);
+  };
+  const underWay = new Set<Operation>();
+  let lookingUp = 0;
+  for (const operation of operations) {
+    underWay.add(operation);
+    if (operation.lane !== null && operation.lane.op !== operation) problem ??= `operation ${operation.id} is not its lane's`;
+    for (const slot of operation.slots) see(slot.delivery.tag, 'slot');
+    for (const delivery of operation.deliveries) see(delivery.tag, 'lookUp');
+    lookingUp += operation.deliveries.length;
+    if (operation.effect.kind === 'reject') leaving += operation.effect.rejections.length;
+    problem ??= checkSlots(operation);
+  }
+  for (const lane of lanes) {
+    const name = `${lane.entity.entityType} ${lane.entity.entityId}`;
+    for (const delivery of lane.arrivals) see(delivery.tag, 'arrivals');
+    for (const delivery of lane.held.deliveries()) see(delivery.tag, 'held');
+    if (lane.parking?.delivery) see(lane.parking.delivery.tag, 'parking');
+    held += lane.held.count;
+    lookingUp -= lane.lookingUp;
+    const { version, state } = lane.known;
+    const isOpen = lane.gap !== null && lane.gap.aboveVersion !== null;
+    if (isOpen) gaps++;
+    if (lane.op !== null && !underWay.has(lane.op)) problem ??= `${name} waits for an operation that is over`;
+    if (totals.running && lane.idle) problem ??= `${name} is at rest and its lane is kept`;
+    if (lane.op === null && state === 'unknown' && lane.held.count > 0) problem ??= `${name} holds without knowing its version`;
+    if (!totals.running) continue;
+    const lowest = lane.held.lowest();
+    if (lane.op === null && lowest !== null && lowest <= version + 1) problem ??= `${name} holds ${lowest} at version ${version}`;
+    if (lane.op === null && lowest !== null && !isOpen) problem ??= `${name} holds ${lowest} and watches no gap`;
+  }
+  if (problem !== null) return problem;
+  if (lookingUp !== 0) return `${lookingUp} deliveries are asked about that no lane waits for`;
+  if (held !== totals.held) return `${held} are held, but ${totals.held} are counted`;
+  if (gaps !== totals.gaps) return `${gaps} gaps are open, but ${totals.gaps} are counted`;
+  if (leaving !== totals.leaving) return `${leaving} are being rejected, but ${totals.leaving} are counted`;
+  if (seen.size !== totals.undecided) return `${seen.size} deliveries are kept, but ${totals.undecided} are undecided`;
+  return null;
+}
+
+/** The slots of a commit go up by one from the expected version, except over holes. */
+function checkSlots(operation: Operation): string | null {
+  if (operation.effect.kind !== 'commit') return null;
+  let version = operation.effect.expectedVersion;
+  for (const slot of operation.slots) {
+    const closesHole = slot.sequence <= version;
+    if (slot.versionAfter < version) return `operation ${operation.id} takes the version back to ${slot.versionAfter}`;
+    if (!closesHole && slot.versionAfter !== slot.sequence)
+      return `operation ${operation.id} records ${slot.sequence} as ${slot.versionAfter}`;
+    if (slot.sequence > version + 1 && slot.holesAfter === '') return `operation ${operation.id} passes over sequences without holes`;
+    version = slot.versionAfter;
+  }
+  return null;
 }

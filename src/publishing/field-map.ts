@@ -3,7 +3,7 @@
  * proposed when an input uses other common names. A proposal is only printed; nothing is mapped because of its
  * name alone.
  */
-import { editDistance } from '../config/near-miss.ts';
+import { editDistance } from '../config/given-text.ts';
 import { ConfigError } from '../errors.ts';
 import { quoted } from '../events/json-body.ts';
 

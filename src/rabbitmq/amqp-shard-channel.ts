@@ -9,7 +9,7 @@ import type { Channel, ConsumeMessage } from 'amqplib';
 import type { Log } from '../observability/log.ts';
 import { within } from '../time.ts';
 import type { BrokerConnection } from './connection.ts';
-import { openConsumingChannel, toRawMessage } from './consuming-channel.ts';
+import { openConsumingChannel, toRawMessage } from './channels.ts';
 import { KeptChannel, type OpenChannel } from './kept-channel.ts';
 import { replyCodeOf, replyCodes } from './refusal.ts';
 import type { OpenShardChannel, RawDelivery, ShardChannel, ShardChannelEvents } from './shard-channel.ts';

@@ -5,6 +5,7 @@
 import http from 'node:http';
 import https from 'node:https';
 import { text } from 'node:stream/consumers';
+import { messageOf } from '../errors.ts';
 import { type Time, timeLimit } from '../time.ts';
 import { type TlsFiles, tlsFailure, tlsOptions } from '../tls.ts';
 import type { BrokerAddress } from './connection.ts';
@@ -15,7 +16,14 @@ export interface ManagedBroker extends BrokerAddress {
   readonly managementUrl: string | null;
 }
 
-export type Answer<T> = { readonly ok: true; readonly value: T } | { readonly ok: false; readonly reason: string };
+export type Answer<T> = { readonly ok: true; readonly value: T } | NoAnswer;
+
+export interface NoAnswer {
+  readonly ok: false;
+  readonly reason: string;
+  /** What to do about this reason; null: what one does where the API cannot be asked. */
+  readonly remedy: string | null;
+}
 
 /** Only fields that every version from 3.8 on has. */
 export interface Overview {
@@ -100,6 +108,7 @@ export interface WhoAmI {
 
 /** For each request. */
 const timeoutMs = 5_000;
+
 export class ManagementClient {
   readonly #base: string;
   readonly #authorization: string;
@@ -164,23 +173,26 @@ export class ManagementClient {
     try {
       const { status, date, body } = await this.#ask(`${this.#base}${path}`);
       this.#readClock(date);
-      if (status === 401) return { ok: false, reason: 'it refuses the user name or the password, or the user lacks the tag `monitoring`' };
-      if (status !== 200) return { ok: false, reason: `it answers ${path.replace(/\?.*/, '')} with status ${status}` };
+      if (status === 401)
+        return noAnswer(
+          'it refuses the user name or the password, or the user lacks the tag `monitoring`',
+          'correct the login in MANAGEMENT_URL, or give its user the tag `monitoring`',
+        );
+      if (status !== 200) return noAnswer(`it answers ${path.replace(/\?.*/, '')} with status ${status}`);
       const value: unknown = JSON.parse(body);
-      if (typeof value !== 'object' || value === null || !isExpected(value))
-        return { ok: false, reason: 'what answers there is no management API' };
+      if (typeof value !== 'object' || value === null || !isExpected(value)) return noAnswer(somethingElse);
       return { ok: true, value: value as T };
     } catch (error) {
-      return { ok: false, reason: whyNot(error) };
+      return whyNot(error);
     }
   }
 
   /** Follows no redirection, which would take the password elsewhere. */
   #ask(url: string): Promise<{ readonly status: number | undefined; readonly date: string | undefined; readonly body: string }> {
     const [client, tls] = url.startsWith('https:') ? [https, tlsOptions(this.#tls, () => {})] : [http, {}];
-    const headers = { authorization: this.#authorization };
+    const options = { ...tls, headers: { authorization: this.#authorization }, signal: timeLimit(this.#time, timeoutMs), agent: false };
     return new Promise((resolve, reject) => {
-      const request = client.get(url, { ...tls, headers, signal: timeLimit(this.#time, timeoutMs), agent: false }, (response) => {
+      const request = client.get(url, options, (response) => {
         const { statusCode: status, headers } = response;
         text(response).then((body) => resolve({ status, date: headers.date, body }), reject);
       });
@@ -221,11 +233,17 @@ export function parsedUrl(url: unknown): URL | null {
   return typeof url === 'string' && URL.canParse(url) ? new URL(url) : null;
 }
 
-function whyNot(error: unknown): string {
-  if (!(error instanceof Error)) return String(error);
-  if (error instanceof SyntaxError) return 'what answers there is no management API';
-  if (error.cause instanceof Error && error.cause.name === 'TimeoutError') return 'it does not answer';
+const somethingElse = 'what answers there is no management API';
+
+function noAnswer(reason: string, remedy: string | null = null): NoAnswer {
+  return { ok: false, reason, remedy };
+}
+
+function whyNot(error: unknown): NoAnswer {
+  if (error instanceof SyntaxError) return noAnswer(somethingElse);
+  if (error instanceof Error && error.cause instanceof Error && error.cause.name === 'TimeoutError') return noAnswer('it does not answer');
   const tls = tlsFailure(error, 'AMQP_URL');
-  if (tls !== null) return `it cannot be reached: ${tls.replace(/\.$/, '')}`;
-  return `it cannot be reached (${'code' in error ? String(error.code) : error.message})`;
+  if (tls !== null) return noAnswer(`it cannot be reached: ${tls.meaning}`, tls.remedy);
+  const code = error instanceof Error && 'code' in error ? String(error.code) : messageOf(error);
+  return noAnswer(`it cannot be reached (${code})`);
 }

@@ -20,7 +20,7 @@ import { backOffMs, type Timer, within } from '../time.ts';
 import type { BrokerConnection } from './connection.ts';
 import { KeptChannel, type OpenChannel } from './kept-channel.ts';
 import { Outbox, type OutboxEntry, type PublishableMessage, type PublishOutcome } from './outbox.ts';
-import { blameOf, brokerWords } from './refusal.ts';
+import { blameOf, brokerWords, refused } from './refusal.ts';
 
 export type { PublishableMessage, PublishableProperties, PublishOutcome } from './outbox.ts';
 
@@ -269,7 +269,7 @@ class ConfirmingPublisher implements AmqpPublisher {
       { exchange, cause: brokerWords(cause), outstanding: this.#outbox.size },
       'the broker refused what was published; trying again',
     );
-    const error = new UnavailableError(`the broker refused the event: ${brokerWords(cause)}`, { cause });
+    const error = refused('the broker refused the event', cause);
     if (blame === 'exchange') {
       if (this.#refusalsInARow >= this.#maxRefusals) this.#giveUpAll(error);
     } else if (alone) {

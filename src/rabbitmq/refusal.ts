@@ -2,7 +2,7 @@
  * The broker's refusals as sentences for the operator. They contain neither credentials nor any part of a
  * message.
  */
-import { noDescriptorLeft } from '../open-files.ts';
+import { messageOf, noDescriptorLeft, UnavailableError } from '../errors.ts';
 import { withoutSecrets } from '../printable.ts';
 import { tlsFailure } from '../tls.ts';
 import { parsedUrl, virtualHostOf } from './management.ts';
@@ -37,14 +37,25 @@ export function blameOf(cause: Error): 'nobody' | 'exchange' | 'event' {
 
 /** The broker's own words, without the client library's wrapping; of a missing permission which it is, and what gives it. */
 export function brokerWords(error: unknown): string {
+  const { words, remedy } = brokerAnswer(error);
+  return remedy === null ? words : `${words}: ${remedy}`;
+}
+
+/** What the broker's refusal means; `what` was tried. */
+export function refused(what: string, cause: unknown): UnavailableError {
+  return new UnavailableError(`${what}: ${brokerWords(cause)}`, { cause, remedy: brokerAnswer(cause).remedy });
+}
+
+/** `remedy`: what gives the permission that is missing; null: it is something else. */
+export function brokerAnswer(error: unknown): { readonly words: string; readonly remedy: string | null } {
   const text = error instanceof Error ? error.message || String((error as { code?: unknown }).code ?? error.name) : String(error);
   const words = /with message "(?:[A-Z_]+ - )?(.*)"$/s.exec(text)?.[1] ?? text;
   const [, named, kind, name, vhost, user] = /(?:(\w+) )?access to (\w+) '(.*)' in vhost '(.*)' refused for user '(.*)'/s.exec(words) ?? [];
-  if (name === undefined) return withoutSecrets(words);
+  if (name === undefined) return { words: withoutSecrets(words), remedy: null };
   const pattern = `^${name.replaceAll(/[^\w-]/g, String.raw`\$&`)}$`;
   const right = named ?? rightRefused(error as { classId?: number; methodId?: number }, kind);
   const remedy = `add ${pattern} to the ${right} permission of user '${user}' (\`inorder permissions\` prints what each role needs)`;
-  return `no access to ${kind} '${name}' in virtual host '${vhost}': ${remedy}`;
+  return { words: `no access to ${kind} '${name}' in virtual host '${vhost}'`, remedy };
 }
 
 /** The permission that a method of AMQP needs; before 4.0 the broker does not name it. */
@@ -60,10 +71,28 @@ function rightRefused({ classId, methodId }: { classId?: number; methodId?: numb
 
 /** Why there is no connection. `url` is the address that was tried. */
 export function describeConnectFailure(error: unknown, url: unknown): string {
+  const remedy = connectRemedy(error);
+  return `${whyNotConnected(error, url)}${remedy === null ? '' : `. ${remedy}`}`;
+}
+
+/** The same of each node that was tried, with what to do. */
+export function notConnected(failures: readonly (readonly [error: unknown, url: unknown])[]): UnavailableError {
+  const why = failures.map(([error, url]) => whyNotConnected(error, url)).join('; ');
+  const remedy = [...new Set(failures.map(([error]) => connectRemedy(error)))].filter((one) => one !== null).join(' ') || null;
+  return new UnavailableError(`${why}${remedy === null ? '' : `. ${remedy}`}`, { cause: failures.at(-1)?.[0], remedy });
+}
+
+/** Null: what to do is in the words, or is not known. */
+function connectRemedy(error: unknown): string | null {
+  const { words, remedy } = noDescriptorLeft;
+  return tlsFailure(error, 'AMQP_URL')?.remedy ?? (words.test(messageOf(error)) ? remedy : null);
+}
+
+function whyNotConnected(error: unknown, url: unknown): string {
   const where = describeAddress(url);
   const text = error instanceof Error ? error.message : String(error);
   const tls = tlsFailure(error, 'AMQP_URL');
-  if (tls !== null) return `the broker at ${where} cannot be reached: ${tls}`;
+  if (tls !== null) return `the broker at ${where} cannot be reached: ${tls.meaning}`;
   if (/ACCESS[-_]REFUSED.*EXTERNAL/s.test(text)) return `the broker at ${where} has no user for the certificate, or no access for it`;
   if (/ACCESS[-_]REFUSED/.test(text)) return `the broker at ${where} refuses the user name or the password`;
   if (text.startsWith('Expected ConnectionOpenOk')) {
@@ -74,8 +103,8 @@ export function describeConnectFailure(error: unknown, url: unknown): string {
   const ends = /\b(ECONNRESET|EPIPE)\b|^Socket closed abruptly/.test(text);
   if (ends) return `the broker at ${where} ends the connection before it is open${whyEnded(url)}`;
   if (text === 'connect ETIMEDOUT') return `the broker at ${where} does not answer`;
-  const { words, meaning, remedy } = noDescriptorLeft;
-  if (words.test(text)) return `the broker at ${where} cannot be reached: ${meaning} (${withoutSecrets(text)}). ${remedy}`;
+  const { words, meaning } = noDescriptorLeft;
+  if (words.test(text)) return `the broker at ${where} cannot be reached: ${meaning} (${withoutSecrets(text)})`;
   return `the broker at ${where} cannot be reached: ${brokerWords(error)}`;
 }
 

@@ -8,7 +8,7 @@
 import type { ConfirmChannel, GetMessage } from 'amqplib';
 import { ConfigError, UnavailableError } from '../errors.ts';
 import { sleep, type Time, within } from '../time.ts';
-import { brokerWords, replyCodeOf, replyCodes } from './refusal.ts';
+import { brokerAnswer, brokerWords, refused, replyCodeOf, replyCodes } from './refusal.ts';
 import { closeChannel, type ConnectionSource } from './channels.ts';
 import { recordName } from './topology-plan.ts';
 
@@ -22,6 +22,8 @@ export interface StreamRecord {
   /** The highest known epoch; it may lag a little. */
   readonly epoch: number;
   readonly halts: readonly { readonly shard: number | null; readonly detail: string; readonly at: string }[];
+  /** Until then no worker looks through the dead letters without a cause, in milliseconds since 1970; absent if none has. */
+  readonly searchedUntilMs?: number;
 }
 
 /** Separate, because a broker short of memory reads nothing from a connection that publishes, not even acknowledgements. */
@@ -58,6 +60,8 @@ export class StreamRecordKeeper {
   readonly #options: StreamRecordOptions;
   /** Why the last attempt to read or change the record failed; null if it succeeded. */
   trouble: string | null = null;
+  /** What to do about the trouble, with which it ends, where the broker refuses; else null. */
+  remedy: string | null = null;
 
   constructor(options: StreamRecordOptions) {
     this.#options = options;
@@ -84,6 +88,7 @@ export class StreamRecordKeeper {
           throw error;
         });
         for (const message of messages) put === null ? channel.nack(message, false, true) : channel.ack(message);
+        this.remedy = null;
         this.trouble = messages.length === 0 && put === null ? `queue ${recordName(stream)} is empty` : null;
         return put ?? found;
       });
@@ -91,9 +96,10 @@ export class StreamRecordKeeper {
       if (error instanceof UnavailableError) throw error;
       const code = replyCodeOf(error);
       if (code !== replyCodes.notFound && code !== replyCodes.accessRefused) {
-        throw new UnavailableError(`the record of ${stream} cannot be asked for: ${brokerWords(error)}`, { cause: error });
+        throw refused(`the record of ${stream} cannot be asked for`, error);
       }
       this.trouble = brokerWords(error);
+      this.remedy = brokerAnswer(error).remedy;
       return found;
     }
   }
@@ -143,7 +149,7 @@ export async function beginRecord(
     if (error instanceof ConfigError) throw error;
     // A broker that is short of memory needs workers to start: the next start makes the record.
     if (error instanceof UnavailableError || replyCodeOf(error) === replyCodes.accessRefused) return;
-    throw new UnavailableError(`the record of ${stream} cannot be begun: ${brokerWords(error)}`, { cause: error });
+    throw refused(`the record of ${stream} cannot be begun`, error);
   }
 }
 
@@ -205,13 +211,15 @@ function knowsMore(one: StreamRecord, other: StreamRecord): boolean {
 /** Empty for a message that is not a record: it is removed with the next change. */
 function parse(text: string): readonly StreamRecord[] {
   try {
-    const { generation, isOlder, identity, epoch, halts } = JSON.parse(text) as StreamRecord;
+    const { generation, isOlder, identity, epoch, halts, searchedUntilMs } = JSON.parse(text) as StreamRecord;
     const isRecord =
       Number.isSafeInteger(generation) &&
       Number.isSafeInteger(epoch) &&
       Array.isArray(halts) &&
       (identity === null || typeof identity === 'string');
-    return isRecord ? [{ generation, isOlder: isOlder === true, identity, epoch, halts }] : [];
+    if (!isRecord) return [];
+    const record = { generation, isOlder: isOlder === true, identity, epoch, halts };
+    return [Number.isSafeInteger(searchedUntilMs) ? { ...record, searchedUntilMs } : record];
   } catch {
     return [];
   }

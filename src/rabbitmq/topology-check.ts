@@ -9,7 +9,15 @@
 import { ConfigError } from '../errors.ts';
 import { failure, type Finding, ok, warning } from '../finding.ts';
 import type { Time } from '../time.ts';
-import { type Answer, type ManagedBroker, managementOf, type ManagementClient, type NodeInfo, type Overview } from './management.ts';
+import {
+  type Answer,
+  type ManagedBroker,
+  managementOf,
+  type ManagementClient,
+  type NoAnswer,
+  type NodeInfo,
+  type Overview,
+} from './management.ts';
 import { bindingFindings, exchangeFindings, queueFindings, type SeenTopology, surplusFindings } from './topology-comparison.ts';
 import { consumerTimeoutFinding, policyFindings } from './policy-check.ts';
 import type { ConnectionSource } from './channels.ts';
@@ -31,11 +39,12 @@ export interface TopologyCheckOptions {
 export async function checkTopology({ plan, connection, broker, gapTimeoutMs }: TopologyCheckOptions): Promise<readonly Finding[]> {
   const management = managementOf(broker, connection.time);
   // A login by certificate is none that could be used there.
-  if (management === null) return [...(await passiveFindings(connection, plan)), unseen('MANAGEMENT_URL is not set')];
+  if (management === null)
+    return [...(await passiveFindings(connection, plan)), unseen({ reason: 'MANAGEMENT_URL is not set', remedy: null })];
   const overview = await management.overview();
   const findings = overview.ok ? brokerFindings(plan, overview.value) : [];
   const seen = overview.ok ? await look(management) : overview;
-  if (!seen.ok) return [...findings, ...(await passiveFindings(connection, plan)), unseen(seen.reason)];
+  if (!seen.ok) return [...findings, ...(await passiveFindings(connection, plan)), unseen(seen)];
   return [
     ...findings,
     ...exchangeFindings(plan, seen.value),
@@ -53,7 +62,10 @@ export async function checkBrokerHealth(broker: ManagedBroker, time: Time): Prom
   if (management === null) return [];
   const [overview, nodes] = await Promise.all([management.overview(), management.nodes()]);
   if (!overview.ok) return [];
-  if (!nodes.ok) return [warning('alarms', `they cannot be seen: ${nodes.reason}`, 'give the user of MANAGEMENT_URL the tag `monitoring`')];
+  if (!nodes.ok) {
+    const remedy = nodes.remedy ?? 'give the user of MANAGEMENT_URL the tag `monitoring`';
+    return [warning('alarms', `they cannot be seen: ${nodes.reason}`, remedy)];
+  }
   const clock = management.clockOffsetMs === null ? [] : [brokerClockFinding(management.clockOffsetMs)];
   return [...alarmFindings(nodes.value), ...clock];
 }
@@ -94,11 +106,11 @@ async function look(management: ManagementClient): Promise<Answer<SeenTopology>>
   };
 }
 
-function unseen(reason: string): Finding {
+function unseen({ reason, remedy }: Pick<NoAnswer, 'reason' | 'remedy'>): Finding {
   return warning(
     'management API',
     `${reason}: arguments, bindings, weights, policies, alarms, the version and the plugin were not checked`,
-    'enable rabbitmq_management and set MANAGEMENT_URL',
+    remedy ?? 'enable rabbitmq_management and set MANAGEMENT_URL',
   );
 }
 

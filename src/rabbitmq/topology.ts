@@ -6,7 +6,7 @@
  * topology-check.ts checks what AMQP does not show (bindings, policies).
  */
 import type { Channel } from 'amqplib';
-import { ConfigError } from '../errors.ts';
+import { ConfigError, UnavailableError } from '../errors.ts';
 import { brokerWords, replyCodeOf, replyCodes } from './refusal.ts';
 import { ScratchChannel, type ConnectionSource } from './channels.ts';
 import { beginRecord, type PublishingSource } from './stream-record.ts';
@@ -15,7 +15,7 @@ import { type ExchangePlan, type QueuePlan, shardQueueName, type TopologyPlan } 
 /**
  * Declares what is missing. It can be repeated. The first record of the stream is published on `publishing`.
  * @throws ConfigError naming every difference of existing objects, a missing plugin, or a missing permission.
- * @throws UnavailableError when the broker is unavailable, or becomes unavailable meanwhile.
+ * @throws UnavailableError when the broker is unavailable, becomes unavailable meanwhile, or loses what was declared before it is bound.
  */
 export async function applyTopology(source: ConnectionSource, plan: TopologyPlan, publishing: PublishingSource = source): Promise<void> {
   await ScratchChannel.use(source, async (scratch) => {
@@ -30,7 +30,9 @@ export async function applyTopology(source: ConnectionSource, plan: TopologyPlan
     for (const { label, declare } of objects) refuseIfAny(explain(label, await scratch.attempt(declare)));
     for (const { exchange, queue, routingKey } of plan.bindings) {
       const refusal = await scratch.attempt((channel) => channel.bindQueue(queue, exchange, routingKey));
-      refuseIfAny(explain(`binding of queue ${queue} to exchange ${exchange}`, refusal));
+      const label = `binding of queue ${queue} to exchange ${exchange}`;
+      if (replyCodeOf(refusal) === replyCodes.notFound) throw new UnavailableError(gone(label, refusal!), { cause: refusal });
+      refuseIfAny(explain(label, refusal));
     }
   });
 }
@@ -132,6 +134,14 @@ async function surplusShard(scratch: ScratchChannel, { stream, shards }: Topolog
     `queue ${next} exists, but SHARDS is ${shards}: every process of a stream needs the same SHARDS; ` +
       'to have fewer shards, unbind and drain the last queues, then delete them',
   ];
+}
+
+/**
+ * Seen when four workers made a stream at once on an overloaded cluster of 3.10.8: a queue whose declaration was confirmed was not there
+ * to be bound. Whoever tries again finds or makes it.
+ */
+function gone(label: string, refusal: Error): string {
+  return `${label}: ${brokerWords(refusal)}, although it was declared a moment ago`;
 }
 
 function explain(label: string, refusal: Error | null): readonly string[] {

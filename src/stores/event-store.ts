@@ -8,8 +8,12 @@
  * - positions are 1, 2, 3… in the order in which appends become visible: a reader that has reached a position never misses one
  *   below it, however many processes write, and an entity's events have positions in the order of their sequences;
  * - the text of `data` is returned as it was given.
+ *
+ * `GapSource` is the part of it that fills a gap, for which a module of the user's can stand in (GAP_REPAIR).
  */
-import type { EntityRef } from '../events/event.ts';
+import { PermanentError } from '../errors.ts';
+import { type EncodedEvent, encodeEvent, type NewEvent } from '../events/encode.ts';
+import type { EntityRef, EventLimits } from '../events/event.ts';
 
 /** An event to append; the log assigns its sequence and position. */
 export interface EventToAppend {
@@ -104,4 +108,40 @@ export interface EventStore {
   /** Writes the snapshot unless one with a higher version and the same schema exists. */
   writeSnapshot(entity: EntityRef, snapshot: StateSnapshot): Promise<void>;
   close(): Promise<void>;
+}
+
+/** The request for missing events, to the event store or to a module of the operator. */
+export interface MissingEvents {
+  readonly entity: EntityRef;
+  /** First missing sequence. */
+  readonly from: number;
+  /** Last missing sequence. */
+  readonly to: number;
+  /** Aborted when the answer is no longer needed. */
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Returns the events of `entity` from `from` to `to`, without those that it lacks. It is asked again later
+ * for these, and after it throws. The events may omit entity type and id.
+ */
+export type GapSource = (missing: MissingEvents) => AsyncIterable<NewEvent> | Iterable<NewEvent> | Promise<Iterable<NewEvent>>;
+
+/** The source's events in the order of their sequences, each once. @throws PermanentError when it returns others than asked for. */
+export async function readMissing(source: GapSource, missing: MissingEvents, limits: EventLimits): Promise<readonly EncodedEvent[]> {
+  const found = new Map<number, EncodedEvent>();
+  for await (const event of await source(missing)) {
+    const encoded = encodeEvent({ ...missing.entity, ...event }, { limits });
+    const { entityType, entityId, sequence } = encoded.event;
+    if (entityType !== missing.entity.entityType || entityId !== missing.entity.entityId) {
+      throw new PermanentError('the source gave an event of another entity');
+    }
+    if (sequence === null || sequence < missing.from || sequence > missing.to) {
+      throw new PermanentError(
+        `the source was asked for ${missing.from} to ${missing.to} and gave ${sequence ?? 'an event without a sequence'}`,
+      );
+    }
+    found.set(sequence, encoded);
+  }
+  return [...found].sort(([a], [b]) => a - b).map(([, event]) => event);
 }

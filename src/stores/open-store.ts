@@ -4,7 +4,7 @@
  */
 import { type Config, connectionName } from '../config/config.ts';
 import type { Log } from '../observability/log.ts';
-import { initialVersionOf } from '../ordering/limits.ts';
+import { initialVersionOf } from '../ordering/facts.ts';
 import type { Time } from '../time.ts';
 import { createPostgresStore } from './postgres/postgres-store.ts';
 import { createRedisStore } from './redis/redis-store.ts';

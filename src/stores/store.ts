@@ -13,11 +13,15 @@
  *   (`rejectionReasons`): the commit that passes the last of them ends the parking.
  * - State, results and holes are opaque: they are returned byte for byte.
  *
+ * `lookForHalts` says whether the shards of a stream must stand still, by what store and broker have on record.
+ *
  * Operators are given more (`OperatorStore`): the state of replays, how often each letter was replayed, and the audit trail. Versions are
  * set with `Store.commit`, which fences operators and workers alike.
  */
+import { UnavailableError } from '../errors.ts';
 import { type EntityRef, entityFields } from '../events/event.ts';
 import type { Finding } from '../finding.ts';
+import type { Replaying } from '../ordering/entity-rules.ts';
 import type {
   Claim,
   ClaimResult,
@@ -32,9 +36,8 @@ import type {
   LookupResult,
   Snapshot,
 } from '../ordering/entity.ts';
-import type { Time } from '../time.ts';
-import { UnavailableError } from '../errors.ts';
-import type { Replaying } from '../ordering/entity-rules.ts';
+import { type Time, isoNow } from '../time.ts';
+import type { StreamLayout, StreamShape } from './layout.ts';
 
 export type LoadResult = { readonly status: 'ok'; readonly snapshot: Snapshot } | { readonly status: 'failed'; readonly error: Error };
 
@@ -67,18 +70,23 @@ export interface Halt {
   readonly at: string;
 }
 
-/** What a store knows of its stream: its own identity, the last epoch, and the halts. */
+/** What a store knows of its stream: its own identity, the last epoch, the halts, and the layout. */
 export interface StreamState {
   /** Random, made once for the stream. Null if there is none: the store is empty, or was filled by a version that made none. */
   readonly identity: string | null;
   /** The highest epoch handed out so far. If it is lower than a known epoch, the store went backwards. */
   readonly epoch: number;
   readonly halts: readonly Halt[];
+  /** Null if none is on record: the store is empty, or was filled by a version that kept no record. */
+  readonly layout: StreamLayout | null;
 }
 
 export type EpochResult =
-  /** `epoch` is greater than every earlier one of any shard or worker. `identity` as in `StreamState`. */
-  | { readonly status: 'ok'; readonly epoch: number; readonly identity: string | null }
+  /**
+   * `epoch` is greater than every earlier one of any shard or worker. `identity` as in `StreamState`. `unfinished` is the last note of the
+   * shard's previous session, empty if it wrote none; null if it took its leave, or there was none.
+   */
+  | { readonly status: 'ok'; readonly epoch: number; readonly identity: string | null; readonly unfinished: string | null }
   /** The shard is halted: no session begins. */
   | { readonly status: 'halted'; readonly halt: Halt };
 
@@ -97,9 +105,27 @@ export interface Store {
   findDeadLetters(queries: readonly DeadLetterQuery[]): Promise<readonly (DeadLetterHistory | null)[]>;
   /** Begins a session of the shard unless it is halted. One step, so that no session begins without the check. */
   nextEpoch(shard: number): Promise<EpochResult>;
-  streamState(): Promise<StreamState>;
+  /**
+   * Keeps the note of a session for the next one of its shard (`unfinished`), in the place of an earlier note; null is its leave. No
+   * effect once a later session has begun.
+   */
+  noteSession(shard: number, epoch: number, note: string | null): Promise<void>;
+  /**
+   * With `durable` it answers once everything that the answer shows is kept as DURABILITY asks; a store without such a setting ignores it.
+   * An epoch that a fail-over may still take back was given to nobody, and a former master stands at an old one. Default false, for those
+   * who only show it.
+   *
+   * @throws ConfigError when a newer version of Inorder has laid the stream out in a way that this one does not know.
+   * @throws UnavailableError with `durable` also while it is unknown whether it is kept.
+   */
+  streamState(options?: { readonly durable?: boolean }): Promise<StreamState>;
   /** Returns the identity; makes it first if there is none. */
   identify(): Promise<string>;
+  /**
+   * Records the layout of this version, with the shape, unless there is a record; returns what is on record.
+   * @throws ConfigError as `streamState` does.
+   */
+  recordLayout(shape: StreamShape): Promise<StreamLayout>;
   /** Records a halt, before any later session of the shard can begin. Of several for the same shard the first stays. */
   halt(halt: Halt): Promise<void>;
   /**
@@ -223,7 +249,72 @@ export interface OperatorStore {
   noteReplays(messages: readonly DeadLetterQuery[]): Promise<void>;
   /** Ends every halt: the store is accepted as it is. It gets an identity if it has none; later epochs are above `epoch`. */
   resume(epoch: number): Promise<StreamState>;
+  /**
+   * Replaces the record of the layout, in one step, if it is still `from`, or makes it if there is none; otherwise nothing changes. Returns
+   * what is then on record. `from` null: there was none.
+   * @throws ConfigError as `streamState` does.
+   */
+  changeShape(shape: StreamShape, from: StreamLayout | null): Promise<StreamLayout>;
   appendAudit(entries: readonly AuditEntry[]): Promise<void>;
   /** The audit trail, the latest entry first, in bounded memory. */
   readAudit(): AsyncIterable<AuditRecord>;
+}
+
+/** The broker's record of the store; `rabbitmq/stream-record.ts` explains each field. */
+export interface KnownStore {
+  readonly isOlder: boolean;
+  readonly identity: string | null;
+  readonly epoch: number;
+  readonly halts: readonly Halt[];
+}
+
+export interface Outlook {
+  readonly state: StreamState;
+  /** Empty: no shard is halted. */
+  readonly halts: readonly Halt[];
+}
+
+type Reading = Pick<Store, 'streamState' | 'listEntities'>;
+
+/**
+ * Whether the shards of a stream are halted: the halts recorded in the store and at the broker, and the one that follows from
+ * comparing the two. A starting worker and the commands use the same check. `known` is null if the broker keeps no record.
+ *
+ * @throws UnavailableError
+ */
+export async function lookForHalts(store: Reading, known: KnownStore | null, time: Time): Promise<Outlook> {
+  const state = await store.streamState();
+  const recorded = [...state.halts, ...(known?.halts ?? []).filter(({ shard }) => !state.halts.some((halt) => halt.shard === shard))];
+  // The recorded cause says more than its consequence.
+  if (known === null || recorded.some(({ shard }) => shard === null)) return { state, halts: recorded };
+  const detail = await whyNotThisStore(store, state, known);
+  const mismatch = detail === null ? [] : [{ shard: null, detail, at: isoNow(time) }];
+  return { state, halts: [...recorded, ...mismatch] };
+}
+
+async function whyNotThisStore(
+  store: Pick<Store, 'listEntities'>,
+  { identity, epoch }: StreamState,
+  known: KnownStore,
+): Promise<string | null> {
+  const isUnused = identity === null && epoch === 0;
+  if (known.identity === null) {
+    if (!known.isOlder || !isUnused || !(await isEmpty(store))) return null;
+    return 'the store knows nothing of this stream, which was there before';
+  }
+  const had = `the stream has had a store that gave out epoch ${known.epoch}`;
+  if (isUnused) return `${had}, and this one knows nothing of it`;
+  if (identity !== known.identity) return `${had}, and this is another one`;
+  return epoch < known.epoch ? `${had}, and this one stands at ${epoch}: it is an older copy` : null;
+}
+
+/** Entities may have been imported before any worker began. */
+async function isEmpty(store: Pick<Store, 'listEntities'>): Promise<boolean> {
+  for await (const _entity of store.listEntities({})) return false;
+  return true;
+}
+
+/** The halt as a message for operators. */
+export function haltText({ shard, detail }: Halt): string {
+  return `${shard === null ? 'every shard' : `shard ${shard}`} is halted, for the store went backwards: ${detail}`;
 }

@@ -5,19 +5,22 @@
  *
  *   an event was applied, and its entity is still parked ────────┐
  *   a shard was taken over: its previous owner may have died ────┼─▶ gathered ──▶ one replay for all ──▶ a pause, and again
- *   an entity is still parked after its replay: something raced ─┘
+ *   an entity is still parked after its replay: something raced ─┤
+ *   now and then one worker of all, while the queue is not empty ┘
  *
  * Guarantees that a replay never delays or stops event processing; that one replay runs at a time, followed by a pause of at
  * least its own duration, so that a flood does not keep the queue under reading; that an entity is left alone once one of its
- * letters fails again, or after a few tries that did not move its version. Gathered entities are kept in memory only: after a
- * crash the next owner of the shard searches for them.
+ * letters fails again, or after a few tries that did not move its version, until it is found by a search. Gathered entities are
+ * kept in memory only: after a crash the next owner of the shard searches for them. One that is given no deliveries does not know
+ * that it is the owner: for it all workers take turns to look through the queue, and have on record at the broker who has just looked.
  */
 import { type Config, connectionName } from '../config/config.ts';
 import { isWaiting, textOf } from '../dead-letters/dead-letter.ts';
 import { DeadLetters, letterSettings } from '../dead-letters/dead-letters.ts';
-import { KeptBroker } from '../dead-letters/letter-broker.ts';
+import { type Connect, KeptBroker } from '../dead-letters/letter-broker.ts';
 import { countLetters, type EntityReplay } from '../dead-letters/replay-plan.ts';
 import { entityKey } from '../events/identity.ts';
+import type { StreamRecordKeeper } from '../rabbitmq/stream-record.ts';
 import { snapshotsOf, type Store } from '../stores/store.ts';
 import { messageOf, UnavailableError } from '../errors.ts';
 import type { EntityRef } from '../events/event.ts';
@@ -49,6 +52,12 @@ export interface AutoReplayOptions {
   readonly store: Pick<Store, 'load'>;
   /** Rejects with `UnavailableError` when the replay should be tried again later. */
   readonly replay: (request: ReplayRequest) => Promise<AutomaticReport>;
+  /** How many letters are in the queue. Rejects with `UnavailableError` when they cannot be counted. */
+  readonly lettersLeft: () => Promise<number>;
+  /** Whether it is for this worker to look through the queue; then no other one does for `forMs`. Rejects as `lettersLeft` does. */
+  readonly takeTurn: (forMs: number) => Promise<boolean>;
+  /** Of the stream; all of them are looked for. */
+  readonly shardCount: number;
   readonly metrics: Pick<Metrics, 'autoReplayEnded'>;
   readonly log: Log;
   readonly time: Time;
@@ -64,9 +73,21 @@ export interface AutoReplayPace {
   readonly pauseMs: number;
   /** Between the tries at one entity, and after failed replays. Default from 1 s to 30 s. */
   readonly backOff: BackOffLimits;
+  /**
+   * How often a queue that is not empty is searched without a cause, in milliseconds: after half of it at the earliest, by whichever worker
+   * comes first. Default 300,000; longer where the searches of a long queue would take more than a twentieth of the time.
+   */
+  readonly searchMs: number;
 }
 
-const defaultPace: AutoReplayPace = { gatherMs: 100, patienceMs: 5_000, pauseMs: 1_000, backOff: { initialMs: 1_000, maxMs: 30_000 } };
+const defaultPace: AutoReplayPace = {
+  gatherMs: 100,
+  patienceMs: 5_000,
+  pauseMs: 1_000,
+  backOff: { initialMs: 1_000, maxMs: 30_000 },
+  searchMs: 300_000,
+};
+const searchShare = 1 / 20;
 
 /** How often the queue is read for an entity whose version does not move. */
 const maxTries = 4;
@@ -94,6 +115,8 @@ export class AutoReplay {
   #notBeforeMs = 0;
   #failures = 0;
   #running: Promise<void> | null = null;
+  #searchTookMs = 0;
+  #searchTimer: Timer | null = null;
 
   constructor(options: AutoReplayOptions) {
     this.#options = options;
@@ -118,6 +141,7 @@ export class AutoReplay {
 
   /** Dead letters of this shard may be ready without this worker having seen the cause. */
   search(shard: number): void {
+    if (this.#searchTimer === null) this.#searchLater();
     this.#shards.add(shard);
     this.#shardsDueMs = Math.min(this.#shardsDueMs, this.#options.time.nowMs() + this.#pace.gatherMs);
     this.#arm(this.#shardsDueMs);
@@ -128,7 +152,28 @@ export class AutoReplay {
     this.#stopping.abort();
     this.#timer?.cancel();
     this.#timer = null;
+    this.#searchTimer?.cancel();
     if (this.#running !== null) await within(this.#options.time, this.#running, timeoutMs);
+  }
+
+  /** For ever: no count of the queue tells that nothing in it has become ready. */
+  #searchLater(): void {
+    const { time } = this.#options;
+    if (this.#stopping.signal.aborted) return;
+    const everyMs = Math.max(this.#pace.searchMs, this.#searchTookMs / searchShare);
+    const waitMs = everyMs * (0.5 + time.random());
+    this.#searchTimer = time.after(waitMs, () => void this.#searchIfAnyIsLeft(everyMs / 2).then(() => this.#searchLater()));
+  }
+
+  /** Never rejects. */
+  async #searchIfAnyIsLeft(forMs: number): Promise<void> {
+    const { lettersLeft, takeTurn, shardCount, log } = this.#options;
+    try {
+      if ((await lettersLeft()) > 0 && (await takeTurn(forMs))) for (let shard = 0; shard < shardCount; shard++) this.search(shard);
+    } catch (error) {
+      if (error instanceof UnavailableError) log.debug({ cause: messageOf(error) }, 'dead letters cannot be counted now');
+      else log.error({ error }, 'a bug: dead letters could not be counted');
+    }
   }
 
   #arm(dueMs: number): void {
@@ -170,6 +215,7 @@ export class AutoReplay {
       const report = await this.#options.replay({ entities, shards, maxFound: maxGathered, signal: this.#stopping.signal });
       this.#failures = 0;
       this.#settle(open, report);
+      if (shards.size > 0) this.#searchTookMs = this.#options.time.nowMs() - nowMs;
       if (!report.complete) for (const shard of shards) this.search(shard);
       const { replayed, blocked } = report;
       metrics.autoReplayEnded(replayed > 0 ? 'replayed' : 'nothing');
@@ -259,30 +305,53 @@ function judge({ tries, tried }: Candidate, { version, parked }: Snapshot): 'try
   return tries < maxTries || version > tried.version ? 'try' : 'done';
 }
 
-export interface AutoReplayParts {
+export interface AutoReplayParts extends Pick<AutoReplayOptions, 'lettersLeft'> {
   readonly config: Config;
+  readonly record: Pick<StreamRecordKeeper, 'change'>;
   readonly store: Store;
   readonly metrics: Metrics;
   readonly log: Log;
   readonly time: Time;
+  /** Default: to the broker of the configuration. */
+  readonly connect?: Connect;
+  /** Messages per page of a reading. Default: that of readings. */
+  readonly pageSize?: number;
 }
 
 /** The automatic replay as a worker uses it. */
 export function createAutoReplay(parts: AutoReplayParts): AutoReplay {
-  return new AutoReplay({ ...parts, replay: (request) => replayOnce(request, parts) });
+  const { config, record, time } = parts;
+  const replay = (request: ReplayRequest) => replayOnce(request, parts);
+  return new AutoReplay({ ...parts, replay, takeTurn: turnTaker(record, time), shardCount: config.broker.shards });
+}
+
+/** The turns are on record at the broker. Where it keeps no record, every worker looks. */
+export function turnTaker(record: Pick<StreamRecordKeeper, 'change'>, time: Pick<Time, 'wallMs'>): AutoReplayOptions['takeTurn'] {
+  return async (forMs) => {
+    let isMine = true;
+    await record.change((known) => {
+      if (known === null || known.identity === null) return null;
+      const nowMs = time.wallMs();
+      const leftMs = (known.searchedUntilMs ?? nowMs) - nowMs;
+      // One that ends later was set by a clock that is wrong.
+      isMine = leftMs <= 0 || leftMs > forMs;
+      return isMine ? { ...known, searchedUntilMs: nowMs + forMs } : null;
+    });
+    return isMine;
+  };
 }
 
 /** How long a stop waits for a broker that does not accept publishes. */
 const endTimeoutMs = 2_000;
 
 /** @throws UnavailableError when broker or store become unavailable, dead letters are being changed elsewhere, or `signal` aborts. */
-async function replayOnce(request: ReplayRequest, parts: AutoReplayParts): Promise<AutomaticReport> {
-  const { config, store, metrics, log, time } = parts;
+export async function replayOnce(request: ReplayRequest, parts: AutoReplayParts): Promise<AutomaticReport> {
+  const { config, store, metrics, log, time, connect, pageSize } = parts;
   const names = { reading: connectionName('auto-replay', config), publishing: connectionName('auto-replay-publishing', config) };
   // The connections open and close with each replay; only its result is logged.
   const quiet: Log = { debug: log.debug.bind(log), info: log.debug.bind(log), warn: log.warn.bind(log), error: log.error.bind(log) };
-  const broker = new KeptBroker({ ...config.broker, names, log: quiet, time });
-  const all = new DeadLetters({ ...letterSettings(config), store, broker, time });
+  const broker = new KeptBroker({ ...config.broker, names, log: quiet, time, connect });
+  const all = new DeadLetters({ ...letterSettings(config), store, broker, time, pageSize });
   try {
     return await all.exclusively((letters) => replayReady(letters, request, (count) => metrics.autoReplayed(count)), 0);
   } finally {

@@ -16,7 +16,8 @@ import type { EncodedEvent } from '../events/encode.ts';
 import { entityFields, type EntityRef, type EventLimits } from '../events/event.ts';
 import type { Log } from '../observability/log.ts';
 import type { Metrics } from '../observability/metrics.ts';
-import { type GapSource, readMissing } from '../event-sourcing/gap-source.ts';
+import type { OpenShardChannel } from '../rabbitmq/shard-channel.ts';
+import { type GapSource, readMissing } from '../stores/event-store.ts';
 import { backOffMs, every, type Time, timeLimit, type Timer, within } from '../time.ts';
 
 /** A gap that is open now. */
@@ -26,16 +27,16 @@ export interface RepairableGap {
   readonly from: number;
   /** Last one before the lowest held. */
   readonly to: number;
-  /** The life of the channel in which the gap was opened. */
-  readonly generation: number;
+  /** The channel that delivered what is held: its deliveries end with it, and so does the gap. */
+  readonly channel: OpenShardChannel;
 }
 
 export interface RepairableShard {
   readonly shard: number;
   /** Gaps for which an event has waited at least `ms`, the longest wait first. */
   gapsOlderThan(ms: number): readonly RepairableGap[];
-  /** Handles the events as if the broker had delivered them. Returns false, and does nothing, when the channel has changed since. */
-  deliverMissing(generation: number, events: readonly EncodedEvent[]): boolean;
+  /** Handles the events as if `channel` had delivered them. Returns false, and does nothing, when the shard has another one by now. */
+  deliverMissing(channel: OpenShardChannel, events: readonly EncodedEvent[]): boolean;
 }
 
 export interface GapRepairOptions {
@@ -122,7 +123,7 @@ export class GapRepair {
         if (this.#putOff(name) === 1) log.info({ ...of, to: gap.to }, 'the source does not have the missing events either');
         return;
       }
-      if (this.#stopping.signal.aborted || !shard.deliverMissing(gap.generation, events)) return;
+      if (this.#stopping.signal.aborted || !shard.deliverMissing(gap.channel, events)) return;
       // The gap stays open until the events are committed.
       this.#tries.set(name, { failures: 0, notBeforeMs: this.#options.time.nowMs() + backOff.initialMs });
       metrics.gapRepairEnded('repaired');

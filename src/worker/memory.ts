@@ -9,8 +9,8 @@
 import { heldShare } from '../config/config.ts';
 import type { EntityRef } from '../events/event.ts';
 import { entityKey } from '../events/identity.ts';
-import { ByteLru } from '../ordering/byte-lru.ts';
-import type { SequencerLimits } from '../ordering/limits.ts';
+import { ByteLru } from '../ordering/lane.ts';
+import type { SequencerLimits } from '../ordering/facts.ts';
 import { DeliveryMemory } from './intake.ts';
 
 export interface WorkerMemory {

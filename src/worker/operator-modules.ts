@@ -4,15 +4,13 @@
  */
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { historyAggregate } from '../aggregates/history.ts';
-import { orderAggregate } from '../aggregates/order.ts';
+import { historyAggregate, orderAggregate } from '../aggregates/built-in.ts';
 import { createProcessors, type Processors } from '../aggregates/processors.ts';
 import type { Config } from '../config/config.ts';
 import type { VariableName } from '../config/variables.ts';
 import { ConfigError, messageOf } from '../errors.ts';
-import type { GapSource } from '../event-sourcing/gap-source.ts';
+import type { GapSource, EventStore } from '../stores/event-store.ts';
 import type { Log } from '../observability/log.ts';
-import type { EventStore } from '../stores/event-store.ts';
 import { openEventStore } from '../stores/open-store.ts';
 import type { Time } from '../time.ts';
 

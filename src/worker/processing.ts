@@ -24,9 +24,11 @@ import { UnavailableError } from '../errors.ts';
 import { appliedText, type Event, type RawMessage } from '../events/event.ts';
 import type { Effect, FailureText, Slot } from '../ordering/facts.ts';
 import { absorbedText, type Commit, type CommitEvent } from '../ordering/entity.ts';
-import { type BackOffLimits, backOffMs, sleep, type Time } from '../time.ts';
+import { type BackOffLimits, backOffMs, endOfTick, sleep, type Time } from '../time.ts';
 import type { DeliveryReport } from './delivery-report.ts';
 import type { CachedState } from './memory.ts';
+import type { Isolation } from './isolation.ts';
+import type { Trials } from './trials.ts';
 
 export type CommitEffect = Extract<Effect, { kind: 'commit' }>;
 
@@ -47,8 +49,12 @@ export interface ProcessingOptions {
   /** Whether applied events are kept in the entity's log. */
   readonly eventLog: boolean;
   /** What a handler needs apart from its event. */
-  readonly handlerRun: Omit<HandlerRun, 'headers' | 'onRetry'>;
+  readonly handlerRun: Omit<HandlerRun, 'headers' | 'onRetry' | 'guard'>;
   readonly report: Pick<DeliveryReport, 'retried' | 'within'>;
+  /** Where the processors run; null: here. */
+  readonly isolation: Pick<Isolation, 'prepare'> | null;
+  /** Null: nobody's death is looked into here. */
+  readonly trials: Pick<Trials, 'verdictOn' | 'together' | 'concerns' | 'run'> | null;
   /** Whose headers a handler sees, by delivery tag. */
   readonly messages: ReadonlyMap<number, Pick<RawMessage, 'headers'>>;
 }
@@ -67,8 +73,14 @@ export function prepare(
 ): Prepared | Promise<Prepared | null> {
   const processors = options.processors.forType(effect.entity.entityType);
   if (processors === null) return prepareWithout(effect, token, before);
-  const fold = new Fold(effect, token, before, processors, options);
-  return processors.handlers.length > 0 ? foldWithHandlers(fold, processors, options) : foldAll(fold);
+  const trials = options.trials?.concerns(effect.slots) ? options.trials : null;
+  if (options.isolation !== null) {
+    const isolated = options.isolation.prepare.bind(options.isolation, effect, token, before, options);
+    return options.trials === null ? isolated() : options.trials.run(effect.slots, isolated);
+  }
+  const newFold = () => new Fold(effect, token, before, processors, options);
+  if (processors.handlers.length > 0) return foldWithHandlers(newFold, processors, effect.slots, options);
+  return trials === null ? foldAll(newFold()) : trials.run(effect.slots, () => foldAll(newFold()));
 }
 
 /** No processor for this type: slots that need none pass, the first that needs one fails. */
@@ -99,19 +111,31 @@ function foldAll(fold: Fold): Prepared {
   return fold.finish(null);
 }
 
-async function foldWithHandlers(fold: Fold, processors: ProcessorSet, options: ProcessingOptions): Promise<Prepared | null> {
-  for (const slot of fold.slots) {
-    const failure = fold.evolve(slot);
-    if (failure !== null) return fold.finish(failure);
+async function foldWithHandlers(
+  newFold: () => Fold,
+  processors: ProcessorSet,
+  slots: readonly Slot[],
+  options: ProcessingOptions,
+): Promise<Prepared | null> {
+  const { trials } = options;
+  let fold: Fold | null = null;
+  for (const slot of slots) {
+    // The aggregate reads the state, computes the next one and writes it: its process may end in each of them.
+    const evolve = () => {
+      fold ??= newFold();
+      return { fold, failure: fold.evolve(slot) ?? (slot.action === 'apply' ? fold.unstorable() : null) };
+    };
+    const evolved = trials?.concerns([slot]) ? await trials.run([slot], evolve) : evolve();
+    fold = evolved.fold;
+    if (evolved.failure !== null) return fold.finish(evolved.failure);
     if (slot.action !== 'apply') {
       fold.add(slot, null);
       continue;
     }
-    const unstorable = fold.unstorable();
-    if (unstorable !== null) return fold.finish(unstorable);
     const { tag, event } = slot.delivery;
     const onRetry = (attempt: number, cause: string) => options.report.retried(slot.delivery, attempt, cause);
-    const run = { ...options.handlerRun, headers: options.messages.get(tag)?.headers ?? {}, onRetry };
+    const guard: HandlerRun['guard'] = trials === null ? (attempt) => attempt() : (attempt) => trials.run([slot], attempt);
+    const run = { ...options.handlerRun, headers: options.messages.get(tag)?.headers ?? {}, onRetry, guard };
     const values: unknown[] = [];
     for (const handler of processors.handlers) {
       const outcome = await options.report.within(tag, () => runHandler(handler, event, run));
@@ -124,7 +148,7 @@ async function foldWithHandlers(fold: Fold, processors: ProcessorSet, options: P
     fold.add(slot, result.text);
     return fold.finish(null);
   }
-  return fold.finish(null);
+  return (fold ?? newFold()).finish(null);
 }
 
 function resultText(
@@ -295,9 +319,13 @@ export interface HandlerRun {
   /** Aborted when the shard is lost or stops: the outcome no longer matters. */
   readonly life: AbortSignal;
   readonly time: Time;
+  /** Whose attempts are running: an error that escapes them is logged with these. */
+  readonly inWork: Set<Event>;
   /** Called when an attempt begins. */
   readonly onAttempt: () => void;
   readonly onRetry: (attempt: number, cause: string) => void;
+  /** Runs one attempt. */
+  readonly guard: <T>(attempt: () => Promise<T>) => Promise<T>;
 }
 
 export type HandlerOutcome =
@@ -312,7 +340,11 @@ export async function runHandler(handler: Handler, event: Event, run: HandlerRun
     if (life.aborted) return { kind: 'abandoned' };
     run.onAttempt();
     try {
-      const value = await attemptOnce(handler, event, attempt, run);
+      const value = await run.guard(() => {
+        // It may have been held back until the shard was lost.
+        if (life.aborted) throw new UnavailableError('the shard was lost');
+        return attemptOnce(handler, event, attempt, run);
+      });
       return { kind: 'ok', value };
     } catch (error) {
       if (life.aborted) return { kind: 'abandoned' };
@@ -338,6 +370,7 @@ function attemptOnce(handler: Handler, event: Event, attempt: number, run: Handl
     const end = () => {
       timer.cancel();
       run.life.removeEventListener('abort', onLost);
+      run.inWork.delete(event);
     };
     const giveUp = (error: Error) => {
       end();
@@ -347,10 +380,13 @@ function attemptOnce(handler: Handler, event: Event, attempt: number, run: Handl
     const onLost = () => giveUp(new UnavailableError('the shard was lost'));
     const timer = run.time.after(timeoutMs, () => giveUp(new Error(`the handler did not finish within ${timeoutMs} ms`)));
     run.life.addEventListener('abort', onLost, { once: true });
+    run.inWork.add(event);
     const context = { idempotencyKey: idempotencyKeyOf(event), attempt, signal: abort.signal, headers: run.headers };
     // Called within the promise chain, so that a synchronous throw counts as a failed attempt.
     Promise.resolve()
       .then(() => handler.handle(event, context))
+      // A rejection that it does not wait for ends the process within this tick, before anything is committed.
+      .then((value) => endOfTick(run.time).then(() => value))
       .then(resolve, reject)
       .finally(end);
   });

@@ -5,12 +5,11 @@
  */
 import { entityKey, type EntityChoice, isChosen, oneOf } from '../events/identity.ts';
 import { ConfigError } from '../errors.ts';
-import { eventOf } from '../event-sourcing/fold.ts';
+import { eventOf } from '../event-sourcing/repository.ts';
 import { entitiesOf } from '../event-sourcing/read-side.ts';
 import type { EntityRef, Event, EventLimits } from '../events/event.ts';
-import { entityLines, type EntityLine, type EntityLineOptions } from '../publishing/entity-lines.ts';
+import { entityLines, type EntityLine, type EntityLineOptions, type TextLine } from '../publishing/text-lines.ts';
 import { lineEvents } from '../publishing/line-events.ts';
-import type { TextLine } from '../publishing/text-lines.ts';
 import type { EventStore } from '../stores/event-store.ts';
 import { readSnapshot, type Store } from '../stores/store.ts';
 import { type Behind, behindTheirLetters, comparedWith, type Remedy } from './recovery.ts';

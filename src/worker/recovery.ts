@@ -164,8 +164,16 @@ async function commitEvents(
       processors: { hasHandlers: false, forType: () => ({ aggregate: set.aggregate, handlers: [] }) },
       maxStateBytes: recovery.maxStateBytes,
       eventLog: recovery.eventLog,
-      handlerRun: { limits: noRetry, life: new AbortController().signal, time: recovery.time, onAttempt: () => undefined },
+      handlerRun: {
+        limits: noRetry,
+        life: new AbortController().signal,
+        time: recovery.time,
+        inWork: new Set(),
+        onAttempt: () => undefined,
+      },
       report: { retried: () => undefined, within: (_tag, work) => work() },
+      trials: null,
+      isolation: null,
       messages: new Map(),
     },
   );

@@ -17,26 +17,33 @@ import type { Decoded, RawMessage } from '../events/event.ts';
 import { HourlyPerEntity } from '../observability/log.ts';
 import type { ShardReading, ShardState } from '../observability/metrics.ts';
 import { gapStatus, type ShardStatus } from '../observability/worker-status.ts';
-import type { Delivery, Effect, Fact, Outcome, RefusedDelivery, Rejection } from '../ordering/facts.ts';
-import type { SequencerLimits } from '../ordering/limits.ts';
+import type { Delivery, Effect, Fact, Outcome, RefusedDelivery, Rejection, SequencerLimits } from '../ordering/facts.ts';
 import { ShardSequencer } from '../ordering/sequencer.ts';
-import type { OpenShardChannel, RawDelivery, ShardChannel, ShardChannelEvents } from '../rabbitmq/shard-channel.ts';
+import {
+  type OpenShardChannel,
+  type RawDelivery,
+  type ShardChannel,
+  type ShardChannelEvents,
+  Acknowledger,
+} from '../rabbitmq/shard-channel.ts';
 import type { EpochResult, Store } from '../stores/store.ts';
 import { type Timer, within } from '../time.ts';
-import { Acknowledger } from './acknowledger.ts';
 import type { AutoReplay } from './auto-replay.ts';
 import { DeliveryReport, type DeliveryReportOptions } from './delivery-report.ts';
 import type { RepairableGap, RepairableShard } from './gap-repair.ts';
 import { Intake } from './intake.ts';
 import type { WorkerMemory } from './memory.ts';
-import type { ProcessingOptions, RetryLimits } from './processing.ts';
+import type { HandlerRun, ProcessingOptions, RetryLimits } from './processing.ts';
 import { type BatchResult, StoreBatches } from './store-batch.ts';
 import type { HaltableShard } from './store-watch.ts';
+import { leaveUnused, takeLeave, Trials, type TrialsOptions } from './trials.ts';
 import type { WatchedShard } from './watchdog.ts';
 
 export interface ShardOptions
   extends Omit<DeliveryReportOptions, 'repetitions'>,
-    Pick<ProcessingOptions, 'processors' | 'maxStateBytes' | 'eventLog'> {
+    Pick<ProcessingOptions, 'processors' | 'maxStateBytes' | 'eventLog' | 'isolation'>,
+    Pick<HandlerRun, 'inWork'>,
+    Pick<TrialsOptions, 'record' | 'bench'> {
   readonly limits: SequencerLimits;
   readonly store: Store;
   readonly memory: WorkerMemory;
@@ -70,6 +77,8 @@ interface Session {
   readonly results: Map<number, string>;
   /** Null until there is an epoch. */
   batches: StoreBatches | null;
+  /** Null where the session before took its leave. */
+  trials: Trials | null;
   /** Events that were fetched have tags below those of the broker, which count from 1. */
   lastFetchedTag: number;
 }
@@ -93,6 +102,7 @@ export class Shard implements ShardChannelEvents, WatchedShard, RepairableShard,
   #resuming = false;
   #stopped = false;
   #draining: (() => void) | null = null;
+  readonly #failed = (error: unknown): void => this.#halt('bug', error instanceof Error ? error : new InvariantError(messageOf(error)));
 
   constructor(options: ShardOptions) {
     this.#options = options;
@@ -110,7 +120,8 @@ export class Shard implements ShardChannelEvents, WatchedShard, RepairableShard,
   async stop(timeoutMs: number): Promise<void> {
     this.#stopped = true;
     if (this.#session !== null && !this.#halted) await this.#drain(timeoutMs);
-    this.#endSession();
+    // Before the channel is closed: the next session then begins without suspects.
+    await this.#endSession();
     await this.#channel.stop();
   }
 
@@ -151,17 +162,17 @@ export class Shard implements ShardChannelEvents, WatchedShard, RepairableShard,
     const gaps = this.#sequencer.openGaps(Number.POSITIVE_INFINITY, this.#options.time.nowMs()).filter(({ waitedMs }) => waitedMs >= ms);
     return gaps.flatMap(({ lane: { entity, known, held } }) => {
       const [from, to] = [known.version + 1, (held.lowest() ?? 0) - 1];
-      return from >= 0 && from <= to ? [{ entity, from, to, generation: session.channel.generation }] : [];
+      return from >= 0 && from <= to ? [{ entity, from, to, channel: session.channel }] : [];
     });
   }
 
-  deliverMissing(generation: number, events: readonly EncodedEvent[]): boolean {
+  deliverMissing(channel: OpenShardChannel, events: readonly EncodedEvent[]): boolean {
     const session = this.#session;
-    if (session === null || session.channel.generation !== generation || this.state !== 'consuming') return false;
+    if (session === null || session.channel !== channel || this.state !== 'consuming') return false;
     const deliveries = events.map((encoded): Delivery => {
       const tag = --session.lastFetchedTag;
       session.messages.set(tag, asDelivered(encoded));
-      return { tag, event: encoded.event };
+      return { tag, event: encoded.event, mayRepeat: true };
     });
     this.#handle([{ kind: 'delivered', deliveries }]);
     return true;
@@ -176,8 +187,7 @@ export class Shard implements ShardChannelEvents, WatchedShard, RepairableShard,
 
   reading(): ShardReading {
     const { gaps, unsettled } = this.#sequencer.overview();
-    const [oldest] = this.#sequencer.openGaps(1, this.#options.time.nowMs());
-    const gapOldestSeconds = (oldest?.waitedMs ?? 0) / 1_000;
+    const gapOldestSeconds = (this.#sequencer.openGaps(1, this.#options.time.nowMs())[0]?.waitedMs ?? 0) / 1_000;
     const unacked = unsettled + (this.#session?.intake.outside ?? 0);
     return { shard: this.shard, state: this.state, gapsOpen: gaps, gapOldestSeconds, unacked, held: this.#sequencer.heldByEntityType() };
   }
@@ -185,13 +195,14 @@ export class Shard implements ShardChannelEvents, WatchedShard, RepairableShard,
   status(): ShardStatus {
     const { shard, queue } = this;
     const open_gaps = this.#sequencer.openGaps(gapsInStatus, this.#options.time.nowMs()).map(gapStatus);
-    const [epoch, totals] = [this.#session?.epoch ?? null, { ...this.#options.shardMetrics.totals }];
-    return { shard, queue, ...this.#sequencer.overview(), state: this.state, epoch, totals, open_gaps };
+    const [epoch, trials] = [this.#session?.epoch ?? null, this.#session?.trials?.status() ?? null];
+    const { totals } = this.#options.shardMetrics;
+    return { shard, queue, ...this.#sequencer.overview(), state: this.state, epoch, totals: { ...totals }, open_gaps, trials };
   }
 
   opened(channel: OpenShardChannel): void {
     if (this.#halted) return;
-    this.#endSession();
+    void this.#endSession();
     this.#options.log.info({ shard: this.shard, generation: channel.generation }, 'consuming');
     const life = new AbortController();
     // One for each handler that is running.
@@ -207,7 +218,7 @@ export class Shard implements ShardChannelEvents, WatchedShard, RepairableShard,
       time: this.#options.time,
     });
     const known = { channel, life, acknowledger, report, intake, messages };
-    this.#session = { ...known, epoch: null, untilEpoch: null, results: new Map(), batches: null, lastFetchedTag: 0 };
+    this.#session = { ...known, epoch: null, untilEpoch: null, results: new Map(), batches: null, trials: null, lastFetchedTag: 0 };
   }
 
   delivered(channel: OpenShardChannel, raw: readonly RawDelivery[]): void {
@@ -222,7 +233,8 @@ export class Shard implements ShardChannelEvents, WatchedShard, RepairableShard,
         const decoded = this.#options.decode(message);
         session.messages.set(tag, message);
         session.report.arrived(tag, message, decoded.ok ? decoded.event : decoded.refusal);
-        return decoded.ok ? { tag, event: decoded.event, bytes } : { tag, refusal: decoded.refusal };
+        if (!decoded.ok) return { tag, refusal: decoded.refusal };
+        return again ? { tag, event: decoded.event, bytes, mayRepeat: true } : { tag, event: decoded.event, bytes };
       });
     this.#options.shardMetrics.delivered(deliveries.length, redelivered);
     this.#whenEpochIsKnown(session, () => this.#handle([{ kind: 'delivered', deliveries }]));
@@ -230,17 +242,15 @@ export class Shard implements ShardChannelEvents, WatchedShard, RepairableShard,
 
   lost(channel: OpenShardChannel, cause: Error): void {
     if (this.#session?.channel !== channel) return;
-    const { generation } = channel;
-    this.#options.log.warn(
-      { shard: this.shard, generation, cause: messageOf(cause) },
-      'the channel is lost; what was not settled comes back',
-    );
-    this.#endSession();
+    const about = { shard: this.shard, generation: channel.generation, cause: messageOf(cause) };
+    this.#options.log.warn(about, 'the channel is lost; what was not settled comes back');
+    void this.#endSession();
   }
 
-  #endSession(): void {
+  /** Resolves when the session has taken its leave in the store, or cannot. */
+  #endSession({ takesLeave = true } = {}): Promise<void> {
     const session = this.#session;
-    if (session === null) return;
+    if (session === null) return Promise.resolve();
     this.#session = null;
     session.life.abort();
     session.batches?.end();
@@ -254,6 +264,7 @@ export class Shard implements ShardChannelEvents, WatchedShard, RepairableShard,
     this.#sequencer.handle(this.#options.time.nowMs(), { kind: 'channelLost' });
     this.#setTimer();
     this.#draining?.();
+    return takesLeave ? takeLeave(session, this.#options) : Promise.resolve();
   }
 
   /** An epoch begins with the first delivery: a standby that gets none needs none. */
@@ -270,18 +281,20 @@ export class Shard implements ShardChannelEvents, WatchedShard, RepairableShard,
     const { signal } = session.life;
     try {
       const result = await this.#options.nextEpoch(signal);
-      if (signal.aborted) return;
-      if (result.status === 'ok') this.#begin(session, result.epoch);
+      if (signal.aborted) return await leaveUnused(result, this.#options);
+      if (result.status === 'ok') this.#begin(session, result);
       else this.haltBecauseStoreWentBackwards(result.halt.detail);
     } catch (error) {
       if (!signal.aborted) this.#failed(error);
     }
   }
 
-  #begin(session: Session, epoch: number): void {
-    const { store, shard, memory, time, autoReplay } = this.#options;
+  #begin(session: Session, { epoch, unfinished }: Extract<EpochResult, { readonly status: 'ok' }>): void {
+    const { store, record, shard, memory, bench, time, autoReplay, log } = this.#options;
     session.epoch = epoch;
     autoReplay?.search(shard);
+    const [life, fail] = [session.life.signal, this.#failed];
+    if (unfinished !== null) session.trials = new Trials({ record, shard, epoch, unfinished, bench, life, fail, log, time });
     session.batches = new StoreBatches({
       store,
       shard,
@@ -294,22 +307,24 @@ export class Shard implements ShardChannelEvents, WatchedShard, RepairableShard,
       processing: this.#processingOf(session),
       messages: session.messages,
       done: (result) => this.#stored(session, result),
-      fail: (error) => this.#failed(error),
+      fail,
     });
     const waiting = session.untilEpoch ?? [];
     session.untilEpoch = null;
     for (const go of waiting) go();
   }
 
-  #processingOf({ life, report, messages }: Session): ProcessingOptions {
-    const { processors, maxStateBytes, eventLog, retry, time, metrics } = this.#options;
+  #processingOf({ life, report, messages, trials }: Session): ProcessingOptions {
+    const { processors, isolation, maxStateBytes, eventLog, retry, inWork, time, metrics } = this.#options;
     return {
       processors,
+      isolation,
       maxStateBytes,
       eventLog,
-      handlerRun: { limits: retry, life: life.signal, time, onAttempt: () => metrics.processorAttempted() },
+      handlerRun: { limits: retry, life: life.signal, time, inWork, onAttempt: () => metrics.processorAttempted() },
       report,
       messages,
+      trials: trials ?? this.#options.bench,
     };
   }
 
@@ -323,6 +338,7 @@ export class Shard implements ShardChannelEvents, WatchedShard, RepairableShard,
     }
     for (let count = 0; count < parked; count++) shardMetrics.parked();
     for (let count = 0; count < unparked; count++) shardMetrics.unparked();
+    for (const { kind } of facts) if (kind === 'stale' || kind === 'fenced') shardMetrics.fenced();
     for (const { entity, version, parked: why } of stillParked) autoReplay?.advanced(this.shard, entity, version, why);
     for (const { tag, result } of results) this.#remember(session, tag, result);
     if (rejections.length > 0) this.#reject(session, rejections);
@@ -391,6 +407,7 @@ export class Shard implements ShardChannelEvents, WatchedShard, RepairableShard,
       }
       forget(session, tag);
     }
+    if (session.trials !== null) for (const { event } of deliveries) session.trials.settled(event);
   }
 
   #remember({ messages, results }: Session, tag: number, result: string): void {
@@ -410,6 +427,7 @@ export class Shard implements ShardChannelEvents, WatchedShard, RepairableShard,
     for (const { tag } of letters) acknowledger.reject(tag);
     for (const rejection of rejections) {
       if (isFetched(rejection.tag)) report.fetchedWasRefused(rejection);
+      if (rejection.event !== null) session.trials?.settled(rejection.event);
       forget(session, rejection.tag);
     }
   }
@@ -431,19 +449,16 @@ export class Shard implements ShardChannelEvents, WatchedShard, RepairableShard,
     this.#options.log.warn({ shard: this.shard, epoch, detail }, 'fenced: another owner has taken over');
     // What is committed is so whoever owns the shard by now.
     acknowledger.flush();
-    this.#endSession();
+    void this.#endSession();
     channel.abandon(new Error(detail));
-  }
-
-  #failed(error: unknown): void {
-    this.#halt('bug', error instanceof Error ? error : new InvariantError(messageOf(error)));
   }
 
   #halt(cause: 'store-went-backwards' | 'bug', error: Error): void {
     this.#resuming = false;
     if (this.#halted) return;
     this.#halted = true;
-    this.#endSession();
+    // Nothing is written to a store that went backwards; and of a bug the event that it comes with may be the cause.
+    void this.#endSession({ takesLeave: false });
     const channel = this.#channel;
     this.#haltEnding = this.#options.onHalt(cause, error).then(() => channel.stop());
   }

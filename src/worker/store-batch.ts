@@ -151,9 +151,10 @@ export class StoreBatches {
     const questions: { readonly commit: CommitEffect; readonly question: IdQuestion }[] = [];
     for (const operation of operations) {
       if (operation.kind === 'commit') {
-        const question = this.#questionOf(operation);
-        if (question === null) this.#prepare(operation, loads, ready, batch);
-        else questions.push({ commit: operation, question });
+        const commit = this.#permitted(operation, batch);
+        const question = commit === null ? null : this.#questionOf(commit);
+        if (commit !== null && question !== null) questions.push({ commit, question });
+        else if (commit !== null) this.#prepare(commit, loads, ready, batch);
       } else if (operation.kind === 'load') loads.push(operation);
       else if (operation.kind === 'claimAndRead') claims.push(operation);
       else if (operation.kind === 'park') parks.push(operation);
@@ -175,6 +176,18 @@ export class StoreBatches {
       this.#load(loads, batch).then((prepared) => this.#commit(prepared, batch)),
       this.#lookUpIds(questions, batch),
     ]);
+  }
+
+  /** The part of a commit that may be processed now; null when its first event must not be, because its processor ends the process. */
+  #permitted(effect: CommitEffect, { facts }: Batch): CommitEffect | null {
+    const { trials } = this.#options.processing;
+    const { op, slots } = effect;
+    const [first] = slots;
+    if (trials === null || first === undefined || this.#unanswered.has(op)) return effect;
+    const failure = first.action === 'apply' ? trials.verdictOn(first.delivery) : null;
+    if (failure !== null) facts.push({ kind: 'committed', op, done: 0, parked: null, failure });
+    const count = trials.together(slots);
+    return failure !== null ? null : count === slots.length ? effect : { ...effect, slots: slots.slice(0, count) };
   }
 
   /** Handlers have side effects, so an id that is already known must be found before they run. Null if there is nothing to ask. */

@@ -13,9 +13,8 @@ import { messageOf, UnavailableError } from '../errors.ts';
 import type { Log } from '../observability/log.ts';
 import type { Metrics } from '../observability/metrics.ts';
 import type { StreamRecord, StreamRecordKeeper } from '../rabbitmq/stream-record.ts';
-import { lookForHalts } from '../stores/halts.ts';
-import type { EpochResult, Halt, Store } from '../stores/store.ts';
-import { backOffMs, isoNow, patiently, sleep, type Time, type Timer } from '../time.ts';
+import { lookForHalts, type EpochResult, type Halt, type Store } from '../stores/store.ts';
+import { backOffMs, isoNow, patiently, sleep, type Time, type Timer, within } from '../time.ts';
 
 export interface StoreWatchOptions {
   readonly store: Pick<Store, 'streamState' | 'nextEpoch' | 'identify' | 'halt' | 'listEntities' | 'tryWrite'>;
@@ -41,6 +40,8 @@ const epochBackOff = { initialMs: 100, maxMs: 5_000 };
 
 export class StoreWatch {
   readonly #options: StoreWatchOptions;
+  /** Others are told, and shards halted, only by what the store has kept. */
+  readonly #kept: Pick<Store, 'streamState' | 'listEntities'>;
   readonly #stopping = new AbortController();
   /** The identity of the store at the start; null before. */
   #identity: string | null = null;
@@ -61,6 +62,8 @@ export class StoreWatch {
 
   constructor(options: StoreWatchOptions) {
     this.#options = options;
+    const { store } = options;
+    this.#kept = { streamState: () => store.streamState({ durable: true }), listEntities: (filter) => store.listEntities(filter) };
   }
 
   /** The recorded halts, as of the last look. */
@@ -84,7 +87,7 @@ export class StoreWatch {
   async begin(): Promise<void> {
     const { store, record, log, time } = this.#options;
     const known = await record.read();
-    const { state, halts } = await lookForHalts(store, known, time);
+    const { state, halts } = await lookForHalts(this.#kept, known, time);
     if (!isAll(halts)) {
       this.#identity = await store.identify();
       this.#highest = Math.max(state.epoch, known?.epoch ?? 0);
@@ -109,10 +112,15 @@ export class StoreWatch {
     return patiently(() => this.#nextEpoch(shard), { time, signal, pauses: epochBackOff, onUnavailable });
   }
 
-  /** An emptied store counts from 1 again and may have caught up before anybody looks: the identity shows it. */
+  /**
+   * An emptied store counts from 1 again and may have caught up before anybody looks: the identity shows it. What the broker has on record
+   * is looked at too: the epochs of a worker that has ended since may be known nowhere else.
+   */
   async #nextEpoch(shard: number): Promise<EpochResult> {
     // Read before asking, as below.
-    const [expected, identity] = [this.#highest, this.#identity];
+    const known = await this.#readRecord();
+    const identity = this.#identity;
+    const expected = Math.max(this.#highest, known !== null && known.identity === identity ? known.epoch : 0);
     const result = await this.#options.store.nextEpoch(shard);
     if (this.#stopping.signal.aborted) return result;
     if (result.status === 'halted') {
@@ -127,7 +135,6 @@ export class StoreWatch {
           : `epoch ${expected} was given out, and now ${result.epoch}`;
     if (detail !== null) return { status: 'halted', halt: this.#noticed(null, detail) };
     this.#saw(result.epoch);
-    const known = await this.#readRecord();
     void this.#noteLater();
     const halt = known?.halts.find((one) => one.shard === null || one.shard === shard);
     if (halt === undefined || this.#stopping.signal.aborted) return result;
@@ -151,10 +158,15 @@ export class StoreWatch {
     void this.#look(true);
   }
 
-  stop(): void {
+  /**
+   * Looks no more. Resolves when the broker has the epochs of this worker on record, or after `timeoutMs`: once the worker has ended, no
+   * other place shows that a store is an older copy. Never rejects.
+   */
+  async stop(timeoutMs: number): Promise<void> {
     this.#stopping.abort();
     this.#timer?.cancel();
     this.#timer = null;
+    if (this.#identity !== null && !isAll(this.#halts)) await within(this.#options.time, this.#noteLater(), timeoutMs);
   }
 
   #saw(epoch: number): void {
@@ -208,23 +220,28 @@ export class StoreWatch {
   async #lookAtStore(isBack: boolean): Promise<void> {
     // Read before asking: an epoch seen while the answer is under way may be newer than the answer.
     const expected = this.#highest;
-    const { identity, epoch, halts } = await this.#options.store.streamState();
+    const { identity, epoch, halts } = await this.#kept.streamState();
     if (this.#stopping.signal.aborted) return;
     if (identity !== this.#identity) this.#noticed(null, otherStore(identity));
     else if (epoch < expected) this.#noticed(null, `epoch ${expected} was given out, but the store's counter stands at ${epoch}`);
     else {
       this.#saw(epoch);
-      const known = isBack ? await this.#readRecord() : null;
-      const others = [...halts, ...(known?.halts ?? [])].filter(({ shard }) => !this.#halts.some((halt) => halt.shard === shard));
-      if (others.length > 0) this.#tell([...this.#halts, ...others]);
+      void this.#noteLater();
+      this.#tellMore(halts);
+      if (isBack) this.#tellMore((await this.#readRecord())?.halts ?? []);
     }
+  }
+
+  #tellMore(halts: readonly Halt[]): void {
+    const others = halts.filter(({ shard }) => !this.#halts.some((halt) => halt.shard === shard));
+    if (others.length > 0) this.#tell([...this.#halts, ...others]);
   }
 
   /** Whether an operator has ended the halts: the next sessions then take the store as it is. */
   async #lookAtHalts(): Promise<void> {
     const { store, record, time } = this.#options;
     const known = await record.read();
-    const { state, halts } = await lookForHalts(store, known, time);
+    const { state, halts } = await lookForHalts(this.#kept, known, time);
     if (this.#stopping.signal.aborted || this.#pending > 0) return;
     if (isAll(this.#halts) && !isAll(halts)) {
       this.#identity = state.identity ?? (await store.identify());
@@ -313,9 +330,10 @@ export class StoreWatch {
       .then(
         (isOurs) => {
           // Neither store is wrong; this worker is connected to the stream's previous one.
-          if (!isOurs) this.#tell([{ shard: null, detail: 'an operator has given the stream another store', at: isoNow(time) }]);
+          if (!isOurs && !this.#stopping.signal.aborted)
+            this.#tell([{ shard: null, detail: 'an operator has given the stream another store', at: isoNow(time) }]);
         },
-        // The next epoch, or the next look, makes up for it.
+        // The next epoch, the next look or the end makes up for it.
         () => undefined,
       )
       .finally(() => (this.#noting = null));
@@ -324,7 +342,7 @@ export class StoreWatch {
 
   /** Records the known epochs at the broker, including those that arrive meanwhile. Returns whether this is the stream's store. */
   async #note(): Promise<boolean> {
-    while (this.#noted < this.#highest && !this.#stopping.signal.aborted) {
+    while (this.#noted < this.#highest) {
       const upTo = this.#highest;
       const kept = await this.#options.record.change((known) => {
         const updated = known === null ? null : this.#updated(known);

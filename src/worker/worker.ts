@@ -10,31 +10,34 @@ import { type Config, connectionName, decodingOf } from '../config/config.ts';
 import { loadConfig } from '../config/load.ts';
 import { messageOf } from '../errors.ts';
 import { decodeMessage } from '../events/decode.ts';
+import type { Event } from '../events/event.ts';
 import { createLog, type Log } from '../observability/log.ts';
 import { createMetrics, type Metrics, type ShardState } from '../observability/metrics.ts';
 import { registeredTracer } from '../observability/tracing.ts';
 import { violationsStatus, type WorkerStatus } from '../observability/worker-status.ts';
 import { OrderingDetector } from '../detection/detector.ts';
-import { defaultSequencerLimits } from '../ordering/limits.ts';
+import { defaultSequencerLimits } from '../ordering/facts.ts';
 import { createShardChannel } from '../rabbitmq/amqp-shard-channel.ts';
 import { createConnection } from '../rabbitmq/connection.ts';
-import { consumersOf, readyIn } from '../rabbitmq/queue-depths.ts';
+import { consumersOf, readyIn, QueueWatch } from '../rabbitmq/queue-depths.ts';
 import { createReplier } from '../rabbitmq/replies.ts';
 import { StreamRecordKeeper } from '../rabbitmq/stream-record.ts';
-import { shardQueueName } from '../rabbitmq/topology-plan.ts';
-import { haltText } from '../stores/halts.ts';
+import { deadLetterQueueName, shardQueueName } from '../rabbitmq/topology-plan.ts';
+import { haltText, type Store } from '../stores/store.ts';
 import { openStore } from '../stores/open-store.ts';
-import type { Store } from '../stores/store.ts';
 import { sleep, systemTime, type Time } from '../time.ts';
+import { BlockWatch, blockedAfterMs } from './block-watch.ts';
 import { type AutoReplay, createAutoReplay } from './auto-replay.ts';
 import { GapRepair } from './gap-repair.ts';
-import type { GapSource } from '../event-sourcing/gap-source.ts';
+import type { GapSource } from '../stores/event-store.ts';
+import { Isolation } from './isolation.ts';
+import type { ProcessorChoice } from './operator-modules.ts';
+import { idempotencyKeyOf } from './processing.ts';
 import { shareOut, type WorkerMemory } from './memory.ts';
-import { QueueWatch } from './queue-watch.ts';
 import { Shard } from './shard.ts';
-import { startShards } from './start-order.ts';
-import { checkSurroundings, prepareTopology, untilAvailable } from './start-checks.ts';
+import { startShards, checkLayout, checkSurroundings, prepareTopology, recordLayout, untilAvailable } from './start.ts';
 import { StoreWatch } from './store-watch.ts';
+import { TrialBench } from './trials.ts';
 import { Watchdog } from './watchdog.ts';
 
 export interface WorkerOptions {
@@ -44,6 +47,11 @@ export interface WorkerOptions {
   readonly config?: Config;
   /** Where missing events are fetched from. Default: nowhere; `config.gapRepair.source` is ignored. */
   readonly gapSource?: GapSource | null;
+  /**
+   * Names the processors once more, to run them in a thread that may be ended. Default: they run in this one;
+   * `config.processing.isolation` is ignored.
+   */
+  readonly isolation?: ProcessorChoice | null;
   /** Default: JSON lines on stdout at the configured level. */
   readonly log?: Log;
   /** Default: a separate registry, with exemplars if there is a tracer; read it with `render()`. */
@@ -60,6 +68,8 @@ export interface Worker {
   status(): WorkerStatus;
   /** Why it is not ready; empty when it is. */
   notReady(): readonly string[];
+  /** The events whose handlers are running, as `type:id:sequence`: what an error may come from that nobody caught. At most ten. */
+  inWork(): readonly string[];
   /** Settles when the worker has stopped: with null if that was asked for, else with the error. */
   readonly done: Promise<Error | null>;
 }
@@ -79,6 +89,7 @@ export function createWorker(options: WorkerOptions): Worker {
     metrics: options.metrics ?? createMetrics(config.serviceName, { exemplars: tracer !== null }),
     tracer,
     gapSource: options.gapSource ?? null,
+    isolation: options.isolation ?? null,
     time,
   });
 }
@@ -95,6 +106,10 @@ class ShardedWorker implements Worker {
   readonly #connection: ReturnType<typeof createConnection>;
   readonly #memory: WorkerMemory;
   readonly #detector = new OrderingDetector();
+  readonly #bench = new TrialBench();
+  readonly #inWork = new Set<Event>();
+  readonly #blockWatch: BlockWatch;
+  readonly #isolation: Isolation | null;
   readonly #watch: StoreWatch;
   readonly #watchdog: Watchdog;
   readonly #queues: QueueWatch;
@@ -117,6 +132,9 @@ class ShardedWorker implements Worker {
     const { config, log, metrics, time } = options;
     this.#memory = shareOut(config.limits.memoryBudgetBytes, config.broker.workerShards.length);
     this.#store = openStore(config, { role: 'worker', log, time, onReconnect: () => this.#watch.lookNow() });
+    this.#blockWatch = new BlockWatch({ config, log, time });
+    const isolated = { blockedAfterMs: blockedAfterMs(config), log, time, fail: (error: unknown) => this.#fail(error) };
+    this.#isolation = options.isolation === null ? null : new Isolation({ ...isolated, choice: options.isolation });
     this.#connection = createConnection({
       ...config.broker,
       name: connectionName('worker', config),
@@ -128,12 +146,15 @@ class ShardedWorker implements Worker {
     this.#replier = options.processors.hasHandlers
       ? createReplier({ connection: this.#publishing, allowed: config.processing.replyQueues, metrics, log })
       : null;
-    const replayed = { config, store: this.#store, metrics, log, time };
+    const deadLetters = deadLetterQueueName(config.broker.stream);
+    const lettersLeft = async () => (await readyIn(this.#connection, [deadLetters])).get(deadLetters) ?? 0;
+    const record = new StreamRecordKeeper({ source: this.#connection, publishing: this.#publishing, stream: config.broker.stream });
+    const replayed = { config, store: this.#store, record, lettersLeft, metrics, log, time };
     this.#autoReplay = config.processing.autoReplay ? createAutoReplay(replayed) : null;
     this.#shards = config.broker.workerShards.map((shard) => this.#makeShard(shard));
     this.#watch = new StoreWatch({
       store: this.#store,
-      record: new StreamRecordKeeper({ source: this.#connection, publishing: this.#publishing, stream: config.broker.stream }),
+      record,
       shards: this.#shards,
       intervalMs: storeWatchMs,
       metrics,
@@ -160,9 +181,13 @@ class ShardedWorker implements Worker {
     try {
       const { config, log, time } = this.#options;
       const start = { config, log, time, signal: this.#stopping.signal };
+      this.#blockWatch.start();
       await checkSurroundings(this.#store, start);
+      await checkLayout(this.#store, start);
       await prepareTopology(this.#connection, this.#publishing, start);
       await untilAvailable('the store or the broker is not there yet', () => this.#watch.begin(), start);
+      // Another store's shards are halted: the record would be put into it.
+      if (!this.#watch.halts.some(({ shard }) => shard === null)) await recordLayout(this.#store, start);
       this.#watch.start();
       this.#watchdog.start();
       this.#queues.start();
@@ -202,6 +227,10 @@ class ShardedWorker implements Worker {
       shards: this.#shards.map((shard) => shard.status()),
       violations: violationsStatus(this.#detector.statistics()),
     };
+  }
+
+  inWork(): readonly string[] {
+    return [...this.#inWork].slice(0, 10).map(idempotencyKeyOf);
   }
 
   notReady(): readonly string[] {
@@ -258,10 +287,14 @@ class ShardedWorker implements Worker {
       decode: (message) => decodeMessage(message, decoding),
       time,
       store: this.#store,
+      record: this.#blockWatch.sees(this.#store),
       processors,
+      isolation: this.#isolation,
+      inWork: this.#inWork,
       maxStateBytes: limits.maxStateBytes,
       eventLog: config.store.eventLog,
       memory: this.#memory,
+      bench: this.#bench,
       retry: {
         maxAttempts: processing.retryMaxAttempts,
         initialMs: processing.retryInitialMs,
@@ -309,16 +342,17 @@ class ShardedWorker implements Worker {
   async #stop(cause: Error | null): Promise<void> {
     this.#state = 'stopping';
     this.#stopping.abort();
-    this.#watch.stop();
     this.#watchdog.stop();
     this.#queues.stop();
     // Nothing is lost if it does not finish in time: closing the channel gives its deliveries to the next consumer.
     const { shutdownTimeoutMs } = this.#options.config;
     await Promise.allSettled([
+      this.#watch.stop(this.#connection.connected ? shutdownTimeoutMs : 0),
       ...this.#shards.map((shard) => shard.stop(shutdownTimeoutMs)),
       this.#autoReplay?.stop(shutdownTimeoutMs),
       this.#gapRepair?.stop(shutdownTimeoutMs),
     ]);
+    await Promise.allSettled([this.#isolation?.stop(), this.#blockWatch.stop()]);
     await this.#replier?.close();
     await Promise.allSettled([this.#connection.close(), this.#publishing.close(), this.#store.close()]);
     this.#state = 'stopped';

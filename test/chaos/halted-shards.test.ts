@@ -65,7 +65,7 @@ async function setUp(t: TestContext, name: string, store: StoreUnderTest, extra:
 
 async function untilHalted(worker: WorkerProcess): Promise<void> {
   const isHalted = async () => (await shardStates(worker).catch(() => ({}) as Record<string, number>))['halted'] === 2;
-  await waitFor(isHalted, { what: `both shards halted\n${worker.output}`, timeoutMs: 60_000 });
+  await waitFor(isHalted, { what: () => `both shards halted\n${worker.output}`, timeoutMs: 60_000 });
   const { status, body } = await worker.get('/readyz');
   assert.deepEqual([status, /the store went backwards/.test(body)], [503, true], body);
   assert.equal(await worker.metric('inorder_shard_state', { state: 'halted' }), 2);

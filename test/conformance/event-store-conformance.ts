@@ -2,10 +2,9 @@
 import assert from 'node:assert/strict';
 import { describe, it, type TestContext } from 'node:test';
 import { EventError, VersionConflictError } from '../../src/errors.ts';
-import { appendEach, type IdentifiedEvent } from '../../src/event-sourcing/append-each.ts';
-import { encodeEvent } from '../../src/events/encode.ts';
+import { appendEach, type IdentifiedEvent } from '../../src/stores/append-rules.ts';
+import { encodeEvent, envelopeText } from '../../src/events/encode.ts';
 import { defaultEventLimits, type EntityRef } from '../../src/events/event.ts';
-import { envelopeText } from '../../src/events/new-event.ts';
 import type { EventStore, EventToAppend, ExpectedVersion, ReadOptions, RecordedEvent } from '../../src/stores/event-store.ts';
 import { uniqueStream } from '../support/services.ts';
 

@@ -101,7 +101,7 @@ export const hostileNameCases: Cases = {
     for (const [index, stream] of streams.entries()) {
       const store = await harness.open({ stream });
       assert.equal((await commitOne(store, commitTo({ entityType: 'order', entityId: '1' }, 0, index + 1))).status, 'ok');
-      assert.deepEqual(await store.nextEpoch(0), { status: 'ok', epoch: 1, identity: null });
+      assert.deepEqual(await store.nextEpoch(0), { status: 'ok', epoch: 1, identity: null, unfinished: null });
       const listed: number[] = [];
       for await (const { version } of store.listEntities({})) listed.push(version);
       assert.deepEqual(listed, [index + 1]);

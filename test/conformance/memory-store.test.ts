@@ -19,6 +19,7 @@ describeStore('the memory store', async () => {
       time.atMs += momentMs;
     },
     nowMs: () => time.atMs,
+    plantLayout: null,
     spoil: null,
   };
 });

@@ -24,6 +24,7 @@ export function redisHarness(t: TestContext, { url, command }: RedisAccess): Sto
     },
     passTime: () => pause(momentMs),
     nowMs: Date.now,
+    plantLayout: (stream: string, json: string) => command('HSET', new Keys(stream).streamState, 'layout', json),
     spoil: async (stream: string, entity: EntityRef, key: 'entity' | 'ids' | 'dead') => {
       const keys = new Keys(stream);
       await command('SET', key === 'dead' ? keys.deadLetters({ ...entity, fingerprint: '' }) : keys[key](entity), 'not a hash');

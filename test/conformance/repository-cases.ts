@@ -1,6 +1,6 @@
 /** What a repository promises, on every event store. */
 import assert from 'node:assert/strict';
-import { orderAggregate, type OrderState } from '../../src/aggregates/order.ts';
+import { orderAggregate, type OrderState } from '../../src/aggregates/built-in.ts';
 import { defineAggregate } from '../../src/aggregates/define.ts';
 import type { Command } from '../../src/aggregates/definition.ts';
 import { PermanentError, VersionConflictError } from '../../src/errors.ts';

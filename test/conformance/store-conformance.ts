@@ -25,6 +25,8 @@ export interface StoreHarness {
   passTime(): Promise<void>;
   /** The time of the store's clock, or near it: milliseconds since 1970. */
   nowMs(): number;
+  /** Puts this JSON where the stream's layout is on record; null where nobody else writes. */
+  readonly plantLayout: ((stream: string, json: string) => Promise<unknown>) | null;
   /** Puts something under one of the entity's keys that Inorder cannot have written; null where that is impossible. */
   readonly spoil: ((stream: string, entity: EntityRef, key: 'entity' | 'ids' | 'dead') => Promise<void>) | null;
 }
@@ -41,7 +43,7 @@ export function describeStore(name: string, openHarness: OpenHarness, { skip = f
     'a commit': commitCases,
     'ids and what is remembered': idCases,
     'claims, parks and epochs': ownershipCases,
-    'identity, halts and their end': streamStateCases,
+    'identity, layout, halts and their end': streamStateCases,
     'the log of an entity': logCases,
     'dead letters': deadLetterCases,
     'replays and the audit trail': replayCases,

@@ -111,12 +111,61 @@ test('docker compose up --wait brings everything up, and it works', async (t) =>
   const project = await ComposeProject.prepare(t);
   await project.up();
   const { prometheus, grafana, workers } = project.address;
+  const isReady = async (worker: string) => (await fetch(`${worker}/readyz`)).status === 200;
+  const applied = async () => {
+    const texts = await Promise.all(workers.map(async (worker) => (await fetch(`${worker}/metrics`)).text()));
+    const counts = [...texts.join('').matchAll(/^inorder_events_total\{[^}]*outcome="applied"\} (\d+)$/gm)];
+    return counts.reduce((sum, [, count]) => sum + Number(count), 0);
+  };
 
   await t.test('the workers are ready and apply what is published', async () => {
-    for (const worker of workers) assert.equal((await fetch(`${worker}/readyz`)).status, 200);
-    const applied = async () => (await Promise.all(workers.map(async (worker) => (await fetch(`${worker}/metrics`)).text()))).join('');
-    await waitFor(async () => /inorder_events_total\{[^}]*outcome="applied"\} [1-9]/.test(await applied()), {
-      what: 'events applied',
+    for (const worker of workers) assert.ok(await isReady(worker));
+    await waitFor(async () => (await applied()) > 0, { what: 'events applied', timeoutMs: 60_000 });
+  });
+
+  await t.test('the engine has what the file says: limits, restarts, no new rights, ports on loopback alone', async () => {
+    const bytes = (size = '') => Number.parseInt(size, 10) * (size.endsWith('g') ? 2 ** 30 : 2 ** 20);
+    for (const [name, { restart, mem_limit, pids_limit, security_opt, ports = [] }] of Object.entries(services)) {
+      for (const container of await project.containers(name)) {
+        const { HostConfig: host, State: state } = await project.inspect(container);
+        assert.deepEqual(
+          [host.RestartPolicy.Name, host.Memory, host.PidsLimit, host.SecurityOpt],
+          [restart, bytes(mem_limit), pids_limit, security_opt],
+          name,
+        );
+        const addresses = Object.values<{ HostIp: string }[]>(host.PortBindings ?? {}).flat();
+        assert.deepEqual(
+          [addresses.length, new Set(addresses.map(({ HostIp }) => HostIp)).size],
+          [ports.length, Math.min(1, ports.length)],
+          name,
+        );
+        assert.ok(
+          addresses.every(({ HostIp }) => HostIp === '127.0.0.1'),
+          name,
+        );
+        assert.equal(state.Health?.Status, name === 'topology' ? undefined : 'healthy', name);
+      }
+    }
+  });
+
+  await t.test('what shows without a login does not even find broker and store', async () => {
+    const [alertmanager = ''] = await project.containers('alertmanager');
+    const reach = (url: string) => project.exec(alertmanager, 'wget', '-q', '-T', '3', '-t', '1', '-O', '/dev/null', url);
+    await reach('http://prometheus:9090/-/ready');
+    for (const url of ['http://rabbitmq:15692/metrics', 'http://redis:6379/', 'http://worker:9464/healthz'])
+      await assert.rejects(reach(url), url);
+  });
+
+  await t.test('the image says what it is, and its worker is well while it waits for its broker', async () => {
+    const [worker = ''] = await project.containers('worker');
+    const { Labels, User } = (await project.inspect((await project.inspect(worker)).Image)).Config;
+    const { version } = JSON.parse(readFileSync(`${checkout}package.json`, 'utf8')) as { version: string };
+    const label = (name: string): string => Labels[`org.opencontainers.image.${name}`];
+    assert.deepEqual(['title', 'version', 'revision', 'licenses'].map(label), ['Inorder', version, 'unknown', 'MIT']);
+    assert.deepEqual([label('base.name'), User], [`docker.io/library/${imagesNeeded().get('NODE_IMAGE')}`, '1000:1000']);
+    const alone = await project.run(t, '--read-only', '--network', 'none', '--health-interval', '1s');
+    await waitFor(async () => (await project.inspect(alone)).State.Health.Status === 'healthy', {
+      what: 'a worker without a broker to be well',
       timeoutMs: 60_000,
     });
   });
@@ -175,6 +224,22 @@ test('docker compose up --wait brings everything up, and it works', async (t) =>
       ).trim(),
       '',
     );
+  });
+
+  await t.test('what ends without being told to comes back by itself, all of it at once, and events are applied again', async () => {
+    const lasting = Object.entries(services).flatMap(([name, { restart }]) => (restart === 'unless-stopped' ? [name] : []));
+    const containers = (await Promise.all(lasting.map((name) => project.containers(name)))).flat();
+    assert.equal(containers.length, lasting.length + 1);
+    // From inside, where nothing kills the first process: an engine takes what comes through it for the wish of an operator.
+    await Promise.all(containers.map((container) => project.exec(container, 'sh', '-c', 'kill -9 -1; kill 1').catch(() => undefined)));
+    for (const container of containers) {
+      const isBack = async () => {
+        const { RestartCount, State } = await project.inspect(container);
+        return RestartCount === 1 && State.Health.Status === 'healthy';
+      };
+      await waitFor(isBack, { what: `${(await project.inspect(container)).Name} to come back` });
+    }
+    await waitFor(async () => (await applied()) > 0, { what: 'events applied again' });
   });
 
   await t.test('a stop reaches the worker, which finishes and ends with 0', async () => {

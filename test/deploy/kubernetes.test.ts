@@ -84,10 +84,10 @@ test('the overlay that the README shows builds, and leaves a configuration', { s
     );
     assert.equal(REDIS_URL_FILE, '', 'which counts as unset');
     assert.equal(loadConfig({ ...others, DATABASE_URL: 'postgres://db/orders' }).store.kind, 'postgres');
-    const { egress } = built.find(({ kind, metadata }) => kind === 'NetworkPolicy' && metadata.name === 'inorder-worker')!.spec;
+    const { egress } = built.find(({ kind, metadata }) => kind === 'NetworkPolicy' && metadata.name === 'inorder')!.spec;
     assert.deepEqual(
       egress.map(({ ports }: { ports: { port: number }[] }) => ports.map(({ port }) => port)),
-      [[15671, 15672], [5432]],
+      [[53, 53], [5671, 5672], [5432]],
     );
   } finally {
     rmSync(folder, { recursive: true });
@@ -146,7 +146,7 @@ test('variables are variables and make a configuration; each secret is a file of
   });
   assert.deepEqual(secrets, [
     ['inorder', 'AMQP_URL_FILE', 'REDIS_URL_FILE'],
-    ['inorder-topology', 'AMQP_URL_FILE'],
+    ['inorder-topology', 'AMQP_URL_FILE', 'REDIS_URL_FILE'],
   ]);
   const { broker } = loadConfig({ ...config, WORKER_ORDINAL: '1' });
   assert.deepEqual(broker.share, { ordinal: 1, replicas: worker.replicas });
@@ -174,9 +174,9 @@ test('every pod is closed both ways, but for peers and ports that are named', ()
         }),
     );
   });
-  const everyPod = ['kube-system/kube-dns 53,53', 'any/rabbitmq 5671,5672'];
+  const everyPod = ['kube-system/kube-dns 53,53', 'any/rabbitmq 5671,5672', 'any/redis 6379,26379'];
   assert.deepEqual(flows, [
-    [['monitoring/prometheus http'], [...everyPod, 'any/rabbitmq 15671,15672', 'any/redis 6379,26379']],
+    [['monitoring/prometheus http'], [...everyPod, 'any/rabbitmq 15671,15672']],
     [[], everyPod],
   ]);
 });

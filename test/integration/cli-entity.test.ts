@@ -155,6 +155,28 @@ test('entity list prints every entity, or those of a type, one per line', async 
   assert.equal(tickets, 'ticket "T1" version 7 parked (gap_timeout)\n');
 });
 
+test('entity list --states prints what entity import takes, and names whom it leaves out', async (t) => {
+  const { run, store } = await streamWithEntities(t);
+  const holed = { entityType: 'order', entityId: 'h', token: '1', expectedVersion: 0, expectedHoles: '', newVersion: 4, newHoles: '2-3' };
+  await store.commit([{ ...holed, state, events: [] }]);
+  const { code, stdout, stderr } = await run(['entity', 'list', '--states']);
+  assert.equal(code, 1);
+  assert.deepEqual(stderr.split('\n').toSorted(), [
+    '',
+    'inorder: order "h" is left out: it has holes (2-3), and an import would take their events for duplicates',
+    'inorder: ticket "T1" is left out: it is parked',
+  ]);
+  const other = { REDIS_URL: (await useServices(t)).redisUrl, STREAM: uniqueStream('cli') };
+  const { io, out } = keptIo({ env: other, stdin: stdout });
+  assert.equal(await runHere(['entity', 'import'], io), 0);
+  assert.equal(out.stdout, '2 imported, 0 known before at the same version, 0 refused\n');
+  const again = keptIo({ env: other });
+  assert.equal(await runHere(['entity', 'list', '--states'], again.io), 0);
+  const sorted = (lines: string) => lines.split('\n').toSorted();
+  assert.deepEqual(sorted(again.out.stdout), sorted(stdout));
+  assert.ok(stdout.includes(`{"entity_type":"order","entity_id":"a b","version":3,"state":${state}}\n`));
+});
+
 test('a store that is away is one line and exit code 1', async (t) => {
   const { run } = await streamWithEntities(t);
   const { code, stdout, stderr } = await run(['entity', 'list'], { REDIS_URL: 'redis://:hush@127.0.0.1:1' });

@@ -280,14 +280,14 @@ function startWorker(t: TestContext, env: Record<string, string>) {
       .map((line) => JSON.parse(line));
   const says = (message: string) =>
     waitFor(() => lines().find((line) => line.message === message), {
-      what: `${message}\n${out.log}${out.stderr}`,
+      what: () => `${message}\n${out.log}${out.stderr}`,
       timeoutMs: 20_000,
     });
   return { child, out, exit, says };
 }
 
-test('a worker serves HTTP, says that it is ready, and leaves with 0 on SIGTERM', async (t) => {
-  const { env, run } = await operator(t);
+test('a worker serves HTTP, says that it is ready to whoever has its token, and leaves with 0 on SIGTERM', async (t) => {
+  const { env, run } = await operator(t, { READ_TOKEN: 'the-token-of-the-worker' });
   const { child, exit, says, out } = startWorker(t, env);
   const { http } = await says('starting');
   await says('ready');
@@ -297,6 +297,15 @@ test('a worker serves HTTP, says that it is ready, and leaves with 0 on SIGTERM'
   const nearby = { HTTP_PORT: new URL(http).port };
   assert.match((await run('status', nearby)).stdout, /^worker inorder: running, 2 shards, 0 held, 0 gaps$/m);
   assert.match((await run('doctor', nearby)).stdout, /^ok +worker: inorder is ready$/m);
+  const stranger = { ...nearby, READ_TOKEN: 'another-token-of-16' };
+  const status = await run('status', stranger);
+  assert.equal(status.code, 1);
+  assert.match(status.stdout, /^problem: the worker nearby refuses READ_TOKEN: give it the value that the worker has$/m);
+  assert.doesNotMatch(status.stdout, /no worker/);
+  assert.match(
+    (await run('doctor', stranger)).stdout,
+    /^warning +worker: .* refuses READ_TOKEN -> give it the value that the worker has$/m,
+  );
   child.kill('SIGTERM');
   assert.equal(await exit, 0, out.stderr);
   await says('stopped');

@@ -239,10 +239,11 @@ test('the audit trail says which user it was, by token or by proxy, and a viewer
 
 test('a reading leaves the queue as it was, and is not made for those who do not look at letters', async (t) => {
   const { run, client } = await useStream(t, 'console-quiet');
-  for (let index = 0; index < 5; index++) await publishRaw(run, 'x', String(index));
-  await waitFor(async () => (await run.ready(run.deadLetters)) === 5, { what: 'five dead letters' });
-  for (let asked = 0; asked < 3; asked++) await client.api('overview');
   const channel = await run.channel();
+  // Past the shards: what a shard rejects is marked as redelivered from the beginning by RabbitMQ 4.
+  for (let index = 0; index < 5; index++) channel.publish(`${run.stream}.dlx`, 'x', Buffer.from(String(index)), { persistent: true });
+  await channel.waitForConfirms();
+  for (let asked = 0; asked < 3; asked++) await client.api('overview');
   const first = await channel.get(run.deadLetters);
   assert.ok(first !== false && !first.fields.redelivered, 'nobody has read it');
   channel.nack(first);

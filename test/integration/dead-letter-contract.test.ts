@@ -157,7 +157,10 @@ test('one at a time: a sequence that is being processed is processed by nobody e
   await run.publish(at('a', 31, 32));
   await waitFor(async () => (await worker.metric('inorder_held')) >= 2, { what: 'the live events held' });
   assert.equal((await first).code, 0);
-  assert.deepEqual([(await second).code, (await second).stdout], [1, 'no dead letter matches\n']);
+  // It waits for the first one, but not for as long as that may take on a slow machine.
+  const { code, stdout, stderr } = await second;
+  assert.equal(code, 1);
+  assert.match(stdout + stderr, /^no dead letter matches$|somebody else is changing the dead letters/m);
   await untilApplied(
     'a',
     upTo(32)

@@ -3,6 +3,13 @@ import assert from 'node:assert/strict';
 import test, { type TestContext } from 'node:test';
 import { ConfigError, createDeadLetters, loadConfig, UnavailableError } from '../../src/index.ts';
 import type { DeadLetter, EntityReplay, ReplayPlan } from '../../src/index.ts';
+import { DeadLetters, letterSettings } from '../../src/dead-letters/dead-letters.ts';
+import { type Connect, KeptBroker } from '../../src/dead-letters/letter-broker.ts';
+import { createConnection } from '../../src/rabbitmq/connection.ts';
+import { openStore } from '../../src/stores/open-store.ts';
+import { readSnapshot } from '../../src/stores/store.ts';
+import { systemTime } from '../../src/time.ts';
+import { KeptLog } from '../support/rabbitmq.ts';
 import { useServices, waitFor } from '../support/services.ts';
 import { StreamRun } from '../support/stream-run.ts';
 import { useTcpProxy } from '../support/tcp-proxy.ts';
@@ -124,6 +131,34 @@ test('changes take turns within a program and beyond it; another program waits a
   await Promise.all([first, second]);
   assert.deepEqual(order, ['first begins', 'first ends', 'second']);
   assert.ok(!letters.busy);
+});
+
+test('a replay that the broker does not confirm, and whose reading connection is lost, holds its entity no longer than its lease', async (t) => {
+  const { run, config, untilDeadLettered, untilVersion } = await useStream(t, 'letters-lost');
+  await run.publish(at('a', 1, 3));
+  await untilDeadLettered(1);
+  await run.publish(at('a', 2));
+  await untilVersion('a', 2);
+  const [reading, publishing] = [await useTcpProxy(t, run.amqpUrl), await useTcpProxy(t, run.amqpUrl)];
+  publishing.blackHole(true);
+  const log = new KeptLog();
+  const connect: Connect = (options) => {
+    const proxy = options.name === 'publishing' ? publishing : reading;
+    return createConnection({ ...options, urls: [proxy.through(run.amqpUrl)] });
+  };
+  const names = { reading: 'reading', publishing: 'publishing' };
+  const broker = new KeptBroker({ ...config.broker, names, log, time: systemTime, connect });
+  const store = openStore(config, { role: 'test', log, time: systemTime });
+  const letters = new DeadLetters({ ...letterSettings(config), store, ownsStore: true, broker, time: systemTime });
+  t.after(() => letters.close());
+  const plan = await letters.plan();
+  const lost = letters.replay(plan, { who: 'test', leaseMs: 2_000 });
+  const isHeld = async () => (await readSnapshot(store, { entityType: 'trace', entityId: 'a' })).parked?.replaying === true;
+  await waitFor(isHeld, { what: 'the entity held' });
+  reading.cut();
+  await assert.rejects(lost, (error) => error instanceof UnavailableError && /the connection to the broker was lost/.test(error.message));
+  await waitFor(async () => !(await isHeld()), { what: 'the entity free' });
+  assert.deepEqual(replayed(await letters.plan()), [['a', [3]]], 'what was not confirmed is still there');
 });
 
 test('a stream that is not there, a lost connection and an unavailable broker are errors that say so', async (t) => {

@@ -3,7 +3,7 @@ import test, { type TestContext } from 'node:test';
 import amqp, { type ChannelModel, type ConfirmChannel, type ConsumeMessage } from 'amqplib';
 import { peek, readQueue } from '../../src/dead-letters/queue-reading.ts';
 import { UnavailableError } from '../../src/errors.ts';
-import { systemTime } from '../../src/time.ts';
+import { systemTime, type Time } from '../../src/time.ts';
 import { uniqueStream, useServices, waitFor } from '../support/services.ts';
 
 interface Queue {
@@ -188,14 +188,18 @@ test('a reading whose reader is slower than it may last goes on in others: every
   const queue = await useQueue(t);
   await queue.put(1, 40);
   const read: number[] = [];
-  for await (const page of peek(queue.connection, {
-    time: systemTime,
-    queue: queue.name,
-    patienceMs: 100,
-    pageSize: 10,
-    maxReadingMs: 300,
-  })) {
+  const maxReadingMs = 3_600_000;
+  let isOver: () => void = () => assert.fail('nothing limits the reading');
+  // The limit comes when the reader has a page, however slow the machine is.
+  const after: Time['after'] = (ms, go) => {
+    if (ms !== maxReadingMs) return systemTime.after(ms, go);
+    isOver = go;
+    return { cancel: () => undefined };
+  };
+  const time = { ...systemTime, after };
+  for await (const page of peek(queue.connection, { time, queue: queue.name, patienceMs: 100, pageSize: 10, maxReadingMs })) {
     read.push(...numbersOf(page));
+    isOver();
     // Given back meanwhile, although the reader does not ask for more.
     await waitFor(async () => (await queue.ready()) === 40, { what: 'what was read to be back', timeoutMs: 60_000 });
   }

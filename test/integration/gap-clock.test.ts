@@ -71,7 +71,7 @@ for (const action of actions) {
     });
     const worker = await run.worker();
     const { publish } = await holdSecond(run, worker);
-    redis.suspend();
+    await redis.suspend();
     t.after(() => redis.resume());
     await publish([...others, b(1)]);
     await sleep(pauseMs);

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -11,14 +11,16 @@ import { fileURLToPath } from 'node:url';
 import { connect as connectAmqp } from 'amqplib';
 import { Cluster, Redis } from 'ioredis';
 import { accepts } from '../../deploy/local/epmd.ts';
+import { GuardedProcess } from '../../deploy/local/guarded-process.ts';
 import { sweepStaleDirectories } from '../../deploy/local/private-directory.ts';
 import { findExecutable, findRabbitBinaries } from '../../deploy/local/rabbit-binaries.ts';
 import { startRedisCluster } from '../../deploy/local/redis-cluster.ts';
 import { startServices } from '../../deploy/local/services.ts';
 import { useFakeDocker } from '../support/fake-docker.ts';
-import { useRabbitNode, useRedisNode, waitFor } from '../support/services.ts';
+import { leastTimeoutMs, useRabbitNode, useRedisNode, waitFor } from '../support/services.ts';
 
 const needsRabbit = { skip: findRabbitBinaries() === null ? 'RabbitMQ is not installed here' : false };
+const needsProc = { skip: existsSync('/proc/self/task') ? false : 'this system does not show threads' };
 const needsRedis = { skip: findExecutable('redis-server') === null ? 'Redis is not installed here' : false };
 
 function portOf(url: string): number {
@@ -98,6 +100,23 @@ test('a Redis node never evicts, and takes further configuration lines', needsRe
   const client = redisClient(t, node.redisUrl);
   assert.deepEqual(await client.config('GET', 'maxmemory-policy'), ['maxmemory-policy', 'noeviction']);
   assert.deepEqual(await client.config('GET', 'maxmemory'), ['maxmemory', String(16 * 1024 * 1024)]);
+});
+
+test('a service that is suspended stands still in all its threads once it is said to be', needsProc, async (t) => {
+  const directory = mkdtempSync(join(tmpdir(), 'inorder-still-'));
+  const busy = "const { Worker } = require('worker_threads'); for (let i = 0; i < 8; i++) new Worker('for (;;);', { eval: true });";
+  const options = { command: process.execPath, args: ['-e', busy], env: {}, directory, logFile: join(directory, 'log') };
+  const service = await GuardedProcess.spawn(options);
+  t.after(() => service.kill());
+  const stateOf = (thread: string) => readFileSync(`/proc/${service.pid}/task/${thread}/stat`, 'utf8').replace(/^.*\) /, '')[0];
+  const states = () => readdirSync(`/proc/${service.pid}/task`).map(stateOf);
+  await waitFor(() => states().length > 8, { what: 'its threads' });
+  for (let round = 0; round < 10; round++) {
+    await service.suspend();
+    assert.deepEqual([...new Set(states())], ['T']);
+    service.signal('SIGCONT');
+    await waitFor(() => states().includes('R'), { what: 'threads that run' });
+  }
 });
 
 test('three Redis nodes form a cluster that spreads the keys', needsRedis, async (t) => {
@@ -233,7 +252,7 @@ test('Docker that answers but cannot pull is passed over; installed binaries ser
   await t.test('only what was not given is started', async () => {
     const lines: string[] = [];
     const env = { PATH: process.env.PATH, AMQP_URL: 'amqp://somewhere:1', REDIS_IMAGE: 'my/redis:1' };
-    const services = await startServices({ env, explain: (line) => lines.push(line) });
+    const services = await startServices({ env, explain: (line) => lines.push(line), startTimeoutMs: leastTimeoutMs });
     t.after(() => services.stop());
     assert.deepEqual([services.source, services.amqpUrl], ['private-nodes', 'amqp://somewhere:1']);
     assert.equal(await redisClient(t, services.redisUrl).ping(), 'PONG');
@@ -242,8 +261,19 @@ test('Docker that answers but cannot pull is passed over; installed binaries ser
     assert.equal(await accepts(portOf(services.redisUrl)), false);
   });
 
+  await t.test('services that do not come up in the time that whoever waits has for them are passed over by name', async () => {
+    await assert.rejects(
+      startServices({ env: { PATH: process.env.PATH }, startTimeoutMs: 1 }),
+      /installed binaries: RabbitMQ did not start: waited 1 ms for RabbitMQ to answer/,
+    );
+    await assert.rejects(
+      useRedisNode(t, { startTimeoutMs: 1, configLines: ['port 0', 'unixsocket redis.sock'] }),
+      /waited 1 ms for Redis to answer/,
+    );
+  });
+
   await t.test('both services come from private nodes and end with stop', async () => {
-    const services = await startServices({ env: { PATH: process.env.PATH } });
+    const services = await startServices({ env: { PATH: process.env.PATH }, startTimeoutMs: leastTimeoutMs });
     t.after(() => services.stop());
     assert.equal(services.source, 'private-nodes');
     await (await connectAmqp(services.amqpUrl)).close();

@@ -213,7 +213,7 @@ function assertNamed(said: string, pattern: RegExp): void {
     .trimEnd()
     .split('\n')
     .filter((one) => /no access|NOPERM/.test(one)))
-    assert.match(line, /: add \^\S+\$ to the |ACL SETUSER \S+ [+~]/);
+    assert.match(line, /(?::|->) add \^\S+\$ to the |ACL SETUSER \S+ [+~]/);
 }
 
 const refusedByRabbit: readonly (readonly [role: RoleName, right: RabbitRight, words: string, said: string])[] = [
@@ -254,6 +254,7 @@ test('a command of Redis that is missing is named by whoever needs it, with the 
     reader: ['entity list', 'entity show o', 'status', 'audit', 'events list', 'events list o --applied', 'dead-letters list'],
     operator: ['entity import', 'entity resync o --version 9 --reason x --yes', 'shards resume --why x --yes'],
     doctor: ['doctor'],
+    topology: ['topology apply'],
     appender: ['events append'],
   };
   for (const [role, typed = []] of Object.entries(words) as [RoleName, readonly string[]][]) {
@@ -430,8 +431,9 @@ test('a right at the broker that is taken from a worker under traffic is named, 
 
 test('what a publisher may not publish for a while is published once it may, in order', async (t) => {
   const node = await useRabbitNode(t);
-  const services = { amqpUrl: node.amqpUrl, managementUrl: node.managementUrl, redisUrl: '' };
-  const env = { AMQP_URL: node.amqpUrl, STREAM: 'rights', SHARDS: '1' };
+  const { redisUrl } = await useServices(t);
+  const services = { amqpUrl: node.amqpUrl, managementUrl: node.managementUrl, redisUrl };
+  const env = { AMQP_URL: node.amqpUrl, REDIS_URL: redisUrl, STREAM: 'rights', SHARDS: '1' };
   const { io } = keptIo({ env });
   assert.equal(await runHere(['topology', 'apply'], io), 0);
   const { AMQP_URL = '' } = await asRole('publisher', env, services);

@@ -173,7 +173,7 @@ test('a refusal that only an operator can end is told in one line and ends the c
   await server.query('REVOKE ALL ON ALL TABLES IN SCHEMA inorder FROM guest');
   await assert.rejects(store.nextEpoch(0), (error) => error instanceof UnavailableError && /the user may not do this/.test(error.message));
   await server.query('GRANT ALL ON ALL TABLES IN SCHEMA inorder TO guest');
-  assert.deepEqual(await store.nextEpoch(0), { status: 'ok', epoch: 2, identity: null });
+  assert.deepEqual(await store.nextEpoch(0), { status: 'ok', epoch: 2, identity: null, unfinished: '' });
 });
 
 test('whoever stops in the middle of a transaction keeps its rows from nobody for long', needsPgBouncer, async (t) => {
@@ -196,7 +196,7 @@ test('whoever stops in the middle of a transaction keeps its rows from nobody fo
   });
   working.catch(() => undefined);
   await waitFor(() => isLocked, { what: 'the locked row' });
-  assert.deepEqual(await other.nextEpoch(0), { status: 'ok', epoch: 2, identity: null });
+  assert.deepEqual(await other.nextEpoch(0), { status: 'ok', epoch: 2, identity: null, unfinished: '' });
   goOn();
   await assert.rejects(working, UnavailableError);
 });

@@ -4,7 +4,7 @@ import { test, type TestContext } from 'node:test';
 import { EventError } from '../../src/errors.ts';
 import { decodeMessage } from '../../src/events/decode.ts';
 import { defaultEventLimits, type Event } from '../../src/events/event.ts';
-import type { NewEvent } from '../../src/events/new-event.ts';
+import type { NewEvent } from '../../src/events/encode.ts';
 import { createPublisher, type PublisherOptions } from '../../src/publishing/create-publisher.ts';
 import { bodiesOf, firstArrivals, messagesOf, outOfOrder, useTopology } from '../support/published.ts';
 import { TcpProxy } from '../support/tcp-proxy.ts';

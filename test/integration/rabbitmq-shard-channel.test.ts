@@ -309,7 +309,7 @@ test('a channel on a connection that answers nothing any more is not alive', asy
   const recorded = await RecordedChannel.use(t, connection, queue, log);
   assert.equal(await recorded.of(recorded.generation).isAlive(), true);
   const before = recorded.generation;
-  node.suspend();
+  await node.suspend();
   t.after(() => node.resume());
   assert.equal(await recorded.of(before).isAlive(), false);
   node.resume();

@@ -53,17 +53,20 @@ const everything = (store: Store): readonly (() => Promise<unknown>)[] => [
   () => store.lookUp([{ ...order, sequence: 1, id: 'event-1' }]),
   () => store.recordDeadLetters([deadLetterOf('body')]),
   () => store.nextEpoch(0),
+  () => store.streamState({ durable: true }),
+  () => store.operator.resume(0),
 ];
 
 test('without its replica nothing is answered as done, and with it the same commit is a duplicate', needsRedis, async (t) => {
   const { master, replica, caughtUp } = await usePair(t);
   const store = openStore(t, master.redisUrl);
   await untilCommitted(store, commitTo(order, 0, 1));
-  replica.suspend();
+  await replica.suspend();
   t.after(() => replica.resume());
   for (const ask of everything(store))
     await assert.rejects(ask(), (error) => error instanceof UnavailableError && /0 of 1 replicas/.test(error.message));
   assert.equal((await store.load([order]))[0]?.status, 'ok', 'what nothing is acknowledged by is read as ever');
+  assert.equal((await store.streamState()).epoch, 1, 'and what is only shown');
   replica.resume();
   await waitFor(caughtUp, { what: 'the replica again', timeoutMs: 60_000 });
   await untilCommitted(store, commitTo(orderNamed('new'), 0, 1, { token: 'once' }), 'duplicate');
@@ -71,7 +74,7 @@ test('without its replica nothing is answered as done, and with it the same comm
 
 test('what another connection committed is no duplicate and not known as long as the replica does not have it', needsRedis, async (t) => {
   const { master, replica } = await usePair(t);
-  replica.suspend();
+  await replica.suspend();
   t.after(() => replica.resume());
   const commit = commitTo(order, 0, 1);
   await assert.rejects(commitOne(openStore(t, master.redisUrl), commit), UnavailableError);
@@ -87,7 +90,7 @@ test('an append to the event store waits as well', needsRedis, async (t) => {
   t.after(() => events.close());
   const append = (id: string) => events.append(order, [{ id, type: 'Opened' }], { expectedVersion: 'any' });
   await waitFor(() => append('a').catch(() => null), { what: 'an append that is kept', timeoutMs: 60_000 });
-  replica.suspend();
+  await replica.suspend();
   t.after(() => replica.resume());
   await assert.rejects(append('b'), UnavailableError);
   await assert.rejects(append('a'), UnavailableError);

@@ -113,6 +113,22 @@ test('a cluster says of every node, and of itself, how it is', needsRedis, async
   );
 });
 
+test('a cluster that is in order by its own account but serves not every slot is a failure', needsRedis, async (t) => {
+  const cluster = await useCluster(t);
+  const store = openStore(t, clusterUrl(cluster));
+  for (const { redisUrl } of cluster.nodes) {
+    const node = new Redis(redisUrl);
+    t.after(() => node.disconnect());
+    assert.equal(await node.cluster('DELSLOTS', 42), 'OK');
+    assert.match(String(await node.cluster('INFO')), /cluster_state:ok/);
+  }
+  const failures = (await store.inspect()).filter((finding) => finding.level === 'failure');
+  assert.deepEqual(
+    failures.map(({ subject, detail }) => [subject, detail]),
+    [['Redis cluster', 'Its state is ok, and 16383 of 16384 slots are served.']],
+  );
+});
+
 test('a node of a cluster whose connection was just lost is asked like the others', needsRedis, async (t) => {
   const cluster = await useCluster(t);
   const store = openStore(t, clusterUrl(cluster));

@@ -4,7 +4,7 @@ import test, { type TestContext } from 'node:test';
 import amqp from 'amqplib';
 import { beginRecord, type StreamRecord, StreamRecordKeeper } from '../../src/rabbitmq/stream-record.ts';
 import { recordName } from '../../src/rabbitmq/topology-plan.ts';
-import { lookForHalts } from '../../src/stores/halts.ts';
+import { lookForHalts } from '../../src/stores/store.ts';
 import { createMemoryStore } from '../../src/stores/memory/memory-store.ts';
 import { systemTime } from '../../src/time.ts';
 import { commitOne, commitTo, order } from '../conformance/builders.ts';

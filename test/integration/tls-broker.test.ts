@@ -40,7 +40,11 @@ async function useTlsBroker(t: TestContext, authority: Authority, certificate: C
 }
 
 async function inorder(words: string, env: Record<string, string>, stdin?: string) {
-  const { io, out } = keptIo({ env: { SHARDS: '1', STREAM: 'tls', HTTP_PORT: '1', ...env }, ...(stdin !== undefined && { stdin }) });
+  const { redisUrl } = await useServices();
+  const { io, out } = keptIo({
+    env: { SHARDS: '1', STREAM: 'tls', HTTP_PORT: '1', REDIS_URL: redisUrl, ...env },
+    ...(stdin !== undefined && { stdin }),
+  });
   return { code: await runHere(words.split(' '), io), ...out };
 }
 
@@ -136,7 +140,9 @@ test('a worker with all of its connections, the relay and the commands live on c
   const worker = await WorkerProcess.ready(t, env);
   const line = (entity: string, sequence?: number) => `${JSON.stringify({ entity_id: entity, sequence, type: 'E', data: {} })}\n`;
   const until = (entity: string, text: RegExp) =>
-    waitFor(async () => text.test((await inorder(`entity show ${entity}`, env)).stdout), { what: `${entity}: ${text}\n${worker.output}` });
+    waitFor(async () => text.test((await inorder(`entity show ${entity}`, env)).stdout), {
+      what: () => `${entity}: ${text}\n${worker.output}`,
+    });
 
   assert.equal((await inorder('publish', env, line('a', 1) + line('a', 3))).code, 0);
   await until('a', /^version +1\nparked +since/m);

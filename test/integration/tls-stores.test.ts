@@ -1,7 +1,10 @@
 /** TLS to Redis in each of its forms, and to PostgreSQL: what is trusted, what is shown, and what is refused with which remedy. */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
+import { once } from 'node:events';
 import { copyFile } from 'node:fs/promises';
+import { type AddressInfo, createConnection, createServer } from 'node:net';
+import { connect, createSecureContext, TLSSocket } from 'node:tls';
 import { test, type TestContext } from 'node:test';
 import { Redis } from 'ioredis';
 import pg from 'pg';
@@ -15,21 +18,26 @@ import { commitOne, commitTo, order, orderNamed, snapshotOf } from '../conforman
 import { Authority, type Certificate, needsOpenssl, renew } from '../support/certificates.ts';
 import { needsPostgresBinaries } from '../support/postgres.ts';
 import { KeptLog } from '../support/rabbitmq.ts';
-import { needsRedis, startSentinel } from '../support/sentinels.ts';
-import { useRedisNode, waitFor } from '../support/services.ts';
+import { needsRedis, useSentinel } from '../support/sentinels.ts';
+import { leastTimeoutMs, useRedisNode, waitFor } from '../support/services.ts';
 
 const postgresNeeded = { skip: needsPostgresBinaries.skip || needsOpenssl.skip };
 const needed = { skip: needsRedis.skip || needsOpenssl.skip };
 
-function useRedisStore(t: TestContext, options: Pick<RedisStoreOptions, 'url' | 'tls' | 'log' | 'onReconnect'>) {
-  const store = createRedisStore({ stream: 'tls', idempotencyTtlSeconds: 3600, commandTimeoutMs: 5_000, ...options });
+type StoreOptions = Pick<RedisStoreOptions, 'url' | 'tls' | 'log' | 'onReconnect' | 'commandTimeoutMs'>;
+
+function useRedisStore(t: TestContext, options: StoreOptions) {
+  const store = createRedisStore({ stream: 'tls', idempotencyTtlSeconds: 3600, commandTimeoutMs: leastTimeoutMs, ...options });
   t.after(() => store.close());
   return store;
 }
 
+/** A port that is not for TLS does not answer to it. */
+const unanswered = { commandTimeoutMs: 2_000 };
+
 /** What is said of a Redis that cannot be used. */
-async function refusal(t: TestContext, url: string, tls?: RedisStoreOptions['tls']): Promise<string> {
-  const store = useRedisStore(t, { url, ...(tls && { tls }) });
+async function refusal(t: TestContext, url: string, tls?: RedisStoreOptions['tls'], more?: typeof unanswered): Promise<string> {
+  const store = useRedisStore(t, { url, ...(tls && { tls }), ...more });
   const error = await store.ping().then(
     () => assert.fail(`${url} is used`),
     (error: Error) => error,
@@ -88,7 +96,7 @@ test('a port with TLS and one without are told apart, and an expired certificate
   const node = await useRedisNode(t, { tls: { ...server, caFile: authority.caFile }, configLines: ['tls-auth-clients no'] });
   const tls = { caFile: authority.caFile };
   assert.match(await refusal(t, `rediss://127.0.0.1:${node.tlsPort}`, tls), /its certificate has expired .+Renew it at the server\.$/);
-  assert.match(await refusal(t, `rediss://127.0.0.1:${node.port}`, tls), /is this its port for TLS/);
+  assert.match(await refusal(t, `rediss://127.0.0.1:${node.port}`, tls, unanswered), /is this its port for TLS/);
   assert.match(await refusal(t, `redis://127.0.0.1:${node.tlsPort}`), /A port for TLS needs rediss:\/\/\.$/);
 });
 
@@ -99,14 +107,43 @@ test('a cluster and sentinels are used over TLS, all of their nodes', needed, as
   const cluster = await startRedisCluster(3, { tls: files });
   t.after(() => cluster.stop());
   const nodes = cluster.nodes.map(({ tlsPort }) => `127.0.0.1:${tlsPort}`).join(',');
-  const clustered = useRedisStore(t, { url: `rediss+cluster://${nodes}`, tls });
+  const log = new KeptLog();
+  const clustered = useRedisStore(t, { url: `rediss+cluster://${nodes}`, tls, log });
   const entities = Array.from({ length: 60 }, (_, index) => orderNamed(`o-${index}`));
   const results = await clustered.commit(entities.map((entity) => commitTo(entity, 0, 1)));
   assert.ok(results.every(({ status }) => status === 'ok'));
-  assert.match(await refusal(t, `rediss+cluster://${nodes}`), /REDIS_TLS_CA_FILE/);
+  // Its client says of all of them that the connection is closed.
+  const { caFile } = tls;
+  const refused = (more?: RedisStoreOptions['tls']) => refusal(t, `rediss+cluster://127.0.0.1:1,${nodes}`, more);
+  const demanded = /its certificate is from an authority that is not trusted \(.+\)\. Name its authority with REDIS_TLS_CA_FILE\.$/;
+  assert.match(await refused(), demanded);
+  assert.match(await refused({ ...tls, serverName: 'other' }), /its certificate is for another name \(.+\)\. .*REDIS_TLS_SERVER_NAME\.$/);
+  assert.match(
+    await refused({ caFile }),
+    /it demands a certificate from its clients \(.+\)\. .*REDIS_TLS_CERT_FILE and REDIS_TLS_KEY_FILE\.$/,
+  );
+  const other = await (await Authority.create(t)).issue('client');
+  assert.match(await refused({ caFile, ...other }), /it does not accept the certificate of this client \(.+\)\. .*REDIS_TLS_CERT_FILE/);
+  assert.match(
+    await refusal(t, 'rediss+cluster://127.0.0.1:1', tls),
+    /cannot be reached: connect ECONNREFUSED 127\.0\.0\.1:1\. Is it running/,
+  );
+  assert.match(await refusal(t, `rediss+cluster://u:wrong@127.0.0.1:1,${nodes}`, tls), /user and password are not accepted \(WRONGPASS/);
+  const plain = cluster.nodes.map(({ port }) => `127.0.0.1:${port}`).join(',');
+  assert.match(await refusal(t, `rediss+cluster://${plain}`, tls, unanswered), /is this its port for TLS/);
+
+  const expired = await authority.issue('server', { days: -1 });
+  for (const node of cluster.nodes) {
+    const client = new Redis(node.port);
+    await client.call('CONFIG', 'SET', 'tls-cert-file', expired.certFile, 'tls-key-file', expired.keyFile);
+    await client.call('CLIENT', 'KILL', 'TYPE', 'NORMAL', 'SKIPME', 'YES');
+    client.disconnect();
+  }
+  assert.match(await refused(tls), /its certificate has expired \(.+\)\. Renew it at the server\.$/);
+  await waitFor(() => log.text.includes('its certificate has expired'), { what: 'the cause in the log of a store that was connected' });
 
   const master = await useRedisNode(t, { tls: files });
-  const sentinels = `rediss+sentinel://127.0.0.1:${await startSentinel(t, master.tlsPort, files)}/main`;
+  const sentinels = `rediss+sentinel://127.0.0.1:${(await useSentinel(t, master.tlsPort, { tls: files })).port}/main`;
   const watched = useRedisStore(t, { url: sentinels, tls });
   const result = await waitFor(() => commitOne(watched, commitTo(order, 0, 1)).catch(() => null), { what: 'the sentinel' });
   assert.ok(result.status === 'ok' || result.status === 'duplicate', result.status);
@@ -204,6 +241,89 @@ test('PostgreSQL is used over TLS, and each certificate that is not right is ref
   await serve(await other.issue('server'));
   await admin.query('SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND client_port IS NOT NULL');
   await waitFor(() => snapshotOf(store, order).catch(() => null), { what: 'the renewed certificates' });
+});
+
+/** Somebody in between, with a certificate that is trusted: reads along, but for what is bound to the channel. */
+async function useStranger(t: TestContext, port: number, { certFile, keyFile }: Certificate): Promise<number> {
+  const context = createSecureContext({ cert: readFileSync(certFile), key: readFileSync(keyFile) });
+  const request = Buffer.from([0, 0, 0, 8, 4, 210, 22, 47]);
+  const server = createServer((socket) => {
+    const upstream = createConnection(port, '127.0.0.1', () => upstream.write(request));
+    const end = () => [socket, upstream].forEach((one) => one.destroy());
+    socket.on('error', end).on('close', end);
+    upstream.on('error', end).on('close', end);
+    upstream.once('data', () => {
+      socket.once('data', () => {
+        const [client, behind] = [
+          new TLSSocket(socket, { isServer: true, secureContext: context }),
+          connect({ socket: upstream, rejectUnauthorized: false }),
+        ];
+        client.on('error', end).pipe(behind).on('error', end).pipe(client);
+        socket.write('S');
+      });
+      socket.resume();
+    });
+    socket.pause();
+  });
+  await once(server.listen(0, '127.0.0.1'), 'listening');
+  t.after(() => server.close());
+  return (server.address() as AddressInfo).port;
+}
+
+test('channel_binding of DATABASE_URL binds the password to the server, where the URL demands it', postgresNeeded, async (t) => {
+  const node = await PostgresNode.start();
+  const authority = await Authority.create(t);
+  const admin = new pg.Client({ connectionString: node.url });
+  await admin.connect();
+  t.after(async () => {
+    await admin.end();
+    await node.stop();
+  });
+  const server = await authority.issue('server');
+  const write = (file: string, text: string) =>
+    admin.query(`COPY (SELECT '${Buffer.from(text).toString('base64')}') TO PROGRAM 'umask 077; base64 -d > ${file}'`);
+  await write('tls.pem', readFileSync(server.certFile, 'utf8'));
+  await write('tls.key', readFileSync(server.keyFile, 'utf8'));
+  for (const setting of ["ssl_cert_file = 'tls.pem'", "ssl_key_file = 'tls.key'", 'ssl = on'])
+    await admin.query(`ALTER SYSTEM SET ${setting}`);
+  const { pathname, port } = new URL(node.url);
+  for (const user of ['bound', 'clear', 'known']) await admin.query(`CREATE USER ${user} SUPERUSER PASSWORD 'word'`);
+  const rules = [
+    'hostssl all bound 127.0.0.1/32 scram-sha-256',
+    'hostssl all clear 127.0.0.1/32 password',
+    'hostssl all known 127.0.0.1/32 trust',
+  ];
+  await write(
+    'pg_hba.conf',
+    `${rules.join('\n')}\nhostnossl all bound 127.0.0.1/32 scram-sha-256\nhostnossl all inorder 127.0.0.1/32 trust\n`,
+  );
+  await admin.query('SELECT pg_reload_conf()');
+
+  const said = async (user: string, binding: string, { at = Number(port), sslmode = 'verify-full' } = {}) => {
+    const query = new URLSearchParams({ sslmode, sslrootcert: authority.caFile, channel_binding: binding });
+    const url = `postgres://${user}:word@127.0.0.1:${at}${pathname}?${query}`;
+    const store = createPostgresStore({ url, stream: 'bound', idempotencyTtlSeconds: 60 });
+    const outcome = await store.ping().then(
+      () => 'used',
+      (error: Error) => error.message,
+    );
+    await store.close();
+    return outcome;
+  };
+  await waitFor(async () => (await said('bound', 'disable')) === 'used', { what: 'the server to have TLS' });
+  const stranger = await useStranger(t, Number(port), await authority.issue('stranger'));
+  assert.equal(await said('bound', 'disable', { at: stranger }), 'used', 'who is not asked to bind is read along');
+  const refused = /refuses: the password cannot be bound to the channel, as channel_binding demands \(.+\)\. Let pg_hba\.conf demand/;
+  for (const binding of ['prefer', 'require']) {
+    assert.equal(await said('bound', binding), 'used', binding);
+    assert.match(await said('bound', binding, { at: stranger }), refused, binding);
+  }
+  for (const user of ['clear', 'known']) {
+    assert.equal(await said(user, 'prefer'), 'used', user);
+    assert.match(await said(user, 'require'), refused, user);
+  }
+  assert.equal(await said('bound', 'prefer', { sslmode: 'disable' }), 'used');
+  assert.match(await said('bound', 'require', { sslmode: 'disable' }), refused);
 });
 
 test('renewed certificates of Redis are used at the next connect, and half-renewed ones are not', needed, async (t) => {

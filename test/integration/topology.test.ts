@@ -128,6 +128,20 @@ test('a queue that lacks an argument, and one that another connection owns, are 
   assert.match(problems.join('\n'), /shard\.002: another connection owns it exclusively/);
 });
 
+test('a queue that is gone before it is bound is no fault of the configuration: whoever tries again makes the topology', async (t) => {
+  const { stream, plan, connection, raw } = await setUp(t, { shards: 2 });
+  const lost = `${stream}.lost`;
+  const losing = { ...plan, bindings: [...plan.bindings, { ...plan.bindings[0]!, queue: lost }] };
+  await assert.rejects(applyTopology(connection, losing), (error) => {
+    assert.ok(error instanceof UnavailableError, String(error));
+    assert.match(error.message, new RegExp(`^binding of queue ${lost} to exchange .*no queue '${lost}'.*although it was declared`));
+    return true;
+  });
+  await raw.assertQueue(lost, { durable: true });
+  await applyTopology(connection, losing);
+  await raw.deleteQueue(lost);
+});
+
 test('verifying names everything that is missing, and makes nothing', async (t) => {
   const { stream, plan, connection } = await setUp(t, { shards: 2 });
   const problems = await problemsOf(verifyTopology(connection, plan));

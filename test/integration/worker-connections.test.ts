@@ -4,7 +4,7 @@ import { hostname } from 'node:os';
 import test from 'node:test';
 import { Redis } from 'ioredis';
 import pg from 'pg';
-import { openFilesNeeded } from '../../src/worker/start-checks.ts';
+import { openFilesNeeded } from '../../src/worker/start.ts';
 import { moduleUrl } from '../support/checkout.ts';
 import { needsPostgres, usePostgres } from '../support/postgres.ts';
 import { uniqueStream, useServices, waitFor } from '../support/services.ts';

@@ -2,8 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import { Deadlines } from '../../src/ordering/deadlines.ts';
-import { MinHeap } from '../../src/ordering/heap.ts';
+import { Deadlines, MinHeap } from '../../src/ordering/heap.ts';
 import { Holes, maxIntervals } from '../../src/ordering/holes.ts';
 import { SequenceBuffer } from '../../src/ordering/sequence-buffer.ts';
 import { heapBytes } from '../support/heap.ts';
@@ -180,10 +179,11 @@ describe('a heap', () => {
 });
 
 describe('deadlines', () => {
-  it('give each item once when its earliest time has come, and never sleep past it', () => {
+  it('give each item once when its earliest time has come, never sleep past it, and wake nobody for what is gone', () => {
     const step = fc.oneof(
       fc.record({ item: fc.nat({ max: 5 }), inMs: fc.integer({ min: 1, max: 50 }) }),
       fc.record({ pass: fc.integer({ min: 1, max: 30 }) }),
+      fc.record({ gone: fc.nat({ max: 5 }) }),
     );
     fc.assert(
       fc.property(fc.array(step, { maxLength: 80, size: 'max' }), (steps) => {
@@ -194,6 +194,9 @@ describe('deadlines', () => {
           if ('item' in one) {
             deadlines.set(one.item, nowMs + one.inMs);
             model.set(one.item, Math.min(model.get(one.item) ?? Number.POSITIVE_INFINITY, nowMs + one.inMs));
+          } else if ('gone' in one) {
+            deadlines.delete(one.gone);
+            model.delete(one.gone);
           } else {
             nowMs += one.pass;
             const due = [...model].filter(([, atMs]) => atMs <= nowMs).map(([item]) => item);
@@ -202,6 +205,7 @@ describe('deadlines', () => {
           }
           const next = deadlines.nextMs;
           if (model.size > 0) assert.ok(next !== null && next <= Math.min(...model.values()));
+          else assert.equal(next, null, 'with nothing due nobody is woken');
         }
         deadlines.clear();
         assert.equal(deadlines.nextMs, null);

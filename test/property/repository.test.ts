@@ -2,11 +2,10 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import fc from 'fast-check';
-import { orderAggregate, type OrderCommands } from '../../src/aggregates/order.ts';
+import { orderAggregate, type OrderCommands } from '../../src/aggregates/built-in.ts';
 import { createEventStore } from '../../src/stores/open-store.ts';
 import { createRepository } from '../../src/event-sourcing/aggregate-root.ts';
-import { foldEvents } from '../../src/event-sourcing/fold.ts';
-import type { CommandOf } from '../../src/event-sourcing/repository.ts';
+import { foldEvents, type CommandOf } from '../../src/event-sourcing/repository.ts';
 
 const item = fc.record({
   sku: fc.constantFrom('a', 'b'),

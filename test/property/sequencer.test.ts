@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import type { Event } from '../../src/events/event.ts';
-import { type FirstSequence, initialVersionOf, type SequencerLimits } from '../../src/ordering/limits.ts';
+import { type FirstSequence, initialVersionOf, type SequencerLimits } from '../../src/ordering/facts.ts';
 import { event, ModelStore, SequencerHarness } from '../support/sequencer-harness.ts';
 import { assertAtRest, entities, finishTogether, Run, step, traffic } from '../support/sequencer-run.ts';
 

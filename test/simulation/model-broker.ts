@@ -1,11 +1,15 @@
 /**
  * A broker in memory with what RabbitMQ does to a shard queue and its consumers (src/README.md, section 7): a single active consumer, the
- * next one in the order of subscription; a prefetch; tags from 1 per channel; what a channel held goes back to the head, in order, when
- * the broker sees its end, and is marked as redelivered; rejects go to the dead-letter queue. Frames of a channel keep their order.
+ * next one in the order of subscription; a prefetch; tags from 1 per channel; what a channel held goes back, in order, when the broker
+ * sees its end, comes ahead of what was never delivered and behind what else came back, and is marked as redelivered; rejects go to the
+ * dead-letter queue. Frames of a channel keep their order. `test/integration/model-broker.test.ts` compares it with the real one.
  */
+import { envelopeText } from '../../src/events/encode.ts';
 import type { RawMessage } from '../../src/events/event.ts';
 import type { OpenShardChannel, RawDelivery, ShardChannel, ShardChannelEvents } from '../../src/rabbitmq/shard-channel.ts';
 import type { Timer } from '../../src/time.ts';
+import { rawMessage } from '../support/raw-message.ts';
+import { DeadLetterQueue } from './dead-letter-queue.ts';
 import type { Letter } from './ledger.ts';
 import { Link, type Machine } from './virtual-time.ts';
 import type { World } from './world.ts';
@@ -16,29 +20,93 @@ export interface Copy {
   readonly message: RawMessage;
 }
 
+/**
+ * A queue refuses what comes while it is full, some of it is taken all the same, for it is read meanwhile; no queue is bound; the exchange
+ * is deleted, to be declared anew; or nothing is read of connections that publish.
+ */
+export const objections = ['full', 'no queue', 'no exchange', 'no memory'] as const;
+export type Objection = (typeof objections)[number];
+
 interface Queued extends Copy {
-  /** Its place in the queue, which it keeps when it comes back. */
-  readonly place: number;
-  isReturned: boolean;
+  /** How often it came back. */
+  returns: number;
+  /** When it was delivered last. */
+  deliveredAtMs: number;
 }
 
 export class ModelBroker {
-  readonly queues: readonly ShardQueue[];
-  /** What was rejected, in that order. */
-  readonly deadLetters: Copy[] = [];
+  readonly queues: ShardQueue[];
+  /** Where a changed ring has moved entities to. */
+  readonly #moved = new Map<string, number>();
+  readonly deadLetters: DeadLetterQueue;
   readonly world: World;
-  /** Who replays dead letters; it alone, as long as it lives. */
-  replayer: Machine | null = null;
+  /** A message that comes back more often is dead-lettered. */
+  deliveryLimit = Number.POSITIVE_INFINITY;
+  /** Of the clients, by machine. */
+  readonly connections = new Map<Machine, Set<{ sever(): void }>>();
+  /** The connection that has the lock on the dead letters. */
+  lockedBy: object | null = null;
+  /** What it has against publishes; null: nothing. */
+  #objection: Objection | null = null;
+  #whenMemoryIsThere: (() => void)[] = [];
 
   constructor(world: World, shards: number) {
     this.world = world;
+    this.deadLetters = new DeadLetterQueue(world);
     this.queues = Array.from({ length: shards }, (_, shard) => new ShardQueue(this, shard));
+    world.ledger.deliveredSince = (worker, shard, ...from) => this.queues[shard]!.deliveredSince(worker, ...from);
   }
 
-  /** Arrives by itself: each of a producer's attempts may overtake the one before. */
   publish(copy: Copy): void {
     this.world.ledger.arrived(copy.letter);
-    this.queues[copy.letter.shard]!.enqueue(copy);
+    const { entityId, shard } = copy.letter;
+    this.queues[this.#moved.get(entityId) ?? shard]!.enqueue(copy);
+  }
+
+  addShard(): void {
+    this.queues.push(new ShardQueue(this, this.queues.length));
+  }
+
+  /** What is published from now on goes to that shard; what lies in the other stays there. */
+  move(entityId: string, shard: number): void {
+    this.#moved.set(entityId, shard);
+    this.world.ledger.moved.add(entityId);
+  }
+
+  /** The client's connections break. */
+  sever(machine: Machine): void {
+    for (const connection of this.connections.get(machine) ?? []) connection.sever();
+  }
+
+  /** A client's publish has come. */
+  take(client: string, message: RawMessage): 'stored' | Exclude<Objection, 'no memory'> {
+    const { ledger, chance } = this.world;
+    const letter = ledger.letters.get(message.messageId as string);
+    const objection = this.#objection;
+    const sender = ledger.senders.get(client);
+    if (letter === undefined) ledger.fail('something was published that nobody has', `${message.messageId} by ${client}`);
+    else if (objection === 'no exchange' || objection === 'no queue' || (objection === 'full' && chance.hits(0.5))) {
+      sender?.refused(message.correlationId);
+      this.world.note('broker', objection, `${client} ${letter.id}`);
+      return objection;
+    } else {
+      this.publish({ letter, message });
+      if (sender?.stored(message.correlationId)) this.world.sometimes('a confirm was lost, and the event published again');
+    }
+    return 'stored';
+  }
+
+  get isShortOfMemory(): boolean {
+    return this.#objection === 'no memory';
+  }
+
+  whenMemoryIsThere(go: () => void): void {
+    this.#whenMemoryIsThere.push(go);
+  }
+
+  object(objection: Objection | null): void {
+    this.#objection = objection;
+    if (!this.isShortOfMemory) for (const go of this.#whenMemoryIsThere.splice(0)) go();
   }
 
   openChannel(machine: Machine, shard: number, prefetch: number, events: ShardChannelEvents): WorkerChannel {
@@ -49,22 +117,28 @@ export class ModelBroker {
 export class ShardQueue {
   readonly shard: number;
   readonly #broker: ModelBroker;
-  #ready: Queued[] = [];
+  readonly #ready: Queued[] = [];
+  /** What came back, behind what came back before it and ahead of all others. */
+  readonly #returned: Queued[] = [];
   /** In the order of subscription: the first is active. */
   readonly #consumers: Consumer[] = [];
-  #places = 0;
 
   constructor(broker: ModelBroker, shard: number) {
     this.shard = shard;
     this.#broker = broker;
   }
 
+  /** Messages that nobody has. */
+  get ready(): number {
+    return this.#returned.length + this.#ready.length;
+  }
+
   get isEmpty(): boolean {
-    return this.#ready.length === 0 && this.#consumers.every(({ unsettled }) => unsettled.size === 0);
+    return this.ready === 0 && this.#consumers.every(({ unsettled }) => unsettled.size === 0);
   }
 
   enqueue(copy: Copy): void {
-    this.#ready.push({ ...copy, place: ++this.#places, isReturned: false });
+    this.#ready.push({ ...copy, returns: 0, deliveredAtMs: 0 });
     this.deliver();
   }
 
@@ -80,21 +154,51 @@ export class ShardQueue {
     if (at < 0) return;
     this.#consumers.splice(at, 1);
     if (at === 0 && this.#consumers.length > 0) this.#broker.world.sometimes('a standby took over');
+    for (const { letter } of consumer.unsettled.values()) this.#broker.world.ledger.cameBack(consumer.worker, letter);
     this.takeBack([...consumer.unsettled.values()]);
     consumer.unsettled.clear();
     this.deliver();
   }
 
   takeBack(messages: readonly Queued[]): void {
-    for (const message of messages) message.isReturned = true;
-    this.#ready = this.#ready.concat(messages).sort((a, b) => a.place - b.place);
+    const { world, deadLetters, deliveryLimit } = this.#broker;
+    for (const message of messages) {
+      if (++message.returns <= deliveryLimit) {
+        this.#returned.push(message);
+        continue;
+      }
+      world.sometimes('the broker dead-lettered what came back too often');
+      world.note('broker', 'delivery limit', message.letter.id);
+      world.ledger.droppedByBroker(message.letter);
+      deadLetters.push(message, 'delivery_limit');
+    }
+  }
+
+  /** What nobody has is lost. */
+  purge(): readonly Copy[] {
+    const lost = [...this.#returned.splice(0), ...this.#ready.splice(0)];
+    for (const { letter } of lost) this.#broker.world.ledger.lost(letter);
+    return lost;
+  }
+
+  /** Closes the channel that has had a message for longer. */
+  timeOut(consumerTimeoutMs: number): void {
+    const { world } = this.#broker;
+    const [active] = this.#consumers;
+    const [oldest] = active?.unsettled.values() ?? [];
+    if (active === undefined || oldest === undefined || world.schedule.nowMs - oldest.deliveredAtMs <= consumerTimeoutMs) return;
+    world.sometimes('the broker closed a channel on which nothing was acknowledged for long');
+    world.note('broker', 'consumer timeout', active.name);
+    active.close(new Error('PRECONDITION_FAILED - delivery acknowledgement on the channel timed out'));
+    this.leave(active);
   }
 
   deliver(): void {
     const [active] = this.#consumers;
     while (active !== undefined && active.unsettled.size < active.prefetch) {
-      const message = this.#ready.shift();
+      const message = this.#returned.shift() ?? this.#ready.shift();
       if (message === undefined) return;
+      message.deliveredAtMs = this.#broker.world.schedule.nowMs;
       active.deliver(message);
     }
   }
@@ -103,25 +207,38 @@ export class ShardQueue {
     const { world, deadLetters } = this.#broker;
     // The end of its channel came first.
     if (!this.#consumers.includes(consumer)) return world.sometimes('a delivery was settled after the end of its channel');
+    const wasFull = consumer.unsettled.size >= consumer.prefetch;
     const tags = multiple ? [...consumer.unsettled.keys()].filter((one) => one <= tag) : [tag];
     if (!consumer.unsettled.has(tag)) return world.ledger.settledTwice(`${consumer.name}: ${how} ${tag}`);
     for (const one of tags) {
       const message = consumer.unsettled.get(one)!;
       consumer.unsettled.delete(one);
       world.note('broker', how, `${consumer.name} ${one} ${message.letter.id}`);
-      if (how === 'ack') world.ledger.acknowledged(message.letter);
+      if (how === 'ack') world.ledger.acknowledged(message.letter, consumer.worker, message.deliveredAtMs);
       else if (how === 'give back') this.takeBack([message]);
       else {
         world.ledger.rejected(message.letter);
         deadLetters.push(message);
       }
     }
-    this.deliver();
+    // The queue learns of the room that it was given a moment later than the channel.
+    if (wasFull) world.schedule.after(world.pace.between(0, longestFillingMs), () => this.deliver());
+    else this.deliver();
+  }
+
+  /** When the first of what this worker has of the entity, from that sequence on, was delivered. */
+  deliveredSince(worker: string, entityId: string, sequence: number): number | null {
+    const consumer = this.#consumers.find((one) => one.worker === worker);
+    let sinceMs: number | null = null;
+    for (const { letter, deliveredAtMs } of consumer?.unsettled.values() ?? [])
+      if (letter.entityId === entityId && letter.sequence >= sequence) sinceMs = Math.min(sinceMs ?? deliveredAtMs, deliveredAtMs);
+    return sinceMs;
   }
 }
 
 /** The broker's side of a channel that consumes. */
 class Consumer {
+  readonly worker: string;
   readonly name: string;
   readonly prefetch: number;
   readonly unsettled = new Map<number, Queued>();
@@ -129,22 +246,38 @@ class Consumer {
   hasLeft = false;
   readonly #toWorker: (arrive: () => void) => void;
   readonly #arrived: (delivery: RawDelivery) => void;
+  readonly #closed: (cause: Error) => void;
   #tags = 0;
 
-  constructor(name: string, prefetch: number, toWorker: (arrive: () => void) => void, arrived: (delivery: RawDelivery) => void) {
+  constructor(
+    worker: string,
+    name: string,
+    prefetch: number,
+    toWorker: (arrive: () => void) => void,
+    arrived: (delivery: RawDelivery) => void,
+    closed: (cause: Error) => void,
+  ) {
+    this.worker = worker;
     this.name = name;
     this.prefetch = prefetch;
     this.#toWorker = toWorker;
     this.#arrived = arrived;
+    this.#closed = closed;
+  }
+
+  /** By the broker. */
+  close(cause: Error): void {
+    this.#toWorker(() => this.#closed(cause));
   }
 
   deliver(message: Queued): void {
     const tag = ++this.#tags;
     this.unsettled.set(tag, message);
-    this.#toWorker(() => this.#arrived({ tag, redelivered: message.isReturned, message: message.message }));
+    this.#toWorker(() => this.#arrived({ tag, redelivered: message.returns > 0, message: message.message }));
   }
 }
 
+const longestFillingMs = 60;
 /** Shortest and longest pause before a channel is opened again. */
 const reopenMs = [200, 2_000] as const;
 /** How long after the other side's end, or after the last sign of life, a side may notice it. */
@@ -231,10 +364,12 @@ class ChannelLife implements OpenShardChannel {
     this.#toWorker = new Link(world.schedule, world.latencyMs);
     const name = `${machine.name}/${queue.shard}/${generation}`;
     this.#consumer = new Consumer(
+      machine.name,
       name,
       prefetch,
       (arrive) => this.#send(arrive),
       (delivery) => this.#arrives(delivery),
+      (cause) => this.#ends(cause),
     );
     this.#toBroker.send(() => {
       if (machine.state === 'dead') return;
@@ -265,7 +400,12 @@ class ChannelLife implements OpenShardChannel {
     return new Promise((resolve) => {
       if (this.#hasEnded) return resolve(false);
       this.#answers.add(resolve);
-      this.#toBroker.send(() => this.#send(() => this.#answers.delete(resolve) && resolve(true)));
+      this.#toBroker.send(() => {
+        // On a channel that the broker has closed it answers nothing.
+        if (this.#consumer.hasLeft) return;
+        this.#world.ledger.turned(this.#machine.name, this.#queue.shard);
+        this.#send(() => this.#answers.delete(resolve) && resolve(true));
+      });
     });
   }
 
@@ -298,9 +438,10 @@ class ChannelLife implements OpenShardChannel {
   }
 
   #ends(cause: Error): void {
+    // Also of the close.
+    for (const resolve of this.#answers) resolve(false);
     if (this.#hasEnded) return;
     this.#hasEnded = true;
-    for (const resolve of this.#answers) resolve(false);
     this.#owner.lost(this, cause);
   }
 
@@ -325,4 +466,13 @@ class ChannelLife implements OpenShardChannel {
     }
     this.#arrived.push(delivery);
   }
+}
+
+/** As the producer sends it. */
+export function messageOf(letter: Letter): RawMessage {
+  const { id, kind, entityId, value } = letter;
+  const sequence = letter.isUnsequenced ? undefined : letter.sequence;
+  const text = envelopeText({ id, entityType: 'thing', entityId, sequence, type: 'Happened', data: { value } });
+  const body = Buffer.from(kind === 'malformed' ? text.slice(0, -1) : text);
+  return rawMessage({ body, routingKey: entityId, messageId: id, contentType: 'application/json' });
 }

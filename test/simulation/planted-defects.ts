@@ -1,7 +1,9 @@
-/** The defects that `npm run test:mutants` plants: each a small replacement of text in one file. */
+/** The defects that `npm run test:mutants` plants, and what each replaces. */
+import { fixesTakenBack } from './fixes-taken-back.ts';
+import { inClients } from './planted-in-clients.ts';
+import type { Fault } from './world.ts';
 
-export interface Mutant {
-  readonly name: string;
+interface Edit {
   /** Below `src`. */
   readonly file: string;
   /** Everywhere in the file. */
@@ -9,7 +11,18 @@ export interface Mutant {
   readonly put: string;
 }
 
-export const mutants: readonly Mutant[] = [
+/** A planted defect: a small replacement of text in one file, or several, where one place protects against what another lets through. */
+export interface Mutant {
+  readonly name: string;
+  readonly edits: readonly Edit[];
+  /** It can only show in seeds that have these faults: the others are passed over. */
+  readonly with?: readonly Fault[];
+}
+
+/** As it is written below: most have one edit. */
+export type Planted = Omit<Mutant, 'edits'> & (Edit | Pick<Mutant, 'edits'>);
+
+const inWorkers: readonly Planted[] = [
   {
     name: 'a delivery is acknowledged when it arrives',
     file: 'worker/shard.ts',
@@ -18,7 +31,7 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'multiple covers a held tag',
-    file: 'worker/acknowledger.ts',
+    file: 'rabbitmq/shard-channel.ts',
     find: 'for (const tag of this.#unsettled) return tag - 1;',
     put: '',
   },
@@ -136,6 +149,43 @@ export const mutants: readonly Mutant[] = [
     find: 'const lowest = skipsAhead || decides ? held.lowest() : null;',
     put: 'const lowest = held.lowest();',
   },
+  // What the strategies promise.
+  {
+    name: 'an early event is applied that should be skipped',
+    file: 'ordering/plan.ts',
+    find: "run.place('leap', delivery, sequence, 'skip');",
+    put: "run.place('leap', delivery, sequence, 'apply');",
+  },
+  {
+    name: 'a hole that was filled stays one',
+    file: 'ordering/plan.ts',
+    find: 'this.holes = this.holes.close(sequence);',
+    put: 'void sequence;',
+  },
+  {
+    name: 'what falls into a hole is taken for a duplicate',
+    file: 'ordering/plan.ts',
+    find: 'if (!holes.has(sequence)) {',
+    put: 'if (sequence > 0 || !holes.has(sequence)) {',
+  },
+  {
+    name: 'a late event is rejected whatever the strategy',
+    file: 'ordering/plan.ts',
+    find: "return this.#placeAs('hole', delivery, sequence);",
+    put: "return this.#sink.reject(delivery, 'late', ''), 'decided';",
+  },
+  {
+    name: 'the id of an event without a sequence is not remembered',
+    file: 'stores/memory/memory-store.ts',
+    find: 'if (recordId && !consumed) putLast(entity.byId',
+    put: 'if (recordId && consumed) putLast(entity.byId',
+  },
+  {
+    name: 'what is decided again comes behind what arrived since',
+    file: 'ordering/lane.ts',
+    find: 'this.arrivals = deliveries.concat(this.arrivals);',
+    put: 'this.arrivals = this.arrivals.concat(deliveries);',
+  },
   {
     name: 'the memory of settled deliveries is not freed',
     file: 'worker/intake.ts',
@@ -184,4 +234,63 @@ export const mutants: readonly Mutant[] = [
     find: "lane.learn({ kind: 'committed', version: last.versionAfter, holes: last.holesAfter, parked, atMs });",
     put: "lane.learn({ kind: 'committed', version: last.versionAfter + 1, holes: last.holesAfter, parked, atMs });",
   },
+  {
+    name: 'nobody looks again for the letters that a dead worker has left',
+    file: 'worker/auto-replay.ts',
+    find: 'if ((await lettersLeft()) > 0 &&',
+    put: 'if ((await lettersLeft()) < 0 &&',
+  },
+  // What is fetched for a gap.
+  {
+    name: 'an event that was fetched is acknowledged at the broker',
+    file: 'worker/shard.ts',
+    find: 'if (!isFetched(tag)) {',
+    put: 'if (tag !== 0) {',
+  },
+  {
+    name: 'a fetched event that is refused is rejected at the broker',
+    file: 'worker/shard.ts',
+    find: 'const letters = rejections.filter(({ tag }) => !isFetched(tag));',
+    put: 'const letters = rejections;',
+  },
+  // What "a processor that ends its process" promises.
+  {
+    name: 'what is tried is not on record before its processor runs',
+    file: 'worker/trials.ts',
+    find: 'if (!life.aborted) await this.#write();',
+    put: '',
+  },
+  {
+    name: 'an event is convicted that was on record with others',
+    file: 'worker/trials.ts',
+    find: 'const wasAlone = event === alone && together.length === 0;',
+    put: 'const wasAlone = true;',
+  },
+  {
+    name: 'an owner that was fenced goes on',
+    file: 'ordering/sequencer.ts',
+    find: "if (fact.kind === 'fenced') return this.#end('overtaken', 'a later owner of this shard has claimed an entity that is held here');",
+    put: "if (fact.kind === 'fenced') return this.#advance(operation.lane!);",
+  },
+  {
+    name: 'replay: what the broker has dead-lettered by itself stays where it is',
+    with: ['delivery limits'],
+    file: 'dead-letters/replay-plan.ts',
+    find: 'if (refused !== null) return',
+    put: "if (refused !== null || reason === 'delivery_limit') return",
+  },
+  // Each of these alone is made up for by the other.
+  {
+    name: 'a parked entity holds what comes early',
+    edits: [
+      { file: 'ordering/plan.ts', find: "if (state === 'parked') {", put: "if (state === 'parked' && version < 0) {" },
+      { file: 'ordering/plan.ts', find: "if (known.state === 'parked') {", put: "if (known.state === 'parked' && known.version < 0) {" },
+    ],
+  },
 ];
+
+export const mutants: readonly Mutant[] = [...inWorkers, ...inClients, ...fixesTakenBack].map((planted) => {
+  if ('edits' in planted) return planted;
+  const { file, find, put, ...named } = planted;
+  return { ...named, edits: [{ file, find, put }] };
+});

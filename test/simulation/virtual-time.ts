@@ -58,17 +58,40 @@ export class Schedule {
 
   /** Until `isOver`, or until nothing is left to do. */
   async run(isOver: () => boolean): Promise<void> {
-    while (!isOver()) {
-      const step = this.#steps.pop();
-      if (step === undefined) return;
-      if (step.go === null) continue;
-      this.nowMs = Math.floor(step.key / ordersPerMs);
-      this.steps++;
-      step.go();
-      // Microtasks all run before an immediate does.
-      await new Promise(setImmediate);
-    }
+    let isDone = false;
+    const goOn = () => {
+      isDone = isDone || isOver() || !this.#goOn();
+    };
+    while (!isDone) await turnWith(goOn);
   }
+
+  /** One step; returns whether there was one. */
+  #goOn(): boolean {
+    const step = this.#steps.pop();
+    if (step === undefined) return false;
+    if (step.go === null) return this.#goOn();
+    this.nowMs = Math.floor(step.key / ordersPerMs);
+    this.steps++;
+    step.go();
+    return true;
+  }
+}
+
+const callsPerTurn = 64;
+
+/** One turn of the event loop, which costs more than a step, with many calls in it: all microtasks run between two of them. */
+function turnWith(go: () => void): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const call = () => {
+      try {
+        go();
+      } catch (error) {
+        reject(error as Error);
+      }
+    };
+    for (let calls = 0; calls < callsPerTurn; calls++) setImmediate(call);
+    setImmediate(resolve);
+  });
 }
 
 /** A process: it may be killed, or frozen and woken; then everything that came meanwhile comes at once. */
@@ -78,6 +101,7 @@ export class Machine {
   /** What its wall clock is ahead of the true time. */
   wallOffsetMs = 0;
   #state: 'running' | 'frozen' | 'dead' = 'running';
+  #isBlocked = false;
   #missed: (() => void)[] = [];
   readonly #schedule: Schedule;
 
@@ -123,8 +147,14 @@ export class Machine {
     if (this.#state === 'running') this.#state = 'frozen';
   }
 
+  /** Its event loop stands still, and nothing wakes it. */
+  block(): void {
+    this.freeze();
+    this.#isBlocked = true;
+  }
+
   wake(): void {
-    if (this.#state !== 'frozen') return;
+    if (this.#state !== 'frozen' || this.#isBlocked) return;
     this.#state = 'running';
     for (const go of this.#missed.splice(0)) this.#schedule.after(0, () => this.do(go));
   }

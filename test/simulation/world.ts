@@ -2,6 +2,7 @@
  * What all parts of one simulated world share: the schedule, three streams of chance (what is to be done, how long things take, what
  * goes wrong), which faults may strike, and what was seen. With the same scenario everything in it repeats, byte for byte.
  */
+import { defineAggregate } from '../../src/aggregates/define.ts';
 import { Ledger } from './ledger.ts';
 import { Chance, Machine, Schedule } from './virtual-time.ts';
 
@@ -11,6 +12,12 @@ export const faults = [
   'reordering',
   'lost publishes',
   'forgeries',
+  'producers cut off',
+  'producers ended',
+  'publishes refused',
+  'relays killed',
+  'relays frozen',
+  'relays cut off',
   'channels lost',
   'kills',
   'freezes',
@@ -24,8 +31,24 @@ export const faults = [
   'clock jumps',
   'early replays',
   'replays killed',
+  'tail lost',
+  'lagging replica',
+  'entity keys lost',
+  'epoch keys lost',
+  'store emptied',
+  'consumer timeouts',
+  'delivery limits',
+  'purges',
+  'poison',
+  'ring changes',
+  'failing sources',
+  'trials cut off',
+  'stuck entity',
 ] as const;
 export type Fault = (typeof faults)[number];
+
+/** The store loses what it has acknowledged: then shards halt, and an operator has to say that they may go on. */
+export const losses: readonly Fault[] = ['tail lost', 'lagging replica', 'entity keys lost', 'epoch keys lost', 'store emptied'];
 
 /** Without these only the producer, the handlers and the clocks go wrong. */
 export const calmWithout: readonly Fault[] = [
@@ -38,7 +61,31 @@ export const calmWithout: readonly Fault[] = [
   'late execution',
   'store outages',
   'unusable entities',
+  'consumer timeouts',
+  'delivery limits',
+  'purges',
+  'poison',
+  'ring changes',
+  'trials cut off',
+  ...losses,
 ];
+
+/** What the events are about: its state has the values of its events in order. Where it `fails` it has changed its state before. */
+export function thingThat(fails: () => boolean) {
+  return defineAggregate({
+    type: 'thing',
+    initialState: { values: [] as number[] },
+    evolve: {
+      '*': ({ values }, { data }) => {
+        if (!fails()) return { values: [...values, (data as { value: number }).value] };
+        values.push(-1);
+        throw new Error('it failed halfway');
+      },
+    },
+  });
+}
+
+export const thing = thingThat(() => false);
 
 /** What makes a simulated world. */
 export interface Scenario {
@@ -97,6 +144,11 @@ export class World {
     return !calmWithout.some((fault) => this.#on.has(fault));
   }
 
+  /** No process ends but by an event. */
+  get isCalmButForPoison(): boolean {
+    return !calmWithout.some((fault) => fault !== 'poison' && this.#on.has(fault));
+  }
+
   /** Whether a fault strikes now. */
   strikes(fault: Fault, share: number): boolean {
     return !this.isHealed && this.#on.has(fault) && this.chance.hits(share);
@@ -120,6 +172,16 @@ export class World {
 
 /** What has to be reached by some of a thousand seeds, or the simulation has stopped to reach it. */
 export const sometimes = [
+  'a confirm was lost, and the event published again',
+  'a producer died, and another one published what was not confirmed',
+  'a publisher was closed with unconfirmed events',
+  'a publisher had no room',
+  'a publisher was blocked',
+  'a publish was returned',
+  'a publish was refused and confirmed in the end',
+  'a publisher gave up what the broker refused',
+  'another relay took over',
+  'a relay without the lease could not advance',
   'a stale owner: commit refused',
   'a stale owner: claim fenced',
   'a stale owner: park fenced',
@@ -136,7 +198,41 @@ export const sometimes = [
   'a delivery was settled after the end of its channel',
   'a standby took over',
   'a worker drained',
+  'an operator replayed',
   'a replay died halfway',
+  'a replay was cut off from the broker',
+  'a replayed letter failed again',
+  'the broker timed a reader of the dead letters out',
   'a worker replayed by itself',
+  'a worker looked again and found what was left',
+  'a worker saw that the store went backwards',
+  'a shard halted: the version of an entity was lower',
+  'a shard halted: an epoch was lower, or came twice',
+  'a shard halted: the store was another one, or empty',
+  'a shard halted: it was on record',
+  'a worker began with halted shards',
+  'an operator ended a halt',
+  'an operator brought back what was lost',
+  'a commit went to a store that was replaced',
+  'an epoch was given out twice',
+  'an early event was rejected at once',
+  'an event was skipped, and the gap before it passed over',
+  'an event was applied before its predecessor',
+  'a late event has filled its hole',
+  'a gap was leapt over when its time had come',
+  'an event was late',
+  'an event without a sequence was applied',
+  'an event without a sequence came twice',
+  'the broker closed a channel on which nothing was acknowledged for long',
+  'the broker dead-lettered what came back too often',
+  'a queue was purged',
+  'an event that ends the process was found',
+  'an entity of which events were under way moved to another shard',
+  'a shard was added',
+  'a session was cut off while it tried an event alone',
+  'missing events were fetched',
+  'a source of missing events failed',
+  'an event that blocks the process was found',
+  'an entity was stuck until the end',
 ] as const;
 export type Sometimes = (typeof sometimes)[number];

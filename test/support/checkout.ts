@@ -17,6 +17,6 @@ export function moduleUrl(path: string): URL {
 
 /** Arguments for `node` that run the command line of this checkout, from any folder. */
 export const commandLine: readonly string[] = [
-  ...(compiled ? [] : ['--import', import.meta.resolve('tsx')]),
+  ...(compiled ? [] : ['--import', import.meta.resolve('tsx'), '--import', moduleUrl('deploy/local/ts-in-threads.mjs').href]),
   fileURLToPath(moduleUrl('src/main.ts')),
 ];

@@ -1,8 +1,7 @@
 /** A `CommandIo` for tests: what a command writes is kept as text, and its signal is in the test's hand. */
 import { Readable } from 'node:stream';
 import type { CommandIo, ExitCode, Output } from '../../src/cli/command.ts';
-import { commands } from '../../src/cli/commands.ts';
-import { runCli } from '../../src/cli/run.ts';
+import { commands, runCli } from '../../src/cli/run.ts';
 import { systemTime } from '../../src/time.ts';
 import { leastPrivileged } from './least-privilege.ts';
 

@@ -87,6 +87,13 @@ export class ComposeProject {
     return (await this.#compose('ps', '--all', '--quiet', service)).trim().split('\n');
   }
 
+  /** A worker of the image by itself, outside of the project; its container's id. */
+  async run(t: TestContext, ...options: readonly string[]): Promise<string> {
+    const container = (await run('docker', ['run', '--detach', ...options, this.name])).stdout.trim();
+    t.after(() => run('docker', ['rm', '--force', '--volumes', container]));
+    return container;
+  }
+
   async stop(service: string): Promise<void> {
     await this.#compose('stop', service);
   }

@@ -82,7 +82,7 @@ export class PgBouncerNode extends PrivateNode {
     });
   }
 
-  protected async waitReady(): Promise<void> {
+  protected async waitReady(timeoutMs: number): Promise<void> {
     const accepts = async (): Promise<boolean> => {
       if (!this.running) throw new Error(`PgBouncer did not start: ${await readFile(this.#log, 'utf8')}`);
       return new Promise((resolve) => {
@@ -94,7 +94,7 @@ export class PgBouncerNode extends PrivateNode {
         });
       });
     };
-    await waitUntil(accepts, { what: 'PgBouncer', timeoutMs: 30_000 });
+    await waitUntil(accepts, { what: 'PgBouncer', timeoutMs });
   }
 
   get #log(): string {

@@ -3,7 +3,7 @@ import amqp from 'amqplib';
 import type { TestContext } from 'node:test';
 import { removeStream } from '../../deploy/local/stream-removal.ts';
 import type { RawMessage } from '../../src/events/event.ts';
-import { toRawMessage } from '../../src/rabbitmq/consuming-channel.ts';
+import { toRawMessage } from '../../src/rabbitmq/channels.ts';
 import { applyTopology } from '../../src/rabbitmq/topology.ts';
 import { planTopology, shardQueueName } from '../../src/rabbitmq/topology-plan.ts';
 import { systemTime } from '../../src/time.ts';

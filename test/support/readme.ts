@@ -6,8 +6,8 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { posix } from 'node:path';
 import type { Command } from '../../src/cli/command.ts';
-import { commands } from '../../src/cli/commands.ts';
-import { renderVariablesTable } from '../../src/config/render.ts';
+import { commands } from '../../src/cli/run.ts';
+import { renderVariablesTable } from '../../src/config/variables.ts';
 import { brokerReasons } from '../../src/dead-letters/dead-letter.ts';
 import { rejectionReasons } from '../../src/events/reasons.ts';
 import { renderMetricsTable } from '../../src/observability/metric-table.ts';

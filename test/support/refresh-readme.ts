@@ -6,7 +6,7 @@ import { writeFileSync } from 'node:fs';
 import { renderPermissions } from '../../src/cli/permissions.ts';
 import { loadConfig } from '../../src/config/load.ts';
 import { roleNames } from '../../src/config/permissions.ts';
-import { renderEnvExample } from '../../src/config/render.ts';
+import { renderEnvExample } from '../../src/config/variables.ts';
 import { checkout } from './checkout.ts';
 import { renderPrometheusRule } from './kubernetes.ts';
 import { generatedBlocks, readReadme, withBlock } from './readme.ts';

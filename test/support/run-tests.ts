@@ -15,13 +15,15 @@ import { guard } from '../../deploy/local/guarded-process.ts';
 import { createPrivateDirectory, removePrivateDirectory } from '../../deploy/local/private-directory.ts';
 import { startServices, type Services } from '../../deploy/local/services.ts';
 import { installPostgres } from './postgres.ts';
+import { leastTimeoutMs } from './services.ts';
 
 const compiledTests = dirname(dirname(fileURLToPath(import.meta.url)));
 const project = resolve(compiledTests, '..', '..');
 /** They need no services, and some seconds. */
 const quickFolders = ['unit', 'property'];
 const testFolders = [...quickFolders, 'simulation', 'conformance', 'integration', 'chaos', 'deploy'];
-const filesAtOnce = 2;
+/** More than there are processors usually: most of them wait for a broker, a store or a clock most of the time. */
+const filesAtOnce = 3;
 /** No test takes this long; one that hangs must not hang the run. */
 const testTimeoutMs = 900_000;
 const signalNumbers = { SIGINT: 2, SIGTERM: 15 } as const;
@@ -102,7 +104,7 @@ async function main(args: readonly string[]): Promise<number> {
   }
   const say = (line: string): void => void process.stderr.write(`${line}\n`);
   const explain = rest.includes('--verbose') ? say : undefined;
-  const services = kind === 'unit' ? null : await startServices({ log: say, explain });
+  const services = kind === 'unit' ? null : await startServices({ log: say, explain, startTimeoutMs: leastTimeoutMs });
   if (kind !== 'unit') await installPostgres(say);
   try {
     const code = interruption.signal.aborted ? 1 : await runTests(files, services, interruption.signal);

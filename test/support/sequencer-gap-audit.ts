@@ -4,8 +4,7 @@
  * the end of a gap can move: as much of it held as may be, and the rest there for as long as a gap waits.
  */
 import assert from 'node:assert/strict';
-import type { Delivery, Effect, Fact, RefusedDelivery } from '../../src/ordering/facts.ts';
-import type { SequencerLimits } from '../../src/ordering/limits.ts';
+import type { Delivery, Effect, Fact, RefusedDelivery, SequencerLimits } from '../../src/ordering/facts.ts';
 
 export class GapAudit {
   readonly #limits: SequencerLimits;

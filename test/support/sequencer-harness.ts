@@ -9,8 +9,16 @@ import assert from 'node:assert/strict';
 import type { Event } from '../../src/events/event.ts';
 import type { RejectionReason } from '../../src/events/reasons.ts';
 import type { Snapshot } from '../../src/ordering/entity.ts';
-import type { Delivery, Effect, Fact, Outcome, RefusedDelivery } from '../../src/ordering/facts.ts';
-import { defaultSequencerLimits, initialVersionOf, type SequencerLimits } from '../../src/ordering/limits.ts';
+import {
+  type Delivery,
+  type Effect,
+  type Fact,
+  type Outcome,
+  type RefusedDelivery,
+  defaultSequencerLimits,
+  initialVersionOf,
+  type SequencerLimits,
+} from '../../src/ordering/facts.ts';
 import { ShardSequencer } from '../../src/ordering/sequencer.ts';
 import { GapAudit } from './sequencer-gap-audit.ts';
 import { ModelStore, type Owner } from './sequencer-model-store.ts';

@@ -12,6 +12,9 @@ import { RedisNode, type RedisNodeOptions } from '../../deploy/local/redis-node.
 import { startServices, type Services } from '../../deploy/local/services.ts';
 import { waitUntil, type WaitOptions } from '../../deploy/local/wait-until.ts';
 
+/** A condition ends the waiting, so a bound is there for what never comes: it must not be the one that a busy machine breaks. */
+export const leastTimeoutMs = 300_000;
+
 export type TestServices = Pick<Services, 'amqpUrl' | 'redisUrl' | 'managementUrl'>;
 
 let shared: Promise<Services> | null = null;
@@ -21,7 +24,7 @@ let shared: Promise<Services> | null = null;
  * file on first use. They end with the process and not with the test that asked first, for others use them too.
  */
 export function useServices(_t?: TestContext): Promise<TestServices> {
-  shared ??= startServices();
+  shared ??= startServices({ startTimeoutMs: leastTimeoutMs });
   return shared;
 }
 
@@ -35,22 +38,24 @@ export function uniqueStream(prefix = 'test'): string {
   return `${prefix}-${randomBytes(6).toString('hex')}`;
 }
 
+/** Who ends what was started for it: a test, or a program that is none. */
+export interface Owner {
+  after(end: () => unknown): void;
+}
+
 /** A RabbitMQ node for this test alone; it is stopped and removed after the test. */
-export async function useRabbitNode(t: TestContext, options: RabbitNodeOptions = {}): Promise<RabbitNode> {
+export async function useRabbitNode(t: Owner, options: RabbitNodeOptions = {}): Promise<RabbitNode> {
   const node = await RabbitNode.start(options);
   t.after(() => node.stop());
   return node;
 }
 
 /** A Redis server for this test alone; it is stopped and removed after the test. */
-export async function useRedisNode(t: TestContext, options: RedisNodeOptions = {}): Promise<RedisNode> {
+export async function useRedisNode(t: Owner, options: RedisNodeOptions = {}): Promise<RedisNode> {
   const node = await RedisNode.start(options);
   t.after(() => node.stop());
   return node;
 }
-
-/** A condition ends the waiting, so a bound is there for what never comes: it must not be the one that a busy machine breaks. */
-const leastTimeoutMs = 300_000;
 
 /** Polls until the condition returns something other than false, null or undefined, and returns that. Waits five minutes by default. */
 export function waitFor<T>(

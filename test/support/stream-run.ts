@@ -10,7 +10,7 @@ import { waitUntil } from '../../deploy/local/wait-until.ts';
 import { deadLetterQueueName, shardQueueName, unroutedQueueName } from '../../src/rabbitmq/topology-plan.ts';
 import { uniqueStream, waitFor } from './services.ts';
 import { publishTrace, readTraces, readyCount, type TraceEvent, untilApplied, wrongTraces } from './trace.ts';
-import { WorkerProcess } from './worker-process.ts';
+import { type Launcher, WorkerProcess } from './worker-process.ts';
 
 export interface StreamRunOptions {
   /** Both as the test reaches them. */
@@ -69,8 +69,8 @@ export class StreamRun {
   }
 
   /** A worker that is ready. */
-  async worker(extra: Readonly<Record<string, string>> = {}): Promise<WorkerProcess> {
-    const worker = await WorkerProcess.ready(this.#t, { ...this.#variables, ...extra });
+  async worker(extra: Readonly<Record<string, string>> = {}, launcher?: Launcher): Promise<WorkerProcess> {
+    const worker = await WorkerProcess.ready(this.#t, { ...this.#variables, ...extra }, launcher);
     this.#workers.push(worker);
     return worker;
   }

@@ -23,6 +23,8 @@ export interface LaneConditions {
   bytesPerSecond: number;
   /** Called before bytes are written; returns how many may be, and a smaller number means that a cut follows. */
   allowance(length: number): number;
+  /** Called with the number of bytes that were thrown away. */
+  dropped(length: number): void;
 }
 
 interface Chunk {
@@ -83,7 +85,7 @@ export class Lane {
     if (waitMs > 1) await sleep(waitMs);
     for (let offset = 0; offset < chunk.bytes.length && !this.#sink.destroyed; ) {
       await this.#untilReleased();
-      if (this.#conditions.dropping) return;
+      if (this.#conditions.dropping) return this.#conditions.dropped(chunk.bytes.length - offset);
       const end = Math.min(chunk.bytes.length, offset + this.#conditions.sliceBytes);
       const slice = chunk.bytes.subarray(offset, end);
       await this.#write(slice.subarray(0, this.#conditions.allowance(slice.length)));

@@ -6,8 +6,8 @@
  * in between. A connection that is reset looks to both sides like a peer that crashed.
  */
 import { connect, createServer, type Server, type Socket } from 'node:net';
-import type { TestContext } from 'node:test';
 import { freePort, loopback } from '../../deploy/local/free-port.ts';
+import type { Owner } from './services.ts';
 import { Lane, type Direction, type LaneConditions } from './tcp-proxy-lane.ts';
 
 export type { Direction } from './tcp-proxy-lane.ts';
@@ -24,6 +24,7 @@ export class TcpProxy {
   readonly #links = new Set<Link>();
   readonly #conditions: Record<Direction, LaneConditions>;
   readonly #forwarded: Record<Direction, number> = { toServer: 0, toClient: 0 };
+  readonly #dropped: Record<Direction, number> = { toServer: 0, toClient: 0 };
   readonly #cutAt: Record<Direction, number> = { toServer: Infinity, toClient: Infinity };
   #listener: Server | null = null;
   /** Ends of connections that happened while the wire carried nothing: nobody hears of them before it does. */
@@ -65,6 +66,11 @@ export class TcpProxy {
   /** Bytes passed on so far, over all connections. */
   forwardedBytes(direction: Direction): number {
     return this.#forwarded[direction];
+  }
+
+  /** Bytes thrown away so far, over all connections. */
+  droppedBytes(direction: Direction): number {
+    return this.#dropped[direction];
   }
 
   /** Resets every connection, on both sides, now. New ones are accepted. */
@@ -162,6 +168,9 @@ export class TcpProxy {
       sliceBytes: Infinity,
       bytesPerSecond: Infinity,
       allowance: (length) => this.#pass(direction, length),
+      dropped: (length) => {
+        this.#dropped[direction] += length;
+      },
     };
   }
 
@@ -208,7 +217,7 @@ export class TcpProxy {
 }
 
 /** A proxy for one test, gone after it. */
-export async function useTcpProxy(t: TestContext, targetUrl: string): Promise<TcpProxy> {
+export async function useTcpProxy(t: Owner, targetUrl: string): Promise<TcpProxy> {
   const proxy = await TcpProxy.start(targetUrl);
   t.after(() => proxy.stop());
   return proxy;

@@ -4,11 +4,10 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import type { TestContext } from 'node:test';
 import { freePort } from '../../deploy/local/free-port.ts';
 import { commandLine } from './checkout.ts';
 import { leastPrivileged } from './least-privilege.ts';
-import { waitFor } from './services.ts';
+import { type Owner, waitFor } from './services.ts';
 
 /** The command's environment: what the test sets, and nothing of ours from outside. */
 export function environment(variables: Readonly<Record<string, string>>): NodeJS.ProcessEnv {
@@ -46,7 +45,7 @@ export class WorkerProcess {
 
   /** Starts a worker; it need not be ready yet. */
   static async start(
-    t: TestContext,
+    t: Owner,
     variables: Readonly<Record<string, string>>,
     { program, folder }: Launcher = fromCheckout,
   ): Promise<WorkerProcess> {
@@ -60,7 +59,7 @@ export class WorkerProcess {
   }
 
   /** Starts a worker and waits until `/readyz` says so. */
-  static async ready(t: TestContext, variables: Readonly<Record<string, string>>, launcher = fromCheckout): Promise<WorkerProcess> {
+  static async ready(t: Owner, variables: Readonly<Record<string, string>>, launcher = fromCheckout): Promise<WorkerProcess> {
     const worker = await WorkerProcess.start(t, variables, launcher);
     await worker.untilReady();
     return worker;
@@ -81,7 +80,7 @@ export class WorkerProcess {
         if (this.#child.exitCode !== null) throw new Error(`the worker ended:\n${this.#output}`);
         return (await this.get('/readyz').catch(() => null))?.status === 200;
       },
-      { what: `a ready worker\n${this.#output}`, timeoutMs: 60_000 },
+      { what: () => `a ready worker\n${this.#output}`, timeoutMs: 60_000 },
     );
   }
 

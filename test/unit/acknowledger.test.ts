@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { Acknowledger } from '../../src/worker/acknowledger.ts';
+import { Acknowledger } from '../../src/rabbitmq/shard-channel.ts';
 import { heapBytes } from '../support/heap.ts';
 
 function setUp(arrivals: number) {

@@ -3,9 +3,8 @@ import test from 'node:test';
 import fc from 'fast-check';
 import type { Aggregate } from '../../src/aggregates/definition.ts';
 import { evolveEvent } from '../../src/aggregates/evolve.ts';
-import { addUp } from '../../src/aggregates/exact-decimal.ts';
-import { historyAggregate, type HistoryState } from '../../src/aggregates/history.ts';
-import { orderAggregate, type OrderState } from '../../src/aggregates/order.ts';
+import { addUp } from '../../src/aggregates/order-data.ts';
+import { historyAggregate, type HistoryState, orderAggregate, type OrderState } from '../../src/aggregates/built-in.ts';
 import type { Event } from '../../src/events/event.ts';
 import { eventOf } from '../support/event-of.ts';
 

@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { decideCommand } from '../../src/aggregates/decide.ts';
-import { evolveEvent } from '../../src/aggregates/evolve.ts';
+import { decideCommand, evolveEvent } from '../../src/aggregates/evolve.ts';
 import { defineAggregate } from '../../src/aggregates/define.ts';
 import { type Aggregate, type Command, refuse } from '../../src/aggregates/definition.ts';
 import { ConfigError, PermanentError } from '../../src/errors.ts';

@@ -5,11 +5,13 @@ import type { EntityRef } from '../../src/events/event.ts';
 import type { AutoReplayOutcome } from '../../src/observability/metrics.ts';
 import type { Parked, Snapshot } from '../../src/ordering/entity.ts';
 import { systemTime } from '../../src/time.ts';
-import { type AutomaticReport, AutoReplay, type AutoReplayPace, type ReplayRequest } from '../../src/worker/auto-replay.ts';
+import type { StreamRecord } from '../../src/rabbitmq/stream-record.ts';
+import { type AutomaticReport, AutoReplay, type AutoReplayPace, type ReplayRequest, turnTaker } from '../../src/worker/auto-replay.ts';
+import { ManualTime } from '../support/manual-time.ts';
 import { KeptLog } from '../support/rabbitmq.ts';
 import { waitFor } from '../support/services.ts';
 
-const quick: AutoReplayPace = { gatherMs: 5, patienceMs: 5, pauseMs: 5, backOff: { initialMs: 2, maxMs: 10 } };
+const quick: AutoReplayPace = { gatherMs: 5, patienceMs: 5, pauseMs: 5, backOff: { initialMs: 2, maxMs: 10 }, searchMs: 1e9 };
 const nothing: AutomaticReport = { entities: [], replayed: 0, blocked: 0, complete: true };
 const entity = (entityId: string): EntityRef => ({ entityType: 'thing', entityId });
 const parkedFor = (sequence: number, over: Partial<Parked> = {}): Parked => ({
@@ -43,7 +45,13 @@ function setUp(t: TestContext, pace: Partial<AutoReplayPace> = {}) {
   const snapshots = new Map<string, Pick<Snapshot, 'version' | 'parked'>>();
   const outcomes: AutoReplayOutcome[] = [];
   const log = new KeptLog();
-  const state = { answer: async (_request: ReplayRequest): Promise<AutomaticReport> => nothing, loads: 0 };
+  const state = {
+    answer: async (_request: ReplayRequest): Promise<AutomaticReport> => nothing,
+    loads: 0,
+    lettersLeft: async () => 0,
+    takeTurn: async (_forMs: number) => true,
+    counts: 0,
+  };
   const auto = new AutoReplay({
     store: {
       load: async (entities) => {
@@ -60,6 +68,12 @@ function setUp(t: TestContext, pace: Partial<AutoReplayPace> = {}) {
       requests.push(request);
       return state.answer(request);
     },
+    lettersLeft: () => {
+      state.counts++;
+      return state.lettersLeft();
+    },
+    takeTurn: (forMs) => state.takeTurn(forMs),
+    shardCount: 3,
     metrics: { autoReplayEnded: (outcome) => void outcomes.push(outcome) },
     log,
     time: { ...systemTime, random: () => 0 },
@@ -277,4 +291,103 @@ test('after it is stopped nothing begins, and what was under way is told to end'
   auto.advanced(0, entity('a'), 3, parkedFor(4));
   await auto.stop(10_000);
   assert.equal(requests.length, 1);
+});
+
+test('while dead letters are left they are looked for again and again: who saw the missing event come may have died since', async (t) => {
+  const { auto, requests, untilAsked, state } = setUp(t, { searchMs: 20 });
+  auto.search(1);
+  await untilAsked(1);
+  const soFar = state.counts;
+  await waitFor(() => state.counts >= soFar + 3, { what: 'three looks at the queue' });
+  assert.equal(requests.length, 1, 'an empty queue is not read');
+  state.lettersLeft = async () => 1;
+  await untilAsked(4);
+  assert.deepEqual(
+    requests.slice(1, 4).map(({ shards }) => [...shards]),
+    Array(3).fill([0, 1, 2]),
+  );
+});
+
+test('of all workers one looks at a time, however many there are', async (t) => {
+  const { auto, untilAsked, requests, state } = setUp(t, { searchMs: 20 });
+  let [turns, isMine] = [0, false];
+  state.takeTurn = async () => {
+    turns++;
+    return isMine;
+  };
+  state.lettersLeft = async () => 1;
+  auto.search(0);
+  await waitFor(() => turns >= 3, { what: 'three looks at whose turn it is' });
+  assert.equal(requests.length, 1);
+  isMine = true;
+  await untilAsked(2);
+});
+
+test('who looks through the dead letters has it on record: the next worker waits, but not for a clock that is wrong', async () => {
+  const [wall, first] = [{ ms: 1_000_000 }, { generation: 0, isOlder: false, identity: 'a', epoch: 7, halts: [] }];
+  let record: StreamRecord | null = first;
+  const change = async (next: (known: StreamRecord | null) => StreamRecord | null) => (record = next(record) ?? record);
+  const workers = [0, 3_600_000].map((aheadMs) => turnTaker({ change }, { wallMs: () => wall.ms + aheadMs }));
+  const turns = async () => [await workers[0]!(100), await workers[0]!(100), await workers[1]!(100), await workers[0]!(100)];
+  assert.deepEqual(await turns(), [true, false, true, true], 'an hour later it is free, an hour before it is nonsense');
+  wall.ms += 99;
+  assert.equal(await workers[0]!(100), false);
+  wall.ms += 1;
+  assert.equal(await workers[0]!(100), true);
+  assert.deepEqual(record, { ...first, searchedUntilMs: wall.ms + 100 });
+  for (record of [null, { ...first, identity: null }]) {
+    const before: StreamRecord | null = record;
+    assert.deepEqual(
+      [await workers[0]!(100), await workers[0]!(100), record],
+      [true, true, before],
+      'no record of a store that is not known',
+    );
+  }
+});
+
+test('a broker that cannot be asked how many dead letters are left is asked again', async (t) => {
+  const { auto, untilAsked, state, log } = setUp(t, { searchMs: 20 });
+  state.lettersLeft = () => Promise.reject(new UnavailableError('the broker is unavailable'));
+  auto.search(3);
+  await untilAsked(1);
+  await waitFor(() => state.counts >= 2, { what: 'two looks at the queue' });
+  state.lettersLeft = () => Promise.reject(new TypeError('undefined is not a function'));
+  await waitFor(() => log.text.includes('a bug: dead letters could not be counted'), { what: 'the defect told' });
+  state.lettersLeft = async () => 1;
+  await untilAsked(2);
+});
+
+test('the searches of a queue that takes long to read stay a small part of the time', async (t) => {
+  const time = new ManualTime();
+  let [read, counted] = [0, 0];
+  const auto = new AutoReplay({
+    store: { load: async () => [] },
+    replay: async () => {
+      read++;
+      time.atMs += 60_000;
+      return nothing;
+    },
+    lettersLeft: async () => ++counted,
+    takeTurn: async () => true,
+    shardCount: 1,
+    metrics: { autoReplayEnded: () => {} },
+    log: new KeptLog(),
+    time,
+  });
+  t.after(() => auto.stop(0));
+  const pass = async (ms: number) => {
+    time.advance(ms);
+    await new Promise(setImmediate);
+  };
+  auto.search(0);
+  await pass(100);
+  assert.deepEqual([read, counted], [1, 0]);
+  await pass(150_000);
+  await pass(1_000);
+  assert.deepEqual([read, counted], [2, 1]);
+  // Twenty times as long as the reading took, less what chance takes off.
+  await pass(500_000);
+  assert.equal(counted, 1);
+  await pass(100_000);
+  assert.equal(counted, 2);
 });

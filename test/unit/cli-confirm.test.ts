@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { PassThrough } from 'node:stream';
 import test from 'node:test';
-import { confirm } from '../../src/cli/confirm.ts';
+import { confirm } from '../../src/cli/change.ts';
 import { ConfigError } from '../../src/errors.ts';
 import { keptIo } from '../support/command-io.ts';
 

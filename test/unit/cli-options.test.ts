@@ -4,9 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import test from 'node:test';
-import { commands } from '../../src/cli/commands.ts';
-import { filterOf, selectionOptions } from '../../src/cli/letter-selection.ts';
-import { runCli } from '../../src/cli/run.ts';
+import { commands, runCli } from '../../src/cli/run.ts';
+import { filterOf, selectionOptions } from '../../src/cli/dead-letters.ts';
 import { systemTime } from '../../src/time.ts';
 import { keptIo } from '../support/command-io.ts';
 

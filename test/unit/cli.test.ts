@@ -7,7 +7,7 @@ import { defineCommand, type Command } from '../../src/cli/command.ts';
 import { command as doctor } from '../../src/cli/doctor.ts';
 import { outputTo } from '../../src/cli/process-io.ts';
 import { runCli } from '../../src/cli/run.ts';
-import { command as worker } from '../../src/cli/worker.ts';
+import { worker } from '../../src/cli/worker.ts';
 import { ConfigError, UnavailableError } from '../../src/errors.ts';
 import type { Finding } from '../../src/finding.ts';
 import { keptIo } from '../support/command-io.ts';

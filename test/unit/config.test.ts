@@ -5,8 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'node:test';
 import { loadConfig, type Environment } from '../../src/config/load.ts';
-import { renderEnvExample, renderVariablesHelp, renderVariablesTable } from '../../src/config/render.ts';
-import { variableNames } from '../../src/config/variables.ts';
+import { renderEnvExample, renderVariablesHelp, renderVariablesTable, variableNames } from '../../src/config/variables.ts';
 import { ConfigError } from '../../src/errors.ts';
 import { Authority, needsOpenssl } from '../support/certificates.ts';
 import { checkout } from '../support/checkout.ts';
@@ -43,7 +42,15 @@ test('an empty environment gives the defaults of the design', () => {
   assert.equal(config.store.idempotencyTtlSeconds, 86_400);
   assert.equal(config.processing.retryMaxAttempts, 5);
   assert.equal(config.broker.topology, 'declare');
-  assert.deepEqual(config.http, { host: '127.0.0.1', port: 9464, adminToken: null, readToken: null, tokens: [], proxy: null });
+  assert.deepEqual(config.http, {
+    host: '127.0.0.1',
+    port: 9464,
+    adminToken: null,
+    readToken: null,
+    tokens: [],
+    tokensFile: null,
+    proxy: null,
+  });
   assert.deepEqual(config.warnings, []);
 });
 
@@ -139,10 +146,11 @@ for (const [variable, url, problem] of [
   ['AMQP_URL', 'amqp://u:1?hush,b@h', 'it has a ? or a # in a name or in the password: write %3F or %23'],
   ['AMQP_URL', 'amqp://u:1#hush@h', 'it has a ? or a # in a name or in the password: write %3F or %23'],
   ['MANAGEMENT_URL', 'http://h?x=1', 'its parameter "x" has no effect: remove it'],
+  ['DATABASE_URL', 'postgres://h/d?sslmode=verify-full&requirepeer=postgres', 'its parameter "requirepeer" has no effect: remove it'],
   [
     'DATABASE_URL',
-    'postgres://h/d?sslmode=verify-full&channel_binding=require',
-    'its parameter "channel_binding" has no effect: remove it',
+    'postgres://h/d?sslmode=verify-full&channel_binding=yes',
+    'its parameter "channel_binding" must be disable, prefer or require',
   ],
   ...['host', 'port', 'user', 'password'].map(
     (name) =>

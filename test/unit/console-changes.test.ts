@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import type { ChangeOutcome, ChangePlan } from '../../src/console/change-work.ts';
 import { type Change, type ChangeRequest, Changes, type ChangeWork } from '../../src/console/changes.ts';
-import { searchOf } from '../../src/console/letter-search.ts';
+import { searchOf } from '../../src/console/letter-json.ts';
 import { ManualTime } from '../support/manual-time.ts';
 
 const request: ChangeRequest = {

@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { type CatalogueLimits, LetterCatalogue } from '../../src/console/letter-catalogue.ts';
-import { SharedReading } from '../../src/console/shared-reading.ts';
+import { type CatalogueLimits, LetterCatalogue, SharedReading } from '../../src/console/letter-catalogue.ts';
 import { StreamView } from '../../src/console/stream-view.ts';
 import { loadConfig } from '../../src/config/load.ts';
 import type { DeadLetter } from '../../src/dead-letters/dead-letter.ts';

@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import { changeOf } from '../../src/console/api.ts';
 import { planFields } from '../../src/console/change-work.ts';
-import { isFound, searchOf } from '../../src/console/letter-search.ts';
-import { gapRows, type OverviewInput, shardRows } from '../../src/console/overview.ts';
+import { isFound, searchOf } from '../../src/console/letter-json.ts';
+import { gapRows, type OverviewInput, shardRows } from '../../src/console/stream-view.ts';
 import { timelineOf } from '../../src/console/timeline.ts';
 import type { DeadLetter } from '../../src/dead-letters/dead-letter.ts';
 import type { LetterSummary } from '../../src/dead-letters/replay-plan.ts';
@@ -36,6 +36,7 @@ test('a shard belongs to the worker of the latest epoch', () => {
     { name: 'owner', report: reportOf({ shard: 0, epoch: 9, held: 2, gaps: 1 }) },
     { name: 'standby', report: reportOf({ shard: 0, epoch: null }) },
     { name: 'gone', report: null },
+    { name: 'of other tokens', report: 'refused' as const },
   ];
   const [first, second] = rowsOf({ workers });
   assert.deepEqual([first?.worker, first?.held, first?.gaps, first?.state], ['owner', 2, 1, 'consuming']);

@@ -6,12 +6,61 @@ import { consumerTimeoutFinding, policyFindings } from '../../src/rabbitmq/polic
 import type { Listener } from '../../src/rabbitmq/management.ts';
 import { planTopology } from '../../src/rabbitmq/topology-plan.ts';
 import { safetyFindings } from '../../src/cli/safety.ts';
+import { layoutUnread } from '../../src/cli/topology.ts';
 import { loadConfig } from '../../src/config/load.ts';
-import { openFilesFinding } from '../../src/open-files.ts';
-import { measureRoundTrips } from '../../src/stores/round-trips.ts';
+import { ConfigError, UnavailableError } from '../../src/errors.ts';
+import { failureBy, measureRoundTrips } from '../../src/finding.ts';
+import { openFilesFinding } from '../../src/worker/start.ts';
+import { refused } from '../../src/rabbitmq/refusal.ts';
+import { failureOf } from '../../src/stores/postgres/failures.ts';
+import { unavailable } from '../../src/stores/redis/failures.ts';
 import { systemTime } from '../../src/time.ts';
 
 const plan = planTopology({ stream: 'events', shards: 2, queueType: 'quorum', exchangeType: 'x-consistent-hash' });
+
+test('an error that says what to do is a failure with that remedy, any other with the usual one; what is said is said once', () => {
+  const told = (error: Error) => failureBy('store', error, 'start it');
+  const full = Object.assign(new Error("OOM command not allowed. Why? used memory > 'maxmemory'."), { name: 'ReplyError' });
+  const store = { level: 'failure', subject: 'store' };
+  assert.deepEqual(told(unavailable('Redis', full)), {
+    ...store,
+    detail: "Redis cannot serve: it has reached maxmemory (OOM command not allowed. Why? used memory > 'maxmemory')",
+    remedy: 'Raise maxmemory or free memory; the eviction policy must stay noeviction.',
+  });
+  const expired = new Error('certificate has expired');
+  assert.deepEqual(told(failureOf('db', expired, { hasServed: false })), {
+    ...store,
+    detail: 'db refuses: its certificate has expired (certificate has expired)',
+    remedy: 'Renew it at the server.',
+  });
+  const message = `Channel closed by server: 403 (ACCESS-REFUSED) with message "ACCESS_REFUSED - read access to queue 'q' in vhost '/' refused for user 'u'"`;
+  assert.deepEqual(told(refused('queue q cannot be counted', new Error(message))), {
+    ...store,
+    detail: "queue q cannot be counted: no access to queue 'q' in virtual host '/'",
+    remedy: "add ^q$ to the read permission of user 'u' (`inorder permissions` prints what each role needs)",
+  });
+  assert.equal(told(unavailable('Redis', new Error('connect ECONNREFUSED'))).remedy, 'start it');
+  const elsewhere = new UnavailableError('Start it. It is down', { remedy: 'Start it.' });
+  assert.deepEqual(told(elsewhere), { ...store, detail: 'Start it. It is down', remedy: 'Start it.' }, 'nothing is cut that is no remedy');
+  assert.equal(told(new UnavailableError('amqp://u:secret@host is down')).detail, 'amqp://***@host is down');
+});
+
+test('a layout that cannot be read has the remedy of the error, a newer one the usual remedy, and a defect is thrown', () => {
+  const wrongPassword = Object.assign(new Error('password authentication failed for user "u"'), { code: '28P01' });
+  const [subject, remedy] = ['layout', 'Correct user and password in DATABASE_URL.'];
+  const detail = 'db refuses: user and password are not accepted (password authentication failed for user "u")';
+  assert.deepEqual(layoutUnread(failureOf('db', wrongPassword, { hasServed: false })), { level: 'failure', subject, detail, remedy });
+  const wrongPass = Object.assign(new Error('WRONGPASS invalid username-password pair'), { name: 'ReplyError' });
+  assert.deepEqual(layoutUnread(unavailable('Redis', wrongPass)), {
+    level: 'warning',
+    subject,
+    detail: 'not known: Redis cannot serve: user and password are not accepted (WRONGPASS invalid username-password pair)',
+    remedy: 'Correct the credentials in its URL.',
+  });
+  assert.equal(layoutUnread(unavailable('Redis', new Error('connect ECONNREFUSED'))).remedy, 'start the store, or correct its URL');
+  assert.equal(layoutUnread(new ConfigError(['layout 2'])).remedy, 'use another version of Inorder, or another store');
+  assert.throws(() => layoutUnread(new TypeError('a defect')), TypeError);
+});
 
 test('alarms, partitions and nodes that are down are failures, each with its remedy', () => {
   const well = { name: 'a', running: true, mem_alarm: false, disk_free_alarm: false, partitions: [], fd_used: 80, fd_total: 100 };

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import { CloudEvent, Kafka, type Message } from 'cloudevents';
 import { decodeMessage } from '../../src/events/decode.ts';
-import { encodeCloudEvent } from '../../src/events/encode-cloudevent.ts';
+import { encodeCloudEvent } from '../../src/events/encode.ts';
 import { defaultEventLimits, type RawMessage } from '../../src/events/event.ts';
 import { rawMessage } from '../support/raw-message.ts';
 
@@ -112,6 +112,17 @@ test('a header that only ends in specversion makes no CloudEvent of an envelope'
   });
   for (const header of ['ce_x_specversion', 'ce-old-specversion', 'cloudEvents-specversion'])
     assertRead(raw(Buffer.from(envelope), 'application/json', { [header]: '1.0' }));
+});
+
+test('attributes that headers only inherit, as from one named __proto__, make no CloudEvent of an envelope', () => {
+  const inherited = {
+    'cloudEvents:specversion': '1.0',
+    ...Object.fromEntries(Object.entries(attributes).map(([name, value]) => [`ce-${name}`, value])),
+  };
+  const envelope = { id: 'e-1', entity_id: 'o-1', entity_type: 'order', sequence: 2, type: 'ItemAdded' };
+  const message = raw(Buffer.from(JSON.stringify(envelope)), 'application/json', Object.create(inherited));
+  const decoded = decodeMessage(message, { limits: defaultEventLimits, defaultEntityType: '?', unsequenced: 'reject' });
+  assert.equal(decoded.ok && decoded.event.id, 'e-1', JSON.stringify(decoded));
 });
 
 test('of a CloudEvent under a prefix that is not read the refusal names the header', () => {

@@ -3,10 +3,8 @@ import test from 'node:test';
 import fc from 'fast-check';
 import { EventError } from '../../src/errors.ts';
 import { decodeMessage } from '../../src/events/decode.ts';
-import { encodeCloudEvent } from '../../src/events/encode-cloudevent.ts';
-import { type EncodedEvent, encodeEvent } from '../../src/events/encode.ts';
+import { encodeCloudEvent, type EncodedEvent, encodeEvent, type NewEvent } from '../../src/events/encode.ts';
 import { type Event, defaultEventLimits } from '../../src/events/event.ts';
-import type { NewEvent } from '../../src/events/new-event.ts';
 
 const options = { limits: defaultEventLimits, defaultEntityType: 'order', unsequenced: 'process' as const };
 

@@ -1,8 +1,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import fc from 'fast-check';
-import { canonicalNumber } from '../../src/events/canonical-number.ts';
-import { canonicalJson, scanJson, scanMembers } from '../../src/events/json-scanner.ts';
+import { canonicalNumber, canonicalJson, scanJson, scanMembers } from '../../src/events/json-scanner.ts';
 
 const key = fc.oneof(
   fc.string({ unit: 'grapheme' }),

@@ -2,11 +2,10 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import fc from 'fast-check';
 import { EventError } from '../../src/errors.ts';
-import { encodeCloudEvent } from '../../src/events/encode-cloudevent.ts';
-import { encodeEvent } from '../../src/events/encode.ts';
+import { encodeCloudEvent, encodeEvent } from '../../src/events/encode.ts';
 import { fromAmqpTimestamp, readTime, timeForms, timeText } from '../../src/events/timestamp.ts';
 import { readBrokerDeath } from '../../src/dead-letters/dead-letter.ts';
-import { commands } from '../../src/cli/commands.ts';
+import { commands } from '../../src/cli/run.ts';
 import { readReadmes } from '../support/readme.ts';
 
 const [firstMs, lastMs] = [Date.parse('0001-01-01T00:00:00Z'), Date.parse('9999-12-31T23:59:59.999Z')];

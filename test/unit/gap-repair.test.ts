@@ -1,26 +1,29 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import type { EncodedEvent } from '../../src/events/encode.ts';
+import type { EncodedEvent, NewEvent } from '../../src/events/encode.ts';
 import { defaultEventLimits } from '../../src/events/event.ts';
-import type { NewEvent } from '../../src/events/new-event.ts';
 import type { GapRepairOutcome } from '../../src/observability/metrics.ts';
+import type { OpenShardChannel } from '../../src/rabbitmq/shard-channel.ts';
 import { GapRepair, type RepairableGap, type RepairableShard } from '../../src/worker/gap-repair.ts';
-import type { GapSource, MissingEvents } from '../../src/event-sourcing/gap-source.ts';
+import type { GapSource, MissingEvents } from '../../src/stores/event-store.ts';
 import { ManualTime } from '../support/manual-time.ts';
 import { KeptLog } from '../support/rabbitmq.ts';
 import { waitFor } from '../support/services.ts';
 
-const gapOf = (entityId: string, from: number, to = from, generation = 1): RepairableGap => ({
+/** Only which one it is matters here. */
+const aChannel = () => ({}) as OpenShardChannel;
+const present = aChannel();
+const gapOf = (entityId: string, from: number, to = from, channel = present): RepairableGap => ({
   entity: { entityType: 'thing', entityId },
   from,
   to,
-  generation,
+  channel,
 });
 const event = (sequence: number, over: Partial<NewEvent> = {}): NewEvent => ({ sequence, type: 'Happened', ...over });
 const everything = ({ from, to }: MissingEvents) => Array.from({ length: to - from + 1 }, (_, index) => event(from + index));
 
 function setUp(source: GapSource) {
-  const state = { gaps: [] as RepairableGap[], generation: 1 };
+  const state = { gaps: [] as RepairableGap[], channel: present };
   const time = new ManualTime();
   const delivered: string[] = [];
   const asked: string[] = [];
@@ -29,8 +32,8 @@ function setUp(source: GapSource) {
   const shard: RepairableShard = {
     shard: 0,
     gapsOlderThan: (ms) => (ms === 100 ? state.gaps : []),
-    deliverMissing(generation, events: readonly EncodedEvent[]) {
-      if (generation !== state.generation) return false;
+    deliverMissing(channel, events: readonly EncodedEvent[]) {
+      if (channel !== state.channel) return false;
       delivered.push(...events.map(({ event: { entityId, sequence } }) => `${entityId}/${sequence}`));
       return true;
     },
@@ -131,7 +134,7 @@ test('what comes when the channel is another by now is left', async () => {
   const { state, repair, delivered, outcomes } = setUp(() => new Promise((resolve) => (answer = resolve)));
   state.gaps = [gapOf('a', 2)];
   repair.look();
-  state.generation = 2;
+  state.channel = aChannel();
   answer([event(2)]);
   await repair.stop(1_000);
   assert.deepEqual([delivered, outcomes], [[], []]);

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import type { IncomingHttpHeaders } from 'node:http';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -11,6 +11,7 @@ import { consoleRefusal } from '../../src/console/console.ts';
 import { type Environment, loadConfig } from '../../src/config/load.ts';
 import { FailedAttempts, Gate, isLoopback } from '../../src/observability/gate.ts';
 import { ManualTime } from '../support/manual-time.ts';
+import { KeptLog } from '../support/rabbitmq.ts';
 import { fencesOf, readReadme } from '../support/readme.ts';
 
 const token = 'correct-horse-battery';
@@ -18,7 +19,8 @@ const bearer = (text: string) => ({ authorization: `Bearer ${text}` });
 
 function gateOn(host: string, users: Environment = { ADMIN_TOKEN: token }) {
   const clock = new ManualTime();
-  const gate = new Gate(loadConfig({ HTTP_HOST: host, ...users }).http, clock);
+  const log = new KeptLog();
+  const gate = new Gate(loadConfig({ HTTP_HOST: host, ...users }).http, clock, log);
   /** The role, with the name where there is one, `open` for nobody in particular, or the status of the refusal. */
   const status = async (headers: IncomingHttpHeaders, change = false, address = '127.0.0.1') => {
     const visitor = { headers: { host: '127.0.0.1:9464', ...headers }, address };
@@ -27,7 +29,7 @@ function gateOn(host: string, users: Environment = { ADMIN_TOKEN: token }) {
     return verdict.user === null ? 'open' : `${verdict.user.role} ${verdict.user.name ?? ''}`.trim();
   };
   const admitted = async (name: string) => (await gate.admit({ headers: { host: name }, address: 'a' }, new URLSearchParams())).ok;
-  return { status, admitted, clock };
+  return { status, admitted, clock, log };
 }
 
 test('loopback is localhost, 127.0.0.0/8 and ::1, and nothing that only looks like them', () => {
@@ -151,9 +153,46 @@ test('a user with a token of one’s own is known by name, with the role that th
   assert.equal(await status(bearer("bob's-token")), 'viewer bob');
   assert.equal(await status(bearer("bob's-token"), true), 403);
   assert.equal(await status(bearer(hash("bob's-token"))), 401);
-  writeFileSync(file, `alice operator ${hash('first-token-of-alice')}\nalice operator ${hash('second-token-of-alice')}\n`);
-  const exchanged = gateOn('0.0.0.0', { TOKENS_FILE: file });
-  for (const which of ['first', 'second']) assert.equal(await exchanged.status(bearer(`${which}-token-of-alice`), true), 'operator alice');
+});
+
+test('TOKENS_FILE is read again when it has changed, and where it cannot be used the users of before stay', async (t) => {
+  const file = join(mkdtempSync(join(tmpdir(), 'inorder-tokens-')), 'tokens');
+  t.after(() => rmSync(dirname(file), { recursive: true }));
+  const alice = (word: string, role = 'operator') =>
+    `alice ${role} ${createHash('sha256').update(`${word}-token-of-alice`).digest('hex')}\n`;
+  writeFileSync(file, alice('first'));
+  const { status, log, clock } = gateOn('0.0.0.0', { TOKENS_FILE: file });
+  const asked = (word: string, laterMs = 1_000) => {
+    clock.advance(laterMs);
+    return status(bearer(`${word}-token-of-alice`), true, `at ${clock.atMs}`);
+  };
+  assert.deepEqual([await asked('first'), await asked('second')], ['operator alice', 401]);
+  assert.equal(log.text, '', 'nothing has changed');
+
+  writeFileSync(file, alice('first') + alice('second'));
+  assert.equal(await asked('second', 999), 401, 'it is looked at once a second');
+  assert.deepEqual([await asked('first'), await asked('second')], ['operator alice', 'operator alice'], 'both while she exchanges it');
+  // Replaced, as Kubernetes and careful editors do, by a file of the same size.
+  writeFileSync(`${file}.new`, alice('first') + alice('third'));
+  renameSync(`${file}.new`, file);
+  assert.deepEqual([await asked('first'), await asked('second'), await asked('third')], ['operator alice', 401, 'operator alice']);
+  writeFileSync(file, alice('third', 'viewer'));
+  assert.deepEqual([await asked('first'), await asked('third')], [401, 403]);
+  assert.equal(log.text.match(/was read again/g)?.length, 3);
+
+  for (const spoil of [() => writeFileSync(file, 'alice operator her-very-token\n'), () => writeFileSync(file, ''), () => rmSync(file)]) {
+    const told: number = log.text.length;
+    spoil();
+    for (const _again of [1, 2]) assert.equal(await asked('third'), 403, 'the users of before');
+    assert.equal(log.text.slice(told).match(/the users that it had before stay/g)?.length, 1, 'once for each change');
+  }
+  assert.match(log.text, /TOKENS_FILE, line 1: it must be .*the file is empty.*cannot be read \(ENOENT\)/s);
+  assert.doesNotMatch(log.text, /her-very-token/);
+  writeFileSync(file, alice('fourth'));
+  assert.deepEqual([await asked('third'), await asked('fourth')], [401, 'operator alice']);
+  assert.match(log.text, /the one line `# nobody` ends them all/);
+  writeFileSync(file, '# nobody\n');
+  assert.notEqual(await asked('fourth'), 'operator alice', 'the last user is revoked');
 });
 
 test('a token and its line are made as the README says', async (t) => {

@@ -11,10 +11,13 @@ import {
   maxCommentWidth,
   maxFileLines,
   maxFunctionLines,
+  mayBeShort,
+  minFileLines,
   missingHeader,
   orphans,
   ownTimeLimits,
   tooLong,
+  tooShort,
   type Source,
   wideComments,
 } from '../support/house-rules.ts';
@@ -78,6 +81,18 @@ test('files and functions keep to their length', () => {
     assert.equal(tooLong(filled(maxFunctionLines)).length, 0, signature);
     assert.equal(tooLong(filled(maxFunctionLines + 1)).length, 1, signature);
   }
+});
+
+test('no file of src is a sliver of a concept, except where a reason says so', () => {
+  const files = sourcesIn('src', /\.ts$/);
+  assert.deepEqual(files.flatMap(tooShort), []);
+  assert.equal(tooShort(planted('src/x.ts', 'x;\n'.repeat(minFileLines))).length, 0);
+  assert.equal(tooShort(planted('src/x.ts', 'x;\n'.repeat(minFileLines - 1))).length, 1);
+  const needless = Object.keys(mayBeShort).filter((path) => {
+    const file = files.find((one) => one.path === path);
+    return file === undefined || tooShort({ ...file, path: 'src/x.ts' }).length === 0;
+  });
+  assert.deepEqual(needless, [], 'an exception that is needed no more');
 });
 
 test('a comment fits on a screen', () => {

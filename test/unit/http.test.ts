@@ -4,24 +4,25 @@ import { connect, type Socket } from 'node:net';
 import test, { type TestContext } from 'node:test';
 import { loadConfig } from '../../src/config/load.ts';
 import { ConfigError } from '../../src/errors.ts';
-import { Gate } from '../../src/observability/gate.ts';
+import { Gate, longestDelayMs } from '../../src/observability/gate.ts';
 import { everybody, json, type Route, serveHttp, type WorkerSource, workerRoutes } from '../../src/observability/http.ts';
-import type { GapStatus, WorkerStatus } from '../../src/observability/worker-status.ts';
-import { systemTime } from '../../src/time.ts';
+import { askWorkerAt, type GapStatus, type WorkerStatus } from '../../src/observability/worker-status.ts';
+import { systemTime, type Time } from '../../src/time.ts';
 import { ConsoleClient } from '../support/console-client.ts';
+import { ManualTime } from '../support/manual-time.ts';
 
 const token = 'correct-horse-battery';
 const gap = { entity_type: 'order', entity_id: 'o-1' } as GapStatus;
 const status = {
   not_ready: [],
-  shards: [{ shard: 3, gaps: 1, open_gaps: [gap] }],
+  shards: [{ shard: 3, gaps: 1, open_gaps: [gap], trials: { accused: 2, on_trial: [gap] } }],
   violations: { total: 1, recent: [gap] },
 } as unknown as WorkerStatus;
 
 /** Listens on loopback, and is guarded as if it listened on `host`. */
-async function serve(t: TestContext, source: Partial<WorkerSource> = {}, host = '127.0.0.1') {
+async function serve(t: TestContext, source: Partial<WorkerSource> = {}, host = '127.0.0.1', time = systemTime) {
   const metrics = { render: async () => 'up 1\n', contentType: 'text/plain; version=0.0.4; charset=utf-8' };
-  const gate = new Gate(loadConfig({ HTTP_HOST: host, READ_TOKEN: token }).http, systemTime);
+  const gate = new Gate(loadConfig({ HTTP_HOST: host, READ_TOKEN: token }).http, time);
   const routes = workerRoutes(metrics, { notReady: () => [], status: () => status, ...source }, gate);
   const server = await serveHttp({ host: '127.0.0.1', port: 0 }, routes);
   t.after(() => server.close());
@@ -66,7 +67,7 @@ test('beyond loopback nothing names an entity without a token, and everything el
   const headers = { authorization: `Bearer ${token}` };
   const open = await (await ask('/status')).text();
   assert.doesNotMatch(open, /o-1/);
-  assert.match(open, /"gaps":1,"open_gaps":\[\].*"total":1,"recent":\[\].*withheld.*READ_TOKEN/);
+  assert.match(open, /"gaps":1,"open_gaps":\[\],"trials":{"accused":2,"on_trial":\[\]}.*"total":1,"recent":\[\].*withheld.*READ_TOKEN/);
   const unready = await ask('/readyz');
   assert.deepEqual(
     [unready.status, await unready.json()],
@@ -227,4 +228,20 @@ test('a connection on which no request comes is closed after seconds', async (t)
   await once(silent!, 'close');
   // Node by itself looks for it every 30 s.
   assert.ok(performance.now() - began < 25_000);
+});
+
+test('a worker that refuses READ_TOKEN is known as such, however late it says so', async (t) => {
+  const clock = new ManualTime();
+  const delaysMs: number[] = [];
+  // The delay passes as soon as the worker makes it.
+  const after: Time['after'] = (ms, go) => {
+    delaysMs.push(ms);
+    setImmediate(() => clock.advance(ms));
+    return clock.after(ms, go);
+  };
+  const { server } = await serve(t, {}, '0.0.0.0', { ...systemTime, nowMs: () => clock.nowMs(), after });
+  const config = loadConfig({ READ_TOKEN: 'another-than-it-has' });
+  const answers = new Set<unknown>();
+  while (!delaysMs.includes(longestDelayMs)) answers.add(await askWorkerAt(`http://127.0.0.1:${server.port}`, config, clock));
+  assert.deepEqual([...answers], ['refused']);
 });

@@ -2,8 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { UnavailableError } from '../../src/errors.ts';
 import { idempotent, InProgressError, messageIdOf } from '../../src/idempotency/idempotent.ts';
-import type { IdempotencyStore } from '../../src/stores/idempotency-store.ts';
-import { createMemoryIdempotencyStore } from '../../src/stores/memory/idempotency-store.ts';
+import { type IdempotencyStore, createMemoryIdempotencyStore } from '../../src/stores/idempotency-store.ts';
 import { ManualTime } from '../support/manual-time.ts';
 
 interface Message {

@@ -1,8 +1,14 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { ConfigError, EventError } from '../../src/errors.ts';
-import { type ObservedEvent, OrderingDetector, type OrderingDetectorOptions, type Violation } from '../../src/detection/detector.ts';
-import { type MiddlewareStrategy, withOrdering } from '../../src/detection/middleware.ts';
+import {
+  type ObservedEvent,
+  OrderingDetector,
+  type OrderingDetectorOptions,
+  type Violation,
+  type MiddlewareStrategy,
+  withOrdering,
+} from '../../src/detection/detector.ts';
 
 const observed = (sequence: number, fields: Partial<ObservedEvent> = {}): ObservedEvent => ({
   messageId: `m${sequence}`,

@@ -1,8 +1,7 @@
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import test from 'node:test';
-import { commands } from '../../src/cli/commands.ts';
-import { runCli } from '../../src/cli/run.ts';
+import { commands, runCli } from '../../src/cli/run.ts';
 import { planOf } from '../../src/cli/topology.ts';
 import { loadConfig } from '../../src/config/load.ts';
 import { type RoleName, permissionsOf, roleNames } from '../../src/config/permissions.ts';
@@ -37,14 +36,17 @@ test('every command that asks broker or store runs as one role', () => {
 const callers: Readonly<Record<string, readonly RoleName[]>> = {
   'append-3': ['appender'],
   'begin-replay-1': ['worker', 'operator'],
+  'change-layout-1': ['topology'],
   'claim-1': ['worker'],
   'commit-3': ['worker'],
+  'event-layout-1': ['appender', 'relay'],
   'idempotency-begin-1': [],
   'idempotency-complete-1': [],
   'idempotency-release-1': [],
   'lookup-2': ['worker', 'operator', 'reader'],
-  'next-epoch-2': ['worker'],
+  'next-epoch-3': ['worker'],
   'note-replay-1': ['worker', 'operator'],
+  'note-session-1': ['worker'],
   'park-1': ['worker'],
   'read-events-2': ['worker', 'operator', 'reader', 'appender'],
   'record-dead-letter-2': ['worker'],

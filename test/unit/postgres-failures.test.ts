@@ -13,8 +13,8 @@ test('a process without a file descriptor is told so, and not to look at the ser
 });
 
 test('a parameter of the URL that the client would pass over is refused by name', () => {
-  const open = () => createPostgresStore({ url: 'postgres://u:hush@h/d?channel_binding=require', stream: 's', idempotencyTtlSeconds: 1 });
-  assert.throws(open, /^ConfigError: The URL of PostgreSQL is not valid: its parameter "channel_binding" has no effect: remove it$/);
+  const open = () => createPostgresStore({ url: 'postgres://u:hush@h/d?requirepeer=postgres', stream: 's', idempotencyTtlSeconds: 1 });
+  assert.throws(open, /^ConfigError: The URL of PostgreSQL is not valid: its parameter "requirepeer" has no effect: remove it$/);
 });
 
 test('a write to a socket that is closed is waited for, though its code has five letters as the answers of a server have', () => {

@@ -8,7 +8,7 @@ import { createProcessors } from '../../src/aggregates/processors.ts';
 import { EventError } from '../../src/errors.ts';
 import { readAppliedText } from '../../src/events/event.ts';
 import { systemTime } from '../../src/time.ts';
-import { runHandler, type CommitEffect, prepare } from '../../src/worker/processing.ts';
+import { runHandler, type CommitEffect, prepare, type ProcessingOptions } from '../../src/worker/processing.ts';
 import { eventOf } from '../support/event-of.ts';
 
 const life = new AbortController().signal;
@@ -16,13 +16,21 @@ const handlerRun = {
   limits: { maxAttempts: 2, initialMs: 1, maxMs: 1, timeoutMs: 10 },
   life,
   time: systemTime,
+  inWork: new Set<import('../../src/events/event.ts').Event>(),
   onAttempt: () => undefined,
 };
 
 function prepareRun(
   types: readonly string[],
   processors: readonly Processor[],
-  { eventLog = false, skipped = [] as readonly number[], state = null as string | null, data = null as unknown } = {},
+  {
+    eventLog = false,
+    skipped = [] as readonly number[],
+    state = null as string | null,
+    isParsed = true,
+    data = null as unknown,
+    trials = null as ProcessingOptions['trials'],
+  } = {},
 ) {
   const slots = types.map((type, index) => {
     const sequence = index + 1;
@@ -43,13 +51,20 @@ function prepareRun(
     slots,
     adopts: false,
   };
-  const before = { version: 0, holes: '', text: state, parsed: state === null ? null : { state: JSON.parse(state) as unknown } };
+  const before = {
+    version: 0,
+    holes: '',
+    text: state,
+    parsed: state === null || !isParsed ? null : { state: JSON.parse(state) as unknown },
+  };
   return prepare(effect, '1:1', before, {
     processors: createProcessors(processors),
     maxStateBytes: 60,
     eventLog,
     handlerRun,
     report: { retried: () => {}, within: (_tag, work) => work() },
+    trials,
+    isolation: null,
     messages: new Map(),
   });
 }
@@ -149,7 +164,7 @@ test('an evolve that changes the state in place leaves nothing of an event whose
 
 test('nothing stays behind with the shard of a handler that never settles', async () => {
   const handler = defineHandler({ type: 'thing', handle: () => new Promise(() => {}) });
-  const outcome = await runHandler(handler, eventOf(), { ...handlerRun, headers: {}, onRetry: () => {} });
+  const outcome = await runHandler(handler, eventOf(), { ...handlerRun, headers: {}, onRetry: () => {}, guard: (attempt) => attempt() });
   assert.equal(outcome.kind, 'failed');
   assert.equal(getEventListeners(life, 'abort').length, 0);
 });
@@ -201,4 +216,38 @@ test('an error that cannot be looked at fails the event after its attempts, and 
     [prepared?.failure?.reason, prepared?.failure?.detail],
     ['handler_failed', 'something that cannot be printed (attempt 2)'],
   );
+});
+
+test('beside a handler, all that an aggregate does with the state is done while its event is on record', async () => {
+  let isOnRecord = false;
+  const seen: unknown[] = [];
+  const sees = <T>(what: string, value: T): T => {
+    seen.push([what, isOnRecord]);
+    return value;
+  };
+  const trials: ProcessingOptions['trials'] = {
+    verdictOn: () => null,
+    together: (slots) => slots.length,
+    concerns: () => true,
+    async run(_slots, work) {
+      isOnRecord = true;
+      try {
+        return await work();
+      } finally {
+        isOnRecord = false;
+      }
+    },
+  };
+  const aggregate = defineAggregate({
+    type: 'thing',
+    initialState: { n: 0 },
+    evolve: { x: (state: { n: number }) => sees('evolve', { n: state.n + 1 }) },
+    serialize: (state) => sees('serialize', JSON.stringify(state)),
+    deserialize: (text) => sees('deserialize', JSON.parse(text) as { n: number }),
+  });
+  const handler = defineHandler({ type: 'thing', handle: () => sees('handle', undefined) });
+  const done = await prepareRun(['x'], [aggregate, handler], { state: '{"n":1}', isParsed: false, trials });
+  assert.equal(done?.commit?.state, '{"n":2}');
+  const first = ['deserialize', 'evolve', 'serialize', 'handle'].map((what) => [what, true]);
+  assert.deepEqual(seen.slice(0, 4), first);
 });

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { Pacer } from '../../src/publishing/pacer.ts';
+import { Pacer } from '../../src/publishing/publish-input.ts';
 
 /** When each of `count` events leaves, if nothing but the pacer holds it up. */
 function departuresMs(rate: number, count: number, startMs = 0): number[] {

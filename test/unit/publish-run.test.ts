@@ -5,7 +5,7 @@ import { ConfigError } from '../../src/errors.ts';
 import { encodeEvent, type EncodedEvent } from '../../src/events/encode.ts';
 import { defaultEventLimits } from '../../src/events/event.ts';
 import { createPublisher, type PublisherOptions } from '../../src/publishing/create-publisher.ts';
-import { progressLine } from '../../src/cli/progress.ts';
+import { progressLine } from '../../src/cli/publish.ts';
 import { isComplete, publishInput, type PublishInputOptions, publishStream } from '../../src/publishing/publish-input.ts';
 import type { TextLine } from '../../src/publishing/text-lines.ts';
 import type { PublishableMessage, PublishOutcome } from '../../src/rabbitmq/publisher.ts';

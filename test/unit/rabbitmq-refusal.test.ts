@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { virtualHostOf } from '../../src/rabbitmq/management.ts';
-import { blameOf, brokerWords, describeConnectFailure } from '../../src/rabbitmq/refusal.ts';
+import { ManagementClient, virtualHostOf } from '../../src/rabbitmq/management.ts';
+import { systemTime, type Time } from '../../src/time.ts';
+import { blameOf, brokerWords, describeConnectFailure, notConnected } from '../../src/rabbitmq/refusal.ts';
 
 test("the broker's words are freed of what the client library puts around them", () => {
   const closed = new Error('Channel closed by server: 404 (NOT-FOUND) with message "NOT_FOUND - no queue \'a "b"\' in vhost \'/\'"');
@@ -52,6 +53,36 @@ test('what is said of a failed connection names host and port, and neither user 
     describeConnectFailure(new Error('Invalid URL'), 'amqp//me:word@x'),
     'the broker at the given address cannot be reached: Invalid URL',
   );
+});
+
+test('of several nodes that cannot be reached each is named, and what to do is said once, at the end', () => {
+  const expired = Object.assign(new Error('certificate has expired'), { code: 'CERT_HAS_EXPIRED' });
+  const { message, remedy } = notConnected([
+    [expired, 'amqps://a'],
+    [expired, 'amqps://b'],
+    [new Error('connect ECONNREFUSED'), 'amqps://c'],
+  ]);
+  assert.equal(remedy, 'Renew it at the server.');
+  assert.match(
+    message,
+    /^the broker at a .+; the broker at b .+; the broker at c cannot be reached: connect ECONNREFUSED\. Renew it at the server\.$/,
+  );
+  assert.equal(message.split('Renew').length, 2);
+});
+
+test('why the management API cannot be asked is said in bounded words without secrets, whatever was thrown', async () => {
+  const thrown = [new Error(`no route to http://me:hunter2@host ${'x'.repeat(10_000)}`), 'http://me:hunter2@host', { toString: null }];
+  for (const error of thrown) {
+    const time: Time = {
+      ...systemTime,
+      after: () => {
+        throw error;
+      },
+    };
+    const answer = await new ManagementClient('http://me:hunter2@127.0.0.1:1', { urls: ['amqp://h'], auth: 'plain' }, time).overview();
+    assert.ok(!answer.ok && answer.reason.startsWith('it cannot be reached (') && answer.reason.length < 1_000);
+    assert.doesNotMatch(answer.reason, /hunter2/);
+  }
 });
 
 test('a connection that ends in the middle of its handshake is told in one way, however it ended', () => {

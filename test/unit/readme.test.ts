@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import test from 'node:test';
-import { parseArguments } from '../../src/cli/arguments.ts';
-import { commands } from '../../src/cli/commands.ts';
+import { parseArguments } from '../../src/cli/command.ts';
+import { commands } from '../../src/cli/run.ts';
 import { variableNames, variables } from '../../src/config/variables.ts';
 import { brokerReasons } from '../../src/dead-letters/dead-letter.ts';
 import { renderLedger } from '../../deploy/demo/report.ts';
@@ -88,6 +88,19 @@ test('each surface of the chapter on security names tests that show what protect
   );
 });
 
+test('each line of the table of failures points to a test that is there', () => {
+  const rows = /^\| What fails \|.*\n\|[-|]+\|\n([\s\S]*?)\n\n/m.exec(readReadme('test/README.md'))?.[1]?.split('\n') ?? [];
+  assert.ok(rows.length >= 25);
+  const isThere = (row: string) => {
+    const [, file = '', words = ''] = / \| `(test\/.+\.test\.ts)` "(.+)" \|$/.exec(row) ?? [];
+    return file !== '' && readFileSync(checkout + file, 'utf8').includes(words);
+  };
+  assert.deepEqual(
+    rows.filter((row) => !isThere(row)),
+    [],
+  );
+});
+
 function leads(file: string, anchor: string): boolean {
   if (!existsSync(checkout + file)) return false;
   return anchor === '' || (file.endsWith('.md') && anchorsOf(readFileSync(checkout + file, 'utf8')).includes(anchor));
@@ -148,6 +161,19 @@ test('every command that a README names exists, with its options', () => {
     'pack-destination',
     'test',
     'seeds',
+    'jobs',
+    'minutes',
+    'entities',
+    'store',
+    'losses',
+    'totals',
+    'scan',
+    'pattern',
+    'exhaustive',
+    'inputs',
+    'target',
+    'input',
+    'overload',
     ...commands.flatMap((command) => Object.keys(command.options)),
   ]);
   const flags = [...written.matchAll(/(?<![\w-])--([a-z][a-z-]*)/g)].map(([, flag = '']) => flag);

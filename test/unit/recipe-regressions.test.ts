@@ -6,8 +6,7 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import { loadConfig } from '../../src/config/load.ts';
 import { ConfigError } from '../../src/errors.ts';
-import { OrderingDetector } from '../../src/detection/detector.ts';
-import { type MiddlewareStrategy, withOrdering } from '../../src/detection/middleware.ts';
+import { OrderingDetector, type MiddlewareStrategy, withOrdering } from '../../src/detection/detector.ts';
 import { event, ModelStore, SequencerHarness } from '../support/sequencer-harness.ts';
 
 test('a duplicate held twice blocks the buffer for ever: here the copies leave together', () => {

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { defineHandler } from '../../src/aggregates/define.ts';
-import { historyAggregate } from '../../src/aggregates/history.ts';
+import { historyAggregate } from '../../src/aggregates/built-in.ts';
 import { createProcessors } from '../../src/aggregates/processors.ts';
 import type { Event } from '../../src/events/event.ts';
 import { createMemoryStore } from '../../src/stores/memory/memory-store.ts';

@@ -49,6 +49,11 @@ describe('a server that refuses', () => {
   }
 });
 
+it('that a name with several addresses is not reached is told by its code, for the error has no message', () => {
+  const error = Object.assign(new AggregateError([new Error('connect ECONNREFUSED ::1:6379')]), { code: 'ECONNREFUSED' });
+  assert.match(unavailable('Redis at localhost:6379', error).message, /^Redis at localhost:6379 cannot be reached: ECONNREFUSED\. Is it/);
+});
+
 describe('a key of another type', () => {
   for (const wrap of [since70, (words: string) => before70(`-${words}`)]) {
     const message = wrap('WRONGTYPE Operation against a key holding the wrong kind of value');

@@ -6,7 +6,7 @@ import { splitReplayable } from '../../src/dead-letters/inspect.ts';
 import { UnavailableError } from '../../src/errors.ts';
 import { defaultEventLimits } from '../../src/events/event.ts';
 import { createMemoryStore } from '../../src/stores/memory/memory-store.ts';
-import type { ViolationStrategy } from '../../src/ordering/limits.ts';
+import type { ViolationStrategy } from '../../src/ordering/facts.ts';
 import type { DeadLetterRecord } from '../../src/ordering/entity.ts';
 import type { Store } from '../../src/stores/store.ts';
 import { systemTime } from '../../src/time.ts';

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { maxIntervals } from '../../src/ordering/holes.ts';
-import type { SequencerLimits } from '../../src/ordering/limits.ts';
+import type { SequencerLimits } from '../../src/ordering/facts.ts';
 import { event, ModelStore, SequencerHarness } from '../support/sequencer-harness.ts';
 
 const violations = (harness: SequencerHarness) => harness.effects('violation').map(({ expected, received }) => [expected, received]);

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { InvariantError } from '../../src/errors.ts';
-import { defaultSequencerLimits } from '../../src/ordering/limits.ts';
+import { defaultSequencerLimits } from '../../src/ordering/facts.ts';
 import { ShardSequencer } from '../../src/ordering/sequencer.ts';
 import { heapBytes } from '../support/heap.ts';
 import { event, ModelStore, SequencerHarness, snapshot } from '../support/sequencer-harness.ts';

@@ -170,6 +170,20 @@ describe('an unavailable store', () => {
     assert.deepEqual(harness.sequences('gap_timeout'), [2]);
   });
 
+  it('lets nothing more in beside what is held, for no gap ends meanwhile', () => {
+    const harness = new SequencerHarness();
+    harness.process(event(1));
+    harness.process(event(3));
+    assert.equal(harness.sequencer.waiting, 1);
+    harness.arrive(event(1, { entityId: 'other' }));
+    const op = harness.loseReply(0, false);
+    harness.fact({ kind: 'storeUnavailable', ops: [op], retryInMs: 200 });
+    assert.equal(harness.sequencer.waiting, 0);
+    harness.pass(200);
+    harness.answerAll();
+    assert.equal(harness.sequencer.waiting, 1);
+  });
+
   it('does not end a gap that nobody could read', () => {
     const harness = new SequencerHarness({ gapTimeoutMs: 1_000, gapRereadMs: 500 });
     harness.process(event(1), event(3));

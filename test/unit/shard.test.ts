@@ -5,18 +5,19 @@ import type { Tracer } from '@opentelemetry/api';
 import { BasicTracerProvider, InMemorySpanExporter, SimpleSpanProcessor } from '@opentelemetry/sdk-trace-base';
 import { defineHandler } from '../../src/aggregates/define.ts';
 import type { Processor } from '../../src/aggregates/definition.ts';
-import { historyAggregate } from '../../src/aggregates/history.ts';
+import { historyAggregate } from '../../src/aggregates/built-in.ts';
 import { createProcessors } from '../../src/aggregates/processors.ts';
 import type { Event, RawMessage } from '../../src/events/event.ts';
 import { createMetrics } from '../../src/observability/metrics.ts';
 import { OrderingDetector } from '../../src/detection/detector.ts';
-import { defaultSequencerLimits } from '../../src/ordering/limits.ts';
+import { defaultSequencerLimits } from '../../src/ordering/facts.ts';
 import type { OpenShardChannel, ShardChannelEvents } from '../../src/rabbitmq/shard-channel.ts';
 import { createMemoryStore } from '../../src/stores/memory/memory-store.ts';
-import type { Store } from '../../src/stores/store.ts';
+import type { EpochResult, Store } from '../../src/stores/store.ts';
 import { systemTime } from '../../src/time.ts';
 import { shareOut } from '../../src/worker/memory.ts';
 import { Shard } from '../../src/worker/shard.ts';
+import { TrialBench } from '../../src/worker/trials.ts';
 import { eventOf } from '../support/event-of.ts';
 import { heapBytes } from '../support/heap.ts';
 import { ManualTime } from '../support/manual-time.ts';
@@ -30,17 +31,27 @@ interface SetUp {
   readonly tracer?: Tracer;
   readonly random?: () => number;
   readonly budgetBytes?: number;
+  readonly redelivered?: boolean;
+  readonly bench?: TrialBench;
 }
 
 function setUp(
   t: TestContext,
-  { processors = [historyAggregate()], store = {}, tracer, random = () => 0, budgetBytes = 64 * 1_048_576 }: SetUp = {},
+  {
+    processors = [historyAggregate()],
+    store = {},
+    tracer,
+    random = () => 0,
+    budgetBytes = 64 * 1_048_576,
+    redelivered = false,
+    bench = new TrialBench(),
+  }: SetUp = {},
 ) {
   const memory = createMemoryStore({ stream: 's', idempotencyTtlSeconds: 60, time: new ManualTime(1_000) });
   const metrics = createMetrics('test');
   const log = new KeptLog();
   const said: string[] = [];
-  const channel: OpenShardChannel = {
+  let channel: OpenShardChannel = {
     generation: 1,
     ack: (acked, multiple) => void said.push(`ack ${acked}${multiple ? ' and before' : ''}`),
     reject: (rejected) => void said.push(`reject ${rejected}`),
@@ -57,7 +68,7 @@ function setUp(
   const messages: WeakRef<RawMessage>[] = [];
   const delivered = (message: RawMessage) => {
     messages.push(new WeakRef(message));
-    return { tag: ++tag, redelivered: false, message };
+    return { tag: ++tag, redelivered, message };
   };
   const worker = new Shard({
     shard: 0,
@@ -75,6 +86,10 @@ function setUp(
     processors: createProcessors(processors),
     maxStateBytes: 1_000,
     memory: shareOut(budgetBytes, 1),
+    bench,
+    record: { noteSession: (...note) => (store.noteSession ?? memory.noteSession.bind(memory))(...note) },
+    isolation: null,
+    inWork: new Set(),
     autoReplay: null,
     retry: { maxAttempts: 3, initialMs: 1, maxMs: 1, timeoutMs: 60_000 },
     detector: new OrderingDetector(),
@@ -107,14 +122,21 @@ function setUp(
   const untilSaid = (what: string) => waitFor(() => said.includes(what), { what: `"${what}" among ${said.join(', ')}` });
   told[0]?.opened(channel);
   const lose = () => told[0]?.lost(channel, new Error('gone'));
+  const reopen = () => {
+    tag = 0;
+    channel = { ...channel, generation: 2 };
+    told[0]?.opened(channel);
+  };
   /** Messages that something still refers to. */
   const keptMessages = () => messages.filter((message) => message.deref() !== undefined).length;
-  return { worker, log, metrics, said, deliver, deliverEvents, untilSaid, lose, keptMessages };
+  return { worker, log, metrics, said, deliver, deliverEvents, untilSaid, lose, reopen, keptMessages };
 }
 
 function messageOf(entityId: string, sequence: number): RawMessage {
   return rawMessage({ body: Buffer.from('{}'), routingKey: entityId, messageId: String(sequence) });
 }
+
+const ofNothing = { exists: true, state: null, holes: '', parked: null };
 
 describe('an owner that was overtaken', () => {
   it('acknowledges what it had committed before it gives the channel up', async (t) => {
@@ -123,6 +145,18 @@ describe('an owner that was overtaken', () => {
     await untilSaid('abandon 1');
     assert.deepEqual(said, ['ack 1', 'abandon 1']);
   });
+
+  for (const [what, store] of [
+    ['claim', { claim: async (claims) => claims.map(() => ({ status: 'fenced' })) }],
+    ['commit', { commit: async (commits) => commits.map(() => ({ status: 'stale', snapshot: { ...ofNothing, version: 1 } })) }],
+  ] satisfies [string, Partial<Store>][]) {
+    it(`counts a ${what} that came too late`, async (t) => {
+      const { deliver, metrics } = setUp(t, { store });
+      deliver(['a', what === 'claim' ? 2 : 1]);
+      const counted = async () => (await metrics.render()).includes('inorder_fenced_total{service="test",shard="0"} 1');
+      await waitFor(counted, { what: `the ${what} counted` });
+    });
+  }
 });
 
 describe('a shard that waits for what it has given back for want of memory', () => {
@@ -138,6 +172,118 @@ describe('a shard that waits for what it has given back for want of memory', () 
   });
 });
 
+describe('a session after one that took no leave', () => {
+  it('tries what comes again alone, and rejects what was being tried when processes died; an orderly one leaves nothing behind', async (t) => {
+    let note = '';
+    const runs: string[] = [];
+    const left: (string | null)[] = [];
+    const begin = (redelivered: boolean) =>
+      setUp(t, {
+        redelivered,
+        processors: [
+          defineHandler({
+            type: 'thing',
+            handle({ entityId }) {
+              runs.push(entityId);
+              return entityId === 'poison' ? new Promise(() => {}) : undefined;
+            },
+          }),
+        ],
+        store: {
+          nextEpoch: async () => ({ status: 'ok', epoch: 1, identity: null, unfinished: note }),
+          noteSession: async (_shard, _epoch, text) => void left.push(text),
+        },
+      });
+    // On a slow machine the good one is company of the other for some deaths.
+    for (let session = begin(true); ; session = begin(true)) {
+      const { worker, deliver, untilSaid, said, log } = session;
+      runs.length = left.length = 0;
+      deliver(['good', 1], ['poison', 1]);
+      await waitFor(() => runs.includes('poison') || said.includes('reject 2'), { what: `a run or a verdict, after ${said.join()}` });
+      await untilSaid('ack 1');
+      if (!said.includes('reject 2')) {
+        const isOnRecord = (text: string | null) => text !== null && (JSON.parse(text).alone ?? JSON.parse(text).together[0]) !== undefined;
+        note = left.filter(isOnRecord).at(-1) ?? note;
+        continue;
+      }
+      assert.deepEqual(runs, ['good']);
+      const letter = log.lines.find(({ message }) => message === 'dead-lettered');
+      assert.deepEqual([letter?.fields['reason'], letter?.fields['entity_id']], ['process_killed', 'poison']);
+      await worker.stop(1_000);
+      break;
+    }
+    assert.equal(left.at(-1), null, 'it takes its leave');
+    const copy = begin(false);
+    copy.deliver(['poison', 1]);
+    await waitFor(() => runs.includes('poison'), { what: 'a copy being processed' });
+  });
+});
+
+describe('a session that suspects nobody', () => {
+  for (const processor of [defineHandler({ type: 'thing', handle: () => {} }), historyAggregate()]) {
+    it(`processes nothing while another shard of the process tries an event alone (${'handle' in processor ? 'handler' : 'aggregate'})`, async (t) => {
+      const bench = new TrialBench();
+      const { deliver, untilSaid, said } = setUp(t, { bench, processors: [processor] });
+      deliver(['known', 1]);
+      await untilSaid('ack 1');
+      let end = () => {};
+      const begun = new Promise<void>((begin) => {
+        const run = () => {
+          begin();
+          return new Promise<void>((resolve) => (end = resolve));
+        };
+        bench.take({ time: systemTime, life: new AbortController().signal, patienceMs: 0, run });
+      });
+      await begun;
+      deliver(['fresh', 1]);
+      for (let turn = 0; turn < 50; turn++) await new Promise(setImmediate);
+      assert.deepEqual(said, ['ack 1']);
+      end();
+      await untilSaid('ack 2');
+    });
+  }
+});
+
+describe('a session that ends before it has its epoch', () => {
+  for (const unfinished of [null, '']) {
+    it(`${unfinished === null ? 'takes its leave' : 'leaves what the one before left'} once the store answers`, async (t) => {
+      let answer: ((result: EpochResult) => void) | undefined;
+      const notes: unknown[] = [];
+      const { deliver, lose, worker } = setUp(t, {
+        store: {
+          nextEpoch: () => new Promise((resolve) => (answer = resolve)),
+          noteSession: async (...note) => void notes.push(note),
+        },
+      });
+      deliver(['a', 1]);
+      await waitFor(() => answer !== undefined, { what: 'the question' });
+      lose();
+      answer!({ status: 'ok', epoch: 3, identity: null, unfinished });
+      await new Promise(setImmediate);
+      assert.deepEqual(notes, unfinished === null ? [[0, 3, null]] : []);
+      await worker.stop(0);
+    });
+  }
+});
+
+describe('what was fetched for a gap', () => {
+  it('is taken on the channel of the gap, and left when the shard has another one by now', async (t) => {
+    const { worker, deliver, lose, reopen } = setUp(t);
+    const openGap = async () => {
+      deliver(['a', 2]);
+      await waitFor(() => worker.gapsOlderThan(0).length === 1, { what: 'a gap' });
+      return worker.gapsOlderThan(0)[0]!;
+    };
+    const before = await openGap();
+    assert.equal(worker.deliverMissing(before.channel, []), true);
+    lose();
+    reopen();
+    const after = await openGap();
+    assert.equal(worker.deliverMissing(before.channel, []), false);
+    assert.equal(worker.deliverMissing(after.channel, []), true);
+  });
+});
+
 describe('two sessions that were given the same epoch', () => {
   it('commit, claim and park under names of their own', async (t) => {
     const seen: { readonly tokens: string[]; readonly sessions: string[] } = { tokens: [], sessions: [] };
@@ -146,7 +292,7 @@ describe('two sessions that were given the same epoch', () => {
       const { deliver, untilSaid, said } = setUp(t, {
         random: () => chance,
         store: {
-          nextEpoch: async () => ({ status: 'ok', epoch: 7, identity: null }),
+          nextEpoch: async () => ({ status: 'ok', epoch: 7, identity: null, unfinished: null }),
           commit: (commits) => {
             seen.tokens.push(...commits.map(({ token }) => token));
             return memory.commit(commits);

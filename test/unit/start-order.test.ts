@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { systemTime } from '../../src/time.ts';
-import { isOwnShare, startShards } from '../../src/worker/start-order.ts';
+import { isOwnShare, startShards } from '../../src/worker/start.ts';
 
 const shards = [0, 1, 2, 3, 4];
 const life = new AbortController().signal;

@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { describe, it, type TestContext } from 'node:test';
 import { defineAggregate, defineHandler } from '../../src/aggregates/define.ts';
 import type { Processor } from '../../src/aggregates/definition.ts';
-import { historyAggregate } from '../../src/aggregates/history.ts';
+import { historyAggregate } from '../../src/aggregates/built-in.ts';
 import { createProcessors } from '../../src/aggregates/processors.ts';
 import { UnavailableError } from '../../src/errors.ts';
 import type { Event } from '../../src/events/event.ts';
@@ -53,10 +53,13 @@ function setUp(
         limits: { maxAttempts: 1, initialMs: 1, maxMs: 1, timeoutMs: 60_000 },
         life: life.signal,
         time: systemTime,
+        inWork: new Set(),
         onAttempt: () => undefined,
       },
       eventLog: false,
       report: { retried: () => {}, within: (_tag, work) => work() },
+      trials: null,
+      isolation: null,
       messages: new Map(),
     },
     time: { ...systemTime, random: () => 1 },

@@ -3,6 +3,7 @@
  * noticed is on record for every other worker, until an operator ends it.
  */
 import assert from 'node:assert/strict';
+import { setImmediate as tick } from 'node:timers/promises';
 import test, { type TestContext } from 'node:test';
 import { UnavailableError } from '../../src/errors.ts';
 import type { StreamRecord } from '../../src/rabbitmq/stream-record.ts';
@@ -25,6 +26,8 @@ class World {
   record: StreamRecord | null = first;
   isStoreAway = false;
   isBrokerAway = false;
+  /** Resolves when the broker takes a record. */
+  takesRecord: () => Promise<unknown> = () => Promise.resolve();
   unavailable = 0;
   asked = 0;
   readonly #t: TestContext;
@@ -47,7 +50,10 @@ class World {
       record: {
         trouble: null,
         read: async () => this.#atBroker(() => null),
-        change: async (next) => this.#atBroker(next),
+        change: async (next) => {
+          await this.takesRecord();
+          return this.#atBroker(next);
+        },
       },
       intervalMs,
       shards: [0, 1].map((shard) => ({
@@ -61,7 +67,7 @@ class World {
       onError: (error) => errors.push(error),
     });
     this.#t.after(() => {
-      watch.stop();
+      void watch.stop(0);
       assert.deepEqual(errors, []);
     });
     await watch.begin();
@@ -101,6 +107,33 @@ test('of two workers that begin a stream with different stores, one is refused',
   );
   assert.match(workers[1]?.halted[0] ?? '', /another one/);
   assert.deepEqual((await world.store.streamState()).halts, [], 'the right store is not halted by it');
+});
+
+test('epochs that a fail-over took back before a replica had them were given to nobody: no shard is halted for them', async (t) => {
+  const world = new World(t);
+  const { watch, halted } = await world.begin({ intervalMs: 1 });
+  const { store } = world;
+  await watch.nextEpoch(0, life);
+  await noted(world, 1);
+  let looks = 0;
+  // The master that is about to be replaced.
+  world.store = {
+    tryWrite: () => store.tryWrite(),
+    streamState: async ({ durable = false } = {}) => {
+      looks++;
+      if (durable) throw new UnavailableError('0 of 1 replicas have the data');
+      return { ...(await store.streamState()), epoch: 9 };
+    },
+  } as Store;
+  watch.start();
+  await waitFor(() => looks > 2, { what: 'looks at the old master' });
+  world.store = store;
+  world.asked = 0;
+  await waitFor(() => world.asked > 4, { what: 'looks at the new master' });
+  assert.deepEqual([world.record?.epoch, world.record?.halts, halted], [1, [], [null, null]]);
+  assert.equal(epochOf(await watch.nextEpoch(0, life)), 2);
+  const successor = await world.begin();
+  assert.deepEqual(successor.halted, [null, null]);
 });
 
 test('a store that takes no writes is noticed at the next interval, said once, and forgotten when it takes them', async (t) => {
@@ -150,9 +183,67 @@ test('an epoch that is given out a second time is noticed by a session', async (
   const { watch, halted } = await world.begin();
   assert.equal(epochOf(await watch.nextEpoch(0, life)), 1);
   const { store } = world;
-  world.store = { ...store, nextEpoch: async () => ({ status: 'ok', epoch: 1, identity: await store.identify() }) } as Store;
+  world.store = {
+    ...store,
+    nextEpoch: async () => ({ status: 'ok', epoch: 1, identity: await store.identify(), unfinished: null }),
+  } as Store;
   assert.equal((await watch.nextEpoch(0, life)).status, 'halted');
   assert.match(halted[0] ?? '', /^epoch 1 was given out, and now 1$/);
+});
+
+test('an epoch that only the broker still knows, of a worker that has ended, is noticed when it is given out a second time', async (t) => {
+  const world = new World(t);
+  const [owner, standby] = [await world.begin(), await world.begin()];
+  for (let epoch = 1; epoch <= 3; epoch++) assert.equal(epochOf(await owner.watch.nextEpoch(0, life)), epoch);
+  await noted(world, 3);
+  await owner.watch.stop(0);
+  const { store } = world;
+  const again = { status: 'ok', epoch: 3, unfinished: null } as const;
+  world.store = { ...store, nextEpoch: async () => ({ ...again, identity: await store.identify() }) } as Store;
+  assert.equal((await standby.watch.nextEpoch(0, life)).status, 'halted');
+  assert.deepEqual(standby.halted, Array(2).fill('epoch 3 was given out, and now 3'));
+});
+
+test('the epochs of a worker that ends soon are on record before it has ended: an older copy is noticed at the next start', async (t) => {
+  const world = new World(t);
+  const { watch } = await world.begin();
+  let resolve: () => void = () => undefined;
+  const promise = new Promise<void>((done) => (resolve = done));
+  world.takesRecord = () => promise;
+  assert.equal(epochOf(await watch.nextEpoch(0, life)), 1);
+  const ended = watch.stop(3_600_000);
+  assert.equal(await Promise.race([ended, tick('waits')]), 'waits');
+  resolve();
+  await ended;
+  assert.equal(world.record?.epoch, 1);
+  const { identity } = world.record;
+  world.store = { ...world.store, streamState: async () => ({ ...(await emptyStore().streamState()), identity }) };
+  assert.match((await world.begin()).halted[0] ?? '', /it is an older copy/);
+});
+
+test('a worker ends although the broker takes no record', async (t) => {
+  const world = new World(t);
+  const { watch } = await world.begin();
+  world.takesRecord = () => new Promise(() => undefined);
+  assert.equal(epochOf(await watch.nextEpoch(0, life)), 1);
+  await watch.stop(1);
+  assert.equal(world.record?.epoch, 0);
+});
+
+test('an epoch that the broker did not take is on record after the next look', async (t) => {
+  const world = new World(t);
+  const { watch } = await world.begin({ intervalMs: 1 });
+  let refusals = 0;
+  world.takesRecord = () => {
+    refusals++;
+    return Promise.reject(new UnavailableError('away'));
+  };
+  assert.equal(epochOf(await watch.nextEpoch(0, life)), 1);
+  await waitFor(() => refusals > 0, { what: 'the broker refusing' });
+  world.takesRecord = () => Promise.resolve();
+  assert.equal(world.record?.epoch, 0);
+  watch.start();
+  await noted(world, 1);
 });
 
 test('epochs asked for at the same time are no step back, in whatever order the answers come', async (t) => {
@@ -177,6 +268,16 @@ test('an emptied store is noticed in time, and at once when the store was away a
     watch.lookNow();
     await waitFor(() => halted[0] !== null && halted[1] !== null, { what: 'it being noticed' });
   }
+});
+
+test('a halt that a store tells when it is back is not kept waiting for the broker', async (t) => {
+  const world = new World(t);
+  const { watch, halted } = await world.begin({ intervalMs: 3_600_000 });
+  watch.start();
+  await world.store.halt({ shard: null, detail: 'why', at: 'then' });
+  world.isBrokerAway = true;
+  watch.lookNow();
+  await waitFor(() => halted[0] === 'why' && halted[1] === 'why', { what: 'both shards halted' });
 });
 
 test('a store that is away says nothing, and is looked at again', async (t) => {
@@ -254,7 +355,7 @@ test('a halt that the store never got, or lost, is found at the broker by the ne
   world.store = emptyStore();
   await world.store.operator.resume(0);
   let epoch = 9;
-  world.store = Object.assign(world.store, { nextEpoch: async () => ({ status: 'ok', epoch: epoch++, identity }) });
+  world.store = Object.assign(world.store, { nextEpoch: async () => ({ status: 'ok', epoch: epoch++, identity, unfinished: null }) });
   assert.equal((await standby.watch.nextEpoch(1, life)).status, 'halted');
   assert.equal(standby.halted[1], 'why');
   assert.equal((await standby.watch.nextEpoch(0, life)).status, 'ok');

@@ -24,6 +24,7 @@ import {
   maxRememberedReplays,
 } from '../../ordering/entity-rules.ts';
 import { isoNow, systemTime, type Time } from '../../time.ts';
+import { isSameLayout, layoutFrom, layoutText, type StreamLayout, type StreamShape } from '../layout.ts';
 import {
   type AuditRecord,
   type EntityReplaying,
@@ -80,7 +81,11 @@ class MemoryStore implements Store {
   readonly #deadLetters: MemoryDeadLetters;
   #epoch = 0;
   #identity: string | null = null;
+  readonly #stream: string;
+  #layout: string | null = null;
   #halts: Halt[] = [];
+  /** By shard, of those that have not taken their leave. */
+  readonly #sessions = new Map<number, { readonly epoch: number; readonly note: string }>();
   readonly #audit: AuditRecord[] = [];
   readonly operator: OperatorStore = {
     beginReplay: async (replays, leaseMs) => replays.map((replay) => this.#beginReplay(replay, leaseMs)),
@@ -90,6 +95,11 @@ class MemoryStore implements Store {
       this.#epoch = Math.max(this.#epoch, epoch);
       await this.identify();
       return this.streamState();
+    },
+    changeShape: async (shape, from) => {
+      const found = layoutFrom(this.#stream, this.#layout);
+      if (found === null || isSameLayout(found, from)) this.#layout = layoutText(shape);
+      return layoutFrom(this.#stream, this.#layout)!;
     },
     appendAudit: async (entries) => {
       for (const entry of entries) this.#audit.push({ at: isoNow(this.#time), ...entry });
@@ -102,6 +112,7 @@ class MemoryStore implements Store {
 
   constructor(options: MemoryStoreOptions) {
     this.#time = options.time ?? systemTime;
+    this.#stream = options.stream;
     this.#deadLetters = new MemoryDeadLetters(this.#time);
     this.#idTtlMs = Math.ceil(options.idempotencyTtlSeconds * 1000);
     this.#initialVersion = options.initialVersion ?? 0;
@@ -146,18 +157,33 @@ class MemoryStore implements Store {
   }
 
   async nextEpoch(shard: number): Promise<EpochResult> {
-    const halt = this.#halts.find((one) => one.shard === null || one.shard === shard);
+    const haltOf = (which: number | null) => this.#halts.find((one) => one.shard === which);
+    const halt = haltOf(null) ?? haltOf(shard);
     if (halt !== undefined) return { status: 'halted', halt };
-    return { status: 'ok', epoch: ++this.#epoch, identity: this.#identity };
+    const unfinished = this.#sessions.get(shard)?.note ?? null;
+    const epoch = ++this.#epoch;
+    this.#sessions.set(shard, { epoch, note: unfinished ?? '' });
+    return { status: 'ok', epoch, identity: this.#identity, unfinished };
+  }
+
+  async noteSession(shard: number, epoch: number, note: string | null): Promise<void> {
+    if (this.#sessions.get(shard)?.epoch !== epoch) return;
+    if (note === null) this.#sessions.delete(shard);
+    else this.#sessions.set(shard, { epoch, note });
   }
 
   async streamState(): Promise<StreamState> {
-    return { identity: this.#identity, epoch: this.#epoch, halts: [...this.#halts] };
+    return { identity: this.#identity, epoch: this.#epoch, halts: [...this.#halts], layout: layoutFrom(this.#stream, this.#layout) };
   }
 
   async identify(): Promise<string> {
     this.#identity ??= this.#time.uuid();
     return this.#identity;
+  }
+
+  async recordLayout(shape: StreamShape): Promise<StreamLayout> {
+    this.#layout ??= layoutText(shape);
+    return layoutFrom(this.#stream, this.#layout)!;
   }
 
   async halt(halt: Halt): Promise<void> {

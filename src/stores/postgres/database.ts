@@ -1,6 +1,7 @@
 /**
- * The connections to PostgreSQL: a pool, transactions, and the tables, which are made on first use. Every error says what
- * it means (`failures.ts`), and every statement has a time limit at the client and at the server.
+ * The connections to PostgreSQL: a pool, transactions, and the tables, which are made on first use; and whether the server behind
+ * them can be relied on. Every error says what it means (`failures.ts`), and every statement has a time limit at the client and at
+ * the server.
  *
  * A pooler may give every transaction another connection of the server. So no state is kept with a connection: no setting, no
  * prepared statement, no lock. A transaction's settings are sent together with its BEGIN:
@@ -10,17 +11,20 @@
  * `text` takes every character but NUL. Look-ups use a digest, because an index takes no long text; the name is kept beside it as text
  * for people.
  */
+import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
+import type { EventEmitter } from 'node:events';
+import type { Duplex } from 'node:stream';
 import type { ConnectionOptions } from 'node:tls';
 import pg from 'pg';
 import { connectionName } from '../../config/config.ts';
 import { postgresUrl } from '../../config/parsers.ts';
 import { ConfigError, messageOf } from '../../errors.ts';
+import type { EntityRef } from '../../events/event.ts';
+import { failure, type Finding, ok, warning, measureRoundTrips } from '../../finding.ts';
 import type { Log } from '../../observability/log.ts';
 import type { Time } from '../../time.ts';
 import { failureOf } from './failures.ts';
-import { createHash } from 'node:crypto';
-import type { EntityRef } from '../../events/event.ts';
 
 /** Runs a statement in the open transaction. */
 export type Query = <Row>(text: string, values?: readonly unknown[]) => Promise<readonly Row[]>;
@@ -41,15 +45,45 @@ export interface DatabaseOptions {
 
 const int8 = 20;
 
-/** With TLS it verifies the server, whatever NODE_TLS_REJECT_UNAUTHORIZED and PGSSLMODE say. Each one reads the files of the URL. */
+/** What `pg` has and does not declare. */
+interface PgConnection extends EventEmitter {
+  ssl: boolean | ConnectionOptions;
+  /** That of TLS, once there is one. */
+  readonly stream: Duplex;
+}
+
+/**
+ * With TLS it verifies the server, whatever NODE_TLS_REJECT_UNAUTHORIZED and PGSSLMODE say. Each one reads the files of the URL. It binds
+ * a password to the channel if the URL says `channel_binding`, which the client would pass over.
+ */
 export class VerifyingClient extends pg.Client {
-  constructor(config?: string | pg.ClientConfig) {
+  constructor(config: string | pg.ClientConfig = {}) {
     super(config);
-    const connection = this.connection as unknown as { ssl: boolean | ConnectionOptions };
+    const connection = this.connection as unknown as PgConnection;
     if (connection.ssl === true) connection.ssl = {};
     // Set and not copied: the key in it is not enumerable.
     if (connection.ssl !== false) connection.ssl.rejectUnauthorized = true;
+    const url = typeof config === 'string' ? config : (config.connectionString ?? '');
+    const binding = URL.canParse(url) ? new URL(url).searchParams.get('channel_binding') : null;
+    Object.assign(this, { enableChannelBinding: binding === 'prefer' || binding === 'require' });
+    if (binding === 'require') requireBinding(connection);
   }
+}
+
+/** Ends a connection whose server asks for a password, or lets the client in, without a bound one: before the client answers. */
+function requireBinding(connection: PgConnection): void {
+  let isBound = false;
+  const refuse = () => {
+    connection.emit('error', new Error('channel binding is required, and the server does not offer it'));
+    connection.stream.destroy();
+  };
+  const offer = ({ mechanisms }: { readonly mechanisms: readonly string[] }) => {
+    if (!mechanisms.includes('SCRAM-SHA-256-PLUS')) refuse();
+  };
+  connection.on('authenticationSASL', offer);
+  connection.on('authenticationSASLFinal', () => (isBound = true));
+  for (const name of ['authenticationCleartextPassword', 'authenticationMD5Password']) connection.on(name, refuse);
+  connection.on('authenticationOk', () => isBound || refuse());
 }
 
 export class Database {
@@ -148,7 +182,8 @@ export class Database {
 
 /**
  * The tables, in numbered steps that each run once, under a lock, by the first process that connects. A released step is never
- * changed: a later change is a new step. Everything is in the schema `inorder`, with the stream in every key.
+ * changed: a later change is a new step, which a process of an older version refuses when it starts. Everything is in the schema
+ * `inorder`, with the stream in every key.
  */
 const steps = [
   '1-entities',
@@ -158,7 +193,20 @@ const steps = [
   '5-replayed-to',
   '6-stream-state',
   '7-relay-sessions',
-].map((name) => readFileSync(new URL(`./migrations/${name}.sql`, import.meta.url), 'utf8'));
+].map(readStatements);
+
+/**
+ * What an older version need not know of is no step: it works beside this one, and one can go back to it. Made where the column is
+ * missing, which everybody may look up.
+ */
+const additions = [
+  { table: 'sessions', column: 'note', statements: readStatements('add-sessions') },
+  { table: 'streams', column: 'layout', statements: readStatements('add-layout') },
+];
+
+function readStatements(name: string): string {
+  return readFileSync(new URL(`./migrations/${name}.sql`, import.meta.url), 'utf8');
+}
 
 /** Runs within a transaction. @throws ConfigError when a newer version of Inorder has been here. */
 async function migrate(query: Query): Promise<void> {
@@ -180,6 +228,10 @@ async function migrate(query: Query): Promise<void> {
     if (index < done) continue;
     await query(step);
     await query('INSERT INTO inorder.migrations (step) VALUES ($1)', [index + 1]);
+  }
+  for (const { table, column, statements } of additions) {
+    const found = await query('SELECT FROM pg_attribute WHERE attrelid = to_regclass($1) AND attname = $2', [`inorder.${table}`, column]);
+    if (found.length === 0) await query(statements);
   }
 }
 
@@ -214,4 +266,78 @@ export function toBytes(text: string | null): Buffer | null {
 
 export function fromBytes(bytes: Buffer | null): string | null {
   return bytes === null ? null : bytes.toString();
+}
+
+const oldestVersion = 130_000;
+
+interface Settings {
+  readonly version_number: number;
+  readonly version: string;
+  readonly encoding: string;
+  readonly is_standby: boolean;
+  readonly fsync: string;
+  readonly synchronous_commit: string;
+  readonly user_name: string;
+  readonly is_superuser: string;
+}
+
+/** What an operator should know of the server. It only reads. */
+export async function inspectServer(database: Database): Promise<readonly Finding[]> {
+  const [settings] = await database.query<Settings>(
+    `SELECT current_setting('server_version_num')::int AS version_number, current_setting('server_version') AS version,
+       current_setting('server_encoding') AS encoding, pg_is_in_recovery() AS is_standby,
+       current_setting('fsync') AS fsync, current_setting('synchronous_commit') AS synchronous_commit,
+       current_user::text AS user_name, current_setting('is_superuser') AS is_superuser`,
+  );
+  const readClock = async () =>
+    (await database.query<{ readonly ms: number }>('SELECT extract(epoch FROM clock_timestamp())::float8 * 1000 AS ms'))[0]?.ms ?? 0;
+  const roundTrips = await measureRoundTrips('PostgreSQL', readClock, database.time);
+  return settings === undefined
+    ? []
+    : [
+        versionFinding(settings),
+        roleFinding(settings),
+        rightsFinding(settings),
+        encodingFinding(settings),
+        durabilityFinding(settings),
+        ...roundTrips,
+      ];
+}
+
+function versionFinding({ version_number, version }: Settings): Finding {
+  const subject = 'PostgreSQL version';
+  if (version_number >= oldestVersion) return ok(subject, version);
+  return warning(subject, `It is ${version}, which Inorder was not tried with.`, 'Use PostgreSQL 13 or later.');
+}
+
+function roleFinding({ is_standby }: Settings): Finding {
+  const subject = 'PostgreSQL role';
+  if (!is_standby) return ok(subject, 'primary');
+  return failure(subject, 'It is a standby and takes no writes.', 'Name the primary in DATABASE_URL.');
+}
+
+function rightsFinding({ user_name, is_superuser }: Settings): Finding {
+  const subject = 'PostgreSQL rights';
+  if (is_superuser === 'off') return ok(subject, `${user_name} is no superuser`);
+  const detail = `${user_name} is a superuser: whoever has its password may do everything there.`;
+  return warning(subject, detail, 'Name a user in DATABASE_URL that owns the schema inorder and nothing else.');
+}
+
+function encodingFinding({ encoding }: Settings): Finding {
+  const subject = 'PostgreSQL encoding';
+  if (encoding === 'UTF8') return ok(subject, encoding);
+  return failure(subject, `The database is in ${encoding}, which has not all characters.`, 'Use a database with the encoding UTF8.');
+}
+
+function durabilityFinding({ fsync, synchronous_commit }: Settings): Finding {
+  const subject = 'PostgreSQL durability';
+  if (fsync === 'off') return failure(subject, 'fsync is off: a crash of the machine may lose everything.', 'Set fsync = on.');
+  if (synchronous_commit === 'off') {
+    return warning(
+      subject,
+      'synchronous_commit is off: a crash loses the last commits.',
+      'Set synchronous_commit = on for the user of DATABASE_URL.',
+    );
+  }
+  return ok(subject, `synchronous_commit ${synchronous_commit}`);
 }

@@ -7,8 +7,7 @@
  *
  * Messages name the cause and the remedy, and never contain values, which may be payloads.
  */
-import { ConfigError, type InorderError, InvariantError, messageOf, UnavailableError } from '../../errors.ts';
-import { noDescriptorLeft } from '../../open-files.ts';
+import { ConfigError, InvariantError, messageOf, noDescriptorLeft, type InorderError, UnavailableError } from '../../errors.ts';
 import { tlsFailure } from '../../tls.ts';
 
 interface Condition {
@@ -22,6 +21,11 @@ interface Condition {
 
 /** Only an operator can end these. The first match counts. */
 const refusals: readonly Condition[] = [
+  {
+    words: /channel binding/i,
+    meaning: 'the password cannot be bound to the channel, as channel_binding demands',
+    remedy: 'Let pg_hba.conf demand scram-sha-256 over TLS; where a pooler or a proxy ends TLS, use channel_binding=disable.',
+  },
   {
     words: /unsupported startup parameter|unrecognized configuration parameter|unsupported startup options/i,
     meaning: 'a parameter of the connection is not accepted',
@@ -102,19 +106,19 @@ export function failureOf(where: string, error: unknown, { hasServed }: { readon
   const words = messageOf(error) || code;
   const means = ({ code: begins, words: say }: Condition) => begins?.test(code) === true || say?.test(words) === true;
   const cause = stripped(error);
-  const refusal = refusals.find(means);
-  const refused = refusal === undefined ? tlsFailure(error, 'DATABASE_URL') : `${refusal.meaning} (${words}). ${refusal.remedy}`;
-  if (refused !== null) {
-    const message = `${where} refuses: ${refused}`;
-    return hasServed ? new UnavailableError(message, { cause }) : new ConfigError([message], { cause });
+  const unavailable = (what: string, remedy: string) => new UnavailableError(`${where} ${what}. ${remedy}`, { cause, remedy });
+  const found = refusals.find(means);
+  const refusal = found === undefined ? tlsFailure(error, 'DATABASE_URL') : { ...found, meaning: `${found.meaning} (${words})` };
+  if (refusal !== null) {
+    const refused = unavailable(`refuses: ${refusal.meaning}`, refusal.remedy);
+    return hasServed ? refused : new ConfigError([refused.message], { cause, remedy: refusal.remedy });
   }
   const outage = outages.find(means);
-  if (outage !== undefined) return new UnavailableError(`${where} cannot serve: ${outage.meaning} (${words}). ${outage.remedy}`, { cause });
+  if (outage !== undefined) return unavailable(`cannot serve: ${outage.meaning} (${words})`, outage.remedy);
   // A SQLSTATE always has a digit (EPIPE has none); every other code comes from the network or the client.
   if (/^(?=.*\d)[0-9A-Z]{5}$/.test(code)) return new InvariantError(`${where} refuses a statement of ours: ${words} (${code})`, { cause });
   // The client's own time limit.
-  if (words === 'Query read timeout')
-    return new UnavailableError(`${where} did not answer in time. Look for slow statements, locks and the network.`, { cause });
+  if (words === 'Query read timeout') return unavailable('did not answer in time', 'Look for slow statements, locks and the network.');
   return new UnavailableError(`${where} cannot be reached: ${words}. Is it running, and is the address right?`, { cause });
 }
 

@@ -27,10 +27,10 @@ import {
   type StoreOptions,
 } from '../store.ts';
 import type { Claim, Commit, DeadLetterRecord, InitialVersion, Park, LookupQuery, LookupResult, Snapshot } from '../../ordering/entity.ts';
+import type { StreamShape } from '../layout.ts';
 import { commitBatch } from './commit-batch.ts';
-import { Database, beganMs, clockMs, digest, entityKey, fromBytes, fromText, toText } from './database.ts';
+import { Database, beganMs, clockMs, digest, entityKey, fromBytes, fromText, toText, inspectServer } from './database.ts';
 import { type LockedEntity, lockEntities, parkedFrom, readStates, type StreamOfEntities, writeEntities } from './entity-rows.ts';
-import { inspectServer } from './inspection.ts';
 import { PostgresStreamState } from './stream-state.ts';
 import { PostgresDeadLetters } from './postgres-dead-letters.ts';
 import { Sweeper } from './sweeper.ts';
@@ -71,6 +71,7 @@ class PostgresStore implements Store {
       beginReplay: (replays, leaseMs) => this.#beginReplay(replays, leaseMs),
       noteReplays: (messages) => this.#deadLetters.noteReplays(messages),
       resume: (epoch) => this.#streamState.resume(epoch),
+      changeShape: (shape, from) => this.#streamState.changeShape(shape, from),
       appendAudit: (entries) => this.#streamState.appendAudit(entries),
       readAudit: () => this.#streamState.readAudit(),
     };
@@ -160,12 +161,20 @@ class PostgresStore implements Store {
     return this.#streamState.nextEpoch(shard);
   }
 
+  noteSession(shard: number, epoch: number, note: string | null) {
+    return this.#streamState.noteSession(shard, epoch, note);
+  }
+
   streamState() {
     return this.#streamState.read();
   }
 
   identify(): Promise<string> {
     return this.#streamState.identify();
+  }
+
+  recordLayout(shape: StreamShape) {
+    return this.#streamState.recordLayout(shape);
   }
 
   halt(halt: Halt): Promise<void> {

@@ -11,7 +11,8 @@ import { connectionName } from '../../config/config.ts';
 import { UnavailableError } from '../../errors.ts';
 import type { Log } from '../../observability/log.ts';
 import { backOffMs, type Time, type Timer, within } from '../../time.ts';
-import { tlsOptions } from '../../tls.ts';
+import { connectFailure, tlsFailure, tlsOptions } from '../../tls.ts';
+import type { ConnectionOptions as TlsOptions } from 'node:tls';
 import { mayServeNextTime, unavailable } from './failures.ts';
 import { describeTarget, type RedisTarget } from './redis-url.ts';
 
@@ -50,6 +51,8 @@ export class Connection {
   #life = 0;
   /** How often in a row the client has given up reconnecting. */
   #ends = 0;
+  /** While it is looked for why a cluster cannot be reached over TLS. */
+  #asking: Promise<void> | null = null;
   #connectingAgain: Timer | undefined;
 
   constructor(options: ConnectionOptions) {
@@ -72,10 +75,15 @@ export class Connection {
   /** Resolves when commands can be sent; waits for the first connection for at most the time of a command. */
   async ready(): Promise<void> {
     if (this.#isReady()) return;
-    if (!this.#wasReady && !this.#closed) await within(this.time, this.#firstOutcome, this.#options.commandTimeoutMs);
+    let none = 'there is no connection';
+    if (!this.#wasReady && !this.#closed) {
+      const { commandTimeoutMs } = this.#options;
+      const outcome = this.#firstOutcome.then(() => this.#asking).then(() => true);
+      if ((await within(this.time, outcome, commandTimeoutMs)) === null) none += ` after ${commandTimeoutMs} ms`;
+    }
     if (this.#isReady()) return;
     if (this.#closed) throw new UnavailableError(`The connection to ${this.where} was closed by this process.`);
-    throw this.#unavailable(this.#lastError ?? new Error('there is no connection'));
+    throw this.#unavailable(this.#lastError ?? new Error(none));
   }
 
   /** Sends everything at once and answers in the same order. Fails as a whole when there is no connection. */
@@ -175,8 +183,33 @@ export class Connection {
   }
 
   #noteError(error: Error): void {
-    // That there is no connection is no cause of it: a cluster says so after each error of a node.
-    if (this.#lastError !== null && /^(Connection is closed|Failed to refresh slots cache)\.$/.test(error.message)) return;
+    // That there is no connection is no cause of it: a cluster says so after each error of a node, or instead of it.
+    if (!/^(Connection is closed|Failed to refresh slots cache)\.$/.test(error.message)) return this.#setError(error);
+    const tls = this.#client instanceof Cluster && !this.#isReady() ? this.#client.options.redisOptions?.tls : undefined;
+    if (tls !== undefined) this.#asking ??= this.#askForCause(tls, error);
+    else if (this.#lastError === null) this.#setError(error);
+  }
+
+  /** What is wrong with a certificate the client of a cluster keeps to itself: a connection of our own shows it. */
+  async #askForCause(tls: TlsOptions, error: Error): Promise<void> {
+    const { target, commandTimeoutMs, time } = this.#options;
+    let found: Error | null = null;
+    let known: Error | null = null;
+    for (const { host, port } of target.nodes) {
+      if (this.#closed) break;
+      const failure = await connectFailure({ ...tls, host, port }, commandTimeoutMs, time);
+      // Of a node that can be reached the client says itself why it does not serve; that others are down is not the reason.
+      if (failure === null) known = this.#lastError;
+      found = failure ?? found;
+      if (tlsFailure(failure, 'REDIS_URL') === null) continue;
+      known = failure;
+      break;
+    }
+    this.#asking = null;
+    if (!this.#isReady()) this.#setError(known ?? found ?? this.#lastError ?? error);
+  }
+
+  #setError(error: Error): void {
     const repeats = this.#lastError?.message === error.message;
     this.#lastError = error;
     if (repeats || this.#closed) return;

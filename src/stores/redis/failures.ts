@@ -4,8 +4,7 @@
  *
  * Messages name the cause and the remedy and never contain arguments of commands, which may be payloads.
  */
-import { UnavailableError } from '../../errors.ts';
-import { noDescriptorLeft } from '../../open-files.ts';
+import { messageOf, noDescriptorLeft, UnavailableError } from '../../errors.ts';
 import { tlsFailure } from '../../tls.ts';
 
 /** One entity's keys do not hold what Inorder wrote there. */
@@ -103,7 +102,7 @@ export function entityFailure(key: string, error: Error): Error {
   return new UnusableEntityError(`${key}: ${withoutArguments(error.message)}`);
 }
 
-/** What to look at when nothing else is known: a wrong kind of port says nothing, and a cluster's client keeps the cause to itself. */
+/** What to look at when nothing else is known: a wrong kind of port says nothing. */
 const questions = {
   plain: 'Is it running, and is the address right? A port for TLS needs rediss://.',
   tls: 'Is it running, is this its port for TLS, and do REDIS_TLS_CA_FILE, REDIS_TLS_CERT_FILE and REDIS_TLS_KEY_FILE fit it?',
@@ -113,15 +112,14 @@ const questions = {
 /** `where` as `describeTarget` returns it; `attempt`: of what kind it was, when there was no connection yet. */
 export function unavailable(where: string, error: Error, attempt: keyof typeof questions = 'lost'): UnavailableError {
   if (error instanceof UnavailableError) return error;
+  const cause = stripped(error);
+  const failed = (what: string, remedy: string) => new UnavailableError(`${where} ${what}. ${remedy}`, { cause, remedy });
   const tls = tlsFailure(error, 'REDIS_URL');
-  if (tls !== null) return new UnavailableError(`${where} cannot be reached: ${tls}`, { cause: stripped(error) });
+  if (tls !== null) return failed(`cannot be reached: ${tls.meaning}`, tls.remedy);
   const condition = conditionOf(error);
-  const original = withoutArguments(error.message);
-  const message =
-    condition === undefined
-      ? `${where} cannot be reached: ${original}. ${questions[attempt]}`
-      : `${where} cannot serve: ${condition.meaning} (${original}). ${remedyOf(condition, error)}`;
-  return new UnavailableError(message, { cause: stripped(error) });
+  const original = withoutArguments(error.message || messageOf(error));
+  if (condition !== undefined) return failed(`cannot serve: ${condition.meaning} (${original})`, remedyOf(condition, error));
+  return new UnavailableError(`${where} cannot be reached: ${original}. ${questions[attempt]}`, { cause });
 }
 
 function remedyOf({ remedy }: Condition, error: Error): string {

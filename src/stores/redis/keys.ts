@@ -7,7 +7,8 @@
  *   inorder:<stream>:{<type>:<id>}:dead     reasons of dead letters
  *   inorder:<stream>:{:<fingerprint>}:dead  the reason of a dead letter without an entity, or with an entity whose key is unusable
  *   inorder:<stream>:epoch                  the last epoch handed out
- *   inorder:<stream>:{…}:standing           the identity of the store, the halts, and what a write is tried with; in the slot of the epoch
+ *   inorder:<stream>:{…}:standing           identity of the store, halts, layout, and what a write is tried with; in the slot of the epoch
+ *   inorder:<stream>:{…}:sessions           sessions of shards that have not taken their leave, in the slot of the epoch
  *   inorder:<stream>:audit                  who changed what
  *   inorder:<stream>:kept                   written before each WAIT; nobody reads it
  *
@@ -26,6 +27,7 @@ export class Keys {
   readonly #prefix: string;
   readonly epoch: string;
   readonly streamState: string;
+  readonly sessions: string;
   readonly audit: string;
   readonly kept: string;
 
@@ -34,6 +36,7 @@ export class Keys {
     this.epoch = `${this.#prefix}epoch`;
     // The text between braces decides the slot: here the whole key of the epoch.
     this.streamState = `${this.#prefix}{${this.epoch}}:standing`;
+    this.sessions = `${this.#prefix}{${this.epoch}}:sessions`;
     this.audit = `${this.#prefix}audit`;
     this.kept = `${this.#prefix}kept`;
   }
@@ -104,17 +107,20 @@ export function sequenceField(sequence: number): string {
  *   inorder:{<stream>}:snapshot:<type>:<id>       its newest snapshot
  *   inorder:{<stream>}:kept                       written before each WAIT; nobody reads it
  *   inorder:{<stream>}:relay                      who relays, and how far that has come
+ *   inorder:{<stream>}:layout                     the version of the layout of these keys
  */
 export class EventKeys {
   readonly #prefix: string;
   readonly log: string;
   readonly relay: string;
+  readonly layout: string;
   readonly kept: string;
 
   constructor(stream: string) {
     this.#prefix = `inorder:{${encodeURIComponent(stream)}}:`;
     this.log = `${this.#prefix}events`;
     this.relay = `${this.#prefix}relay`;
+    this.layout = `${this.#prefix}layout`;
     this.kept = `${this.#prefix}kept`;
   }
 

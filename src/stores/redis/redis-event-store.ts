@@ -18,6 +18,7 @@ import type {
   RecordedEvent,
   StateSnapshot,
 } from '../event-store.ts';
+import { layoutVersion, refuseNewerLayout } from '../layout.ts';
 import { inPages } from '../store.ts';
 import type { Durability } from '../../config/config.ts';
 import { Connection } from './connection.ts';
@@ -50,6 +51,41 @@ const page = 500;
 const appendScript = loadScript('append-3');
 const readScript = loadScript('read-events-2');
 const snapshotScript = loadScript('write-snapshot-1');
+const layoutScript = loadScript('event-layout-1');
+
+/** Refuses, at the first use, events that a newer version of Inorder has laid out otherwise; who writes puts the layout on record. */
+class EventLayout {
+  readonly #connection: Connection;
+  readonly #key: string;
+  readonly #stream: string;
+  #isChecked = false;
+  #isRecorded = false;
+
+  constructor(connection: Connection, keys: EventKeys, stream: string) {
+    this.#connection = connection;
+    this.#key = keys.layout;
+    this.#stream = stream;
+  }
+
+  /** @throws ConfigError */
+  async check(): Promise<void> {
+    if (this.#isChecked) return;
+    const [version] = (await this.#connection.ask(['HMGET', this.#key, 'version'])) as readonly [string | null];
+    this.#refuseNewer(version);
+  }
+
+  /** @throws ConfigError */
+  async record(): Promise<void> {
+    if (this.#isRecorded) return;
+    this.#refuseNewer((await askScript(this.#connection, layoutScript, [this.#key, layoutVersion])) as string);
+    this.#isRecorded = true;
+  }
+
+  #refuseNewer(version: string | null): void {
+    refuseNewerLayout(`the events of stream ${this.#stream}`, Number(version));
+    this.#isChecked = true;
+  }
+}
 
 /** An event as it is stored, without its sequence and position. */
 interface Kept extends EntityRef, PreparedEvent {}
@@ -63,13 +99,16 @@ class RedisEventStore implements EventStore {
   readonly #durable: Durable;
   readonly #options: RedisEventStoreOptions;
   readonly #keys: EventKeys;
+  readonly #layout: EventLayout;
   /** A separate connection, because a blocking read occupies it. */
   #waiting: Connection | null = null;
 
   constructor(options: RedisEventStoreOptions) {
     this.#options = options;
-    this.#keys = new EventKeys(options.stream ?? 'events');
+    const { stream = 'events' } = options;
+    this.#keys = new EventKeys(stream);
     this.#connection = this.#connect();
+    this.#layout = new EventLayout(this.#connection, this.#keys, stream);
     const { durability = { kind: 'none' } } = options;
     const waitMs = Math.floor(this.#commandTimeoutMs / 2);
     this.#durable = new Durable({ durability, main: this.#connection, connect: () => this.#connect(), key: this.#keys.kept, waitMs });
@@ -83,6 +122,7 @@ class RedisEventStore implements EventStore {
       fingerprintOf(event),
       JSON.stringify({ ...entity, ...event } satisfies Kept),
     ]);
+    await this.#layout.record();
     const keys = [this.#keys.log, this.#keys.entity(entity), this.#keys.ids(entity)];
     const [status, version, position] = (await this.#durable.keep(() =>
       askScript(this.#connection, appendScript, [...keys, expected ?? '', ...args]),
@@ -109,6 +149,7 @@ class RedisEventStore implements EventStore {
   }
 
   async *readAll({ after = 0, limit }: ReadAllOptions = {}): AsyncGenerator<RecordedEvent> {
+    await this.#layout.check();
     const read = (size: number, last: StreamEntry = [`${after}-0`, []]) =>
       this.#connection.ask(['XRANGE', this.#keys.log, `(${last[0]}`, '+', 'COUNT', size]);
     for await (const [id, [, sequence = '', , event = '']] of inPages<StreamEntry>(read, limit))
@@ -125,10 +166,12 @@ class RedisEventStore implements EventStore {
   }
 
   async version(entity: EntityRef): Promise<number> {
+    await this.#layout.check();
     return Number(await this.#connection.ask(['LLEN', this.#keys.entity(entity)]));
   }
 
   async readSnapshot(entity: EntityRef) {
+    await this.#layout.check();
     const [version, schemaVersion, state] = (await this.#connection.ask(['HMGET', this.#keys.snapshot(entity), 'v', 'c', 's'])) as (
       | string
       | null
@@ -138,6 +181,7 @@ class RedisEventStore implements EventStore {
   }
 
   async writeSnapshot(entity: EntityRef, { version, schemaVersion, state }: StateSnapshot): Promise<void> {
+    await this.#layout.record();
     await askScript(this.#connection, snapshotScript, [this.#keys.snapshot(entity), version, schemaVersion, state]);
   }
 
@@ -201,10 +245,12 @@ export function createRedisRelayLeases({ url, tls, stream, name, leaseMs = defau
     onReconnect: undefined,
     time,
   });
-  const key = new EventKeys(stream).relay;
+  const keys = new EventKeys(stream);
+  const layout = new EventLayout(connection, keys, stream);
   const row: LeaseRow = {
     async step(what, session, epoch, position) {
-      const reply = await askScript(connection, relayScript, [key, what, epoch, leaseMs, position, session]);
+      await layout.record();
+      const reply = await askScript(connection, relayScript, [keys.relay, what, epoch, leaseMs, position, session]);
       const [found, at] = (reply ?? []) as [string?, string?];
       return found === undefined ? null : { epoch: Number(found), position: Number(at) };
     },

@@ -34,6 +34,7 @@ import {
   type StoreOptions,
 } from '../store.ts';
 import type { Claim, Commit, DeadLetterRecord, InitialVersion, Park, LookupQuery } from '../../ordering/entity.ts';
+import type { StreamShape } from '../layout.ts';
 import { Connection, type Command, type Reply } from './connection.ts';
 import { Durable } from './durability.ts';
 import { entityFailure, isEntityFailure, unavailable } from './failures.ts';
@@ -121,12 +122,13 @@ class RedisStore implements Store {
     this.#durable = durable;
     this.#durability = options.durability;
     this.#keys = new Keys(options.stream);
-    this.#streamState = new RedisStreamState(connection, this.#keys);
+    this.#streamState = new RedisStreamState(connection, this.#keys, options.stream);
     this.#initialVersion = options.initialVersion ?? 0;
     this.operator = {
       beginReplay: (replays, leaseMs) => this.#beginReplay(replays, leaseMs),
       noteReplays: (messages) => this.#noteReplays(messages),
-      resume: (epoch) => this.#streamState.resume(epoch),
+      resume: (epoch) => this.#durable.keep(() => this.#streamState.resume(epoch)),
+      changeShape: (shape, from) => this.#streamState.changeShape(shape, from),
       appendAudit: (entries) => this.#streamState.appendAudit(entries),
       readAudit: () => this.#streamState.readAudit(),
     };
@@ -192,12 +194,21 @@ class RedisStore implements Store {
     return this.#durable.keep(() => this.#streamState.nextEpoch(shard));
   }
 
-  streamState() {
-    return this.#streamState.read();
+  /** A note that is lost with the tail of the store costs another trial, and no event. */
+  noteSession(shard: number, epoch: number, note: string | null) {
+    return this.#streamState.noteSession(shard, epoch, note);
+  }
+
+  streamState({ durable = false } = {}) {
+    return durable ? this.#durable.keep(() => this.#streamState.read()) : this.#streamState.read();
   }
 
   identify(): Promise<string> {
     return this.#durable.keep(() => this.#streamState.identify());
+  }
+
+  recordLayout(shape: StreamShape) {
+    return this.#durable.keep(() => this.#streamState.recordLayout(shape));
   }
 
   halt(halt: Halt): Promise<void> {

@@ -1,13 +1,16 @@
 /**
- * The state of a stream in Redis: the last epoch, the identity of the store, and the halts. Two keys in one slot,
- * so that a session begins in one step. With it the audit trail, a Redis stream.
+ * The state of a stream in Redis: the last epoch, the identity of the store, the halts, the layout, and the sessions of shards. Three keys
+ * in one slot, so that a session begins in one step. With it the audit trail, a Redis stream.
  */
+import { isSameLayout, layoutFrom, layoutText, type StreamLayout, type StreamShape } from '../layout.ts';
 import { type AuditEntry, type AuditRecord, type EpochResult, type Halt, inPages, maxAuditRecords, type StreamState } from '../store.ts';
 import type { Connection } from './connection.ts';
 import type { Keys } from './keys.ts';
 import { askScript, loadScript } from './script.ts';
 
-const nextEpochScript = loadScript('next-epoch-2');
+const changeLayoutScript = loadScript('change-layout-1');
+const nextEpochScript = loadScript('next-epoch-3');
+const noteSessionScript = loadScript('note-session-1');
 const resumeScript = loadScript('resume-2');
 
 /** Of a Redis stream: its id, and fields and values in turn. */
@@ -16,20 +19,28 @@ export type StreamEntry = readonly [id: string, fields: readonly string[]];
 export class RedisStreamState {
   readonly #connection: Connection;
   readonly #keys: Keys;
+  readonly #stream: string;
 
-  constructor(connection: Connection, keys: Keys) {
+  constructor(connection: Connection, keys: Keys, stream: string) {
     this.#connection = connection;
     this.#keys = keys;
+    this.#stream = stream;
   }
 
   async nextEpoch(shard: number): Promise<EpochResult> {
     const [status, ...rest] = (await askScript(this.#connection, nextEpochScript, [
       this.#keys.epoch,
       this.#keys.streamState,
+      this.#keys.sessions,
       shard,
-    ])) as readonly (string | number | null)[];
+    ])) as (string | number | null)[];
     if (status === 'halted') return { status, halt: readHalt(String(rest[0]), String(rest[1])) };
-    return { status: 'ok', epoch: Number(rest[0]), identity: (rest[1] as string | null | undefined) ?? null };
+    const [epoch, identity, unfinished] = rest as [number, string | null, string | null];
+    return { status: 'ok', epoch, identity, unfinished };
+  }
+
+  async noteSession(shard: number, epoch: number, note: string | null): Promise<void> {
+    await askScript(this.#connection, noteSessionScript, [this.#keys.sessions, shard, epoch, ...(note === null ? [] : [note])]);
   }
 
   async read(): Promise<StreamState> {
@@ -42,6 +53,7 @@ export class RedisStreamState {
       identity: known.find(([field]) => field === 'identity')?.[1] ?? null,
       epoch: Number(epoch ?? 0),
       halts: known.filter(([field]) => field.startsWith('halt:')).map(([field, text]) => readHalt(field, text)),
+      layout: layoutFrom(this.#stream, known.find(([field]) => field === 'layout')?.[1] ?? null),
     };
   }
 
@@ -51,6 +63,23 @@ export class RedisStreamState {
       ['HGET', this.#keys.streamState, 'identity'],
     ]);
     return String(found);
+  }
+
+  async recordLayout(shape: StreamShape): Promise<StreamLayout> {
+    const [, found] = await this.#connection.askAll([
+      ['HSETNX', this.#keys.streamState, 'layout', layoutText(shape)],
+      ['HGET', this.#keys.streamState, 'layout'],
+    ]);
+    return layoutFrom(this.#stream, String(found))!;
+  }
+
+  async changeShape(shape: StreamShape, from: StreamLayout | null): Promise<StreamLayout> {
+    const state = this.#keys.streamState;
+    const read = (await this.#connection.ask(['HGET', state, 'layout'])) as string | null;
+    const found = layoutFrom(this.#stream, read);
+    if (found !== null && !isSameLayout(found, from)) return found;
+    const record = await askScript(this.#connection, changeLayoutScript, [state, read ?? '', layoutText(shape)]);
+    return layoutFrom(this.#stream, String(record))!;
   }
 
   /** Refused like any other write, and once the field is there it is none for replicas and the append-only file. */

@@ -1,6 +1,6 @@
 -- Ends every halt of the stream, and makes later epochs higher than a known one.
 --
--- KEYS[1]  epoch   KEYS[2]  state: see next-epoch-2.lua
+-- KEYS[1]  epoch   KEYS[2]  state: see next-epoch-3.lua
 -- ARGV[1]  an epoch that was handed out   ARGV[2]  an identity, for a stream without one
 --
 -- Returns nothing. Both epochs are below 2^53, so Lua's numbers are exact.
