@@ -8,7 +8,7 @@ import { test, type TestContext } from 'node:test';
 import { loopback } from '../../deploy/local/free-port.ts';
 import { useServices, waitFor } from '../support/services.ts';
 import { StreamRun } from '../support/stream-run.ts';
-import { type TcpProxy, useTcpProxy } from '../support/tcp-proxy.ts';
+import { reset, type TcpProxy, useTcpProxy } from '../support/tcp-proxy.ts';
 import { interleaved, shuffled } from '../support/trace.ts';
 
 const entities = 50;
@@ -133,7 +133,7 @@ test('while connections are refused the worker tries again at growing, jittered 
   const attempts: number[] = [];
   const bouncer = createServer((socket) => {
     attempts.push(performance.now());
-    socket.resetAndDestroy();
+    reset(socket);
   });
   await new Promise<void>((resolve) => bouncer.listen(proxy.port, loopback, resolve));
   proxy.cut();

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
 import test, { type TestContext } from 'node:test';
 import { waitFor } from '../support/services.ts';
-import { useTcpProxy, type TcpProxy } from '../support/tcp-proxy.ts';
+import { reset, useTcpProxy, type TcpProxy } from '../support/tcp-proxy.ts';
 
 /** A server that answers every byte with the same byte, and keeps what it got. */
 async function useEcho(t: TestContext): Promise<{ proxy: TcpProxy; received: Buffer[]; sockets: ReadonlySet<Socket> }> {
@@ -86,6 +86,18 @@ test('a black hole closes nothing and passes nothing until it ends', async (t) =
   await hears(client, 'ab');
 });
 
+test('a connection that is cut while its end is being sent is closed, and does not keep the process from ending', async (t) => {
+  const { proxy, sockets } = await useEcho(t);
+  const client = await useClient(t, proxy);
+  await waitFor(() => sockets.size === 1, { what: 'the connection' });
+  const closed = once(client.socket, 'close');
+  client.socket.end();
+  await Promise.resolve();
+  reset(client.socket);
+  await closed;
+  assert.equal(client.error, null);
+});
+
 test('in a black hole not even the end or the reset of a connection is heard of before it ends', async (t) => {
   const { proxy, sockets } = await useEcho(t);
   const clients = [await useClient(t, proxy), await useClient(t, proxy)];
@@ -93,9 +105,9 @@ test('in a black hole not even the end or the reset of a connection is heard of 
   for (const { socket } of clients) socket.on('end', () => heard.push('end')).on('close', () => heard.push('close'));
   await waitFor(() => sockets.size === 2, { what: 'both connections' });
   proxy.blackHole(true);
-  const [ended, reset] = [...sockets];
-  ended?.end();
-  reset?.resetAndDestroy();
+  const [first, second] = [...sockets];
+  first?.end();
+  reset(second!);
   const other = await useEcho(t);
   const witness = await useClient(t, other.proxy);
   witness.socket.write('w');
