@@ -434,7 +434,9 @@ class ChannelLife implements OpenShardChannel {
     if (chance.hits(0.5)) this.#toWorker.cut();
     this.#world.note(this.#consumer.name, 'severed');
     schedule.after(chance.between(0, noticeMs), () => this.#queue.leave(this.#consumer));
-    schedule.after(chance.between(0, noticeMs), () => this.#machine.do(() => this.#ends(new Error('the connection was reset'))));
+    // Now and then the worker hears of it when another one has long begun.
+    const unnoticedMs = chance.between(0, chance.hits(0.2) ? 10 * noticeMs : noticeMs);
+    schedule.after(unnoticedMs, () => this.#machine.do(() => this.#ends(new Error('the connection was reset'))));
   }
 
   #ends(cause: Error): void {

@@ -338,7 +338,7 @@ export class ModelStore {
 
   #ask<R>(machine: Machine, what: string, serve: (copy: StoreCopy) => Promise<R>): Promise<R> {
     const { schedule, ledger } = this.#world;
-    const fate = this.#fate();
+    const fate = this.#fate(what);
     const why = this.#clients.get(machine)?.knowledge?.wentBackwards;
     if (why != null && ['commit', 'claim', 'park', 'record'].includes(what))
       ledger.fail('a worker went on with a store that went backwards', `${machine.name}, ${what}: ${why}`);
@@ -366,10 +366,11 @@ export class ModelStore {
     });
   }
 
-  #fate(): 'served' | 'request lost' | 'reply lost' | 'late' {
+  /** Parks are rare, and must not be executed for a session that was overtaken meanwhile. */
+  #fate(what: string): 'served' | 'request lost' | 'reply lost' | 'late' {
     if (this.#world.strikes('requests lost', 0.02)) return 'request lost';
     if (this.#world.strikes('replies lost', 0.02)) return 'reply lost';
-    return this.#world.strikes('late execution', 0.02) ? 'late' : 'served';
+    return this.#world.strikes('late execution', what === 'park' ? 0.2 : 0.02) ? 'late' : 'served';
   }
 
   /** Judged is why it was asked for when it was, and not when it is carried out. */

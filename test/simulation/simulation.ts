@@ -28,7 +28,7 @@ const restWithinMs = 300_000;
 const maxSteps = 200_000;
 /** A reading that ends after a third of it still gets through the dead letters. */
 const readerTimeoutMs = 6_000;
-const most = { entities: 6, events: 12, shards: 3 };
+const most = { entities: 5, events: 10, shards: 3 };
 
 /** With less a worker may have to give deliveries back. */
 const shortMemoryBytes = 60_000;
