@@ -4,7 +4,7 @@
  * everything applied, where nothing goes wrong any more.
  */
 import type { Core } from './opened-core.ts';
-import { type Action, type Scope, SmallWorld } from './small-world.ts';
+import { type Scope, SmallWorld } from './small-world.ts';
 
 export interface Exploration {
   readonly states: number;
@@ -16,36 +16,31 @@ export interface Exploration {
   readonly breach: { readonly symptom: string; readonly trace: readonly string[] } | null;
 }
 
-/** How a state was first reached. */
-interface Arrival {
-  readonly from: number;
-  readonly action: Action;
-  readonly depth: number;
-}
-
 class Explorer {
   readonly #begin: SmallWorld;
   readonly #mostStates: number;
-  readonly #ids = new Map<string, number>();
-  readonly #arrivals: (Arrival | null)[] = [null];
+  readonly #visited = new Visited();
+  /** Of each state the one from which it was first reached, and which of that one's actions led there. */
+  readonly #from = new Numbers(Int32Array);
+  readonly #byAction = new Numbers(Uint8Array);
   /** Of each state the one that follows where nothing goes wrong; -1 at rest. */
-  readonly #calmNext: number[] = [];
-  #frontier: SmallWorld[];
+  readonly #calmNext = new Numbers(Int32Array);
+  #frontier: SmallWorld[] = [];
   #transitions = 0;
+  #depth = 0;
 
   constructor(begin: SmallWorld, mostStates: number) {
     this.#begin = begin;
     this.#mostStates = mostStates;
-    this.#frontier = [begin];
-    this.#ids.set(begin.text(), 0);
+    this.#visit(begin, -1, 0);
   }
 
   run(): Exploration {
-    for (let id = 0; this.#frontier.length > 0; ) {
-      const level = this.#frontier;
+    for (let id = 0; this.#frontier.length > 0; this.#depth++) {
+      const level = this.#frontier.reverse();
       this.#frontier = [];
       if (id > this.#mostStates) return this.#ended(null, 0);
-      for (const world of level) {
+      for (let world = level.pop(); world !== undefined; world = level.pop()) {
         const breach = this.#expand(world, id++);
         if (breach !== null) return this.#ended(breach, 0);
       }
@@ -65,8 +60,8 @@ class Explorer {
     for (const [index, action] of actions.entries()) {
       this.#transitions++;
       try {
-        const next = this.#visit(world.after(action), id, action);
-        if (index === 0 && action.fault === undefined) this.#calmNext[id] = next;
+        const next = this.#visit(world.after(action), id, index);
+        if (index === 0 && action.fault === undefined) this.#calmNext.set(id, next);
       } catch (error) {
         return { symptom: (error as Error).message, trace: [...this.#traceTo(id), world.describe(action)] };
       }
@@ -74,32 +69,31 @@ class Explorer {
     return null;
   }
 
-  #visit(world: SmallWorld, from: number, action: Action): number {
-    const text = world.text();
-    const known = this.#ids.get(text);
-    if (known !== undefined) return known;
-    const id = this.#ids.size;
-    this.#ids.set(text, id);
-    this.#arrivals.push({ from, action, depth: (this.#arrivals[from]?.depth ?? 0) + 1 });
+  #visit(world: SmallWorld, from: number, action: number): number {
+    const states = this.#visited.size;
+    const id = this.#visited.idOf(world.text());
+    if (id < states) return id;
+    this.#from.push(from);
+    this.#byAction.push(action);
     this.#frontier.push(world);
     return id;
   }
 
   /** Follows from each state the one way on which nothing goes wrong. */
   #comesToRest(): Exploration {
-    const steps: (number | undefined)[] = [];
+    const [unknown, onTheWay] = [-1, -2];
+    const steps = new Int32Array(this.#visited.size).fill(unknown);
     let most = 0;
-    for (let start = 0; start < this.#calmNext.length; start++) {
+    for (let start = 0; start < steps.length; start++) {
       const way: number[] = [];
-      const onWay = new Set<number>();
       let at = start;
-      while (steps[at] === undefined && this.#calmNext[at] !== -1) {
-        if (onWay.has(at)) return this.#ended({ symptom: 'it never comes to rest', trace: this.#traceTo(start, way.length) }, 0);
-        onWay.add(at);
+      while (steps[at] === unknown && this.#calmNext.at(at) !== -1) {
+        steps[at] = onTheWay;
         way.push(at);
-        at = this.#calmNext[at]!;
+        at = this.#calmNext.at(at);
       }
-      let left = steps[at] ?? 0;
+      if (steps[at] === onTheWay) return this.#ended({ symptom: 'it never comes to rest', trace: this.#traceTo(start, way.length) }, 0);
+      let left = Math.max(0, steps[at]!);
       steps[at] = left;
       for (const passed of way.reverse()) steps[passed] = ++left;
       most = Math.max(most, left);
@@ -109,12 +103,12 @@ class Explorer {
 
   /** With so many steps more in which nothing goes wrong. */
   #traceTo(id: number, calmSteps = 0): string[] {
-    const actions: Action[] = [];
-    for (let arrival = this.#arrivals[id]; arrival != null; arrival = this.#arrivals[arrival.from]) actions.unshift(arrival.action);
+    const actions: number[] = [];
+    for (let at = id; at > 0; at = this.#from.at(at)) actions.unshift(this.#byAction.at(at));
     let world = this.#begin;
     const trace: string[] = [];
     for (let step = 0; step < actions.length + calmSteps; step++) {
-      const action = actions[step] ?? world.actions()[0]!;
+      const action = world.actions()[actions[step] ?? 0]!;
       trace.push(world.describe(action));
       world = world.after(action);
     }
@@ -122,8 +116,86 @@ class Explorer {
   }
 
   #ended(breach: Exploration['breach'], stepsToRest: number): Exploration {
-    const depth = this.#arrivals.at(-1)?.depth ?? 0;
-    return { states: this.#ids.size, transitions: this.#transitions, depth, stepsToRest, breach };
+    return { states: this.#visited.size, transitions: this.#transitions, depth: this.#depth - 1, stepsToRest, breach };
+  }
+}
+
+/** A list of numbers, of which a hundred million find room. */
+class Numbers {
+  #items: Int32Array | Uint8Array | Uint32Array;
+  length = 0;
+  readonly #Kind: new (
+    length: number,
+  ) => Int32Array | Uint8Array | Uint32Array;
+
+  constructor(Kind: new (length: number) => Int32Array | Uint8Array | Uint32Array) {
+    this.#Kind = Kind;
+    this.#items = new Kind(1_024);
+  }
+
+  at(index: number): number {
+    return this.#items[index]!;
+  }
+
+  set(index: number, value: number): void {
+    this.#items[index] = value;
+  }
+
+  push(value: number): void {
+    if (this.length === this.#items.length) {
+      const more = new this.#Kind(this.length * 2);
+      more.set(this.#items);
+      this.#items = more;
+    }
+    this.#items[this.length++] = value;
+  }
+}
+
+/**
+ * Numbers states in the order of their arrival, by hashes of 64 bits: of a hundred million states two are taken for one with a chance of
+ * one in 3,000.
+ */
+class Visited {
+  readonly #low = new Numbers(Int32Array);
+  readonly #high = new Numbers(Int32Array);
+  /** Ids, in the first free place from that of their hash on; -1 is free. */
+  #places = new Int32Array(4_096).fill(-1);
+
+  get size(): number {
+    return this.#low.length;
+  }
+
+  idOf(text: string): number {
+    let [low, high] = [0x811c9dc5 | 0, 0x9747b28c | 0];
+    for (let at = 0; at < text.length; at++) {
+      const code = text.charCodeAt(at);
+      low = Math.imul(low ^ code, 0x01000193);
+      high = Math.imul(high ^ code, 0x5bd1e995);
+      high ^= high >>> 15;
+    }
+    low ^= high >>> 13;
+    const id = this.#find(low, high);
+    if (id >= 0) return id;
+    this.#low.push(low);
+    this.#high.push(high);
+    if (this.size * 2 > this.#places.length) this.#grow();
+    else this.#places[-1 - id] = this.size - 1;
+    return this.size - 1;
+  }
+
+  /** Of the free place p, -1 - p. */
+  #find(low: number, high: number): number {
+    const mask = this.#places.length - 1;
+    for (let place = low & mask; ; place = (place + 1) & mask) {
+      const id = this.#places[place]!;
+      if (id === -1) return -1 - place;
+      if (this.#low.at(id) === low && this.#high.at(id) === high) return id;
+    }
+  }
+
+  #grow(): void {
+    this.#places = new Int32Array(this.#places.length * 2).fill(-1);
+    for (let id = 0; id < this.size; id++) this.#places[-1 - this.#find(this.#low.at(id), this.#high.at(id))] = id;
   }
 }
 

@@ -1,7 +1,7 @@
 /**
  * One of the two owners of a small world: a worker with its channel, from one opening to the next, around the shipped sequencer. It does
- * not change: each step gives another one, with what the sequencer asked for. The same step of the same owner is taken once, for most
- * states of the world differ in what the others have done meanwhile.
+ * not change: each step gives another one, and what the sequencer asked for. Owners that are alike are one, and each takes the same step
+ * once, for most states of the world differ in what the others have done meanwhile.
  */
 import type { Owner } from '../../src/ordering/entity.ts';
 import type { Delivery, Effect, Fact, OperationEffect, SequencerLimits } from '../../src/ordering/facts.ts';
@@ -56,24 +56,30 @@ export interface Surroundings {
   readonly limits: SequencerLimits;
   /** The texts of owners, by which they are compared. */
   readonly texts: Map<string, number>;
+  /** By their texts, and the names by which the store knows them and what they ask for. */
+  readonly owners: Map<string, SmallOwner>;
   /** By their sessions. */
   readonly newcomers: Map<string, SmallOwner>;
+}
+
+/** What an owner has become, and what it was told to do meanwhile. */
+export interface Step {
+  readonly owner: SmallOwner;
+  readonly effects: readonly Effect[];
 }
 
 export const retryInMs = 1_000;
 
 export class SmallOwner {
   readonly now: Readonly<State>;
-  /** Of the step that led here. */
-  readonly effects: readonly Effect[];
   readonly #around: Surroundings;
-  readonly #steps = new Map<string, SmallOwner>();
+  readonly #steps = new Map<string, Step>();
+  #endIsJudged = false;
   readonly #texts: [number | null, number | null] = [null, null];
 
-  private constructor(around: Surroundings, now: State, effects: readonly Effect[]) {
+  private constructor(around: Surroundings, now: State) {
     this.#around = around;
     this.now = now;
-    this.effects = effects;
   }
 
   static newcomer(around: Surroundings, session: string): SmallOwner {
@@ -81,9 +87,17 @@ export class SmallOwner {
     if (known !== undefined) return known;
     const nothing = { waiting: [], asked: [], failed: [], unsettled: [], atBroker: [], frames: [] };
     const state = { sequencer: null, nowMs: 0, epoch: null, turn: null, isStale: false, isDraining: false, lastTag: 0 };
-    const newcomer = new SmallOwner(around, { ...nothing, ...state, session }, []);
+    const newcomer = new SmallOwner(around, { ...nothing, ...state, session });
     around.newcomers.set(session, newcomer);
     return newcomer;
+  }
+
+  static #theOne(around: Surroundings, state: State): SmallOwner {
+    const owner = new SmallOwner(around, state);
+    const key = [owner.text(true), state.epoch, state.session, owner.#operations, (state.sequencer as any)?._operations._lastId].join();
+    const known = around.owners.get(key) ?? owner;
+    around.owners.set(key, known);
+    return known;
   }
 
   /** As whom the store knows it. */
@@ -124,32 +138,32 @@ export class SmallOwner {
     return effect.slots.findIndex(({ action, delivery }) => action === 'apply' && delivery.event.id === failing);
   }
 
-  sent(names: readonly EventName[]): SmallOwner {
-    return this.#step(`sent ${names}`, (state) => receive(state, names, (fact) => this.#handle(state, fact)));
+  sent(names: readonly EventName[]): Step {
+    return this.#step(`sent ${names}`, (state, handle) => receive(state, names, handle));
   }
 
-  began(epoch: number): SmallOwner {
-    return this.#step(`began ${epoch}`, (state) => {
+  began(epoch: number): Step {
+    return this.#step(`began ${epoch}`, (state, handle) => {
       state.epoch = epoch;
       for (let [next, ...rest] = state.waiting; next !== undefined; [next, ...rest] = state.waiting) {
         state.waiting = rest;
-        this.#handle(state, { kind: 'delivered', deliveries: [next] });
+        handle({ kind: 'delivered', deliveries: [next] });
       }
     });
   }
 
   /** The broker's turn is over: all that it had sent was taken in before. */
-  turned(names: readonly EventName[]): SmallOwner {
-    return this.#step(`turned ${names}`, (state) => {
+  turned(names: readonly EventName[]): Step {
+    return this.#step(`turned ${names}`, (state, handle) => {
       const turn = state.turn!;
       state.turn = null;
-      receive(state, names, (fact) => this.#handle(state, fact));
-      this.#handle(state, { kind: 'turned', turn });
+      receive(state, names, handle);
+      handle({ kind: 'turned', turn });
     });
   }
 
   /** The store has done it, with a handler that failed or without; the reply is on its way, or lost. */
-  served(at: number, reply: Fact | null, failsAt: number): SmallOwner {
+  served(at: number, reply: Fact | null, failsAt: number): Step {
     return this.#step(`served ${at} ${textOf(reply)} ${failsAt}`, (state) => {
       const { effect } = state.asked[at]!;
       noteFailure(state, effect, failsAt);
@@ -157,41 +171,41 @@ export class SmallOwner {
     });
   }
 
-  answered(at: number, fact: Fact, failsAt = -1): SmallOwner {
-    return this.#step(`answered ${at} ${textOf(fact)} ${failsAt}`, (state) => {
+  answered(at: number, fact: Fact, failsAt = -1): Step {
+    return this.#step(`answered ${at} ${textOf(fact)} ${failsAt}`, (state, handle) => {
       const { effect } = state.asked[at]!;
       noteFailure(state, effect, failsAt);
       state.asked = state.asked.toSpliced(at, 1);
       if (fact.kind === 'rejected' && effect.kind === 'reject') settle(state, effect.rejections, 'reject');
-      this.#handle(state, fact);
+      handle(fact);
     });
   }
 
   /** What was asked and not answered will be asked again. */
-  gaveUp(): SmallOwner {
-    return this.#step('gave up', (state) => {
+  gaveUp(): Step {
+    return this.#step('gave up', (state, handle) => {
       const open = state.asked.filter(({ reply }) => reply === null);
       state.asked = state.asked.filter(({ reply }) => reply !== null);
-      this.#handle(state, { kind: 'storeUnavailable', ops: open.map(({ effect }) => effect.op), retryInMs });
+      handle({ kind: 'storeUnavailable', ops: open.map(({ effect }) => effect.op), retryInMs });
     });
   }
 
-  cameToDeadline(): SmallOwner {
-    return this.#step('deadline', (state) => {
+  cameToDeadline(): Step {
+    return this.#step('deadline', (state, handle) => {
       state.nowMs = this.nextDeadlineMs!;
-      this.#handle(state, { kind: 'timePassed' });
+      handle({ kind: 'timePassed' });
     });
   }
 
-  wasToldToDrain(): SmallOwner {
-    return this.#step('drain', (state) => {
+  wasToldToDrain(): Step {
+    return this.#step('drain', (state, handle) => {
       state.isDraining = true;
-      this.#handle(state, { kind: 'drainRequested' });
+      handle({ kind: 'drainRequested' });
     });
   }
 
   /** The first `count` of its frames have reached the broker. */
-  framesArrived(count: number): SmallOwner {
+  framesArrived(count: number): Step {
     return this.#step(`frames ${count}`, (state) => {
       const settled = state.frames.slice(0, count).map(({ tag }) => tag);
       for (const tag of settled) if (!state.atBroker.some((one) => one.tag === tag)) throw new Breach('a delivery is settled twice');
@@ -200,19 +214,20 @@ export class SmallOwner {
     });
   }
 
-  lostAtBroker(): SmallOwner {
+  lostAtBroker(): Step {
     return this.#step('lost', (state) => Object.assign(state, { isStale: true, atBroker: [], frames: [] }));
   }
 
   /** The channel is gone, and nothing may be left of what came through it. */
   judgeEnd(): void {
-    if (this.now.sequencer === null) return;
+    if (this.now.sequencer === null || this.#endIsJudged) return;
     const ended = copyOf(this.now.sequencer);
     ended.handle(this.now.nowMs, { kind: 'channelLost' });
     ended.assertInvariants();
     const { state: _, ...left } = ended.overview();
     if (Object.values(left).some((one) => one !== 0 && one !== false) || ended.nextDeadlineMs() !== null)
       throw new Breach(`the channel is lost, and the sequencer keeps ${JSON.stringify(left)}`);
+    this.#endIsJudged = true;
   }
 
   /** Two owners of the same number behave in the same way, as long as the store knows them by the same epoch. */
@@ -251,24 +266,23 @@ export class SmallOwner {
     ].join('/');
   }
 
-  #step(name: string, take: (state: State & { effects: Effect[] }) => void): SmallOwner {
+  #step(name: string, take: (state: State, handle: (fact: Fact) => void) => void): Step {
     const known = this.#steps.get(name);
     if (known !== undefined) return known;
-    const { effects, ...state } = { ...this.now, effects: [] as Effect[] };
-    const next = Object.assign(state, { effects });
-    take(next);
-    const owner = new SmallOwner(this.#around, next, effects);
-    this.#steps.set(name, owner);
-    return owner;
+    const [state, effects]: [State, Effect[]] = [{ ...this.now }, []];
+    take(state, (fact) => this.#handle(state, effects, fact));
+    const step = { owner: SmallOwner.#theOne(this.#around, state), effects };
+    this.#steps.set(name, step);
+    return step;
   }
 
   /** One step of the sequencer, and what it means for this side of the channel. */
-  #handle(state: State & { readonly effects: Effect[] }, fact: Fact): void {
+  #handle(state: State, effects: Effect[], fact: Fact): void {
     const { core, limits } = this.#around;
     const sequencer = state.sequencer === null ? new core.ShardSequencer(limits) : copyOf(state.sequencer);
     state.sequencer = sequencer;
     for (const effect of sequencer.handle(state.nowMs, fact)) {
-      state.effects.push(effect);
+      effects.push(effect);
       if (effect.kind === 'ack') settle(state, effect.deliveries, 'ack');
       else if (effect.kind === 'turn') state.turn = effect.turn;
       else if ('op' in effect) state.asked = [...state.asked, { effect: frozen(effect), isLost: false, reply: null }];

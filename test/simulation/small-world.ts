@@ -10,7 +10,7 @@
 import { planEntity } from '../../src/dead-letters/replay-plan.ts';
 import { defaultSequencerLimits, type Effect, type OperationEffect, type SequencerLimits } from '../../src/ordering/facts.ts';
 import type { Core } from './opened-core.ts';
-import { retryInMs, SmallOwner, type Surroundings } from './small-owner.ts';
+import { retryInMs, SmallOwner, type Step, type Surroundings } from './small-owner.ts';
 import { Breach, type EventName, eventNamed, SmallStore, tokenOf } from './small-store.ts';
 
 /** What may go wrong, each so many times. */
@@ -116,7 +116,13 @@ export class SmallWorld {
 
   static begin(core: Core, scope: Scope): SmallWorld {
     const limits = { ...defaultSequencerLimits, gapTimeoutMs: gapMs, gapRereadMs: gapMs, entityRetryMs: retryInMs, ...scope.limits };
-    const around = { core, limits: Object.freeze(limits), texts: new Map<string, number>(), newcomers: new Map<string, SmallOwner>() };
+    const around = {
+      core,
+      limits: Object.freeze(limits),
+      texts: new Map<string, number>(),
+      owners: new Map<string, SmallOwner>(),
+      newcomers: new Map<string, SmallOwner>(),
+    };
     const owners = ['s1', 's2'].map((session) => SmallOwner.newcomer(around, session));
     const { queue, late, faults } = scope;
     const nothing = { letters: [], ghosts: [], replay: null };
@@ -308,10 +314,10 @@ export class SmallWorld {
   }
 
   /** What it was told to do is judged, and done where it is not for the store. */
-  #become(who: number, owner: SmallOwner): void {
+  #become(who: number, { owner, effects }: Step): void {
     this.#now.owners = this.#now.owners.with(who, owner);
-    for (const effect of owner.effects) this.#judge(effect, owner);
-    const end = owner.effects.find(({ kind }) => kind === 'drained' || kind === 'overtaken');
+    for (const effect of effects) this.#judge(effect, owner);
+    const end = effects.find(({ kind }) => kind === 'drained' || kind === 'overtaken');
     if (end === undefined) return;
     if (!owner.now.isStale) this.#loseChannel(who, owner.now.frames.length);
     this.#endSession(who);
@@ -363,7 +369,7 @@ export class SmallWorld {
     const names = rejected.map(({ tag }) => atBroker.find((one) => one.tag === tag)!.name);
     for (const name of names) this.#now.store.judgeRejection(name);
     this.#now.letters = [...this.#now.letters, ...names].sort();
-    this.#now.owners = this.#now.owners.with(who, owner.framesArrived(count));
+    this.#now.owners = this.#now.owners.with(who, owner.framesArrived(count).owner);
   }
 
   /** At the broker: what is not settled returns to the head, and the next consumer is active. */
@@ -373,7 +379,7 @@ export class SmallWorld {
     const owner = now.owners[who]!;
     now.queue = [...owner.now.atBroker.map(({ name }) => name), ...now.queue];
     now.consumers = now.consumers.filter((one) => one !== who);
-    now.owners = now.owners.with(who, owner.lostAtBroker());
+    now.owners = now.owners.with(who, owner.lostAtBroker().owner);
   }
 
   /** The worker forgets everything and opens another channel. */
@@ -428,25 +434,28 @@ export class SmallWorld {
     );
     living.sort((a, b) => a.epoch - b.epoch);
     const tokens = [...owners.flatMap((owner) => owner.tokens), ...ghosts.map(({ effect, ...owner }) => tokenOf(owner, effect.op))];
-    const texts = [this.#textIn([0, 1], living, tokens), this.#textIn([1, 0], living, tokens)];
-    return texts.sort()[0]!;
+    const { 'reply lost': replies = 0, 'request lost': requests = 0, 'request late': lateOnes = 0 } = this.#now.faults;
+    const [first, second] = owners.map((owner) => owner.text(replies + requests + lateOnes > 0)) as [number, number];
+    const textIn = (order: readonly number[]) => this.#textIn(order, [first, second], living, tokens);
+    if (first !== second) return textIn(first < second ? [0, 1] : [1, 0]);
+    return [textIn([0, 1]), textIn([1, 0])].sort()[0]!;
   }
 
   /** The owners are alike: in which order they are written makes no difference. */
   #textIn(
     order: readonly number[],
+    numbers: readonly number[],
     living: readonly { readonly epoch: number; readonly session: string }[],
     tokens: readonly string[],
   ): string {
     const { store, queue, late, letters, owners, consumers, ghosts, replay, faults } = this.#now;
     const rank = (session: string) => living.findIndex((one) => one.session === session);
-    const { 'reply lost': replies = 0, 'request lost': requests = 0, 'request late': lateOnes = 0 } = faults;
     return [
       queue,
       late,
       letters,
       consumers.map((who) => order.indexOf(who)),
-      order.map((who) => `${owners[who]!.text(replies + requests + lateOnes > 0)}-${rank(owners[who]!.now.session)}`),
+      order.map((who) => `${numbers[who]}-${rank(owners[who]!.now.session)}`),
       ghosts.map(({ effect, session, failsAt }) => `${effectText(effect)} ${rank(session)} ${failsAt}`),
       store.text(living, (token) => tokens.includes(token), replay?.parkedAt ?? null),
       replay === null ? '' : [replay.entityId, replay.letters, replay.replayedTo, replay.isHeld],
