@@ -92,8 +92,11 @@ export class Stage {
     this.#redis = new Redis(services.redisUrl);
   }
 
-  /** `preload`: modules that are loaded into the workers beside the probe. */
-  static async start(owner: Owner, say: (line: string) => void, preload: readonly string[]): Promise<Stage> {
+  /**
+   * @param processor PROCESSOR of the workers.
+   * @param preload Modules that are loaded into the workers beside the probe.
+   */
+  static async start(owner: Owner, say: (line: string) => void, processor: string, preload: readonly string[]): Promise<Stage> {
     const services = await useServices();
     const connection = await amqp.connect(services.amqpUrl);
     const stage = new Stage(services, connection);
@@ -118,7 +121,8 @@ export class Stage {
         STREAM: stage.stream,
         SHARDS: String(shards),
         WORKER_SHARDS: `${ordinal * each}-${(ordinal + 1) * each - 1}`,
-        PROCESSOR: 'history',
+        PROCESSOR: processor,
+        ENTITY_TYPE: 'trace',
         GAP_TIMEOUT_MS: '300000',
         IDEMPOTENCY_TTL_SECONDS: '300',
         // So little that the cache of states is full once the peak is measured: it does not count as growth.

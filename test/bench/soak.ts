@@ -3,7 +3,9 @@
  *
  *   npm run soak -- [--minutes N] [--seed S]              70 % of the peak: disorder, repetitions, big messages, 1,000 open gaps, and
  *                                                         every minute connections that are cut
- *   npm run soak -- --overload [--minutes N] [--seed S]   twice the peak; then it drains, and the shipped alert of the lag fires and ends
+ *   npm run soak -- --overload [--minutes N] [--seed S]   twice the peak of workers that wait for something slow, so that broker and
+ *                                                         publisher can bear it; then it drains, and the shipped alert of the lag
+ *                                                         fires and ends
  *
  * The peak is measured first: what is applied while a small backlog is kept full by the same traffic. What the workers hold at rest after
  * that is the base. Prints a table while it runs, and last a verdict: whether each published event was applied once and in order,
@@ -11,9 +13,11 @@
  * `--preload FILE` loads a module into the workers: one that leaks shows that a soak can fail.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { accountOf } from '../chaos/clusters/ledger.ts';
 import { readRulesText, shortenedRules } from '../support/alert-rules.ts';
+import { moduleUrl } from '../support/checkout.ts';
 import { runToItsEnd } from '../support/long-run.ts';
 import { missingPrometheus, PrometheusNode } from '../support/prometheus-node.ts';
 import { type Owner, waitFor } from '../support/services.ts';
@@ -156,6 +160,8 @@ class Soak {
     calm.end();
     await after;
     await this.#drained();
+    // It keeps a connection to each worker.
+    await prometheus.stop();
     const rest = await this.#rest('at rest after', base);
     this.#expect(
       reached > 1.5 * peak,
@@ -274,7 +280,8 @@ await runToItsEnd(async (owner) => {
   const plan = planOf(process.argv.slice(2));
   const say = (line: string) => void process.stdout.write(`${line}\n`);
   say(`${plan.isOverload ? 'twice the peak' : '70 % of the peak'} for ${plan.minutes} minutes, seed ${plan.seed}`);
-  const stage = await Stage.start(owner, say, plan.preload);
+  const processor = plan.isOverload ? fileURLToPath(moduleUrl('test/support/slow-processor.ts')) : 'history';
+  const stage = await Stage.start(owner, say, processor, plan.preload);
   const soak = new Soak(owner, plan, stage, say);
   const peak = await soak.peak();
   await soak.reconnectOnce();
