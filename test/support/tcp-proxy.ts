@@ -18,8 +18,8 @@ interface Link {
 }
 
 /**
- * Closes a connection without a farewell. One whose end is just being sent is closed behind it: in Node 20 a reset fails there (EINVAL), the
- * socket is never closed, and the process spins for ever when it is to end.
+ * Closes a connection without a farewell. One whose end is just being sent is closed behind it: in Node 20 a reset fails there (EINVAL),
+ * the socket is never closed, and the process spins for ever when it is to end.
  */
 export function reset(socket: Socket): void {
   if (socket.writableEnded && !socket.writableFinished) socket.destroy();

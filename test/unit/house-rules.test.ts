@@ -20,6 +20,7 @@ import {
   tooShort,
   type Source,
   wideComments,
+  wideProse,
 } from '../support/house-rules.ts';
 
 function sourcesIn(folder: string, extension: RegExp): readonly Source[] {
@@ -102,6 +103,18 @@ test('a comment fits on a screen', () => {
     assert.equal(wideComments(planted('x.ts', start.padEnd(maxCommentWidth + 1, 'x'))).length, 1, start);
   }
   assert.deepEqual(wideComments(planted('x.ts', `const text = '${'x'.repeat(maxCommentWidth)}';`)), []);
+});
+
+test('a line of prose fits on a screen', () => {
+  const top = ['README.md', 'CHANGELOG.md', 'CONTRIBUTING.md'].map((path) => planted(path, readFileSync(join(checkout, path), 'utf8')));
+  const folders = ['src', 'deploy', 'test'].flatMap((folder) => sourcesIn(folder, /\.md$/));
+  assert.deepEqual([...top, ...folders].flatMap(wideProse), []);
+  const [full, wide] = ['x'.repeat(maxCommentWidth), 'x'.repeat(maxCommentWidth + 1)];
+  const lines = [full, wide, `| ${wide} |`, '```', wide, '```', wide, '- a', '  ```sh', `  ${wide}`, '  ```', `  ${full}`];
+  assert.deepEqual(
+    wideProse(planted('x.md', lines.join('\n'))).map((line) => line.split(':')[1]),
+    ['2', '7', '12'],
+  );
 });
 
 test('the README fits into one reading: everything else is in the folder that it is about', () => {
