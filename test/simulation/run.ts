@@ -7,8 +7,8 @@
  *
  * Says first what it runs; of each failure the symptom, and the command that shows it with the least that it takes; last how many seeds
  * have reached what only some of them reach, and how many a core does in a minute. Exits with 1 if a seed failed, if one that was run
- * twice was not the same both times, or if a thousand seeds have left something unreached. Many seeds are shared out among processes, one
- * for each core unless `--jobs` says how many.
+ * twice was not the same both times, or if a thousand seeds have left something unreached. Seeds are shared out among as many processes as
+ * there are cores, or `--jobs`, each with five hundred at least; with `--trace` and `--until-failure` they run one after the other.
  */
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
