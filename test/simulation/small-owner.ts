@@ -3,6 +3,7 @@
  * not change: each step gives another one, and what the sequencer asked for. Owners that are alike are one, and each takes the same step
  * once, for most states of the world differ in what the others have done meanwhile.
  */
+import { createHash } from 'node:crypto';
 import type { Owner } from '../../src/ordering/entity.ts';
 import type { Delivery, Effect, Fact, OperationEffect, SequencerLimits } from '../../src/ordering/facts.ts';
 import type { ShardSequencer } from '../../src/ordering/sequencer.ts';
@@ -235,7 +236,8 @@ export class SmallOwner {
     const hasOutages = mayLoseReplies || this.now.asked.some(({ isLost }) => isLost);
     const known = this.#texts[hasOutages ? 0 : 1];
     if (known !== null) return known;
-    const text = this.#textWith(hasOutages);
+    // By a digest, for there are many, of some kilobytes each.
+    const text = createHash('md5').update(this.#textWith(hasOutages)).digest('base64');
     const { texts } = this.#around;
     const number = texts.get(text) ?? texts.size;
     texts.set(text, number);
