@@ -58,6 +58,7 @@ export interface ShardStatus extends Omit<SequencerOverview, 'state'> {
 /** What the detector has seen since the worker started. */
 export interface ViolationsStatus {
   readonly total: number;
+  /** At most 10,000: then a lower bound. */
   readonly affected_entities: number;
   readonly average_gap: number;
   readonly max_gap: number;

@@ -105,7 +105,8 @@ class ShardedWorker implements Worker {
   readonly #store: Store;
   readonly #connection: ReturnType<typeof createConnection>;
   readonly #memory: WorkerMemory;
-  readonly #detector = new OrderingDetector();
+  /** It counts the affected entities by their names, which the memory budget does not cover: a megabyte of them, and no more. */
+  readonly #detector = new OrderingDetector({ maxEntities: 10_000 });
   readonly #bench = new TrialBench();
   readonly #inWork = new Set<Event>();
   readonly #blockWatch: BlockWatch;

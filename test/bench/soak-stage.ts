@@ -122,11 +122,11 @@ export class Stage {
         SHARDS: String(shards),
         WORKER_SHARDS: `${ordinal * each}-${(ordinal + 1) * each - 1}`,
         PROCESSOR: processor,
-        ENTITY_TYPE: 'trace',
-        GAP_TIMEOUT_MS: '300000',
+        // Longer than a backlog lasts: what is missing may lie behind it.
+        GAP_TIMEOUT_MS: '600000',
         IDEMPOTENCY_TTL_SECONDS: '300',
-        // So little that the cache of states is full once the peak is measured: it does not count as growth.
-        MEMORY_BUDGET_MIB: '32',
+        // So little that caches are full soon: they do not count as growth.
+        MEMORY_BUDGET_MIB: '16',
         // The probe blocks the event loop while it counts, on a busy machine for long.
         HANDLER_TIMEOUT_MS: '240000',
         LOG_LEVEL: 'warn',
@@ -187,6 +187,12 @@ export class Stage {
   /** Messages in the queues for dead letters and for what found no shard. */
   async astray(): Promise<number> {
     return this.#count([deadLetterQueueName(this.stream), unroutedQueueName(this.stream)]);
+  }
+
+  /** Why events were dead-lettered, as the workers say in their logs. */
+  get reasons(): readonly string[] {
+    const reasons = this.workers.flatMap(({ output }) => [...output.matchAll(/"reason":"(\w+)"/g)]);
+    return [...new Set(reasons.map(([, reason]) => reason!))];
   }
 
   /** Nothing is ready, and the workers have nothing that is not settled. */

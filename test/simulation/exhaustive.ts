@@ -21,13 +21,12 @@ class Explorer {
   readonly #mostStates: number;
   readonly #visited = new Visited();
   /** Of each state the one from which it was first reached, and which of that one's actions led there. */
-  readonly #from = new Numbers(Int32Array);
-  readonly #byAction = new Numbers(Uint8Array);
+  readonly #parents: number[] = [];
+  readonly #byAction: number[] = [];
   /** Of each state the one that follows where nothing goes wrong; -1 at rest. */
-  readonly #calmNext = new Numbers(Int32Array);
+  readonly #calmNext: number[] = [];
   #frontier: SmallWorld[] = [];
   #transitions = 0;
-  #depth = 0;
 
   constructor(begin: SmallWorld, mostStates: number) {
     this.#begin = begin;
@@ -36,7 +35,8 @@ class Explorer {
   }
 
   run(): Exploration {
-    for (let id = 0; this.#frontier.length > 0; this.#depth++) {
+    for (let id = 0; this.#frontier.length > 0; ) {
+      // Taken from its end, so that a world that was expanded can be collected.
       const level = this.#frontier.reverse();
       this.#frontier = [];
       if (id > this.#mostStates) return this.#ended(null, 0);
@@ -61,7 +61,7 @@ class Explorer {
       this.#transitions++;
       try {
         const next = this.#visit(world.after(action), id, index);
-        if (index === 0 && action.fault === undefined) this.#calmNext.set(id, next);
+        if (index === 0 && action.fault === undefined) this.#calmNext[id] = next;
       } catch (error) {
         return { symptom: (error as Error).message, trace: [...this.#traceTo(id), world.describe(action)] };
       }
@@ -71,9 +71,9 @@ class Explorer {
 
   #visit(world: SmallWorld, from: number, action: number): number {
     const states = this.#visited.size;
-    const id = this.#visited.idOf(world.text());
+    const id = this.#visited.add(world.text());
     if (id < states) return id;
-    this.#from.push(from);
+    this.#parents.push(from);
     this.#byAction.push(action);
     this.#frontier.push(world);
     return id;
@@ -87,10 +87,10 @@ class Explorer {
     for (let start = 0; start < steps.length; start++) {
       const way: number[] = [];
       let at = start;
-      while (steps[at] === unknown && this.#calmNext.at(at) !== -1) {
+      while (steps[at] === unknown && this.#calmNext[at]! !== -1) {
         steps[at] = onTheWay;
         way.push(at);
-        at = this.#calmNext.at(at);
+        at = this.#calmNext[at]!;
       }
       if (steps[at] === onTheWay) return this.#ended({ symptom: 'it never comes to rest', trace: this.#traceTo(start, way.length) }, 0);
       let left = Math.max(0, steps[at]!);
@@ -104,7 +104,7 @@ class Explorer {
   /** With so many steps more in which nothing goes wrong. */
   #traceTo(id: number, calmSteps = 0): string[] {
     const actions: number[] = [];
-    for (let at = id; at > 0; at = this.#from.at(at)) actions.unshift(this.#byAction.at(at));
+    for (let at = id; at > 0; at = this.#parents[at]!) actions.unshift(this.#byAction[at]!);
     let world = this.#begin;
     const trace: string[] = [];
     for (let step = 0; step < actions.length + calmSteps; step++) {
@@ -116,38 +116,9 @@ class Explorer {
   }
 
   #ended(breach: Exploration['breach'], stepsToRest: number): Exploration {
-    return { states: this.#visited.size, transitions: this.#transitions, depth: this.#depth - 1, stepsToRest, breach };
-  }
-}
-
-/** A list of numbers, of which a hundred million find room. */
-class Numbers {
-  #items: Int32Array | Uint8Array | Uint32Array;
-  length = 0;
-  readonly #Kind: new (
-    length: number,
-  ) => Int32Array | Uint8Array | Uint32Array;
-
-  constructor(Kind: new (length: number) => Int32Array | Uint8Array | Uint32Array) {
-    this.#Kind = Kind;
-    this.#items = new Kind(1_024);
-  }
-
-  at(index: number): number {
-    return this.#items[index]!;
-  }
-
-  set(index: number, value: number): void {
-    this.#items[index] = value;
-  }
-
-  push(value: number): void {
-    if (this.length === this.#items.length) {
-      const more = new this.#Kind(this.length * 2);
-      more.set(this.#items);
-      this.#items = more;
-    }
-    this.#items[this.length++] = value;
+    let depth = 0;
+    for (let at = this.#visited.size - 1; at > 0; at = this.#parents[at]!) depth++;
+    return { states: this.#visited.size, transitions: this.#transitions, depth, stepsToRest, breach };
   }
 }
 
@@ -156,16 +127,16 @@ class Numbers {
  * one in 3,000.
  */
 class Visited {
-  readonly #low = new Numbers(Int32Array);
-  readonly #high = new Numbers(Int32Array);
-  /** Ids, in the first free place from that of their hash on; -1 is free. */
+  readonly #low: number[] = [];
+  readonly #high: number[] = [];
+  /** Open addressing: an id lies in the first free place from that of its hash on; -1 is free. */
   #places = new Int32Array(4_096).fill(-1);
 
   get size(): number {
     return this.#low.length;
   }
 
-  idOf(text: string): number {
+  add(text: string): number {
     let [low, high] = [0x811c9dc5 | 0, 0x9747b28c | 0];
     for (let at = 0; at < text.length; at++) {
       const code = text.charCodeAt(at);
@@ -183,19 +154,19 @@ class Visited {
     return this.size - 1;
   }
 
-  /** Of the free place p, -1 - p. */
+  /** The id of the state with this hash; where there is none, -1 - p: p is the free place in which it belongs. */
   #find(low: number, high: number): number {
     const mask = this.#places.length - 1;
     for (let place = low & mask; ; place = (place + 1) & mask) {
       const id = this.#places[place]!;
       if (id === -1) return -1 - place;
-      if (this.#low.at(id) === low && this.#high.at(id) === high) return id;
+      if (this.#low[id] === low && this.#high[id] === high) return id;
     }
   }
 
   #grow(): void {
     this.#places = new Int32Array(this.#places.length * 2).fill(-1);
-    for (let id = 0; id < this.size; id++) this.#places[-1 - this.#find(this.#low.at(id), this.#high.at(id))] = id;
+    for (let id = 0; id < this.size; id++) this.#places[-1 - this.#find(this.#low[id]!, this.#high[id]!)] = id;
   }
 }
 

@@ -434,7 +434,7 @@ class ChannelLife implements OpenShardChannel {
     if (chance.hits(0.5)) this.#toWorker.cut();
     this.#world.note(this.#consumer.name, 'severed');
     schedule.after(chance.between(0, noticeMs), () => this.#queue.leave(this.#consumer));
-    // Now and then the worker hears of it when another one has long begun.
+    // Now and then the worker hears of it only long after another one has begun.
     const unnoticedMs = chance.between(0, chance.hits(0.2) ? 10 * noticeMs : noticeMs);
     schedule.after(unnoticedMs, () => this.#machine.do(() => this.#ends(new Error('the connection was reset'))));
   }

@@ -366,7 +366,7 @@ export class ModelStore {
     });
   }
 
-  /** Parks are rare, and must not be executed for a session that was overtaken meanwhile. */
+  /** A park that is executed late has to be refused once its session was overtaken; parks are rare, so one in five is late. */
   #fate(what: string): 'served' | 'request lost' | 'reply lost' | 'late' {
     if (this.#world.strikes('requests lost', 0.02)) return 'request lost';
     if (this.#world.strikes('replies lost', 0.02)) return 'reply lost';

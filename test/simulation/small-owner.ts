@@ -55,15 +55,15 @@ interface State {
 export interface Surroundings {
   readonly core: Core;
   readonly limits: SequencerLimits;
-  /** The texts of owners, by which they are compared. */
-  readonly texts: Map<string, number>;
-  /** By their texts, and the names by which the store knows them and what they ask for. */
+  /** By their texts: owners with one number behave in the same way. */
+  readonly numbers: Map<string, number>;
+  /** Interned: by number, epoch, session, operations under way and the last operation's id. */
   readonly owners: Map<string, SmallOwner>;
   /** By their sessions. */
   readonly newcomers: Map<string, SmallOwner>;
 }
 
-/** What an owner has become, and what it was told to do meanwhile. */
+/** What an owner has become, and what its sequencer asked for on the way. */
 export interface Step {
   readonly owner: SmallOwner;
   readonly effects: readonly Effect[];
@@ -76,7 +76,7 @@ export class SmallOwner {
   readonly #around: Surroundings;
   readonly #steps = new Map<string, Step>();
   #endIsJudged = false;
-  readonly #texts: [number | null, number | null] = [null, null];
+  readonly #numbers: [number | null, number | null] = [null, null];
 
   private constructor(around: Surroundings, now: State) {
     this.#around = around;
@@ -93,9 +93,9 @@ export class SmallOwner {
     return newcomer;
   }
 
-  static #theOne(around: Surroundings, state: State): SmallOwner {
+  static #interned(around: Surroundings, state: State): SmallOwner {
     const owner = new SmallOwner(around, state);
-    const key = [owner.text(true), state.epoch, state.session, owner.#operations, (state.sequencer as any)?._operations._lastId].join();
+    const key = [owner.number(true), state.epoch, state.session, owner.#operations, (state.sequencer as any)?._operations._lastId].join();
     const known = around.owners.get(key) ?? owner;
     around.owners.set(key, known);
     return known;
@@ -232,16 +232,16 @@ export class SmallOwner {
   }
 
   /** Two owners of the same number behave in the same way, as long as the store knows them by the same epoch. */
-  text(mayLoseReplies: boolean): number {
+  number(mayLoseReplies: boolean): number {
     const hasOutages = mayLoseReplies || this.now.asked.some(({ isLost }) => isLost);
-    const known = this.#texts[hasOutages ? 0 : 1];
+    const known = this.#numbers[hasOutages ? 0 : 1];
     if (known !== null) return known;
-    // By a digest, for there are many, of some kilobytes each.
+    // Kept as digests: there are many texts, of some kilobytes each.
     const text = createHash('md5').update(this.#textWith(hasOutages)).digest('base64');
-    const { texts } = this.#around;
-    const number = texts.get(text) ?? texts.size;
-    texts.set(text, number);
-    this.#texts[hasOutages ? 0 : 1] = number;
+    const { numbers } = this.#around;
+    const number = numbers.get(text) ?? numbers.size;
+    numbers.set(text, number);
+    this.#numbers[hasOutages ? 0 : 1] = number;
     return number;
   }
 
@@ -273,7 +273,7 @@ export class SmallOwner {
     if (known !== undefined) return known;
     const [state, effects]: [State, Effect[]] = [{ ...this.now }, []];
     take(state, (fact) => this.#handle(state, effects, fact));
-    const step = { owner: SmallOwner.#theOne(this.#around, state), effects };
+    const step = { owner: SmallOwner.#interned(this.#around, state), effects };
     this.#steps.set(name, step);
     return step;
   }

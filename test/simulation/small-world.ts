@@ -119,7 +119,7 @@ export class SmallWorld {
     const around = {
       core,
       limits: Object.freeze(limits),
-      texts: new Map<string, number>(),
+      numbers: new Map<string, number>(),
       owners: new Map<string, SmallOwner>(),
       newcomers: new Map<string, SmallOwner>(),
     };
@@ -435,8 +435,9 @@ export class SmallWorld {
     living.sort((a, b) => a.epoch - b.epoch);
     const tokens = [...owners.flatMap((owner) => owner.tokens), ...ghosts.map(({ effect, ...owner }) => tokenOf(owner, effect.op))];
     const { 'reply lost': replies = 0, 'request lost': requests = 0, 'request late': lateOnes = 0 } = this.#now.faults;
-    const [first, second] = owners.map((owner) => owner.text(replies + requests + lateOnes > 0)) as [number, number];
-    const textIn = (order: readonly number[]) => this.#textIn(order, [first, second], living, tokens);
+    const numbers = owners.map((owner) => owner.number(replies + requests + lateOnes > 0));
+    const [first, second] = numbers as [number, number];
+    const textIn = (order: readonly number[]) => this.#textIn(order, numbers, living, tokens);
     if (first !== second) return textIn(first < second ? [0, 1] : [1, 0]);
     return [textIn([0, 1]), textIn([1, 0])].sort()[0]!;
   }

@@ -122,11 +122,11 @@ export function wideComments({ path, text }: Source): string[] {
   });
 }
 
-/** Tables and blocks of code are as wide as what they show. */
+/** Prose is as wide as comments are; tables and blocks of code are as wide as what they show. */
 export function wideProse({ path, text }: Source): string[] {
   const prose = text.replaceAll(/^( *)```[\s\S]*?^\1```/gm, (block) => block.replaceAll(/.+/g, ''));
   return prose.split('\n').flatMap((line, index) => {
-    const isTooWide = line.length > maxCommentWidth && !/^\s*(\||<|!?\[)/.test(line);
+    const isTooWide = line.length > maxCommentWidth && !/^\s*\|/.test(line);
     return isTooWide ? [`${path}:${index + 1}: a line of ${line.length} characters, at most ${maxCommentWidth}`] : [];
   });
 }

@@ -1,6 +1,6 @@
 /**
- * A PROCESSOR for tests that keeps the types of an entity's events as `history` does, and gives each event to something slow: a database,
- * say, to which the process has four connections, and which takes five milliseconds for an event.
+ * The PROCESSOR of an overload: keeps the types of an entity's events as `history` does, and waits 5 ms for each event on one of four
+ * connections, as to a slow database. A process applies at most 800 events a second.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { defineAggregate, defineHandler } from '../../src/index.ts';

@@ -18,11 +18,12 @@ interface Link {
 }
 
 /**
- * Closes a connection without a farewell. One whose end is just being sent is closed behind it: in Node 20 a reset fails there (EINVAL),
- * the socket is never closed, and the process spins for ever when it is to end.
+ * Resets a connection. While its shutdown is under way it is closed instead: a reset fails there (EINVAL, Node 20), `close` never comes,
+ * and the process spins for ever when it is to exit.
  */
 export function reset(socket: Socket): void {
-  if (socket.writableEnded && !socket.writableFinished) socket.destroy();
+  const isShuttingDown = socket.writableEnded && !socket.writableFinished && socket.writableLength === 0;
+  if (isShuttingDown) socket.destroy();
   else socket.resetAndDestroy();
 }
 

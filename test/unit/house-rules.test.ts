@@ -110,10 +110,24 @@ test('a line of prose fits on a screen', () => {
   const folders = ['src', 'deploy', 'test'].flatMap((folder) => sourcesIn(folder, /\.md$/));
   assert.deepEqual([...top, ...folders].flatMap(wideProse), []);
   const [full, wide] = ['x'.repeat(maxCommentWidth), 'x'.repeat(maxCommentWidth + 1)];
-  const lines = [full, wide, `| ${wide} |`, '```', wide, '```', wide, '- a', '  ```sh', `  ${wide}`, '  ```', `  ${full}`];
+  const lines = [
+    full,
+    wide,
+    `| ${wide} |`,
+    '```',
+    wide,
+    '```',
+    wide,
+    '- a',
+    '  ```sh',
+    `  ${wide}`,
+    '  ```',
+    `  ${full}`,
+    `[a](b) ${full}`,
+  ];
   assert.deepEqual(
     wideProse(planted('x.md', lines.join('\n'))).map((line) => line.split(':')[1]),
-    ['2', '7', '12'],
+    ['2', '7', '12', '13'],
   );
 });
 
