@@ -93,10 +93,15 @@ export class Stage {
   }
 
   /**
-   * @param processor PROCESSOR of the workers.
+   * @param more PROCESSOR of the workers, and MEMORY_BUDGET_MIB: so little that their caches are full soon.
    * @param preload Modules that are loaded into the workers beside the probe.
    */
-  static async start(owner: Owner, say: (line: string) => void, processor: string, preload: readonly string[]): Promise<Stage> {
+  static async start(
+    owner: Owner,
+    say: (line: string) => void,
+    more: Readonly<Record<string, string>>,
+    preload: readonly string[],
+  ): Promise<Stage> {
     const services = await useServices();
     const connection = await amqp.connect(services.amqpUrl);
     const stage = new Stage(services, connection);
@@ -121,12 +126,10 @@ export class Stage {
         STREAM: stage.stream,
         SHARDS: String(shards),
         WORKER_SHARDS: `${ordinal * each}-${(ordinal + 1) * each - 1}`,
-        PROCESSOR: processor,
+        ...more,
         // Longer than a backlog lasts: what is missing may lie behind it.
         GAP_TIMEOUT_MS: '600000',
         IDEMPOTENCY_TTL_SECONDS: '300',
-        // So little that caches are full soon: they do not count as growth.
-        MEMORY_BUDGET_MIB: '16',
         // The probe blocks the event loop while it counts, on a busy machine for long.
         HANDLER_TIMEOUT_MS: '240000',
         LOG_LEVEL: 'warn',

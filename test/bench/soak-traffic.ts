@@ -15,6 +15,8 @@ export interface TrafficOptions {
   readonly seed: number;
   /** Entities that lack their first event at any time. */
   readonly openGaps: number;
+  /** One event each second is of almost a megabyte. */
+  readonly hasBig: boolean;
 }
 
 const entities = 500;
@@ -65,7 +67,7 @@ export class Traffic {
       for (const event of interleaved(entities, eventsEach, `${prefix}-${wave}`)) {
         if (event.sequence === 1) this.#lengths.set(event.entityId, eventsEach);
         if (++ordinary % ordinaryPerGap === 0) yield* this.#gapEvents(performance.now());
-        const isBig = performance.now() - lastBigMs >= bigEveryMs;
+        const isBig = this.#options.hasBig && performance.now() - lastBigMs >= bigEveryMs;
         if (isBig) lastBigMs = performance.now();
         yield { ...event, isBig };
       }
