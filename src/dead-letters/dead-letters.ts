@@ -327,8 +327,9 @@ export class DeadLetters {
     try {
       for (let step = await next(); !step.done; step = await next()) yield step.value;
     } finally {
-      // The held messages are given back, unless the connection is lost.
-      await unlessLost(lost, () => reading.return()).catch(() => undefined);
+      // The held messages are given back; of a lost connection the reading lets go, and nobody waits for it.
+      const returned = reading.return().catch(() => undefined);
+      await unlessLost(lost, () => returned).catch(() => undefined);
       release();
     }
   }

@@ -161,6 +161,36 @@ test('a replay that the broker does not confirm, and whose reading connection is
   assert.deepEqual(replayed(await letters.plan()), [['a', [3]]], 'what was not confirmed is still there');
 });
 
+test('a list whose connection is lost in the middle leaves nothing behind that keeps the program from ending', async (t) => {
+  const { run, config, untilDeadLettered } = await useStream(t, 'letters-left');
+  await run.publish(at('a', 2, 3));
+  await untilDeadLettered(2);
+  const proxy = await useTcpProxy(t, run.amqpUrl);
+  const urls = [proxy.through(run.amqpUrl)] as const;
+  const waiting = new Set<number>();
+  const after: typeof systemTime.after = (ms, go, options) => {
+    waiting.add(ms);
+    const timer = systemTime.after(ms, go, options);
+    const cancel = () => {
+      timer.cancel();
+      waiting.delete(ms);
+    };
+    return { cancel };
+  };
+  const letters = createDeadLetters({ config: { ...config, broker: { ...config.broker, urls } }, time: { ...systemTime, after } });
+  t.after(() => letters.close());
+  const list = async () => {
+    for await (const page of letters.list()) {
+      assert.equal(page.length, 2);
+      assert.ok(waiting.has(600_000), 'the reading ends before the broker loses patience');
+      proxy.cut();
+      await waitFor(() => proxy.openConnections === 0, { what: 'the loss' });
+    }
+  };
+  await assert.rejects(list(), UnavailableError);
+  await waitFor(() => !waiting.has(600_000), { what: 'the reading to let go' });
+});
+
 test('a stream that is not there, a lost connection and an unavailable broker are errors that say so', async (t) => {
   const { run, config, letters, untilDeadLettered } = await useStream(t, 'letters-errors');
   const elsewhere = createDeadLetters({ config: { ...config, broker: { ...config.broker, stream: `${run.stream}-not` } } });
