@@ -13,6 +13,13 @@ import { withStore } from './access.ts';
 import { optionValue, type CommandIo, flag, defineCommand, jsonOption, storeVariables, value } from './command.ts';
 
 export const yesOption = flag('Do it without asking.');
+export const whyOption = value('TEXT', 'Why, for the audit trail. Required.');
+
+/** @throws ConfigError when `whyOption` was not given, or is blank. */
+export function requiredWhy(why: string | null): string {
+  if (why === null || why.trim() === '') throw new ConfigError(['--why is missing: say why, for the audit trail']);
+  return why;
+}
 
 /**
  * Whether the answer is yes; false also when `signal` is aborted or the terminal has hung up. The command then exits

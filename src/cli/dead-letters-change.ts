@@ -14,7 +14,7 @@ import { ratePerSecond } from '../publishing/publish-request.ts';
 import { openGapSource, type OpenGapSource } from '../worker/operator-modules.ts';
 import { commandLog, withLetters } from './access.ts';
 import { optionValue, type CommandIo, defineCommand, jsonOption, flag, value, letterVariables } from './command.ts';
-import { confirm, operatorName, yesOption } from './change.ts';
+import { confirm, operatorName, requiredWhy, whyOption, yesOption } from './change.ts';
 import { filterOf, selectionOptions } from './dead-letters.ts';
 import { ProgressDisplay } from './process-io.ts';
 import { asPlanJson, asPlanText, outcomeJson, outcomeText } from './replay-text.ts';
@@ -101,7 +101,7 @@ export const discard = defineCommand({
   options: {
     ...selectionOptions,
     all: flag('All dead letters.'),
-    why: value('TEXT', 'Why, for the audit trail. Required.'),
+    why: whyOption,
     'skip-sequence': flag('The entities pass the discarded sequences, which must be the next ones.'),
     yes: yesOption,
   },
@@ -109,8 +109,7 @@ export const discard = defineCommand({
   async run({ positionals, options }, io) {
     const filter = filterOf(options, io.time, positionals);
     if (!isSelective(filter) && !options.all) throw new ConfigError(['say which: an ID, --entity, --reason, or --all']);
-    if (options.why === null || options.why.trim() === '') throw new ConfigError(['--why is missing: say why, for the audit trail']);
-    const reason = options.why;
+    const reason = requiredWhy(options.why);
     const config = loadConfig(io.env);
     const signal = io.takeSignals();
     const skipSequence = options['skip-sequence'];

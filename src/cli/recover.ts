@@ -17,7 +17,7 @@ import { loadProcessors } from '../worker/operator-modules.ts';
 import { fromEventStore, fromFile, fromLetters, type Selection, type RecoverySource } from '../worker/recovery-sources.ts';
 import { type Behind, type Recovered, recoverEntity, type Recovery, type Remedy } from '../worker/recovery.ts';
 import { commandLog, recordOf, withEventStore, withStore, withBroker } from './access.ts';
-import { audit, confirm, yesOption } from './change.ts';
+import { audit, confirm, requiredWhy, whyOption, yesOption } from './change.ts';
 import {
   brokerVariables,
   type CommandIo,
@@ -203,12 +203,12 @@ export const resumeShards = defineCommand({
   ].join('\n'),
   positionals: [],
   options: {
-    why: value('TEXT', 'Why, for the audit trail. Required.'),
+    why: whyOption,
     yes: yesOption,
   },
   variables: [...brokerVariables, ...storeVariables],
-  async run({ options: { why, yes } }, io) {
-    if (why === null || why.trim() === '') throw new ConfigError(['--why is missing: say why, for the audit trail']);
+  async run({ options }, io) {
+    const why = requiredWhy(options.why);
     const config = loadConfig(io.env);
     return withStore(config, io, (store) =>
       withBroker(config, io, async (connection): Promise<ExitCode> => {
@@ -221,7 +221,7 @@ export const resumeShards = defineCommand({
           return 0;
         }
         await io.stdout.write(halts.map((halt) => `${haltText(halt)} (${halt.at})\n`).join(''));
-        if (!(await confirm('Go on with the store as it is?', yes, io))) return 1;
+        if (!(await confirm('Go on with the store as it is?', options.yes, io))) return 1;
         await resume(store, record, halts, why);
         await io.stdout.write('the shards may go on\n');
         return 0;

@@ -16,16 +16,11 @@ import { type EncodedEvent, encodeEvent, type NewEvent } from '../events/encode.
 import type { EntityRef, EventLimits } from '../events/event.ts';
 
 /** An event to append; the log assigns its sequence and position. */
-export interface EventToAppend {
+export interface EventToAppend extends Pick<NewEvent, 'type' | 'data' | 'dataJson' | 'metadata'> {
   /** Unique within its entity: it identifies a repeated append. Default: a random UUID for each call. */
   readonly id?: string;
-  readonly type: string;
   /** When it happened: a date, or ISO 8601. Default: now, by this process's clock. */
   readonly timestamp?: string | Date;
-  readonly data?: unknown;
-  /** `data` as JSON text, instead of `data`: large integers and `1.0` are kept as written. */
-  readonly dataJson?: string;
-  readonly metadata?: Readonly<Record<string, unknown>>;
 }
 
 export interface RecordedEvent extends EntityRef {
